@@ -1,0 +1,134 @@
+// Package btrfs works on subvolumes by the kernel's ioctls: it lists, describes, creates, snapshots and deletes them, and
+// sets their read-only flag. It holds the only ioctls of the program.
+//
+// Directories are given as open files, never looked up in the mount table, so bind mounts, mounts of a subvolume, mounts
+// over mounts and symbolic links need no thought. Names are single path components within such a directory.
+//
+// Nothing here recurses, overwrites or nests: a snapshot whose name is taken and a subvolume that holds another one are
+// errors. Errors wrap the kernel's errno.
+//
+// Except for listing a whole filesystem, deleting, and reading quota groups, the calls work for an ordinary user on
+// subvolumes of his own (Linux 4.18).
+package btrfs
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// UUID identifies a subvolume. The zero value means that there is none.
+type UUID [16]byte
+
+// IsZero tells that there is no UUID.
+func (u UUID) IsZero() bool { return u == UUID{} }
+
+// String gives the form with hyphens, or "-" for none.
+func (u UUID) String() string {
+	if u.IsZero() {
+		return "-"
+	}
+	h := hex.EncodeToString(u[:])
+	return strings.Join([]string{h[:8], h[8:12], h[12:16], h[16:20], h[20:]}, "-")
+}
+
+// MarshalText gives the form with hyphens; no UUID is the empty text.
+func (u UUID) MarshalText() ([]byte, error) {
+	if u.IsZero() {
+		return nil, nil
+	}
+	return []byte(u.String()), nil
+}
+
+// UnmarshalText reads what MarshalText wrote.
+func (u *UUID) UnmarshalText(text []byte) error {
+	b, err := hex.DecodeString(strings.ReplaceAll(string(text), "-", ""))
+	if err != nil || len(b) != len(u) && len(b) != 0 {
+		return fmt.Errorf("%q is not a UUID", text)
+	}
+	*u = UUID{}
+	copy(u[:], b)
+	return nil
+}
+
+// Subvolume describes a subvolume or snapshot.
+type Subvolume struct {
+	ID        uint64 // number of its tree
+	Container uint64 // ID of the subvolume that it lies in; 0 for the top level
+	DirID     uint64 // inode number of the directory that it lies in
+	Name      string // its name in that directory
+
+	UUID         UUID
+	ParentUUID   UUID // what it was a snapshot of
+	ReceivedUUID UUID // what it is a received copy of
+	ReadOnly     bool
+
+	// Transaction numbers of this filesystem, except SentIn: they grow with each change, whatever the clock does.
+	ChangedIn uint64
+	CreatedIn uint64
+	SentIn    uint64 // ChangedIn of the sent snapshot, in the sender's filesystem
+
+	Created time.Time
+}
+
+// Identity is the UUID by which copies of s are known: the received one if s is itself a copy.
+func (s Subvolume) Identity() UUID {
+	if s.ReceivedUUID.IsZero() {
+		return s.UUID
+	}
+	return s.ReceivedUUID
+}
+
+// firstFreeObjectID is the inode number of every subvolume's root directory and the lowest ID of a created subvolume.
+const firstFreeObjectID = 256 // linux/btrfs_tree.h: BTRFS_FIRST_FREE_OBJECTID
+
+// ErrNotBtrfs and ErrNotSubvolume tell what a directory is not.
+var (
+	ErrNotBtrfs     = errors.New("not on a btrfs filesystem")
+	ErrNotSubvolume = errors.New("not a btrfs subvolume")
+)
+
+// CheckFilesystem returns ErrNotBtrfs unless dir lies on btrfs.
+func CheckFilesystem(dir *os.File) error {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(dir.Fd()), &st); err != nil {
+		return os.NewSyscallError("fstatfs", err)
+	}
+	if st.Type != unix.BTRFS_SUPER_MAGIC {
+		return ErrNotBtrfs
+	}
+	return nil
+}
+
+// CheckSubvolume returns ErrNotBtrfs or ErrNotSubvolume unless dir is the root directory of a subvolume.
+func CheckSubvolume(dir *os.File) error {
+	if err := CheckFilesystem(dir); err != nil {
+		return err
+	}
+	ino, err := inode(dir)
+	if err != nil {
+		return err
+	}
+	if ino != firstFreeObjectID {
+		return ErrNotSubvolume
+	}
+	return nil
+}
+
+func inode(dir *os.File) (uint64, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
+		return 0, os.NewSyscallError("fstat", err)
+	}
+	return st.Ino, nil
+}
+
+// SyncFilesystem waits until everything written to dir's filesystem so far is on disk.
+func SyncFilesystem(dir *os.File) error {
+	return os.NewSyscallError("syncfs", unix.Syncfs(int(dir.Fd())))
+}

@@ -1,0 +1,106 @@
+package btrfs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/dennwc/btrfs"
+	"golang.org/x/sys/unix"
+)
+
+// linux/btrfs.h
+const (
+	subvolReadOnly  = 1 << 1 // BTRFS_SUBVOL_RDONLY
+	subvolNameMax   = 4039   // BTRFS_SUBVOL_NAME_MAX
+	volNameMax      = 255    // BTRFS_VOL_NAME_MAX
+	volArgsV2Size   = 4096
+	volArgsV2Flags  = 16
+	volArgsV2NameAt = 56
+)
+
+// Create makes an empty subvolume in dir.
+func Create(dir *os.File, name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	if err := btrfs.CreateSubVolume(pathAt(dir, name)); err != nil {
+		return fmt.Errorf("creating subvolume %s/%s: %w", dir.Name(), name, err)
+	}
+	return nil
+}
+
+// Snapshot makes a read-only snapshot of source in dir. A name that is taken is an error that is fs.ErrExist.
+func Snapshot(source, dir *os.File, name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	arg := make([]byte, volArgsV2Size) // linux/btrfs.h: struct btrfs_ioctl_vol_args_v2
+	native.PutUint64(arg[0:], uint64(source.Fd()))
+	native.PutUint64(arg[volArgsV2Flags:], subvolReadOnly)
+	copy(arg[volArgsV2NameAt:volArgsV2NameAt+subvolNameMax], name)
+	if err := ioctl(dir, iocSnapCreateV2, arg); err != nil {
+		return fmt.Errorf("creating snapshot %s/%s: %w", dir.Name(), name, err)
+	}
+	return nil
+}
+
+// Delete deletes a subvolume of dir, read-only or not, but not one that holds other subvolumes (ENOTEMPTY). The space is
+// freed in the background.
+//
+// Without CAP_SYS_ADMIN the filesystem must be mounted with user_subvol_rm_allowed and the subvolume be writable.
+func Delete(dir *os.File, name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	if err := btrfs.DeleteSubVolume(pathAt(dir, name)); err != nil {
+		return fmt.Errorf("deleting subvolume %s/%s: %w", dir.Name(), name, err)
+	}
+	return nil
+}
+
+// SetReadOnly sets or clears the read-only flag of a subvolume of dir. A received subvolume that was writable for a while is
+// no longer a copy of what was sent, whatever its received UUID says.
+func SetReadOnly(dir *os.File, name string, readOnly bool) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	fs, err := btrfs.Open(pathAt(dir, name), true)
+	if err == nil {
+		defer fs.Close()
+		var flags btrfs.SubvolFlags
+		if readOnly {
+			flags = btrfs.SubvolReadOnly
+		}
+		err = fs.SetFlags(flags)
+	}
+	if err != nil {
+		return fmt.Errorf("setting the read-only flag of %s/%s to %t: %w", dir.Name(), name, readOnly, err)
+	}
+	return nil
+}
+
+// Rename gives a subvolume of dir another name in dir. A name that is taken is an error that is fs.ErrExist.
+func Rename(dir *os.File, from, to string) error {
+	if err := errors.Join(checkName(from), checkName(to)); err != nil {
+		return err
+	}
+	fd := int(dir.Fd())
+	if err := unix.Renameat2(fd, from, fd, to, unix.RENAME_NOREPLACE); err != nil {
+		return fmt.Errorf("renaming %s/%s to %s: %w", dir.Name(), from, to, err)
+	}
+	return nil
+}
+
+func checkName(name string) error {
+	if name == "" || name == "." || name == ".." || len(name) > volNameMax || strings.ContainsAny(name, "/\x00") {
+		return fmt.Errorf("%q cannot be the name of a subvolume", name)
+	}
+	return nil
+}
+
+// pathAt names an entry of an open directory for calls that take a path.
+func pathAt(dir *os.File, name string) string {
+	return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), name)
+}

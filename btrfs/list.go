@@ -1,0 +1,170 @@
+package btrfs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Listing holds subvolumes, in no order.
+type Listing struct {
+	InDirectory []Subvolume // those directly in the listed directory
+	All         []Subvolume // those of the whole filesystem; for an ordinary user, the ones in reach below the directory
+}
+
+// List lists the filesystem that holds dir. It fails rather than leave out what it may not read.
+func List(dir *os.File) (Listing, error) {
+	info, err := Info(dir)
+	if err != nil {
+		return Listing{}, err
+	}
+	ino, err := inode(dir)
+	if err != nil {
+		return Listing{}, err
+	}
+	all, err := listRoots(dir)
+	if errors.Is(err, unix.EPERM) {
+		all, err = listUnprivileged(dir)
+	}
+	if err != nil {
+		return Listing{}, err
+	}
+	listing := Listing{All: all}
+	for _, s := range all {
+		if s.Container == info.ID && s.DirID == ino {
+			listing.InDirectory = append(listing.InDirectory, s)
+		}
+	}
+	return listing, nil
+}
+
+func listRoots(dir *os.File) ([]Subvolume, error) {
+	roots, err := searchRoots(dir)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]Subvolume, 0, len(roots))
+	for _, s := range roots {
+		if s.Name != "" { // one without a name is being deleted
+			all = append(all, *s)
+		}
+	}
+	return all, nil
+}
+
+// linux/btrfs_tree.h
+const (
+	rootTree       = 1
+	quotaTree      = 8
+	rootItemKey    = 132
+	rootBackrefKey = 144
+	qgroupInfoKey  = 242
+
+	lastFreeObjectID = 1<<64 - 256
+	maxUint64        = 1<<64 - 1
+)
+
+// searchRoots reads the root items and back references of all created subvolumes, by ID.
+func searchRoots(dir *os.File) (map[uint64]*Subvolume, error) {
+	roots := make(map[uint64]*Subvolume)
+	err := searchTree(dir, rootTree, key{objectID: firstFreeObjectID, kind: rootItemKey}, func(k key, item []byte) {
+		switch k.kind {
+		case rootItemKey:
+			roots[k.objectID] = decodeRootItem(k.objectID, item)
+		case rootBackrefKey: // sorts behind the root item of the same ID
+			if s, ok := roots[k.objectID]; ok {
+				s.Container = k.offset
+				s.DirID, s.Name = decodeRootRef(item)
+			}
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing the subvolumes of %s: %w", dir.Name(), err)
+	}
+	return roots, nil
+}
+
+// decodeRootItem reads a struct btrfs_root_item (linux/btrfs_tree.h). Items of kernels before 3.6 end behind the level.
+func decodeRootItem(id uint64, item []byte) *Subvolume {
+	s := &Subvolume{ID: id}
+	if len(item) < 351 {
+		return s
+	}
+	s.ReadOnly = le.Uint64(item[208:])&rootSubvolReadOnly != 0
+	s.UUID = uuidAt(item, 247)
+	s.ParentUUID = uuidAt(item, 263)
+	s.ReceivedUUID = uuidAt(item, 279)
+	s.ChangedIn = le.Uint64(item[295:])
+	s.CreatedIn = le.Uint64(item[303:])
+	s.SentIn = le.Uint64(item[311:])
+	s.Created = timeAt(le, item, 339)
+	return s
+}
+
+// decodeRootRef reads a struct btrfs_root_ref and the name behind it (linux/btrfs_tree.h).
+func decodeRootRef(item []byte) (dirID uint64, name string) {
+	const size = 18
+	if len(item) < size {
+		return 0, ""
+	}
+	n := int(le.Uint16(item[16:]))
+	return le.Uint64(item), string(item[size:min(size+n, len(item))])
+}
+
+// key is a struct btrfs_key.
+type key struct {
+	objectID uint64
+	kind     uint8
+	offset   uint64
+}
+
+func (k key) next() key {
+	if k.offset++; k.offset != 0 {
+		return k
+	}
+	if k.kind++; k.kind != 0 {
+		return k
+	}
+	k.objectID++
+	return k
+}
+
+// searchTree calls found for every item of a tree from a key on, in order. The item is valid during the call only.
+func searchTree(dir *os.File, tree uint64, from key, found func(key, []byte)) error {
+	const (
+		argSize    = 112 // linux/btrfs.h: struct btrfs_ioctl_search_args_v2 without the buffer
+		bufferSize = 64 << 10
+		headerSize = 32 // struct btrfs_ioctl_search_header
+	)
+	arg := make([]byte, argSize+bufferSize)
+	for {
+		native.PutUint64(arg[0:], tree)
+		native.PutUint64(arg[8:], from.objectID)
+		native.PutUint64(arg[16:], lastFreeObjectID)
+		native.PutUint64(arg[24:], from.offset)
+		native.PutUint64(arg[32:], maxUint64)
+		native.PutUint64(arg[40:], 0)
+		native.PutUint64(arg[48:], maxUint64)
+		native.PutUint32(arg[56:], uint32(from.kind))
+		native.PutUint32(arg[60:], 255)
+		native.PutUint32(arg[64:], 1<<32-1)
+		native.PutUint64(arg[104:], bufferSize)
+		if err := ioctl(dir, iocTreeSearchV2, arg); err != nil {
+			return err
+		}
+		count := native.Uint32(arg[64:])
+		if count == 0 {
+			return nil
+		}
+		rest := arg[argSize:]
+		for range count {
+			from = key{native.Uint64(rest[8:]), uint8(native.Uint32(rest[24:])), native.Uint64(rest[16:])}
+			size := native.Uint32(rest[28:])
+			found(from, rest[headerSize:headerSize+size])
+			rest = rest[headerSize+size:]
+		}
+		from = from.next()
+	}
+}

@@ -1,0 +1,89 @@
+package btrfs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Child is a subvolume within another one.
+type Child struct {
+	ID   uint64
+	Path string // from the directory that was asked about
+}
+
+// Children lists the subvolumes of the same subvolume that lie below dir, without those within them. It needs no
+// privilege; what the user may not reach is left out.
+func Children(dir *os.File) ([]Child, error) {
+	var children []Child
+	arg := make([]byte, 4096) // linux/btrfs.h: struct btrfs_ioctl_get_subvol_rootref_args
+	for {
+		err := ioctl(dir, iocGetSubvolRootref, arg)
+		if err != nil && !errors.Is(err, unix.EOVERFLOW) { // EOVERFLOW: there are more, from the new minimum on
+			return nil, fmt.Errorf("listing the subvolumes in %s: %w", dir.Name(), err)
+		}
+		for i := range int(arg[4088]) {
+			id, dirID := native.Uint64(arg[8+16*i:]), native.Uint64(arg[16+16*i:])
+			if path, ok := childPath(dir, id, dirID); ok {
+				children = append(children, Child{ID: id, Path: path})
+			}
+		}
+		if err == nil {
+			return children, nil
+		}
+	}
+}
+
+// childPath is false for a subvolume that does not lie below dir, or not within the user's reach.
+func childPath(dir *os.File, id, dirID uint64) (string, bool) {
+	arg := make([]byte, 4096) // linux/btrfs.h: struct btrfs_ioctl_ino_lookup_user_args
+	native.PutUint64(arg[0:], dirID)
+	native.PutUint64(arg[8:], id)
+	if err := ioctl(dir, iocInoLookupUser, arg); err != nil {
+		return "", false
+	}
+	return cString(arg[272:]) + cString(arg[16:272]), true
+}
+
+func listUnprivileged(dir *os.File) ([]Subvolume, error) {
+	children, err := Children(dir)
+	if err != nil {
+		return nil, err
+	}
+	var all []Subvolume
+	for _, c := range children {
+		s, err := infoAt(dir, c.Path)
+		if errors.Is(err, unix.ENOENT) { // deleted since
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+func infoAt(dir *os.File, path string) (Subvolume, error) {
+	f, err := OpenDirAt(dir, path)
+	if err != nil {
+		return Subvolume{}, err
+	}
+	defer f.Close()
+	return Info(f)
+}
+
+// OpenDirAt opens a directory below dir, following no symbolic link and leaving dir by no other way.
+func OpenDirAt(dir *os.File, path string) (*os.File, error) {
+	full := dir.Name() + "/" + path
+	fd, err := unix.Openat2(int(dir.Fd()), path, &unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	})
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: full, Err: err}
+	}
+	return os.NewFile(uintptr(fd), full), nil
+}
