@@ -1,0 +1,149 @@
+package lock
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+)
+
+// LedgerFile is the name of the ledger in the snapshot folder.
+const LedgerFile = ".outstanding_transfers"
+
+// A Ledger records, by the names of snapshots, what the destinations hold and what they still lack. Its file is the one of
+// btrfs-backup 0.3.1, which can read what is written here:
+//
+//	{"20261121-044948": {"locks": ["/mnt/usb"], "parent_locks": ["ssh://nas/backup"]}}
+//
+// In locks stand the destinations that a transfer of the snapshot did not complete to, in parent_locks those whose newest
+// common snapshot it is.
+//
+// A ledger may be shared by several series of snapshots, told apart by their prefix. Reading methods see, and changing
+// methods change, only the entries of the names that belong to this one's series; Marshal writes all of them.
+type Ledger struct {
+	entries map[string]ledgerEntry
+	ours    func(name string) bool
+}
+
+type ledgerEntry struct {
+	Locks       []string `json:"locks,omitempty"`
+	ParentLocks []string `json:"parent_locks,omitempty"`
+}
+
+// ParseLedger reads the content of a ledger file; no content is an empty ledger. The series is made of the names for which
+// ours is true.
+func ParseLedger(content []byte, ours func(name string) bool) (*Ledger, error) {
+	l := &Ledger{entries: make(map[string]ledgerEntry), ours: ours}
+	if len(bytes.TrimSpace(content)) == 0 {
+		return l, nil
+	}
+	d := json.NewDecoder(bytes.NewReader(content))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&l.entries); err != nil {
+		return nil, fmt.Errorf("not a ledger: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) || l.entries == nil {
+		return nil, errors.New("not a ledger: it is not one JSON object")
+	}
+	return l, nil
+}
+
+// Marshal gives the content for the ledger file.
+func (l *Ledger) Marshal() []byte {
+	content, err := json.MarshalIndent(l.entries, "", "    ")
+	if err != nil {
+		panic("internal error: strings that are no JSON: " + err.Error())
+	}
+	return append(content, '\n')
+}
+
+// A Hold says that a destination needs a snapshot.
+type Hold struct {
+	Destination string
+	Outstanding bool // its transfer did not complete; otherwise it is the newest common one
+}
+
+// Holds gives the holds on a snapshot.
+func (l *Ledger) Holds(name string) []Hold {
+	var holds []Hold
+	for _, d := range l.entries[name].ParentLocks {
+		holds = append(holds, Hold{Destination: d})
+	}
+	for _, d := range l.entries[name].Locks {
+		holds = append(holds, Hold{Destination: d, Outstanding: true})
+	}
+	return holds
+}
+
+// Knows tells whether destination is on record as holding a backup.
+func (l *Ledger) Knows(destination string) bool {
+	for name, e := range l.entries {
+		if l.ours(name) && slices.Contains(e.ParentLocks, destination) {
+			return true
+		}
+	}
+	return false
+}
+
+// Outstanding gives, in order, the destinations that transfers did not complete to.
+func (l *Ledger) Outstanding() []string {
+	var destinations []string
+	for name, e := range l.entries {
+		if l.ours(name) {
+			destinations = append(destinations, e.Locks...)
+		}
+	}
+	slices.Sort(destinations)
+	return slices.Compact(destinations)
+}
+
+// SetCommon records name as the newest snapshot that destination holds too.
+func (l *Ledger) SetCommon(destination, name string) {
+	l.change(destination, name, func(e *ledgerEntry) *[]string { return &e.ParentLocks })
+}
+
+// SetOutstanding records that the transfer of name to destination is not complete. Of several, the newest is recorded.
+func (l *Ledger) SetOutstanding(destination, name string) {
+	l.change(destination, name, func(e *ledgerEntry) *[]string { return &e.Locks })
+}
+
+// ClearOutstanding records that destination lacks nothing.
+func (l *Ledger) ClearOutstanding(destination string) { l.SetOutstanding(destination, "") }
+
+// Forget removes every record of destination.
+func (l *Ledger) Forget(destination string) {
+	l.SetCommon(destination, "")
+	l.SetOutstanding(destination, "")
+}
+
+// DropMissing removes the entries of snapshots that are gone.
+func (l *Ledger) DropMissing(exists func(name string) bool) {
+	maps.DeleteFunc(l.entries, func(name string, _ ledgerEntry) bool { return l.ours(name) && !exists(name) })
+}
+
+// change makes name the only entry of the series that has destination in one of its lists; no name leaves none.
+func (l *Ledger) change(destination, name string, list func(*ledgerEntry) *[]string) {
+	if _, ok := l.entries[name]; !ok && name != "" {
+		l.entries[name] = ledgerEntry{}
+	}
+	for n, e := range l.entries {
+		if !l.ours(n) {
+			continue
+		}
+		destinations := list(&e)
+		has := slices.Contains(*destinations, destination)
+		switch {
+		case n == name && !has:
+			*destinations = append(slices.Clone(*destinations), destination)
+		case n != name && has:
+			*destinations = slices.DeleteFunc(slices.Clone(*destinations), func(d string) bool { return d == destination })
+		}
+		l.entries[n] = e
+		if len(e.Locks) == 0 && len(e.ParentLocks) == 0 {
+			delete(l.entries, n)
+		}
+	}
+}

@@ -1,0 +1,148 @@
+// Package transport reaches machines and runs programs there. It is the one place that starts processes.
+//
+// A program is given as an argument vector, never as a shell line. It runs in its own process group, so that a key typed at
+// the terminal does not stop it, and is killed with that group when its context ends or this process dies.
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Local is this machine.
+type Local struct {
+	// Level is what the lines that programs write to their standard error are logged at.
+	Level slog.Level
+	Log   *slog.Logger
+}
+
+// A Command is a program to run. Streams that are nil are empty.
+type Command struct {
+	Argv   []string
+	Stdin  *os.File
+	Stdout *os.File
+}
+
+// A Process is a started program. Wait must be called.
+type Process struct {
+	cmd    *exec.Cmd
+	ctx    context.Context
+	cancel context.CancelFunc
+	stderr *stderrLog
+}
+
+// Start starts a program.
+func (l Local) Start(ctx context.Context, c Command) (*Process, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	p := &Process{ctx: ctx, cancel: cancel, stderr: &stderrLog{log: l.Log, level: l.Level, program: programName(c.Argv)}}
+	p.cmd = exec.CommandContext(ctx, c.Argv[0], c.Argv[1:]...)
+	p.cmd.Env = append(os.Environ(), "LC_ALL=C") // messages are looked at
+	if c.Stdin != nil {
+		p.cmd.Stdin = c.Stdin
+	}
+	if c.Stdout != nil {
+		p.cmd.Stdout = c.Stdout
+	}
+	p.cmd.Stderr = p.stderr
+	// The death signal is sent when the starting thread ends. Go ends only threads that a goroutine locked, and none does.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	p.cmd.Cancel = func() error { return unix.Kill(-p.cmd.Process.Pid, unix.SIGKILL) }
+	p.cmd.WaitDelay = 5 * time.Second // for a grandchild that keeps standard error open
+	l.Log.Debug("running " + strings.Join(c.Argv, " "))
+	if err := p.cmd.Start(); err != nil {
+		cancel()
+		return nil, fmt.Errorf("starting %s: %w", p.stderr.program, err)
+	}
+	return p, nil
+}
+
+// Output runs a program and returns what it writes to its standard output.
+func (l Local) Output(ctx context.Context, argv ...string) (string, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	p, err := l.Start(ctx, Command{Argv: argv, Stdout: w})
+	w.Close()
+	if err != nil {
+		return "", err
+	}
+	var out strings.Builder
+	_, copyErr := r.WriteTo(&out)
+	return out.String(), errors.Join(p.Wait(), copyErr)
+}
+
+// Kill ends the process and its group; Wait tells when it is gone.
+func (p *Process) Kill() { p.cancel() }
+
+// Wait waits for the end of the process. It returns an *ExitError if the program failed, and the context's cause if that
+// ended first.
+func (p *Process) Wait() error {
+	err := p.cmd.Wait()
+	cause := context.Cause(p.ctx)
+	p.cancel()
+	p.stderr.flush()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return nil
+	case cause != nil:
+		return fmt.Errorf("%s stopped: %w", p.stderr.program, cause)
+	case errors.As(err, &exit):
+		return &ExitError{Program: p.stderr.program, State: exit.String(), Stderr: p.stderr.tail()}
+	default:
+		return fmt.Errorf("waiting for %s: %w", p.stderr.program, err)
+	}
+}
+
+// ExitError tells that a program failed.
+type ExitError struct {
+	Program string
+	State   string // such as "exit status 1" or "signal: killed"
+	Stderr  string // the last lines that it wrote to its standard error, joined by "; "
+}
+
+// Killed tells that a signal ended the program.
+func (e *ExitError) Killed() bool { return strings.HasPrefix(e.State, "signal") }
+
+func (e *ExitError) Error() string {
+	if e.Stderr == "" || e.Killed() {
+		return e.Program + ": " + e.State
+	}
+	return e.Program + ": " + e.Stderr
+}
+
+// programName is the name of a program together with its sub-command: "btrfs send".
+func programName(argv []string) string {
+	name := filepath.Base(argv[0])
+	if len(argv) > 1 && !strings.HasPrefix(argv[1], "-") && !strings.Contains(argv[1], "/") {
+		name += " " + argv[1]
+	}
+	return name
+}
+
+// Pipe makes a pipe with as large a buffer as an ordinary user may have, which halves the number of switches between the
+// processes at its ends.
+func Pipe() (r, w *os.File, err error) {
+	r, w, err = os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	const size = 1 << 20 // the default of /proc/sys/fs/pipe-max-size
+	if conn, err := w.SyscallConn(); err == nil {
+		// a smaller buffer is slower, no more
+		_ = conn.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, size) })
+	}
+	return r, w, nil
+}
