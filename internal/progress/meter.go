@@ -1,0 +1,43 @@
+package progress
+
+import "time"
+
+// memory is how far back a rate looks: short enough to show that a transfer
+// slowed down, long enough for a steady remaining time.
+const memory = 10 * time.Second
+
+// A meter tells the recent rate of a count that grows.
+type meter struct {
+	began time.Time
+	last  time.Time
+	bytes int64   // at the last sample
+	rate  float64 // bytes per second
+}
+
+func newMeter(now time.Time) meter {
+	return meter{began: now, last: now}
+}
+
+// sample returns the rate now that the count is bytes. It is the average since
+// the beginning or the last sample, whichever is nearer to memory, and in
+// between an exponential moving average.
+func (m *meter) sample(now time.Time, bytes int64) float64 {
+	passed := now.Sub(m.last)
+	if passed <= 0 {
+		return m.rate
+	}
+	latest := float64(bytes-m.bytes) / passed.Seconds()
+	weight := float64(passed) / float64(min(memory, now.Sub(m.began)))
+	m.rate += (latest - m.rate) * min(1, weight)
+	m.last, m.bytes = now, bytes
+	return m.rate
+}
+
+// average returns the rate since the beginning.
+func (m *meter) average(now time.Time, bytes int64) float64 {
+	passed := now.Sub(m.began)
+	if passed <= 0 {
+		return 0
+	}
+	return float64(bytes) / passed.Seconds()
+}

@@ -1,0 +1,92 @@
+package progress
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode"
+)
+
+// A Total is how much a transfer will move.
+type Total struct {
+	Bytes  int64
+	AtMost bool // Bytes is an upper bound, as for compressed data
+}
+
+// A Transfer is one snapshot on its way to one destination.
+type Transfer struct {
+	display *Display
+	title   string
+	bytes   atomic.Int64
+	meter   meter // guarded by display.mu
+
+	measure   func() // asks for the total; only the first call counts
+	measured  atomic.Pointer[Total]
+	measuring sync.WaitGroup
+	cancel    context.CancelFunc
+}
+
+func newTransfer(ctx context.Context, d *Display, title string, total func(context.Context) (Total, error)) *Transfer {
+	ctx, cancel := context.WithCancel(ctx)
+	t := &Transfer{display: d, title: printable(title), meter: newMeter(time.Now()), cancel: cancel}
+	t.measure = sync.OnceFunc(func() {
+		if total == nil {
+			return
+		}
+		t.measuring.Go(func() {
+			if m, err := total(ctx); err == nil {
+				t.measured.Store(&m)
+			}
+		})
+	})
+	return t
+}
+
+// printable replaces what would move the cursor or reorder the line.
+func printable(title string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsGraphic(r) {
+			return r
+		}
+		return '?'
+	}, title)
+}
+
+// Add counts n bytes that have gone by.
+func (t *Transfer) Add(n int64) { t.bytes.Add(n) }
+
+// Reset begins again at zero, for another attempt.
+func (t *Transfer) Reset() {
+	t.display.mu.Lock()
+	defer t.display.mu.Unlock()
+	t.bytes.Store(0)
+	t.meter = newMeter(time.Now())
+}
+
+// Done ends the transfer: err says why it failed, nil that it is complete.
+// When it returns, nothing reads the snapshot for its total any more: a
+// subvolume that is being read by a send cannot be deleted.
+func (t *Transfer) Done(err error) {
+	t.display.finish(t, err)
+	t.stopMeasuring()
+}
+
+// stopMeasuring may only be called when t is no longer among the running
+// transfers, since these may begin to measure at any time.
+func (t *Transfer) stopMeasuring() {
+	t.cancel()
+	t.measuring.Wait()
+}
+
+// status takes a new sample of t.
+func (t *Transfer) status() status {
+	n := t.bytes.Load()
+	s := status{bytes: n, rate: t.meter.sample(time.Now(), n)}
+	// A total that was overtaken was wrong, and is not shown any more.
+	if total := t.measured.Load(); total != nil && n <= total.Bytes {
+		s.total = *total
+	}
+	return s
+}
