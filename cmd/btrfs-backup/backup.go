@@ -1,0 +1,226 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/volume"
+	"btrfs-backup/retention"
+)
+
+// lineInterval is how often progress is told where there is no terminal.
+const lineInterval = 30 * time.Second
+
+// backup is the main command.
+func backup(ctx context.Context, env environment, o *backupOptions, places []string) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	display, log := o.output(env)
+	defer display.Close()
+	job, err := o.job(ctx, places, log)
+	if err != nil {
+		return err
+	}
+	job.Progress, job.Now = display, env.now
+
+	log.Info(heading("Started at " + env.now().Format(time.ANSIC)))
+	report, err := engine.Run(ctx, job)
+	display.Close()
+	if printErr := o.print(env, log, report); err == nil {
+		err = printErr
+	}
+	for _, f := range report.AllFailures() {
+		complain(env.stderr, f.Err)
+	}
+	if err != nil {
+		return err
+	}
+	log.Info(heading("Finished at " + env.now().Format(time.ANSIC)))
+	if outcome := report.Outcome(); outcome != engine.Done {
+		return outcomeError{outcome}
+	}
+	return nil
+}
+
+// output gives the display of transfers and the log, which share the terminal.
+func (o *backupOptions) output(env environment) (*progress.Display, *slog.Logger) {
+	handler := &logHandler{w: env.stderr, level: levels[o.verbosity], now: env.now}
+	log := slog.New(handler)
+	display := progress.Silent()
+	switch {
+	case o.noProgress || o.dryRun:
+	case env.terminal != nil:
+		display = progress.NewBars(env.terminal)
+		handler.w = display.Writer(env.stderr)
+	default:
+		display = progress.NewLines(func(line string) { log.Info(line) }, lineInterval)
+	}
+	return display, log
+}
+
+// job makes the job out of options and places.
+func (o *backupOptions) job(ctx context.Context, places []string, log *slog.Logger) (engine.Job, error) {
+	common := volume.Options{Log: log, Verbose: o.btrfsDebug, ConvertRW: o.convertRW, Sync: o.sync, SkipChecks: o.skipChecks}
+	job := engine.Job{
+		Naming:        engine.Naming{Prefix: o.prefix},
+		KeepSnapshots: retention.Policy{Last: max(o.numSnapshots, 0)},
+		KeepBackups:   retention.Policy{Last: max(o.numBackups, 0)},
+		NoSnapshot:    o.noSnapshot, NoTransfer: o.noTransfer, NoIncremental: o.noIncremental,
+		RemoveLocks: o.removeLocks, NoWait: o.noWait, DryRun: o.dryRun,
+		Log: log,
+	}
+	if err := checkLocal(places); err != nil {
+		return job, err
+	}
+	source, err := volume.NewSource(places[0], o.snapshotFolder, common)
+	if err != nil {
+		return job, err
+	}
+	job.Source = source
+	destinations := places[1:]
+	if o.lockedDests {
+		locked, err := outstanding(ctx, source, job.Naming)
+		if err != nil {
+			return job, err
+		}
+		destinations = append(slices.Clone(destinations), locked...)
+	}
+	for _, place := range destinations {
+		d, err := volume.NewDestination(place, common)
+		if err != nil {
+			return job, err
+		}
+		same := func(other engine.Destination) bool { return other.String() == d.String() }
+		if !slices.ContainsFunc(job.Destinations, same) {
+			job.Destinations = append(job.Destinations, d)
+		}
+	}
+	return job, nil
+}
+
+// outstanding gives the destinations that the ledger has unfinished transfers to.
+func outstanding(ctx context.Context, source *volume.Source, naming engine.Naming) ([]string, error) {
+	if err := source.Open(ctx, false); err != nil {
+		return nil, err
+	}
+	ledger, err := source.Ledger(ctx, naming.Ours)
+	if err != nil {
+		return nil, err
+	}
+	destinations := ledger.Outstanding()
+	return destinations, checkLocal(destinations)
+}
+
+// checkLocal refuses the places of other kinds than a directory of this machine.
+func checkLocal(places []string) error {
+	for _, place := range places {
+		for _, scheme := range []string{"ssh://", "shell://"} {
+			if strings.HasPrefix(place, scheme) {
+				return &usageError{msg: fmt.Sprintf("%s: %s places are not supported yet", place, scheme),
+					hint: "mount the place, or pipe `btrfs send` to it by hand"}
+			}
+		}
+	}
+	return nil
+}
+
+// print tells what was done: as JSON, as a plan, as a table on a terminal, or as lines of the log.
+func (o *backupOptions) print(env environment, log *slog.Logger, report *engine.Report) error {
+	switch {
+	case o.json:
+		encoder := json.NewEncoder(env.stdout)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(report)
+	case o.dryRun:
+		return printPlan(env.stdout, report)
+	case o.quiet:
+		return nil
+	case env.terminal != nil:
+		return printTable(env.stderr, report)
+	}
+	for _, d := range report.Destinations {
+		for _, t := range d.Transfers {
+			log.Info(describeTransfer(d.Destination, t))
+		}
+	}
+	return nil
+}
+
+func describeTransfer(destination string, t engine.Sent) string {
+	kind := "complete copy"
+	if t.Parent != "" {
+		kind = "increment to " + t.Parent
+	}
+	verdict := "saved"
+	if t.Failure != nil {
+		verdict = "failed"
+	}
+	return fmt.Sprintf("%s: %s %s: %s, %s in %s", destination, t.Snapshot, verdict, kind, progress.Bytes(t.Bytes), progress.Duration(t.Duration))
+}
+
+// printPlan tells what a dry run found.
+func printPlan(w io.Writer, report *engine.Report) error {
+	var b strings.Builder
+	section := func(place string, verdicts []retention.Verdict) {
+		for _, v := range verdicts {
+			fmt.Fprintf(&b, "%s: would %s\n", place, v)
+		}
+	}
+	if report.Snapshot != "" {
+		fmt.Fprintf(&b, "%s: would take snapshot %s\n", report.Source, report.Snapshot)
+	}
+	for _, d := range report.Destinations {
+		for _, name := range d.Leftovers {
+			fmt.Fprintf(&b, "%s: would delete %s: left unfinished by an earlier run\n", d.Destination, name)
+		}
+		for _, t := range d.Transfers {
+			how := "as a complete copy"
+			if t.Parent != "" {
+				how = "as an increment to " + t.Parent
+			}
+			fmt.Fprintf(&b, "%s: would send %s %s\n", d.Destination, t.Snapshot, how)
+		}
+		section(d.Destination, d.Verdicts)
+	}
+	if report.Latest != "" {
+		fmt.Fprintf(&b, "%s: would point the link to the newest snapshot to %s\n", report.Source, report.Latest)
+	}
+	section(report.Source, report.Verdicts)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// printTable sums a run up on a terminal.
+func printTable(w io.Writer, report *engine.Report) error {
+	rows := [][]string{{"DESTINATION", "SNAPSHOT", "PARENT", "SIZE", "TIME", "VERDICT"}}
+	for _, d := range report.Destinations {
+		for _, t := range d.Transfers {
+			parent, verdict := t.Parent, "saved"
+			if parent == "" {
+				parent = "none"
+			}
+			if t.Failure != nil {
+				verdict = "FAILED"
+			}
+			rows = append(rows, []string{d.Destination, t.Snapshot, parent, progress.Bytes(t.Bytes), progress.Duration(t.Duration), verdict})
+		}
+		if len(d.Failures) > 0 {
+			rows = append(rows, []string{d.Destination, "", "", "", "", "FAILED"})
+		} else if len(d.Transfers) == 0 {
+			rows = append(rows, []string{d.Destination, "", "", "", "", "nothing to send"})
+		}
+	}
+	if len(rows) == 1 {
+		return nil
+	}
+	return writeTable(w, rows)
+}

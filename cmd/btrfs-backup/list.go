@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/volume"
+)
+
+type listOptions struct {
+	folder string
+	prefix string
+	json   bool
+}
+
+func newList(env environment) *cobra.Command {
+	o := &listOptions{}
+	c := &cobra.Command{
+		Use:     "list [options] PLACE...",
+		Short:   "Show the snapshots and backups of places",
+		Example: "  btrfs-backup list /home /mnt/usb/home    snapshots of /home, and its backups\n  btrfs-backup list --json /mnt/usb/home",
+		Long: `Show the subvolumes in each PLACE: the folder of a destination, or a source, which
+stands for its snapshot folder. Sizes are known where quotas are enabled.`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error { return list(c.Context(), env, o, args) },
+	}
+	f := c.Flags()
+	f.SortFlags = false
+	f.StringVarP(&o.prefix, "snapshot-prefix", "p", "", "show only names that begin with `PREFIX`")
+	f.StringVarP(&o.folder, "snapshot-folder", "f", volume.DefaultFolder, "`FOLDER` of the snapshots, in a source or absolute")
+	f.BoolVar(&o.json, "json", false, "print JSON")
+	return c
+}
+
+// listed is one line of the listing.
+type listed struct {
+	Place        string     `json:"place"`
+	Name         string     `json:"name"`
+	Time         time.Time  `json:"time"`
+	UUID         btrfs.UUID `json:"uuid"`
+	ParentUUID   btrfs.UUID `json:"parent_uuid"`
+	ReceivedUUID btrfs.UUID `json:"received_uuid"`
+	Parent       string     `json:"parent,omitempty"` // its name, if it is in the same place
+	ReadOnly     bool       `json:"read_only"`
+	Kind         kind       `json:"kind"`
+	Complete     bool       `json:"complete"`
+	Size         *uint64    `json:"size,omitempty"`
+	Exclusive    *uint64    `json:"exclusive,omitempty"`
+}
+
+// kind tells what a subvolume is, as far as it can be seen from outside.
+type kind string
+
+const (
+	snapshotKind   kind = "snapshot"
+	backupKind     kind = "backup"
+	unfinishedKind kind = "unfinished"
+	writableKind   kind = "writable"
+)
+
+func list(ctx context.Context, env environment, o *listOptions, places []string) error {
+	if err := checkLocal(places); err != nil {
+		return err
+	}
+	all := []listed{}
+	for _, place := range places {
+		entries, err := volume.List(ctx, place, o.folder)
+		if err != nil {
+			return err
+		}
+		all = append(all, describe(entries, o.prefix)...)
+	}
+	if o.json {
+		encoder := json.NewEncoder(env.stdout)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(all)
+	}
+	rows := [][]string{{"PLACE", "NAME", "TIME", "UUID", "PARENT", "SIZE", "STATE"}}
+	for _, l := range all {
+		rows = append(rows, l.row())
+	}
+	return writeTable(env.stdout, rows)
+}
+
+func describe(content volume.Content, prefix string) []listed {
+	names := make(map[btrfs.UUID]string)
+	for _, s := range content.Subvolumes {
+		names[s.UUID] = s.Name
+	}
+	var all []listed
+	for _, s := range content.Subvolumes {
+		if !strings.HasPrefix(s.Name, prefix) {
+			continue
+		}
+		l := listed{
+			Place: content.Folder, Name: s.Name, Time: timeOf(s),
+			UUID: s.UUID, ParentUUID: s.ParentUUID, ReceivedUUID: s.ReceivedUUID, Parent: names[s.ParentUUID],
+			ReadOnly: s.ReadOnly, Kind: kindOf(s),
+		}
+		l.Complete = l.Kind == snapshotKind || l.Kind == backupKind
+		if size, ok := content.Sizes[s.ID]; ok {
+			l.Size, l.Exclusive = &size.Referenced, &size.Exclusive
+		}
+		all = append(all, l)
+	}
+	slices.SortFunc(all, func(a, b listed) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
+func kindOf(s btrfs.Subvolume) kind {
+	switch {
+	case engine.IsIncoming(s.Name):
+		return unfinishedKind
+	case !s.ReadOnly:
+		return writableKind
+	case s.ReceivedUUID.IsZero():
+		return snapshotKind
+	default:
+		return backupKind
+	}
+}
+
+// timeOf gives the time in a name, whatever its prefix, or else the one at which the subvolume was made where it is.
+func timeOf(s btrfs.Subvolume) time.Time {
+	const digits = len("20060102-150405")
+	naming := engine.Naming{Prefix: s.Name[:max(len(s.Name)-digits, 0)]}
+	if t, ok := naming.Time(s.Name); ok {
+		return t
+	}
+	return s.Created
+}
+
+func (l listed) row() []string {
+	parent, size := l.Parent, "-"
+	if parent == "" {
+		parent = l.ParentUUID.String()
+	}
+	if l.Size != nil {
+		size = progress.Bytes(int64(*l.Size))
+	}
+	state := string(l.Kind)
+	if !l.Complete {
+		state += ", not complete"
+	}
+	return []string{l.Place, printable(l.Name), l.Time.Format(time.DateTime), l.UUID.String(), printable(parent), size, state}
+}
+
+// printable shows a name that would upset a terminal in quotes.
+func printable(name string) string {
+	if quoted := strconv.Quote(name); quoted != `"`+name+`"` {
+		return quoted
+	}
+	return name
+}

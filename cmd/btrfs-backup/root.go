@@ -1,0 +1,169 @@
+package main
+
+import (
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"btrfs-backup/internal/engine"
+)
+
+// version is set when a release is built.
+var version = ""
+
+func programVersion() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
+
+const rootExample = `  btrfs-backup /home /mnt/usb/home            snapshot /home, send the difference
+  btrfs-backup -N 10 -n 60 /home /mnt/usb/home   keep 10 snapshots and 60 backups
+  btrfs-backup --dry-run -N 10 /home /mnt/usb/home   tell what would be done
+  btrfs-backup list /mnt/usb/home             what is there`
+
+// newRoot builds the tree of commands.
+func newRoot(env environment) *cobra.Command {
+	o := &backupOptions{}
+	root := &cobra.Command{
+		Use:     "btrfs-backup [options] SOURCE [DEST...]",
+		Short:   "Take a snapshot of a btrfs subvolume and send the difference to other places",
+		Example: rootExample,
+		Long: `Take a read-only snapshot of the btrfs subvolume SOURCE, in its folder "snapshot",
+and send to each folder DEST, on other btrfs filesystems, what it lacks.
+An argument @FILE stands for the arguments in FILE, one option or place a line.`,
+		Version:       programVersion(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          func(c *cobra.Command, args []string) error { return checkPlaces(c, args) },
+		RunE:          func(c *cobra.Command, args []string) error { return backup(c.Context(), env, o, args) },
+	}
+	root.SetOut(env.stdout)
+	root.SetErr(env.stderr)
+	root.SetVersionTemplate("btrfs-backup {{.Version}}\n")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return &usageError{msg: err.Error(), hint: "try " + c.CommandPath() + " --help"}
+	})
+	root.SetHelpTemplate(helpTemplate)
+	o.define(root.Flags())
+	root.AddCommand(newList(env))
+	addManCommand(root)
+	return root
+}
+
+const helpTemplate = `{{if .HasExample}}Examples:
+{{.Example}}
+
+{{end}}{{with or .Long .Short}}{{. | trimTrailingWhitespaces}}
+
+{{end}}Usage: {{.UseLine}}
+{{if .HasAvailableSubCommands}}{{range .Commands}}{{if .IsAvailableCommand}}       {{.CommandPath}} {{/* */}}- {{.Short}}
+{{end}}{{end}}{{end}}{{if .HasAvailableLocalFlags}}
+Options:
+{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}
+{{end}}`
+
+// checkPlaces refuses command lines without a source, and words that look like a misspelt command.
+func checkPlaces(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return &usageError{msg: "SOURCE is missing", hint: "usage: " + c.UseLine() + "; more with --help"}
+	}
+	word := args[0]
+	if _, err := os.Lstat(word); err == nil || strings.Contains(word, "/") {
+		return nil
+	}
+	if command := nearestCommand(c.Root(), word); command != "" {
+		return &usageError{msg: fmt.Sprintf("%q is neither a command nor a path that exists", word),
+			hint: fmt.Sprintf("did you mean %q?", command)}
+	}
+	return nil
+}
+
+// backupOptions are the options of the main command.
+type backupOptions struct {
+	verbosity      string
+	quiet          bool
+	btrfsDebug     bool
+	noProgress     bool
+	numSnapshots   int
+	numBackups     int
+	noSnapshot     bool
+	snapshotFolder string
+	prefix         string
+	noTransfer     bool
+	noIncremental  bool
+	sync           bool
+	convertRW      bool
+	removeLocks    bool
+	lockedDests    bool
+	skipChecks     bool
+	latestOnly     bool
+	dryRun         bool
+	noWait         bool
+	json           bool
+	sshOptions     []string
+	sshSudo        bool
+}
+
+func (o *backupOptions) define(f *pflag.FlagSet) {
+	f.SortFlags = false
+	f.IntVarP(&o.numSnapshots, "num-snapshots", "N", 0, "keep the newest `N` snapshots; 0 keeps all")
+	f.IntVarP(&o.numBackups, "num-backups", "n", 0, "keep the newest `N` backups at each DEST, and send no others")
+	f.BoolVar(&o.dryRun, "dry-run", false, "tell what would be done and why, change nothing")
+	f.StringVarP(&o.snapshotFolder, "snapshot-folder", "f", "snapshot", "`FOLDER` of the snapshots, in SOURCE or absolute")
+	f.StringVarP(&o.prefix, "snapshot-prefix", "p", "", "begin the names of snapshots with `PREFIX`")
+	f.BoolVarP(&o.noSnapshot, "no-snapshot", "S", false, "take no snapshot, send those there are")
+	f.BoolVarP(&o.noTransfer, "no-transfer", "T", false, "send nothing")
+	f.BoolVarP(&o.noIncremental, "no-incremental", "I", false, "send complete copies, the newest first")
+	f.BoolVarP(&o.sync, "sync", "s", false, "wait until deleted subvolumes are gone from the disk")
+	f.BoolVarP(&o.convertRW, "convert-rw", "w", false, "make subvolumes writable to delete them (without root)")
+	f.BoolVar(&o.noWait, "no-wait", false, "fail with status 75 while another run holds the lock")
+	f.BoolVar(&o.lockedDests, "locked-dests", false, "add the destinations that earlier transfers failed to")
+	f.BoolVar(&o.removeLocks, "remove-locks", false, "forget what is on record about each DEST")
+	f.BoolVarP(&o.skipChecks, "skip-fs-checks", "C", false, "do not check in advance what SOURCE and DEST are")
+	f.StringVarP(&o.verbosity, "verbosity", "v", "info", "log at `LEVEL` debug, info, warning or error")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "log only what went wrong, show no progress")
+	f.BoolVarP(&o.noProgress, "no-progress", "P", false, "show no progress")
+	f.BoolVarP(&o.btrfsDebug, "btrfs-debug", "d", false, "log what btrfs send and receive do")
+	f.BoolVar(&o.json, "json", false, "print a report in JSON on standard output")
+	f.StringArrayVar(&o.sshOptions, "ssh-opt", nil, "`KEY=VALUE` for ssh (with remote places, which are to come)")
+	f.BoolVar(&o.sshSudo, "ssh-sudo", false, "use sudo on remote places (which are to come)")
+	f.BoolVar(&o.latestOnly, "latest-only", false, "the same as --num-snapshots=1")
+	f.BoolVar(&o.btrfsDebug, "debug", false, "the same as --btrfs-debug")
+	for _, old := range []string{"latest-only", "debug"} {
+		_ = f.MarkHidden(old) // fails for an unknown name only
+	}
+}
+
+var levels = map[string]slog.Level{
+	"debug": slog.LevelDebug, "info": slog.LevelInfo, "warning": slog.LevelWarn, "error": slog.LevelError,
+}
+
+func (o *backupOptions) check() error {
+	if _, ok := levels[o.verbosity]; !ok {
+		return &usageError{msg: fmt.Sprintf("--verbosity %s is unknown", o.verbosity), hint: "use debug, info, warning or error"}
+	}
+	const nameMax = 255
+	longest := engine.Incoming(o.prefix + "20060102-150405")
+	if strings.ContainsAny(o.prefix, "/\x00") || len(longest) > nameMax || !fs.ValidPath("x"+o.prefix) {
+		return &usageError{msg: fmt.Sprintf("--snapshot-prefix %q cannot begin a file name", o.prefix),
+			hint: "it may hold anything but a slash, up to 230 bytes"}
+	}
+	if o.quiet {
+		o.verbosity, o.noProgress = "warning", true
+	}
+	if o.latestOnly {
+		o.numSnapshots = 1
+	}
+	return nil
+}

@@ -1,0 +1,112 @@
+// Package engine runs a backup: it takes a snapshot, sends every destination what it lacks, and prunes both sides.
+//
+// What is done follows from a Plan, made by pure functions from complete listings, and is told in a Report. Snapshots and
+// backups are paired by UUID; their names only sort and select. A destination that fails is reported and stops neither the
+// snapshot nor the other destinations. Nothing is deleted on a side whose listing or saving failed.
+//
+// The engine knows its source and destinations only by the interfaces below.
+package engine
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"time"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/progress"
+	"btrfs-backup/lock"
+	"btrfs-backup/retention"
+)
+
+// A Folder is a directory of subvolumes: the snapshots of a source, or the backups at a destination.
+type Folder interface {
+	// String is the name of the folder in messages and in the ledger.
+	String() string
+	// Open must be called first. A missing folder is created on request, else it is an error.
+	Open(ctx context.Context, create bool) error
+	// Lock keeps other runs out; see lock.Acquire.
+	Lock(ctx context.Context, waiting func(*lock.HeldError)) (*lock.Lock, error)
+	List(ctx context.Context) (btrfs.Listing, error)
+	// Delete deletes what it can of the named subvolumes; it gives the names of those deleted, and every failure.
+	Delete(ctx context.Context, names []string) (deleted []string, err error)
+	Place() Place
+	// Ledger reads the ledger in the folder.
+	Ledger(ctx context.Context, ours func(name string) bool) (*lock.Ledger, error)
+}
+
+// Place identifies a directory, whatever path leads to it.
+type Place struct {
+	Filesystem btrfs.UUID
+	Subvolume  uint64
+	Inode      uint64
+}
+
+// A Source is a subvolume and the folder of its snapshots.
+type Source interface {
+	Folder
+	// Subvolume describes the source itself.
+	Subvolume() btrfs.Subvolume
+	// Nested gives the paths of the subvolumes in the source, which no snapshot of it holds.
+	Nested(ctx context.Context) ([]string, error)
+	// Take makes a read-only snapshot in the folder and waits until it is on disk. A name that is taken is fs.ErrExist.
+	Take(ctx context.Context, name string) (btrfs.Subvolume, error)
+	// Send writes the checked send stream to w. An error of w is returned as a *sendstream.WriteError.
+	Send(ctx context.Context, t Transfer, f Format, w io.Writer) error
+	// Measure tells how many bytes Send will write.
+	Measure(ctx context.Context, t Transfer, f Format) (progress.Total, error)
+	// WriteLedger replaces the ledger in the folder.
+	WriteLedger(ctx context.Context, l *lock.Ledger) error
+	// Link makes or replaces the symbolic link of that name in the folder.
+	Link(ctx context.Context, name, target string) error
+}
+
+// A Destination is a folder that receives send streams.
+type Destination interface {
+	Folder
+	// Accepts gives the best format that the destination understands.
+	Accepts(ctx context.Context) (Format, error)
+	// Origins gives the source subvolume of each received UUID for which it is on record.
+	Origins(ctx context.Context) (map[btrfs.UUID]btrfs.UUID, error)
+	// Receive begins to receive the backup of the given final name, which must be free.
+	Receive(ctx context.Context, name string) (Receiver, error)
+}
+
+// A Receiver takes one send stream. The backup stands under a hidden name until Commit. After Close either Commit or Abort
+// must be called.
+type Receiver interface {
+	io.Writer
+	// Close ends the stream and describes what was received.
+	Close(ctx context.Context) (btrfs.Subvolume, error)
+	// Commit puts the backup on disk and then under its final name, and records origin as its source subvolume.
+	Commit(ctx context.Context, origin btrfs.UUID) error
+	// Abort removes what was received.
+	Abort(ctx context.Context) error
+}
+
+// Format is a variety of send stream. The zero Format is protocol 1.
+type Format struct {
+	Protocol   int
+	Compressed bool // extents that are compressed on disk stay so
+}
+
+// A Job is one run.
+type Job struct {
+	Source       Source
+	Destinations []Destination
+	Naming       Naming
+
+	KeepSnapshots retention.Policy
+	KeepBackups   retention.Policy
+
+	NoSnapshot    bool // work on the snapshots there are
+	NoTransfer    bool
+	NoIncremental bool // send complete copies, the newest snapshot first
+	RemoveLocks   bool // forget what the ledger says of the destinations
+	NoWait        bool // fail at a lock that is held
+	DryRun        bool // change nothing
+
+	Log      *slog.Logger
+	Progress *progress.Display
+	Now      func() time.Time
+}

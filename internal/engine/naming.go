@@ -1,0 +1,64 @@
+package engine
+
+import (
+	"regexp"
+	"strings"
+	"time"
+)
+
+// Naming is how the snapshots of one series are named: the prefix, then the local time as YYYYMMDD-HHMMSS.
+type Naming struct{ Prefix string }
+
+const timeLayout = "20060102-150405"
+
+var timePattern = regexp.MustCompile(`^\d{8}-\d{6}$`)
+
+// Name gives the name of a snapshot taken at t.
+func (n Naming) Name(t time.Time) string { return n.Prefix + t.Local().Format(timeLayout) }
+
+// Time gives the time in a name, and false for a name that is not exactly one of this series.
+func (n Naming) Time(name string) (time.Time, bool) {
+	digits, ok := strings.CutPrefix(name, n.Prefix)
+	if !ok || !timePattern.MatchString(digits) {
+		return time.Time{}, false
+	}
+	t, err := time.ParseInLocation(timeLayout, digits, time.Local)
+	return t, err == nil
+}
+
+// Ours tells whether name is one of this series.
+func (n Naming) Ours(name string) bool {
+	_, ok := n.Time(name)
+	return ok
+}
+
+// Latest is the name of the link to the newest saved snapshot.
+func (n Naming) Latest() string {
+	if n.Prefix == "" {
+		return ".latest"
+	}
+	return "." + n.Prefix + "_latest"
+}
+
+const (
+	incomingStart = "."
+	incomingEnd   = ".incoming"
+)
+
+// Incoming is the hidden name under which a backup is received.
+func Incoming(name string) string { return incomingStart + name + incomingEnd }
+
+// incomingOf gives the name that an incoming backup was to get.
+func incomingOf(hidden string) (name string, ok bool) {
+	name, ok = strings.CutPrefix(hidden, incomingStart)
+	if !ok {
+		return "", false
+	}
+	return strings.CutSuffix(name, incomingEnd)
+}
+
+// IsIncoming tells the hidden name of an unfinished backup.
+func IsIncoming(name string) bool {
+	_, ok := incomingOf(name)
+	return ok
+}

@@ -1,0 +1,97 @@
+package engine
+
+import (
+	"cmp"
+	"slices"
+
+	"btrfs-backup/btrfs"
+)
+
+// copies finds read-only subvolumes by the UUIDs under which they are known as copies.
+type copies map[btrfs.UUID][]btrfs.Subvolume
+
+func findCopies(subvolumes []btrfs.Subvolume) copies {
+	c := make(copies)
+	for _, s := range subvolumes {
+		if _, incoming := incomingOf(s.Name); incoming || !s.ReadOnly {
+			continue
+		}
+		c[s.UUID] = append(c[s.UUID], s)
+		if !s.ReceivedUUID.IsZero() {
+			c[s.ReceivedUUID] = append(c[s.ReceivedUUID], s)
+		}
+	}
+	return c
+}
+
+// of gives the copies of s. A subvolume that is planned only, and has no UUID, has none.
+func (c copies) of(s btrfs.Subvolume) []btrfs.Subvolume {
+	if s.Identity().IsZero() {
+		return nil
+	}
+	return c[s.Identity()]
+}
+
+// isComplete tells a complete backup: `btrfs receive` sets the received UUID and the read-only flag at the very end.
+func isComplete(s btrfs.Subvolume) bool { return s.ReadOnly && !s.ReceivedUUID.IsZero() }
+
+// byAge orders subvolumes of one filesystem by their creation, whatever the clock said.
+func byAge(a, b btrfs.Subvolume) int {
+	return cmp.Or(cmp.Compare(a.CreatedIn, b.CreatedIn), cmp.Compare(a.ID, b.ID))
+}
+
+// A lineage tells which subvolumes of a filesystem descend from a common one.
+type lineage struct {
+	parents map[btrfs.UUID]btrfs.UUID
+	roots   map[btrfs.UUID]btrfs.UUID // those found so far
+}
+
+func findLineage(subvolumes ...btrfs.Subvolume) lineage {
+	l := lineage{make(map[btrfs.UUID]btrfs.UUID, len(subvolumes)), make(map[btrfs.UUID]btrfs.UUID, len(subvolumes))}
+	for _, s := range subvolumes {
+		l.parents[s.UUID] = s.ParentUUID
+	}
+	return l
+}
+
+// root gives the oldest known ancestor, which need not exist any more.
+func (l lineage) root(s btrfs.Subvolume) btrfs.UUID {
+	uuid, parent := s.UUID, s.ParentUUID
+	path := []btrfs.UUID{uuid}
+	for range len(l.parents) + 1 { // no more steps than subvolumes, should the links form a ring
+		if known, ok := l.roots[parent]; ok {
+			uuid = known
+			break
+		}
+		if parent.IsZero() {
+			break
+		}
+		path = append(path, parent)
+		uuid, parent = parent, l.parents[parent]
+	}
+	for _, u := range path {
+		if !u.IsZero() {
+			l.roots[u] = uuid
+		}
+	}
+	return uuid
+}
+
+func (l lineage) related(a, b btrfs.Subvolume) bool { return l.root(a) == l.root(b) }
+
+// ladder orders the subvolumes that can be the parent of s: the newest older one first, then the oldest newer ones.
+func (l lineage) ladder(s btrfs.Subvolume, candidates []btrfs.Subvolume) []btrfs.Subvolume {
+	var older, newer []btrfs.Subvolume
+	for _, c := range candidates {
+		switch {
+		case c.ID == s.ID || !l.related(c, s):
+		case byAge(c, s) < 0:
+			older = append(older, c)
+		default:
+			newer = append(newer, c)
+		}
+	}
+	slices.SortFunc(older, func(a, b btrfs.Subvolume) int { return byAge(b, a) })
+	slices.SortFunc(newer, byAge)
+	return append(older, newer...)
+}

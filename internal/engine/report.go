@@ -1,0 +1,102 @@
+package engine
+
+import (
+	"encoding/json"
+	"slices"
+	"time"
+
+	"btrfs-backup/lock"
+	"btrfs-backup/retention"
+)
+
+// A Report tells what a run did, or with Job.DryRun what it would do.
+type Report struct {
+	DryRun       bool                `json:"dry_run"`
+	Source       string              `json:"source"`
+	Snapshot     string              `json:"snapshot,omitempty"` // the one taken
+	Latest       string              `json:"latest,omitempty"`   // what the link to the newest saved snapshot points to
+	Nested       []string            `json:"nested,omitempty"`   // subvolumes in the source, which no snapshot of it holds
+	Destinations []Saved             `json:"destinations,omitempty"`
+	Verdicts     []retention.Verdict `json:"verdicts,omitempty"` // on the snapshots
+	Deleted      []string            `json:"deleted,omitempty"`
+	Failures     []Failure           `json:"failures,omitempty"` // at the source
+}
+
+// Saved tells what was done at one destination.
+type Saved struct {
+	Destination string              `json:"destination"`
+	Leftovers   []string            `json:"leftovers,omitempty"` // unfinished backups of earlier runs, deleted
+	Transfers   []Sent              `json:"transfers,omitempty"`
+	Verdicts    []retention.Verdict `json:"verdicts,omitempty"` // on the backups
+	Deleted     []string            `json:"deleted,omitempty"`
+	Failures    []Failure           `json:"failures,omitempty"` // those of transfers stand with these
+}
+
+// Sent tells of one transfer.
+type Sent struct {
+	Snapshot string        `json:"snapshot"`
+	Parent   string        `json:"parent,omitempty"` // none: a complete copy
+	Bytes    int64         `json:"bytes"`            // of the stream
+	Duration time.Duration `json:"nanoseconds"`
+	Failure  *Failure      `json:"failure,omitempty"`
+}
+
+// A Failure is something that went wrong and did not end the run.
+type Failure struct{ Err error }
+
+// MarshalJSON writes the error and its hint.
+func (f Failure) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Error string `json:"error"`
+		Hint  string `json:"hint,omitempty"`
+	}{f.Err.Error(), HintOf(f.Err)})
+}
+
+func (r *Report) fail(err error) { r.Failures = append(r.Failures, Failure{err}) }
+
+func (s *Saved) fail(err error) { s.Failures = append(s.Failures, Failure{err}) }
+
+func (s *Saved) failed() bool {
+	return len(s.Failures) > 0 || slices.ContainsFunc(s.Transfers, func(t Sent) bool { return t.Failure != nil })
+}
+
+// AllFailures gives every failure of the run.
+func (r *Report) AllFailures() []Failure {
+	all := slices.Clone(r.Failures)
+	for _, d := range r.Destinations {
+		for _, t := range d.Transfers {
+			if t.Failure != nil {
+				all = append(all, *t.Failure)
+			}
+		}
+		all = append(all, d.Failures...)
+	}
+	return all
+}
+
+// Outcome is how a run ended.
+type Outcome int
+
+// The outcomes of a run.
+const (
+	Done   Outcome = iota
+	Partly         // some of it failed
+	Failed         // nothing was saved
+	Busy           // nothing failed but that other runs held locks
+)
+
+// Outcome sums the report up.
+func (r *Report) Outcome() Outcome {
+	failures := r.AllFailures()
+	served := slices.ContainsFunc(r.Destinations, func(s Saved) bool { return !s.failed() })
+	switch {
+	case len(failures) == 0:
+		return Done
+	case !slices.ContainsFunc(failures, func(f Failure) bool { return !lock.IsHeld(f.Err) }):
+		return Busy
+	case served, len(r.Destinations) == 0 && r.Snapshot != "":
+		return Partly
+	default:
+		return Failed
+	}
+}

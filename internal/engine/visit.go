@@ -1,0 +1,169 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/lock"
+)
+
+// visit is the serving of one destination.
+type visit struct {
+	*run
+	to    Destination
+	log   *slog.Logger
+	saved *Saved
+
+	backups side
+	plan    Plan
+	failed  []btrfs.Subvolume // snapshots whose transfer failed
+}
+
+// serve lists the destination, plans, cleans up, sends, and prunes if everything was sent.
+func (v *visit) serve(ctx context.Context) {
+	release, err := v.arrive(ctx)
+	if err != nil {
+		v.fail(ctx, err)
+		return
+	}
+	defer release()
+	v.saved.Leftovers = v.delete(ctx, v.log, v.to, v.plan.Leftovers, v.saved.fail)
+	v.sendAll(ctx)
+	v.record(ctx)
+	v.saved.Verdicts = v.plan.Verdicts
+	if !v.saved.failed() && ctx.Err() == nil {
+		v.saved.Deleted = v.delete(ctx, v.log, v.to, v.plan.Delete, v.saved.fail)
+	}
+}
+
+// fail reports that the destination could not be served, and records what it lacks.
+func (v *visit) fail(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		err = fmt.Errorf("%s: %w", v.to, context.Cause(ctx))
+	}
+	v.saved.fail(err)
+	ours := v.snapshots.snapshots()
+	if len(ours) == 0 || v.NoTransfer {
+		return
+	}
+	v.updateLedger(context.WithoutCancel(ctx), func(l *lock.Ledger) {
+		l.SetOutstanding(v.to.String(), ours[len(ours)-1].Name)
+	})
+}
+
+// arrive opens, locks and lists the destination, and makes the plan.
+func (v *visit) arrive(ctx context.Context) (release func(), err error) {
+	known := v.known()
+	if err := v.to.Open(ctx, !known && !v.DryRun); err != nil {
+		if known && errors.Is(err, fs.ErrNotExist) {
+			err = Hint(err, "backups were made there before: is its disk mounted? To begin anew there, create the folder")
+		}
+		return nil, err
+	}
+	if v.to.Place() == v.Source.Place() {
+		return nil, Hint(fmt.Errorf("%s: the destination is the folder of the snapshots themselves", v.to), "choose another folder")
+	}
+	release, err = v.lock(ctx, v.to)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			release()
+		}
+	}()
+	if v.backups, err = v.list(ctx); err != nil {
+		return nil, err
+	}
+	origins, err := v.to.Origins(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p := planner{
+		source: v.Source.Subvolume(), snapshots: v.snapshots, backups: v.backups, origins: origins,
+		keep: v.KeepBackups, now: v.Now(), transfer: !v.NoTransfer, incremental: !v.NoIncremental,
+	}
+	if known && v.looksUnmounted() {
+		return nil, Hint(fmt.Errorf("%s: none of the backups made there before is there, and it lies on the source's filesystem", v.to),
+			"is its disk mounted? To begin anew there, use --remove-locks once")
+	}
+	v.plan = p.plan()
+	return release, nil
+}
+
+// known tells whether the destination is on record as holding a backup.
+func (v *visit) known() bool {
+	v.ledgerMu.Lock()
+	defer v.ledgerMu.Unlock()
+	return v.snapshots.ledger != nil && v.snapshots.ledger.Knows(v.to.String())
+}
+
+func (v *visit) list(ctx context.Context) (side, error) {
+	listing, err := v.to.List(ctx)
+	if err != nil {
+		return side{}, err
+	}
+	// where the destination is a source for others, their needs count
+	ledger, err := v.to.Ledger(ctx, v.Naming.Ours)
+	return side{Listing: listing, naming: v.Naming, ledger: ledger}, err
+}
+
+// looksUnmounted tells that the folder is the empty place where a disk should be mounted.
+func (v *visit) looksUnmounted() bool {
+	return len(v.backups.InDirectory) == 0 && v.to.Place().Filesystem == v.Source.Place().Filesystem
+}
+
+// sendAll sends what the destination lacks. After a failure only the newest of the rest is tried: it is worth most, and a
+// destination that fails twice is left alone.
+func (v *visit) sendAll(ctx context.Context) {
+	rest := v.plan.Transfers
+	if len(rest) > 0 {
+		v.log.Info(fmt.Sprintf("%s: going to send %d", v.to, len(rest)))
+	}
+	for len(rest) > 0 && ctx.Err() == nil {
+		next := rest[0]
+		rest = rest[1:]
+		sent := v.send(ctx, next)
+		v.saved.Transfers = append(v.saved.Transfers, sent)
+		if sent.Failure == nil {
+			continue
+		}
+		v.failed = append(v.failed, next.Snapshot)
+		if len(v.failed) > 1 || isAboutDestination(sent.Failure.Err) {
+			return
+		}
+		if len(rest) > 0 {
+			rest = []Transfer{slices.MaxFunc(rest, func(a, b Transfer) int { return byAge(a.Snapshot, b.Snapshot) })}
+		}
+	}
+}
+
+// record notes in the ledger the newest snapshot that the destination holds now, and the newest one that it lacks.
+func (v *visit) record(ctx context.Context) {
+	present := findCopies(v.backups.InDirectory)
+	sent := func(s btrfs.Subvolume) bool {
+		return slices.ContainsFunc(v.saved.Transfers, func(t Sent) bool { return t.Snapshot == s.Name && t.Failure == nil })
+	}
+	common, lacking := "", ""
+	for _, s := range v.snapshots.snapshots() {
+		if len(present.of(s)) > 0 || sent(s) {
+			common = s.Name
+		}
+	}
+	for _, t := range v.plan.Transfers {
+		if !sent(t.Snapshot) {
+			lacking = t.Snapshot.Name
+		}
+	}
+	v.updateLedger(context.WithoutCancel(ctx), func(l *lock.Ledger) {
+		l.SetCommon(v.to.String(), common)
+		if !v.NoTransfer {
+			l.SetOutstanding(v.to.String(), lacking)
+		}
+	})
+}

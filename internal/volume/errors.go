@@ -1,0 +1,100 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+
+	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/transport"
+
+	"golang.org/x/sys/unix"
+)
+
+// What an ordinary user lacks, and the two ways to get it.
+const (
+	needToSnapshot = "a snapshot can be taken by the owner of the subvolume who may write to the folder, or with the capability " +
+		"CAP_SYS_ADMIN: run as root (sudo), or give it to the program: setcap cap_sys_admin+ep $(command -v btrfs-backup)"
+	needToDelete = "deleting a subvolume needs the capability CAP_SYS_ADMIN: run as root (sudo), or mount the filesystem with the " +
+		"option user_subvol_rm_allowed and use --convert-rw on subvolumes of your own"
+	needToSend = "btrfs send needs the capability CAP_SYS_ADMIN: run as root (sudo), or give it to the program: " +
+		"setcap cap_sys_admin+ep $(command -v btrfs)"
+	needToReceive = "btrfs receive needs the capabilities to give files to their owners and, for compressed data, CAP_SYS_ADMIN: run " +
+		"as root (sudo), or give them to the program: setcap cap_sys_admin,cap_chown,cap_fowner,cap_dac_override,cap_fsetid,cap_mknod,cap_setfcap+ep $(command -v btrfs)"
+)
+
+// withHint adds the hint to an error that a privilege would have avoided.
+func withHint(err error, hint string) error {
+	// a read-only subvolume that user_subvol_rm_allowed does not cover is EROFS
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EROFS) && os.Geteuid() != 0 {
+		return engine.Hint(err, "%s", hint)
+	}
+	return err
+}
+
+// An errno that the btrfs program met is known by its message only.
+var messages = map[unix.Errno]string{
+	unix.ENOSPC: "No space left on device",
+	unix.EDQUOT: "Disk quota exceeded",
+	unix.EROFS:  "Read-only file system",
+	unix.EPERM:  "Operation not permitted",
+	unix.EACCES: "Permission denied",
+	unix.EIO:    "Input/output error",
+}
+
+// errnoOf gives the errno that a program stopped at, or 0.
+func errnoOf(err error) unix.Errno {
+	var exit *transport.ExitError
+	if errors.As(err, &exit) {
+		for errno, message := range messages {
+			if strings.Contains(exit.Stderr, message) {
+				return errno
+			}
+		}
+	}
+	return 0
+}
+
+// senderError explains a failure of `btrfs send`. Of the errnos only those that no other snapshot avoids are made known.
+func senderError(err error) error {
+	if errors.Is(err, exec.ErrNotFound) {
+		return engine.Hint(err, "install btrfs-progs")
+	}
+	switch errnoOf(err) {
+	case unix.EPERM, unix.EACCES:
+		return engine.Hint(fmt.Errorf("%w (%w)", err, unix.EPERM), "%s", needToSend)
+	case unix.EIO:
+		return engine.Hint(err, "a file of the snapshot cannot be read: `btrfs scrub start` and the kernel's log tell which")
+	}
+	return err
+}
+
+// receiverError explains a failure of `btrfs receive`.
+func receiverError(err error, folder string) error {
+	if errors.Is(err, exec.ErrNotFound) {
+		return engine.Hint(err, "install btrfs-progs")
+	}
+	errno := errnoOf(err)
+	hint := ""
+	switch errno {
+	case 0:
+		return err
+	case unix.ENOSPC, unix.EDQUOT:
+		hint = "make room at " + folder + ": delete backups that are not needed, or keep fewer with --num-backups"
+	case unix.EROFS:
+		hint = folder + " cannot be written to: mount it for writing, and look at the kernel's log for the reason"
+	case unix.EPERM, unix.EACCES:
+		errno, hint = unix.EPERM, needToReceive
+	case unix.EIO:
+		hint = "the disk of " + folder + " has a fault: look at the kernel's log and at `btrfs device stats`"
+	}
+	return engine.Hint(fmt.Errorf("%w (%w)", err, errno), "%s", hint)
+}
+
+// endedEarly tells that the stream broke off, or never began.
+func endedEarly(err error) bool {
+	return errors.Is(err, sendstream.ErrTruncated) || errors.Is(err, sendstream.ErrEmpty)
+}

@@ -1,0 +1,195 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/lock"
+
+	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
+)
+
+// DefaultFolder is the snapshot folder within the source.
+const DefaultFolder = "snapshot"
+
+// Source is an engine.Source: a subvolume of this machine.
+type Source struct {
+	folder
+	sourcePath string
+	source     *os.File
+	info       btrfs.Subvolume
+}
+
+var _ engine.Source = (*Source)(nil)
+
+// NewSource names the subvolume at path and its snapshot folder, which is relative to path unless it is absolute.
+func NewSource(path, snapshotFolder string, o Options) (*Source, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	if snapshotFolder == "" {
+		snapshotFolder = DefaultFolder
+	}
+	if !filepath.IsAbs(snapshotFolder) {
+		snapshotFolder = filepath.Join(path, snapshotFolder)
+	}
+	return &Source{folder: folder{path: filepath.Clean(snapshotFolder), Options: o}, sourcePath: path}, nil
+}
+
+func (s *Source) String() string { return s.sourcePath }
+
+// Open opens the source and its snapshot folder. Without create, a missing folder counts as an empty one.
+func (s *Source) Open(_ context.Context, create bool) error {
+	if err := s.openSubvolume(); err != nil {
+		return err
+	}
+	err := s.open(create, s.checkFolder)
+	if errors.Is(err, fs.ErrNotExist) && !create {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("snapshot folder: %w", err)
+	}
+	return nil
+}
+
+func (s *Source) openSubvolume() error {
+	dir, err := os.Open(s.sourcePath)
+	if err == nil && !s.SkipChecks {
+		err = btrfs.CheckSubvolume(dir)
+	}
+	if err == nil {
+		s.info, err = btrfs.Info(dir)
+	}
+	if err == nil {
+		s.source = dir
+		s.at, err = place(dir)
+		s.at.Inode = 0 // the folder's place, once that is open
+	}
+	if err != nil {
+		return sourceError(s.sourcePath, err)
+	}
+	return nil
+}
+
+func sourceError(path string, err error) error {
+	hint := "nothing was created or changed"
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		hint = "check the spelling; nothing was created"
+	case errors.Is(err, btrfs.ErrNotSubvolume):
+		hint = "only whole subvolumes can be snapshotted: name the one that holds this directory (`btrfs subvolume show` tells), " +
+			"or make the directory one"
+	case errors.Is(err, btrfs.ErrNotBtrfs):
+		hint = "a source must be a btrfs subvolume; is the filesystem mounted?"
+	}
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) {
+		err = pathError.Err
+	}
+	return engine.Hint(fmt.Errorf("source %s: %w", path, err), "%s", hint)
+}
+
+// checkFolder makes sure that a snapshot can be made in dir.
+func (s *Source) checkFolder(dir *os.File) error {
+	if err := btrfs.CheckFilesystem(dir); err != nil {
+		return fmt.Errorf("%s: %w", dir.Name(), err)
+	}
+	id, err := btrfs.FilesystemID(dir)
+	if err != nil {
+		return err
+	}
+	if id != s.at.Filesystem {
+		return engine.Hint(fmt.Errorf("%s lies on another filesystem than %s", dir.Name(), s.sourcePath),
+			"a snapshot lies on the filesystem of its source: choose another --snapshot-folder")
+	}
+	return nil
+}
+
+// Subvolume describes the source.
+func (s *Source) Subvolume() btrfs.Subvolume { return s.info }
+
+// List lists the snapshot folder.
+func (s *Source) List(context.Context) (btrfs.Listing, error) {
+	if s.dir != nil {
+		return btrfs.List(s.dir)
+	}
+	listing, err := btrfs.List(s.source)
+	return btrfs.Listing{All: listing.All}, err
+}
+
+// Nested gives the subvolumes in the source, but not its own snapshots.
+func (s *Source) Nested(context.Context) ([]string, error) {
+	children, err := btrfs.Children(s.source)
+	if err != nil {
+		return nil, err
+	}
+	listing, err := btrfs.List(s.source)
+	if err != nil {
+		return nil, err
+	}
+	isSnapshot := make(map[uint64]bool)
+	for _, sub := range listing.All {
+		inFolder := sub.Container == s.at.Subvolume && sub.DirID == s.at.Inode
+		isSnapshot[sub.ID] = inFolder || sub.ParentUUID == s.info.UUID
+	}
+	var nested []string
+	for _, c := range children {
+		if !isSnapshot[c.ID] {
+			nested = append(nested, c.Path)
+		}
+	}
+	slices.Sort(nested)
+	return nested, nil
+}
+
+// Take makes a snapshot in the folder.
+func (s *Source) Take(_ context.Context, name string) (btrfs.Subvolume, error) {
+	if err := btrfs.Snapshot(s.source, s.dir, name); err != nil {
+		return btrfs.Subvolume{}, withHint(err, needToSnapshot)
+	}
+	if err := btrfs.SyncFilesystem(s.dir); err != nil {
+		return btrfs.Subvolume{}, fmt.Errorf("snapshot %s was taken, but may not be on disk: %w", name, err)
+	}
+	return s.subvolume(name)
+}
+
+// subvolume describes a subvolume of the folder.
+func (f *folder) subvolume(name string) (btrfs.Subvolume, error) {
+	dir, err := btrfs.OpenDirAt(f.dir, name)
+	if err != nil {
+		return btrfs.Subvolume{}, err
+	}
+	defer dir.Close()
+	return btrfs.Info(dir)
+}
+
+// WriteLedger writes the ledger beside the old one and replaces it.
+func (s *Source) WriteLedger(_ context.Context, l *lock.Ledger) error {
+	if err := renameio.WriteFile(filepath.Join(s.path, lock.LedgerFile), l.Marshal(), 0o644); err != nil {
+		return fmt.Errorf("writing the ledger: %w", err)
+	}
+	return nil
+}
+
+// Link replaces a symbolic link, but nothing else.
+func (s *Source) Link(_ context.Context, name, target string) error {
+	path := filepath.Join(s.path, name)
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFLNK {
+		return engine.Hint(fmt.Errorf("%s is not a symbolic link", path), "move it away; the link to the newest snapshot belongs there")
+	}
+	if err := renameio.Symlink(target, path); err != nil {
+		return fmt.Errorf("linking the newest snapshot: %w", err)
+	}
+	return nil
+}
