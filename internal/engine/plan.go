@@ -225,8 +225,11 @@ func (p planner) foreign(own []btrfs.Subvolume) []retention.Verdict {
 			continue
 		}
 		reason := "not known to come from this source"
-		if !isComplete(b) {
+		switch {
+		case !isComplete(b):
 			reason = "not a received subvolume"
+		case p.elsewhere(b):
+			reason = "a backup of another source"
 		}
 		verdicts = append(verdicts, retention.Verdict{Name: b.Name, Keep: true, Reasons: []string{reason}})
 	}

@@ -107,8 +107,8 @@ func (r *run) reportNested(ctx context.Context) {
 		r.report.fail(err)
 	}
 	r.report.Nested = nested
-	for _, path := range nested {
-		r.Log.Warn(fmt.Sprintf("%s: the subvolume %q in it is not part of its snapshots and needs a backup of its own", r.Source, path))
+	if len(nested) > 0 {
+		r.Log.Warn(fmt.Sprintf("%s: the subvolumes in it are not part of its snapshots and need backups of their own: %q", r.Source, nested))
 	}
 }
 

@@ -56,13 +56,19 @@ func (v *visit) fail(ctx context.Context, err error) {
 	})
 }
 
-// arrive opens, locks and lists the destination, and makes the plan.
+// arrive opens and locks the destination, and makes the plan.
 func (v *visit) arrive(ctx context.Context) (release func(), err error) {
+	v.backups.naming = v.Naming
 	known := v.known()
-	if err := v.to.Open(ctx, !known && !v.DryRun); err != nil {
-		if known && errors.Is(err, fs.ErrNotExist) {
-			err = Hint(err, "backups were made there before: is its disk mounted? To begin anew there, create the folder")
-		}
+	err = v.to.Open(ctx, !known && !v.DryRun)
+	missing := errors.Is(err, fs.ErrNotExist)
+	switch {
+	case missing && known:
+		return nil, Hint(err, "backups were made there before: is its disk mounted? To begin anew there, create the folder")
+	case missing && v.DryRun: // it would be created
+		v.plan = v.planner(nil).plan()
+		return func() {}, nil
+	case err != nil:
 		return nil, err
 	}
 	if v.to.Place() == v.Source.Place() {
@@ -72,28 +78,35 @@ func (v *visit) arrive(ctx context.Context) (release func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			release()
-		}
-	}()
-	if v.backups, err = v.list(ctx); err != nil {
+	if err := v.prepare(ctx, known); err != nil {
+		release()
 		return nil, err
+	}
+	return release, nil
+}
+
+// prepare lists the destination and makes the plan.
+func (v *visit) prepare(ctx context.Context, known bool) (err error) {
+	if v.backups, err = v.list(ctx); err != nil {
+		return err
 	}
 	origins, err := v.to.Origins(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	p := planner{
+	if known && v.looksUnmounted() {
+		return Hint(fmt.Errorf("%s: none of the backups made there before is there, and it lies on the source's filesystem", v.to),
+			"is its disk mounted? To begin anew there, use --remove-locks once")
+	}
+	v.plan = v.planner(origins).plan()
+	return nil
+}
+
+func (v *visit) planner(origins map[btrfs.UUID]btrfs.UUID) planner {
+	return planner{
 		source: v.Source.Subvolume(), snapshots: v.snapshots, backups: v.backups, origins: origins,
 		keep: v.KeepBackups, now: v.Now(), transfer: !v.NoTransfer, incremental: !v.NoIncremental,
 	}
-	if known && v.looksUnmounted() {
-		return nil, Hint(fmt.Errorf("%s: none of the backups made there before is there, and it lies on the source's filesystem", v.to),
-			"is its disk mounted? To begin anew there, use --remove-locks once")
-	}
-	v.plan = p.plan()
-	return release, nil
 }
 
 // known tells whether the destination is on record as holding a backup.
@@ -122,7 +135,7 @@ func (v *visit) looksUnmounted() bool {
 // destination that fails twice is left alone.
 func (v *visit) sendAll(ctx context.Context) {
 	rest := v.plan.Transfers
-	if len(rest) > 0 {
+	if len(rest) > 0 && !v.DryRun {
 		v.log.Info(fmt.Sprintf("%s: going to send %d", v.to, len(rest)))
 	}
 	for len(rest) > 0 && ctx.Err() == nil {

@@ -35,8 +35,13 @@ func NewDestination(path string, o Options) (*Destination, error) {
 
 // Open opens the folder and, if asked to, creates it.
 func (d *Destination) Open(_ context.Context, create bool) error {
-	if err := d.open(create, d.check); err != nil {
-		return fmt.Errorf("destination: %w", err)
+	err := d.open(create, d.check)
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) && pathError.Path == d.path {
+		err = pathError.Err
+	}
+	if err != nil {
+		return fmt.Errorf("destination %s: %w", d.path, err)
 	}
 	return nil
 }
@@ -46,7 +51,7 @@ func (d *Destination) check(dir *os.File) error {
 		return nil
 	}
 	if err := btrfs.CheckFilesystem(dir); err != nil {
-		return engine.Hint(fmt.Errorf("%s: %w", dir.Name(), err), "a destination must lie on a btrfs filesystem: is its disk mounted?")
+		return engine.Hint(fmt.Errorf("%s is %w", dir.Name(), err), "a destination must lie on a btrfs filesystem: is its disk mounted?")
 	}
 	return nil
 }

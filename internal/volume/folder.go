@@ -56,11 +56,17 @@ func (f *folder) local() transport.Local {
 	return transport.Local{Log: f.Log, Level: level}
 }
 
-// open opens the folder. To create it, the nearest directory above it that exists must pass check.
+// open opens the folder, which must pass check. If it is missing, the nearest directory above it must pass; then it is
+// created on request, else the error is fs.ErrNotExist.
 func (f *folder) open(create bool, check func(*os.File) error) error {
 	dir, err := os.Open(f.path)
-	if errors.Is(err, fs.ErrNotExist) && create {
-		dir, err = f.create(check)
+	if errors.Is(err, fs.ErrNotExist) {
+		if above := f.checkAbove(check); above != nil {
+			return above
+		}
+		if create {
+			dir, err = f.create()
+		}
 	}
 	if err != nil {
 		return err
@@ -74,24 +80,21 @@ func (f *folder) open(create bool, check func(*os.File) error) error {
 	return err
 }
 
-func (f *folder) create(check func(*os.File) error) (*os.File, error) {
-	above := f.path
-	for {
-		above = filepath.Dir(above)
+func (f *folder) checkAbove(check func(*os.File) error) error {
+	for above := filepath.Dir(f.path); ; above = filepath.Dir(above) {
 		dir, err := os.Open(above)
 		if errors.Is(err, fs.ErrNotExist) && above != "/" {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
-		err = check(dir)
-		dir.Close()
-		if err != nil {
-			return nil, err
-		}
-		break
+		defer dir.Close()
+		return check(dir)
 	}
+}
+
+func (f *folder) create() (*os.File, error) {
 	f.Log.Info("creating folder " + f.path)
 	if err := os.MkdirAll(f.path, 0o755); err != nil {
 		return nil, err

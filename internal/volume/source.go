@@ -57,7 +57,7 @@ func (s *Source) Open(_ context.Context, create bool) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("snapshot folder: %w", err)
+		return fmt.Errorf("snapshot folder %s: %w", s.path, err)
 	}
 	return nil
 }
@@ -102,7 +102,7 @@ func sourceError(path string, err error) error {
 // checkFolder makes sure that a snapshot can be made in dir.
 func (s *Source) checkFolder(dir *os.File) error {
 	if err := btrfs.CheckFilesystem(dir); err != nil {
-		return fmt.Errorf("%s: %w", dir.Name(), err)
+		return fmt.Errorf("%s is %w", dir.Name(), err)
 	}
 	id, err := btrfs.FilesystemID(dir)
 	if err != nil {
