@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -84,11 +86,25 @@ func list(ctx context.Context, env environment, o *listOptions, places []string)
 		encoder.SetIndent("", "  ")
 		return encoder.Encode(all)
 	}
-	rows := [][]string{{"PLACE", "NAME", "TIME", "UUID", "PARENT", "SIZE", "STATE"}}
-	for _, l := range all {
+	return printList(env.stdout, all)
+}
+
+// printList prints a table for each place. Those of one place stand together.
+func printList(w io.Writer, all []listed) error {
+	var rows [][]string
+	for i, l := range all {
+		if i == 0 || l.Place != all[i-1].Place {
+			rows = [][]string{{"NAME", "TIME", "UUID", "PARENT", "SIZE", "STATE"}}
+			fmt.Fprintln(w, l.Place+":")
+		}
 		rows = append(rows, l.row())
+		if i == len(all)-1 || l.Place != all[i+1].Place {
+			if err := writeTable(w, rows); err != nil {
+				return err
+			}
+		}
 	}
-	return writeTable(env.stdout, rows)
+	return nil
 }
 
 func describe(content volume.Content, prefix string) []listed {
@@ -151,7 +167,7 @@ func (l listed) row() []string {
 	if !l.Complete {
 		state += ", not complete"
 	}
-	return []string{l.Place, printable(l.Name), l.Time.Format(time.DateTime), l.UUID.String(), printable(parent), size, state}
+	return []string{printable(l.Name), l.Time.Format(time.DateTime), l.UUID.String(), printable(parent), size, state}
 }
 
 // printable shows a name that would upset a terminal in quotes.
