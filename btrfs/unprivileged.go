@@ -10,8 +10,9 @@ import (
 
 // A Child is a subvolume within another one.
 type Child struct {
-	ID   uint64
-	Path string // from the directory that was asked about
+	ID    uint64
+	DirID uint64 // inode number of the directory that it lies in
+	Path  string // from the directory that was asked about
 }
 
 // Children lists the subvolumes of the same subvolume that lie below dir, without those within them. It needs no
@@ -27,7 +28,7 @@ func Children(dir *os.File) ([]Child, error) {
 		for i := range int(arg[4088]) {
 			id, dirID := native.Uint64(arg[8+16*i:]), native.Uint64(arg[16+16*i:])
 			if path, ok := childPath(dir, id, dirID); ok {
-				children = append(children, Child{ID: id, Path: path})
+				children = append(children, Child{ID: id, DirID: dirID, Path: path})
 			}
 		}
 		if err == nil {
@@ -54,7 +55,7 @@ func listUnprivileged(dir *os.File) ([]Subvolume, error) {
 	}
 	var all []Subvolume
 	for _, c := range children {
-		s, err := infoAt(dir, c.Path)
+		s, err := InfoAt(dir, c.Path)
 		if errors.Is(err, unix.ENOENT) { // deleted since
 			continue
 		}
@@ -66,7 +67,8 @@ func listUnprivileged(dir *os.File) ([]Subvolume, error) {
 	return all, nil
 }
 
-func infoAt(dir *os.File, path string) (Subvolume, error) {
+// InfoAt describes the subvolume at a path below dir; see OpenDirAt.
+func InfoAt(dir *os.File, path string) (Subvolume, error) {
 	f, err := OpenDirAt(dir, path)
 	if err != nil {
 		return Subvolume{}, err

@@ -42,9 +42,11 @@ func (s side) snapshots() []btrfs.Subvolume {
 	return ours
 }
 
-// readOnly gives the subvolumes of the folder that can be a parent, whatever their names.
-func (s side) readOnly() []btrfs.Subvolume {
-	return slices.DeleteFunc(slices.Clone(s.InDirectory), func(sub btrfs.Subvolume) bool { return !sub.ReadOnly })
+// copiedTo gives the subvolumes of the folder that can be a parent, since they have copies, whatever their names.
+func (s side) copiedTo(present copies) []btrfs.Subvolume {
+	return slices.DeleteFunc(slices.Clone(s.InDirectory), func(sub btrfs.Subvolume) bool {
+		return !sub.ReadOnly || len(present.of(sub)) == 0
+	})
 }
 
 // holds gives the reasons in the ledger to keep the named subvolume.
@@ -155,24 +157,13 @@ func (p planner) chooseParents(transfers []Transfer, present copies) {
 		return
 	}
 	l := findLineage(p.snapshots.All...)
-	have := p.haveCopies(present)
+	have := p.snapshots.copiedTo(present)
 	for i, t := range transfers {
 		if ladder := l.ladder(t.Snapshot, have); len(ladder) > 0 {
 			transfers[i].Parent = &ladder[0]
 		}
 		have = append(have, t.Snapshot)
 	}
-}
-
-// haveCopies gives the subvolumes in the snapshot folder that the destination holds, whatever their names.
-func (p planner) haveCopies(present copies) []btrfs.Subvolume {
-	var have []btrfs.Subvolume
-	for _, s := range p.snapshots.readOnly() {
-		if len(present.of(s)) > 0 {
-			have = append(have, s)
-		}
-	}
-	return have
 }
 
 // leftovers gives the unfinished backups of this series. With the folder locked nobody is working on them.

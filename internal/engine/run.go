@@ -108,7 +108,7 @@ func (r *run) reportNested(ctx context.Context) {
 	}
 	r.report.Nested = nested
 	if len(nested) > 0 {
-		r.Log.Warn(fmt.Sprintf("%s: the subvolumes in it are not part of its snapshots and need backups of their own: %q", r.Source, nested))
+		r.Log.Info(fmt.Sprintf("%s: the subvolumes in it are not part of its snapshots and need backups of their own: %q", r.Source, nested))
 	}
 }
 
@@ -220,6 +220,9 @@ func (r *run) linkLatest(ctx context.Context) {
 // destinations need is not known.
 func (r *run) pruneSource(ctx context.Context) {
 	if r.snapshots.ledger == nil || !r.NoSnapshot && r.report.Snapshot == "" {
+		if r.KeepSnapshots == (retention.Policy{}) {
+			return
+		}
 		r.Log.Warn(fmt.Sprintf("%s: no snapshots are deleted, since not everything is known that must be kept", r.Source))
 		return
 	}

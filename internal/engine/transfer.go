@@ -52,16 +52,8 @@ func (v *visit) ladder(t Transfer) []*btrfs.Subvolume {
 	if t.Parent == nil {
 		return rungs
 	}
-	p := planner{snapshots: v.snapshots}
-	have := p.haveCopies(findCopies(v.backups.InDirectory))
-	for _, s := range v.saved.Transfers {
-		if s.Failure != nil {
-			continue
-		}
-		i := slices.IndexFunc(v.snapshots.InDirectory, func(b btrfs.Subvolume) bool { return b.Name == s.Snapshot })
-		have = append(have, v.snapshots.InDirectory[i])
-	}
-	best := findLineage(v.snapshots.All...).ladder(t.Snapshot, have)
+	common := v.snapshots.copiedTo(findCopies(v.backups.InDirectory))
+	best := findLineage(v.snapshots.All...).ladder(t.Snapshot, common)
 	for i := range min(len(best), parents) {
 		rungs = slices.Insert(rungs, i, &best[i])
 	}
@@ -128,6 +120,9 @@ func (v *visit) attempt(ctx context.Context, t Transfer) (bytes int64, err error
 		err = errors.Join(err, receiver.Abort(context.WithoutCancel(ctx)))
 	} else {
 		v.log.Debug(fmt.Sprintf("%s: %s is committed", v.to, name))
+		received.Name = name
+		v.backups.InDirectory = append(v.backups.InDirectory, received)
+		v.backups.All = append(v.backups.All, received)
 	}
 	counter.shown.Done(err)
 	return counter.n, err

@@ -121,7 +121,7 @@ func (r *receiver) Close(context.Context) (btrfs.Subvolume, error) {
 	if err := r.process.Wait(); err != nil {
 		return btrfs.Subvolume{}, receiverError(err, r.d.path)
 	}
-	return r.d.subvolume(engine.Incoming(r.name))
+	return btrfs.InfoAt(r.d.dir, engine.Incoming(r.name))
 }
 
 // Commit syncs before it renames: the name must not reach the disk before the data.

@@ -127,26 +127,21 @@ func (s *Source) List(context.Context) (btrfs.Listing, error) {
 	return btrfs.Listing{All: listing.All}, err
 }
 
-// Nested gives the subvolumes in the source, but not its own snapshots.
+// Nested gives the subvolumes in the source that are not snapshots of it.
 func (s *Source) Nested(context.Context) ([]string, error) {
 	children, err := btrfs.Children(s.source)
 	if err != nil {
 		return nil, err
 	}
-	listing, err := btrfs.List(s.source)
-	if err != nil {
-		return nil, err
-	}
-	isSnapshot := make(map[uint64]bool)
-	for _, sub := range listing.All {
-		inFolder := sub.Container == s.at.Subvolume && sub.DirID == s.at.Inode
-		isSnapshot[sub.ID] = inFolder || sub.ParentUUID == s.info.UUID
-	}
 	var nested []string
 	for _, c := range children {
-		if !isSnapshot[c.ID] {
-			nested = append(nested, c.Path)
+		if c.DirID == s.at.Inode && s.at.Subvolume == s.info.ID {
+			continue // in the snapshot folder
 		}
+		if info, err := btrfs.InfoAt(s.source, c.Path); err == nil && info.ParentUUID == s.info.UUID {
+			continue
+		}
+		nested = append(nested, c.Path)
 	}
 	slices.Sort(nested)
 	return nested, nil
@@ -160,17 +155,7 @@ func (s *Source) Take(_ context.Context, name string) (btrfs.Subvolume, error) {
 	if err := btrfs.SyncFilesystem(s.dir); err != nil {
 		return btrfs.Subvolume{}, fmt.Errorf("snapshot %s was taken, but may not be on disk: %w", name, err)
 	}
-	return s.subvolume(name)
-}
-
-// subvolume describes a subvolume of the folder.
-func (f *folder) subvolume(name string) (btrfs.Subvolume, error) {
-	dir, err := btrfs.OpenDirAt(f.dir, name)
-	if err != nil {
-		return btrfs.Subvolume{}, err
-	}
-	defer dir.Close()
-	return btrfs.Info(dir)
+	return btrfs.InfoAt(s.dir, name)
 }
 
 // WriteLedger writes the ledger beside the old one and replaces it.
