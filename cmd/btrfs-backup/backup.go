@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -137,9 +136,7 @@ func checkLocal(places []string) error {
 func (o *backupOptions) print(env environment, log *slog.Logger, report *engine.Report) error {
 	switch {
 	case o.json:
-		encoder := json.NewEncoder(env.stdout)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(report)
+		return printJSON(env.stdout, report)
 	case o.dryRun:
 		return printPlan(env.stdout, report)
 	case o.quiet:

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -75,36 +74,35 @@ func list(ctx context.Context, env environment, o *listOptions, places []string)
 	}
 	all := []listed{}
 	for _, place := range places {
-		entries, err := volume.List(ctx, place, o.folder)
+		content, err := volume.List(ctx, place, o.folder)
 		if err != nil {
 			return err
 		}
-		all = append(all, describe(entries, o.prefix)...)
+		entries := describe(content, o.prefix)
+		all = append(all, entries...)
+		if o.json {
+			continue
+		}
+		if err := printList(env.stdout, content.Folder, entries); err != nil {
+			return err
+		}
 	}
-	if o.json {
-		encoder := json.NewEncoder(env.stdout)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(all)
+	if !o.json {
+		return nil
 	}
-	return printList(env.stdout, all)
+	return printJSON(env.stdout, all)
 }
 
-// printList prints a table for each place. Those of one place stand together.
-func printList(w io.Writer, all []listed) error {
-	var rows [][]string
-	for i, l := range all {
-		if i == 0 || l.Place != all[i-1].Place {
-			rows = [][]string{{"NAME", "TIME", "UUID", "PARENT", "SIZE", "STATE"}}
-			fmt.Fprintln(w, l.Place+":")
-		}
-		rows = append(rows, l.row())
-		if i == len(all)-1 || l.Place != all[i+1].Place {
-			if err := writeTable(w, rows); err != nil {
-				return err
-			}
-		}
+func printList(w io.Writer, folder string, entries []listed) error {
+	fmt.Fprintf(w, "%s: %d subvolumes\n", folder, len(entries))
+	if len(entries) == 0 {
+		return nil
 	}
-	return nil
+	rows := [][]string{{"NAME", "TIME", "UUID", "PARENT", "SIZE", "STATE"}}
+	for _, l := range entries {
+		rows = append(rows, l.row())
+	}
+	return writeTable(w, rows)
 }
 
 func describe(content volume.Content, prefix string) []listed {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"io"
 	"strings"
 	"text/tabwriter"
@@ -15,4 +16,11 @@ func writeTable(w io.Writer, rows [][]string) error {
 		}
 	}
 	return t.Flush()
+}
+
+// printJSON writes value for other programs.
+func printJSON(w io.Writer, value any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(value)
 }
