@@ -2,7 +2,6 @@ package volume
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -58,6 +57,14 @@ func errnoOf(err error) unix.Errno {
 	return 0
 }
 
+// errnoError makes errors.Is find the errno that a program's message tells.
+type errnoError struct {
+	error
+	errno unix.Errno
+}
+
+func (e errnoError) Unwrap() []error { return []error{e.error, e.errno} }
+
 // senderError explains a failure of `btrfs send`. Of the errnos only those that no other snapshot avoids are made known.
 func senderError(err error) error {
 	if errors.Is(err, exec.ErrNotFound) {
@@ -65,7 +72,7 @@ func senderError(err error) error {
 	}
 	switch errnoOf(err) {
 	case unix.EPERM, unix.EACCES:
-		return engine.Hint(fmt.Errorf("%w (%w)", err, unix.EPERM), "%s", needToSend)
+		return engine.Hint(errnoError{err, unix.EPERM}, "%s", needToSend)
 	case unix.EIO:
 		return engine.Hint(err, "a file of the snapshot cannot be read: `btrfs scrub start` and the kernel's log tell which")
 	}
@@ -91,7 +98,7 @@ func receiverError(err error, folder string) error {
 	case unix.EIO:
 		hint = "the disk of " + folder + " has a fault: look at the kernel's log and at `btrfs device stats`"
 	}
-	return engine.Hint(fmt.Errorf("%w (%w)", err, errno), "%s", hint)
+	return engine.Hint(errnoError{err, errno}, "%s", hint)
 }
 
 // endedEarly tells that the stream broke off, or never began.
