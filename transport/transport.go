@@ -132,17 +132,14 @@ func programName(argv []string) string {
 	return name
 }
 
-// Pipe makes a pipe with as large a buffer as an ordinary user may have, which halves the number of switches between the
-// processes at its ends.
+// Pipe makes a pipe for a stream between this process and a child. Its ends are in blocking mode: with a whole thread for
+// each of the few streams, the runtime's poller would only add system calls. A read or write ends with the child.
 func Pipe() (r, w *os.File, err error) {
-	r, w, err = os.Pipe()
-	if err != nil {
-		return nil, nil, err
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+		return nil, nil, os.NewSyscallError("pipe2", err)
 	}
 	const size = 1 << 20 // the default of /proc/sys/fs/pipe-max-size
-	if conn, err := w.SyscallConn(); err == nil {
-		// a smaller buffer is slower, no more
-		_ = conn.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, size) })
-	}
-	return r, w, nil
+	_, _ = unix.FcntlInt(uintptr(fds[1]), unix.F_SETPIPE_SZ, size) // a smaller buffer is slower, no more
+	return os.NewFile(uintptr(fds[0]), "pipe"), os.NewFile(uintptr(fds[1]), "pipe"), nil
 }

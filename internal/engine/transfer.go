@@ -13,7 +13,6 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/progress"
-	"btrfs-backup/lock"
 	"btrfs-backup/transport"
 )
 
@@ -27,7 +26,6 @@ func (v *visit) send(ctx context.Context, t Transfer) (sent Sent) {
 	}
 	started := time.Now()
 	defer func() { sent.Duration = time.Since(started) }()
-	v.updateLedger(ctx, func(l *lock.Ledger) { l.SetOutstanding(v.to.String(), t.Snapshot.Name) })
 	ladder := v.ladder(t)
 	for i, parent := range ladder {
 		t.Parent = parent

@@ -47,13 +47,18 @@ func (v *visit) fail(ctx context.Context, err error) {
 		err = fmt.Errorf("%s: %w", v.to, context.Cause(ctx))
 	}
 	v.saved.fail(err)
+	if !v.NoTransfer {
+		v.recordOutstanding(context.WithoutCancel(ctx))
+	}
+}
+
+// recordOutstanding notes in the ledger that the destination lacks the newest snapshot.
+func (v *visit) recordOutstanding(ctx context.Context) {
 	ours := v.snapshots.snapshots()
-	if len(ours) == 0 || v.NoTransfer {
+	if len(ours) == 0 {
 		return
 	}
-	v.updateLedger(context.WithoutCancel(ctx), func(l *lock.Ledger) {
-		l.SetOutstanding(v.to.String(), ours[len(ours)-1].Name)
-	})
+	v.updateLedger(ctx, func(l *lock.Ledger) { l.SetOutstanding(v.to.String(), ours[len(ours)-1].Name) })
 }
 
 // arrive opens and locks the destination, and makes the plan.
@@ -137,6 +142,7 @@ func (v *visit) sendAll(ctx context.Context) {
 	rest := v.plan.Transfers
 	if len(rest) > 0 && !v.DryRun {
 		v.log.Info(fmt.Sprintf("%s: going to send %d", v.to, len(rest)))
+		v.recordOutstanding(ctx)
 	}
 	for len(rest) > 0 && ctx.Err() == nil {
 		next := rest[0]

@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"sync"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine"
@@ -37,11 +36,6 @@ type folder struct {
 	dir  *os.File
 	at   engine.Place
 	Options
-
-	progs struct { // asked once
-		sync.Mutex
-		format *engine.Format
-	}
 }
 
 func (f *folder) String() string { return f.path }

@@ -9,16 +9,23 @@ import (
 	"sync"
 
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/transport"
 )
 
+// progs is what is known of the btrfs program. It is asked once.
+var progs struct {
+	sync.Mutex
+	format *engine.Format
+}
+
 // bestFormat gives the best format that the btrfs program can send and receive. Protocol 2 came with btrfs-progs 6.0.
-func (f *folder) bestFormat(ctx context.Context) (engine.Format, error) {
-	f.progs.Lock()
-	defer f.progs.Unlock()
-	if f.progs.format != nil {
-		return *f.progs.format, nil
+func bestFormat(ctx context.Context, on transport.Local) (engine.Format, error) {
+	progs.Lock()
+	defer progs.Unlock()
+	if progs.format != nil {
+		return *progs.format, nil
 	}
-	out, err := f.local().Output(ctx, program, "--version")
+	out, err := on.Output(ctx, program, "--version")
 	if err != nil {
 		return engine.Format{}, senderError(err)
 	}
@@ -30,7 +37,7 @@ func (f *folder) bestFormat(ctx context.Context) (engine.Format, error) {
 	if major >= 6 {
 		best = engine.Format{Protocol: 2, Compressed: true}
 	}
-	f.progs.format = &best
+	progs.format = &best
 	return best, nil
 }
 

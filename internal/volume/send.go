@@ -44,7 +44,7 @@ func (s *Source) Measure(ctx context.Context, t engine.Transfer, f engine.Format
 }
 
 func (s *Source) sendCommand(ctx context.Context, t engine.Transfer, f engine.Format, options ...string) ([]string, error) {
-	own, err := s.bestFormat(ctx)
+	own, err := bestFormat(ctx, s.local())
 	if err != nil {
 		return nil, err
 	}
