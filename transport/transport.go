@@ -139,7 +139,7 @@ func Pipe() (r, w *os.File, err error) {
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
 		return nil, nil, os.NewSyscallError("pipe2", err)
 	}
-	const size = 1 << 20 // the default of /proc/sys/fs/pipe-max-size
+	const size = 1 << 20                                           // the default of /proc/sys/fs/pipe-max-size
 	_, _ = unix.FcntlInt(uintptr(fds[1]), unix.F_SETPIPE_SZ, size) // a smaller buffer is slower, no more
 	return os.NewFile(uintptr(fds[0]), "pipe"), os.NewFile(uintptr(fds[1]), "pipe"), nil
 }

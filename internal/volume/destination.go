@@ -57,7 +57,9 @@ func (d *Destination) check(dir *os.File) error {
 }
 
 // Accepts gives the best format of the btrfs program here.
-func (d *Destination) Accepts(ctx context.Context) (engine.Format, error) { return bestFormat(ctx, d.local()) }
+func (d *Destination) Accepts(ctx context.Context) (engine.Format, error) {
+	return bestFormat(ctx, d.local())
+}
 
 // Receive runs `btrfs receive` in the folder.
 func (d *Destination) Receive(ctx context.Context, name string) (engine.Receiver, error) {
