@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -112,7 +113,9 @@ func exitStatus(err error) int {
 
 // complain tells an error and the way forward.
 func complain(w io.Writer, err error) {
-	fmt.Fprintf(w, "btrfs-backup: error: %v\n", err)
+	for line := range strings.Lines(err.Error()) { // joined errors have a line each
+		fmt.Fprintf(w, "btrfs-backup: error: %s\n", strings.TrimSuffix(line, "\n"))
+	}
 	if hint := engine.HintOf(err); hint != "" {
 		fmt.Fprintf(w, "btrfs-backup: hint: %s\n", hint)
 	}

@@ -103,27 +103,33 @@ func (v *visit) attempt(ctx context.Context, t Transfer) (bytes int64, err error
 	}
 	counter := &counter{w: receiver, shown: v.Progress.Start(ctx, v.to.String()+": "+name,
 		func(ctx context.Context) (progress.Total, error) { return v.Source.Measure(ctx, t, format) })}
-	sendErr := v.Source.Send(ctx, t, format, counter)
-	v.log.Debug(fmt.Sprintf("%s: %s is sent", v.to, name))
+	defer func() { counter.shown.Done(err) }()
+	if err := v.transmit(ctx, t, format, counter, receiver); err != nil {
+		return counter.n, errors.Join(err, receiver.Abort(context.WithoutCancel(ctx)))
+	}
+	return counter.n, nil
+}
+
+// transmit sends the stream to w, which passes it to the receiver, and commits what was received.
+func (v *visit) transmit(ctx context.Context, t Transfer, format Format, w io.Writer, receiver Receiver) error {
+	sendErr := v.Source.Send(ctx, t, format, w)
+	v.log.Debug(fmt.Sprintf("%s: %s is sent", v.to, t.Snapshot.Name))
 	received, receiveErr := receiver.Close(ctx)
-	v.log.Debug(fmt.Sprintf("%s: %s is received", v.to, name))
-	err = judge(sendErr, receiveErr)
-	if err == nil {
-		err = v.verify(t, received)
+	v.log.Debug(fmt.Sprintf("%s: %s is received", v.to, t.Snapshot.Name))
+	if err := judge(sendErr, receiveErr); err != nil {
+		return err
 	}
-	if err == nil {
-		err = receiver.Commit(ctx, v.Source.Subvolume().UUID)
+	if err := v.verify(t, received); err != nil {
+		return err
 	}
-	if err != nil {
-		err = errors.Join(err, receiver.Abort(context.WithoutCancel(ctx)))
-	} else {
-		v.log.Debug(fmt.Sprintf("%s: %s is committed", v.to, name))
-		received.Name = name
-		v.backups.InDirectory = append(v.backups.InDirectory, received)
-		v.backups.All = append(v.backups.All, received)
+	if err := receiver.Commit(ctx, v.Source.Subvolume().UUID); err != nil {
+		return err
 	}
-	counter.shown.Done(err)
-	return counter.n, err
+	v.log.Debug(fmt.Sprintf("%s: %s is committed", v.to, t.Snapshot.Name))
+	received.Name = t.Snapshot.Name
+	v.backups.InDirectory = append(v.backups.InDirectory, received)
+	v.backups.All = append(v.backups.All, received)
+	return nil
 }
 
 // judge picks the error to tell: when the receiver gave up, the sender only saw a broken pipe.
