@@ -1,0 +1,45 @@
+package main
+
+import (
+	"fmt"
+	"syscall"
+	"testing"
+)
+
+func TestSignalInMidTransferLeavesNothingUnfinished(t *testing.T) {
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		t.Run(signal.String(), func(t *testing.T) {
+			r := newRig(t)
+			before := names(t, r.destination)
+			s := newShim(t, "", heldAfter(100_000))
+			run := start(t, r.command(s.environ()))
+			r.receivesPart()
+			run.signal(signal)
+			expect(t, 128+int(signal), run.wait(), "btrfs-backup: error: ", "ended by a signal: "+signal.String())
+			noProcess(t, r.sourceFS.Dir)
+			noProcess(t, r.destinationFS.Dir)
+			r.holdsOnly(before)
+			if kept := r.snapshots(); len(kept) != 2 {
+				t.Fatalf("the snapshots are %v; one is lost", kept)
+			}
+			if outstanding := r.ledger()[r.newest()].Locks; len(outstanding) != 1 {
+				t.Errorf("the ledger says that %v lack %s", outstanding, r.newest())
+			}
+			r.heals()
+		})
+	}
+}
+
+func TestSignalWhileWaitingForALockEndsTheRun(t *testing.T) {
+	r := newRig(t)
+	s := newShim(t, "", heldAfter(100_000))
+	first := start(t, r.command(s.environ()))
+	r.receivesPart()
+	second := start(t, r.command(nil))
+	second.says(fmt.Sprintf("waiting for process %d", first.cmd.Process.Pid))
+	second.signal(syscall.SIGTERM)
+	expect(t, 128+int(syscall.SIGTERM), second.wait(), "ended by a signal")
+	s.open(t)
+	expect(t, exitDone, first.wait())
+	r.isSaved(r.destination)
+}

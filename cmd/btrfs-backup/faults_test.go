@@ -1,0 +1,89 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"btrfs-backup/btrfs/btrfstest"
+)
+
+// another makes one more destination, which holds the newest snapshot.
+func (r *rig) another(fs *btrfstest.FS) string {
+	r.Helper()
+	destination := filepath.Join(fs.Dir, "backups")
+	expect(r, exitDone, r.runTo(nil, "-S", r.source, destination))
+	return destination
+}
+
+// fill leaves about so many bytes free on the filesystem.
+func fill(t testing.TB, fs *btrfstest.FS, free int64) {
+	t.Helper()
+	file, err := os.Create(filepath.Join(fs.Dir, "filler"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	var st syscall.Statfs_t
+	if err := syscall.Fstatfs(int(file.Fd()), &st); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Fallocate(int(file.Fd()), 0, 0, int64(st.Bavail)*st.Bsize-free); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFullDestinationFailsOnceAndHealsWithSpace(t *testing.T) {
+	r := newRigOn(t, btrfstest.New(t, rigSize), btrfstest.New(t, 128<<20))
+	before := names(t, r.destination)
+	fill(t, r.destinationFS, 4<<20)
+	r.write("large", 12<<20)
+	s := newShim(t, "", "")
+	expect(t, exitFailed, r.run(s.environ()), "btrfs-backup: error: sending ", " to "+r.destination, "No space left on device",
+		"btrfs-backup: hint: make room at "+r.destination)
+	s.wasCalled(t, "send", 1)
+	r.holdsOnly(before)
+	btrfstest.Run(t, "rm", filepath.Join(r.destinationFS.Dir, "filler"))
+	r.heals()
+}
+
+func TestFullDestinationDoesNotStopAnother(t *testing.T) {
+	r := newRigOn(t, btrfstest.New(t, rigSize), btrfstest.New(t, 128<<20))
+	other := r.another(btrfstest.New(t, rigSize))
+	before := names(t, r.destination)
+	fill(t, r.destinationFS, 4<<20)
+	r.write("large", 12<<20)
+	expect(t, exitPartly, r.runTo(nil, "-n", "1", r.source, r.destination, other), "No space left on device")
+	r.holdsOnly(before)
+	r.isSaved(other)
+}
+
+// newRigOnDisk makes a rig whose destination is mounted within the filesystem of the source.
+func newRigOnDisk(t testing.TB) *rig {
+	t.Helper()
+	sourceFS, disk := btrfstest.New(t, rigSize), btrfstest.New(t, rigSize)
+	disk.Dir = filepath.Join(sourceFS.Dir, "disk")
+	disk.Mount(t, disk.Dir)
+	return newRigOn(t, sourceFS, disk)
+}
+
+func TestKnownDestinationWhoseFolderIsGoneIsNotCreated(t *testing.T) {
+	r := newRigOnDisk(t)
+	btrfstest.Run(t, "umount", r.destinationFS.Dir)
+	expect(t, exitFailed, r.run(nil), "btrfs-backup: error: destination", r.destination, "btrfs-backup: hint: ", "is its disk mounted?")
+	if exists(r.destination) {
+		t.Errorf("%s was created", r.destination)
+	}
+}
+
+func TestKnownDestinationThatIsAnEmptyFolderOfTheSourceIsRefused(t *testing.T) {
+	r := newRigOnDisk(t)
+	btrfstest.Run(t, "umount", r.destinationFS.Dir)
+	btrfstest.Run(t, "mkdir", r.destination)
+	expect(t, exitFailed, r.run(nil), "btrfs-backup: error: "+r.destination+": none of the backups made there before is there",
+		"btrfs-backup: hint: is its disk mounted?", "--remove-locks")
+	r.holdsOnly(nil)
+	expect(t, exitDone, r.run(nil, "--remove-locks"))
+	r.isSaved(r.destination)
+}
