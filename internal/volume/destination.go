@@ -134,6 +134,7 @@ func (r *receiver) Commit(_ context.Context, origin btrfs.UUID) error {
 	if err := btrfs.Rename(r.d.dir, engine.Incoming(r.name), r.name); err != nil {
 		return err
 	}
+	r.d.Log.Debug("renamed " + filepath.Join(r.d.path, r.name))
 	if err := r.d.recordOrigin(r.name, origin); err != nil {
 		return err
 	}

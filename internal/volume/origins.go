@@ -12,8 +12,6 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine"
-
-	"github.com/google/renameio/v2"
 )
 
 // The kernel does not record of what subvolume a received snapshot was taken, so a file in the destination folder does. It
@@ -67,5 +65,5 @@ func (d *Destination) recordOrigin(name string, origin btrfs.UUID) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	return renameio.WriteFile(path, append(content, '\n'), 0o644)
+	return replaceFile(path, append(content, '\n'))
 }

@@ -158,12 +158,9 @@ func (s *Source) Take(_ context.Context, name string) (btrfs.Subvolume, error) {
 	return btrfs.InfoAt(s.dir, name)
 }
 
-// WriteLedger writes the ledger beside the old one and replaces it.
+// WriteLedger replaces the ledger.
 func (s *Source) WriteLedger(_ context.Context, l *lock.Ledger) error {
-	if err := renameio.WriteFile(filepath.Join(s.path, lock.LedgerFile), l.Marshal(), 0o644); err != nil {
-		return fmt.Errorf("writing the ledger: %w", err)
-	}
-	return nil
+	return replaceFile(filepath.Join(s.path, lock.LedgerFile), l.Marshal())
 }
 
 // Link replaces a symbolic link, but nothing else.
@@ -176,5 +173,5 @@ func (s *Source) Link(_ context.Context, name, target string) error {
 	if err := renameio.Symlink(target, path); err != nil {
 		return fmt.Errorf("linking the newest snapshot: %w", err)
 	}
-	return nil
+	return s.dir.Sync()
 }
