@@ -1,0 +1,213 @@
+// Package architecture keeps the rules of how the packages of this module depend on each other.
+package architecture
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const (
+	module = "btrfs-backup"
+	root   = "../.."
+)
+
+var (
+	leaves = []string{"btrfs", "btrfs/sendstream", "internal/progress", "lock", "retention", "transport"}
+	kinds  = []string{"internal/volume"}
+)
+
+// A rule is kept by every package but those that are exempt.
+type rule struct {
+	reason   string
+	packages []string // none: all
+	exempt   []string
+	breaks   func(file) string // what of the file breaks the rule
+}
+
+var rules = []rule{
+	{
+		reason:   "a leaf can be understood, tested and used without the application",
+		packages: leaves,
+		breaks:   importing(inModule),
+	},
+	{
+		reason:   "retention is pure: a decision to delete depends on its arguments alone",
+		packages: []string{"retention"},
+		breaks: either(importing(func(p string) bool {
+			return !inStandardLibrary(p) || slices.Contains([]string{"os", "os/exec", "net", "syscall"}, p)
+		}), using("time.Now", "time.Since", "time.Until")),
+	},
+	{
+		reason:   "the engine knows sources and destinations by its interfaces, so that a new kind changes nothing in it",
+		packages: []string{"internal/engine"},
+		breaks:   importing(isKind),
+	},
+	{
+		reason:   "kinds can be combined freely because none knows another",
+		packages: kinds,
+		breaks:   importing(isKind),
+	},
+	{
+		reason: "the command wires the packages together, and nothing depends on how",
+		breaks: importing(func(p string) bool { return strings.HasPrefix(p, module+"/cmd/") }),
+	},
+	{
+		reason: "the program carries no test support",
+		breaks: importing(func(p string) bool { return p == module+"/btrfs/btrfstest" || p == "testing" }),
+		exempt: []string{"btrfs/btrfstest"},
+	},
+	{
+		reason: "whatever runs a program does so without a shell, in its own group, and ends it with its context",
+		breaks: using("os/exec.Command", "os.StartProcess", "syscall.ForkExec", "syscall.StartProcess",
+			"syscall.Exec", "golang.org/x/sys/unix.Exec"),
+		exempt: []string{"transport", "btrfs/btrfstest"},
+	},
+	{
+		reason: "the layouts of the kernel's structs are checked in one place",
+		breaks: either(importing(func(p string) bool { return strings.HasPrefix(p, "github.com/dennwc/") }),
+			using("golang.org/x/sys/unix.SYS_IOCTL", "syscall.SYS_IOCTL", "golang.org/x/sys/unix.Ioctl")),
+		exempt: []string{"btrfs", "btrfs/btrfstest"},
+	},
+}
+
+func inModule(p string) bool { return strings.HasPrefix(p, module+"/") }
+func inStandardLibrary(p string) bool {
+	return !inModule(p) && !strings.Contains(strings.Split(p, "/")[0], ".")
+}
+func isKind(p string) bool { return slices.Contains(kinds, strings.TrimPrefix(p, module+"/")) }
+
+// importing gives the first import that is bad.
+func importing(bad func(importPath string) bool) func(file) string {
+	return func(f file) string {
+		if i := slices.IndexFunc(f.imports, bad); i >= 0 {
+			return "imports " + f.imports[i]
+		}
+		return ""
+	}
+}
+
+// using gives the first use of a name of another package that begins with one of the given.
+func using(starts ...string) func(file) string {
+	return func(f file) string {
+		for _, use := range f.uses {
+			if slices.ContainsFunc(starts, func(start string) bool { return strings.HasPrefix(use, start) }) {
+				return "uses " + use
+			}
+		}
+		return ""
+	}
+}
+
+func either(a, b func(file) string) func(file) string {
+	return func(f file) string {
+		if broken := a(f); broken != "" {
+			return broken
+		}
+		return b(f)
+	}
+}
+
+// file is a source file of the program, no test and no tool of its developers.
+type file struct {
+	path    string
+	dir     string   // of its package, from the root of the module
+	imports []string // import paths
+	uses    []string // names of other packages, with the import paths of these
+}
+
+func parse(t *testing.T, name string) file {
+	t.Helper()
+	syntax, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, name), nil, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := file{path: name, dir: filepath.ToSlash(filepath.Dir(name))}
+	named := make(map[string]string)
+	for _, spec := range syntax.Imports {
+		importPath, err := strconv.Unquote(spec.Path.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.imports = append(f.imports, importPath)
+		named[path.Base(importPath)] = importPath
+		if spec.Name != nil {
+			named[spec.Name.Name] = importPath
+		}
+	}
+	ast.Inspect(syntax, func(n ast.Node) bool {
+		if selector, ok := n.(*ast.SelectorExpr); ok {
+			if x, ok := selector.X.(*ast.Ident); ok && named[x.Name] != "" {
+				f.uses = append(f.uses, named[x.Name]+"."+selector.Sel.Name)
+			}
+		}
+		return true
+	})
+	return f
+}
+
+func program(t *testing.T) []file {
+	t.Helper()
+	var files []file
+	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if base := d.Name(); d.IsDir() && slices.Contains([]string{"testdata", ".git", "scripts"}, base) {
+			return fs.SkipDir
+		}
+		if !d.IsDir() && strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go") {
+			relative, err := filepath.Rel(root, name)
+			if err != nil {
+				return err
+			}
+			files = append(files, parse(t, relative))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+func TestPackagesDependOnEachOtherAsDesigned(t *testing.T) {
+	files := program(t)
+	for _, r := range rules {
+		for _, f := range files {
+			if r.packages != nil && !slices.Contains(r.packages, f.dir) || slices.Contains(r.exempt, f.dir) {
+				continue
+			}
+			if broken := r.breaks(f); broken != "" {
+				t.Errorf("%s %s, but %s", f.path, broken, r.reason)
+			}
+		}
+	}
+}
+
+func TestTheRulesAreAboutPackagesThatExist(t *testing.T) {
+	var dirs []string
+	for _, f := range program(t) {
+		dirs = append(dirs, f.dir)
+	}
+	for _, r := range rules {
+		for _, dir := range append(slices.Clone(r.packages), r.exempt...) {
+			if !slices.Contains(dirs, dir) {
+				t.Errorf("there is no package %s any more, of which it was said: %s", dir, r.reason)
+			}
+		}
+		for _, exempt := range r.exempt {
+			used := slices.ContainsFunc(program(t), func(f file) bool { return f.dir == exempt && r.breaks(f) != "" })
+			if !used {
+				t.Errorf("%s needs no exemption from the rule that %s", exempt, r.reason)
+			}
+		}
+	}
+}

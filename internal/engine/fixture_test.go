@@ -1,0 +1,131 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/lock"
+)
+
+// uuid makes a UUID out of a number.
+func uuid(n uint64) btrfs.UUID { return btrfs.UUID{1, byte(n >> 16), byte(n >> 8), byte(n)} }
+
+// home is the source of the fixtures.
+var home = btrfs.Subvolume{ID: 256, Name: "home", UUID: uuid(0), CreatedIn: 1}
+
+// day is the name of a snapshot taken on that day.
+func day(n uint64) string { return fmt.Sprintf("202601%02d-000000", n) }
+
+type change func(*btrfs.Subvolume)
+
+func named(name string) change         { return func(s *btrfs.Subvolume) { s.Name = name } }
+func hidden(s *btrfs.Subvolume)        { s.Name = Incoming(s.Name) }
+func writable(s *btrfs.Subvolume)      { s.ReadOnly = false }
+func neverReceived(s *btrfs.Subvolume) { s.ReceivedUUID = btrfs.UUID{} }
+func receivedAs(n uint64) change       { return func(s *btrfs.Subvolume) { s.ReceivedUUID = uuid(n) } }
+func childOf(parent btrfs.Subvolume) change {
+	return func(s *btrfs.Subvolume) { s.ParentUUID = parent.UUID }
+}
+
+func changed(s btrfs.Subvolume, changes []change) btrfs.Subvolume {
+	for _, c := range changes {
+		c(&s)
+	}
+	return s
+}
+
+// snap is the nth snapshot of home, taken on the nth day.
+func snap(n uint64, changes ...change) btrfs.Subvolume {
+	return changed(btrfs.Subvolume{
+		ID: 256 + n, Name: day(n), UUID: uuid(n), ParentUUID: home.UUID, ReadOnly: true, CreatedIn: 10 + n,
+	}, changes)
+}
+
+const copied = 1000 // is added to the numbers of snapshots
+
+// backup is a complete copy of s.
+func backup(s btrfs.Subvolume, changes ...change) btrfs.Subvolume {
+	n := s.ID - 256
+	return changed(btrfs.Subvolume{
+		ID: 256 + n, Name: s.Name, UUID: uuid(copied + n), ReceivedUUID: s.Identity(), ReadOnly: true, CreatedIn: 10 + n,
+	}, changes)
+}
+
+// foreign is a backup of the nth day whose snapshot nobody knows.
+func foreign(n uint64, changes ...change) btrfs.Subvolume {
+	return backup(btrfs.Subvolume{ID: 2256 + n, Name: day(n), UUID: uuid(2000 + n)}, changes...)
+}
+
+type subvolumes = []btrfs.Subvolume
+
+func inFolder(naming Naming, s subvolumes) side {
+	return side{Listing: btrfs.Listing{InDirectory: s, All: append(slices.Clone(s), home)}, naming: naming}
+}
+
+func newPlanner(snapshots, backups subvolumes, changes ...func(*planner)) planner {
+	p := planner{
+		source: home, snapshots: inFolder(Naming{}, snapshots), backups: inFolder(Naming{}, backups),
+		now: time.Date(2026, 6, 1, 0, 0, 0, 0, time.Local), transfer: true, incremental: true,
+	}
+	for _, c := range changes {
+		c(&p)
+	}
+	return p
+}
+
+func keep(n int) func(*planner) { return func(p *planner) { p.keep.Last = n } }
+func noTransfer(p *planner)     { p.transfer = false }
+func noIncremental(p *planner)  { p.incremental = false }
+func ofSeries(n Naming) func(*planner) {
+	return func(p *planner) { p.snapshots.naming, p.backups.naming = n, n }
+}
+
+// recorded puts into the record that the backups are of a source.
+func recorded(source btrfs.UUID, backups ...btrfs.Subvolume) func(*planner) {
+	return func(p *planner) {
+		p.origins = make(map[btrfs.UUID]btrfs.UUID)
+		for _, b := range backups {
+			p.origins[b.ReceivedUUID] = source
+		}
+	}
+}
+
+func ledger(t testing.TB, content string) *lock.Ledger {
+	t.Helper()
+	l, err := lock.ParseLedger([]byte(content), Naming{}.Ours)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// actions tells what a plan changes, with the names of days as their numbers.
+func actions(p Plan) string {
+	var all []string
+	for _, name := range p.Leftovers {
+		all = append(all, "clean "+name)
+	}
+	for _, t := range p.Transfers {
+		all = append(all, strings.TrimSuffix("send "+t.Snapshot.Name+" from "+parentName(t), " from "))
+	}
+	for _, name := range p.Delete {
+		all = append(all, "delete "+name)
+	}
+	text := strings.Join(all, "; ")
+	for n := range uint64(32) {
+		text = strings.ReplaceAll(text, day(n), fmt.Sprint(n))
+	}
+	return text
+}
+
+func namesOf(s subvolumes) string {
+	var names []string
+	for _, sub := range s {
+		names = append(names, sub.Name)
+	}
+	return strings.Join(names, " ")
+}

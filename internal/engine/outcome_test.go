@@ -1,0 +1,204 @@
+package engine
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"syscall"
+	"testing"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/lock"
+	"btrfs-backup/transport"
+)
+
+var errSome = errors.New("something failed")
+
+func failures(errs ...error) []Failure {
+	var all []Failure
+	for _, err := range errs {
+		all = append(all, Failure{err})
+	}
+	return all
+}
+
+func TestOutcome(t *testing.T) {
+	held := Hint(fmt.Errorf("locking: %w", &lock.HeldError{Dir: "/d"}), "wait")
+	good := Saved{Transfers: []Sent{{Snapshot: day(1)}}}
+	bad := Saved{Failures: failures(errSome)}
+	badTransfer := Saved{Transfers: []Sent{{}, {Failure: &Failure{errSome}}}}
+	busy := Saved{Failures: failures(held)}
+	tests := []struct {
+		name   string
+		report Report
+		want   Outcome
+	}{
+		{"nothing to do", Report{}, Done},
+		{"a snapshot alone", Report{Snapshot: day(1)}, Done},
+		{"all saved", Report{Snapshot: day(1), Destinations: []Saved{good, {}}}, Done},
+		{"one of two failed", Report{Destinations: []Saved{good, bad}}, Partly},
+		{"one had nothing to do, one failed", Report{Destinations: []Saved{{}, bad}}, Partly},
+		{"a transfer failed at one of two", Report{Destinations: []Saved{badTransfer, good}}, Partly},
+		{"a transfer failed at the only one", Report{Snapshot: day(1), Destinations: []Saved{badTransfer}}, Failed},
+		{"all failed", Report{Snapshot: day(1), Destinations: []Saved{bad, bad}}, Failed},
+		{"the source failed, all saved", Report{Failures: failures(errSome), Destinations: []Saved{good}}, Partly},
+		{"the source failed, nowhere to save", Report{Failures: failures(errSome)}, Failed},
+		{"a snapshot was taken, something else failed", Report{Snapshot: day(1), Failures: failures(errSome)}, Partly},
+		{"the only one busy", Report{Snapshot: day(1), Destinations: []Saved{busy}}, Busy},
+		{"one saved, one busy", Report{Destinations: []Saved{good, busy}}, Busy},
+		{"one saved, one busy, one failed", Report{Destinations: []Saved{good, busy, bad}}, Partly},
+		{"one busy, one failed", Report{Destinations: []Saved{busy, bad}}, Failed},
+	}
+	for _, test := range tests {
+		if got := test.report.Outcome(); got != test.want {
+			t.Errorf("%s: outcome %d, want %d", test.name, got, test.want)
+		}
+	}
+}
+
+func TestAllFailuresHoldsEveryFailureOnce(t *testing.T) {
+	var errs []error
+	for i := range 6 {
+		errs = append(errs, fmt.Errorf("failure %d", i))
+	}
+	r := Report{Failures: failures(errs[0]), Destinations: []Saved{
+		{Transfers: []Sent{{}, {Failure: &Failure{errs[1]}}, {Failure: &Failure{errs[2]}}}, Failures: failures(errs[3])},
+		{},
+		{Failures: failures(errs[4], errs[5])},
+	}}
+	if got := r.AllFailures(); !slices.Equal(got, failures(errs...)) {
+		t.Errorf("%v", got)
+	}
+	if len(r.Failures) != 1 {
+		t.Errorf("the report is changed: %v", r.Failures)
+	}
+}
+
+func TestAFailureIsWrittenWithItsHint(t *testing.T) {
+	for want, err := range map[string]error{
+		`{"error":"something failed"}`:                      errSome,
+		`{"error":"x: something failed","hint":"do \"y\""}`: fmt.Errorf("x: %w", Hint(errSome, "do %q", "y")),
+	} {
+		if got, err := json.Marshal(Failure{err}); string(got) != want || err != nil {
+			t.Errorf("%s, %v, want %s", got, err, want)
+		}
+	}
+}
+
+func TestAHintChangesNothingButTheHint(t *testing.T) {
+	err := Hint(fmt.Errorf("x: %w", fs.ErrExist), "way forward")
+	if err.Error() != "x: file already exists" || !errors.Is(err, fs.ErrExist) || HintOf(err) != "way forward" {
+		t.Errorf("%q, %q", err, HintOf(err))
+	}
+	if got := HintOf(errSome); got != "" {
+		t.Errorf("a hint out of nothing: %q", got)
+	}
+}
+
+func TestJudgeTellsWhoGaveUp(t *testing.T) {
+	brokenPipe := fmt.Errorf("copying: %w", &sendstream.WriteError{Err: syscall.EPIPE})
+	sender, receiver := errors.New("sender failed"), errors.New("receiver failed")
+	tests := []struct {
+		name                      string
+		sendErr, receiveErr, want error
+	}{
+		{"both well", nil, nil, nil},
+		{"the receiver gave up at the end", nil, receiver, receiver},
+		{"the receiver gave up in between", brokenPipe, receiver, receiver},
+		{"the pipe broke, nobody knows why", brokenPipe, nil, brokenPipe},
+		{"the sender failed", sender, nil, sender},
+		{"the sender failed, so did the receiver with half a stream", sender, receiver, sender},
+	}
+	for _, test := range tests {
+		if got := judge(test.sendErr, test.receiveErr); got != test.want {
+			t.Errorf("%s: %v, want %v", test.name, got, test.want)
+		}
+	}
+}
+
+func TestVerifyAcceptsOnlyWhatWasSent(t *testing.T) {
+	s1, s2 := snap(1), snap(2)
+	restored := snap(3, receivedAs(77))
+	b1 := backup(s1)
+	full, increment := Transfer{Snapshot: s2}, Transfer{Snapshot: s2, Parent: &s1}
+	tests := []struct {
+		name     string
+		transfer Transfer
+		received btrfs.Subvolume
+		good     bool
+	}{
+		{"a complete copy", full, backup(s2, hidden), true},
+		{"a complete copy of a restored snapshot", Transfer{Snapshot: restored}, foreign(3, receivedAs(77)), true},
+		{"an increment", increment, backup(s2, childOf(b1)), true},
+		{"an increment to another copy", increment, backup(s2, childOf(foreign(5))), true},
+		{"writable", full, backup(s2, writable), false},
+		{"without a received UUID", full, backup(s2, neverReceived), false},
+		{"a copy of something else", full, foreign(2), false},
+		{"a copy of a restored snapshot by its own UUID", Transfer{Snapshot: restored}, foreign(3, receivedAs(3)), false},
+		{"an increment instead of a complete copy", full, backup(s2, childOf(b1)), false},
+		{"a complete copy instead of an increment", increment, backup(s2), false},
+		{"an increment to something else", increment, backup(s2, childOf(foreign(6))), false},
+		{"an increment to the snapshot itself", increment, backup(s2, childOf(snap(7))), false},
+	}
+	another := foreign(5, receivedAs(1)) // of s1, in another folder of the filesystem
+	v := visit{backups: side{Listing: btrfs.Listing{InDirectory: subvolumes{b1}, All: subvolumes{b1, another, foreign(6)}}}}
+	for _, test := range tests {
+		if err := v.verify(test.transfer, test.received); (err == nil) != test.good {
+			t.Errorf("%s: %v", test.name, err)
+		}
+	}
+}
+
+func TestWhatIsWorthAnotherTry(t *testing.T) {
+	exit := func(state, stderr string) error {
+		return &transport.ExitError{Program: "btrfs receive", State: state, Stderr: stderr}
+	}
+	failed := exit("exit status 1", "cannot find parent subvolume")
+	tests := []struct {
+		name                                string
+		err                                 error
+		otherParent, destination, badStream bool
+	}{
+		{name: "a program failed", err: fmt.Errorf("sending: %w", failed), otherParent: true},
+		{name: "a program was killed", err: exit("signal: killed", "")},
+		{name: "disk full", err: fmt.Errorf("%w (%w)", failed, syscall.ENOSPC), destination: true},
+		{name: "quota", err: fmt.Errorf("%w (%w)", failed, syscall.EDQUOT), destination: true},
+		{name: "mounted read-only", err: fmt.Errorf("%w (%w)", failed, syscall.EROFS), destination: true},
+		{name: "not allowed", err: fmt.Errorf("%w (%w)", failed, syscall.EPERM), destination: true},
+		{name: "faulty disk", err: fmt.Errorf("%w (%w)", failed, syscall.EIO), destination: true},
+		{name: "name taken", err: fmt.Errorf("%w (%w)", failed, fs.ErrExist)},
+		{name: "no program", err: errSome},
+		{name: "restarted stream", err: fmt.Errorf("sending: %w", sendstream.ErrRestartDiffers), badStream: true},
+		{name: "corrupt stream", err: sendstream.ErrCorrupt, badStream: true},
+		{name: "truncated stream", err: sendstream.ErrTruncated, badStream: true},
+		{name: "unsupported stream", err: sendstream.ErrUnsupported},
+		{name: "nothing", err: nil},
+	}
+	for _, test := range tests {
+		if got := mayDependOnParent(test.err); got != test.otherParent {
+			t.Errorf("%s: another parent: %t", test.name, got)
+		}
+		if got := isAboutDestination(test.err); got != test.destination {
+			t.Errorf("%s: about the destination: %t", test.name, got)
+		}
+		if got := isBadStream(test.err); got != test.badStream {
+			t.Errorf("%s: bad stream: %t", test.name, got)
+		}
+	}
+}
+
+func TestManyNamesAreAbbreviated(t *testing.T) {
+	for want, names := range map[string][]string{
+		"none":        nil,
+		"a":           {"a"},
+		"a b c d":     {"a", "b", "c", "d"},
+		"a b c d ...": {"a", "b", "c", "d", "e"},
+	} {
+		if got := abbreviate(names); got != want {
+			t.Errorf("%q: %q, want %q", names, got, want)
+		}
+	}
+}

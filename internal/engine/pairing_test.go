@@ -1,0 +1,123 @@
+package engine
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"btrfs-backup/btrfs"
+)
+
+func TestPairing(t *testing.T) {
+	s := snap(1)
+	received := snap(2, receivedAs(77)) // home itself was received, or s was restored from a backup
+	tests := []struct {
+		name    string
+		of      btrfs.Subvolume
+		present subvolumes
+		want    string
+	}{
+		{"a received copy", s, subvolumes{backup(s)}, day(1)},
+		{"under another name", s, subvolumes{backup(s, named("renamed"))}, "renamed"},
+		{"the same name alone", s, subvolumes{foreign(1)}, ""},
+		{"duplicates", s, subvolumes{backup(s), foreign(3), backup(s, named("duplicate"))}, day(1) + " duplicate"},
+		{"the very subvolume", s, subvolumes{s}, day(1)},
+		{"both are copies of a third", received, subvolumes{foreign(3, receivedAs(77))}, day(3)},
+		{"it is a copy of what stands there", received, subvolumes{snap(5, func(s *btrfs.Subvolume) { s.UUID = uuid(77) })}, day(5)},
+		{"a copy of it before it was received", received, subvolumes{foreign(3, receivedAs(2))}, ""},
+		{"a writable copy", s, subvolumes{backup(s, writable)}, ""},
+		{"an unfinished copy", s, subvolumes{backup(s, hidden)}, ""},
+		{"never received ones", btrfs.Subvolume{Name: day(1), ReadOnly: true}, subvolumes{foreign(1, neverReceived), {ReadOnly: true, Name: "no UUID at all"}}, ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if got := namesOf(findCopies(test.present).of(test.of)); got != test.want {
+				t.Errorf("copies: %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestLineage(t *testing.T) {
+	deleted := btrfs.Subvolume{UUID: uuid(99)}
+	child := snap(1)
+	grandchild := snap(2, childOf(child))
+	ring := [3]btrfs.Subvolume{snap(11), snap(12), snap(13)}
+	for i := range ring {
+		ring[i] = changed(ring[i], []change{childOf(ring[(i+1)%len(ring)])})
+	}
+	orphans := [2]btrfs.Subvolume{snap(21, childOf(deleted)), snap(22, childOf(deleted))}
+	alone := [2]btrfs.Subvolume{foreign(31), foreign(32)}
+	self := snap(41, func(s *btrfs.Subvolume) { s.ParentUUID = s.UUID })
+	all := subvolumes{home, child, grandchild, ring[0], ring[1], ring[2], orphans[0], orphans[1], alone[0], alone[1], self}
+	tests := []struct {
+		name string
+		a, b btrfs.Subvolume
+		want bool
+	}{
+		{"parent and child", home, child, true},
+		{"grandparent", home, grandchild, true},
+		{"siblings", child, snap(3), true},
+		{"children of one that is deleted", orphans[0], orphans[1], true},
+		{"of two families", child, orphans[0], false},
+		{"without parents", alone[0], alone[1], false},
+		{"in a ring", ring[0], ring[2], true},
+		{"a ring and a family", ring[1], child, false},
+		{"its own parent", self, home, false},
+		{"itself", alone[0], alone[0], true},
+		{"one that has no UUID yet", btrfs.Subvolume{ParentUUID: home.UUID}, grandchild, true},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			for _, pair := range [][2]btrfs.Subvolume{{test.a, test.b}, {test.b, test.a}} {
+				l := findLineage(all...)
+				for range 2 { // the second time from what is remembered
+					if got := l.related(pair[0], pair[1]); got != test.want {
+						t.Errorf("related: %t", got)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestLineageDoesNotDependOnTheOrderOfAsking(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 300 {
+		var all subvolumes
+		for n := range uint64(12) {
+			parent := btrfs.Subvolume{UUID: uuid(1 + rng.Uint64N(16))} // some are not there, some form rings
+			all = append(all, snap(1+n, childOf(parent)))
+		}
+		once := findLineage(all...)
+		for range 30 {
+			a, b := all[rng.IntN(len(all))], all[rng.IntN(len(all))]
+			if got, want := once.related(a, b), findLineage(all...).related(a, b); got != want {
+				t.Fatalf("related is %t, asked first %t: %v and %v of %v", got, want, a, b, all)
+			}
+		}
+	}
+}
+
+func TestLadderOrder(t *testing.T) {
+	s := snap(5)
+	others := btrfs.Subvolume{UUID: uuid(900)}
+	candidates := subvolumes{snap(7), snap(2), snap(4, childOf(others)), s, snap(3), snap(6), snap(1)}
+	l := findLineage(append(candidates, home)...)
+	if got, want := namesOf(l.ladder(s, candidates)), namesOf(subvolumes{snap(3), snap(2), snap(1), snap(6), snap(7)}); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	planned := btrfs.Subvolume{ID: 1<<64 - 1, ParentUUID: home.UUID, CreatedIn: 1<<64 - 1}
+	if got, want := namesOf(l.ladder(planned, subvolumes{snap(1), snap(2)})), namesOf(subvolumes{snap(2), snap(1)}); got != want {
+		t.Errorf("for one that is yet to be taken: %s, want %s", got, want)
+	}
+}
+
+func TestAgeIsTheOrderOfCreationWhateverTheClockSaid(t *testing.T) {
+	older, newer := snap(1, named(day(9))), snap(2, named(day(1)))
+	same := snap(3, func(s *btrfs.Subvolume) { s.CreatedIn = newer.CreatedIn })
+	for _, pair := range [][2]btrfs.Subvolume{{older, newer}, {newer, same}} {
+		if byAge(pair[0], pair[1]) >= 0 || byAge(pair[1], pair[0]) <= 0 || byAge(pair[0], pair[0]) != 0 {
+			t.Errorf("%v is not older than %v", pair[0], pair[1])
+		}
+	}
+}

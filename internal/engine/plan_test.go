@@ -1,0 +1,148 @@
+package engine
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/retention"
+)
+
+func TestPlan(t *testing.T) {
+	s1, s2, s3, s4 := snap(1), snap(2), snap(3), snap(4)
+	b1 := backup(s1)
+	b2 := backup(s2, childOf(b1))
+	b3 := backup(s3, childOf(b2))
+	manual := snap(1, named("before the upgrade"))
+	elsewhere := snap(9, childOf(btrfs.Subvolume{UUID: uuid(900)}))
+	tests := []struct {
+		name      string
+		snapshots subvolumes
+		backups   subvolumes
+		changes   []func(*planner)
+		want      string
+	}{
+		{"nothing to do", subvolumes{s1}, subvolumes{b1}, nil, ""},
+		{"fresh destination", subvolumes{s3, s1, s2}, nil, nil, "send 1; send 2 from 1; send 3 from 2"},
+		{"fresh destination, policy limits what is sent", subvolumes{s1, s2, s3}, nil, []func(*planner){keep(2)}, "send 2; send 3 from 2"},
+		{"complete copies, newest first", subvolumes{s1, s2, s3}, nil, []func(*planner){noIncremental}, "send 3; send 2; send 1"},
+		{"complete copies, limited", subvolumes{s1, s2, s3}, subvolumes{b1}, []func(*planner){noIncremental, keep(2)}, "send 3; send 2; delete 1"},
+		{"increments", subvolumes{s1, s2, s3, s4}, subvolumes{b1, b2}, nil, "send 3 from 2; send 4 from 3"},
+		{"a gap", subvolumes{s1, s2, s3}, subvolumes{b1, b3}, nil, "send 2 from 1"},
+		{"only a newer one is common", subvolumes{s1, s2}, subvolumes{backup(s2)}, nil, "send 1 from 2"},
+		{"the parent has a name of its own", subvolumes{manual, s2}, subvolumes{backup(manual)}, nil, "send 2 from before the upgrade"},
+		{"the parent has another name there", subvolumes{s1, s2}, subvolumes{backup(s1, named("renamed"))}, nil, "send 2 from 1"},
+		{"no parent of another lineage", subvolumes{elsewhere, s2}, subvolumes{backup(elsewhere)}, nil, "send 2"},
+		{"a writable snapshot is not sent", subvolumes{snap(1, writable), s2}, nil, nil, "send 2"},
+		{"only names of the series are sent", subvolumes{snap(1, named("x"+day(1))), snap(2, named(day(2)+"x")), s3}, nil, nil, "send 3"},
+		{"a series with a prefix", subvolumes{s1, snap(2, named("home"+day(2)))}, subvolumes{b1}, []func(*planner){ofSeries(Naming{"home"})}, "send home2 from 1"},
+
+		{"policy", subvolumes{s1, s2, s3}, subvolumes{b1, b2, b3}, []func(*planner){keep(2)}, "delete 1"},
+		{"policy, with one to come", subvolumes{s1, s2}, subvolumes{b1}, []func(*planner){keep(1)}, "send 2 from 1; delete 1"},
+		{"no policy", subvolumes{s3}, subvolumes{b1, b2, b3}, nil, ""},
+		{"the newest common one stays", subvolumes{s1}, subvolumes{b1, b2, b3}, []func(*planner){keep(1)}, "delete 2"},
+		{"every copy of the newest common one stays", subvolumes{s1, s3}, subvolumes{b1, b3, backup(s3, named(day(2)))}, []func(*planner){keep(1)}, "delete 1"},
+		{"without transfer the newest present one is common", subvolumes{s1, s2, s3}, subvolumes{b1, b2}, []func(*planner){noTransfer, keep(1)}, "delete 1"},
+		{"without transfer, nothing common", subvolumes{s3}, subvolumes{b1, b2}, []func(*planner){noTransfer, keep(1)}, ""},
+
+		{"hidden leftovers", subvolumes{s1}, subvolumes{backup(s1, hidden), foreign(2, hidden, writable, neverReceived)}, nil, "clean .1.incoming; clean .2.incoming; send 1"},
+		{"a writable leftover", subvolumes{s1}, subvolumes{backup(s1, writable, neverReceived)}, nil, "clean 1; send 1"},
+		{"a read-only subvolume that was never received", subvolumes{s3}, subvolumes{b3, foreign(2, neverReceived)}, []func(*planner){keep(1)}, ""},
+		{"leftovers of others", subvolumes{s1}, subvolumes{b1, foreign(2, writable, named("x"+day(2))), foreign(3, named(".x"+day(3)+".incoming")), foreign(4, writable, named("."+day(4)))}, nil, ""},
+
+		{"foreign backups stay and do not count", subvolumes{s3}, subvolumes{foreign(1), b2, b3, foreign(5)}, []func(*planner){keep(1)}, "delete 2"},
+		{"a taken name is tried", subvolumes{s2}, subvolumes{foreign(2)}, nil, "send 2"},
+		{"backups linked by their parents are ours", subvolumes{s3}, subvolumes{b1, b2, b3}, []func(*planner){keep(1)}, "delete 1; delete 2"},
+		{"also by a parent that is gone", subvolumes{s3}, subvolumes{foreign(1, childOf(foreign(9))), b2, backup(s3, childOf(b1))}, []func(*planner){keep(1)}, "delete 2"},
+		{"recorded backups are ours", subvolumes{s3}, subvolumes{foreign(1), foreign(2), b3}, []func(*planner){keep(1), recorded(home.UUID, foreign(1))}, "delete 1"},
+		{"backups recorded as another source's are not", subvolumes{s3}, subvolumes{b1, b2, b3}, []func(*planner){keep(1), recorded(uuid(99), b1)}, "delete 2"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if got := actions(newPlanner(test.snapshots, test.backups, test.changes...).plan()); got != test.want {
+				t.Errorf("plan: %s\nwant: %s", got, test.want)
+			}
+		})
+	}
+}
+
+func TestPlanKeepsWhatTheDestinationsOwnLedgerHolds(t *testing.T) {
+	s3 := snap(3)
+	b1 := backup(snap(1))
+	b2 := backup(snap(2), childOf(b1))
+	p := newPlanner(subvolumes{s3}, subvolumes{b1, b2, backup(s3, childOf(b2))}, keep(1))
+	p.backups.ledger = ledger(t, fmt.Sprintf(`{%q: {"parent_locks": ["/further"]}, %q: {"locks": ["/late"]}}`, day(1), day(2)))
+	plan := p.plan()
+	if got := actions(plan); got != "" {
+		t.Errorf("plan: %s", got)
+	}
+	told := fmt.Sprint(plan.Verdicts)
+	for _, reason := range []string{"newest common with /further", "not yet at /late"} {
+		if !strings.Contains(told, reason) {
+			t.Errorf("%q is not among the reasons: %s", reason, told)
+		}
+	}
+}
+
+func TestPlanGivesAReasonForEveryBackup(t *testing.T) {
+	s3, s4 := snap(3), snap(4)
+	b1, b3 := backup(snap(1)), backup(s3, childOf(backup(snap(1))))
+	other := foreign(5)
+	p := newPlanner(subvolumes{s3, s4}, subvolumes{b1, b3, foreign(2), other, foreign(6, neverReceived)}, keep(1), recorded(uuid(99), other))
+	want := map[string]string{
+		day(1): "delete 20260101-000000: older than the newest 1",
+		day(2): "keep 20260102-000000: not known to come from this source",
+		day(3): "delete 20260103-000000: older than the newest 1",
+		day(4): "keep 20260104-000000: newest common with the source, the newest",
+		day(5): "keep 20260105-000000: a backup of another source",
+		day(6): "keep 20260106-000000: not a received subvolume",
+	}
+	verdicts := p.plan().Verdicts
+	if len(verdicts) != len(want) {
+		t.Errorf("%d verdicts, want %d", len(verdicts), len(want))
+	}
+	for _, v := range verdicts {
+		if v.String() != want[v.Name] {
+			t.Errorf("%s, want %s", v, want[v.Name])
+		}
+	}
+}
+
+func TestPruneSource(t *testing.T) {
+	other := btrfs.Subvolume{ID: 300, UUID: uuid(900)}
+	restored := snap(1, childOf(btrfs.Subvolume{UUID: uuid(901)})) // home was made of a snapshot since
+	tests := []struct {
+		name      string
+		source    btrfs.Subvolume
+		snapshots subvolumes
+		ledger    string
+		newest    string
+		want      string
+	}{
+		{"policy", home, subvolumes{snap(1), snap(2), snap(3)}, "", day(3), "1 2"},
+		{"a snapshot of another subvolume stays", home, subvolumes{snap(1, childOf(other)), snap(2), snap(3)}, "", day(3), "2"},
+		{"snapshots of the subvolume before it was restored count", changed(home, []change{childOf(restored)}), subvolumes{restored, snap(2)}, "", day(2), "1"},
+		{"writable ones and other names stay", home, subvolumes{snap(1, writable), snap(2, named("x"+day(2))), snap(3)}, "", day(3), ""},
+		{"the one of a destination that is away stays", home, subvolumes{snap(1), snap(2), snap(3)}, `{"20260101-000000": {"parent_locks": ["/away"]}}`, day(3), "2"},
+		{"the one that a destination lacks stays", home, subvolumes{snap(1), snap(2), snap(3)}, `{"20260102-000000": {"locks": ["/late"]}}`, day(3), "1"},
+		{"the newest taken stays, whatever the clock said", home, subvolumes{snap(2), snap(3), snap(4, named(day(1)))}, "", day(1), "2"},
+		{"nothing there", home, nil, "", "", ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s := inFolder(Naming{}, test.snapshots)
+			s.ledger = ledger(t, test.ledger)
+			now := time.Date(2026, 6, 1, 0, 0, 0, 0, time.Local)
+			verdicts := pruneSource(test.source, s, retention.Policy{Last: 1}, now, test.newest)
+			if len(verdicts) != len(s.snapshots()) {
+				t.Errorf("%d verdicts on %d snapshots", len(verdicts), len(s.snapshots()))
+			}
+			got := actions(Plan{Delete: deletions(verdicts)})
+			if got := strings.ReplaceAll(strings.ReplaceAll(got, "delete ", ""), ";", ""); got != test.want {
+				t.Errorf("deleted: %q, want %q, by %v", got, test.want, verdicts)
+			}
+		})
+	}
+}

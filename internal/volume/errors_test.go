@@ -1,0 +1,94 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/transport"
+
+	"golang.org/x/sys/unix"
+)
+
+func exited(stderr string) error {
+	return fmt.Errorf("sending: %w", &transport.ExitError{Program: "btrfs", State: "exit status 1", Stderr: stderr})
+}
+
+func TestFailuresOfTheReceiverAreExplained(t *testing.T) {
+	tests := []struct {
+		err  error
+		want error
+		hint string
+	}{
+		{exited("write to f failed: No space left on device"), unix.ENOSPC, "make room at /folder"},
+		{exited("writing to f failed: Disk quota exceeded; second line"), unix.EDQUOT, "make room at /folder"},
+		{exited("creating subvolume x failed: Read-only file system"), unix.EROFS, "mount it for writing"},
+		{exited("chown f failed: Operation not permitted"), unix.EPERM, "sudo"},
+		{exited("cannot open: Permission denied"), unix.EPERM, "setcap"},
+		{exited("write to f failed: Input/output error"), unix.EIO, "device stats"},
+		{exited("cannot find parent subvolume"), nil, ""},
+		{exited(""), nil, ""},
+		{fmt.Errorf("starting btrfs: %w", &exec.Error{Name: "btrfs", Err: exec.ErrNotFound}), exec.ErrNotFound, "install btrfs-progs"},
+		{errors.New("No space left on device"), nil, ""}, // not said by a program
+	}
+	for _, test := range tests {
+		checkExplained(t, receiverError(test.err, "/folder"), test.err, test.want, test.hint)
+	}
+}
+
+func TestFailuresOfTheSenderAreExplained(t *testing.T) {
+	tests := []struct {
+		err  error
+		want error
+		hint string
+	}{
+		{exited("send ioctl failed with -1: Operation not permitted"), unix.EPERM, "setcap"},
+		{exited("cannot open f: Permission denied"), unix.EPERM, "sudo"},
+		{exited("send ioctl failed with -5: Input/output error"), nil, "scrub"},
+		{exited("No space left on device"), nil, ""},
+		{exited("subvolume is not read-only"), nil, ""},
+		{fmt.Errorf("starting btrfs: %w", &exec.Error{Name: "btrfs", Err: exec.ErrNotFound}), exec.ErrNotFound, "install btrfs-progs"},
+	}
+	for _, test := range tests {
+		checkExplained(t, senderError(test.err), test.err, test.want, test.hint)
+	}
+	if err := senderError(nil); err != nil {
+		t.Errorf("nothing failed, but %v", err)
+	}
+}
+
+// checkExplained wants got to be err, with errno added if one is wanted, and a hint that holds the text, or none.
+func checkExplained(t testing.TB, got, err, errno error, hint string) {
+	t.Helper()
+	if !errors.Is(got, err) || errno != nil && !errors.Is(got, errno) {
+		t.Errorf("%v is explained as %v, want %v", err, got, errno)
+	}
+	for known := range messages {
+		if known != errno && errors.Is(got, known) {
+			t.Errorf("%v is taken for %v", got, known)
+		}
+	}
+	if told := engine.HintOf(got); !strings.Contains(told, hint) || hint == "" && told != "" {
+		t.Errorf("the hint for %v is %q, want %q", err, told, hint)
+	}
+}
+
+func TestMissingPrivilegesAreNamed(t *testing.T) {
+	for err, want := range map[error]bool{unix.EPERM: true, unix.EACCES: true, unix.ENOENT: false, unix.ENOTEMPTY: false} {
+		got := withHint(fmt.Errorf("deleting: %w", err), needToDelete)
+		if hinted := engine.HintOf(got) == needToDelete; hinted != want || !errors.Is(got, err) {
+			t.Errorf("%v: hint %q", err, engine.HintOf(got))
+		}
+	}
+	if withHint(nil, needToDelete) != nil {
+		t.Error("nothing failed, but there is an error")
+	}
+	for _, need := range []string{needToSnapshot, needToDelete, needToSend, needToReceive} {
+		if !strings.Contains(need, "sudo") || !strings.Contains(need, "CAP_SYS_ADMIN") {
+			t.Errorf("the hint lacks the capability or the way to get it: %q", need)
+		}
+	}
+}

@@ -1,0 +1,167 @@
+package volume
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/lock"
+)
+
+// sendTwo takes two snapshots, and sends the second as an increment to the first.
+func sendTwo(t testing.TB, s *Source, d *Destination) {
+	t.Helper()
+	format, err := d.Accepts(t.Context())
+	check(t, err)
+	var parent *btrfs.Subvolume
+	for _, name := range []string{"first", "second"} {
+		check(t, os.WriteFile(filepath.Join(s.sourcePath, name), []byte("content"), 0o644))
+		taken, err := s.Take(t.Context(), name)
+		check(t, err)
+		r, err := d.Receive(t.Context(), name)
+		check(t, err)
+		check(t, s.Send(t.Context(), engine.Transfer{Snapshot: taken, Parent: parent}, format, r))
+		received, err := r.Close(t.Context())
+		check(t, err)
+		if (parent == nil) != received.ParentUUID.IsZero() {
+			t.Errorf("%s has the parent %s", name, received.ParentUUID)
+		}
+		check(t, r.Commit(t.Context(), s.Subvolume().UUID))
+		parent = &taken
+	}
+}
+
+func TestASourceThatCannotBeSnapshottedIsRefusedAndNothingIsCreated(t *testing.T) {
+	top, elsewhere := btrfstest.New(t, testSize).Dir, btrfstest.New(t, testSize).Dir
+	home, plain, outside := newSubvolume(t, top, "home"), newDir(t, top, "plain"), t.TempDir()
+	tests := []struct {
+		name, source, folder string
+		want                 error // if it is known
+		hint                 string
+	}{
+		{"missing", filepath.Join(top, "missing"), "", fs.ErrNotExist, "nothing was created"},
+		{"plain directory", plain, "", btrfs.ErrNotSubvolume, "whole subvolumes"},
+		{"not btrfs", outside, "", btrfs.ErrNotBtrfs, "must be a btrfs subvolume"},
+		{"folder not on btrfs", home, filepath.Join(outside, "folder"), btrfs.ErrNotBtrfs, ""},
+		{"folder on another filesystem", home, filepath.Join(elsewhere, "folder"), nil, "--snapshot-folder"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s, err := NewSource(test.source, test.folder, silent)
+			check(t, err)
+			err = s.Open(t.Context(), true)
+			if err == nil || test.want != nil && !errors.Is(err, test.want) || !strings.Contains(engine.HintOf(err), test.hint) {
+				t.Errorf("error: %v, hint: %q", err, engine.HintOf(err))
+			}
+		})
+	}
+	wantNames(t, top, "home", "plain")
+	for _, dir := range []string{home, plain, outside, elsewhere} {
+		wantNames(t, dir)
+	}
+	runtime.GC() // closes what a program that ends now leaves open
+}
+
+func TestNestedSubvolumesAreThoseThatNoSnapshotHolds(t *testing.T) {
+	top := btrfstest.New(t, testSize).Dir
+	home := newSubvolume(t, top, "home")
+	newSubvolume(t, home, "nested")
+	newSubvolume(t, newDir(t, home, "below"), "too")
+	newSubvolume(t, home, "nested", "deeper") // is told by a backup of nested
+	inside, outside := newDir(t, home, "snapshot"), newDir(t, top, "outside")
+	for _, folder := range []string{inside, outside} {
+		s := openSource(t, home, folder, silent)
+		_, err := s.Take(t.Context(), "taken")
+		check(t, err)
+	}
+	newSubvolume(t, inside, "somebody's")
+	tests := []struct {
+		folder string
+		want   []string
+	}{
+		{inside, []string{"below/too", "nested"}},
+		{outside, []string{"below/too", "nested", "snapshot/somebody's"}},
+	}
+	for _, test := range tests {
+		got, err := openSource(t, home, test.folder, silent).Nested(t.Context())
+		check(t, err)
+		if !slices.Equal(got, test.want) {
+			t.Errorf("with the snapshots in %s: %q, want %q", test.folder, got, test.want)
+		}
+	}
+}
+
+func TestAPlaceIsTheSameUnderEveryPath(t *testing.T) {
+	top := btrfstest.New(t, testSize).Dir
+	folder := newDir(t, newSubvolume(t, top, "a"), "folder")
+	check(t, os.Symlink(folder, top+"/link"))
+	newDir(t, newSubvolume(t, top, "b"), "folder") // the same inode number
+	want := openDestination(t, folder, silent).Place()
+	for path, same := range map[string]bool{
+		folder: true, top + "/link": true, bind(t, folder): true, top + "/b/../a/folder/.": true,
+		top + "/b/folder": false, top + "/a": false, top: false,
+	} {
+		if got := openDestination(t, path, silent).Place(); (got == want) != same {
+			t.Errorf("%s is at %+v, %s at %+v", path, got, folder, want)
+		}
+	}
+}
+
+func TestLinkReplacesASymbolicLinkAndNothingElse(t *testing.T) {
+	s := openSource(t, newSubvolume(t, btrfstest.New(t, testSize).Dir, "home"), "", silent)
+	newDir(t, s.path, "directory")
+	newSubvolume(t, s.path, "subvolume")
+	check(t, os.WriteFile(s.path+"/file", []byte("theirs"), 0o644))
+	check(t, os.Symlink("old", s.path+"/link"))
+	check(t, os.Symlink("directory", s.path+"/to a directory"))
+	for _, name := range []string{"new", "link", "to a directory"} {
+		for _, target := range []string{"first", "second"} {
+			check(t, s.Link(t.Context(), name, target))
+			if got, err := os.Readlink(filepath.Join(s.path, name)); got != target || err != nil {
+				t.Errorf("%s points to %q, %v, want %q", name, got, err, target)
+			}
+		}
+	}
+	for _, name := range []string{"directory", "subvolume", "file"} {
+		if err := s.Link(t.Context(), name, "target"); err == nil || engine.HintOf(err) == "" {
+			t.Errorf("linking in place of the %s: %v", name, err)
+		}
+	}
+	wantNames(t, s.path, "directory", "file", "link", "new", "subvolume", "to a directory")
+	wantNames(t, s.path+"/directory")
+	if content, err := os.ReadFile(s.path + "/file"); string(content) != "theirs" {
+		t.Errorf("the file holds %q, %v", content, err)
+	}
+}
+
+func TestTheLedgerIsReplacedAndReadBack(t *testing.T) {
+	s := openSource(t, newSubvolume(t, btrfstest.New(t, testSize).Dir, "home"), "", silent)
+	ours := func(string) bool { return true }
+	l, err := s.Ledger(t.Context(), ours)
+	check(t, err)
+	if len(l.Holds("1")) > 0 {
+		t.Errorf("a missing ledger holds %v", l.Holds("1"))
+	}
+	for _, destination := range []string{"/mnt/a", "/mnt/b"} {
+		l.SetCommon(destination, "1")
+		check(t, s.WriteLedger(t.Context(), l))
+	}
+	wantNames(t, s.path, lock.LedgerFile)
+	l, err = s.Ledger(t.Context(), ours)
+	check(t, err)
+	if !l.Knows("/mnt/a") || !l.Knows("/mnt/b") {
+		t.Errorf("read back as %s", l.Marshal())
+	}
+	check(t, os.WriteFile(filepath.Join(s.path, lock.LedgerFile), []byte("["), 0o644))
+	if _, err := s.Ledger(t.Context(), ours); err == nil || engine.HintOf(err) == "" {
+		t.Errorf("a broken ledger: %v", err)
+	}
+}
