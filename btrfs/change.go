@@ -66,7 +66,12 @@ func SetReadOnly(dir *os.File, name string, readOnly bool) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
-	fs, err := btrfs.Open(pathAt(dir, name), true)
+	sub, err := OpenDirAt(dir, name) // dennwc/btrfs would follow a symbolic link
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+	fs, err := btrfs.Open(pathAt(sub, "."), true)
 	if err == nil {
 		defer fs.Close()
 		var flags btrfs.SubvolFlags

@@ -205,6 +205,11 @@ func TestSetReadOnlySetsAndClearsTheFlag(t *testing.T) {
 	if err := btrfs.SetReadOnly(folder, "directory", true); err == nil {
 		t.Error("set the flag of a directory")
 	}
+	outside := newSubvolume(t, filepath.Dir(folder.Name()), "outside")
+	check(t, os.Symlink(outside.Name(), filepath.Join(folder.Name(), "link")))
+	if err := btrfs.SetReadOnly(folder, "link", true); err == nil || info(t, outside).ReadOnly {
+		t.Errorf("a symbolic link was followed: %v", err)
+	}
 	if err := btrfs.SetReadOnly(folder, "missing", true); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("setting the flag of what is missing: %v", err)
 	}

@@ -27,7 +27,12 @@ func Children(dir *os.File) ([]Child, error) {
 		}
 		for i := range int(arg[4088]) {
 			id, dirID := native.Uint64(arg[8+16*i:]), native.Uint64(arg[16+16*i:])
-			if path, ok := childPath(dir, id, dirID); ok {
+			path, err := childPath(dir, id, dirID)
+			switch {
+			case errors.Is(err, unix.EACCES), errors.Is(err, unix.ENOENT): // elsewhere or out of reach; deleted since
+			case err != nil:
+				return nil, fmt.Errorf("looking up subvolume %d in %s: %w", id, dir.Name(), err)
+			default:
 				children = append(children, Child{ID: id, DirID: dirID, Path: path})
 			}
 		}
@@ -37,18 +42,21 @@ func Children(dir *os.File) ([]Child, error) {
 	}
 }
 
-// childPath is false for a subvolume that does not lie below dir, or not within the user's reach.
-func childPath(dir *os.File, id, dirID uint64) (string, bool) {
+func childPath(dir *os.File, id, dirID uint64) (string, error) {
 	arg := make([]byte, 4096) // linux/btrfs.h: struct btrfs_ioctl_ino_lookup_user_args
 	native.PutUint64(arg[0:], dirID)
 	native.PutUint64(arg[8:], id)
 	if err := ioctl(dir, iocInoLookupUser, arg); err != nil {
-		return "", false
+		return "", err
 	}
-	return cString(arg[272:]) + cString(arg[16:272]), true
+	return cString(arg[272:]) + cString(arg[16:272]), nil
 }
 
 func listUnprivileged(dir *os.File) ([]Subvolume, error) {
+	ino, err := inode(dir)
+	if err != nil {
+		return nil, err
+	}
 	children, err := Children(dir)
 	if err != nil {
 		return nil, err
@@ -56,13 +64,14 @@ func listUnprivileged(dir *os.File) ([]Subvolume, error) {
 	var all []Subvolume
 	for _, c := range children {
 		s, err := InfoAt(dir, c.Path)
-		if errors.Is(err, unix.ENOENT) { // deleted since
-			continue
-		}
-		if err != nil {
+		switch {
+		case errors.Is(err, unix.ENOENT): // deleted since
+		case errors.Is(err, unix.EACCES) && c.DirID != ino: // out of reach
+		case err != nil:
 			return nil, err
+		default:
+			all = append(all, s)
 		}
-		all = append(all, s)
 	}
 	return all, nil
 }

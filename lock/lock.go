@@ -80,7 +80,7 @@ func findHolder(dir *os.File) *HeldError {
 		}
 		pid, err := strconv.Atoi(fields[4])
 		// inode numbers repeat from subvolume to subvolume
-		if err == nil && hasOpen(pid, want) {
+		if err == nil && holds(pid, want) {
 			held.PID, held.Command = pid, commandLine(pid)
 			return held
 		}
@@ -88,11 +88,16 @@ func findHolder(dir *os.File) *HeldError {
 	return held
 }
 
-func hasOpen(pid int, want unix.Stat_t) bool {
+// holds tells whether a process holds a lock on the directory, which is more than having it open.
+func holds(pid int, want unix.Stat_t) bool {
 	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 	for _, fd := range fds {
 		var st unix.Stat_t
-		if unix.Stat(fd, &st) == nil && st.Dev == want.Dev && st.Ino == want.Ino {
+		if unix.Stat(fd, &st) != nil || st.Dev != want.Dev || st.Ino != want.Ino {
+			continue
+		}
+		info, _ := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%s", pid, filepath.Base(fd)))
+		if strings.Contains(string(info), "FLOCK") {
 			return true
 		}
 	}

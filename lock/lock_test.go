@@ -224,6 +224,19 @@ func TestTheSameInodeNumberInTwoSubvolumesIsTwoLocks(t *testing.T) {
 	}
 }
 
+func TestAProcessThatOnlyHasTheDirectoryOpenIsNotNamed(t *testing.T) {
+	top := btrfstest.New(t, 128<<20).Dir
+	for _, name := range []string{"ours", "theirs"} {
+		check(t, btrfs.Create(open(t, top), name))
+	}
+	ours, theirs := open(t, filepath.Join(top, "ours")), open(t, filepath.Join(top, "theirs"))
+	other := startHolder(t, theirs.Name())
+	acquire(t, ours) // this process holds a lock on the same inode number, and has theirs open
+	if held := refused(t, theirs); held.PID != other.Process.Pid {
+		t.Errorf("held by %+v, want process %d", held, other.Process.Pid)
+	}
+}
+
 func TestOnlyADirectoryCanBeLocked(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	check(t, os.WriteFile(path, nil, 0o644))

@@ -1,7 +1,8 @@
 // Package transport reaches machines and runs programs there. It is the one place that starts processes.
 //
 // A program is given as an argument vector, never as a shell line. It runs in its own process group, so that a key typed at
-// the terminal does not stop it, and is killed with that group when its context ends or this process dies.
+// the terminal does not stop it, and is killed with that group when its context ends. It is also killed when this process
+// dies, but its own children only lose their streams then.
 package transport
 
 import (

@@ -77,6 +77,15 @@ func (l lineage) root(s btrfs.Subvolume) btrfs.UUID {
 	return uuid
 }
 
+// ancestors gives the subvolume itself and all that it descends from.
+func (l lineage) ancestors(s btrfs.Subvolume) map[btrfs.UUID]bool {
+	found := make(map[btrfs.UUID]bool)
+	for uuid := s.UUID; !uuid.IsZero() && !found[uuid]; uuid = l.parents[uuid] {
+		found[uuid] = true
+	}
+	return found
+}
+
 func (l lineage) related(a, b btrfs.Subvolume) bool { return l.root(a) == l.root(b) }
 
 // ladder orders the subvolumes that can be the parent of s: the newest older one first, then the oldest newer ones.

@@ -80,7 +80,7 @@ type planner struct {
 func (p planner) plan() Plan {
 	present := findCopies(p.backups.InDirectory)
 	own := p.ownBackups(present)
-	missing, newest := p.missing(present)
+	missing, newest := p.missing(present, own)
 	candidates := p.candidates(own, present, missing, newest)
 	verdicts := retention.Decide(p.keep, p.now, candidates)
 
@@ -105,13 +105,14 @@ func (p planner) plan() Plan {
 }
 
 // missing gives the snapshots that the destination lacks, in the order of sending, and the newest one that it holds or will.
-func (p planner) missing(present copies) (missing []btrfs.Subvolume, newest *btrfs.Subvolume) {
+func (p planner) missing(present copies, own []btrfs.Subvolume) (missing []btrfs.Subvolume, newest *btrfs.Subvolume) {
 	for _, s := range p.snapshots.snapshots() {
 		has := len(present.of(s)) > 0
+		taken := slices.ContainsFunc(own, func(b btrfs.Subvolume) bool { return b.Name == s.Name })
 		if !has && p.transfer {
 			missing = append(missing, s)
 		}
-		if has || p.transfer {
+		if has || p.transfer && !taken {
 			newest = &s
 		}
 	}
@@ -229,11 +230,11 @@ func (p planner) foreign(own []btrfs.Subvolume) []retention.Verdict {
 
 // pruneSource decides on the snapshots. newest is the one that must stay because this run made or sent it, or "".
 func pruneSource(source btrfs.Subvolume, s side, keep retention.Policy, now time.Time, newest string) []retention.Verdict {
-	l := findLineage(append(slices.Clone(s.All), source)...)
+	ancestors := findLineage(append(slices.Clone(s.All), source)...).ancestors(source)
 	var foreign []retention.Verdict
 	var candidates []retention.Snapshot
 	for _, sub := range s.snapshots() {
-		if !l.related(source, sub) {
+		if !ancestors[sub.ParentUUID] && !ancestors[sub.UUID] {
 			foreign = append(foreign, retention.Verdict{Name: sub.Name, Keep: true, Reasons: []string{"a snapshot of another subvolume"}})
 			continue
 		}

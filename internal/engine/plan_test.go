@@ -123,6 +123,8 @@ func TestPruneSource(t *testing.T) {
 	}{
 		{"policy", home, subvolumes{snap(1), snap(2), snap(3)}, "", day(3), "1 2"},
 		{"a snapshot of another subvolume stays", home, subvolumes{snap(1, childOf(other)), snap(2), snap(3)}, "", day(3), "2"},
+		{"a snapshot of another subvolume made from the same one stays", changed(home, []change{childOf(restored)}),
+			subvolumes{snap(2, childOf(changed(other, []change{childOf(restored)}))), snap(3), snap(4)}, "", day(4), "3"},
 		{"snapshots of the subvolume before it was restored count", changed(home, []change{childOf(restored)}), subvolumes{restored, snap(2)}, "", day(2), "1"},
 		{"writable ones and other names stay", home, subvolumes{snap(1, writable), snap(2, named("x"+day(2))), snap(3)}, "", day(3), ""},
 		{"the one of a destination that is away stays", home, subvolumes{snap(1), snap(2), snap(3)}, `{"20260101-000000": {"parent_locks": ["/away"]}}`, day(3), "2"},

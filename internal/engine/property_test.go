@@ -176,11 +176,7 @@ func keepsTheNewestCommon(p planner, plan Plan) string {
 		sent := slices.ContainsFunc(plan.Transfers, func(t Transfer) bool { return t.Snapshot.ID == s.ID })
 		return !s.ReadOnly || !p.snapshots.naming.Ours(s.Name) || !sent && len(p.copiesOf(s)) == 0
 	})
-	nameTaken := slices.ContainsFunc(p.snapshots.InDirectory, func(s btrfs.Subvolume) bool {
-		_, taken := p.backupNamed(s.Name)
-		return taken && len(p.copiesOf(s)) == 0
-	})
-	if len(common) == 0 || nameTaken {
+	if len(common) == 0 {
 		return ""
 	}
 	newest := slices.MaxFunc(common, byAge)

@@ -34,23 +34,26 @@ func withHint(err error, hint string) error {
 	return err
 }
 
-// An errno that the btrfs program met is known by its message only.
-var messages = map[unix.Errno]string{
-	unix.ENOSPC: "No space left on device",
-	unix.EDQUOT: "Disk quota exceeded",
-	unix.EROFS:  "Read-only file system",
-	unix.EPERM:  "Operation not permitted",
-	unix.EACCES: "Permission denied",
-	unix.EIO:    "Input/output error",
+// An errno that the btrfs program met is known by its message only. Of several, the first here counts.
+var messages = []struct {
+	errno unix.Errno
+	text  string
+}{
+	{unix.ENOSPC, "No space left on device"},
+	{unix.EDQUOT, "Disk quota exceeded"},
+	{unix.EROFS, "Read-only file system"},
+	{unix.EPERM, "Operation not permitted"},
+	{unix.EACCES, "Permission denied"},
+	{unix.EIO, "Input/output error"},
 }
 
 // errnoOf gives the errno that a program stopped at, or 0.
 func errnoOf(err error) unix.Errno {
 	var exit *transport.ExitError
 	if errors.As(err, &exit) {
-		for errno, message := range messages {
-			if strings.Contains(exit.Stderr, message) {
-				return errno
+		for _, m := range messages {
+			if strings.Contains(exit.Stderr, m.text) {
+				return m.errno
 			}
 		}
 	}

@@ -66,9 +66,9 @@ func checkExplained(t testing.TB, got, err, errno error, hint string) {
 	if !errors.Is(got, err) || errno != nil && !errors.Is(got, errno) {
 		t.Errorf("%v is explained as %v, want %v", err, got, errno)
 	}
-	for known := range messages {
-		if known != errno && errors.Is(got, known) {
-			t.Errorf("%v is taken for %v", got, known)
+	for _, known := range messages {
+		if known.errno != errno && errors.Is(got, known.errno) {
+			t.Errorf("%v is taken for %v", got, known.errno)
 		}
 	}
 	if told := engine.HintOf(got); !strings.Contains(told, hint) || hint == "" && told != "" {

@@ -12,6 +12,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
+	"unicode/utf8"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine"
@@ -38,7 +40,13 @@ type folder struct {
 	Options
 }
 
-func (f *folder) String() string { return f.path }
+// String quotes a path that JSON, and so the ledger, could not hold.
+func (f *folder) String() string {
+	if !utf8.ValidString(f.path) {
+		return strconv.Quote(f.path)
+	}
+	return f.path
+}
 
 func (f *folder) Place() engine.Place { return f.at }
 

@@ -57,6 +57,7 @@ func (s *Source) Open(_ context.Context, create bool) error {
 		return nil
 	}
 	if err != nil {
+		s.source.Close()
 		return fmt.Errorf("snapshot folder %s: %w", s.path, err)
 	}
 	return nil
@@ -64,21 +65,29 @@ func (s *Source) Open(_ context.Context, create bool) error {
 
 func (s *Source) openSubvolume() error {
 	dir, err := os.Open(s.sourcePath)
-	if err == nil && !s.SkipChecks {
-		err = btrfs.CheckSubvolume(dir)
-	}
-	if err == nil {
-		s.info, err = btrfs.Info(dir)
-	}
-	if err == nil {
-		s.source = dir
-		s.at, err = place(dir)
-		s.at.Inode = 0 // the folder's place, once that is open
-	}
 	if err != nil {
 		return sourceError(s.sourcePath, err)
 	}
+	if err := s.describe(dir); err != nil {
+		dir.Close()
+		return sourceError(s.sourcePath, err)
+	}
+	s.source = dir
 	return nil
+}
+
+func (s *Source) describe(dir *os.File) (err error) {
+	if !s.SkipChecks {
+		if err := btrfs.CheckSubvolume(dir); err != nil {
+			return err
+		}
+	}
+	if s.info, err = btrfs.Info(dir); err != nil {
+		return err
+	}
+	s.at, err = place(dir)
+	s.at.Inode = 0 // the folder's place, once that is open
+	return err
 }
 
 func sourceError(path string, err error) error {
