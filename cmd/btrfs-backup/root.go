@@ -2,11 +2,11 @@ package main
 
 import (
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"runtime/debug"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -155,9 +155,9 @@ func (o *backupOptions) check() error {
 	}
 	const nameMax = 255
 	longest := engine.Incoming(o.prefix + "20060102-150405")
-	if strings.ContainsAny(o.prefix, "/\x00") || len(longest) > nameMax || !fs.ValidPath("x"+o.prefix) {
-		return &usageError{msg: fmt.Sprintf("--snapshot-prefix %q cannot begin a file name", o.prefix),
-			hint: "it may hold anything but a slash, up to 230 bytes"}
+	if strings.ContainsAny(o.prefix, "/\x00") || len(longest) > nameMax || !utf8.ValidString(o.prefix) {
+		return &usageError{msg: fmt.Sprintf("--snapshot-prefix %q cannot begin the name of a snapshot", o.prefix),
+			hint: "it may be any text without a slash, up to 230 bytes"}
 	}
 	if o.quiet {
 		o.verbosity, o.noProgress = "warning", true

@@ -1,0 +1,248 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"btrfs-backup/btrfs/btrfstest"
+)
+
+// snapshotByHand makes a read-only snapshot without the program.
+func snapshotByHand(t testing.TB, source, path string) string {
+	t.Helper()
+	btrfstest.Run(t, "btrfs", "subvolume", "snapshot", "-r", source, path)
+	return path
+}
+
+// sendByHand sends a snapshot to a folder as people do it in a shell.
+func sendByHand(t testing.TB, snapshot, folder string, options ...string) {
+	t.Helper()
+	argv := slices.Concat([]string{"btrfs", "send", "-q"}, options, []string{snapshot})
+	pipe(t, `"$@" | btrfs receive -q "$FOLDER"`, folder, argv...)
+}
+
+// leavePartial leaves in the folder what is received when sending breaks off.
+func leavePartial(t testing.TB, snapshot, folder string) string {
+	t.Helper()
+	pipe(t, `"$@" | head -c 200 | btrfs receive -q "$FOLDER" || true`, folder, "btrfs", "send", "-q", snapshot)
+	partial := filepath.Join(folder, filepath.Base(snapshot))
+	if ro := btrfstest.Run(t, "btrfs", "property", "get", "-ts", partial, "ro"); ro != "ro=false" {
+		t.Fatalf("%s is no partial copy: %s", partial, ro)
+	}
+	return partial
+}
+
+func pipe(t testing.TB, script, folder string, argv ...string) {
+	t.Helper()
+	cmd := exec.Command("bash", append([]string{"-o", "pipefail", "-c", script, "bash"}, argv...)...)
+	cmd.Env = append(os.Environ(), "FOLDER="+folder)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+func makeDir(t testing.TB, path string) string {
+	t.Helper()
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func remove(t testing.TB, path string) {
+	t.Helper()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func rename(t testing.TB, from, to string) {
+	t.Helper()
+	if err := os.Rename(from, to); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestBackupsMadeByOthersAreParents(t *testing.T) {
+	for _, test := range []struct{ first, second string }{
+		{"before the update", "after it"},
+		{"home.20260101T1200", "home.20260102T1200"},
+		{"20260101-120000", "20260102-120000"},
+	} {
+		t.Run(test.first, func(t *testing.T) {
+			source, destination := newSmallPair(t)
+			folder := makeDir(t, filepath.Join(source, "snapshot"))
+			makeDir(t, destination)
+			first := snapshotByHand(t, source, filepath.Join(folder, test.first))
+			sendByHand(t, first, destination)
+			second := snapshotByHand(t, source, filepath.Join(folder, test.second))
+			sendByHand(t, second, destination, "-p", first)
+
+			r := backUp(t, exitDone, march(1), source, destination)
+			want(t, "transfers", r.to(t, destination).transfers(), r.Snapshot+"<"+test.second)
+			isCopy(t, source, destination, r.Snapshot)
+		})
+	}
+}
+
+func TestParentIsFoundByUUIDWhateverItsNames(t *testing.T) {
+	source, destination := newSmallPair(t)
+	folder := filepath.Join(source, "snapshot")
+	taken := series(t, 2, source, destination)
+	rename(t, filepath.Join(destination, taken[1]), filepath.Join(destination, "kept for ever"))
+
+	r := backUp(t, exitDone, march(3), "-S", source, destination)
+	want(t, "transfers of what was renamed", r.to(t, destination).transfers())
+
+	rename(t, filepath.Join(folder, taken[1]), filepath.Join(folder, "renamed too"))
+	r = backUp(t, exitDone, march(4), source, destination)
+	want(t, "transfers", r.to(t, destination).transfers(), r.Snapshot+"<renamed too")
+}
+
+func TestWhatIsInTheWayOfANameIsLeftAlone(t *testing.T) {
+	for kind, put := range map[string]func(t *testing.T, path string){
+		"directory":         func(t *testing.T, path string) { makeDir(t, path) },
+		"file":              func(t *testing.T, path string) { write(t, path, "precious") },
+		"symbolic link":     func(t *testing.T, path string) { symlink(t, "/etc", path) },
+		"dangling link":     func(t *testing.T, path string) { symlink(t, "nowhere", path) },
+		"foreign snapshot":  func(t *testing.T, path string) { snapshotByHand(t, newSource(t, filepath.Dir(path), "other"), path) },
+		"backup of another": putBackupOfAnother,
+	} {
+		t.Run(kind, func(t *testing.T) {
+			source, destination := newSmallPair(t)
+			taken := series(t, 3, "-T", source)
+			path := filepath.Join(makeDir(t, destination), taken[1])
+			put(t, path)
+			before := inventory(t, path)
+
+			r := backUp(t, exitFailed, march(4), "-n9", source, destination)
+			transfers := r.to(t, destination).Transfers
+			i := slices.IndexFunc(transfers, func(s sent) bool { return s.Snapshot == taken[1] })
+			if i < 0 || transfers[i].Failure == nil || !strings.Contains(transfers[i].Failure.Error, path) || transfers[i].Failure.Hint == "" {
+				t.Fatalf("transfers: %+v", transfers)
+			}
+			unchanged(t, before, path)
+			isCopy(t, source, destination, taken[0])
+			isCopy(t, source, destination, r.Snapshot)
+		})
+	}
+}
+
+func symlink(t testing.TB, target, path string) {
+	t.Helper()
+	if err := os.Symlink(target, path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// putBackupOfAnother puts the backup of another host's source at path.
+func putBackupOfAnother(t *testing.T, path string) {
+	other := smallFS(t).Dir
+	sendByHand(t, snapshotByHand(t, newSource(t, other, "other"), filepath.Join(other, filepath.Base(path))), filepath.Dir(path))
+}
+
+func TestLeftoversOfEarlierRunsAreReplaced(t *testing.T) {
+	source, destination := newSmallPair(t)
+	folder := filepath.Join(source, "snapshot")
+	taken := series(t, 3, "-T", source)
+	makeDir(t, destination)
+	at := func(name string) string { return filepath.Join(destination, name) }
+
+	rename(t, leavePartial(t, filepath.Join(folder, taken[0]), destination), at("."+taken[0]+".incoming"))
+	sendByHand(t, filepath.Join(folder, taken[1]), destination)
+	rename(t, at(taken[1]), at("."+taken[1]+".incoming"))
+	leavePartial(t, filepath.Join(folder, taken[2]), destination)
+	gone := snapshotByHand(t, source, filepath.Join(folder, "20260201-120000"))
+	leavePartial(t, gone, destination)
+	btrfstest.Run(t, "btrfs", "subvolume", "delete", gone)
+
+	r := backUp(t, exitDone, march(4), source, destination)
+	want(t, "leftovers", r.to(t, destination).Leftovers,
+		"."+taken[0]+".incoming", "."+taken[1]+".incoming", "20260201-120000", taken[2])
+	want(t, "backups", names(t, destination), append(taken, r.Snapshot)...)
+	for _, name := range names(t, destination) {
+		isCopy(t, source, destination, name)
+	}
+	hidden, err := filepath.Glob(filepath.Join(destination, ".*.incoming"))
+	if err != nil || len(hidden) > 0 {
+		t.Fatalf("left: %v, %v", hidden, err)
+	}
+}
+
+func TestWhatMayBeSomebodysOwnIsNoLeftover(t *testing.T) {
+	source, destination := newSmallPair(t)
+	folder := filepath.Join(source, "snapshot")
+	first := series(t, 1, source, destination)[0]
+	at := func(name string) string { return filepath.Join(destination, name) }
+
+	snapshotByHand(t, at(first), at("20260201-120000")) // keeps the received UUID
+	snapshotByHand(t, newSource(t, destination, "own"), at("20260202-120000"))
+	other := snapshotByHand(t, source, filepath.Join(folder, "work-20260203-120000"))
+	leavePartial(t, other, destination)
+	btrfstest.Run(t, "btrfs", "subvolume", "create", at(".work-20260204-120000.incoming"))
+	btrfstest.Run(t, "btrfs", "subvolume", "create", at(".20260205-120000.incoming.old"))
+	btrfstest.Run(t, "btrfs", "subvolume", "create", at("20260206-12000"))
+	makeDir(t, at("20260207-120000"))
+	makeDir(t, at(".20260208-120000.incoming"))
+	before := everything(t, destination)
+
+	r := backUp(t, exitDone, march(2), source, destination)
+	want(t, "leftovers", r.to(t, destination).Leftovers)
+	for _, name := range before {
+		if _, err := os.Lstat(at(name)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// everything gives the entries of a directory, the hidden ones too.
+func everything(t testing.TB, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, e := range entries {
+		all = append(all, e.Name())
+	}
+	return all
+}
+
+func TestRestoredSourceGoesOn(t *testing.T) {
+	source, destination := newSmallPair(t)
+	disk := filepath.Dir(source)
+	taken := series(t, 2, source, destination)
+	rename(t, source, filepath.Join(disk, "broken"))
+	folder := makeDir(t, filepath.Join(disk, "snapshots"))
+	sendByHand(t, filepath.Join(destination, taken[1]), folder)
+	btrfstest.Run(t, "btrfs", "subvolume", "snapshot", filepath.Join(folder, taken[1]), source)
+
+	r := backUp(t, exitDone, march(3), "-f", folder, "-n1", source, destination)
+	want(t, "transfers", r.to(t, destination).transfers(), r.Snapshot+"<"+taken[1])
+	btrfstest.Equal(t, filepath.Join(source, "file"), filepath.Join(destination, r.Snapshot, "file"))
+	if !slices.Contains(names(t, destination), taken[0]) {
+		t.Fatalf("%s, a backup of the source that broke, is gone", taken[0])
+	}
+}
+
+func TestRestoredSourceWithoutItsSnapshotsIsSentCompletely(t *testing.T) {
+	source, destination := newSmallPair(t)
+	taken := series(t, 2, source, destination)
+	rename(t, source, source+".broken")
+	sendByHand(t, filepath.Join(destination, taken[1]), filepath.Dir(source))
+	btrfstest.Run(t, "btrfs", "subvolume", "snapshot", filepath.Join(filepath.Dir(source), taken[1]), source)
+	// in the restored tree the snapshots of then are empty directories
+	for _, placeholder := range names(t, filepath.Join(source, "snapshot")) {
+		remove(t, filepath.Join(source, "snapshot", placeholder))
+	}
+
+	r := backUp(t, exitDone, march(3), source, destination)
+	want(t, "transfers", r.to(t, destination).transfers(), r.Snapshot)
+	want(t, "backups", names(t, destination), append(taken, r.Snapshot)...)
+	btrfstest.Equal(t, filepath.Join(source, "file"), filepath.Join(destination, r.Snapshot, "file"))
+}

@@ -1,0 +1,172 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"btrfs-backup/btrfs/btrfstest"
+)
+
+// listedOf gives what list --json tells, by name.
+func listedOf(t testing.TB, args ...string) map[string]listed {
+	t.Helper()
+	var all []listed
+	r := succeed(t, append([]string{"list", "--json"}, args...)...)
+	if err := json.Unmarshal([]byte(r.stdout), &all); err != nil {
+		t.Fatalf("%v in %s", err, r.stdout)
+	}
+	byName := make(map[string]listed)
+	for _, l := range all {
+		byName[l.Name] = l
+	}
+	if len(byName) != len(all) {
+		t.Fatalf("a name is listed twice: %s", r.stdout)
+	}
+	return byName
+}
+
+// uuid gives a UUID of a subvolume as btrfs-progs tells it.
+func uuid(t testing.TB, field, path string) string {
+	t.Helper()
+	for line := range strings.Lines(btrfstest.Run(t, "btrfs", "subvolume", "show", path)) {
+		if name, value, _ := strings.Cut(strings.TrimSpace(line), ":"); name == field {
+			return strings.TrimSpace(value)
+		}
+	}
+	t.Fatalf("btrfs subvolume show tells no %q of %s", field, path)
+	return ""
+}
+
+func TestListTellsStatesAndParents(t *testing.T) {
+	source, destination := newSmallPair(t)
+	taken := series(t, 2, source, destination)
+	at := func(name string) string { return filepath.Join(destination, name) }
+	subvolume(t, at("somebody's own"))
+	subvolume(t, at(".20260303-120000.incoming"))
+	makeDir(t, at("plain directory"))
+
+	backups := listedOf(t, destination)
+	for name, kind := range map[string]kind{
+		taken[0]:                    backupKind,
+		taken[1]:                    backupKind,
+		"somebody's own":            writableKind,
+		".20260303-120000.incoming": unfinishedKind,
+	} {
+		l, ok := backups[name]
+		complete := kind == backupKind
+		if !ok || l.Kind != kind || l.Complete != complete || l.ReadOnly != complete || l.Place != destination {
+			t.Errorf("%s: %+v", name, l)
+		}
+		if l.UUID.String() != uuid(t, "UUID", at(name)) || l.Size != nil {
+			t.Errorf("%s: %+v", name, l)
+		}
+	}
+	if len(backups) != 4 {
+		t.Errorf("listed: %v", backups)
+	}
+	second := backups[taken[1]]
+	if second.Parent != taken[0] || second.ParentUUID != backups[taken[0]].UUID {
+		t.Errorf("parent: %+v", second)
+	}
+	if got := second.ReceivedUUID.String(); got != uuid(t, "UUID", filepath.Join(source, "snapshot", taken[1])) {
+		t.Errorf("received UUID %s", got)
+	}
+	if got := second.Time.Format("20060102-150405"); got != taken[1] {
+		t.Errorf("time: %s", got)
+	}
+}
+
+func TestListOfASourceIsThatOfItsSnapshotFolder(t *testing.T) {
+	source, destination := newSmallPair(t)
+	taken := series(t, 2, source, destination)
+	other := backUp(t, exitDone, march(3), "-f", "other", "-p", "o-", source).Snapshot
+
+	snapshots := listedOf(t, source)
+	if l := snapshots[taken[1]]; len(snapshots) != 2 || l.Kind != snapshotKind || !l.Complete || l.Place != filepath.Join(source, "snapshot") {
+		t.Errorf("snapshots: %+v", snapshots)
+	}
+	if l := listedOf(t, "-f", "other", source); len(l) != 1 || l[other].Name == "" {
+		t.Errorf("in the other folder: %+v", l)
+	}
+	if l := listedOf(t, "-p", "o-", filepath.Join(source, "other")); len(l) != 1 {
+		t.Errorf("with the prefix: %+v", l)
+	}
+	if l := listedOf(t, "-p", "p-", filepath.Join(source, "other")); len(l) != 0 {
+		t.Errorf("with another prefix: %+v", l)
+	}
+}
+
+func TestListIsATableForEachPlace(t *testing.T) {
+	source, destination := newSmallPair(t)
+	taken := series(t, 2, source, destination)
+
+	r := succeed(t, "list", source, destination)
+	blocks := strings.Split(r.stdout, destination)
+	if len(blocks) != 2 || !strings.HasPrefix(blocks[0], filepath.Join(source, "snapshot")) {
+		t.Fatalf("%s", r.stdout)
+	}
+	for block, state := range map[string]string{blocks[0]: "snapshot", blocks[1]: "backup"} {
+		for _, name := range taken {
+			row := line(block, name)
+			if !slices.Contains(strings.Fields(row), state) {
+				t.Errorf("%s is not listed as a %s:\n%s", name, state, r.stdout)
+			}
+		}
+	}
+	if row := strings.Fields(line(blocks[1], taken[1])); !slices.Contains(row, taken[0]) {
+		t.Errorf("the parent of %s is not told:\n%s", taken[1], r.stdout)
+	}
+}
+
+// line gives the line of a text that begins with a word.
+func line(text, word string) string {
+	for l := range strings.Lines(text) {
+		if strings.HasPrefix(l, word) {
+			return l
+		}
+	}
+	return ""
+}
+
+func TestListTellsSizesWhereQuotasAreEnabled(t *testing.T) {
+	source, destination := newSmallPair(t)
+	const size = 3 << 20
+	if err := os.WriteFile(filepath.Join(source, "large"), make([]byte, size), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	name := series(t, 1, source, destination)[0]
+	btrfstest.Run(t, "btrfs", "quota", "enable", destination)
+	btrfstest.Run(t, "btrfs", "quota", "rescan", "-w", destination)
+
+	l := listedOf(t, destination)[name]
+	if l.Size == nil || l.Exclusive == nil || *l.Size < size || *l.Size > 2*size || *l.Exclusive > *l.Size {
+		t.Fatalf("size: %+v", l)
+	}
+	if row := line(succeed(t, "list", destination).stdout, name); !strings.Contains(row, "MiB") {
+		t.Fatalf("no size in %q", row)
+	}
+}
+
+func TestListQuotesNamesThatUpsetATerminal(t *testing.T) {
+	const evil = "two\nlines \x1b[31mred"
+	disk := smallFS(t).Dir
+	snapshotByHand(t, subvolume(t, filepath.Join(disk, evil)), filepath.Join(disk, "child"))
+
+	r := succeed(t, "list", disk)
+	if strings.Contains(r.stdout, "\x1b") || strings.Count(r.stdout, `"two\nlines \x1b[31mred"`) != 2 {
+		t.Fatalf("%q", r.stdout)
+	}
+	if l := listedOf(t, disk); l[evil].Name != evil || l["child"].Parent != evil {
+		t.Fatalf("%+v", l)
+	}
+}
+
+func TestListOfWhatIsNoPlaceIsAnError(t *testing.T) {
+	dir := t.TempDir()
+	expect(t, exitFailed, invoke(t, nil, "list", dir), dir+": not on a btrfs filesystem", "hint: is its disk mounted?")
+	expect(t, exitFailed, invoke(t, nil, "list", filepath.Join(dir, "missing")), "no such file or directory", "hint: ")
+}

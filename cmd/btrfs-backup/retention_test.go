@@ -1,0 +1,290 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/retention"
+)
+
+func TestParentOfADestinationThatIsAwayIsKept(t *testing.T) {
+	source, near := newSmallPair(t)
+	disk := smallFS(t)
+	mountPoint := filepath.Join(t.TempDir(), "usb")
+	disk.Mount(t, mountPoint)
+	away := filepath.Join(mountPoint, "backups")
+	folder := filepath.Join(source, "snapshot")
+	first := series(t, 1, source, near, away)[0]
+
+	btrfstest.Run(t, "umount", mountPoint)
+	backUp(t, exitDone, march(2), "-N1", source, near)
+	third := backUp(t, exitPartly, march(3), "-N1", source, near, away).Snapshot
+	want(t, "snapshots", names(t, folder), first, third)
+	if _, err := os.Lstat(away); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("%s was made although its disk is away: %v", away, err)
+	}
+
+	disk.Mount(t, mountPoint)
+	r := backUp(t, exitDone, march(4), "-N1", source, near, away)
+	want(t, "transfers", r.to(t, away).transfers(), third+"<"+first, r.Snapshot+"<"+third)
+	want(t, "snapshots", names(t, folder), r.Snapshot)
+	btrfstest.Equal(t, filepath.Join(near, r.Snapshot), filepath.Join(away, r.Snapshot), btrfstest.RootTime)
+}
+
+func TestClockThatIsWrongForAWhileLosesNothing(t *testing.T) {
+	for _, wrong := range []string{"2025-03-03", "2036-03-03"} {
+		t.Run(wrong, func(t *testing.T) {
+			source, destination := newSmallPair(t)
+			folder := filepath.Join(source, "snapshot")
+			taken := series(t, 2, source, destination)
+
+			odd := backUp(t, exitDone, clock(wrong), "-N1", "-n1", source, destination)
+			want(t, "transfers", odd.to(t, destination).transfers(), odd.Snapshot+"<"+taken[1])
+			for _, dir := range []string{folder, destination} {
+				if !slices.Contains(names(t, dir), odd.Snapshot) {
+					t.Fatalf("%s is not in %s", odd.Snapshot, dir)
+				}
+			}
+
+			next := backUp(t, exitDone, march(4), source, destination)
+			want(t, "transfers", next.to(t, destination).transfers(), next.Snapshot+"<"+odd.Snapshot)
+			isCopy(t, source, destination, next.Snapshot)
+		})
+	}
+}
+
+func TestSnapshotsDatedInTheFutureAreKept(t *testing.T) {
+	source, destination := newSmallPair(t)
+	taken := series(t, 2, source, destination)
+
+	past := backUp(t, exitDone, clock("2025-03-03"), "-N1", "-n1", source, destination).Snapshot
+	all := append([]string{past}, taken...)
+	want(t, "snapshots", names(t, filepath.Join(source, "snapshot")), all...)
+	want(t, "backups", names(t, destination), all...)
+}
+
+// resembling are names that are none of ours with the prefix "home".
+var resembling = []string{
+	"home20260101-1200000",
+	"home20260101-12000",
+	"home2026101-120000",
+	"home20261301-120000",
+	"home20260230-120000",
+	"home20260101-250000",
+	"home20260101-120000_1",
+	"home20260101-120000 ",
+	"home2017115-111",
+	"home.20260101T1200",
+	"home.20260101-120000",
+	"home-20260101-120000",
+	"home220260101-120000",
+	"Home20260101-120000",
+	"home20260101120000",
+	"home20260101-12000²",
+	"20260101-120000",
+	"work20260101-120000",
+}
+
+func TestNamesThatResembleOursAreNeitherDeletedNorSent(t *testing.T) {
+	source, destination := newSmallPair(t)
+	folder := filepath.Join(source, "snapshot")
+	first := series(t, 1, "-p", "home", source, destination)[0]
+	for _, name := range resembling {
+		btrfstest.Run(t, "btrfs", "subvolume", "snapshot", "-r", source, filepath.Join(folder, name))
+		sendByHand(t, filepath.Join(folder, name), destination, "-p", filepath.Join(folder, first))
+		unsent := filepath.Join(folder, name+".unsent")
+		btrfstest.Run(t, "btrfs", "subvolume", "snapshot", "-r", source, unsent)
+	}
+	before := names(t, destination)
+
+	r := backUp(t, exitDone, march(2), "-p", "home", "-N1", "-n1", source, destination)
+	if len(r.to(t, destination).Transfers) != 1 {
+		t.Fatalf("transfers: %v", r.to(t, destination).transfers())
+	}
+	want(t, "deleted snapshots", r.Deleted, first)
+	want(t, "deleted backups", r.to(t, destination).Deleted, first)
+	for _, name := range slices.Concat(resembling, []string{r.Snapshot}) {
+		for _, dir := range []string{folder, destination} {
+			if !slices.Contains(names(t, dir), name) {
+				t.Errorf("%q is gone from %s", name, dir)
+			}
+		}
+	}
+	if got := names(t, destination); len(got) != len(before) {
+		t.Errorf("backups: %q, before the run %q", got, before)
+	}
+}
+
+func TestPrefixThatEndsInDigitsKeepsToItself(t *testing.T) {
+	source, destination := newSmallPair(t)
+	folder := filepath.Join(source, "snapshot")
+	disk := series(t, 2, "-p", "disk", source, destination)
+	disk1 := series(t, 2, "-p", "disk1", source, destination)
+	plain := series(t, 2, source, destination)
+
+	backUp(t, exitDone, march(9), "-S", "-N1", "-n1", "-p", "disk1", source, destination)
+	left := slices.Sorted(slices.Values(slices.Concat(disk, plain, disk1[1:])))
+	want(t, "snapshots", names(t, folder), left...)
+	want(t, "backups", names(t, destination), left...)
+}
+
+// truncating gives the environment of a run whose `btrfs receive` sees the beginning of its stream only, and then fails.
+func truncating(t testing.TB) []string {
+	t.Helper()
+	dir := t.TempDir()
+	script := "#!/bin/sh\nPATH=${PATH#*:}\ncase $1 in\nreceive) head -c 200 | btrfs \"$@\" ;;\n*) exec btrfs \"$@\" ;;\nesac\n"
+	if err := os.WriteFile(filepath.Join(dir, "btrfs"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return []string{"PATH=" + dir + ":" + os.Getenv("PATH")}
+}
+
+func TestPrefixesInOneFolderDoNotDisturbEachOther(t *testing.T) {
+	source, destination := newSmallPair(t)
+	folder := filepath.Join(source, "snapshot")
+	broken := truncating(t)
+	a1 := series(t, 1, "-p", "a-", source, destination)[0]
+
+	r := backUp(t, exitFailed, append(broken, march(2)...), "-p", "a-", "-n1", source, destination)
+	a2 := r.Snapshot
+	want(t, "a's locks", ledger(t, folder)[a2].locks, destination)
+	want(t, "backups", names(t, destination), a1)
+	// as version 0.3.1 would have left it
+	partial := filepath.Join(destination, a2)
+	subvolume(t, partial)
+
+	b := backUp(t, exitDone, march(3), "-p", "b-", "-N1", "-n1", source, destination).Snapshot
+	want(t, "a's locks", ledger(t, folder)[a2].locks, destination)
+	want(t, "backups", names(t, destination), a1, a2, b)
+
+	backUp(t, exitFailed, append(broken, march(4)...), "-S", "-p", "a-", "-n1", source, destination)
+	want(t, "backups", names(t, destination), a1, b)
+	isCopy(t, source, destination, a1)
+
+	r = backUp(t, exitDone, march(5), "-S", "-p", "a-", "-n1", source, destination)
+	want(t, "transfers", r.to(t, destination).transfers(), a2+"<"+a1)
+	want(t, "backups", names(t, destination), a2, b)
+	want(t, "a's locks", ledger(t, folder)[a2].locks)
+	isCopy(t, source, destination, a2)
+}
+
+func TestBackupsOfAnotherSourceAreNeverDeleted(t *testing.T) {
+	host1, destination := newSmallPair(t)
+	host2 := newSource(t, smallFS(t).Dir, "home")
+	on1 := series(t, 2, host1, destination)
+	var on2 []string
+	for day := range 2 {
+		on2 = append(on2, backUp(t, exitDone, march(day+11), "-n1", host2, destination).Snapshot)
+	}
+	want(t, "backups", names(t, destination), on1[0], on1[1], on2[1])
+
+	backUp(t, exitDone, march(21), "-n1", "-S", host1, destination)
+	want(t, "backups", names(t, destination), on1[1], on2[1])
+
+	r := backUp(t, exitDone, march(22), "-n1", "-N1", host1, destination)
+	want(t, "backups", names(t, destination), on2[1], r.Snapshot)
+}
+
+func TestBackupsOfAnUnknownSourceAreNeverDeleted(t *testing.T) {
+	source, destination := newSmallPair(t)
+	elsewhere := newSource(t, smallFS(t).Dir, "other")
+	first := series(t, 1, source, destination)[0]
+	const foreign = "20260101-000000"
+	btrfstest.Run(t, "btrfs", "subvolume", "snapshot", "-r", elsewhere, filepath.Join(filepath.Dir(elsewhere), foreign))
+	sendByHand(t, filepath.Join(filepath.Dir(elsewhere), foreign), destination)
+
+	r := backUp(t, exitDone, march(2), "-n1", source, destination)
+	want(t, "backups", names(t, destination), foreign, r.Snapshot)
+	i := slices.IndexFunc(r.to(t, destination).Verdicts, func(v retention.Verdict) bool { return v.Name == foreign })
+	if i < 0 || !r.to(t, destination).Verdicts[i].Keep {
+		t.Fatalf("no verdict on %s: %+v", foreign, r)
+	}
+	want(t, "deleted", r.to(t, destination).Deleted, first)
+}
+
+func TestBackupsAreNotDeletedWhereTheListingFails(t *testing.T) {
+	source, destination := newSmallPair(t)
+	taken := series(t, 2, source, destination)
+	write(t, filepath.Join(destination, ".btrfs-backup", "origins.json"), "not JSON")
+
+	r := backUp(t, exitFailed, march(3), "-N1", "-n1", source, destination)
+	want(t, "backups", names(t, destination), taken...)
+	if got := names(t, filepath.Join(source, "snapshot")); !slices.Contains(got, taken[1]) || !slices.Contains(got, r.Snapshot) {
+		t.Fatalf("snapshots: %v", got)
+	}
+	if failures := r.to(t, destination).Failures; len(failures) != 1 || failures[0].Hint == "" {
+		t.Fatalf("failures: %+v", failures)
+	}
+}
+
+func TestDryRunTellsEveryVerdictAndChangesNothing(t *testing.T) {
+	source, destination := newSmallPair(t)
+	folder := filepath.Join(source, "snapshot")
+	taken := series(t, 3, source, destination)
+	subvolume(t, filepath.Join(destination, ".20260301-000000.incoming"))
+	snapshotByHand(t, subvolume(t, filepath.Join(destination, "own")), filepath.Join(destination, "20260101-000000"))
+	putBackupOfAnother(t, filepath.Join(destination, "20260102-000000"))
+	unsent := backUp(t, exitDone, march(4), "-T", source).Snapshot
+	otherDisk := smallFS(t).Dir
+	fresh := filepath.Join(otherDisk, "fresh")
+	before := inventory(t, source, destination, otherDisk)
+
+	r := expect(t, exitDone, invoke(t, march(5), "--dry-run", "-N2", "-n2", source, destination, fresh))
+	const next = "20260305-120000"
+	for _, line := range []string{
+		source + ": would take snapshot " + next,
+		destination + ": would delete .20260301-000000.incoming: left unfinished by an earlier run",
+		destination + ": would send " + unsent + " as an increment to " + taken[2],
+		destination + ": would send " + next + " as an increment to " + unsent,
+		destination + ": would keep 20260101-000000: not a received subvolume",
+		destination + ": would keep 20260102-000000: not known to come from this source",
+		destination + ": would delete " + taken[0] + ": older than the newest 2",
+		destination + ": would delete " + taken[1] + ": older than the newest 2",
+		destination + ": would delete " + taken[2] + ": older than the newest 2",
+		destination + ": would keep " + unsent + ": number 2 of the newest 2",
+		destination + ": would keep " + next + ": newest common with the source, the newest",
+		fresh + ": would send " + unsent + " as a complete copy",
+		source + ": would delete " + taken[0] + ": older than the newest 2",
+		source + ": would delete " + taken[2] + ": older than the newest 2",
+		source + ": would keep " + unsent + ": number 2 of the newest 2",
+		source + ": would keep " + next + ": ",
+	} {
+		if !strings.Contains(r.stdout, line) {
+			t.Errorf("%q is not in\n%s", line, r.stdout)
+		}
+	}
+	unchanged(t, before, source, destination, otherDisk)
+
+	want(t, "what the real run deletes", backUp(t, exitDone, march(5), "-N2", "-n2", source, destination, fresh).Deleted, taken...)
+	want(t, "snapshots", names(t, folder), unsent, next)
+}
+
+func TestSyncWaitsUntilDeletedSubvolumesAreGone(t *testing.T) {
+	source, destination := newSmallPair(t)
+	btrfstest.SmallFiles(t, source, 1000, 1)
+	taken := series(t, 2, source, destination)
+
+	r := backUp(t, exitDone, march(3), "-s", "-N1", "-n1", source, destination)
+	want(t, "deleted snapshots", r.Deleted, taken...)
+	want(t, "deleted backups", r.to(t, destination).Deleted, taken...)
+	for _, dir := range []string{source, destination} {
+		if left := btrfstest.Run(t, "btrfs", "subvolume", "list", "-d", dir); left != "" {
+			t.Errorf("not yet gone from %s:\n%s", dir, left)
+		}
+	}
+}
+
+func TestConvertRWDeletesReceivedSubvolumes(t *testing.T) {
+	source, destination := newSmallPair(t)
+	series(t, 3, source, destination)
+
+	r := backUp(t, exitDone, march(4), "-w", "-N1", "-n1", source, destination)
+	want(t, "snapshots", names(t, filepath.Join(source, "snapshot")), r.Snapshot)
+	want(t, "backups", names(t, destination), r.Snapshot)
+}
