@@ -1,0 +1,115 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+)
+
+// A testCase is one kind of data.
+type testCase struct {
+	name   string
+	grow   func(dir string) error // makes the data
+	change func(dir string) error // changes it after a first backup; nil: the first backup is measured
+}
+
+const (
+	kib = 1 << 10
+	mib = 1 << 20
+)
+
+// cases gives the cases, with all sizes divided by scale.
+func cases(scale int) []testCase {
+	large, small, mixed := 512*mib/scale, 100_000/scale, 50_000/scale
+	changed := mixed * 3 / 100
+	return []testCase{
+		{
+			name: fmt.Sprintf("4 files of %d MB", large/mib),
+			grow: func(dir string) error { return files(dir, 4, func(int) int { return large }) },
+		},
+		{
+			name: fmt.Sprintf("%d files of up to 4 KiB", small),
+			grow: func(dir string) error { return files(dir, small, func(i int) int { return sizeUpTo(4*kib, i) }) },
+		},
+		{
+			name:   fmt.Sprintf("%d of %d files changed since", changed, mixed),
+			grow:   func(dir string) error { return files(dir, mixed, func(i int) int { return sizeUpTo(32*kib, i) }) },
+			change: func(dir string) error { return change(dir, mixed, changed) },
+		},
+	}
+}
+
+// sizeUpTo spreads sizes evenly.
+func sizeUpTo(limit, i int) int {
+	const prime = 7919
+	return i * prime % limit
+}
+
+// fileName puts a hundred files in a directory.
+func fileName(dir string, i int) string {
+	return filepath.Join(dir, fmt.Sprintf("%04d", i/100), fmt.Sprintf("%02d", i%100))
+}
+
+// files makes files of random content, which does not compress.
+func files(dir string, n int, size func(i int) int) error {
+	content := rand.NewChaCha8([32]byte{})
+	for i := range n {
+		if err := write(fileName(dir, i), content, size(i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func write(path string, content io.Reader, size int) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := io.CopyN(f, content, int64(size)); err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// change changes some of the files, which lie all over the tree. By turns one is rewritten, one gets 4 KiB more, and one is
+// deleted while a new one comes.
+func change(dir string, files, changed int) error {
+	content := rand.NewChaCha8([32]byte{1})
+	for i := range changed {
+		path := fileName(dir, i*(files/changed))
+		var err error
+		switch i % 3 {
+		case 0:
+			err = write(path, content, 16*kib)
+		case 1:
+			err = extend(path, content, 4*kib)
+		case 2:
+			if err = os.Remove(path); err == nil {
+				err = write(path+".new", content, 16*kib)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func extend(path string, content io.Reader, size int64) error {
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := io.CopyN(f, content, size); err != nil {
+		return err
+	}
+	return f.Close()
+}

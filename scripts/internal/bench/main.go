@@ -1,0 +1,66 @@
+// Command bench compares btrfs-backup with the commands that one would type by hand, and with btrbk.
+//
+// It works in a directory of its own, in memory, and is run by scripts/bench, which provides that.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"time"
+)
+
+// settings are the options of the command line.
+type settings struct {
+	program string // of the tool that is measured
+	dir     string // where images and mount points are made
+	rounds  int
+	scale   int // what all sizes are divided by
+}
+
+func main() {
+	var s settings
+	quick := flag.Bool("quick", false, "one round of a tenth of the size, to see whether everything works")
+	flag.StringVar(&s.program, "program", "btrfs-backup", "`PATH` of the program to measure")
+	flag.StringVar(&s.dir, "dir", "", "empty `DIRECTORY` to work in, on a tmpfs")
+	flag.IntVar(&s.rounds, "rounds", 5, "`NUMBER` of times that everything is measured")
+	flag.Parse()
+	s.scale = 1
+	if *quick {
+		s.rounds, s.scale = 1, 10
+	}
+	if err := bench(s); err != nil {
+		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func bench(s settings) error {
+	all, err := contestants(s.program)
+	if err != nil {
+		return err
+	}
+	for _, c := range cases(s.scale) {
+		l := newLab(s.dir)
+		results, err := l.compare(c, all, s.rounds)
+		l.close()
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
+		}
+		printComparison(os.Stdout, c, all, results)
+	}
+	l := newLab(s.dir)
+	defer l.close()
+	snapshots := 2000 / s.scale
+	took, err := l.idle(s.program, snapshots, s.rounds)
+	if err != nil {
+		return fmt.Errorf("idle run: %w", err)
+	}
+	printIdle(os.Stdout, snapshots, took)
+	return nil
+}
+
+// progress tells on standard error what is being done, as all of it takes minutes.
+func progress(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "%s  %s\n", time.Now().Format(time.TimeOnly), fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"time"
+)
+
+// printComparison prints a table in Markdown. Ratios are those of medians, to the first contestant.
+func printComparison(w io.Writer, c testCase, all []contestant, results map[string][]usage) {
+	fmt.Fprintf(w, "\n| %-36s | wall    | ratio | CPU     | ratio | memory |\n", c.name)
+	fmt.Fprint(w, "|:-------------------------------------|--------:|------:|--------:|------:|-------:|\n")
+	base := middle(results[all[0].name])
+	for _, who := range all {
+		u := middle(results[who.name])
+		memory := ""
+		if who.ours {
+			memory = mebibytes(u.peak)
+		}
+		fmt.Fprintf(w, "| %-36s | %5.2f s |  %.2f | %5.2f s |  %.2f | %6s |\n", who.name,
+			u.wall.Seconds(), ratio(u.wall, base.wall), u.cpu.Seconds(), ratio(u.cpu, base.cpu), memory)
+	}
+}
+
+func printIdle(w io.Writer, snapshots int, times idleTimes) {
+	fmt.Fprintf(w, "\n| %-36s | wall    | CPU     | memory |\n", fmt.Sprintf("nothing changed, %d snapshots", snapshots))
+	fmt.Fprint(w, "|:-------------------------------------|--------:|--------:|-------:|\n")
+	row := func(name string, u usage) {
+		fmt.Fprintf(w, "| %-36s | %5.2f s | %5.2f s | %6s |\n", name, u.wall.Seconds(), u.cpu.Seconds(), mebibytes(u.peak))
+	}
+	row("btrfs-backup -q", middle(times.whole))
+	row("btrfs-backup -q --no-snapshot", middle(times.check))
+}
+
+func mebibytes(n int64) string { return fmt.Sprintf("%d MiB", n/mib) }
+
+// middle gives the median of each figure, and the highest peak.
+func middle(all []usage) usage {
+	return usage{
+		wall: median(all, func(u usage) time.Duration { return u.wall }),
+		cpu:  median(all, func(u usage) time.Duration { return u.cpu }),
+		peak: slices.MaxFunc(all, func(a, b usage) int { return int(a.peak - b.peak) }).peak,
+	}
+}
+
+func median(all []usage, figure func(usage) time.Duration) time.Duration {
+	var figures []time.Duration
+	for _, u := range all {
+		figures = append(figures, figure(u))
+	}
+	slices.Sort(figures)
+	n := len(figures)
+	return (figures[(n-1)/2] + figures[n/2]) / 2
+}
+
+func ratio(a, b time.Duration) float64 { return a.Seconds() / b.Seconds() }

@@ -1,0 +1,57 @@
+# shellcheck shell=bash
+# What the scripts have in common. The one that reads this file is in the root of the project from then on.
+
+script=$(realpath "$0")
+cd "$(dirname "$script")/.." || exit
+# where Debian and go.dev put programs that sudo or su may leave out
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/go/bin
+
+say() { printf '%s\n' "$*" >&2; }
+
+die() {
+	say "${script##*/}: $*"
+	exit 1
+}
+
+need_root() {
+	((EUID == 0)) || die "mounting filesystems needs root: run it with sudo"
+}
+
+# find_go also looks where Debian puts the versions of Go that are not the default one.
+find_go() {
+	local dir
+	for dir in /usr/lib/go-*/bin; do
+		[[ -x $dir/go ]] && PATH=$PATH:$dir
+	done
+	command -v go >/dev/null || die "there is no Go, which builds the program: see https://go.dev/doc/install"
+}
+
+# install_missing "PROGRAM:PACKAGE..."... installs the Debian packages of the programs that are not there.
+install_missing() {
+	local pair package programs=() packages=()
+	for pair; do
+		command -v "${pair%%:*}" >/dev/null && continue
+		programs+=("${pair%%:*}")
+		for package in ${pair#*:}; do
+			packages+=("$package")
+		done
+	done
+	((${#packages[@]})) || return 0
+	command -v apt-get >/dev/null || die "these programs are missing, please install them: ${programs[*]}"
+	say "Installing ${packages[*]}"
+	# the lists of packages may be absent or old
+	apt_install "${packages[@]}" 2>/dev/null || { apt-get -qq update && apt_install "${packages[@]}"; }
+}
+
+apt_install() {
+	DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "$@" </dev/null >/dev/null
+}
+
+# in_private_mounts ARGUMENT... runs the script again, in a mount namespace of its own with fresh memory at /dev/shm: all
+# that is mounted or written there ends with the script, even when that is killed.
+in_private_mounts() {
+	if [[ ${BTRFS_BACKUP_PRIVATE_MOUNTS:-} != "$$" ]]; then # exec keeps the process id
+		BTRFS_BACKUP_PRIVATE_MOUNTS=$$ exec unshare --mount --propagation private -- "$BASH" "$script" "$@"
+	fi
+	mount -t tmpfs -o size=80% tmpfs /dev/shm
+}
