@@ -87,8 +87,8 @@ func (o *backupOptions) job(ctx context.Context, places []string, log *slog.Logg
 	job.Source = source
 	destinations := places[1:]
 	if o.lockedDests {
-		locked, err := outstanding(ctx, source, job.Naming)
-		if err != nil {
+		locked := outstanding(ctx, source, job.Naming)
+		if err := checkLocal(locked); err != nil {
 			return job, err
 		}
 		destinations = append(slices.Clone(destinations), locked...)
@@ -106,17 +106,17 @@ func (o *backupOptions) job(ctx context.Context, places []string, log *slog.Logg
 	return job, nil
 }
 
-// outstanding gives the destinations that the ledger has unfinished transfers to.
-func outstanding(ctx context.Context, source *volume.Source, naming engine.Naming) ([]string, error) {
+// outstanding gives the destinations that the ledger has unfinished transfers to. That a ledger cannot be read is told by
+// the run, which reads it too.
+func outstanding(ctx context.Context, source *volume.Source, naming engine.Naming) []string {
 	if err := source.Open(ctx, false); err != nil {
-		return nil, err
+		return nil
 	}
 	ledger, err := source.Ledger(ctx, naming.Ours)
 	if err != nil {
-		return nil, err
+		return nil
 	}
-	destinations := ledger.Outstanding()
-	return destinations, checkLocal(destinations)
+	return ledger.Outstanding()
 }
 
 // checkLocal refuses the places of other kinds than a directory of this machine.
@@ -155,7 +155,7 @@ func (o *backupOptions) print(env environment, log *slog.Logger, report *engine.
 func describeTransfer(destination string, t engine.Sent) string {
 	kind := "complete copy"
 	if t.Parent != "" {
-		kind = "increment to " + t.Parent
+		kind = "increment to " + engine.Printable(t.Parent)
 	}
 	verdict := "saved"
 	if t.Failure != nil {
@@ -182,7 +182,7 @@ func printPlan(w io.Writer, report *engine.Report) error {
 		for _, t := range d.Transfers {
 			how := "as a complete copy"
 			if t.Parent != "" {
-				how = "as an increment to " + t.Parent
+				how = "as an increment to " + engine.Printable(t.Parent)
 			}
 			fmt.Fprintf(&b, "%s: would send %s %s\n", d.Destination, t.Snapshot, how)
 		}
@@ -201,7 +201,7 @@ func printTable(w io.Writer, report *engine.Report) error {
 	rows := [][]string{{"DESTINATION", "SNAPSHOT", "PARENT", "SIZE", "TIME", "VERDICT"}}
 	for _, d := range report.Destinations {
 		for _, t := range d.Transfers {
-			parent, verdict := t.Parent, "saved"
+			parent, verdict := engine.Printable(t.Parent), "saved"
 			if parent == "" {
 				parent = "none"
 			}

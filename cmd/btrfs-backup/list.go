@@ -2,10 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -31,13 +32,14 @@ func newList(env environment) *cobra.Command {
 		Example: "  btrfs-backup list /home /mnt/usb/home    snapshots of /home, and its backups\n  btrfs-backup list --json /mnt/usb/home",
 		Long: `Show the subvolumes in each PLACE: the folder of a destination, or a source, which
 stands for its snapshot folder. Sizes are known where quotas are enabled.`,
-		Args: cobra.MinimumNArgs(1),
-		RunE: func(c *cobra.Command, args []string) error { return list(c.Context(), env, o, args) },
+		Args:                  needPlace("PLACE"),
+		DisableFlagsInUseLine: true,
+		RunE:                  func(c *cobra.Command, args []string) error { return list(c.Context(), env, o, args) },
 	}
 	f := c.Flags()
 	f.SortFlags = false
 	f.StringVarP(&o.prefix, "snapshot-prefix", "p", "", "show only names that begin with `PREFIX`")
-	f.StringVarP(&o.folder, "snapshot-folder", "f", volume.DefaultFolder, "`FOLDER` of the snapshots, in a source or absolute")
+	f.StringVarP(&o.folder, "snapshot-folder", "f", volume.DefaultFolder, "`FOLDER` of the snapshots in a source")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	return c
 }
@@ -72,11 +74,16 @@ func list(ctx context.Context, env environment, o *listOptions, places []string)
 	if err := checkLocal(places); err != nil {
 		return err
 	}
+	if filepath.IsAbs(o.folder) {
+		return &usageError{msg: "--snapshot-folder names a folder in a source here", hint: "name a folder that lies elsewhere as a PLACE"}
+	}
 	all := []listed{}
+	var failures []error
 	for _, place := range places {
 		content, err := volume.List(ctx, place, o.folder)
 		if err != nil {
-			return err
+			failures = append(failures, err)
+			continue
 		}
 		entries := describe(content, o.prefix)
 		all = append(all, entries...)
@@ -87,10 +94,10 @@ func list(ctx context.Context, env environment, o *listOptions, places []string)
 			return err
 		}
 	}
-	if !o.json {
-		return nil
+	if o.json {
+		failures = append(failures, printJSON(env.stdout, all))
 	}
-	return printJSON(env.stdout, all)
+	return errors.Join(failures...)
 }
 
 func printList(w io.Writer, folder string, entries []listed) error {
@@ -165,13 +172,5 @@ func (l listed) row() []string {
 	if !l.Complete {
 		state += ", not complete"
 	}
-	return []string{printable(l.Name), l.Time.Format(time.DateTime), l.UUID.String(), printable(parent), size, state}
-}
-
-// printable shows a name that would upset a terminal in quotes.
-func printable(name string) string {
-	if quoted := strconv.Quote(name); quoted != `"`+name+`"` {
-		return quoted
-	}
-	return name
+	return []string{engine.Printable(l.Name), l.Time.Format(time.DateTime), l.UUID.String(), engine.Printable(parent), size, state}
 }

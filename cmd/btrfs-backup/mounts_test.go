@@ -31,6 +31,27 @@ func subvolume(t testing.TB, path string) string {
 // TestMountsOfDestinations backs up to folders that mounts lead to in the ways of the table.
 func TestMountsOfDestinations(t *testing.T) {
 	for name, mount := range map[string]func(t *testing.T, disk *btrfstest.FS, at string) (folder string){
+		"bind mount of a directory": func(t *testing.T, disk *btrfstest.FS, at string) string {
+			return bind(t, makeDir(t, filepath.Join(disk.Dir, "some", "directory")), at)
+		},
+		"bind mount of a directory in a mounted subvolume": func(t *testing.T, disk *btrfstest.FS, at string) string {
+			subvolume(t, filepath.Join(disk.Dir, "vol"))
+			disk.Mount(t, at+"-vol", "subvol=vol")
+			return bind(t, makeDir(t, filepath.Join(at+"-vol", "some", "directory")), at)
+		},
+		"bind mount of a directory in a nested subvolume": func(t *testing.T, disk *btrfstest.FS, at string) string {
+			makeDir(t, filepath.Join(disk.Dir, "a", "b"))
+			subvolume(t, filepath.Join(disk.Dir, "a", "b", "outer"))
+			inner := subvolume(t, filepath.Join(makeDir(t, filepath.Join(disk.Dir, "a", "b", "outer", "c")), "inner"))
+			return bind(t, makeDir(t, filepath.Join(inner, "d", "e")), at)
+		},
+		"bind mount over a mount of the same filesystem": func(t *testing.T, disk *btrfstest.FS, at string) string {
+			disk.Mount(t, at)
+			return bind(t, makeDir(t, filepath.Join(disk.Dir, "some", "directory")), at)
+		},
+		"bind mount with strange characters": func(t *testing.T, disk *btrfstest.FS, at string) string {
+			return bind(t, makeDir(t, filepath.Join(disk.Dir, "some \\ 'dir'\n\"ectory\"")), at+" $HOME\n\\040\t'x'\"y\"")
+		},
 		"subvol= mount": func(t *testing.T, disk *btrfstest.FS, at string) string {
 			subvolume(t, filepath.Join(disk.Dir, "vol"))
 			disk.Mount(t, at, "subvol=vol")

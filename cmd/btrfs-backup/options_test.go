@@ -328,6 +328,18 @@ func TestDestinationsAreAllServed(t *testing.T) {
 	}
 }
 
+func TestDestinationsOnOneFilesystemAreServedSideBySide(t *testing.T) {
+	source, first := newSmallPair(t)
+	second := filepath.Join(filepath.Dir(first), "second")
+	series(t, 4, "-T", source)
+	backUp(t, exitDone, march(5), source, first, second)
+	for _, destination := range []string{first, second} {
+		for _, name := range names(t, filepath.Join(source, "snapshot")) {
+			isCopy(t, source, destination, name)
+		}
+	}
+}
+
 func TestSkippedChecksLeaveTheRefusalToTheKernel(t *testing.T) {
 	source, _ := newSmallPair(t)
 	plain := makeDir(t, filepath.Join(source, "plain"))

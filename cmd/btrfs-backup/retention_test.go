@@ -208,6 +208,21 @@ func TestBackupsOfAnUnknownSourceAreNeverDeleted(t *testing.T) {
 	want(t, "deleted", r.to(t, destination).Deleted, first)
 }
 
+func TestSourcesThatShareASnapshotFolderKeepToThemselves(t *testing.T) {
+	disk := smallFS(t).Dir
+	source, other := newSource(t, disk, "home"), newSource(t, disk, "other")
+	folder := filepath.Join(disk, "snapshots")
+	destination := filepath.Join(smallFS(t).Dir, "backups")
+	others := series(t, 2, "-f", folder, other)
+
+	first := backUp(t, exitDone, march(3), "-f", folder, source, destination)
+	want(t, "transfers", first.to(t, destination).transfers(), first.Snapshot)
+	backUp(t, exitDone, march(4), "-f", folder, "-S", other, destination)
+	second := backUp(t, exitDone, march(5), "-f", folder, "-N1", "-n1", source, destination)
+	want(t, "snapshots", names(t, folder), append(others, second.Snapshot)...)
+	want(t, "backups", names(t, destination), append(others, second.Snapshot)...)
+}
+
 func TestBackupsAreNotDeletedWhereTheListingFails(t *testing.T) {
 	source, destination := newSmallPair(t)
 	taken := series(t, 2, source, destination)

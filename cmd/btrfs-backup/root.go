@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -45,20 +46,70 @@ An argument @FILE stands for the arguments in FILE, one option or place a line.`
 		Version:       programVersion(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          func(c *cobra.Command, args []string) error { return checkPlaces(c, args) },
-		RunE:          func(c *cobra.Command, args []string) error { return backup(c.Context(), env, o, args) },
+		Args:          checkPlaces,
+
+		DisableFlagsInUseLine: true,
+		RunE:                  func(c *cobra.Command, args []string) error { return backup(c.Context(), env, o, args) },
 	}
 	root.SetOut(env.stdout)
 	root.SetErr(env.stderr)
 	root.SetVersionTemplate("btrfs-backup {{.Version}}\n")
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &usageError{msg: err.Error(), hint: "try " + c.CommandPath() + " --help"}
-	})
+	root.SetFlagErrorFunc(flagError)
 	root.SetHelpTemplate(helpTemplate)
 	o.define(root.Flags())
 	root.AddCommand(newList(env))
 	addManCommand(root)
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd("completion")
+	subcommand(root, "help").Args = needKnown
+	completion := subcommand(root, "completion")
+	completion.Args = needKnown
+	completion.RunE = func(c *cobra.Command, _ []string) error { return c.Help() } // cobra checks Args of what runs only
 	return root
+}
+
+// flagError words the errors of pflag for people.
+func flagError(c *cobra.Command, err error) error {
+	message := err.Error()
+	var invalid *pflag.InvalidValueError
+	if errors.As(err, &invalid) {
+		needs := map[string]string{"int": "a number", "bool": "true or false"}[invalid.GetFlag().Value.Type()]
+		message = fmt.Sprintf("--%s needs %s, not %q", invalid.GetFlag().Name, needs, invalid.GetValue())
+	}
+	return &usageError{msg: message, hint: "try " + c.CommandPath() + " --help"}
+}
+
+// needKnown refuses words that no command below help or completion has.
+func needKnown(c *cobra.Command, args []string) error {
+	among := c
+	if c.Name() == "help" {
+		among = c.Root()
+	}
+	for _, word := range args {
+		next := subcommand(among, word)
+		if next == nil {
+			return &usageError{msg: fmt.Sprintf("%s: there is no %q", c.CommandPath(), word), hint: suggestion(nearestCommand(among, word))}
+		}
+		among = next
+	}
+	return nil
+}
+
+// needPlace refuses a command line without the place that it is about.
+func needPlace(name string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return &usageError{msg: name + " is missing", hint: "usage: " + c.UseLine() + "; more with --help"}
+		}
+		return nil
+	}
+}
+
+func suggestion(word string) string {
+	if word == "" {
+		return ""
+	}
+	return fmt.Sprintf("did you mean %q?", word)
 }
 
 const helpTemplate = `{{if .HasExample}}Examples:
@@ -75,8 +126,8 @@ Options:
 
 // checkPlaces refuses command lines without a source, and words that look like a misspelt command.
 func checkPlaces(c *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return &usageError{msg: "SOURCE is missing", hint: "usage: " + c.UseLine() + "; more with --help"}
+	if err := needPlace("SOURCE")(c, args); err != nil {
+		return err
 	}
 	word := args[0]
 	if _, err := os.Lstat(word); err == nil || strings.Contains(word, "/") {
@@ -84,7 +135,7 @@ func checkPlaces(c *cobra.Command, args []string) error {
 	}
 	if command := nearestCommand(c.Root(), word); command != "" {
 		return &usageError{msg: fmt.Sprintf("%q is neither a command nor a path that exists", word),
-			hint: fmt.Sprintf("did you mean %q?", command)}
+			hint: suggestion(command)}
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -61,4 +62,12 @@ func incomingOf(hidden string) (name string, ok bool) {
 func IsIncoming(name string) bool {
 	_, ok := incomingOf(name)
 	return ok
+}
+
+// Printable gives a name, in quotes if it would upset a terminal. Names of this series never do, those of others may.
+func Printable(name string) string {
+	if quoted := strconv.Quote(name); quoted != `"`+name+`"` {
+		return quoted
+	}
+	return name
 }

@@ -144,9 +144,9 @@ func TestVerifyAcceptsOnlyWhatWasSent(t *testing.T) {
 		{"an increment to the snapshot itself", increment, backup(s2, childOf(snap(7))), false},
 	}
 	another := foreign(5, receivedAs(1)) // of s1, in another folder of the filesystem
-	v := visit{backups: side{Listing: btrfs.Listing{InDirectory: subvolumes{b1}, All: subvolumes{b1, another, foreign(6)}}}}
+	there := subvolumes{b1, another, foreign(6)}
 	for _, test := range tests {
-		if err := v.verify(test.transfer, test.received); (err == nil) != test.good {
+		if err := verify(test.transfer, test.received, there); (err == nil) != test.good {
 			t.Errorf("%s: %v", test.name, err)
 		}
 	}

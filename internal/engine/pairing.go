@@ -35,6 +35,10 @@ func (c copies) of(s btrfs.Subvolume) []btrfs.Subvolume {
 // isComplete tells a complete backup: `btrfs receive` sets the received UUID and the read-only flag at the very end.
 func isComplete(s btrfs.Subvolume) bool { return s.ReadOnly && !s.ReceivedUUID.IsZero() }
 
+// isPartial tells what a `btrfs receive` that did not end leaves under the name it was given. A read-only subvolume that was
+// never received, and a received one that was made writable, are somebody's own.
+func isPartial(s btrfs.Subvolume) bool { return !s.ReadOnly && s.ReceivedUUID.IsZero() }
+
 // byAge orders subvolumes of one filesystem by their creation, whatever the clock said.
 func byAge(a, b btrfs.Subvolume) int {
 	return cmp.Or(cmp.Compare(a.CreatedIn, b.CreatedIn), cmp.Compare(a.ID, b.ID))
@@ -77,16 +81,28 @@ func (l lineage) root(s btrfs.Subvolume) btrfs.UUID {
 	return uuid
 }
 
-// ancestors gives the subvolume itself and all that it descends from.
-func (l lineage) ancestors(s btrfs.Subvolume) map[btrfs.UUID]bool {
-	found := make(map[btrfs.UUID]bool)
-	for uuid := s.UUID; !uuid.IsZero() && !found[uuid]; uuid = l.parents[uuid] {
+// ancestors are a subvolume and all that it descends from.
+type ancestors map[btrfs.UUID]bool
+
+func (l lineage) ancestors(s btrfs.Subvolume) ancestors {
+	// the top level of a filesystem made before btrfs-progs 4.16 has no UUID, and its snapshots have no parent's
+	found := ancestors{s.UUID: true}
+	for uuid := s.ParentUUID; !uuid.IsZero() && !found[uuid]; uuid = l.parents[uuid] {
 		found[uuid] = true
 	}
 	return found
 }
 
-func (l lineage) related(a, b btrfs.Subvolume) bool { return l.root(a) == l.root(b) }
+// hold tells that s is one of them, or a snapshot of one.
+func (a ancestors) hold(s btrfs.Subvolume) bool { return a[s.UUID] || a[s.ParentUUID] }
+
+// exclude tells that s was taken of something else. Of what a received one was taken is unknown.
+func (a ancestors) exclude(s btrfs.Subvolume) bool { return s.ReceivedUUID.IsZero() && !a.hold(s) }
+
+func (l lineage) related(a, b btrfs.Subvolume) bool {
+	ofNamelessTop := a.ParentUUID.IsZero() && b.ParentUUID.IsZero() && a.ReceivedUUID.IsZero() && b.ReceivedUUID.IsZero()
+	return ofNamelessTop || l.root(a) == l.root(b)
+}
 
 // ladder orders the subvolumes that can be the parent of s: the newest older one first, then the oldest newer ones.
 func (l lineage) ladder(s btrfs.Subvolume, candidates []btrfs.Subvolume) []btrfs.Subvolume {

@@ -30,8 +30,8 @@ type side struct {
 	ledger *lock.Ledger // nil if it could not be read
 }
 
-// snapshots gives the read-only subvolumes of the series, oldest first.
-func (s side) snapshots() []btrfs.Subvolume {
+// series gives the read-only subvolumes of the series, oldest first.
+func (s side) series() []btrfs.Subvolume {
 	var ours []btrfs.Subvolume
 	for _, sub := range s.InDirectory {
 		if sub.ReadOnly && s.naming.Ours(sub.Name) {
@@ -40,6 +40,16 @@ func (s side) snapshots() []btrfs.Subvolume {
 	}
 	slices.SortFunc(ours, byAge)
 	return ours
+}
+
+// seriesOf gives those of the series that can be snapshots of the source.
+func (s side) seriesOf(source btrfs.Subvolume) []btrfs.Subvolume {
+	return slices.DeleteFunc(s.series(), s.ancestors(source).exclude)
+}
+
+// ancestors gives the source and all that it descends from.
+func (s side) ancestors(source btrfs.Subvolume) ancestors {
+	return findLineage(append(slices.Clone(s.All), source)...).ancestors(source)
 }
 
 // copiedTo gives the subvolumes of the folder that can be a parent, since they have copies, whatever their names.
@@ -106,7 +116,7 @@ func (p planner) plan() Plan {
 
 // missing gives the snapshots that the destination lacks, in the order of sending, and the newest one that it holds or will.
 func (p planner) missing(present copies, own []btrfs.Subvolume) (missing []btrfs.Subvolume, newest *btrfs.Subvolume) {
-	for _, s := range p.snapshots.snapshots() {
+	for _, s := range p.snapshots.seriesOf(p.source) {
 		has := len(present.of(s)) > 0
 		taken := slices.ContainsFunc(own, func(b btrfs.Subvolume) bool { return b.Name == s.Name })
 		if !has && p.transfer {
@@ -170,13 +180,12 @@ func (p planner) chooseParents(transfers []Transfer, present copies) {
 // leftovers gives the unfinished backups of this series. With the folder locked nobody is working on them.
 //
 // One under its hidden name is never taken over, however complete it looks: after a power failure its last data may not
-// be on disk. Earlier programs received under the final name; there a writable subvolume is an unfinished one, while a
-// read-only one that was never received is somebody's own.
+// be on disk. Earlier programs received under the final name.
 func (p planner) leftovers() []string {
 	var names []string
 	for _, b := range p.backups.InDirectory {
 		name, incoming := incomingOf(b.Name)
-		if incoming && p.backups.naming.Ours(name) || !b.ReadOnly && p.backups.naming.Ours(b.Name) {
+		if incoming && p.backups.naming.Ours(name) || isPartial(b) && p.backups.naming.Ours(b.Name) {
 			names = append(names, b.Name)
 		}
 	}
@@ -187,16 +196,21 @@ func (p planner) leftovers() []string {
 // ownBackups gives the complete backups of the series that are known to come from this source: copies of its snapshots,
 // recorded as such, or linked to one of these by the parents that they were received with.
 func (p planner) ownBackups(present copies) []btrfs.Subvolume {
-	backups := slices.DeleteFunc(p.backups.snapshots(), func(b btrfs.Subvolume) bool { return !isComplete(b) || p.elsewhere(b) })
-	l := findLineage(backups...)
-	own := make(map[btrfs.UUID]bool)
+	ancestors := p.snapshots.ancestors(p.source)
+	copied, foreign := make(map[btrfs.UUID]bool), make(map[btrfs.UUID]bool)
 	for _, s := range p.snapshots.InDirectory {
 		for _, b := range present.of(s) {
-			own[l.root(b)] = true
+			copied[b.UUID] = !ancestors.exclude(s)
+			foreign[b.UUID] = ancestors.exclude(s)
 		}
 	}
-	for _, b := range backups {
-		if !p.origins[b.ReceivedUUID].IsZero() {
+	backups := slices.DeleteFunc(p.backups.series(), func(b btrfs.Subvolume) bool {
+		return !isComplete(b) || foreign[b.UUID] || p.elsewhere(b)
+	})
+	l := findLineage(p.backups.InDirectory...)
+	own := make(map[btrfs.UUID]bool)
+	for _, b := range p.backups.InDirectory {
+		if origin := p.origins[b.ReceivedUUID]; copied[b.UUID] || !origin.IsZero() && origin == p.source.UUID {
 			own[l.root(b)] = true
 		}
 	}
@@ -212,7 +226,7 @@ func (p planner) elsewhere(b btrfs.Subvolume) bool {
 // foreign gives the verdicts on subvolumes that have a name of the series but are not this source's backups.
 func (p planner) foreign(own []btrfs.Subvolume) []retention.Verdict {
 	var verdicts []retention.Verdict
-	for _, b := range p.backups.snapshots() {
+	for _, b := range p.backups.series() {
 		if slices.ContainsFunc(own, func(o btrfs.Subvolume) bool { return o.ID == b.ID }) {
 			continue
 		}
@@ -230,11 +244,11 @@ func (p planner) foreign(own []btrfs.Subvolume) []retention.Verdict {
 
 // pruneSource decides on the snapshots. newest is the one that must stay because this run made or sent it, or "".
 func pruneSource(source btrfs.Subvolume, s side, keep retention.Policy, now time.Time, newest string) []retention.Verdict {
-	ancestors := findLineage(append(slices.Clone(s.All), source)...).ancestors(source)
+	ancestors := s.ancestors(source)
 	var foreign []retention.Verdict
 	var candidates []retention.Snapshot
-	for _, sub := range s.snapshots() {
-		if !ancestors[sub.ParentUUID] && !ancestors[sub.UUID] {
+	for _, sub := range s.series() {
+		if !ancestors.hold(sub) {
 			foreign = append(foreign, retention.Verdict{Name: sub.Name, Keep: true, Reasons: []string{"a snapshot of another subvolume"}})
 			continue
 		}

@@ -49,9 +49,15 @@ func TestPlan(t *testing.T) {
 
 		{"hidden leftovers", subvolumes{s1}, subvolumes{backup(s1, hidden), foreign(2, hidden, writable, neverReceived)}, nil, "clean .1.incoming; clean .2.incoming; send 1"},
 		{"a writable leftover", subvolumes{s1}, subvolumes{backup(s1, writable, neverReceived)}, nil, "clean 1; send 1"},
+		{"a received one that was made writable stays", subvolumes{s3}, subvolumes{b3, foreign(2, writable)}, []func(*planner){keep(1)}, ""},
 		{"a read-only subvolume that was never received", subvolumes{s3}, subvolumes{b3, foreign(2, neverReceived)}, []func(*planner){keep(1)}, ""},
 		{"leftovers of others", subvolumes{s1}, subvolumes{b1, foreign(2, writable, named("x"+day(2))), foreign(3, named(".x"+day(3)+".incoming")), foreign(4, writable, named("."+day(4)))}, nil, ""},
 
+		{"snapshots of another subvolume are not sent, and their backups stay", subvolumes{elsewhere, snap(8, childOf(btrfs.Subvolume{UUID: uuid(900)})), s1},
+			subvolumes{backup(elsewhere), b1}, []func(*planner){keep(1)}, ""},
+		{"received snapshots are sent", subvolumes{snap(1, receivedAs(77), childOf(snap(60))), s2}, nil, nil, "send 1; send 2"},
+		{"a top level without UUID", subvolumes{snap(1, childOf(btrfs.Subvolume{})), snap(2, childOf(btrfs.Subvolume{}))}, nil,
+			[]func(*planner){func(p *planner) { p.source.UUID = btrfs.UUID{} }}, "send 1; send 2 from 1"},
 		{"foreign backups stay and do not count", subvolumes{s3}, subvolumes{foreign(1), b2, b3, foreign(5)}, []func(*planner){keep(1)}, "delete 2"},
 		{"a taken name is tried", subvolumes{s2}, subvolumes{foreign(2)}, nil, "send 2"},
 		{"backups linked by their parents are ours", subvolumes{s3}, subvolumes{b1, b2, b3}, []func(*planner){keep(1)}, "delete 1; delete 2"},
@@ -138,8 +144,8 @@ func TestPruneSource(t *testing.T) {
 			s.ledger = ledger(t, test.ledger)
 			now := time.Date(2026, 6, 1, 0, 0, 0, 0, time.Local)
 			verdicts := pruneSource(test.source, s, retention.Policy{Last: 1}, now, test.newest)
-			if len(verdicts) != len(s.snapshots()) {
-				t.Errorf("%d verdicts on %d snapshots", len(verdicts), len(s.snapshots()))
+			if len(verdicts) != len(s.series()) {
+				t.Errorf("%d verdicts on %d snapshots", len(verdicts), len(s.series()))
 			}
 			got := actions(Plan{Delete: deletions(verdicts)})
 			if got := strings.ReplaceAll(strings.ReplaceAll(got, "delete ", ""), ";", ""); got != test.want {

@@ -197,9 +197,12 @@ func (r *run) updateLedger(ctx context.Context, change func(*lock.Ledger)) {
 	}
 }
 
+// ownSnapshots gives the snapshots of the source, oldest first.
+func (r *run) ownSnapshots() []btrfs.Subvolume { return r.snapshots.seriesOf(r.Source.Subvolume()) }
+
 // linkLatest points the link to the newest snapshot, once every destination holds it.
 func (r *run) linkLatest(ctx context.Context) {
-	ours := r.snapshots.snapshots()
+	ours := r.ownSnapshots()
 	failed := len(r.report.AllFailures()) > 0
 	saved := r.report.Snapshot != "" || slices.ContainsFunc(r.report.Destinations, func(s Saved) bool { return len(s.Transfers) > 0 })
 	if failed || !saved || len(ours) == 0 {
@@ -227,7 +230,7 @@ func (r *run) pruneSource(ctx context.Context) {
 		return
 	}
 	newest := ""
-	if ours := r.snapshots.snapshots(); len(ours) > 0 {
+	if ours := r.ownSnapshots(); len(ours) > 0 {
 		newest = ours[len(ours)-1].Name
 	}
 	r.report.Verdicts = pruneSource(r.Source.Subvolume(), r.snapshots, r.KeepSnapshots, r.Now(), newest)

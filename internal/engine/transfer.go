@@ -69,7 +69,7 @@ func describeParent(parent *btrfs.Subvolume) string {
 	if parent == nil {
 		return "a complete copy"
 	}
-	return "an increment to " + parent.Name
+	return "an increment to " + Printable(parent.Name)
 }
 
 // sendRetrying sends once more from the start when the stream was bad and no program says why.
@@ -119,7 +119,11 @@ func (v *visit) transmit(ctx context.Context, t Transfer, format Format, w io.Wr
 	if err := judge(sendErr, receiveErr); err != nil {
 		return err
 	}
-	if err := v.verify(t, received); err != nil {
+	listing, err := v.to.List(ctx) // btrfs receive may have taken a parent that another run received since
+	if err != nil {
+		return err
+	}
+	if err := verify(t, received, listing.All); err != nil {
 		return err
 	}
 	if err := receiver.Commit(ctx, v.Source.Subvolume().UUID); err != nil {
@@ -128,7 +132,6 @@ func (v *visit) transmit(ctx context.Context, t Transfer, format Format, w io.Wr
 	v.log.Debug(fmt.Sprintf("%s: %s is committed", v.to, t.Snapshot.Name))
 	received.Name = t.Snapshot.Name
 	v.backups.InDirectory = append(v.backups.InDirectory, received)
-	v.backups.All = append(v.backups.All, received)
 	return nil
 }
 
@@ -141,23 +144,26 @@ func judge(sendErr, receiveErr error) error {
 	return sendErr
 }
 
-// verify compares what was received with what was sent.
-func (v *visit) verify(t Transfer, received btrfs.Subvolume) error {
+// verify compares what was received with what was sent. There are the subvolumes of the destination's filesystem, since
+// btrfs receive takes any copy of the parent there.
+func verify(t Transfer, received btrfs.Subvolume, there []btrfs.Subvolume) error {
 	switch {
 	case !received.ReadOnly || received.ReceivedUUID != t.Snapshot.Identity():
 		return fmt.Errorf("the received subvolume is not complete: read-only %t, received UUID %s instead of %s",
 			received.ReadOnly, received.ReceivedUUID, t.Snapshot.Identity())
 	case t.Parent == nil && !received.ParentUUID.IsZero():
 		return fmt.Errorf("the received subvolume has the parent %s although a complete copy was sent", received.ParentUUID)
-	case t.Parent != nil && !v.isCopy(received.ParentUUID, *t.Parent):
-		return fmt.Errorf("the received subvolume has the parent %s, which is no copy of %s", received.ParentUUID, t.Parent.Name)
+	case t.Parent == nil:
+		return nil
+	}
+	identity := t.Parent.Identity()
+	isParent := func(s btrfs.Subvolume) bool {
+		return s.UUID == received.ParentUUID && s.ReadOnly && (s.UUID == identity || s.ReceivedUUID == identity)
+	}
+	if !slices.ContainsFunc(there, isParent) {
+		return fmt.Errorf("the received subvolume has the parent %s, which is no copy of %s", received.ParentUUID, Printable(t.Parent.Name))
 	}
 	return nil
-}
-
-// isCopy tells whether the destination's subvolume of that UUID is a copy of s.
-func (v *visit) isCopy(uuid btrfs.UUID, s btrfs.Subvolume) bool {
-	return slices.ContainsFunc(findCopies(v.backups.All).of(s), func(b btrfs.Subvolume) bool { return b.UUID == uuid })
 }
 
 // isBadStream tells that the sender's output was wrong although the sender ended well.

@@ -54,7 +54,7 @@ func (v *visit) fail(ctx context.Context, err error) {
 
 // recordOutstanding notes in the ledger that the destination lacks the newest snapshot.
 func (v *visit) recordOutstanding(ctx context.Context) {
-	ours := v.snapshots.snapshots()
+	ours := v.ownSnapshots()
 	if len(ours) == 0 {
 		return
 	}
@@ -169,7 +169,7 @@ func (v *visit) record(ctx context.Context) {
 		return slices.ContainsFunc(v.saved.Transfers, func(t Sent) bool { return t.Snapshot == s.Name && t.Failure == nil })
 	}
 	common, lacking := "", ""
-	for _, s := range v.snapshots.snapshots() {
+	for _, s := range v.ownSnapshots() {
 		if len(present.of(s)) > 0 || sent(s) {
 			common = s.Name
 		}

@@ -15,6 +15,7 @@ import (
 
 // What an ordinary user lacks, and the two ways to get it.
 const (
+	needToWrite    = "run as root (sudo), or name a folder that you may write to"
 	needToSnapshot = "a snapshot can be taken by the owner of the subvolume who may write to the folder, or with the capability " +
 		"CAP_SYS_ADMIN: run as root (sudo), or give it to the program: setcap cap_sys_admin+ep $(command -v btrfs-backup)"
 	needToDelete = "deleting a subvolume needs the capability CAP_SYS_ADMIN: run as root (sudo), or mount the filesystem with the " +
@@ -25,11 +26,16 @@ const (
 		"as root (sudo), or give them to the program: setcap cap_sys_admin,cap_chown,cap_fowner,cap_dac_override,cap_fsetid,cap_mknod,cap_setfcap+ep $(command -v btrfs)"
 )
 
-// withHint adds the hint to an error that a privilege would have avoided.
-func withHint(err error, hint string) error {
-	// a read-only subvolume that user_subvol_rm_allowed does not cover is EROFS
-	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EROFS) && os.Geteuid() != 0 {
-		return engine.Hint(err, "%s", hint)
+// withHint adds to an error of this process what is needed to avoid it.
+func withHint(err error, need string) error {
+	switch {
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		return engine.Hint(err, "%s", need)
+	case errors.Is(err, unix.EROFS) && need == needToDelete && os.Geteuid() != 0:
+		// a read-only subvolume that user_subvol_rm_allowed does not cover
+		return engine.Hint(err, "%s", need)
+	case errors.Is(err, unix.EROFS):
+		return engine.Hint(err, "the filesystem is mounted read-only: mount it for writing")
 	}
 	return err
 }

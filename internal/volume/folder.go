@@ -61,7 +61,7 @@ func (f *folder) local() transport.Local {
 // open opens the folder, which must pass check. If it is missing, the nearest directory above it must pass; then it is
 // created on request, else the error is fs.ErrNotExist.
 func (f *folder) open(create bool, check func(*os.File) error) error {
-	dir, err := os.Open(f.path)
+	dir, err := openDir(f.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if above := f.checkAbove(check); above != nil {
 			return above
@@ -84,7 +84,7 @@ func (f *folder) open(create bool, check func(*os.File) error) error {
 
 func (f *folder) checkAbove(check func(*os.File) error) error {
 	for above := filepath.Dir(f.path); ; above = filepath.Dir(above) {
-		dir, err := os.Open(above)
+		dir, err := openDir(above)
 		if errors.Is(err, fs.ErrNotExist) && above != "/" {
 			continue
 		}
@@ -99,9 +99,13 @@ func (f *folder) checkAbove(check func(*os.File) error) error {
 func (f *folder) create() (*os.File, error) {
 	f.Log.Info("creating folder " + f.path)
 	if err := os.MkdirAll(f.path, 0o755); err != nil {
-		return nil, err
+		return nil, withHint(err, needToWrite)
 	}
-	return os.Open(f.path)
+	return openDir(f.path)
+}
+
+func openDir(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY, 0)
 }
 
 func place(dir *os.File) (engine.Place, error) {

@@ -29,8 +29,8 @@ func (d *Destination) receiveCommand() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	// a filesystem cannot be mounted over one of its own mounts
-	script := `umount --lazy "$2" && mount -t btrfs -o subvolid=5 "$1" "$2" && shift 2 && exec "$@"`
+	// the tmpfs is in between because a filesystem cannot be mounted over one of its own mounts
+	script := `mount -t tmpfs tmpfs "$2" && mount -t btrfs -o subvolid=5 "$1" "$2" && shift 2 && exec "$@"`
 	private := []string{"unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", mount.Source, mount.Mountpoint}
 	return append(append(private, receive...), filepath.Join(mount.Mountpoint, path)), nil
 }

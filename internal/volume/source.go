@@ -64,7 +64,7 @@ func (s *Source) Open(_ context.Context, create bool) error {
 }
 
 func (s *Source) openSubvolume() error {
-	dir, err := os.Open(s.sourcePath)
+	dir, err := openDir(s.sourcePath)
 	if err != nil {
 		return sourceError(s.sourcePath, err)
 	}
@@ -111,7 +111,7 @@ func sourceError(path string, err error) error {
 // checkFolder makes sure that a snapshot can be made in dir.
 func (s *Source) checkFolder(dir *os.File) error {
 	if err := btrfs.CheckFilesystem(dir); err != nil {
-		return fmt.Errorf("%s is %w", dir.Name(), err)
+		return engine.Hint(fmt.Errorf("%s is %w", dir.Name(), err), "choose another --snapshot-folder")
 	}
 	id, err := btrfs.FilesystemID(dir)
 	if err != nil {
