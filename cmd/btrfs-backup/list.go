@@ -105,7 +105,7 @@ func printList(w io.Writer, folder string, entries []listed) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	rows := [][]string{{"NAME", "TIME", "UUID", "PARENT", "SIZE", "STATE"}}
+	rows := [][]string{{"NAME", "TIME", "STATE", "SIZE", "PARENT", "UUID"}}
 	for _, l := range entries {
 		rows = append(rows, l.row())
 	}
@@ -160,10 +160,13 @@ func timeOf(s btrfs.Subvolume) time.Time {
 	return s.Created
 }
 
+// row puts the UUID last, where a narrow terminal wraps the line.
 func (l listed) row() []string {
-	parent, size := l.Parent, "-"
-	if parent == "" {
-		parent = l.ParentUUID.String()
+	parent, size := engine.Printable(l.Parent), "-"
+	if l.Parent == "" && !l.ParentUUID.IsZero() {
+		parent = l.ParentUUID.String()[:8] + "..." // --json has all of it
+	} else if l.Parent == "" {
+		parent = "-"
 	}
 	if l.Size != nil {
 		size = progress.Bytes(int64(*l.Size))
@@ -172,5 +175,5 @@ func (l listed) row() []string {
 	if !l.Complete {
 		state += ", not complete"
 	}
-	return []string{engine.Printable(l.Name), l.Time.Format(time.DateTime), l.UUID.String(), engine.Printable(parent), size, state}
+	return []string{engine.Printable(l.Name), l.Time.Format(time.DateTime), state, size, parent, l.UUID.String()}
 }
