@@ -138,6 +138,18 @@ func TestUnreadableLedgerStopsDeletionsAtTheSourceOnly(t *testing.T) {
 	}
 }
 
+// Without the ledger nobody knows whether a missing folder is that of a disk which is not mounted.
+func TestUnreadableLedgerStopsFoldersFromBeingCreated(t *testing.T) {
+	source, destination := newSmallPair(t)
+	series(t, 1, source, destination)
+	writeLedger(t, filepath.Join(source, "snapshot"), "not JSON")
+	missing := filepath.Join(filepath.Dir(destination), "missing")
+	expect(t, exitFailed, invoke(t, nil, source, missing), missing, "is its disk mounted?")
+	if _, err := os.Lstat(missing); err == nil {
+		t.Fatalf("%s was created", missing)
+	}
+}
+
 func TestRemoveLocksForgetsDestinationsHoweverTheyAreSpelled(t *testing.T) {
 	source, destination := newSmallPair(t)
 	folder := filepath.Join(source, "snapshot")

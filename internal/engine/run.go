@@ -1,13 +1,12 @@
 package engine
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -169,7 +168,7 @@ func (r *run) serveAll(ctx context.Context) {
 	var serving sync.WaitGroup
 	for i, d := range r.Destinations {
 		serving.Go(func() {
-			v := visit{run: r, to: d, log: r.Log, saved: &r.report.Destinations[i]}
+			v := visit{run: r, to: d, saved: &r.report.Destinations[i]}
 			v.saved.Destination = d.String()
 			v.serve(ctx)
 		})
@@ -234,7 +233,7 @@ func (r *run) pruneSource(ctx context.Context) {
 		newest = ours[len(ours)-1].Name
 	}
 	r.report.Verdicts = pruneSource(r.Source.Subvolume(), r.snapshots, r.KeepSnapshots, r.Now(), newest)
-	r.report.Deleted = r.delete(ctx, r.Log, r.Source, deletions(r.report.Verdicts), r.report.fail)
+	r.report.Deleted = r.delete(ctx, r.Source, deletions(r.report.Verdicts), r.report.fail)
 	r.updateLedger(ctx, func(l *lock.Ledger) {
 		l.DropMissing(func(name string) bool {
 			return !slices.Contains(r.report.Deleted, name) &&
@@ -254,11 +253,11 @@ func deletions(verdicts []retention.Verdict) []string {
 }
 
 // delete deletes subvolumes and gives back the names of those that it deleted, or in a dry run would.
-func (r *run) delete(ctx context.Context, log *slog.Logger, f Folder, names []string, fail func(error)) []string {
+func (r *run) delete(ctx context.Context, f Folder, names []string, fail func(error)) []string {
 	if len(names) == 0 || r.DryRun {
 		return names
 	}
-	log.Info(fmt.Sprintf("%s: deleting %d: %s", f, len(names), abbreviate(names)))
+	r.Log.Info(fmt.Sprintf("%s: deleting %d: %s", f, len(names), abbreviate(names)))
 	deleted, err := f.Delete(ctx, names)
 	if err != nil {
 		fail(err)
@@ -269,10 +268,8 @@ func (r *run) delete(ctx context.Context, log *slog.Logger, f Folder, names []st
 // abbreviate names a few of many.
 func abbreviate(names []string) string {
 	const few = 4
-	text := fmt.Sprint(names[:min(len(names), few)])
-	text = text[1 : len(text)-1]
-	if len(names) > few {
-		text += " ..."
+	if len(names) <= few {
+		return strings.Join(names, " ")
 	}
-	return cmp.Or(text, "none")
+	return strings.Join(names[:few], " ") + " ..."
 }

@@ -38,7 +38,7 @@ func (v *visit) send(ctx context.Context, t Transfer) (sent Sent) {
 			sent.Failure = &Failure{err}
 			return sent
 		}
-		v.log.Warn(fmt.Sprintf("%v; trying %s", err, describeParent(ladder[i+1])))
+		v.Log.Warn(fmt.Sprintf("%v; trying %s", err, describeParent(ladder[i+1])))
 	}
 	return sent
 }
@@ -76,7 +76,7 @@ func describeParent(parent *btrfs.Subvolume) string {
 func (v *visit) sendRetrying(ctx context.Context, t Transfer) (int64, error) {
 	n, err := v.attempt(ctx, t)
 	if isBadStream(err) && ctx.Err() == nil {
-		v.log.Warn(fmt.Sprintf("%v; sending once more from the start", err))
+		v.Log.Warn(fmt.Sprintf("%v; sending once more from the start", err))
 		n, err = v.attempt(ctx, t)
 	}
 	return n, err
@@ -90,7 +90,7 @@ func (v *visit) attempt(ctx context.Context, t Transfer) (bytes int64, err error
 			err = fmt.Errorf("sending %s to %s: %w", name, v.to, err)
 		}
 	}()
-	v.log.Info(fmt.Sprintf("%s: sending %s as %s", v.to, name, describeParent(t.Parent)))
+	v.Log.Info(fmt.Sprintf("%s: sending %s as %s", v.to, name, describeParent(t.Parent)))
 	format, err := v.to.Accepts(ctx)
 	if err != nil {
 		return 0, err
@@ -113,9 +113,9 @@ func (v *visit) attempt(ctx context.Context, t Transfer) (bytes int64, err error
 // transmit sends the stream to w, which passes it to the receiver, and commits what was received.
 func (v *visit) transmit(ctx context.Context, t Transfer, format Format, w io.Writer, receiver Receiver) error {
 	sendErr := v.Source.Send(ctx, t, format, w)
-	v.log.Debug(fmt.Sprintf("%s: %s is sent", v.to, t.Snapshot.Name))
+	v.Log.Debug(fmt.Sprintf("%s: %s is sent", v.to, t.Snapshot.Name))
 	received, receiveErr := receiver.Close(ctx)
-	v.log.Debug(fmt.Sprintf("%s: %s is received", v.to, t.Snapshot.Name))
+	v.Log.Debug(fmt.Sprintf("%s: %s is received", v.to, t.Snapshot.Name))
 	if err := judge(sendErr, receiveErr); err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ func (v *visit) transmit(ctx context.Context, t Transfer, format Format, w io.Wr
 	if err := receiver.Commit(ctx, v.Source.Subvolume().UUID); err != nil {
 		return err
 	}
-	v.log.Debug(fmt.Sprintf("%s: %s is committed", v.to, t.Snapshot.Name))
+	v.Log.Debug(fmt.Sprintf("%s: %s is committed", v.to, t.Snapshot.Name))
 	received.Name = t.Snapshot.Name
 	v.backups.InDirectory = append(v.backups.InDirectory, received)
 	return nil

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"slices"
 
 	"btrfs-backup/btrfs"
@@ -16,12 +15,10 @@ import (
 type visit struct {
 	*run
 	to    Destination
-	log   *slog.Logger
 	saved *Saved
 
 	backups side
 	plan    Plan
-	failed  []btrfs.Subvolume // snapshots whose transfer failed
 }
 
 // serve lists the destination, plans, cleans up, sends, and prunes if everything was sent.
@@ -32,12 +29,12 @@ func (v *visit) serve(ctx context.Context) {
 		return
 	}
 	defer release()
-	v.saved.Leftovers = v.delete(ctx, v.log, v.to, v.plan.Leftovers, v.saved.fail)
+	v.saved.Leftovers = v.delete(ctx, v.to, v.plan.Leftovers, v.saved.fail)
 	v.sendAll(ctx)
 	v.record(ctx)
 	v.saved.Verdicts = v.plan.Verdicts
 	if !v.saved.failed() && ctx.Err() == nil {
-		v.saved.Deleted = v.delete(ctx, v.log, v.to, v.plan.Delete, v.saved.fail)
+		v.saved.Deleted = v.delete(ctx, v.to, v.plan.Delete, v.saved.fail)
 	}
 }
 
@@ -69,7 +66,7 @@ func (v *visit) arrive(ctx context.Context) (release func(), err error) {
 	missing := errors.Is(err, fs.ErrNotExist)
 	switch {
 	case missing && known:
-		return nil, Hint(err, "backups were made there before: is its disk mounted? To begin anew there, create the folder")
+		return nil, Hint(err, "backups may have been made there before: is its disk mounted? To begin anew there, create the folder")
 	case missing && v.DryRun: // it would be created
 		v.plan = v.planner(nil).plan()
 		return func() {}, nil
@@ -114,11 +111,11 @@ func (v *visit) planner(origins map[btrfs.UUID]btrfs.UUID) planner {
 	}
 }
 
-// known tells whether the destination is on record as holding a backup.
+// known tells whether the destination is on record as holding a backup, as any may be when there is no record.
 func (v *visit) known() bool {
 	v.ledgerMu.Lock()
 	defer v.ledgerMu.Unlock()
-	return v.snapshots.ledger != nil && v.snapshots.ledger.Knows(v.to.String())
+	return v.snapshots.ledger == nil || v.snapshots.ledger.Knows(v.to.String())
 }
 
 func (v *visit) list(ctx context.Context) (side, error) {
@@ -141,19 +138,18 @@ func (v *visit) looksUnmounted() bool {
 func (v *visit) sendAll(ctx context.Context) {
 	rest := v.plan.Transfers
 	if len(rest) > 0 && !v.DryRun {
-		v.log.Info(fmt.Sprintf("%s: going to send %d", v.to, len(rest)))
+		v.Log.Info(fmt.Sprintf("%s: going to send %d", v.to, len(rest)))
 		v.recordOutstanding(ctx)
 	}
+	failures := 0
 	for len(rest) > 0 && ctx.Err() == nil {
-		next := rest[0]
+		sent := v.send(ctx, rest[0])
 		rest = rest[1:]
-		sent := v.send(ctx, next)
 		v.saved.Transfers = append(v.saved.Transfers, sent)
 		if sent.Failure == nil {
 			continue
 		}
-		v.failed = append(v.failed, next.Snapshot)
-		if len(v.failed) > 1 || isAboutDestination(sent.Failure.Err) {
+		if failures++; failures > 1 || isAboutDestination(sent.Failure.Err) {
 			return
 		}
 		if len(rest) > 0 {

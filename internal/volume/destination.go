@@ -127,7 +127,7 @@ func (r *receiver) Close(context.Context) (btrfs.Subvolume, error) {
 }
 
 // Commit syncs before it renames: the name must not reach the disk before the data.
-func (r *receiver) Commit(_ context.Context, origin btrfs.UUID) error {
+func (r *receiver) Commit(ctx context.Context, origin btrfs.UUID) error {
 	if err := btrfs.SyncFilesystem(r.d.dir); err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func (r *receiver) Commit(_ context.Context, origin btrfs.UUID) error {
 		return err
 	}
 	r.d.Log.Debug("renamed " + filepath.Join(r.d.path, r.name))
-	if err := r.d.recordOrigin(r.name, origin); err != nil {
+	if err := r.d.recordOrigin(ctx, r.name, origin); err != nil {
 		return err
 	}
 	return btrfs.SyncFilesystem(r.d.dir)

@@ -36,8 +36,8 @@ func (d *Destination) Origins(context.Context) (map[btrfs.UUID]btrfs.UUID, error
 }
 
 // recordOrigin adds a backup to the record and drops those that are gone.
-func (d *Destination) recordOrigin(name string, origin btrfs.UUID) error {
-	origins, err := d.Origins(context.Background())
+func (d *Destination) recordOrigin(ctx context.Context, name string, origin btrfs.UUID) error {
+	origins, err := d.Origins(ctx)
 	if err != nil {
 		return err
 	}

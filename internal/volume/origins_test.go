@@ -42,26 +42,26 @@ func TestOriginsOfBackupsAreOnRecord(t *testing.T) {
 	d, first, second := newBackups(t)
 	one, two := btrfs.UUID{1}, btrfs.UUID{2}
 	wantOrigins(t, d, nil)
-	check(t, d.recordOrigin("first", one))
+	check(t, d.recordOrigin(t.Context(), "first", one))
 	wantOrigins(t, d, origins{first: one})
-	check(t, d.recordOrigin("second", two))
+	check(t, d.recordOrigin(t.Context(), "second", two))
 	wantOrigins(t, d, origins{first: one, second: two})
-	check(t, d.recordOrigin("first", two))
+	check(t, d.recordOrigin(t.Context(), "first", two))
 	wantOrigins(t, d, origins{first: two, second: two})
 	wantNames(t, filepath.Join(d.path, filepath.Dir(originsFile)), filepath.Base(originsFile))
 
 	check(t, btrfs.Delete(d.dir, "first"))
-	check(t, d.recordOrigin("second", two))
+	check(t, d.recordOrigin(t.Context(), "second", two))
 	wantOrigins(t, d, origins{second: two})
 }
 
 func TestTheRecordOfOriginsIsWrittenOnlyWhenItChanges(t *testing.T) {
 	d, _, _ := newBackups(t)
-	check(t, d.recordOrigin("first", btrfs.UUID{1}))
+	check(t, d.recordOrigin(t.Context(), "first", btrfs.UUID{1}))
 	path := filepath.Join(d.path, originsFile)
 	before, err := os.Stat(path)
 	check(t, err)
-	check(t, d.recordOrigin("first", btrfs.UUID{1}))
+	check(t, d.recordOrigin(t.Context(), "first", btrfs.UUID{1}))
 	if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) {
 		t.Errorf("it was written again, %v", err)
 	}
@@ -76,7 +76,7 @@ func TestARecordOfOriginsThatCannotBeReadIsLeftAlone(t *testing.T) {
 		if got, err := d.Origins(t.Context()); err == nil || engine.HintOf(err) == "" {
 			t.Errorf("%q is read as %v, error: %v", content, got, err)
 		}
-		if err := d.recordOrigin("first", btrfs.UUID{1}); err == nil {
+		if err := d.recordOrigin(t.Context(), "first", btrfs.UUID{1}); err == nil {
 			t.Errorf("recorded although the record is %q", content)
 		}
 		if after, err := os.ReadFile(path); string(after) != content || err != nil {

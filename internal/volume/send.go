@@ -85,11 +85,11 @@ func (s *Source) pipeFrom(ctx context.Context, argv []string, read func(io.Reade
 	if readErr == nil {
 		return senderError(p.Wait())
 	}
-	return s.blame(ctx, p, readErr)
+	return blame(p, readErr)
 }
 
 // blame picks the error to tell after reading failed: a program that failed by itself knows best why its output ends.
-func (s *Source) blame(ctx context.Context, p *transport.Process, readErr error) error {
+func blame(p *transport.Process, readErr error) error {
 	if !endedEarly(readErr) {
 		p.Kill()
 		_ = p.Wait() // it was killed; the reason is readErr
