@@ -207,7 +207,7 @@ func (p planner) ownBackups(present copies) []btrfs.Subvolume {
 	backups := slices.DeleteFunc(p.backups.series(), func(b btrfs.Subvolume) bool {
 		return !isComplete(b) || foreign[b.UUID] || p.elsewhere(b)
 	})
-	l := findLineage(p.backups.InDirectory...)
+	l := findLineage(p.backups.All...) // the parent may be a copy in another folder
 	own := make(map[btrfs.UUID]bool)
 	for _, b := range p.backups.InDirectory {
 		if origin := p.origins[b.ReceivedUUID]; copied[b.UUID] || !origin.IsZero() && origin == p.source.UUID {
