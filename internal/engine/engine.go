@@ -59,6 +59,8 @@ type Source interface {
 	WriteLedger(ctx context.Context, l *lock.Ledger) error
 	// Link makes or replaces the symbolic link of that name in the folder.
 	Link(ctx context.Context, name, target string) error
+	// Sync waits until the ledger and the link are on disk.
+	Sync(ctx context.Context) error
 }
 
 // A Destination is a folder that receives send streams.

@@ -44,6 +44,11 @@ func Run(ctx context.Context, job Job) (*Report, error) {
 	}
 	r.linkLatest(ctx)
 	r.pruneSource(ctx)
+	if !r.DryRun {
+		if err := r.Source.Sync(ctx); err != nil {
+			r.report.fail(err)
+		}
+	}
 	return &r.report, nil
 }
 

@@ -182,5 +182,8 @@ func (s *Source) Link(_ context.Context, name, target string) error {
 	if err := renameio.Symlink(target, path); err != nil {
 		return fmt.Errorf("linking the newest snapshot: %w", err)
 	}
-	return s.dir.Sync()
+	return nil
 }
+
+// Sync puts the names in the folder on disk.
+func (s *Source) Sync(context.Context) error { return s.dir.Sync() }
