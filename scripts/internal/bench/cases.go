@@ -11,6 +11,7 @@ import (
 // A testCase is one kind of data.
 type testCase struct {
 	name   string
+	often  int                    // measured so many times in each round: what is short is disturbed more
 	grow   func(dir string) error // makes the data
 	change func(dir string) error // changes it after a first backup; nil: the first backup is measured
 }
@@ -26,15 +27,18 @@ func cases(scale int) []testCase {
 	changed := mixed * 3 / 100
 	return []testCase{
 		{
-			name: fmt.Sprintf("4 files of %d MB", large/mib),
-			grow: func(dir string) error { return files(dir, 4, func(int) int { return large }) },
+			name:  fmt.Sprintf("4 files of %d MB", large/mib),
+			often: 1,
+			grow:  func(dir string) error { return files(dir, 4, func(int) int { return large }) },
 		},
 		{
-			name: fmt.Sprintf("%d files of up to 4 KiB", small),
-			grow: func(dir string) error { return files(dir, small, func(i int) int { return sizeUpTo(4*kib, i) }) },
+			name:  fmt.Sprintf("%d files of up to 4 KiB", small),
+			often: 1,
+			grow:  func(dir string) error { return files(dir, small, func(i int) int { return sizeUpTo(4*kib, i) }) },
 		},
 		{
 			name:   fmt.Sprintf("%d of %d files changed since", changed, mixed),
+			often:  4,
 			grow:   func(dir string) error { return files(dir, mixed, func(i int) int { return sizeUpTo(32*kib, i) }) },
 			change: func(dir string) error { return change(dir, mixed, changed) },
 		},

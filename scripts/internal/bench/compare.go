@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 )
@@ -16,10 +17,11 @@ func (l *lab) compare(c testCase, all []contestant, rounds int) (map[string][]us
 	if err != nil {
 		return nil, err
 	}
+	rounds *= c.often
 	results := make(map[string][]usage)
 	for round := range rounds {
-		for i := range all {
-			who := all[(i+round)%len(all)] // nobody is always the first
+		for _, i := range rand.Perm(len(all)) { // nobody always follows the same one
+			who := all[i]
 			u, err := l.one(who, source, parent)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", who.name, err)

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"regexp"
 	"time"
 )
 
@@ -15,17 +16,21 @@ type settings struct {
 	program string // of the tool that is measured
 	dir     string // where images and mount points are made
 	rounds  int
-	scale   int // what all sizes are divided by
+	scale   int            // what all sizes are divided by
+	only    *regexp.Regexp // the names of the cases to measure
 }
 
 func main() {
-	var s settings
+	s := settings{scale: 1, only: regexp.MustCompile("")}
 	quick := flag.Bool("quick", false, "one round of a tenth of the size, to see whether everything works")
 	flag.StringVar(&s.program, "program", "btrfs-backup", "`PATH` of the program to measure")
 	flag.StringVar(&s.dir, "dir", "", "empty `DIRECTORY` to work in, on a tmpfs")
 	flag.IntVar(&s.rounds, "rounds", 5, "`NUMBER` of times that everything is measured")
+	flag.Func("only", "measure only the cases whose names match `REGEXP`", func(text string) (err error) {
+		s.only, err = regexp.Compile(text)
+		return err
+	})
 	flag.Parse()
-	s.scale = 1
 	if *quick {
 		s.rounds, s.scale = 1, 10
 	}
@@ -41,22 +46,35 @@ func bench(s settings) error {
 		return err
 	}
 	for _, c := range cases(s.scale) {
-		l := newLab(s.dir)
-		results, err := l.compare(c, all, s.rounds)
-		l.close()
-		if err != nil {
-			return fmt.Errorf("%s: %w", c.name, err)
+		if s.only.MatchString(c.name) {
+			if err := benchCase(s, c, all); err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
 		}
-		printComparison(os.Stdout, c, all, results)
+	}
+	snapshots := 2000 / s.scale
+	name := fmt.Sprintf("nothing changed, %d snapshots", snapshots)
+	if !s.only.MatchString(name) {
+		return nil
 	}
 	l := newLab(s.dir)
 	defer l.close()
-	snapshots := 2000 / s.scale
 	took, err := l.idle(s.program, snapshots, s.rounds)
 	if err != nil {
-		return fmt.Errorf("idle run: %w", err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
-	printIdle(os.Stdout, snapshots, took)
+	printIdle(os.Stdout, name, took)
+	return nil
+}
+
+func benchCase(s settings, c testCase, all []contestant) error {
+	l := newLab(s.dir)
+	defer l.close()
+	results, err := l.compare(c, all, s.rounds)
+	if err != nil {
+		return err
+	}
+	printComparison(os.Stdout, c, all, results)
 	return nil
 }
 

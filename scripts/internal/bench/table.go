@@ -23,8 +23,8 @@ func printComparison(w io.Writer, c testCase, all []contestant, results map[stri
 	}
 }
 
-func printIdle(w io.Writer, snapshots int, times idleTimes) {
-	fmt.Fprintf(w, "\n| %-36s | wall    | CPU     | memory |\n", fmt.Sprintf("nothing changed, %d snapshots", snapshots))
+func printIdle(w io.Writer, name string, times idleTimes) {
+	fmt.Fprintf(w, "\n| %-36s | wall    | CPU     | memory |\n", name)
 	fmt.Fprint(w, "|:-------------------------------------|--------:|--------:|-------:|\n")
 	row := func(name string, u usage) {
 		fmt.Fprintf(w, "| %-36s | %5.2f s | %5.2f s | %6s |\n", name, u.wall.Seconds(), u.cpu.Seconds(), mebibytes(u.peak))
