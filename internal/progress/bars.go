@@ -11,7 +11,12 @@ import (
 	"golang.org/x/term"
 )
 
-const redrawEvery = 200 * time.Millisecond
+const (
+	redrawEvery = 200 * time.Millisecond
+
+	// To compute a total competes with the transfer, which a short one need not pay for.
+	measureAfter = time.Second
+)
 
 // ECMA-48 control sequences, and the private mode DECAWM of the VT100.
 const (
@@ -48,7 +53,9 @@ func (b *bars) refresh(running []*Transfer) {
 	width, height := b.size()
 	rows := make([]row, len(running))
 	for i, t := range running {
-		t.measure()
+		if time.Since(t.meter.began) >= measureAfter {
+			t.measure()
+		}
 		rows[i] = newRow(t.title, t.status())
 	}
 	// A cell to the right stays empty, since a cursor behind the last cell

@@ -73,10 +73,10 @@ func (d *Display) refresh() {
 // destination and the snapshot.
 //
 // The total may cost a pass over the snapshot, so it is called at most once,
-// in the background, and only if there is someone to show it to: at once with
-// bars, when the first line is due with lines. It must return soon after its
-// context ends, which Done and Close wait for. It may be nil, and may fail:
-// the transfer is then shown without percentage and remaining time.
+// in the background, and only if there is someone to show it to: after a
+// second with bars, when the first line is due with lines. It must return soon
+// after its context ends, which Done and Close wait for. It may be nil, and may
+// fail: the transfer is then shown without percentage and remaining time.
 func (d *Display) Start(ctx context.Context, title string, total func(context.Context) (Total, error)) *Transfer {
 	t := newTransfer(ctx, d, title, total)
 	d.mu.Lock()

@@ -108,6 +108,25 @@ func TestSilentNeverAsksForTheTotal(t *testing.T) {
 	d.Close()
 }
 
+func TestShortTransferIsNotMeasured(t *testing.T) {
+	withBars(t, 80, 24, func(t *testing.T, d *Display, _ *screen) {
+		var asked atomic.Bool
+		transfer := d.Start(t.Context(), "a", func(context.Context) (Total, error) {
+			asked.Store(true)
+			return Total{}, nil
+		})
+		pass(measureAfter / 2)
+		if asked.Load() {
+			t.Error("asked for the total at once")
+		}
+		pass(measureAfter)
+		if !asked.Load() {
+			t.Error("did not ask for the total")
+		}
+		transfer.Done(nil)
+	})
+}
+
 func TestOnlyBarsStandInTheWayOfTheLog(t *testing.T) {
 	var w bytes.Buffer
 	lines := NewLines(func(string) {}, time.Second)
@@ -135,6 +154,7 @@ func TestEndOfTransferWaitsForTheTotal(t *testing.T) {
 					ended = true
 					return Total{}, ctx.Err()
 				})
+				pass(2 * time.Second)
 				end(d, transfer)
 				if !ended {
 					t.Error("the total is still being measured")
