@@ -19,22 +19,7 @@ import (
 
 const testSize = 256 << 20
 
-// check fails the test with any error.
-func check(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// open opens a directory until the end of the test.
-func open(t testing.TB, path string) *os.File {
-	t.Helper()
-	dir, err := os.Open(path)
-	check(t, err)
-	t.Cleanup(func() { dir.Close() })
-	return dir
-}
+var check, open = btrfstest.Check, btrfstest.Open
 
 // newDir makes a directory and opens it.
 func newDir(t testing.TB, path ...string) *os.File {

@@ -100,18 +100,16 @@ func (l *Ledger) Outstanding() []string {
 	return slices.Compact(destinations)
 }
 
-// SetCommon records name as the newest snapshot that destination holds too.
+// SetCommon records name as the newest snapshot that destination holds too; "" means that it holds none.
 func (l *Ledger) SetCommon(destination, name string) {
 	l.change(destination, name, func(e *ledgerEntry) *[]string { return &e.ParentLocks })
 }
 
-// SetOutstanding records that the transfer of name to destination is not complete. Of several, the newest is recorded.
+// SetOutstanding records that the transfer of name to destination is not complete; "" means that all are. Of several, the
+// newest is recorded.
 func (l *Ledger) SetOutstanding(destination, name string) {
 	l.change(destination, name, func(e *ledgerEntry) *[]string { return &e.Locks })
 }
-
-// ClearOutstanding records that destination lacks nothing.
-func (l *Ledger) ClearOutstanding(destination string) { l.SetOutstanding(destination, "") }
 
 // Forget removes every record of destination.
 func (l *Ledger) Forget(destination string) {

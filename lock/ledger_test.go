@@ -152,7 +152,7 @@ func TestLedgerChanges(t *testing.T) {
 			entries{"1": {"parent_locks": {"/e"}}, "2": {"locks": {"/d"}}}},
 		{"what is outstanding moves on", func(l *lock.Ledger) { l.SetOutstanding("/d", "3") },
 			entries{"1": {"parent_locks": {"/d", "/e"}}, "3": {"locks": {"/d"}}}},
-		{"nothing is outstanding", func(l *lock.Ledger) { l.ClearOutstanding("/d") },
+		{"nothing is outstanding", func(l *lock.Ledger) { l.SetOutstanding("/d", "") },
 			entries{"1": {"parent_locks": {"/d", "/e"}}}},
 		{"a destination is forgotten", func(l *lock.Ledger) { l.Forget("/d") },
 			entries{"1": {"parent_locks": {"/e"}}}},
@@ -193,7 +193,7 @@ func operate(rng *rand.Rand, l *lock.Ledger, names []string) string {
 	}{
 		{"set common", func() { l.SetCommon(destination, name) }},
 		{"set outstanding", func() { l.SetOutstanding(destination, name) }},
-		{"clear outstanding", func() { l.ClearOutstanding(destination) }},
+		{"clear outstanding", func() { l.SetOutstanding(destination, "") }},
 		{"forget", func() { l.Forget(destination) }},
 		{"drop missing", func() { l.DropMissing(func(n string) bool { return n == name }) }},
 	}

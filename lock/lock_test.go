@@ -45,20 +45,7 @@ func hold(path string) {
 	os.Exit(0)
 }
 
-func check(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func open(t testing.TB, path string) *os.File {
-	t.Helper()
-	dir, err := os.Open(path)
-	check(t, err)
-	t.Cleanup(func() { dir.Close() })
-	return dir
-}
+var check, open = btrfstest.Check, btrfstest.Open
 
 // holder is another process that holds a lock.
 type holder struct {

@@ -35,3 +35,20 @@ func Run(t testing.TB, argv ...string) string {
 	}
 	return strings.TrimSpace(stdout.String())
 }
+
+// Check fails the test with any error.
+func Check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Open opens a directory until the end of the test.
+func Open(t testing.TB, path string) *os.File {
+	t.Helper()
+	dir, err := os.Open(path)
+	Check(t, err)
+	t.Cleanup(func() { dir.Close() })
+	return dir
+}

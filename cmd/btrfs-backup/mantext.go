@@ -22,7 +22,7 @@ var manSections = map[string]manExtra{
 		description: []manSection{
 			{macro: "SS", title: "Snapshots", text: `
 The snapshots are read-only and are named PREFIXYYYYMMDD-HHMMSS, by local time. The snapshot of a
-subvolume does not hold the subvolumes in it: each of them needs a backup of its own, and a warning
+subvolume does not hold the subvolumes in it: each of them needs a backup of its own, and the log
 names them.`},
 			{macro: "SS", title: "Backups", text: `
 Every DEST is sent what it lacks, as an increment to the newest snapshot that both sides hold, and as

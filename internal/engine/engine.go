@@ -30,6 +30,7 @@ type Folder interface {
 	List(ctx context.Context) (btrfs.Listing, error)
 	// Delete deletes what it can of the named subvolumes; it gives the names of those deleted, and every failure.
 	Delete(ctx context.Context, names []string) (deleted []string, err error)
+	// Place identifies the folder.
 	Place() Place
 	// Ledger reads the ledger in the folder.
 	Ledger(ctx context.Context, ours func(name string) bool) (*lock.Ledger, error)

@@ -114,22 +114,6 @@ func TestFailedTransferLeavesALineAndTheOthersGoOn(t *testing.T) {
 	})
 }
 
-func TestResetBeginsAgainAtZero(t *testing.T) {
-	withBars(t, 80, 24, func(t *testing.T, d *Display, s *screen) {
-		transfer := d.Start(t.Context(), "a", exactly(100*mib))
-		transfer.Add(90 * mib)
-		pass(time.Minute)
-		transfer.Reset()
-		pass(redrawEvery)
-		s.shows("a  [                           ]   0 %       0 B/s           0 B of 100 MiB")
-		transfer.Add(20 * mib)
-		pass(10*time.Second - redrawEvery)
-		s.shows("a  [=====>                     ]  20 %   2.0 MiB/s  0:00:40  20 MiB of 100 MiB")
-		transfer.Done(nil)
-		s.shows("a: 20 MiB in 10 s, 2.0 MiB/s")
-	})
-}
-
 func TestLogLinesStandAboveTheBars(t *testing.T) {
 	withBars(t, 40, 24, func(t *testing.T, d *Display, s *screen) {
 		log := d.Writer(s)
@@ -220,7 +204,6 @@ func TestNothingIsWrittenAfterClose(t *testing.T) {
 		s.shows()
 		writes := s.writes
 		transfer.Add(mib)
-		transfer.Reset()
 		transfer.Done(nil)
 		d.Start(t.Context(), "b", unmeasurable).Done(nil)
 		d.Close()

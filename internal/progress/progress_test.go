@@ -186,9 +186,8 @@ func TestTransfersRunConcurrently(t *testing.T) {
 		var transfers sync.WaitGroup
 		for range 4 {
 			transfers.Go(func() {
-				transfer := d.Start(t.Context(), "a", exactly(3*mib))
+				transfer := d.Start(t.Context(), "a", exactly(6*mib))
 				for range 2 {
-					transfer.Reset()
 					for range 3 {
 						transfer.Add(mib)
 						time.Sleep(redrawEvery)

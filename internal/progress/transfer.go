@@ -57,14 +57,6 @@ func printable(title string) string {
 // Add counts n bytes that have gone by.
 func (t *Transfer) Add(n int64) { t.bytes.Add(n) }
 
-// Reset begins again at zero, for another attempt.
-func (t *Transfer) Reset() {
-	t.display.mu.Lock()
-	defer t.display.mu.Unlock()
-	t.bytes.Store(0)
-	t.meter = newMeter(time.Now())
-}
-
 // Done ends the transfer: err says why it failed, nil that it is complete.
 // When it returns, nothing reads the snapshot for its total any more: a
 // subvolume that is being read by a send cannot be deleted.

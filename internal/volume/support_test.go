@@ -15,20 +15,7 @@ const testSize = 256 << 20
 
 var silent = Options{Log: slog.New(slog.DiscardHandler)}
 
-func check(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func open(t testing.TB, path string) *os.File {
-	t.Helper()
-	dir, err := os.Open(path)
-	check(t, err)
-	t.Cleanup(func() { dir.Close() })
-	return dir
-}
+var check, open = btrfstest.Check, btrfstest.Open
 
 func newDir(t testing.TB, path ...string) string {
 	t.Helper()
