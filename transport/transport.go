@@ -1,11 +1,13 @@
-// Package transport reaches machines and runs programs there. It is the one place that starts processes.
+// Package transport reaches machines and runs programs there: Local on this one, SSH on another. It is the one place that
+// starts processes.
 //
-// A program is given as an argument vector, never as a shell line. It runs in its own process group, so that a key typed at
-// the terminal does not stop it, and is killed with that group when its context ends. It is also killed when this process
-// dies, but its own children only lose their streams then.
+// On this machine, a program is given as an argument vector, never as a shell line. It runs in its own process group, so that
+// a key typed at the terminal does not stop it, and is killed with that group when its context ends. It is also killed when
+// this process dies, but its own children only lose their streams then.
 package transport
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +32,8 @@ type Local struct {
 // A Command is a program to run. Streams that are nil are empty.
 type Command struct {
 	Argv   []string
+	Env    []string // more variables, as NAME=VALUE
+	Name   string   // in messages; "": that of the program
 	Stdin  *os.File
 	Stdout *os.File
 }
@@ -45,9 +49,10 @@ type Process struct {
 // Start starts a program.
 func (l Local) Start(ctx context.Context, c Command) (*Process, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	p := &Process{ctx: ctx, cancel: cancel, stderr: &stderrLog{log: l.Log, level: l.Level, program: programName(c.Argv)}}
+	p := &Process{ctx: ctx, cancel: cancel, stderr: &stderrLog{log: l.Log, level: l.Level,
+		program: cmp.Or(c.Name, programName(c.Argv))}}
 	p.cmd = exec.CommandContext(ctx, c.Argv[0], c.Argv[1:]...)
-	p.cmd.Env = append(os.Environ(), "LC_ALL=C") // messages are looked at
+	p.cmd.Env = append(append(os.Environ(), "LC_ALL=C"), c.Env...) // messages are looked at
 	if c.Stdin != nil {
 		p.cmd.Stdin = c.Stdin
 	}

@@ -1,0 +1,37 @@
+package transport
+
+import (
+	"io"
+	"os"
+)
+
+// A Session is a running command on another machine. Wait must be called.
+//
+// Stdin takes the command's input, best in writes of 32 KiB and more; closing it is its end. Stdout gives its output. It ends
+// also when the connection breaks, without an error: only Wait tells whether the output is complete.
+type Session struct {
+	Stdin  io.WriteCloser
+	Stdout io.Reader
+
+	wait func() error
+	kill func()
+}
+
+// Wait waits for the end of the command. It returns an *ExitError if the command failed, an error that is ErrDisconnected if
+// the connection broke first, and the context's cause if that ended first. Output that nobody reads holds it up.
+func (s *Session) Wait() error { return s.wait() }
+
+// Kill ends the session soon: its streams end and Wait returns an error. It does not block. The command is killed where sshd
+// can do that (not that of root: OpenSSH 9.2). Else it sees its streams end, and goes on if it uses none.
+func (s *Session) Kill() { s.kill() }
+
+// programOutput closes a pipe when it was read to its end.
+type programOutput struct{ *os.File }
+
+func (o *programOutput) Read(p []byte) (int, error) {
+	n, err := o.File.Read(p)
+	if err != nil {
+		_ = o.Close() // only read from
+	}
+	return n, err
+}

@@ -1,0 +1,85 @@
+package transport
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// startProgram runs a line through an ssh program. The program connects while the session runs, so that Wait tells whether
+// it could. It cannot ask the user: it runs in a process group of its own, which may not read from the terminal.
+func (s *SSH) startProgram(ctx context.Context, config *sshConfig, line string) (*Session, error) {
+	inR, inW, err := Pipe()
+	if err != nil {
+		return nil, err
+	}
+	outR, outW, err := Pipe()
+	if err != nil {
+		return nil, errors.Join(err, inR.Close(), inW.Close())
+	}
+	local := Local{Log: s.log, Level: s.options.Level}
+	p, err := local.Start(ctx, Command{Argv: s.programArgv(config, line), Name: lineName(line), Stdin: inR, Stdout: outW})
+	closed := errors.Join(inR.Close(), outW.Close())
+	if err = errors.Join(err, closed); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s needs the ssh program (%s): %w", s, config.why, err), inW.Close(), outR.Close())
+	}
+	wait := sync.OnceValue(func() error {
+		err := config.classify(p.Wait())
+		_ = inW.Close() // nobody reads it
+		return err
+	})
+	return &Session{Stdin: inW, Stdout: &programOutput{outR}, wait: wait, kill: p.Kill}, nil
+}
+
+// programArgv puts the user's options first: ssh takes the first value of each. A live master connection is used, but none is
+// started, which would go on in the background with our standard error.
+func (s *SSH) programArgv(c *sshConfig, line string) []string {
+	argv := append([]string{c.program}, s.arguments(s.target, s.options.Options)...)
+	argv = append(argv, "-T", "-o", "BatchMode=yes", "-o", "ControlMaster=no", "-o", "ClearAllForwardings=yes",
+		"-o", seconds("ConnectTimeout", cmp.Or(c.connectTimeout, defaultConnectTimeout)),
+		"-o", seconds("ServerAliveInterval", cmp.Or(c.aliveInterval, defaultAliveInterval)),
+		"-o", "ServerAliveCountMax="+strconv.Itoa(cmp.Or(c.aliveCount, defaultAliveCount)))
+	if c.settings.get("remotecommand") != "" { // ssh refuses both; OpenSSH before 7.6 has neither
+		argv = append(argv, "-o", "RemoteCommand=none")
+	}
+	return append(argv, "--", s.target.Host, line)
+}
+
+func seconds(key string, d time.Duration) string {
+	return key + "=" + strconv.Itoa(max(1, int(d.Seconds())))
+}
+
+// classify tells a failure of ssh itself, which ends with status 255, from one of the command.
+func (c *sshConfig) classify(err error) error {
+	var exit *ExitError
+	if !errors.As(err, &exit) || exit.State != "exit status 255" {
+		return err
+	}
+	says := func(parts ...string) bool {
+		return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(exit.Stderr, part) })
+	}
+	cause := errors.New(exit.Stderr)
+	switch { // the messages of OpenSSH's clientloop.c, packet.c, sshconnect.c and kex.c
+	case says("kex_exchange_identification", "banner exchange"):
+		return c.unreachable(cause)
+	case says("closed by remote host", "send disconnect", "Read from remote host", "Broken pipe", "not responding"):
+		return &sshError{text: exit.Program + " on " + c.target.String() + ": connection lost", cause: cause, kind: ErrDisconnected,
+			hint: "see whether " + c.target.String() + " and the network to it are up, and what its sshd logged"}
+	case says("Permission denied", "Too many authentication failures"):
+		return &sshError{text: "logging in at " + c.target.String(), cause: cause,
+			hint: "ssh cannot ask for a passphrase or password here: load the key with ssh-add, and try " + c.target.byHand("ssh")}
+	case says("Host key verification failed", "REMOTE HOST IDENTIFICATION HAS CHANGED"):
+		return &sshError{text: "connecting to " + c.target.String(), cause: cause,
+			hint: "compare the key's fingerprint with the machine's, and run " + c.target.byHand("ssh") + " once by hand"}
+	case says("Connection refused", "timed out", "No route to host", "Network is unreachable", "Could not resolve hostname",
+		"Connection reset", "Connection closed", "Host is down"):
+		return c.unreachable(cause)
+	}
+	return err
+}

@@ -1,0 +1,196 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+const (
+	killCheck = 5 * time.Second  // between looks whether a killed session has ended
+	killGrace = 30 * time.Second // for it to end, if its connection has other sessions
+)
+
+// An sshSlot is an open session that runs nothing yet.
+type sshSlot struct {
+	conn    *sshConn
+	session *ssh.Session
+}
+
+// open opens a session. If sshd refuses it, the connection is full, or useless if it has no other.
+func (c *sshConn) open(ctx context.Context) (*sshSlot, error) {
+	c.mu.Lock()
+	c.sessions++
+	ended := c.ended
+	c.mu.Unlock()
+	type result struct {
+		session *ssh.Session
+		err     error
+	}
+	done := make(chan result, 1)
+	go func() {
+		session, err := c.client.NewSession()
+		done <- result{session, err}
+	}()
+	select {
+	case r := <-done:
+		if r.err == nil {
+			return &sshSlot{c, r.session}, nil
+		}
+		c.refused(r.err, ended)
+		return nil, r.err
+	case <-ctx.Done():
+		go func() {
+			r := <-done
+			if r.err == nil {
+				_ = r.session.Close() // nobody wants it
+			}
+			c.release()
+		}()
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (c *sshConn) refused(err error, ended int) {
+	c.mu.Lock()
+	c.sessions--
+	useless := c.sessions == 0
+	if c.ended == ended {
+		c.full.Store(true)
+	}
+	c.mu.Unlock()
+	var refusal *ssh.OpenChannelError
+	if useless || !errors.As(err, &refusal) {
+		c.close(err)
+	}
+}
+
+// isAlone tells that no more than one session is open.
+func (c *sshConn) isAlone() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sessions <= 1
+}
+
+// release takes note that a session ended.
+func (c *sshConn) release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sessions--
+	c.ended++
+	c.full.Store(false)
+}
+
+// An sshRun is a session that runs a line.
+type sshRun struct {
+	conn    *sshConn
+	session *ssh.Session
+	stderr  *stderrLog
+	ctx     context.Context // ends when the session is to end
+	done    chan struct{}   // the end of the session
+	err     error           // after done
+	killed  bool            // after done: because ctx ended
+}
+
+// start runs a line in the session.
+func (s *sshSlot) start(ctx context.Context, line string, level slog.Level) (*Session, error) {
+	run := &sshRun{conn: s.conn, session: s.session, done: make(chan struct{}),
+		stderr: &stderrLog{log: s.conn.log, level: level, program: lineName(line)}}
+	s.session.Stderr = run.stderr
+	stdin, inErr := s.session.StdinPipe()
+	stdout, outErr := s.session.StdoutPipe()
+	if err := errors.Join(inErr, outErr); err != nil {
+		return nil, err
+	}
+	s.conn.log.Debug("running on " + s.conn.name + ": " + line)
+	var cancel context.CancelFunc
+	run.ctx, cancel = context.WithCancel(ctx)
+	unwatch := context.AfterFunc(run.ctx, run.end)
+	started := make(chan error, 1)
+	go func() {
+		err := s.session.Start(line)
+		started <- err
+		if err == nil {
+			run.err = s.session.Wait()
+			run.killed = !unwatch()
+		}
+		_ = s.session.Close() // it is closed, unless it did not start
+		s.conn.release()
+		close(run.done)
+	}()
+	var err error
+	select {
+	case err = <-started:
+	case <-run.ctx.Done():
+		err = context.Cause(run.ctx)
+	}
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("starting %s on %s: %w", run.stderr.program, s.conn.name, s.conn.orLost(err))
+	}
+	wait := sync.OnceValue(func() error {
+		<-run.done
+		cause := context.Cause(run.ctx)
+		cancel()
+		run.stderr.flush()
+		return run.verdict(cause)
+	})
+	return &Session{Stdin: stdin, Stdout: stdout, wait: wait, kill: cancel}, nil
+}
+
+func (r *sshRun) verdict(cause error) error {
+	var exit *ssh.ExitError
+	switch {
+	case r.killed: // a success too may come from the end of its input
+		return fmt.Errorf("%s on %s stopped: %w", r.stderr.program, r.conn.name, cause)
+	case r.err == nil:
+		return nil
+	case !errors.As(r.err, &exit):
+		return fmt.Errorf("%s on %s: %w", r.stderr.program, r.conn.name, r.conn.orLost(r.err))
+	case exit.Signal() != "":
+		return &ExitError{Program: r.stderr.program, State: "signal: " + exit.Signal(), Stderr: r.stderr.tail()}
+	default:
+		return &ExitError{Program: r.stderr.program, State: fmt.Sprintf("exit status %d", exit.ExitStatus()), Stderr: r.stderr.tail()}
+	}
+}
+
+// end ends the session without waiting for the peer.
+//
+// The local half of a channel cannot be closed alone, and sshd keeps a channel open while its command neither ends nor uses
+// its streams. Then only the end of the connection ends reads and writes here: at once where the peer is silent or no other
+// session has the connection, and after a while also where others do.
+func (r *sshRun) end() {
+	since := time.Now()
+	go func() { // sending blocks when the peer does not read
+		_ = r.session.Signal(ssh.SIGKILL) // not every server can, and then the closed streams end most programs
+		_ = r.session.Close()
+		_, _, _ = r.conn.client.SendRequest("keepalive@openssh.com", true, nil) // any answer is heard
+	}()
+	for {
+		select {
+		case <-r.done:
+			return
+		case <-time.After(killCheck):
+		}
+		passed := time.Since(since)
+		if r.conn.heard.silence() >= passed || r.conn.isAlone() || passed > killGrace {
+			r.conn.close(errors.New(r.stderr.program + " was stopped and does not end"))
+			return
+		}
+	}
+}
+
+// lineName is the name of the program that a line begins with.
+func lineName(line string) string {
+	words := strings.Fields(line)
+	if len(words) == 0 {
+		return "the login shell"
+	}
+	return programName(words)
+}
