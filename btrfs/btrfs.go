@@ -84,6 +84,13 @@ func (s Subvolume) Identity() UUID {
 	return s.ReceivedUUID
 }
 
+// Place identifies a directory, whatever path leads to it.
+type Place struct {
+	Filesystem UUID
+	Subvolume  uint64 // ID of the subvolume that holds it
+	Inode      uint64
+}
+
 // firstFreeObjectID is the inode number of every subvolume's root directory and the lowest ID of a created subvolume.
 const firstFreeObjectID = 256 // linux/btrfs_tree.h: BTRFS_FIRST_FREE_OBJECTID
 

@@ -88,6 +88,11 @@ func (l *Ledger) Knows(destination string) bool {
 	return false
 }
 
+// IsCommon tells whether name is on record as the newest snapshot that destination holds too.
+func (l *Ledger) IsCommon(destination, name string) bool {
+	return slices.Contains(l.entries[name].ParentLocks, destination)
+}
+
 // Outstanding gives, in order, the destinations that transfers did not complete to.
 func (l *Ledger) Outstanding() []string {
 	var destinations []string

@@ -233,3 +233,26 @@ func TestNoChangeOfOneSeriesTouchesAnother(t *testing.T) {
 		t.Errorf("only %d operations changed anything", changed)
 	}
 }
+
+func TestLedgerTellsWhichSnapshotIsCommon(t *testing.T) {
+	l := parse(t, predecessors, every)
+	for _, test := range []struct {
+		destination, name string
+		want              bool
+	}{
+		{"/mnt/d2", "20261121-044946", true},
+		{"/mnt/d2", "20261121-044948", false}, // not completely there
+		{"/mnt/d2", "20261121-044947", false},
+		{"/mnt/d2", "", false},
+		{"/mnt/d", "20261121-044946", false},
+		{"ssh://root@nas:2222/backups", "20261121-044948", false},
+	} {
+		if got := l.IsCommon(test.destination, test.name); got != test.want {
+			t.Errorf("%q at %s: %t", test.name, test.destination, got)
+		}
+	}
+	l.SetCommon("/mnt/d2", "20261121-044948")
+	if l.IsCommon("/mnt/d2", "20261121-044946") || !l.IsCommon("/mnt/d2", "20261121-044948") {
+		t.Errorf("after a transfer: %s", l.Marshal())
+	}
+}

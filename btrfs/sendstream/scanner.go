@@ -29,7 +29,8 @@ type scanner struct {
 	held         int // bytes at the start of in that are checked and not yet in a batch
 	heldCommands int // commands among them
 	sum          Summary
-	err          error // final
+	allow        func(Command) error // may be nil
+	err          error               // final
 
 	// The repetition behind a restart is compared by a hash of 64 bits that
 	// is keyed at random: there is no adversary, the sender either repeats
@@ -39,8 +40,8 @@ type scanner struct {
 	repeat   int64        // bytes of the repetition still to come
 }
 
-func newScanner(src io.Reader) *scanner {
-	s := &scanner{in: newInput(src)}
+func newScanner(src io.Reader, allow func(Command) error) *scanner {
+	s := &scanner{in: newInput(src), allow: allow}
 	s.repeated.SetSeed(s.passed.Seed())
 	return s
 }
@@ -156,17 +157,24 @@ func (s *scanner) advance(unit []byte) {
 
 // describe notes down what the stream says of itself.
 func (s *scanner) describe(unit []byte) error {
-	switch s.stage {
-	case wantStreamHeader:
+	if s.stage == wantStreamHeader {
 		s.sum.Protocol = protocolOf(unit)
 		return nil
-	case wantFirstCommand:
-		s.heldCommands++
-		return s.sum.identify(unit)
-	default:
-		s.heldCommands++
+	}
+	s.heldCommands++
+	if s.stage == wantFirstCommand {
+		if err := s.sum.identify(unit); err != nil {
+			return err
+		}
+	}
+	if s.allow == nil {
 		return nil
 	}
+	c, err := newCommand(unit, s.sum.Protocol)
+	if err != nil {
+		return err
+	}
+	return s.allow(c)
 }
 
 // take returns the held bytes as a batch, unless they hold no command yet.

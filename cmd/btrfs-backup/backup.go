@@ -9,10 +9,14 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/sink"
 	"btrfs-backup/internal/volume"
 	"btrfs-backup/retention"
+	"btrfs-backup/transport"
 )
 
 // lineInterval is how often progress is told where there is no terminal.
@@ -25,7 +29,12 @@ func backup(ctx context.Context, env environment, o *backupOptions, places []str
 	}
 	display, log := o.output(env)
 	defer display.Close()
-	job, err := o.job(ctx, places, log)
+	hosts, err := o.remote.hosts(env, log)
+	if err != nil {
+		return err
+	}
+	defer hosts.Close()
+	job, err := o.job(ctx, places, hosts, log)
 	if err != nil {
 		return err
 	}
@@ -67,8 +76,7 @@ func (o *backupOptions) output(env environment) (*progress.Display, *slog.Logger
 }
 
 // job makes the job out of options and places.
-func (o *backupOptions) job(ctx context.Context, places []string, log *slog.Logger) (engine.Job, error) {
-	common := volume.Options{Log: log, Verbose: o.btrfsDebug, ConvertRW: o.convertRW, Sync: o.sync, SkipChecks: o.skipChecks}
+func (o *backupOptions) job(ctx context.Context, places []string, hosts *hosts, log *slog.Logger) (engine.Job, error) {
 	job := engine.Job{
 		Naming:        engine.Naming{Prefix: o.prefix},
 		KeepSnapshots: retention.Policy{Last: max(o.numSnapshots, 0)},
@@ -77,24 +85,23 @@ func (o *backupOptions) job(ctx context.Context, places []string, log *slog.Logg
 		RemoveLocks: o.removeLocks, NoWait: o.noWait, DryRun: o.dryRun,
 		Log: log,
 	}
-	if err := checkLocal(places); err != nil {
-		return job, err
-	}
-	source, err := volume.NewSource(places[0], o.snapshotFolder, common)
+	from, err := parsePlace(places[0])
 	if err != nil {
 		return job, err
 	}
+	if from.command != "" {
+		return job, &usageError{msg: places[0] + ": a command cannot be a source", hint: "name a subvolume"}
+	}
+	common := volume.Options{Log: log, Verbose: o.btrfsDebug, ConvertRW: o.convertRW, Sync: o.sync, SkipChecks: o.skipChecks,
+		Limit: rate.Limit(o.rateLimit)}
+	source := volume.NewSource(hosts.of(from), from.path, o.snapshotFolder, common)
 	job.Source = source
 	destinations := places[1:]
 	if o.lockedDests {
-		locked := outstanding(ctx, source, job.Naming)
-		if err := checkLocal(locked); err != nil {
-			return job, err
-		}
-		destinations = append(slices.Clone(destinations), locked...)
+		destinations = append(slices.Clone(destinations), outstanding(ctx, source, job.Naming)...)
 	}
-	for _, place := range destinations {
-		d, err := volume.NewDestination(place, common)
+	for _, text := range destinations {
+		d, err := o.destination(text, hosts, common)
 		if err != nil {
 			return job, err
 		}
@@ -106,10 +113,32 @@ func (o *backupOptions) job(ctx context.Context, places []string, log *slog.Logg
 	return job, nil
 }
 
+func (o *backupOptions) destination(text string, hosts *hosts, common volume.Options) (engine.Destination, error) {
+	p, err := parsePlace(text)
+	if err != nil {
+		return nil, err
+	}
+	if p.command == "" {
+		return volume.NewDestination(hosts.of(p), p.path, common), nil
+	}
+	if o.numBackups > 0 {
+		common.Log.Warn(text + ": --num-backups does nothing there, since nobody can list what the command stores")
+	}
+	var limiter *rate.Limiter
+	if common.Limit > 0 {
+		limiter = transport.NewLimiter(common.Limit)
+	}
+	return sink.NewCommand(p.command, limiter, common.Log), nil
+}
+
 // outstanding gives the destinations that the ledger has unfinished transfers to. That a ledger cannot be read is told by
 // the run, which reads it too.
 func outstanding(ctx context.Context, source *volume.Source, naming engine.Naming) []string {
 	if err := source.Open(ctx, false); err != nil {
+		return nil
+	}
+	defer source.Close()
+	if _, err := source.List(ctx); err != nil {
 		return nil
 	}
 	ledger, err := source.Ledger(ctx, naming.Ours)
@@ -117,19 +146,6 @@ func outstanding(ctx context.Context, source *volume.Source, naming engine.Namin
 		return nil
 	}
 	return ledger.Outstanding()
-}
-
-// checkLocal refuses the places of other kinds than a directory of this machine.
-func checkLocal(places []string) error {
-	for _, place := range places {
-		for _, scheme := range []string{"ssh://", "shell://"} {
-			if strings.HasPrefix(place, scheme) {
-				return &usageError{msg: fmt.Sprintf("%s: %s places are not supported yet", place, scheme),
-					hint: "mount the place, or pipe `btrfs send` to it by hand"}
-			}
-		}
-	}
-	return nil
 }
 
 // print tells what was done: as JSON, as a plan, as a table on a terminal, or as lines of the log.
@@ -157,11 +173,26 @@ func describeTransfer(destination string, t engine.Sent) string {
 	if t.Parent != "" {
 		kind = "increment to " + engine.Printable(t.Parent)
 	}
-	verdict := "saved"
-	if t.Failure != nil {
-		verdict = "failed"
+	return fmt.Sprintf("%s: %s %s: %s, %s in %s", destination, t.Snapshot, verdict(t), kind, size(t), progress.Duration(t.Duration))
+}
+
+func verdict(t engine.Sent) string {
+	switch {
+	case t.Failure != nil:
+		return "FAILED"
+	case t.Stored:
+		return "stored, not verified"
+	default:
+		return "saved"
 	}
-	return fmt.Sprintf("%s: %s %s: %s, %s in %s", destination, t.Snapshot, verdict, kind, progress.Bytes(t.Bytes), progress.Duration(t.Duration))
+}
+
+// size tells the bytes of a stream, and those that crossed a network.
+func size(t engine.Sent) string {
+	if t.Wire == 0 {
+		return progress.Bytes(t.Bytes)
+	}
+	return fmt.Sprintf("%s (%s on the wire)", progress.Bytes(t.Bytes), progress.Bytes(t.Wire))
 }
 
 // printPlan tells what a dry run found.
@@ -201,14 +232,11 @@ func printTable(w io.Writer, report *engine.Report) error {
 	rows := [][]string{{"DESTINATION", "SNAPSHOT", "PARENT", "SIZE", "TIME", "VERDICT"}}
 	for _, d := range report.Destinations {
 		for _, t := range d.Transfers {
-			parent, verdict := engine.Printable(t.Parent), "saved"
+			parent := engine.Printable(t.Parent)
 			if parent == "" {
 				parent = "none"
 			}
-			if t.Failure != nil {
-				verdict = "FAILED"
-			}
-			rows = append(rows, []string{d.Destination, t.Snapshot, parent, progress.Bytes(t.Bytes), progress.Duration(t.Duration), verdict})
+			rows = append(rows, []string{d.Destination, t.Snapshot, parent, size(t), progress.Duration(t.Duration), verdict(t)})
 		}
 		if len(d.Failures) > 0 {
 			rows = append(rows, []string{d.Destination, "", "", "", "", "FAILED"})

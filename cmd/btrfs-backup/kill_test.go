@@ -8,8 +8,8 @@ import (
 	"syscall"
 	"testing"
 
+	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/engine"
 )
 
 // Each line of the log is a step.
@@ -23,7 +23,7 @@ func TestKilledAtAnyStepLeavesOnlyCompleteBackupsAndHeals(t *testing.T) {
 	var steps []string
 	for at := 1; ; at++ {
 		r.change()
-		leftover := filepath.Join(r.destination, engine.Incoming("20200101-000000"))
+		leftover := filepath.Join(r.destination, btrfs.Incoming("20200101-000000"))
 		btrfstest.Run(t, "btrfs", "subvolume", "create", leftover)
 		killed := r.run([]string{fmt.Sprintf("%s=%d", testOnlyKillAt, at)}, slices.Concat(retention, []string{"-v", "debug"})...)
 		noProcess(t, r.sourceFS.Dir)
@@ -71,7 +71,7 @@ func TestKilledInMidStreamLeavesOnlyCompleteBackupsAndHeals(t *testing.T) {
 // receivesPart waits until a part of the newest snapshot is received.
 func (r *rig) receivesPart() {
 	r.Helper()
-	incoming := func() string { return filepath.Join(r.destination, engine.Incoming(r.newest()), "data") }
+	incoming := func() string { return filepath.Join(r.destination, btrfs.Incoming(r.newest()), "data") }
 	eventually(r, func() bool { return exists(incoming()) }, func() string { return incoming() + " does not appear" })
 }
 

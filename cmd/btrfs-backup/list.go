@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,6 +24,7 @@ type listOptions struct {
 	folder string
 	prefix string
 	json   bool
+	remote remoteOptions
 }
 
 func newList(env environment) *cobra.Command {
@@ -41,6 +44,7 @@ stands for its snapshot folder. Sizes are known where quotas are enabled.`,
 	f.StringVarP(&o.prefix, "snapshot-prefix", "p", "", "show only names that begin with `PREFIX`")
 	f.StringVarP(&o.folder, "snapshot-folder", "f", volume.DefaultFolder, "`FOLDER` of the snapshots in a source")
 	f.BoolVar(&o.json, "json", false, "print JSON")
+	o.remote.define(f)
 	return c
 }
 
@@ -71,18 +75,18 @@ const (
 )
 
 func list(ctx context.Context, env environment, o *listOptions, places []string) error {
-	if err := checkLocal(places); err != nil {
-		return err
-	}
 	if filepath.IsAbs(o.folder) {
 		return &usageError{msg: "--snapshot-folder names a folder in a source here", hint: "name a folder that lies elsewhere as a PLACE"}
 	}
+	contents, errs, err := o.contents(ctx, env, places)
+	if err != nil {
+		return err
+	}
 	all := []listed{}
 	var failures []error
-	for _, place := range places {
-		content, err := volume.List(ctx, place, o.folder)
-		if err != nil {
-			failures = append(failures, err)
+	for i, content := range contents {
+		if errs[i] != nil {
+			failures = append(failures, errs[i])
 			continue
 		}
 		entries := describe(content, o.prefix)
@@ -98,6 +102,35 @@ func list(ctx context.Context, env environment, o *listOptions, places []string)
 		failures = append(failures, printJSON(env.stdout, all))
 	}
 	return errors.Join(failures...)
+}
+
+// contents lists the places, all at once, since some may be far away.
+func (o *listOptions) contents(ctx context.Context, env environment, texts []string) ([]volume.Content, []error, error) {
+	places := make([]place, len(texts))
+	for i, text := range texts {
+		p, err := parsePlace(text)
+		if err != nil {
+			return nil, nil, err
+		}
+		if p.command != "" {
+			return nil, nil, &usageError{msg: text + ": what a command stores cannot be listed", hint: "look where it stores it"}
+		}
+		places[i] = p
+	}
+	log := slog.New(&logHandler{w: env.stderr, level: slog.LevelWarn, now: env.now})
+	hosts, err := o.remote.hosts(env, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer hosts.Close()
+	contents, errs := make([]volume.Content, len(places)), make([]error, len(places))
+	var listing sync.WaitGroup
+	for i, p := range places {
+		h := hosts.of(p)
+		listing.Go(func() { contents[i], errs[i] = volume.List(ctx, h, p.path, o.folder) })
+	}
+	listing.Wait()
+	return contents, errs, nil
 }
 
 func printList(w io.Writer, folder string, entries []listed) error {
@@ -139,7 +172,7 @@ func describe(content volume.Content, prefix string) []listed {
 
 func kindOf(s btrfs.Subvolume) kind {
 	switch {
-	case engine.IsIncoming(s.Name):
+	case isIncoming(s.Name):
 		return unfinishedKind
 	case !s.ReadOnly:
 		return writableKind
@@ -148,6 +181,11 @@ func kindOf(s btrfs.Subvolume) kind {
 	default:
 		return backupKind
 	}
+}
+
+func isIncoming(name string) bool {
+	_, ok := btrfs.IncomingOf(name)
+	return ok
 }
 
 // timeOf gives the time in a name, whatever its prefix, or else the one at which the subvolume was made where it is.

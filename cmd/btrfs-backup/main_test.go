@@ -17,7 +17,7 @@ import (
 
 // Variables that a test sets for the program that it runs.
 const (
-	testOnlyKillAt = "BTRFS_BACKUP_TEST_KILL_AT" // the program kills itself after writing this many lines to standard error
+	testOnlyKillAt = "BTRFS_BACKUP_TEST_KILL_AT" // the program kills itself after writing this many lines, or this text, to standard error
 	testOnlyNow    = "BTRFS_BACKUP_TEST_NOW"     // its clock starts at this time, in RFC 3339
 )
 
@@ -30,6 +30,8 @@ func testOnlyMain() {
 	env := environment{stdout: os.Stdout, stderr: os.Stderr, now: time.Now}
 	if at, err := strconv.Atoi(os.Getenv(testOnlyKillAt)); err == nil {
 		env.stderr = &suicidal{w: os.Stderr, lines: at}
+	} else if text := os.Getenv(testOnlyKillAt); text != "" {
+		env.stderr = &suicidal{w: os.Stderr, text: text}
 	}
 	if start, err := time.Parse(time.RFC3339, os.Getenv(testOnlyNow)); err == nil {
 		began := time.Now()
@@ -42,11 +44,12 @@ func testOnlyMain() {
 type suicidal struct {
 	w     io.Writer
 	lines int
+	text  string // counts in place of lines, if it is not ""
 }
 
 func (s *suicidal) Write(p []byte) (int, error) {
 	n, err := s.w.Write(p)
-	if s.lines--; s.lines == 0 {
+	if s.lines--; s.lines == 0 || s.text != "" && strings.Contains(string(p), s.text) {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"btrfs-backup/internal/engine"
+	"btrfs-backup/btrfs"
 )
 
 // version is set when a release is built.
@@ -31,6 +31,7 @@ func programVersion() string {
 const rootExample = `  btrfs-backup /home /mnt/usb/home            snapshot /home, send the difference
   btrfs-backup -N 10 -n 60 /home /mnt/usb/home   keep 10 snapshots and 60 backups
   btrfs-backup --dry-run -N 10 /home /mnt/usb/home   tell what would be done
+  btrfs-backup /home nas:/backup/home         the same, to another machine
   btrfs-backup list /mnt/usb/home             what is there`
 
 // newRoot builds the tree of commands.
@@ -42,6 +43,8 @@ func newRoot(env environment) *cobra.Command {
 		Example: rootExample,
 		Long: `Take a read-only snapshot of the btrfs subvolume SOURCE, in its folder "snapshot",
 and send to each folder DEST, on other btrfs filesystems, what it lacks.
+Both may be on other machines: ssh://[USER@]HOST[:PORT]/PATH or [USER@]HOST:/PATH.
+DEST may be shell://COMMAND, which gets the stream on its standard input.
 An argument @FILE stands for the arguments in FILE, one option or place a line.`,
 		Version:       programVersion(),
 		SilenceErrors: true,
@@ -57,7 +60,7 @@ An argument @FILE stands for the arguments in FILE, one option or place a line.`
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpTemplate(helpTemplate)
 	o.define(root.Flags())
-	root.AddCommand(newList(env))
+	root.AddCommand(newList(env), newServe(env))
 	addManCommand(root)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd("completion")
@@ -73,7 +76,8 @@ func flagError(c *cobra.Command, err error) error {
 	message := err.Error()
 	var invalid *pflag.InvalidValueError
 	if errors.As(err, &invalid) {
-		needs := map[string]string{"int": "a number", "bool": "true or false"}[invalid.GetFlag().Value.Type()]
+		needs := map[string]string{"int": "a number", "bool": "true or false",
+			"duration": "a time such as 30m or 1h", "rate": "bytes a second such as 500K, 10M or 1.5G"}[invalid.GetFlag().Value.Type()]
 		message = fmt.Sprintf("--%s needs %s, not %q", invalid.GetFlag().Name, needs, invalid.GetValue())
 	}
 	return &usageError{msg: message, hint: "try " + c.CommandPath() + " --help"}
@@ -162,8 +166,8 @@ type backupOptions struct {
 	dryRun         bool
 	noWait         bool
 	json           bool
-	sshOptions     []string
-	sshSudo        bool
+	rateLimit      rateFlag
+	remote         remoteOptions
 }
 
 func (o *backupOptions) define(f *pflag.FlagSet) {
@@ -187,8 +191,9 @@ func (o *backupOptions) define(f *pflag.FlagSet) {
 	f.BoolVarP(&o.noProgress, "no-progress", "P", false, "show no progress")
 	f.BoolVarP(&o.btrfsDebug, "btrfs-debug", "d", false, "log what btrfs send and receive do")
 	f.BoolVar(&o.json, "json", false, "print a report in JSON on standard output")
-	f.StringArrayVar(&o.sshOptions, "ssh-opt", nil, "`KEY=VALUE` for ssh (with remote places, which are to come)")
-	f.BoolVar(&o.sshSudo, "ssh-sudo", false, "use sudo on remote places (which are to come)")
+	o.remote.define(f)
+	f.Var(&o.rateLimit, "rate-limit", "send no more than `RATE` bytes a second to each DEST, such as 10M")
+	o.remote.defineTransfer(f)
 	f.BoolVar(&o.latestOnly, "latest-only", false, "the same as --num-snapshots=1")
 	f.BoolVar(&o.btrfsDebug, "debug", false, "the same as --btrfs-debug")
 	for _, old := range []string{"latest-only", "debug"} {
@@ -205,7 +210,7 @@ func (o *backupOptions) check() error {
 		return &usageError{msg: fmt.Sprintf("--verbosity %s is unknown", o.verbosity), hint: "use debug, info, warning or error"}
 	}
 	const nameMax = 255
-	longest := engine.Incoming(o.prefix + "20060102-150405")
+	longest := btrfs.Incoming(o.prefix + "20060102-150405")
 	if strings.ContainsAny(o.prefix, "/\x00") || len(longest) > nameMax || !utf8.ValidString(o.prefix) {
 		return &usageError{msg: fmt.Sprintf("--snapshot-prefix %q cannot begin the name of a snapshot", o.prefix),
 			hint: "it may be any text without a slash, up to 230 bytes"}

@@ -21,7 +21,7 @@ const (
 
 var (
 	leaves = []string{"btrfs", "btrfs/sendstream", "internal/progress", "lock", "retention", "transport", "transport/wire"}
-	kinds  = []string{"internal/volume"}
+	kinds  = []string{"internal/sink", "internal/volume"}
 )
 
 // A rule is kept by every package but those that are exempt.
@@ -49,6 +49,13 @@ var rules = []rule{
 		reason:   "the engine knows sources and destinations by its interfaces, so that a new kind changes nothing in it",
 		packages: []string{"internal/engine"},
 		breaks:   importing(isKind),
+	},
+	{
+		reason:   "a machine is worked on without knowing what for",
+		packages: []string{"internal/host"},
+		breaks: importing(func(p string) bool {
+			return inModule(p) && !slices.Contains(leaves, strings.TrimPrefix(p, module+"/"))
+		}),
 	},
 	{
 		reason:   "kinds can be combined freely because none knows another",

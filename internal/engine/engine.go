@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/lock"
 	"btrfs-backup/retention"
@@ -25,22 +26,15 @@ type Folder interface {
 	String() string
 	// Open must be called first. A missing folder is created on request, else it is an error.
 	Open(ctx context.Context, create bool) error
-	// Lock keeps other runs out; see lock.Acquire.
-	Lock(ctx context.Context, waiting func(*lock.HeldError)) (*lock.Lock, error)
+	// Lock keeps other runs out until release; see lock.Acquire.
+	Lock(ctx context.Context, waiting func(*lock.HeldError)) (release func() error, err error)
 	List(ctx context.Context) (btrfs.Listing, error)
 	// Delete deletes what it can of the named subvolumes; it gives the names of those deleted, and every failure.
 	Delete(ctx context.Context, names []string) (deleted []string, err error)
 	// Place identifies the folder.
-	Place() Place
-	// Ledger reads the ledger in the folder.
+	Place() btrfs.Place
+	// Ledger gives the ledger in the folder, as it was when it was last listed.
 	Ledger(ctx context.Context, ours func(name string) bool) (*lock.Ledger, error)
-}
-
-// Place identifies a directory, whatever path leads to it.
-type Place struct {
-	Filesystem btrfs.UUID
-	Subvolume  uint64
-	Inode      uint64
 }
 
 // A Source is a subvolume and the folder of its snapshots.
@@ -53,9 +47,9 @@ type Source interface {
 	// Take makes a read-only snapshot in the folder and waits until it is on disk. A name that is taken is fs.ErrExist.
 	Take(ctx context.Context, name string) (btrfs.Subvolume, error)
 	// Send writes the checked send stream to w. An error of w is returned as a *sendstream.WriteError.
-	Send(ctx context.Context, t Transfer, f Format, w io.Writer) error
+	Send(ctx context.Context, t Transfer, o SendOptions, w io.Writer) error
 	// Measure tells how many bytes Send will write.
-	Measure(ctx context.Context, t Transfer, f Format) (progress.Total, error)
+	Measure(ctx context.Context, t Transfer, f sendstream.Format) (progress.Total, error)
 	// WriteLedger replaces the ledger in the folder.
 	WriteLedger(ctx context.Context, l *lock.Ledger) error
 	// Link makes or replaces the symbolic link of that name in the folder.
@@ -68,29 +62,49 @@ type Source interface {
 type Destination interface {
 	Folder
 	// Accepts gives the best format that the destination understands.
-	Accepts(ctx context.Context) (Format, error)
-	// Origins gives the source subvolume of each received UUID for which it is on record.
+	Accepts(ctx context.Context) (sendstream.Format, error)
+	// Origins gives the source subvolume of each received UUID for which it is on record, as of the last listing.
 	Origins(ctx context.Context) (map[btrfs.UUID]btrfs.UUID, error)
-	// Receive begins to receive the backup of the given final name, which must be free.
-	Receive(ctx context.Context, name string) (Receiver, error)
+	// Receive begins to receive a backup. Its final name, that of the snapshot, must be free.
+	Receive(ctx context.Context, s Shipment) (Receiver, error)
 }
 
-// A Receiver takes one send stream. The backup stands under a hidden name until Commit. After Close either Commit or Abort
-// must be called.
+// WriteOnly is a Destination that nobody can list. What it holds is known from the source's ledger alone; nothing is
+// verified or deleted there.
+type WriteOnly interface{ WriteOnly() }
+
+// SendOptions tell how a snapshot is sent.
+type SendOptions struct {
+	Format sendstream.Format
+	After  sendstream.Prefix // what the receiver has already; see sendstream.NewRemainder
+	Wire   func(n int64)     // is told of bytes that cross a network
+}
+
+// A Shipment tells a destination what is going to come.
+type Shipment struct {
+	Transfer
+	Format  sendstream.Format
+	Measure func(ctx context.Context) (progress.Total, error)
+	Wire    func(n int64)
+}
+
+// A Receiver takes one send stream. The backup stands under a hidden name until Commit. Close is called only when the whole
+// stream was written, or to learn why the receiver ended. Commit or Abort must be called last.
 type Receiver interface {
 	io.Writer
 	// Close ends the stream and describes what was received.
 	Close(ctx context.Context) (btrfs.Subvolume, error)
 	// Commit puts the backup on disk and then under its final name, and records origin as its source subvolume.
 	Commit(ctx context.Context, origin btrfs.UUID) error
-	// Abort removes what was received.
+	// Abort ends receiving and removes what was received.
 	Abort(ctx context.Context) error
 }
 
-// Format is a variety of send stream. The zero Format is protocol 1.
-type Format struct {
-	Protocol   int
-	Compressed bool // extents that are compressed on disk stay so
+// A Resumer is a Receiver that outlives a broken connection, and the run that began to send to it.
+type Resumer interface {
+	// Taken tells what the receiver has of the stream: before the first Write, what an earlier run left; after a Write
+	// that failed with transport.ErrDisconnected, once the machine is reached again, where to go on.
+	Taken(ctx context.Context) (sendstream.Prefix, error)
 }
 
 // A Job is one run.

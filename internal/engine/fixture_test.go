@@ -23,7 +23,7 @@ func day(n uint64) string { return fmt.Sprintf("202601%02d-000000", n) }
 type change func(*btrfs.Subvolume)
 
 func named(name string) change         { return func(s *btrfs.Subvolume) { s.Name = name } }
-func hidden(s *btrfs.Subvolume)        { s.Name = Incoming(s.Name) }
+func hidden(s *btrfs.Subvolume)        { s.Name = btrfs.Incoming(s.Name) }
 func writable(s *btrfs.Subvolume)      { s.ReadOnly = false }
 func neverReceived(s *btrfs.Subvolume) { s.ReceivedUUID = btrfs.UUID{} }
 func receivedAs(n uint64) change       { return func(s *btrfs.Subvolume) { s.ReceivedUUID = uuid(n) } }

@@ -41,29 +41,6 @@ func (n Naming) Latest() string {
 	return "." + n.Prefix + "_latest"
 }
 
-const (
-	incomingStart = "."
-	incomingEnd   = ".incoming"
-)
-
-// Incoming is the hidden name under which a backup is received.
-func Incoming(name string) string { return incomingStart + name + incomingEnd }
-
-// incomingOf gives the name that an incoming backup was to get.
-func incomingOf(hidden string) (name string, ok bool) {
-	name, ok = strings.CutPrefix(hidden, incomingStart)
-	if !ok {
-		return "", false
-	}
-	return strings.CutSuffix(name, incomingEnd)
-}
-
-// IsIncoming tells the hidden name of an unfinished backup.
-func IsIncoming(name string) bool {
-	_, ok := incomingOf(name)
-	return ok
-}
-
 // Printable gives a name, in quotes if it would upset a terminal. Names of this series never do, those of others may.
 func Printable(name string) string {
 	if quoted := strconv.Quote(name); quoted != `"`+name+`"` {

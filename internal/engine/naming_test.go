@@ -3,6 +3,8 @@ package engine
 import (
 	"testing"
 	"time"
+
+	"btrfs-backup/btrfs"
 )
 
 // inZone makes a time zone the local one until the end of the test.
@@ -96,16 +98,10 @@ func TestNamesAreInLocalTime(t *testing.T) {
 	}
 }
 
-func TestHiddenNames(t *testing.T) {
-	for _, name := range []string{day(1), "home" + day(1), ".home" + day(1), "a.incoming"} {
-		incoming := Incoming(name)
-		if got, ok := incomingOf(incoming); got != name || !ok || !IsIncoming(incoming) || (Naming{}).Ours(incoming) {
-			t.Errorf("%q under the hidden name %q is %q, %t", name, incoming, got, ok)
-		}
-	}
-	for _, name := range []string{day(1), "." + day(1), day(1) + ".incoming", ".latest", ""} {
-		if IsIncoming(name) {
-			t.Errorf("%q counts as an unfinished backup", name)
+func TestHiddenNamesAreOfNoSeries(t *testing.T) {
+	for prefix, name := range map[string]string{"": day(1), ".": "." + day(1), ".home": ".home" + day(1)} {
+		if hidden := btrfs.Incoming(name); (Naming{prefix}).Ours(hidden) {
+			t.Errorf("with the prefix %q, %q counts as a complete backup", prefix, hidden)
 		}
 	}
 }
@@ -113,7 +109,8 @@ func TestHiddenNames(t *testing.T) {
 func TestLatestHasOneNamePerSeries(t *testing.T) {
 	for prefix, want := range map[string]string{"": ".latest", "home": ".home_latest", "home-": ".home-_latest"} {
 		n := Naming{prefix}
-		if got := n.Latest(); got != want || n.Ours(got) || IsIncoming(got) {
+		_, incoming := btrfs.IncomingOf(n.Latest())
+		if got := n.Latest(); got != want || n.Ours(got) || incoming {
 			t.Errorf("for the prefix %q: %q, want %q", prefix, got, want)
 		}
 	}

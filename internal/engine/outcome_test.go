@@ -98,27 +98,6 @@ func TestAHintChangesNothingButTheHint(t *testing.T) {
 	}
 }
 
-func TestJudgeTellsWhoGaveUp(t *testing.T) {
-	brokenPipe := fmt.Errorf("copying: %w", &sendstream.WriteError{Err: syscall.EPIPE})
-	sender, receiver := errors.New("sender failed"), errors.New("receiver failed")
-	tests := []struct {
-		name                      string
-		sendErr, receiveErr, want error
-	}{
-		{"both well", nil, nil, nil},
-		{"the receiver gave up at the end", nil, receiver, receiver},
-		{"the receiver gave up in between", brokenPipe, receiver, receiver},
-		{"the pipe broke, nobody knows why", brokenPipe, nil, brokenPipe},
-		{"the sender failed", sender, nil, sender},
-		{"the sender failed, so did the receiver with half a stream", sender, receiver, sender},
-	}
-	for _, test := range tests {
-		if got := judge(test.sendErr, test.receiveErr); got != test.want {
-			t.Errorf("%s: %v, want %v", test.name, got, test.want)
-		}
-	}
-}
-
 func TestVerifyAcceptsOnlyWhatWasSent(t *testing.T) {
 	s1, s2 := snap(1), snap(2)
 	restored := snap(3, receivedAs(77))
@@ -174,6 +153,7 @@ func TestWhatIsWorthAnotherTry(t *testing.T) {
 		{name: "restarted stream", err: fmt.Errorf("sending: %w", sendstream.ErrRestartDiffers), badStream: true},
 		{name: "corrupt stream", err: sendstream.ErrCorrupt, badStream: true},
 		{name: "truncated stream", err: sendstream.ErrTruncated, badStream: true},
+		{name: "not what was begun", err: &sendstream.WriteError{Err: sendstream.ErrPrefixDiffers}, badStream: true},
 		{name: "unsupported stream", err: sendstream.ErrUnsupported},
 		{name: "nothing", err: nil},
 	}

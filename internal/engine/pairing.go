@@ -13,7 +13,7 @@ type copies map[btrfs.UUID][]btrfs.Subvolume
 func findCopies(subvolumes []btrfs.Subvolume) copies {
 	c := make(copies)
 	for _, s := range subvolumes {
-		if _, incoming := incomingOf(s.Name); incoming || !s.ReadOnly {
+		if _, incoming := btrfs.IncomingOf(s.Name); incoming || !s.ReadOnly {
 			continue
 		}
 		c[s.UUID] = append(c[s.UUID], s)

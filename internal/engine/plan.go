@@ -83,6 +83,8 @@ type planner struct {
 	origins     map[btrfs.UUID]btrfs.UUID
 	keep        retention.Policy
 	now         time.Time
+	writeOnly   bool             // the destination cannot be listed
+	newestSent  *btrfs.Subvolume // to such a destination
 	transfer    bool
 	incremental bool
 }
@@ -119,6 +121,9 @@ func (p planner) missing(present copies, own []btrfs.Subvolume) (missing []btrfs
 	for _, s := range p.snapshots.seriesOf(p.source) {
 		has := len(present.of(s)) > 0
 		taken := slices.ContainsFunc(own, func(b btrfs.Subvolume) bool { return b.Name == s.Name })
+		if p.newestSent != nil && byAge(s, *p.newestSent) <= 0 {
+			has = true
+		}
 		if !has && p.transfer {
 			missing = append(missing, s)
 		}
@@ -126,7 +131,10 @@ func (p planner) missing(present copies, own []btrfs.Subvolume) (missing []btrfs
 			newest = &s
 		}
 	}
-	if !p.incremental {
+	if p.writeOnly && p.newestSent == nil && len(missing) > 0 {
+		missing = missing[len(missing)-1:] // of what was there before, the newest will do
+	}
+	if !p.incremental && !p.writeOnly {
 		slices.Reverse(missing)
 	}
 	return missing, newest
@@ -184,7 +192,7 @@ func (p planner) chooseParents(transfers []Transfer, present copies) {
 func (p planner) leftovers() []string {
 	var names []string
 	for _, b := range p.backups.InDirectory {
-		name, incoming := incomingOf(b.Name)
+		name, incoming := btrfs.IncomingOf(b.Name)
 		if incoming && p.backups.naming.Ours(name) || isPartial(b) && p.backups.naming.Ours(b.Name) {
 			names = append(names, b.Name)
 		}

@@ -151,7 +151,7 @@ func deletesOnlyOwnBackups(p planner, plan Plan) string {
 func cleansOnlyLeftovers(p planner, plan Plan) string {
 	for _, name := range plan.Leftovers {
 		b, _ := p.backupNamed(name)
-		final, incoming := incomingOf(name)
+		final, incoming := btrfs.IncomingOf(name)
 		if !(incoming && p.backups.naming.Ours(final)) && !(p.backups.naming.Ours(name) && !b.ReadOnly) {
 			return fmt.Sprintf("cleans %q, which is not unfinished", name)
 		}
@@ -163,7 +163,8 @@ func cleansOnlyLeftovers(p planner, plan Plan) string {
 func (p planner) copiesOf(s btrfs.Subvolume) []string {
 	var names []string
 	for _, b := range p.backups.InDirectory {
-		if b.ReadOnly && !IsIncoming(b.Name) && (b.ReceivedUUID == s.Identity() || b.UUID == s.Identity()) {
+		_, incoming := btrfs.IncomingOf(b.Name)
+		if b.ReadOnly && !incoming && (b.ReceivedUUID == s.Identity() || b.UUID == s.Identity()) {
 			names = append(names, b.Name)
 		}
 	}

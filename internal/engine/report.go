@@ -35,8 +35,11 @@ type Saved struct {
 // Sent tells of one transfer.
 type Sent struct {
 	Snapshot string        `json:"snapshot"`
-	Parent   string        `json:"parent,omitempty"` // none: a complete copy
-	Bytes    int64         `json:"bytes"`            // of the stream
+	Parent   string        `json:"parent,omitempty"`       // none: a complete copy
+	Bytes    int64         `json:"bytes"`                  // of the stream
+	Wire     int64         `json:"wire_bytes,omitempty"`   // that crossed networks
+	Resumed  int           `json:"resumed,omitempty"`      // times that the transfer went on after a break
+	Stored   bool          `json:"not_verified,omitempty"` // nobody can look whether it is there
 	Duration time.Duration `json:"nanoseconds"`
 	Failure  *Failure      `json:"failure,omitempty"`
 }

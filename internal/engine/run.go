@@ -91,7 +91,7 @@ func (r *run) lock(ctx context.Context, f Folder) (release func(), err error) {
 	if r.NoWait {
 		waiting = nil
 	}
-	l, err := f.Lock(ctx, waiting)
+	unlock, err := f.Lock(ctx, waiting)
 	if lock.IsHeld(err) {
 		return nil, Hint(err, "try again later, or leave out --no-wait to wait for it")
 	}
@@ -99,7 +99,7 @@ func (r *run) lock(ctx context.Context, f Folder) (release func(), err error) {
 		return nil, err
 	}
 	return func() {
-		if err := l.Release(); err != nil {
+		if err := unlock(); err != nil {
 			r.Log.Warn(err.Error())
 		}
 	}, nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"slices"
 	"syscall"
@@ -30,8 +29,9 @@ func (v *visit) send(ctx context.Context, t Transfer) (sent Sent) {
 	for i, parent := range ladder {
 		t.Parent = parent
 		sent.Parent = parentName(t)
-		var err error
-		if sent.Bytes, err = v.sendRetrying(ctx, t); err == nil {
+		err := v.sendRetrying(ctx, t, &sent)
+		if err == nil {
+			sent.Stored = v.writeOnly()
 			return sent
 		}
 		if i == len(ladder)-1 || ctx.Err() != nil || !mayDependOnParent(err) {
@@ -73,17 +73,17 @@ func describeParent(parent *btrfs.Subvolume) string {
 }
 
 // sendRetrying sends once more from the start when the stream was bad and no program says why.
-func (v *visit) sendRetrying(ctx context.Context, t Transfer) (int64, error) {
-	n, err := v.attempt(ctx, t)
+func (v *visit) sendRetrying(ctx context.Context, t Transfer, sent *Sent) error {
+	err := v.attempt(ctx, t, sent)
 	if isBadStream(err) && ctx.Err() == nil {
 		v.Log.Warn(fmt.Sprintf("%v; sending once more from the start", err))
-		n, err = v.attempt(ctx, t)
+		err = v.attempt(ctx, t, sent)
 	}
-	return n, err
+	return err
 }
 
 // attempt sends a snapshot and makes it a backup, or leaves nothing.
-func (v *visit) attempt(ctx context.Context, t Transfer) (bytes int64, err error) {
+func (v *visit) attempt(ctx context.Context, t Transfer, sent *Sent) (err error) {
 	name := t.Snapshot.Name
 	defer func() {
 		if err != nil {
@@ -93,55 +93,26 @@ func (v *visit) attempt(ctx context.Context, t Transfer) (bytes int64, err error
 	v.Log.Info(fmt.Sprintf("%s: sending %s as %s", v.to, name, describeParent(t.Parent)))
 	format, err := v.to.Accepts(ctx)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	receiver, err := v.to.Receive(ctx, name)
-	if err != nil {
-		return 0, err
-	}
-	counter := &counter{w: receiver, shown: v.Progress.Start(ctx, v.to.String()+": "+name,
-		func(ctx context.Context) (progress.Total, error) { return v.Source.Measure(ctx, t, format) })}
-	defer func() { counter.shown.Done(err) }()
-	if err := v.transmit(ctx, t, format, counter, receiver); err != nil {
-		return counter.n, errors.Join(err, receiver.Abort(context.WithoutCancel(ctx)))
-	}
-	return counter.n, nil
-}
-
-// transmit sends the stream to w, which passes it to the receiver, and commits what was received.
-func (v *visit) transmit(ctx context.Context, t Transfer, format Format, w io.Writer, receiver Receiver) error {
-	sendErr := v.Source.Send(ctx, t, format, w)
-	v.Log.Debug(fmt.Sprintf("%s: %s is sent", v.to, t.Snapshot.Name))
-	received, receiveErr := receiver.Close(ctx)
-	v.Log.Debug(fmt.Sprintf("%s: %s is received", v.to, t.Snapshot.Name))
-	if err := judge(sendErr, receiveErr); err != nil {
+	d := &delivery{visit: v, sent: sent, Shipment: Shipment{Transfer: t, Format: format}}
+	d.Measure = func(ctx context.Context) (progress.Total, error) { return v.Source.Measure(ctx, t, format) }
+	d.Wire = d.countWire
+	if d.receiver, err = v.to.Receive(ctx, d.Shipment); err != nil {
 		return err
 	}
-	listing, err := v.to.List(ctx) // btrfs receive may have taken a parent that another run received since
-	if err != nil {
-		return err
+	d.shown = v.Progress.Start(ctx, v.to.String()+": "+name, d.Measure)
+	defer func() { d.shown.Done(err) }()
+	defer func() { sent.Bytes, sent.Wire = d.taken, d.wire.Load() }()
+	if err := d.transmit(ctx); err != nil {
+		if _, resumable := d.receiver.(Resumer); resumable && ctx.Err() != nil {
+			return err // the next run goes on with what is there
+		}
+		return errors.Join(err, d.receiver.Abort(context.WithoutCancel(ctx)))
 	}
-	if err := verify(t, received, listing.All); err != nil {
-		return err
-	}
-	if err := receiver.Commit(ctx, v.Source.Subvolume().UUID); err != nil {
-		return err
-	}
-	v.Log.Debug(fmt.Sprintf("%s: %s is committed", v.to, t.Snapshot.Name))
-	received.Name = t.Snapshot.Name
-	v.backups.InDirectory = append(v.backups.InDirectory, received)
 	return nil
-}
-
-// judge picks the error to tell: when the receiver gave up, the sender only saw a broken pipe.
-func judge(sendErr, receiveErr error) error {
-	var write *sendstream.WriteError
-	if receiveErr != nil && (sendErr == nil || errors.As(sendErr, &write)) {
-		return receiveErr
-	}
-	return sendErr
 }
 
 // verify compares what was received with what was sent. There are the subvolumes of the destination's filesystem, since
@@ -169,7 +140,7 @@ func verify(t Transfer, received btrfs.Subvolume, there []btrfs.Subvolume) error
 // isBadStream tells that the sender's output was wrong although the sender ended well.
 func isBadStream(err error) bool {
 	return errors.Is(err, sendstream.ErrRestartDiffers) || errors.Is(err, sendstream.ErrCorrupt) ||
-		errors.Is(err, sendstream.ErrTruncated)
+		errors.Is(err, sendstream.ErrTruncated) || errors.Is(err, sendstream.ErrPrefixDiffers)
 }
 
 // isAboutDestination tells that no snapshot can be sent to the destination as it is.
@@ -187,18 +158,4 @@ func isAboutDestination(err error) bool {
 func mayDependOnParent(err error) bool {
 	var exit *transport.ExitError
 	return errors.As(err, &exit) && !exit.Killed() && !isAboutDestination(err) && !errors.Is(err, fs.ErrExist)
-}
-
-// counter counts the bytes of a stream on their way to w.
-type counter struct {
-	w     io.Writer
-	n     int64
-	shown *progress.Transfer
-}
-
-func (c *counter) Write(p []byte) (int, error) {
-	n, err := c.w.Write(p)
-	c.n += int64(n)
-	c.shown.Add(int64(n))
-	return n, err
 }

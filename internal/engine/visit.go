@@ -9,6 +9,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/lock"
+	"btrfs-backup/retention"
 )
 
 // visit is the serving of one destination.
@@ -76,8 +77,7 @@ func (v *visit) arrive(ctx context.Context) (release func(), err error) {
 	if v.to.Place() == v.Source.Place() {
 		return nil, Hint(fmt.Errorf("%s: the destination is the folder of the snapshots themselves", v.to), "choose another folder")
 	}
-	release, err = v.lock(ctx, v.to)
-	if err != nil {
+	if release, err = v.lock(ctx, v.to); err != nil {
 		return nil, err
 	}
 	if err := v.prepare(ctx, known); err != nil {
@@ -89,6 +89,9 @@ func (v *visit) arrive(ctx context.Context) (release func(), err error) {
 
 // prepare lists the destination and makes the plan.
 func (v *visit) prepare(ctx context.Context, known bool) (err error) {
+	if v.writeOnly() {
+		return v.assume()
+	}
 	if v.backups, err = v.list(ctx); err != nil {
 		return err
 	}
@@ -102,6 +105,39 @@ func (v *visit) prepare(ctx context.Context, known bool) (err error) {
 	}
 	v.plan = v.planner(origins).plan()
 	return nil
+}
+
+func (v *visit) writeOnly() bool {
+	_, ok := v.to.(WriteOnly)
+	return ok
+}
+
+// assume plans for a destination that cannot be listed: it is taken to hold the newest snapshot that the ledger says, and to
+// need nothing older. A new one begins with the newest.
+func (v *visit) assume() error {
+	v.ledgerMu.Lock()
+	ledger := v.snapshots.ledger
+	v.ledgerMu.Unlock()
+	if ledger == nil {
+		return Hint(fmt.Errorf("%s: what was sent there is not known without the ledger", v.to), "repair the ledger first")
+	}
+	p := v.planner(nil)
+	p.keep, p.writeOnly = retention.Policy{}, true
+	for _, s := range v.ownSnapshots() {
+		if ledger.IsCommon(v.to.String(), s.Name) {
+			p.newestSent = &s
+			p.backups.InDirectory = []btrfs.Subvolume{assumedCopy(s)}
+		}
+	}
+	v.backups = p.backups
+	v.plan = p.plan()
+	v.plan.Verdicts = nil
+	return nil
+}
+
+// assumedCopy is a backup that nobody can look at.
+func assumedCopy(s btrfs.Subvolume) btrfs.Subvolume {
+	return btrfs.Subvolume{ID: s.ID, Name: s.Name, UUID: s.UUID, ReceivedUUID: s.Identity(), ReadOnly: true}
 }
 
 func (v *visit) planner(origins map[btrfs.UUID]btrfs.UUID) planner {
@@ -149,8 +185,8 @@ func (v *visit) sendAll(ctx context.Context) {
 		if sent.Failure == nil {
 			continue
 		}
-		if failures++; failures > 1 || isAboutDestination(sent.Failure.Err) {
-			return
+		if failures++; failures > 1 || isAboutDestination(sent.Failure.Err) || v.writeOnly() {
+			return // what a destination that cannot be listed lacks is known only if it gets all in order
 		}
 		if len(rest) > 0 {
 			rest = []Transfer{slices.MaxFunc(rest, func(a, b Transfer) int { return byAge(a.Snapshot, b.Snapshot) })}

@@ -53,7 +53,7 @@ func (b *bars) refresh(running []*Transfer) {
 	width, height := b.size()
 	rows := make([]row, len(running))
 	for i, t := range running {
-		if time.Since(t.meter.began) >= measureAfter {
+		if time.Since(t.began) >= measureAfter {
 			t.measure()
 		}
 		rows[i] = newRow(t.title, t.status())
@@ -71,12 +71,12 @@ func (b *bars) clear() {
 func (b *bars) finished(t *Transfer, err error) {
 	b.clear()
 	now, n := time.Now(), t.bytes.Load()
-	took := Duration(now.Sub(t.meter.began))
+	took := Duration(now.Sub(t.began))
 	outcome := fmt.Sprintf("%s in %s, %s", Bytes(n), took, speed(t.meter.average(now, n)))
 	if err != nil {
 		outcome = fmt.Sprintf("failed after %s, %s", Bytes(n), took)
 	}
-	fmt.Fprintf(b.out, "%s: %s\n", t.title, outcome)
+	fmt.Fprintf(b.out, "%s: %s%s\n", t.title, outcome, t.status().onWire())
 }
 
 // draw puts rows in the place of those drawn before, in one write, so that no

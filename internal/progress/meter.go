@@ -8,14 +8,21 @@ const memory = 10 * time.Second
 
 // A meter tells the recent rate of a count that grows.
 type meter struct {
-	began time.Time
-	last  time.Time
-	bytes int64   // at the last sample
-	rate  float64 // bytes per second
+	began   time.Time
+	last    time.Time
+	bytes   int64   // at the last sample
+	skipped int64   // not counted for the average
+	rate    float64 // bytes per second
 }
 
 func newMeter(now time.Time) meter {
 	return meter{began: now, last: now}
+}
+
+// restart makes what was counted so far not count for the rate.
+func (m *meter) restart(now time.Time, bytes int64) {
+	*m = newMeter(now)
+	m.bytes, m.skipped = bytes, bytes
 }
 
 // sample returns the rate now that the count is bytes. It is the average since
@@ -39,5 +46,5 @@ func (m *meter) average(now time.Time, bytes int64) float64 {
 	if passed <= 0 {
 		return 0
 	}
-	return float64(bytes) / passed.Seconds()
+	return float64(bytes-m.skipped) / passed.Seconds()
 }

@@ -21,21 +21,30 @@ const (
 type row struct {
 	title   string
 	columns string
+	wire    string
 	bytes   int64
 	total   int64 // 0 while unknown
 }
 
 func newRow(title string, s status) row {
-	return row{title: title, columns: s.columns(), bytes: s.bytes, total: s.total.Bytes}
+	return row{title: title, columns: s.columns(), wire: s.onWire(), bytes: s.bytes, total: s.total.Bytes}
 }
 
 // layout renders rows with their bars below each other, none wider than width.
-// In a narrow terminal titles are shortened first, then the bars left out.
+// In a narrow terminal the bytes on the wire are left out first, then titles
+// are shortened, then the bars left out.
 func layout(rows []row, width int) []string {
-	var titles, columns int
+	var titles, columns, withWire int
 	for _, r := range rows {
 		titles = max(titles, pb.CellCount(r.title))
 		columns = max(columns, pb.CellCount(r.columns))
+		withWire = max(withWire, pb.CellCount(r.columns+r.wire))
+	}
+	if titles+withWire+minBar+2*gap <= width {
+		columns = withWire
+		for i := range rows {
+			rows[i].columns += rows[i].wire
+		}
 	}
 	template := withBar
 	room := width - columns - minBar - 2*gap

@@ -12,6 +12,7 @@ const maxRemaining = 100 * time.Hour
 // A status is how far a transfer has come.
 type status struct {
 	bytes int64
+	wire  int64   // bytes that crossed a network; 0 where there is none
 	total Total   // zero while unknown
 	rate  float64 // bytes per second
 }
@@ -61,7 +62,15 @@ func (s status) sentence() string {
 	if d, ok := s.remaining(); ok {
 		text += ", " + fmt.Sprintf(left, Duration(d))
 	}
-	return text
+	return text + s.onWire()
+}
+
+// onWire returns ", 400 MiB on the wire", or nothing where there is no wire.
+func (s status) onWire() string {
+	if s.wire == 0 {
+		return ""
+	}
+	return ", " + Bytes(s.wire) + " on the wire"
 }
 
 // columns returns "35 %    56 MiB/s  0:00:40  1.2 GiB of 3.4 GiB", with a place

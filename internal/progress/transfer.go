@@ -19,7 +19,9 @@ type Total struct {
 type Transfer struct {
 	display *Display
 	title   string
+	began   time.Time
 	bytes   atomic.Int64
+	wire    atomic.Int64
 	meter   meter // guarded by display.mu
 
 	measure   func() // asks for the total; only the first call counts
@@ -30,7 +32,8 @@ type Transfer struct {
 
 func newTransfer(ctx context.Context, d *Display, title string, total func(context.Context) (Total, error)) *Transfer {
 	ctx, cancel := context.WithCancel(ctx)
-	t := &Transfer{display: d, title: printable(title), meter: newMeter(time.Now()), cancel: cancel}
+	now := time.Now()
+	t := &Transfer{display: d, title: printable(title), began: now, meter: newMeter(now), cancel: cancel}
 	t.measure = sync.OnceFunc(func() {
 		if total == nil {
 			return
@@ -57,6 +60,19 @@ func printable(title string) string {
 // Add counts n bytes that have gone by.
 func (t *Transfer) Add(n int64) { t.bytes.Add(n) }
 
+// AddWire counts n bytes that crossed a network, which may be fewer or more than
+// those of the stream. From the first on, they are shown too.
+func (t *Transfer) AddWire(n int64) { t.wire.Add(n) }
+
+// Resume sets the count to what went by before, also in an earlier run. The
+// rate is that of what follows.
+func (t *Transfer) Resume(n int64) {
+	t.display.mu.Lock()
+	defer t.display.mu.Unlock()
+	t.bytes.Store(n)
+	t.meter.restart(time.Now(), n)
+}
+
 // Done ends the transfer: err says why it failed, nil that it is complete.
 // When it returns, nothing reads the snapshot for its total any more: a
 // subvolume that is being read by a send cannot be deleted.
@@ -75,7 +91,7 @@ func (t *Transfer) stopMeasuring() {
 // status takes a new sample of t.
 func (t *Transfer) status() status {
 	n := t.bytes.Load()
-	s := status{bytes: n, rate: t.meter.sample(time.Now(), n)}
+	s := status{bytes: n, wire: t.wire.Load(), rate: t.meter.sample(time.Now(), n)}
 	// A total that was overtaken was wrong, and is not shown any more.
 	if total := t.measured.Load(); total != nil && n <= total.Bytes {
 		s.total = *total

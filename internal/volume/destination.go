@@ -4,147 +4,110 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
+	"path"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/host"
 	"btrfs-backup/transport"
 
-	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
 )
 
-// Destination is an engine.Destination: a folder on a btrfs filesystem of this machine.
+// Destination is an engine.Destination: a folder on a btrfs filesystem.
 type Destination struct {
 	folder
+	limit *rate.Limiter
 }
 
 var _ engine.Destination = (*Destination)(nil)
 
-// NewDestination names the folder at path.
-func NewDestination(path string, o Options) (*Destination, error) {
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return nil, err
+// NewDestination names the folder at an absolute path.
+func NewDestination(h host.Host, folderPath string, o Options) *Destination {
+	d := &Destination{folder: folder{host: h, path: path.Clean(folderPath), Options: o}}
+	if o.Limit > 0 {
+		d.limit = transport.NewLimiter(o.Limit)
 	}
-	return &Destination{folder: folder{path: path, Options: o}}, nil
+	return d
 }
 
 // Open opens the folder and, if asked to, creates it.
-func (d *Destination) Open(_ context.Context, create bool) error {
-	err := d.open(create, d.check)
+func (d *Destination) Open(ctx context.Context, create bool) error {
+	if err := d.open(ctx, create, d.check); err != nil {
+		return fmt.Errorf("destination %s: %w", d, withoutPath(err, d.path))
+	}
+	return nil
+}
+
+func (d *Destination) check(dir host.Status) error {
+	if !dir.Btrfs && !d.SkipChecks {
+		return engine.Hint(fmt.Errorf("%s is %w", dir.Path, btrfs.ErrNotBtrfs),
+			"a destination must lie on a btrfs filesystem: is its disk mounted?")
+	}
+	return nil
+}
+
+// withoutPath leaves out of an error the path that its message names anyway.
+func withoutPath(err error, path string) error {
 	var pathError *fs.PathError
-	if errors.As(err, &pathError) && pathError.Path == d.path {
-		err = pathError.Err
+	if errors.As(err, &pathError) && pathError.Path == path {
+		return pathError.Err
 	}
+	return err
+}
+
+// Accepts gives the best format of the btrfs program there.
+func (d *Destination) Accepts(ctx context.Context) (sendstream.Format, error) {
+	f, err := d.host.Format(ctx)
+	return f, senderError(err)
+}
+
+// Origins gives the record that was found by List.
+func (d *Destination) Origins(context.Context) (map[btrfs.UUID]btrfs.UUID, error) {
+	o, err := host.ParseOrigins(d.held.Origins)
 	if err != nil {
-		return fmt.Errorf("destination %s: %w", d.path, err)
+		return nil, host.BadOrigins(d.String(), err)
 	}
-	return nil
-}
-
-func (d *Destination) check(dir *os.File) error {
-	if d.SkipChecks {
-		return nil
-	}
-	if err := btrfs.CheckFilesystem(dir); err != nil {
-		return engine.Hint(fmt.Errorf("%s is %w", dir.Name(), err), "a destination must lie on a btrfs filesystem: is its disk mounted?")
-	}
-	return nil
-}
-
-// Accepts gives the best format of the btrfs program here.
-func (d *Destination) Accepts(ctx context.Context) (engine.Format, error) {
-	return bestFormat(ctx, d.local())
+	return o, nil
 }
 
 // Receive runs `btrfs receive` in the folder.
-func (d *Destination) Receive(ctx context.Context, name string) (engine.Receiver, error) {
-	hidden := engine.Incoming(name)
-	for _, n := range []string{name, hidden} {
-		if err := d.checkFree(n); err != nil {
-			return nil, err
-		}
-	}
-	argv, err := d.receiveCommand()
+func (d *Destination) Receive(ctx context.Context, s engine.Shipment) (engine.Receiver, error) {
+	order := host.ReceiveOrder{Name: s.Snapshot.Name, Key: keyOf(s), Verbose: d.Verbose, Limit: d.limit, Wire: s.Wire}
+	r, err := d.dir.Receive(ctx, order)
 	if err != nil {
-		return nil, err
+		return nil, receiverError(err, d.String())
 	}
-	r, w, err := transport.Pipe()
-	if err != nil {
-		return nil, err
+	explained := receiver{r, d.String()}
+	if resumer, ok := r.(host.Resumer); ok {
+		return resumable{explained, resumer}, nil
 	}
-	defer r.Close()
-	p, err := d.local().Start(ctx, transport.Command{Argv: argv, Stdin: r})
-	if err != nil {
-		w.Close()
-		return nil, receiverError(err, d.path)
-	}
-	return &receiver{Writer: sendstream.NewRenamer(w, hidden), d: d, name: name, stream: w, process: p}, nil
+	return explained, nil
 }
 
-// checkFree refuses to receive what could not get its name in the end.
-func (d *Destination) checkFree(name string) error {
-	var st unix.Stat_t
-	err := unix.Fstatat(int(d.dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
-	if errors.Is(err, unix.ENOENT) {
-		return nil
+// keyOf identifies a stream: equal keys, equal streams.
+func keyOf(s engine.Shipment) string {
+	var parent btrfs.Subvolume
+	if s.Parent != nil {
+		parent = *s.Parent
 	}
-	path := filepath.Join(d.path, name)
-	if err != nil {
-		return &fs.PathError{Op: "stat", Path: path, Err: err}
-	}
-	kind := "a file"
-	switch {
-	case st.Ino == 256 && st.Mode&unix.S_IFMT == unix.S_IFDIR:
-		kind = "another subvolume"
-	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
-		kind = "a directory"
-	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
-		kind = "a symbolic link"
-	}
-	return engine.Hint(fmt.Errorf("%w: %s is %s, not a copy of the snapshot", fs.ErrExist, path, kind), "move it away or rename it; it was left as it is")
+	return fmt.Sprint(s.Snapshot.UUID, parent.UUID, s.Format.Protocol, s.Format.Compressed)
 }
 
-// receiver is one run of `btrfs receive`.
+// receiver explains what goes wrong with a host.Receiver.
 type receiver struct {
-	io.Writer
-	d       *Destination
-	name    string
-	stream  *os.File
-	process *transport.Process
+	host.Receiver
+	folder string
 }
 
-func (r *receiver) Close(context.Context) (btrfs.Subvolume, error) {
-	r.stream.Close()
-	if err := r.process.Wait(); err != nil {
-		return btrfs.Subvolume{}, receiverError(err, r.d.path)
-	}
-	return btrfs.InfoAt(r.d.dir, engine.Incoming(r.name))
+func (r receiver) Close(ctx context.Context) (btrfs.Subvolume, error) {
+	s, err := r.Receiver.Close(ctx)
+	return s, receiverError(err, r.folder)
 }
 
-// Commit syncs before it renames: the name must not reach the disk before the data.
-func (r *receiver) Commit(ctx context.Context, origin btrfs.UUID) error {
-	if err := btrfs.SyncFilesystem(r.d.dir); err != nil {
-		return err
-	}
-	if err := btrfs.Rename(r.d.dir, engine.Incoming(r.name), r.name); err != nil {
-		return err
-	}
-	r.d.Log.Debug("renamed " + filepath.Join(r.d.path, r.name))
-	if err := r.d.recordOrigin(ctx, r.name, origin); err != nil {
-		return err
-	}
-	return btrfs.SyncFilesystem(r.d.dir)
-}
-
-func (r *receiver) Abort(context.Context) error {
-	err := r.d.deleteOne(engine.Incoming(r.name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
+type resumable struct {
+	receiver
+	host.Resumer
 }

@@ -2,11 +2,9 @@ package volume
 
 import (
 	"errors"
-	"os"
 	"os/exec"
 	"strings"
 
-	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/transport"
 
@@ -30,9 +28,6 @@ const (
 func withHint(err error, need string) error {
 	switch {
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		return engine.Hint(err, "%s", need)
-	case errors.Is(err, unix.EROFS) && need == needToDelete && os.Geteuid() != 0:
-		// a read-only subvolume that user_subvol_rm_allowed does not cover
 		return engine.Hint(err, "%s", need)
 	case errors.Is(err, unix.EROFS):
 		return engine.Hint(err, "the filesystem is mounted read-only: mount it for writing")
@@ -108,9 +103,4 @@ func receiverError(err error, folder string) error {
 		hint = "the disk of " + folder + " has a fault: look at the kernel's log and at `btrfs device stats`"
 	}
 	return engine.Hint(errnoError{err, errno}, "%s", hint)
-}
-
-// endedEarly tells that the stream broke off, or never began.
-func endedEarly(err error) bool {
-	return errors.Is(err, sendstream.ErrTruncated) || errors.Is(err, sendstream.ErrEmpty)
 }

@@ -2,12 +2,16 @@ package volume
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"io/fs"
+	"path"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/host"
+
+	"golang.org/x/sys/unix"
 )
 
 // Content is what a folder holds.
@@ -15,32 +19,39 @@ type Content struct {
 	Folder     string
 	Subvolumes []btrfs.Subvolume
 	Sizes      map[uint64]btrfs.Size // by subvolume ID, where known
+	Free       uint64                // bytes
 }
 
-// List lists a place: the snapshot folder of a source if there is one, else the place itself.
-func List(_ context.Context, place, snapshotFolder string) (Content, error) {
-	path, err := filepath.Abs(place)
-	if err != nil {
-		return Content{}, err
+// List lists the place at an absolute path: the snapshot folder of a source if there is one, else the place itself. The folder
+// is relative to place unless it is absolute. Both are asked for at once, since a machine may be far away.
+func List(ctx context.Context, h host.Host, place, snapshotFolder string) (Content, error) {
+	if !path.IsAbs(snapshotFolder) {
+		snapshotFolder = path.Join(place, snapshotFolder)
 	}
-	if !filepath.IsAbs(snapshotFolder) {
-		snapshotFolder = filepath.Join(path, snapshotFolder)
+	inner := make(chan Content, 1)
+	innerErr := make(chan error, 1)
+	go func() {
+		c, err := list(ctx, h, path.Clean(snapshotFolder))
+		inner <- c
+		innerErr <- err
+	}()
+	outer, err := list(ctx, h, place)
+	if c, innerErr := <-inner, <-innerErr; !errors.Is(innerErr, fs.ErrNotExist) && !errors.Is(innerErr, unix.ENOTDIR) {
+		return c, innerErr
 	}
-	if info, err := os.Stat(snapshotFolder); err == nil && info.IsDir() {
-		path = snapshotFolder
-	}
-	dir, err := os.Open(path)
-	if err != nil {
+	return outer, err
+}
+
+func list(ctx context.Context, h host.Host, folder string) (Content, error) {
+	status, content, err := h.List(ctx, folder)
+	name := printable(h.String() + folder)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return Content{}, engine.Hint(err, "name the folder of a destination, or a source")
-	}
-	defer dir.Close()
-	if err := btrfs.CheckFilesystem(dir); err != nil {
-		return Content{}, engine.Hint(fmt.Errorf("%s: %w", path, err), "is its disk mounted?")
-	}
-	listing, err := btrfs.List(dir)
-	if err != nil {
+	case err != nil:
 		return Content{}, err
+	case !status.Btrfs:
+		return Content{}, engine.Hint(fmt.Errorf("%s: %w", name, btrfs.ErrNotBtrfs), "is its disk mounted?")
 	}
-	sizes, err := btrfs.Sizes(dir)
-	return Content{Folder: path, Subvolumes: listing.InDirectory, Sizes: sizes}, err
+	return Content{Folder: name, Subvolumes: content.InDirectory, Sizes: content.Sizes, Free: content.Free}, nil
 }

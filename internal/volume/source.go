@@ -4,93 +4,78 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
+	"path"
 	"slices"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/progress"
 	"btrfs-backup/lock"
-
-	"github.com/google/renameio/v2"
-	"golang.org/x/sys/unix"
 )
 
 // DefaultFolder is the snapshot folder within the source.
 const DefaultFolder = "snapshot"
 
-// Source is an engine.Source: a subvolume of this machine.
+// Source is an engine.Source: a subvolume.
 type Source struct {
 	folder
 	sourcePath string
-	source     *os.File
-	info       btrfs.Subvolume
+	source     host.Dir
+	status     host.Status // of the source
 }
 
 var _ engine.Source = (*Source)(nil)
 
-// NewSource names the subvolume at path and its snapshot folder, which is relative to path unless it is absolute.
-func NewSource(path, snapshotFolder string, o Options) (*Source, error) {
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return nil, err
-	}
+// NewSource names the subvolume at an absolute path and its snapshot folder, which is relative to path unless it is absolute.
+func NewSource(h host.Host, sourcePath, snapshotFolder string, o Options) *Source {
 	if snapshotFolder == "" {
 		snapshotFolder = DefaultFolder
 	}
-	if !filepath.IsAbs(snapshotFolder) {
-		snapshotFolder = filepath.Join(path, snapshotFolder)
+	if !path.IsAbs(snapshotFolder) {
+		snapshotFolder = path.Join(sourcePath, snapshotFolder)
 	}
-	return &Source{folder: folder{path: filepath.Clean(snapshotFolder), Options: o}, sourcePath: path}, nil
+	return &Source{folder: folder{host: h, path: path.Clean(snapshotFolder), Options: o}, sourcePath: path.Clean(sourcePath)}
 }
 
-func (s *Source) String() string { return s.sourcePath }
+func (s *Source) String() string { return printable(s.host.String() + s.sourcePath) }
 
 // Open opens the source and its snapshot folder. Without create, a missing folder counts as an empty one.
-func (s *Source) Open(_ context.Context, create bool) error {
-	if err := s.openSubvolume(); err != nil {
+func (s *Source) Open(ctx context.Context, create bool) error {
+	if err := s.openSubvolume(ctx); err != nil {
 		return err
 	}
-	err := s.open(create, s.checkFolder)
+	s.at = s.status.Place
+	s.at.Inode = 0 // the folder's place, once that is open
+	err := s.open(ctx, create, s.checkFolder)
 	if errors.Is(err, fs.ErrNotExist) && !create {
 		return nil
 	}
 	if err != nil {
-		s.source.Close()
-		return fmt.Errorf("snapshot folder %s: %w", s.path, err)
+		return fmt.Errorf("snapshot folder %s: %w", s.folder.String(), err)
 	}
 	return nil
 }
 
-func (s *Source) openSubvolume() error {
-	dir, err := openDir(s.sourcePath)
+func (s *Source) openSubvolume(ctx context.Context) error {
+	dir, err := s.host.Open(ctx, s.sourcePath)
 	if err != nil {
-		return sourceError(s.sourcePath, err)
+		return s.sourceError(err)
 	}
-	if err := s.describe(dir); err != nil {
-		dir.Close()
-		return sourceError(s.sourcePath, err)
+	s.source, s.status = dir, dir.Status()
+	switch {
+	case !s.status.Btrfs:
+		return s.sourceError(btrfs.ErrNotBtrfs)
+	case !s.status.IsRoot && !s.SkipChecks:
+		return s.sourceError(btrfs.ErrNotSubvolume)
 	}
-	s.source = dir
 	return nil
 }
 
-func (s *Source) describe(dir *os.File) (err error) {
-	if !s.SkipChecks {
-		if err := btrfs.CheckSubvolume(dir); err != nil {
-			return err
-		}
-	}
-	if s.info, err = btrfs.Info(dir); err != nil {
-		return err
-	}
-	s.at, err = place(dir)
-	s.at.Inode = 0 // the folder's place, once that is open
-	return err
-}
-
-func sourceError(path string, err error) error {
+func (s *Source) sourceError(err error) error {
 	hint := "nothing was created or changed"
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -100,90 +85,102 @@ func sourceError(path string, err error) error {
 			"or make the directory one"
 	case errors.Is(err, btrfs.ErrNotBtrfs):
 		hint = "a source must be a btrfs subvolume; is the filesystem mounted?"
+	case engine.HintOf(err) != "":
+		hint = engine.HintOf(err)
 	}
-	var pathError *fs.PathError
-	if errors.As(err, &pathError) {
-		err = pathError.Err
-	}
-	return engine.Hint(fmt.Errorf("source %s: %w", path, err), "%s", hint)
+	return engine.Hint(fmt.Errorf("source %s: %w", s, withoutPath(err, s.sourcePath)), "%s", hint)
 }
 
-// checkFolder makes sure that a snapshot can be made in dir.
-func (s *Source) checkFolder(dir *os.File) error {
-	if err := btrfs.CheckFilesystem(dir); err != nil {
-		return engine.Hint(fmt.Errorf("%s is %w", dir.Name(), err), "choose another --snapshot-folder")
-	}
-	id, err := btrfs.FilesystemID(dir)
-	if err != nil {
-		return err
-	}
-	if id != s.at.Filesystem {
-		return engine.Hint(fmt.Errorf("%s lies on another filesystem than %s", dir.Name(), s.sourcePath),
+// checkFolder makes sure that a snapshot can be made in a directory.
+func (s *Source) checkFolder(dir host.Status) error {
+	switch {
+	case !dir.Btrfs:
+		return engine.Hint(fmt.Errorf("%s is %w", dir.Path, btrfs.ErrNotBtrfs), "choose another --snapshot-folder")
+	case dir.Place.Filesystem != s.status.Place.Filesystem:
+		return engine.Hint(fmt.Errorf("%s lies on another filesystem than %s", dir.Path, s.sourcePath),
 			"a snapshot lies on the filesystem of its source: choose another --snapshot-folder")
 	}
 	return nil
 }
 
+// Close closes the source and its folder.
+func (s *Source) Close() error {
+	if s.source == nil {
+		return nil
+	}
+	return errors.Join(s.source.Close(), s.folder.Close())
+}
+
 // Subvolume describes the source.
-func (s *Source) Subvolume() btrfs.Subvolume { return s.info }
+func (s *Source) Subvolume() btrfs.Subvolume { return s.status.Subvolume }
 
 // List lists the snapshot folder.
-func (s *Source) List(context.Context) (btrfs.Listing, error) {
+func (s *Source) List(ctx context.Context) (btrfs.Listing, error) {
 	if s.dir != nil {
-		return btrfs.List(s.dir)
+		return s.folder.List(ctx)
 	}
-	listing, err := btrfs.List(s.source)
-	return btrfs.Listing{All: listing.All}, err
+	content, err := s.source.List(ctx)
+	return btrfs.Listing{All: content.All}, err
 }
 
 // Nested gives the subvolumes in the source that are not snapshots of it.
-func (s *Source) Nested(context.Context) ([]string, error) {
-	children, err := btrfs.Children(s.source)
+func (s *Source) Nested(ctx context.Context) ([]string, error) {
+	all, err := s.source.Nested(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var nested []string
-	for _, c := range children {
-		if c.DirID == s.at.Inode && s.at.Subvolume == s.info.ID {
-			continue // in the snapshot folder
+	for _, n := range all {
+		inFolder := n.Container == s.at.Subvolume && n.ContainerAt == s.at.Inode && s.at.Inode != 0 ||
+			path.Dir(path.Join(s.sourcePath, n.Path)) == s.path
+		if !inFolder && n.ParentUUID != s.Subvolume().UUID {
+			nested = append(nested, n.Path)
 		}
-		if info, err := btrfs.InfoAt(s.source, c.Path); err == nil && info.ParentUUID == s.info.UUID {
-			continue
-		}
-		nested = append(nested, c.Path)
 	}
 	slices.Sort(nested)
 	return nested, nil
 }
 
 // Take makes a snapshot in the folder.
-func (s *Source) Take(_ context.Context, name string) (btrfs.Subvolume, error) {
-	if err := btrfs.Snapshot(s.source, s.dir, name); err != nil {
-		return btrfs.Subvolume{}, withHint(err, needToSnapshot)
+func (s *Source) Take(ctx context.Context, name string) (btrfs.Subvolume, error) {
+	taken, err := s.dir.Take(ctx, s.sourcePath, s.Subvolume().UUID, name)
+	return taken, withHint(err, needToSnapshot)
+}
+
+// Send runs `btrfs send` and checks its output on the way to w.
+func (s *Source) Send(ctx context.Context, t engine.Transfer, o engine.SendOptions, w io.Writer) error {
+	order := sendOrder(t, o.Format)
+	order.After, order.Wire, order.Verbose = o.After, o.Wire, s.Verbose
+	summary, err := s.dir.Send(ctx, order, w)
+	if summary.Restarts > 0 {
+		s.Log.Warn("btrfs send was suspended and began again; what it repeated was dropped", "times", summary.Restarts)
 	}
-	if err := btrfs.SyncFilesystem(s.dir); err != nil {
-		return btrfs.Subvolume{}, fmt.Errorf("snapshot %s was taken, but may not be on disk: %w", name, err)
+	return senderError(err)
+}
+
+// Measure runs `btrfs send --no-data`, which reads no file's content.
+func (s *Source) Measure(ctx context.Context, t engine.Transfer, f sendstream.Format) (progress.Total, error) {
+	bytes, err := s.dir.Measure(ctx, sendOrder(t, f))
+	return progress.Total{Bytes: bytes, AtMost: f.Compressed}, senderError(err)
+}
+
+func sendOrder(t engine.Transfer, f sendstream.Format) host.SendOrder {
+	order := host.SendOrder{Snapshot: t.Snapshot.Name, Format: f}
+	if t.Parent != nil {
+		order.Parent = t.Parent.Name
 	}
-	return btrfs.InfoAt(s.dir, name)
+	return order
 }
 
 // WriteLedger replaces the ledger.
-func (s *Source) WriteLedger(_ context.Context, l *lock.Ledger) error {
-	return replaceFile(filepath.Join(s.path, lock.LedgerFile), l.Marshal())
+func (s *Source) WriteLedger(ctx context.Context, l *lock.Ledger) error {
+	return s.dir.WriteLedger(ctx, l.Marshal())
 }
 
 // Link replaces a symbolic link, but nothing else.
-func (s *Source) Link(_ context.Context, name, target string) error {
-	path := filepath.Join(s.path, name)
-	var st unix.Stat_t
-	if err := unix.Lstat(path, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFLNK {
-		return engine.Hint(fmt.Errorf("%s is not a symbolic link", path), "move it away; the link to the newest snapshot belongs there")
-	}
-	if err := renameio.Symlink(target, path); err != nil {
-		return fmt.Errorf("linking the newest snapshot: %w", err)
-	}
-	return nil
+func (s *Source) Link(ctx context.Context, name, target string) error {
+	return s.dir.Link(ctx, name, target)
 }
 
 // Sync puts the names in the folder on disk.
-func (s *Source) Sync(context.Context) error { return s.dir.Sync() }
+func (s *Source) Sync(ctx context.Context) error { return s.dir.Sync(ctx) }

@@ -9,6 +9,8 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/host"
 )
 
 const testSize = 256 << 20
@@ -16,6 +18,9 @@ const testSize = 256 << 20
 var silent = Options{Log: slog.New(slog.DiscardHandler)}
 
 var check, open = btrfstest.Check, btrfstest.Open
+
+// here is this machine. What it knows of the btrfs program is the same in every test.
+var here = host.NewLocal(silent.Log)
 
 func newDir(t testing.TB, path ...string) string {
 	t.Helper()
@@ -41,26 +46,23 @@ func info(t testing.TB, path string) btrfs.Subvolume {
 // openSource opens a source and its snapshot folder.
 func openSource(t testing.TB, path, folder string, o Options) *Source {
 	t.Helper()
-	s, err := NewSource(path, folder, o)
-	check(t, err)
+	s := NewSource(here, path, folder, o)
 	check(t, s.Open(t.Context(), true))
-	t.Cleanup(func() { s.source.Close(); s.dir.Close() })
+	t.Cleanup(func() { check(t, s.Close()) })
 	return s
 }
 
 func openDestination(t testing.TB, path string, o Options) *Destination {
 	t.Helper()
-	d, err := NewDestination(path, o)
-	check(t, err)
+	d := NewDestination(here, path, o)
 	check(t, d.Open(t.Context(), true))
-	t.Cleanup(func() { d.dir.Close() })
+	t.Cleanup(func() { check(t, d.Close()) })
 	return d
 }
 
-// copyTo puts a complete copy of a snapshot into a folder.
-func copyTo(t testing.TB, folder, snapshot string) {
-	t.Helper()
-	btrfstest.Run(t, "sh", "-c", `btrfs send -q "$1" | btrfs receive -q "$2"`, "sh", snapshot, folder)
+// shipmentOf is a complete copy of a snapshot of that name.
+func shipmentOf(name string) engine.Shipment {
+	return engine.Shipment{Transfer: engine.Transfer{Snapshot: btrfs.Subvolume{Name: name}}}
 }
 
 // names gives the entries of a directory, in order.
@@ -82,18 +84,12 @@ func wantNames(t testing.TB, dir string, want ...string) {
 	}
 }
 
-// forgetProgram makes what is known of the btrfs program unknown, before and after the test.
-func forgetProgram(t *testing.T) {
-	forget := func() { progs.format = nil }
-	forget()
-	t.Cleanup(forget)
-}
-
-// fakeBtrfs puts a shell script into PATH as the btrfs program until the end of the test.
-func fakeBtrfs(t *testing.T, script string) {
+// fakeBtrfs puts a shell script into PATH as the btrfs program until the end of the test, and gives a machine that does not
+// know it yet.
+func fakeBtrfs(t *testing.T, script string) host.Host {
 	t.Helper()
-	forgetProgram(t)
 	dir := t.TempDir()
-	check(t, os.WriteFile(filepath.Join(dir, program), []byte("#!/bin/sh\n"+script), 0o755))
+	check(t, os.WriteFile(filepath.Join(dir, "btrfs"), []byte("#!/bin/sh\n"+script), 0o755))
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	return host.NewLocal(silent.Log)
 }

@@ -1,0 +1,28 @@
+package main
+
+import (
+	"context"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/host"
+)
+
+// receivedIn is an engine.Receiving.
+type receivedIn struct{ dir host.Dir }
+
+func (r receivedIn) List(ctx context.Context) (btrfs.Listing, error) {
+	content, err := r.dir.List(ctx)
+	return content.Listing, err
+}
+
+func (r receivedIn) Origins(ctx context.Context) (map[btrfs.UUID]btrfs.UUID, error) {
+	content, err := r.dir.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return host.ParseOrigins(content.Origins)
+}
+
+func (r receivedIn) Delete(ctx context.Context, names []string) ([]string, error) {
+	return r.dir.Delete(ctx, names, host.DeleteOptions{})
+}

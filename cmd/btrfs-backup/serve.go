@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/host"
+	"btrfs-backup/retention"
+	"btrfs-backup/transport/wire"
+)
+
+type serveOptions struct {
+	limits       host.Limits
+	numBackups   int
+	resumeWindow time.Duration
+	protocol     int
+	verbosity    string
+}
+
+func newServe(env environment) *cobra.Command {
+	o := &serveOptions{}
+	c := &cobra.Command{
+		Use:     "serve [options]",
+		Short:   "Be the far end of an SSH session (the agent)",
+		Example: "  in ~/.ssh/authorized_keys of the machine that keeps the backups, one line:\n" + `  restrict,command="btrfs-backup serve --restrict-to /backup/laptop --append-only" ssh-ed25519 AAAA...`,
+		Long: `Answer a btrfs-backup on another machine, on standard input and output. It is started
+there by ssh; you only need it as the forced command of a key, with limits that whoever
+has that key cannot cross.`,
+		Args:                  cobra.NoArgs,
+		DisableFlagsInUseLine: true,
+		RunE:                  func(c *cobra.Command, _ []string) error { return o.serve(c.Context(), env) },
+	}
+	f := c.Flags()
+	f.SortFlags = false
+	f.StringVar(&o.limits.Root, "restrict-to", "", "allow nothing outside of the directory `DIR`")
+	f.BoolVar(&o.limits.AppendOnly, "append-only", false, "backups can be added, none deleted or replaced")
+	f.IntVarP(&o.numBackups, "num-backups", "n", 0, "after each backup received, keep the newest `N` of its source")
+	f.BoolVar(&o.limits.ReceiveOnly, "receive-only", false, "backups can be brought, nothing fetched")
+	f.BoolVar(&o.limits.SendOnly, "send-only", false, "snapshots can be taken and fetched, nothing brought")
+	f.DurationVar(&o.resumeWindow, "resume-window", time.Hour, "`TIME` to keep a transfer whose connection broke")
+	f.StringVarP(&o.verbosity, "verbosity", "v", "warning", "log at `LEVEL` debug, info, warning or error")
+	f.IntVar(&o.protocol, "protocol", wire.Protocol, "`N`, which the caller speaks")
+	_ = f.MarkHidden("protocol") // fails for an unknown name only
+	return c
+}
+
+func (o *serveOptions) check() error {
+	if _, ok := levels[o.verbosity]; !ok {
+		return &usageError{msg: fmt.Sprintf("--verbosity %s is unknown", o.verbosity), hint: "use debug, info, warning or error"}
+	}
+	if o.limits.Root != "" && !filepath.IsAbs(o.limits.Root) {
+		return &usageError{msg: "--restrict-to " + o.limits.Root + " is not absolute", hint: "begin it with a slash"}
+	}
+	if o.limits.ReceiveOnly && o.limits.SendOnly {
+		return &usageError{msg: "--receive-only and --send-only leave nothing to do", hint: "use one of them"}
+	}
+	return nil
+}
+
+func (o *serveOptions) serve(ctx context.Context, env environment) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	// the connection may break under a transfer that is kept; whoever wrote to it learns of it by an error
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
+	log := slog.New(&logHandler{w: env.stderr, level: levels[o.verbosity], now: env.now})
+	options := host.ServeOptions{Log: log, Version: programVersion(), Limits: o.limits, ResumeWindow: o.resumeWindow}
+	if o.numBackups > 0 {
+		policy := retention.Policy{Last: o.numBackups}
+		options.Received = func(ctx context.Context, dir host.Dir, name string) error {
+			return engine.PruneReceived(ctx, receivedIn{dir}, name, policy, env.now(), log)
+		}
+	}
+	return host.Serve(ctx, os.Stdin, os.Stdout, options)
+}

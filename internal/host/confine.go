@@ -1,0 +1,395 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/sendstream"
+
+	"golang.org/x/sys/unix"
+)
+
+// Limits are what a client of an agent may not do, whoever it is.
+type Limits struct {
+	Root        string // absolute: nothing outside of this directory
+	AppendOnly  bool   // delete or overwrite no backup
+	ReceiveOnly bool   // read nothing
+	SendOnly    bool   // write nothing but snapshots of what is there
+}
+
+func (l Limits) abilities() []string {
+	var can []string
+	if !l.SendOnly {
+		can = append(can, "receive")
+	}
+	if !l.ReceiveOnly {
+		can = append(can, "send")
+	}
+	if !l.AppendOnly {
+		can = append(can, "delete")
+	}
+	return can
+}
+
+// allow refuses a role.
+func (l Limits) allow(r role) error {
+	switch {
+	case r == sourceRole && l.ReceiveOnly:
+		return withHint{errors.New("refused: this key may only bring backups"), "its agent runs with --receive-only"}
+	case r == destinationRole && l.SendOnly:
+		return withHint{errors.New("refused: this key may only fetch snapshots"), "its agent runs with --send-only"}
+	}
+	return nil
+}
+
+// scope makes a key for resuming that only clients with the same limits know: what is kept is guarded by the first one's.
+func (l Limits) scope(key string) string { return fmt.Sprintf("%+v %s", l, key) }
+
+// namePattern is what the name of a backup looks like: a prefix, and the time.
+var namePattern = regexp.MustCompile(`^[^/\x00]*\d{8}-\d{6}$`)
+
+// linkPattern is what the name of a link to the newest snapshot looks like.
+var linkPattern = regexp.MustCompile(`^\.[^/\x00]*latest$`)
+
+// checkName refuses names that no backup has.
+func (l Limits) checkName(name string) error {
+	if !namePattern.MatchString(name) || len(btrfs.Incoming(name)) > unix.NAME_MAX {
+		return fmt.Errorf("%q is not the name of a backup", name)
+	}
+	return nil
+}
+
+// checkTake refuses names of new snapshots.
+func (l Limits) checkTake(name string) error {
+	if l == (Limits{}) {
+		return nil
+	}
+	return l.checkName(name)
+}
+
+// checkLink refuses links other than the one to the newest snapshot.
+func (l Limits) checkLink(name, target string) error {
+	if !linkPattern.MatchString(name) || !namePattern.MatchString(target) {
+		return fmt.Errorf("%q is no name for a link to %q", name, target)
+	}
+	return nil
+}
+
+// checkDelete refuses to delete a subvolume.
+func (l Limits) checkDelete(d *localDir, name string, o DeleteOptions) error {
+	of, incoming := btrfs.IncomingOf(name)
+	if !incoming {
+		of = name
+	}
+	switch {
+	case l.AppendOnly && !incoming:
+		return withHint{fmt.Errorf("refused: this key may not delete %q", name),
+			"its agent runs with --append-only and deletes old backups itself: leave out --num-backups"}
+	case l.AppendOnly && o.ConvertRW:
+		return withHint{fmt.Errorf("refused: this key may not make %q writable", name),
+			"its agent runs with --append-only: leave out --convert-rw"}
+	case incoming && d.isKept(of):
+		return fmt.Errorf("%s is being received by another session", filepath.Join(d.status.Path, of))
+	case l != (Limits{}):
+		return l.checkName(of)
+	}
+	return nil
+}
+
+// deletable gives the names of what may be deleted, and the error for the others.
+func (l Limits) deletable(d *localDir, names []string, o DeleteOptions) (allowed []string, err error) {
+	var refused []error
+	for _, name := range names {
+		if err := l.checkDelete(d, name, o); err != nil {
+			refused = append(refused, err)
+		} else {
+			allowed = append(allowed, name)
+		}
+	}
+	return allowed, errorOf(refused...)
+}
+
+// guard gives what looks at each command of a stream that is to be received in a directory.
+func (l Limits) guard(d *localDir) func(sendstream.Command) error {
+	g := new(guard)
+	if l.AppendOnly {
+		g.fresh = d.lacks
+	}
+	if d.host.confine != nil {
+		g.parent = d.mayBuildOn
+	}
+	return g.allow
+}
+
+// lacks refuses a second copy of a snapshot: it would be recorded as the first one's origin, too.
+func (d *localDir) lacks(stream btrfs.UUID) error {
+	listing, err := btrfs.List(d.dir)
+	if err != nil {
+		return err
+	}
+	for _, s := range listing.InDirectory {
+		if _, incoming := btrfs.IncomingOf(s.Name); !incoming && s.ReceivedUUID == stream {
+			return fmt.Errorf("%w: %s is a copy of the same snapshot", fs.ErrExist, filepath.Join(d.status.Path, s.Name))
+		}
+	}
+	return nil
+}
+
+// mayBuildOn refuses a parent that is not within the root. btrfs receive takes any subvolume with the UUID, also where there
+// is one more within the root.
+func (d *localDir) mayBuildOn(parent btrfs.UUID) error {
+	listing, err := btrfs.List(d.dir)
+	if err != nil {
+		return err
+	}
+	within, err := d.host.confine.within(d, listing)
+	if err != nil {
+		return err
+	}
+	allowed, all := parents(within.All, parent), parents(listing.All, parent)
+	if parent.IsZero() || len(all) == 0 || len(allowed) != len(all) {
+		return withHint{fmt.Errorf("parent %s not found in %s", parent, d.host.confine.path), "--no-incremental sends a complete copy"}
+	}
+	for _, s := range allowed {
+		if _, incoming := btrfs.IncomingOf(s.Name); incoming || !s.ReadOnly {
+			return fmt.Errorf("the parent %s is not complete", s.Name)
+		}
+	}
+	return nil
+}
+
+// parents gives those of which btrfs receive takes one (btrfs-progs/cmds/receive.c: process_snapshot).
+func parents(all []btrfs.Subvolume, uuid btrfs.UUID) []btrfs.Subvolume {
+	var copies, originals []btrfs.Subvolume
+	for _, s := range all {
+		switch uuid {
+		case s.ReceivedUUID:
+			copies = append(copies, s)
+		case s.UUID:
+			originals = append(originals, s)
+		}
+	}
+	if len(copies) > 0 {
+		return copies
+	}
+	return originals
+}
+
+// mustHold fails unless names are those of subvolumes in the directory. An empty name is none.
+func (d *localDir) mustHold(names ...string) error {
+	for _, name := range names {
+		if name == "" {
+			continue
+		}
+		if _, err := d.subvolume(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// subvolume describes a subvolume in the directory.
+func (d *localDir) subvolume(name string) (btrfs.Subvolume, error) {
+	if name == "" || name == "." || name == ".." || strings.Contains(name, "/") {
+		return btrfs.Subvolume{}, fmt.Errorf("%q is not the name of a subvolume", name)
+	}
+	sub, err := btrfs.OpenDirAt(d.dir, name)
+	if err != nil {
+		return btrfs.Subvolume{}, err
+	}
+	defer sub.Close()
+	if err := btrfs.CheckSubvolume(sub); err != nil {
+		return btrfs.Subvolume{}, &fs.PathError{Op: "open", Path: filepath.Join(d.status.Path, name), Err: err}
+	}
+	return btrfs.Info(sub)
+}
+
+// mustBeReceived fails unless the unfinished backup of a name is that of the UUID, and complete.
+func (d *localDir) mustBeReceived(name string, uuid btrfs.UUID) error {
+	s, err := d.subvolume(btrfs.Incoming(name))
+	if err != nil {
+		return err
+	}
+	if s.UUID != uuid || !s.ReadOnly || s.ReceivedUUID.IsZero() {
+		return fmt.Errorf("what was received of %s is not complete", filepath.Join(d.status.Path, name))
+	}
+	return nil
+}
+
+// confinement keeps a client within a directory.
+type confinement struct {
+	root *os.File
+	path string
+}
+
+func (l Limits) confinement() (*confinement, error) {
+	if l.Root == "" {
+		return nil, nil
+	}
+	root, err := os.OpenFile(path.Clean(l.Root), os.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &confinement{root, root.Name()}, nil
+}
+
+// relative gives the components of a path within the root.
+func (c *confinement) relative(p string) ([]string, error) {
+	clean := path.Clean(p)
+	if clean == c.path {
+		return nil, nil
+	}
+	rest, ok := strings.CutPrefix(clean, strings.TrimSuffix(c.path, "/")+"/")
+	if !ok {
+		return nil, withHint{&fs.PathError{Op: "open", Path: p, Err: errors.New("refused: this key is confined to " + c.path)},
+			"name a folder in " + c.path}
+	}
+	return strings.Split(rest, "/"), nil
+}
+
+// open opens a directory within the root.
+func (c *confinement) open(p string) (*os.File, error) { return c.walk(p, openBelow) }
+
+// mkdirAll makes a directory within the root, and those above it that are missing.
+func (c *confinement) mkdirAll(p string) error {
+	dir, err := c.walk(p, func(dir *os.File, name string) (*os.File, error) {
+		if err := unix.Mkdirat(int(dir.Fd()), name, 0o755); err != nil && err != unix.EEXIST {
+			return nil, &fs.PathError{Op: "mkdir", Path: filepath.Join(dir.Name(), name), Err: err}
+		}
+		return openBelow(dir, name)
+	})
+	if err == nil {
+		dir.Close()
+	}
+	return err
+}
+
+// walk goes down to a directory, one step at a time.
+func (c *confinement) walk(p string, step func(dir *os.File, name string) (*os.File, error)) (*os.File, error) {
+	names, err := c.relative(p)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.mustStand(); err != nil {
+		return nil, err
+	}
+	dir, err := openBelow(c.root, ".")
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if _, incoming := btrfs.IncomingOf(name); incoming || name == stateDir {
+			dir.Close()
+			return nil, &fs.PathError{Op: "open", Path: p, Err: fmt.Errorf("refused: %s is no folder for backups", name)}
+		}
+		next, err := step(dir, name)
+		dir.Close()
+		if err != nil {
+			return nil, err
+		}
+		if dir = next; btrfs.CheckSubvolume(dir) == nil {
+			if err := mustBeOurs(dir); err != nil {
+				dir.Close()
+				return nil, err
+			}
+		}
+	}
+	return dir, nil
+}
+
+// mustStand fails if another directory is in the root's place: what runs by its path would not be confined.
+func (c *confinement) mustStand() error {
+	now, err := os.OpenFile(c.path, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer now.Close()
+	same, err := sameFile(c.root, now)
+	if err == nil && !same {
+		err = fmt.Errorf("%s is another directory than when the session began", c.path)
+	}
+	return err
+}
+
+// mustBeOurs refuses backups: what is in them came from the client.
+func mustBeOurs(subvolume *os.File) error {
+	s, err := btrfs.Info(subvolume)
+	if err == nil && !s.ReceivedUUID.IsZero() {
+		err = &fs.PathError{Op: "open", Path: subvolume.Name(), Err: errors.New("refused: it is a backup, not a folder for backups")}
+	}
+	return err
+}
+
+// openBelow opens a directory in another one.
+func openBelow(dir *os.File, name string) (*os.File, error) {
+	full := filepath.Join(dir.Name(), name)
+	fd, err := unix.Openat2(int(dir.Fd()), name, &unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	})
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: full, Err: err}
+	}
+	return os.NewFile(uintptr(fd), full), nil
+}
+
+// check refuses directories in which nothing can be done.
+func (c *confinement) check(s Status) error {
+	if s.Btrfs && s.Subvolume.ReadOnly {
+		return &fs.PathError{Op: "open", Path: s.Path, Err: errors.New("refused: it lies in a read-only subvolume")}
+	}
+	return nil
+}
+
+// narrow leaves out of what a directory holds what is outside of the root.
+func (c *confinement) narrow(d *localDir, content *Content) error {
+	listing, err := c.within(d, content.Listing)
+	if err != nil {
+		return err
+	}
+	sizes := make(map[uint64]btrfs.Size)
+	for _, s := range listing.All {
+		if size, ok := content.Sizes[s.ID]; ok {
+			sizes[s.ID] = size
+		}
+	}
+	content.Listing, content.Sizes = listing, sizes
+	return nil
+}
+
+// within leaves out of the listing of a directory what is outside of the root.
+func (c *confinement) within(d *localDir, listing btrfs.Listing) (btrfs.Listing, error) {
+	top := c.root
+	root, err := btrfs.FilesystemID(c.root)
+	if err != nil || root != d.status.Place.Filesystem { // mounted below the root
+		top = d.dir
+	}
+	children, err := btrfs.Children(top)
+	if err != nil {
+		return btrfs.Listing{}, err
+	}
+	inside := make(map[uint64]bool)
+	for _, child := range children {
+		inside[child.ID] = true
+	}
+	container := make(map[uint64]uint64)
+	for _, s := range listing.All {
+		container[s.ID] = s.Container
+	}
+	listing.All = slices.DeleteFunc(listing.All, func(s btrfs.Subvolume) bool {
+		id := s.ID
+		for id != 0 && !inside[id] {
+			id = container[id]
+		}
+		return id == 0
+	})
+	return listing, nil
+}

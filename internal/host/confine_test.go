@@ -1,0 +1,495 @@
+package host
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/transport/wire"
+)
+
+// escapes are paths that a confined client may not name.
+func (s *scene) escapes() []string {
+	return []string{
+		"", ".", "..", "home", "/", "/etc", s.top, s.top + "/outside", s.other, s.root + "2", s.root + "/..", s.root + "/../laptop2",
+		s.folder + "/../../laptop2", s.root + "/home/../../laptop2", s.root + "/link", s.root + "/link/", s.root + "/link/x", s.folder + "/up",
+		s.folder + "/up/new", s.folder + "/loop/.", s.folder + "/loop/x", s.folder + "/" + mine, s.folder + "/" + mine + "/dir", s.folder + "/" + mine + "/out",
+		s.folder + "/.x.incoming", s.folder + "/.x.incoming/dir", s.folder + "/.btrfs-backup", s.folder + "/.btrfs-backup/x", s.folder + "\x00", s.root + "/\x00/x",
+		s.root + "/" + strings.Repeat("x", 300), "/proc/self/fd/0", "/proc/self/cwd", "/proc/self/root" + s.root, "//" + s.other,
+		s.folder + "/read-only", s.folder + "/read-only/dir",
+	}
+}
+
+// badNames are names of no backup.
+var badNames = []string{"", ".", "..", "/", "/etc", "../laptop2/" + theirs, "../../laptop2/" + theirs, "../../../outside", "../../../source/" + theirs, "a/" + mine, mine + "/", mine + "/dir",
+	"up", "up/" + theirs, "loop/" + mine, ".x.incoming", ".btrfs-backup", ".outstanding_transfers", "x\x00" + mine, mine + "\x00", strings.Repeat("x", 300), strings.Repeat("x", 290) + mine, strings.Repeat("x", 235) + mine}
+
+// inFolder are all calls with a directory, by what they are told it is.
+func (s *scene) inFolder(dir dirName) map[string]any {
+	return map[string]any{
+		verbOpen: dir, verbList: dir, verbLock: lockCall{Dir: dir}, verbNested: dir, verbSync: dir,
+		verbTake:    takeCall{Dir: dir, Source: s.root + "/sub", UUID: localInfo(s.t, s.root, "sub").UUID, Name: "20260201-000000"},
+		verbDelete:  deleteCall{Dir: dir, Names: []string{mine, theirs}},
+		verbSend:    sendCall{Dir: dir, Order: SendOrder{Snapshot: theirs}},
+		verbMeasure: sendCall{Dir: dir, Order: SendOrder{Snapshot: theirs}},
+		verbReceive: receiveCall{Dir: dir, Order: ReceiveOrder{Name: "20260201-000000"}},
+		verbCommit:  commitCall{Dir: dir, Name: "20260201-000000"},
+		verbAbort:   abortCall{Dir: dir, Name: "20260201-000000"},
+		verbLedger:  ledgerCall{Dir: dir, Content: []byte("{}")},
+		verbLink:    linkCall{Dir: dir, Name: ".latest", Target: mine},
+	}
+}
+
+// withName are all calls with a name in a directory.
+func (s *scene) withName(dir dirName, name string) map[string]any {
+	return map[string]any{
+		verbTake:             takeCall{Dir: dir, Source: s.root + "/sub", UUID: localInfo(s.t, s.root, "sub").UUID, Name: name},
+		verbDelete:           deleteCall{Dir: dir, Names: []string{name}, Options: DeleteOptions{Wait: true}},
+		verbDelete + " rw":   deleteCall{Dir: dir, Names: []string{name}, Options: DeleteOptions{ConvertRW: true}},
+		verbSend:             sendCall{Dir: dir, Order: SendOrder{Snapshot: name}},
+		verbSend + " from":   sendCall{Dir: dir, Order: SendOrder{Snapshot: mine, Parent: name}},
+		verbMeasure:          sendCall{Dir: dir, Order: SendOrder{Snapshot: name}},
+		verbMeasure + " on":  sendCall{Dir: dir, Order: SendOrder{Snapshot: mine, Parent: name}},
+		verbReceive:          receiveCall{Dir: dir, Order: ReceiveOrder{Name: name}},
+		verbCommit:           commitCall{Dir: dir, Name: name},
+		verbCommit + " mine": commitCall{Dir: dir, Name: name, UUID: localInfo(s.t, s.folder, mine).UUID},
+		verbCommit + " dir":  commitCall{Dir: dir, Name: name, UUID: localInfo(s.t, s.folder).UUID},
+		verbAbort:            abortCall{Dir: dir, Name: name},
+		verbLink:             linkCall{Dir: dir, Name: name, Target: mine},
+		verbLink + " to":     linkCall{Dir: dir, Name: ".latest", Target: name},
+	}
+}
+
+// ask makes a call and gives its error, that of a deletion included.
+func (c *client) ask(call string, args any) error {
+	verb, _, _ := strings.Cut(call, " ")
+	if verb == verbDelete {
+		var reply deleteReply
+		if err := c.call(verb, args, &reply); err != nil {
+			return err
+		}
+		if reply.Failure == nil {
+			return nil
+		}
+		return fromWire(reply.Failure)
+	}
+	return c.call(verb, args, nil)
+}
+
+// newClientScene is a scene with a subvolume in the client's root, and with traps in its folder.
+func newClientScene(t *testing.T) *scene {
+	s := newScene(t)
+	localSubvolume(t, s.root, "sub")
+	readOnly := localSubvolume(t, s.folder, "read-only")
+	btrfstest.Check(t, os.Mkdir(readOnly+"/dir", 0o755))
+	btrfstest.Check(t, btrfs.SetReadOnly(btrfstest.Open(t, s.folder), "read-only", true))
+	s.outside = s.look()
+	return s
+}
+
+func TestNoPathLeadsOutOfTheRoot(t *testing.T) {
+	s := newClientScene(t)
+	c := connect(t, s.limits())
+	for _, path := range s.escapes() {
+		calls := s.inFolder(dirName{Path: path})
+		calls[verbMkdir] = path
+		calls[verbTake+" of"] = takeCall{Dir: dirName{Path: s.folder}, Source: path, UUID: localInfo(t, s.top, "home").UUID, Name: "20260202-000000"}
+		for call, args := range calls {
+			if call == verbMkdir && strings.Contains(path, "read-only") && c.ask(call, args) == nil {
+				continue // it is there
+			}
+			if err := c.ask(call, args); err == nil {
+				t.Errorf("%s in %q is allowed", call, path)
+			}
+		}
+	}
+	s.mustStand()
+	s.mustServe(c)
+}
+
+func TestASourceOutsideOfTheRootIsNotTaken(t *testing.T) {
+	s := newClientScene(t)
+	c := connect(t, s.limits())
+	for _, source := range []string{s.top + "/home", s.root + "/../../home", s.other + "/" + theirs, s.root + "/home-link"} {
+		if source == s.root+"/home-link" {
+			btrfstest.Check(t, os.Symlink(s.top+"/home", source))
+		}
+		call := takeCall{Dir: dirName{Path: s.folder}, Source: source, UUID: localInfo(t, source).UUID, Name: "20260202-000000"}
+		if err := c.ask(verbTake, call); err == nil {
+			t.Errorf("%s is taken", source)
+		}
+	}
+	if _, err := os.Lstat(s.folder + "/20260202-000000"); err == nil {
+		t.Error("there is a snapshot")
+	}
+}
+
+func TestNoNameLeadsOutOfTheFolder(t *testing.T) {
+	s := newClientScene(t)
+	for _, o := range []ServeOptions{s.limits(), {Limits: Limits{Root: s.root}}} {
+		c := connect(t, o)
+		for _, name := range badNames {
+			for call, args := range s.withName(dirName{Path: s.folder}, name) {
+				if call == verbSend+" from" || call == verbMeasure+" on" {
+					if name == "" {
+						continue // no parent
+					}
+				}
+				if err := c.ask(call, args); err == nil {
+					t.Errorf("%s with %q is allowed", call, name)
+				}
+			}
+		}
+		s.mustStand()
+		s.mustServe(c)
+	}
+}
+
+func TestAnAppendOnlyClientLosesAndReplacesNoBackup(t *testing.T) {
+	s := newClientScene(t)
+	c := connect(t, s.limits())
+	dir := dirName{Path: s.folder}
+	calls := s.withName(dir, mine)
+	for _, allowed := range []string{verbSend, verbMeasure, verbSend + " from", verbMeasure + " on", verbLink + " to", verbAbort, verbCommit + " mine"} {
+		if allowed == verbAbort || allowed == verbCommit+" mine" { // of what is not under way; once more
+			if err := c.ask(allowed, calls[allowed]); err != nil {
+				t.Errorf("%s: %v", allowed, err)
+			}
+		}
+		delete(calls, allowed)
+	}
+	for call, args := range calls {
+		if err := c.ask(call, args); err == nil {
+			t.Errorf("%s is allowed", call)
+		}
+	}
+	s.mustStand()
+	stream := s.stream(mine, "")
+	if err := c.backUp(s.folder, "20260303-000000", stream, btrfs.UUID{7}); err == nil || !strings.Contains(err.Error(), "same snapshot") {
+		t.Errorf("a second copy, whose origin would be the first one's: %v", err)
+	}
+	if err := c.backUp(s.folder, mine, stream, btrfs.UUID{7}); err == nil {
+		t.Error("a backup is replaced")
+	}
+	s.mustStand()
+	s.mustServe(c)
+}
+
+func TestAHiddenNameWithoutACompleteBackupIsNotCommitted(t *testing.T) {
+	s := newClientScene(t)
+	c := connect(t, s.limits())
+	dir, name := dirName{Path: s.folder}, "20260303-000000"
+	hidden := localSubvolume(t, s.folder, btrfs.Incoming(name))
+	uuid := localInfo(t, hidden).UUID
+	wantNot := func(what string, uuid btrfs.UUID) {
+		t.Helper()
+		if err := c.ask(verbCommit, commitCall{Dir: dir, Name: name, UUID: uuid}); err == nil {
+			t.Errorf("%s is a backup", what)
+		}
+	}
+	wantNot("a writable subvolume", uuid)
+	btrfstest.Check(t, btrfs.SetReadOnly(btrfstest.Open(t, s.folder), btrfs.Incoming(name), true))
+	wantNot("what was not received", uuid)
+	wantNot("another one", btrfs.UUID{1})
+	if err := c.ask(verbDelete, deleteCall{Dir: dir, Names: []string{btrfs.Incoming(name)}}); err != nil {
+		t.Errorf("a leftover stays: %v", err)
+	}
+	s.mustStand()
+	s.mustServe(c)
+}
+
+func TestAConfinedClientSeesOnlyWhatIsWithinTheRoot(t *testing.T) {
+	s := newClientScene(t)
+	btrfstest.Run(t, "btrfs", "quota", "enable", s.top)
+	c := connect(t, s.limits())
+	var reply listReply
+	btrfstest.Check(t, c.call(verbList, dirName{Path: s.folder}, &reply))
+	var names []string
+	for _, sub := range reply.Content.All {
+		names = append(names, sub.Name)
+	}
+	slices.Sort(names)
+	if want := []string{mine, "read-only", "sub"}; !slices.Equal(names, want) || len(reply.In) != 2 {
+		t.Errorf("%q, %d of them in the folder, want %q", names, len(reply.In), want)
+	}
+	for id := range reply.Content.Sizes {
+		if !slices.ContainsFunc(reply.Content.All, func(s btrfs.Subvolume) bool { return s.ID == id }) {
+			t.Errorf("the size of subvolume %d is told", id)
+		}
+	}
+	if len(reply.Content.Sizes) == 0 {
+		t.Error("no size is told")
+	}
+}
+
+func TestHostileStreamsLeaveNothingBehind(t *testing.T) {
+	s := newClientScene(t)
+	c := connect(t, s.limits())
+	disk := s.newDisk()
+	for name, stream := range s.hostile() {
+		if err := c.backUp(s.folder, "20260404-000000", stream, btrfs.UUID{1}); err == nil {
+			t.Errorf("%s is accepted", name)
+		}
+		s.mustStand()
+		if s.disk() != disk {
+			t.Fatalf("%s wrote to the disk", name)
+		}
+		if t.Failed() {
+			t.Fatalf("after %s", name)
+		}
+	}
+	s.mustServe(c)
+}
+
+// TestTrapsCatchNobodyWithoutLimits is about machines that take streams from each other.
+func TestTrapsCatchNobodyWithoutLimits(t *testing.T) {
+	s := newClientScene(t)
+	c := connect(t, ServeOptions{})
+	disk := s.newDisk()
+	for name, stream := range s.traps() {
+		if err := c.backUp(s.folder, "20260404-000000", stream, btrfs.UUID{1}); err == nil {
+			t.Errorf("%s is accepted", name)
+		}
+		s.mustStand()
+		if s.disk() != disk || t.Failed() {
+			t.Fatalf("after %s", name)
+		}
+	}
+}
+
+func (s *scene) newDisk() string {
+	s.device()
+	return s.disk()
+}
+
+// hostile are streams that must not be received by a confined agent.
+func (s *scene) hostile() map[string][]byte {
+	streams := s.traps()
+	first := func(rest ...[]byte) []byte { return encodeStream(1, append([][]byte{subvol()}, rest...)...) }
+	for c := sendstream.CmdMkfile; c <= sendstream.CmdEncodedWrite; c++ {
+		for _, a := range pathAttributes {
+			if c == sendstream.CmdEnd || c == sendstream.CmdSymlink && a == sendstream.AttrPathLink {
+				continue
+			}
+			streams[fmt.Sprintf("%v, attribute %d", c, a)] = first(makes(sendstream.CmdMkfile, "f"), encode(c, text(a, "../"+mine+"/file")))
+		}
+	}
+	maps.Copy(streams, map[string][]byte{
+		"a file beside":              first(makes(sendstream.CmdMkfile, "../x")),
+		"removing the subvolume":     first(encode(sendstream.CmdRmdir, text(sendstream.AttrPath, ""))),
+		"a second subvolume":         first(encode(sendstream.CmdSubvol, text(sendstream.AttrPath, "20200101-000000"), uuid(sendstream.AttrUUID, hostileUUID), number(sendstream.AttrCtransid, 7))),
+		"a second name":              encodeStream(1, encode(sendstream.CmdSubvol, text(sendstream.AttrPath, "x"), text(sendstream.AttrPath, "20200101-000000"), uuid(sendstream.AttrUUID, hostileUUID), number(sendstream.AttrCtransid, 7))),
+		"another's data":             first(makes(sendstream.CmdMkfile, "mine"), cloneFrom(s.stolen.UUID, "file")),
+		"data of one that is here":   first(makes(sendstream.CmdMkfile, "mine"), cloneFrom(s.first.UUID, "file")),
+		"another's backup as parent": encodeStream(1, snapshotOf(s.stolen.UUID)),
+		"the original as parent":     encodeStream(1, snapshotOf(localInfo(s.t, s.top, "home").UUID)),
+		"no parent":                  encodeStream(1, snapshotOf(btrfs.UUID{})),
+		"the top level as parent":    encodeStream(1, snapshotOf(localInfo(s.t, s.top).UUID)),
+		"no end":                     first()[:len(first())-10],
+		"more behind the end":        append(first(), first()...),
+		"no stream":                  []byte("hello"),
+		"nothing":                    {},
+	})
+	return streams
+}
+
+func TestAParentThatIsAlsoElsewhereIsNotBuiltOn(t *testing.T) {
+	s := newClientScene(t)
+	hidden := s.snapshot("20260105-000000")
+	whole := s.stream("20260105-000000", "")
+	everywhere := connect(t, ServeOptions{})
+	btrfstest.Check(t, everywhere.backUp(s.other, "20260105-000000", whole, btrfs.UUID{2}))
+	c := connect(t, s.limits())
+	// a fake with the UUID of what is to be stolen: btrfs receive would find the other one by it
+	fake := encodeStream(1, encode(sendstream.CmdSubvol, text(sendstream.AttrPath, "x"), uuid(sendstream.AttrUUID, hidden.UUID), number(sendstream.AttrCtransid, 7)))
+	btrfstest.Check(t, c.backUp(s.folder, "20260105-000000", fake, btrfs.UUID{1}))
+	if err := c.backUp(s.folder, "20260106-000000", encodeStream(1, snapshotOf(hidden.UUID)), btrfs.UUID{1}); err == nil {
+		content, _ := os.ReadFile(s.folder + "/20260106-000000/file")
+		t.Errorf("%d bytes of another client's backup are stolen", len(content))
+	}
+}
+
+func TestARootThatWasReplacedIsNoRoot(t *testing.T) {
+	for _, replace := range []func(s *scene) error{
+		func(*scene) error { return nil },
+		func(s *scene) error { return os.Mkdir(s.root, 0o755) },
+		func(s *scene) error { return os.Symlink(s.other, s.root) },
+	} {
+		s := newClientScene(t)
+		c := connect(t, s.limits())
+		s.top += "/"
+		btrfstest.Check(t, os.Rename(s.root, s.root+"-moved"))
+		btrfstest.Check(t, replace(s))
+		for call, args := range map[string]any{verbOpen: dirName{Path: s.folder}, verbMkdir: s.folder, verbList: dirName{Path: s.root},
+			verbReceive: receiveCall{Dir: dirName{Path: s.root}, Order: ReceiveOrder{Name: mine}}} {
+			if err := c.ask(call, args); err == nil {
+				t.Errorf("%s is allowed", call)
+			}
+		}
+		c.end()
+	}
+}
+
+func TestFoldersAreMadeWithinTheRoot(t *testing.T) {
+	s := newClientScene(t)
+	c := connect(t, s.limits())
+	for _, path := range []string{s.root, s.folder, s.root + "/a/b/c", s.root + "/a/b/c", s.root + "/a/../d/", s.root + "//e"} {
+		if err := c.ask(verbMkdir, path); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+		if info, err := os.Lstat(filepath.Clean(path)); err != nil || !info.IsDir() {
+			t.Errorf("%s: %v", path, err)
+		}
+		if err := c.ask(verbOpen, dirName{Path: path}); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+func TestARoleIsAllAClientHas(t *testing.T) {
+	s := newClientScene(t)
+	for _, limits := range []Limits{{Root: s.root, ReceiveOnly: true}, {Root: s.root, SendOnly: true}} {
+		c := connect(t, ServeOptions{Limits: limits})
+		calls := s.inFolder(dirName{Path: s.folder})
+		calls[verbMkdir] = s.root + "/new"
+		calls[verbClose] = streamName{}
+		for call, args := range calls {
+			role := verbs[call].role
+			if role == anyRole || limits.allow(role) == nil {
+				continue
+			}
+			if err := c.ask(call, args); err == nil || !strings.Contains(err.Error(), "refused: this key may only") {
+				t.Errorf("%+v: %s: %v", limits, call, err)
+			}
+		}
+	}
+	s.mustStand()
+}
+
+func TestALiveTransferIsItsSessionsOwn(t *testing.T) {
+	s := newClientScene(t)
+	first, second := connect(t, s.limits()), connect(t, s.limits())
+	dir, name := dirName{Path: s.folder}, "20260505-000000"
+	s.snapshot(name)
+	stream := s.stream(name, mine)
+	r, sender, err := first.push(dir, name, stream[:len(stream)/2])
+	btrfstest.Check(t, err)
+	guessed := streamName{r.Stream.Address, newSecret()}
+	for call, args := range map[string]any{
+		verbReceive:            receiveCall{Dir: dir, Order: ReceiveOrder{Name: name, Key: "key"}},
+		verbReceive + " other": receiveCall{Dir: dir, Order: ReceiveOrder{Name: name, Key: "other"}},
+		verbReceive + " again": receiveCall{Dir: dir, Order: ReceiveOrder{Name: name, Key: "key"}, Again: guessed},
+		verbAbort:              abortCall{Dir: dir, Name: name, Stream: guessed},
+		verbAbort + " unnamed": abortCall{Dir: dir, Name: name},
+		verbDelete:             deleteCall{Dir: dir, Names: []string{btrfs.Incoming(name)}},
+		verbCommit:             commitCall{Dir: dir, Name: name, UUID: localInfo(t, s.folder, btrfs.Incoming(name)).UUID},
+		verbClose:              guessed,
+	} {
+		if err := second.ask(call, args); err == nil {
+			t.Errorf("%s of another session's transfer is allowed", call)
+		}
+	}
+	for _, name := range []streamName{guessed, {r.Stream.Address, ""}, {"@/tmp/.X11-unix/X0", r.Stream.Secret}, {"/run/udev/control", "x"}} {
+		if session, err := second.join(name); err == nil {
+			session.Close()
+			t.Errorf("%v is joined", name)
+		}
+	}
+	_, err = sender.Write(stream[len(stream)/2:])
+	btrfstest.Check(t, err)
+	btrfstest.Check(t, sender.Close())
+	var sub btrfs.Subvolume
+	btrfstest.Check(t, first.call(verbClose, r.Stream, &sub))
+	btrfstest.Check(t, first.call(verbCommit, commitCall{Dir: dir, Name: name, UUID: sub.UUID, Stream: r.Stream}, nil))
+	btrfstest.Equal(t, s.source.status.Path+"/"+name, s.folder+"/"+name)
+}
+
+func TestNoOtherProgramsSocketIsJoined(t *testing.T) {
+	address := filepath.Join(t.TempDir(), "socket")
+	met, err := meet(address)
+	btrfstest.Check(t, err)
+	defer met.Close()
+	asked := make(chan struct{}, 1)
+	go met.serve(func(visitor) (response, func(), error) {
+		asked <- struct{}{}
+		return response{}, nil, errNobody
+	})
+	c := &client{t: t, o: ServeOptions{Log: localHost().log}}
+	if _, err := c.join(streamName{Address: address}); err == nil {
+		t.Error("it is joined")
+	}
+	select {
+	case <-asked:
+		t.Error("it was asked")
+	default:
+	}
+}
+
+func TestAResumedTransferHasTheLimitsWithWhichItBegan(t *testing.T) {
+	if a, b := (Limits{Root: "/a"}).scope("k"), (Limits{Root: "/b"}).scope("k"); a == b || a == (Limits{Root: "/a", AppendOnly: true}).scope("k") {
+		t.Errorf("%q, %q", a, b)
+	}
+}
+
+func TestLinksAndSnapshotsOfAConfinedClient(t *testing.T) {
+	s := newClientScene(t)
+	c := connect(t, s.limits())
+	dir := dirName{Path: s.folder}
+	sub := localInfo(t, s.root, "sub")
+	for call, args := range map[string]any{
+		verbTake:   takeCall{Dir: dir, Source: s.root + "/sub", UUID: sub.UUID, Name: "sub_20260601-000000"},
+		verbLink:   linkCall{Dir: dir, Name: ".sub_latest", Target: "sub_20260601-000000"},
+		verbLedger: ledgerCall{Dir: dir, Content: []byte("{}")},
+	} {
+		if err := c.ask(call, args); err != nil {
+			t.Errorf("%s: %v", call, err)
+		}
+	}
+	if to, err := os.Readlink(s.folder + "/.sub_latest"); err != nil || to != "sub_20260601-000000" {
+		t.Errorf("%s, %v", to, err)
+	}
+	var n int64
+	btrfstest.Check(t, c.call(verbMeasure, sendCall{Dir: dir, Order: SendOrder{Snapshot: "sub_20260601-000000"}}, &n))
+	var stream bytes.Buffer
+	btrfstest.Check(t, c.pull(sendCall{Dir: dir, Order: SendOrder{Snapshot: "sub_20260601-000000"}}, &stream))
+	if _, err := copied(new(guard), stream.Bytes()); err != nil || n != int64(stream.Len()) {
+		t.Errorf("%d bytes, measured %d: %v", stream.Len(), n, err)
+	}
+}
+
+// pull lets the agent send a stream.
+func (c *client) pull(call sendCall, into *bytes.Buffer) error {
+	in := wire.NewReceiver(wire.ReceiverOptions{})
+	written := make(chan error, 1)
+	go func() {
+		_, err := in.WriteTo(into)
+		written <- err
+	}()
+	err := fromWire(c.conn.Call(c.t.Context(), verbSend, call, nil, func(n wire.Raw) {
+		var name streamName
+		if n.Decode(&name) == nil {
+			go func() {
+				session, err := c.join(name)
+				if err != nil {
+					in.Abort(err)
+					return
+				}
+				in.Add(session)
+			}()
+		}
+	}))
+	if err != nil {
+		in.Abort(err)
+	}
+	writeErr := <-written
+	return cmp.Or(err, writeErr)
+}

@@ -1,0 +1,14 @@
+package host
+
+import "errors"
+
+// withHint is an error and the way forward.
+type withHint struct {
+	error
+	hint string
+}
+
+func (e withHint) Hint() string  { return e.hint }
+func (e withHint) Unwrap() error { return e.error }
+
+var errNotLink = errors.New("is not a symbolic link")

@@ -1,0 +1,118 @@
+package host
+
+import (
+	"errors"
+	"io/fs"
+	"syscall"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/lock"
+	"btrfs-backup/transport"
+	"btrfs-backup/transport/wire"
+)
+
+// fault is what of an error travels beside its text, for errors.Is and errors.As at the other end.
+type fault struct {
+	Errno int                  `cbor:"errno,omitempty"`
+	Names []string             `cbor:"names,omitempty"` // of sentinels
+	Path  string               `cbor:"path,omitempty"`  // of an fs.PathError
+	Exit  *transport.ExitError `cbor:"exit,omitempty"`
+	Held  *lock.HeldError      `cbor:"held,omitempty"`
+}
+
+// sentinels are known by the same names at both ends.
+var sentinels = map[string]error{
+	"empty":          sendstream.ErrEmpty,
+	"truncated":      sendstream.ErrTruncated,
+	"corrupt":        sendstream.ErrCorrupt,
+	"unsupported":    sendstream.ErrUnsupported,
+	"differs":        sendstream.ErrRestartDiffers,
+	"prefix-differs": sendstream.ErrPrefixDiffers,
+	"not-btrfs":      btrfs.ErrNotBtrfs,
+	"not-subvolume":  btrfs.ErrNotSubvolume,
+	"not-link":       errNotLink,
+	"exists":         fs.ErrExist,
+	"not-exist":      fs.ErrNotExist,
+	"permission":     fs.ErrPermission,
+}
+
+// toWire gives an error the form in which it travels.
+func toWire(err error) error {
+	if err == nil {
+		return nil
+	}
+	var f fault
+	for name, sentinel := range sentinels {
+		if errors.Is(err, sentinel) {
+			f.Names = append(f.Names, name)
+		}
+	}
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		f.Errno = int(errno)
+	}
+	errors.As(err, &f.Exit)
+	errors.As(err, &f.Held)
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		f.Path = path.Path
+	}
+	e := &wire.Error{Text: err.Error()}
+	var hinter interface{ Hint() string }
+	if errors.As(err, &hinter) {
+		e.Advice = hinter.Hint()
+	}
+	if detail, encodeErr := wire.Encode(f); encodeErr == nil {
+		e.Detail = detail
+	}
+	return e
+}
+
+// farError is an error of the far side with what errors.Is and errors.As look for.
+type farError struct {
+	far    *wire.Error
+	causes []error
+}
+
+func (e *farError) Error() string   { return e.far.Text }
+func (e *farError) Hint() string    { return e.far.Advice }
+func (e *farError) Unwrap() []error { return e.causes }
+
+// fromWire gives an error of a call back what toWire packed.
+func fromWire(err error) error {
+	var far *wire.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, wire.ErrBroken):
+		return disconnected{err}
+	case !errors.As(err, &far):
+		return err
+	}
+	var f fault
+	if far.Detail.Decode(&f) != nil {
+		return err
+	}
+	e := &farError{far: far}
+	for _, name := range f.Names {
+		if sentinel, ok := sentinels[name]; ok {
+			e.causes = append(e.causes, sentinel)
+		}
+	}
+	if f.Errno != 0 {
+		e.causes = append(e.causes, syscall.Errno(f.Errno))
+	}
+	if f.Exit != nil {
+		e.causes = append(e.causes, f.Exit)
+	}
+	if f.Held != nil {
+		e.causes = append(e.causes, f.Held)
+	}
+	return e
+}
+
+// disconnected makes an error a transport.ErrDisconnected.
+type disconnected struct{ error }
+
+func (e disconnected) Unwrap() []error { return []error{e.error, transport.ErrDisconnected} }

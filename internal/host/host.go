@@ -1,0 +1,153 @@
+// Package host works on directories of subvolumes, on this machine or on another one.
+//
+// A machine is reached in one of three ways, which do the same: as this process (Local), by this program at the far end of
+// an SSH session (Agent, answered by Serve), or by btrfs and POSIX commands there (Shell). Names are single path components
+// in an open directory; only Open and MkdirAll take paths, which are absolute.
+//
+// Errors of a far side keep what errors.Is and errors.As find in them: fs.ErrNotExist and fs.ErrExist, errnos,
+// *lock.HeldError, *transport.ExitError, and the errors of sendstream. A lost connection is
+// transport.ErrDisconnected.
+package host
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/lock"
+
+	"golang.org/x/time/rate"
+)
+
+// A Host is a machine.
+type Host interface {
+	// String is empty for this machine, else as in ssh://[user@]host[:port].
+	String() string
+	// Open opens a directory, on btrfs or not. A missing one is fs.ErrNotExist.
+	Open(ctx context.Context, path string) (Dir, error)
+	// List opens a directory and lists it, in one round trip.
+	List(ctx context.Context, path string) (Status, Content, error)
+	// MkdirAll makes a directory and those above it that are missing.
+	MkdirAll(ctx context.Context, path string) error
+	// Format gives the best format that the btrfs program there can receive. Send uses a lower one where it has to.
+	Format(ctx context.Context) (sendstream.Format, error)
+}
+
+// Status describes an open directory.
+type Status struct {
+	Path       string
+	Privileged bool            // whoever works on it is root there
+	Btrfs      bool            // what follows is known on btrfs only
+	Place      btrfs.Place     // identifies the directory
+	Subvolume  btrfs.Subvolume // that holds the directory
+	IsRoot     bool            // the directory is the root of its subvolume
+}
+
+// Content is what a directory holds.
+type Content struct {
+	btrfs.Listing
+	Sizes   map[uint64]btrfs.Size // by subvolume ID, where quotas are enabled
+	Ledger  File                  // lock.LedgerFile
+	Origins File                  // see ParseOrigins
+	Free    uint64                // bytes that an ordinary user can still write
+}
+
+// A File is what a file of ours holds.
+type File struct {
+	Content []byte // nil if there is none
+	Failure string // why it could not be read
+}
+
+// Read gives the content, or the failure as an error.
+func (f File) Read() ([]byte, error) {
+	if f.Failure != "" {
+		return nil, errors.New(f.Failure)
+	}
+	return f.Content, nil
+}
+
+// A Dir is an open directory. It must be closed, which gives its lock up.
+type Dir interface {
+	Status() Status
+	// Lock keeps other runs out until release or Close; see lock.Acquire.
+	Lock(ctx context.Context, waiting func(*lock.HeldError)) (release func() error, err error)
+	// List reads everything anew. Unfinished backups that are kept for a sender to resume are left out.
+	List(ctx context.Context) (Content, error)
+	// Nested gives the subvolumes of the same subvolume below the directory, without those within them.
+	Nested(ctx context.Context) ([]Nested, error)
+	// Take makes a read-only snapshot of the subvolume at the path source, which must still be the one of that UUID, and
+	// waits until it is on disk. A name that is taken is fs.ErrExist.
+	Take(ctx context.Context, source string, uuid btrfs.UUID, name string) (btrfs.Subvolume, error)
+	// Delete deletes what it can of the named subvolumes; it gives the names of those deleted, and every failure.
+	Delete(ctx context.Context, names []string, o DeleteOptions) (deleted []string, err error)
+	// Send writes the checked send stream to w. An error of w is returned as a *sendstream.WriteError.
+	Send(ctx context.Context, o SendOrder, w io.Writer) (sendstream.Summary, error)
+	// Measure tells how many bytes Send will write.
+	Measure(ctx context.Context, o SendOrder) (int64, error)
+	// Receive begins to receive a subvolume, whose final name must be free.
+	Receive(ctx context.Context, o ReceiveOrder) (Receiver, error)
+	// WriteLedger replaces the file lock.LedgerFile.
+	WriteLedger(ctx context.Context, content []byte) error
+	// Link makes or replaces a symbolic link, but replaces nothing else.
+	Link(ctx context.Context, name, target string) error
+	// Sync waits until the names in the directory are on disk.
+	Sync(ctx context.Context) error
+	Close() error
+}
+
+// Nested is a subvolume within another one.
+type Nested struct {
+	Path        string // from the directory that was asked about
+	ParentUUID  btrfs.UUID
+	Container   uint64 // ID of the subvolume that it lies in
+	ContainerAt uint64 // inode number of the directory in that; 0 if unknown
+}
+
+// DeleteOptions tell how subvolumes are deleted.
+type DeleteOptions struct {
+	ConvertRW bool // make them writable first
+	Wait      bool // until they are gone from the disk
+	Verbose   bool
+}
+
+// A SendOrder tells what is to be sent. The names are those of subvolumes in the directory.
+type SendOrder struct {
+	Snapshot string
+	Parent   string // "": a complete copy
+	Format   sendstream.Format
+	// After is what the receiver has already. It is compared and left out; if the stream does not begin so, the error is
+	// sendstream.ErrPrefixDiffers.
+	After   sendstream.Prefix
+	Verbose bool
+	Wire    func(n int64) `cbor:"-"` // is told of bytes that cross a network; may be nil
+}
+
+// A ReceiveOrder tells what is going to be received.
+type ReceiveOrder struct {
+	Name    string // the final one
+	Key     string // equal for equal streams: a receiver that is kept is resumed only by the same
+	Verbose bool
+	Limit   *rate.Limiter `cbor:"-"` // of bytes on the network, or of the stream where there is none; may be nil
+	Wire    func(n int64) `cbor:"-"`
+}
+
+// A Receiver takes one send stream. The subvolume stands under its hidden name (btrfs.Incoming) until Commit. After Close
+// either Commit or Abort must be called.
+type Receiver interface {
+	io.Writer
+	// Close ends the stream and describes what was received.
+	Close(ctx context.Context) (btrfs.Subvolume, error)
+	// Commit puts the backup on disk and then under its final name, and records origin as its source subvolume.
+	Commit(ctx context.Context, origin btrfs.UUID) error
+	// Abort ends receiving and removes what was received.
+	Abort(ctx context.Context) error
+}
+
+// A Resumer is a Receiver that outlives a broken connection, and the sender.
+type Resumer interface {
+	// Taken tells what the receiver has taken so far: before the first Write, what an earlier run left; after a Write that
+	// failed with transport.ErrDisconnected, once the machine is reached again, where to go on.
+	Taken(ctx context.Context) (sendstream.Prefix, error)
+}

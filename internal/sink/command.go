@@ -1,0 +1,150 @@
+// Package sink holds the destinations that take send streams and show nothing of what they hold.
+//
+// What such a destination was sent is known from the source's ledger alone, so nothing is verified, listed or deleted there.
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strconv"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/lock"
+	"btrfs-backup/transport"
+
+	"golang.org/x/time/rate"
+)
+
+// Scheme begins the name of a Command.
+const Scheme = "shell://"
+
+// Command is a shell command that takes a send stream on its standard input. It is run by `sh -c`, once for each snapshot,
+// with these variables in its environment:
+//
+//	BTRFS_BACKUP_SNAPSHOT  the name of the snapshot
+//	BTRFS_BACKUP_PARENT    the name of the snapshot that the stream is an increment to; empty for a complete copy
+//	BTRFS_BACKUP_UUID      the UUID of the snapshot, as it stands in the stream
+//	BTRFS_BACKUP_BYTES     how many bytes will come, or an upper bound where extents are sent compressed
+type Command struct {
+	line    string
+	limiter *rate.Limiter
+	local   transport.Local
+}
+
+var (
+	_ engine.Destination = (*Command)(nil)
+	_ engine.WriteOnly   = (*Command)(nil)
+)
+
+// NewCommand gives the destination that runs a shell command. The limiter, of bytes of the stream, may be nil.
+func NewCommand(line string, limiter *rate.Limiter, log *slog.Logger) *Command {
+	return &Command{line: line, limiter: limiter, local: transport.Local{Log: log, Level: slog.LevelInfo}}
+}
+
+// String is what stands in the ledger.
+func (c *Command) String() string { return Scheme + c.line }
+
+// WriteOnly marks it as an engine.WriteOnly.
+func (c *Command) WriteOnly() {}
+
+// Open does nothing.
+func (c *Command) Open(context.Context, bool) error { return nil }
+
+// Lock does nothing: the lock of the source keeps runs apart.
+func (c *Command) Lock(context.Context, func(*lock.HeldError)) (release func() error, err error) {
+	return func() error { return nil }, nil
+}
+
+// List gives nothing.
+func (c *Command) List(context.Context) (btrfs.Listing, error) { return btrfs.Listing{}, nil }
+
+// Delete refuses.
+func (c *Command) Delete(context.Context, []string) ([]string, error) {
+	return nil, fmt.Errorf("%s: nothing can be deleted there", c)
+}
+
+// Place is that of no directory.
+func (c *Command) Place() btrfs.Place { return btrfs.Place{} }
+
+// Ledger gives nothing.
+func (c *Command) Ledger(context.Context, func(string) bool) (*lock.Ledger, error) { return nil, nil }
+
+// Origins gives nothing.
+func (c *Command) Origins(context.Context) (map[btrfs.UUID]btrfs.UUID, error) { return nil, nil }
+
+// Accepts gives the protocol that every version of the btrfs program can receive one day.
+func (c *Command) Accepts(context.Context) (sendstream.Format, error) {
+	return sendstream.Format{Protocol: 1}, nil
+}
+
+// Receive runs the command.
+func (c *Command) Receive(ctx context.Context, s engine.Shipment) (engine.Receiver, error) {
+	total, err := s.Measure(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("measuring the stream: %w", err)
+	}
+	r, w, err := transport.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	parent := ""
+	if s.Parent != nil {
+		parent = s.Parent.Name
+	}
+	p, err := c.local.Start(ctx, transport.Command{
+		Argv:  []string{"sh", "-c", c.line},
+		Stdin: r,
+		Env: []string{
+			"BTRFS_BACKUP_SNAPSHOT=" + s.Snapshot.Name,
+			"BTRFS_BACKUP_PARENT=" + parent,
+			"BTRFS_BACKUP_UUID=" + s.Snapshot.UUID.String(),
+			"BTRFS_BACKUP_BYTES=" + strconv.FormatInt(total.Bytes, 10),
+		},
+	})
+	if err != nil {
+		w.Close()
+		return nil, err
+	}
+	return &receiver{Writer: transport.Limit(ctx, w, c.limiter), command: c, stream: w, process: p}, nil
+}
+
+// receiver is one run of the command.
+type receiver struct {
+	io.Writer
+	command *Command
+	stream  *os.File
+	process *transport.Process
+	ended   bool
+}
+
+// Close waits for the command, whose exit status is the verdict.
+func (r *receiver) Close(context.Context) (btrfs.Subvolume, error) {
+	r.ended = true
+	r.stream.Close()
+	err := r.process.Wait()
+	var exit *transport.ExitError
+	if errors.As(err, &exit) {
+		err = engine.Hint(fmt.Errorf("the command failed (%s): %w", exit.State, err), "what it stored of this snapshot is not complete; the next run sends it again")
+	}
+	return btrfs.Subvolume{}, err
+}
+
+// Commit does nothing: what the command stored, it stored.
+func (r *receiver) Commit(context.Context, btrfs.UUID) error { return nil }
+
+// Abort kills the command, so that it does not take the end of its input for the end of the stream.
+func (r *receiver) Abort(context.Context) error {
+	if !r.ended {
+		r.process.Kill()
+		_ = r.process.Wait() // it was killed
+		r.stream.Close()
+	}
+	return nil
+}

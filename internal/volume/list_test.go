@@ -1,0 +1,48 @@
+package volume
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/engine"
+)
+
+func TestListTakesTheSnapshotFolderIfThereIsOne(t *testing.T) {
+	top, elsewhere := btrfstest.New(t, testSize).Dir, t.TempDir()
+	home, backups := newSubvolume(t, top, "home"), newDir(t, top, "backups")
+	within, outside := newDir(t, home, "snapshot"), newDir(t, top, "outside")
+	for _, name := range []string{within + "/in it", outside + "/outside", backups + "/saved"} {
+		newSubvolume(t, name)
+	}
+	check(t, os.WriteFile(backups+"/file", nil, 0o644))
+	tests := []struct {
+		name, place, folder string
+		want                string // the folder that is listed
+		holds               string
+	}{
+		{"a source", home, "snapshot", within, "in it"},
+		{"a folder that is absolute", home, outside + "/.", outside, "outside"},
+		{"a destination", backups, "snapshot", backups, "saved"},
+		{"no folder", home, "no/such", home, ""},
+		{"a file in its place", backups, "file", backups, "saved"},
+	}
+	for _, test := range tests {
+		got, err := List(t.Context(), here, test.place, test.folder)
+		if err != nil || got.Folder != test.want || got.Free == 0 {
+			t.Errorf("%s: %s is listed, %d bytes free, error: %v", test.name, got.Folder, got.Free, err)
+		}
+		if (test.holds == "") != (len(got.Subvolumes) == 0) || test.holds != "" && got.Subvolumes[0].Name != test.holds {
+			t.Errorf("%s: holds %+v, want %q", test.name, got.Subvolumes, test.holds)
+		}
+	}
+	for place, want := range map[string]error{filepath.Join(top, "missing"): fs.ErrNotExist, elsewhere: btrfs.ErrNotBtrfs} {
+		if _, err := List(t.Context(), here, place, "snapshot"); !errors.Is(err, want) || engine.HintOf(err) == "" {
+			t.Errorf("%s: error: %v, hint: %q, want %v", place, err, engine.HintOf(err), want)
+		}
+	}
+}
