@@ -1,12 +1,14 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"btrfs-backup/btrfs"
@@ -20,7 +22,7 @@ import (
 type AgentOptions struct {
 	Log          *slog.Logger
 	Version      string
-	Command      string // the program at the far end; "" for btrfs-backup in PATH
+	Command      string // the program at the far end, which must be there; "" for btrfs-backup in PATH, if it is
 	Sudo         bool   // run it by sudo
 	Channels     int    // sessions that carry a stream, at most
 	Compression  wire.Compression
@@ -94,14 +96,16 @@ func (a *Agent) greet(ctx context.Context, stream streamName) (*wire.Greeting, e
 	if err != nil {
 		return nil, err
 	}
-	met, err := wire.Dial(ctx, &agentSession{Session: session}, wire.Hello{Version: a.o.Version, Part: part}, wire.Options{})
+	rw := &agentSession{Session: session}
+	met, err := wire.Dial(ctx, rw, wire.Hello{Version: a.o.Version, Part: part}, wire.Options{})
+	rw.met.Store(err == nil)
 	var noAgent *wire.NoAgentError
 	if errors.As(err, &noAgent) {
 		waitErr := session.Wait()
 		if errors.Is(waitErr, transport.ErrDisconnected) || errors.Is(waitErr, transport.ErrUnreachable) {
 			return nil, waitErr
 		}
-		noAgent.Err = errors.Join(waitErr)
+		noAgent.Err = cmp.Or(waitErr, noAgent.Err)
 	}
 	return met, err
 }
@@ -110,16 +114,23 @@ func (a *Agent) greet(ctx context.Context, stream streamName) (*wire.Greeting, e
 type agentSession struct {
 	*transport.Session
 	once sync.Once
+	met  atomic.Bool // the agent has answered
 }
 
 func (s *agentSession) Read(p []byte) (int, error)  { return s.Stdout.Read(p) }
 func (s *agentSession) Write(p []byte) (int, error) { return s.Stdin.Write(p) }
 
+// Close leaves a program that is no agent the time to tell by its exit status what it is.
 func (s *agentSession) Close() error {
+	const grace = 2 * time.Second
 	s.once.Do(func() {
 		s.Stdin.Close()
-		s.Kill()
-		go func() { _ = s.Wait() }() // it was killed
+		if s.met.Load() {
+			s.Kill()
+		} else {
+			time.AfterFunc(grace, s.Kill)
+		}
+		go func() { _ = s.Wait() }() // it ends because of this
 	})
 	return nil
 }

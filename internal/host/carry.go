@@ -68,9 +68,13 @@ func (d *agentDir) Send(ctx context.Context, o SendOrder, w io.Writer) (summary 
 		w = g
 	}
 	passed := sendstream.NewPrefixCounter(w)
-	for {
+	const attempts = 5 // in a row that bring nothing more
+	for vain := 0; ; {
 		summary, err := d.send(ctx, o, passed)
-		if !errors.Is(err, transport.ErrDisconnected) || !resumable || ctx.Err() != nil {
+		if vain++; passed.Prefix().Bytes > o.After.Bytes {
+			vain = 0
+		}
+		if !errors.Is(err, transport.ErrDisconnected) || !resumable || ctx.Err() != nil || vain > attempts {
 			return summary, err
 		}
 		d.host.o.Log.Warn(fmt.Sprintf("%s: sending %s: %v; trying to reach it again", d.host, o.Snapshot, err))

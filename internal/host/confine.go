@@ -61,23 +61,21 @@ var linkPattern = regexp.MustCompile(`^\.[^/\x00]*latest$`)
 
 // checkName refuses names that no backup has.
 func (l Limits) checkName(name string) error {
+	if l == (Limits{}) {
+		return nil
+	}
 	if !namePattern.MatchString(name) || len(btrfs.Incoming(name)) > unix.NAME_MAX {
 		return fmt.Errorf("%q is not the name of a backup", name)
 	}
 	return nil
 }
 
-// checkTake refuses names of new snapshots.
-func (l Limits) checkTake(name string) error {
+// checkLink refuses links other than the one to the newest snapshot.
+func (l Limits) checkLink(name, target string) error {
 	if l == (Limits{}) {
 		return nil
 	}
-	return l.checkName(name)
-}
-
-// checkLink refuses links other than the one to the newest snapshot.
-func (l Limits) checkLink(name, target string) error {
-	if !linkPattern.MatchString(name) || !namePattern.MatchString(target) {
+	if !linkPattern.MatchString(name) || l.checkName(target) != nil {
 		return fmt.Errorf("%q is no name for a link to %q", name, target)
 	}
 	return nil
@@ -241,6 +239,13 @@ func (l Limits) confinement() (*confinement, error) {
 	return &confinement{root, root.Name()}, nil
 }
 
+func (c *confinement) Close() error {
+	if c == nil {
+		return nil
+	}
+	return c.root.Close()
+}
+
 // relative gives the components of a path within the root.
 func (c *confinement) relative(p string) ([]string, error) {
 	clean := path.Clean(p)
@@ -384,7 +389,7 @@ func (c *confinement) within(d *localDir, listing btrfs.Listing) (btrfs.Listing,
 	for _, s := range listing.All {
 		container[s.ID] = s.Container
 	}
-	listing.All = slices.DeleteFunc(listing.All, func(s btrfs.Subvolume) bool {
+	listing.All = slices.DeleteFunc(slices.Clone(listing.All), func(s btrfs.Subvolume) bool {
 		id := s.ID
 		for id != 0 && !inside[id] {
 			id = container[id]

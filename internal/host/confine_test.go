@@ -5,16 +5,21 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/transport/wire"
+
+	"golang.org/x/sys/unix"
 )
 
 // escapes are paths that a confined client may not name.
@@ -295,7 +300,7 @@ func (s *scene) hostile() map[string][]byte {
 		"no parent":                  encodeStream(1, snapshotOf(btrfs.UUID{})),
 		"the top level as parent":    encodeStream(1, snapshotOf(localInfo(s.t, s.top).UUID)),
 		"no end":                     first()[:len(first())-10],
-		"more behind the end":        append(first(), first()...),
+		"more behind the end":        append(first(), "more"...),
 		"no stream":                  []byte("hello"),
 		"nothing":                    {},
 	})
@@ -326,7 +331,7 @@ func TestARootThatWasReplacedIsNoRoot(t *testing.T) {
 	} {
 		s := newClientScene(t)
 		c := connect(t, s.limits())
-		s.top += "/"
+		btrfstest.Check(t, c.ask(verbOpen, dirName{Path: s.root}))
 		btrfstest.Check(t, os.Rename(s.root, s.root+"-moved"))
 		btrfstest.Check(t, replace(s))
 		for call, args := range map[string]any{verbOpen: dirName{Path: s.folder}, verbMkdir: s.folder, verbList: dirName{Path: s.root},
@@ -379,10 +384,15 @@ func TestALiveTransferIsItsSessionsOwn(t *testing.T) {
 	s := newClientScene(t)
 	first, second := connect(t, s.limits()), connect(t, s.limits())
 	dir, name := dirName{Path: s.folder}, "20260505-000000"
+	btrfstest.Check(t, os.WriteFile(s.top+"/home/big", make([]byte, 16<<20), 0o600)) // more than waits to be sent
 	s.snapshot(name)
 	stream := s.stream(name, mine)
 	r, sender, err := first.push(dir, name, stream[:len(stream)/2])
 	btrfstest.Check(t, err)
+	hidden := filepath.Join(s.folder, btrfs.Incoming(name))
+	for _, err := os.Stat(hidden); err != nil; _, err = os.Stat(hidden) {
+		time.Sleep(10 * time.Millisecond)
+	}
 	guessed := streamName{r.Stream.Address, newSecret()}
 	for call, args := range map[string]any{
 		verbReceive:            receiveCall{Dir: dir, Order: ReceiveOrder{Name: name, Key: "key"}},
@@ -391,7 +401,7 @@ func TestALiveTransferIsItsSessionsOwn(t *testing.T) {
 		verbAbort:              abortCall{Dir: dir, Name: name, Stream: guessed},
 		verbAbort + " unnamed": abortCall{Dir: dir, Name: name},
 		verbDelete:             deleteCall{Dir: dir, Names: []string{btrfs.Incoming(name)}},
-		verbCommit:             commitCall{Dir: dir, Name: name, UUID: localInfo(t, s.folder, btrfs.Incoming(name)).UUID},
+		verbCommit:             commitCall{Dir: dir, Name: name, UUID: localInfo(t, hidden).UUID},
 		verbClose:              guessed,
 	} {
 		if err := second.ask(call, args); err == nil {
@@ -492,4 +502,51 @@ func (c *client) pull(call sendCall, into *bytes.Buffer) error {
 	}
 	writeErr := <-written
 	return cmp.Or(err, writeErr)
+}
+
+// asUser runs do on a thread of another user.
+func asUser(t *testing.T, uid uintptr, do func()) {
+	t.Helper()
+	done := make(chan syscall.Errno)
+	onThread(func() {
+		_, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uid, uid, uid) // of this thread alone
+		if errno == 0 {
+			do()
+		}
+		done <- errno
+	})
+	if errno := <-done; errno != 0 {
+		t.Fatal(errno)
+	}
+}
+
+func TestProcessesOfOtherUsersAreRefused(t *testing.T) {
+	btrfstest.RequireRoot(t)
+	const nobody = 65534
+	asked := func(visitor) (response, func(), error) { return response{Secret: "told"}, nil, nil }
+	ours, err := meet(newAddress())
+	btrfstest.Check(t, err)
+	defer ours.Close()
+	go ours.serve(asked)
+	asUser(t, nobody, func() {
+		raw, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: ours.address, Net: "unixpacket"})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer raw.Close()
+		_ = sendMessage(raw, demand{Op: opTake}, nil)
+		var a response
+		if _, err := receiveMessage(raw, &a); err == nil {
+			t.Errorf("another user is told %+v", a)
+		}
+	})
+	var squatter *rendezvous
+	asUser(t, nobody, func() { squatter, err = meet(newAddress()) })
+	btrfstest.Check(t, err)
+	defer squatter.Close()
+	go squatter.serve(asked)
+	if _, _, err := ask(squatter.address, demand{Op: opTake, Secret: "secret"}); err == nil || !strings.Contains(err.Error(), "user 65534") {
+		t.Errorf("asking another user: %v", err)
+	}
 }

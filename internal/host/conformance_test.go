@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,8 +17,6 @@ import (
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/lock"
-	"btrfs-backup/transport"
-	"btrfs-backup/transport/sshtest"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,6 +33,7 @@ var kinds = []struct {
 	make func(testing.TB) host.Host
 }{
 	{"local", func(testing.TB) host.Host { return host.NewLocal(silent) }},
+	{"agent", func(t testing.TB) host.Host { return newAgent(t) }},
 	{"dash", func(t testing.TB) host.Host { return newShell(t, "dash", false) }},
 	{"bash", func(t testing.TB) host.Host { return newShell(t, "bash", false) }},
 	{"busybox", func(t testing.TB) host.Host { return newShell(t, "busybox", false) }},
@@ -57,72 +55,10 @@ func eachKind(t *testing.T, test func(t *testing.T, h host.Host, top string)) {
 	}
 }
 
-func newShell(t testing.TB, sh string, sudo bool) *host.Shell {
-	t.Helper()
-	server := sshtest.Start(t, sshtest.Options{Shell: shellProgram(sh), Env: []string{
-		"PATH=" + remotePath(t, sh, sudo), "HOME=" + t.TempDir()}}) // no start-up files
-	return shellAt(t, server, host.ShellOptions{Sudo: sudo})
-}
-
-func shellAt(t testing.TB, server *sshtest.Server, o host.ShellOptions) *host.Shell {
-	t.Helper()
-	if o.Log == nil {
-		o.Log = silent
-	}
-	target := transport.Target{User: server.User, Host: server.Host, Port: server.Port}
-	ssh := transport.NewSSH(target, transport.SSHOptions{Options: server.Options(), Log: silent})
-	t.Cleanup(func() { ssh.Close() })
-	return host.NewShell(ssh, o)
-}
-
-func shellProgram(sh string) string {
-	if sh == "busybox" {
-		return "busybox sh"
-	}
-	return sh
-}
-
-// privileged are the commands of which some need to be root.
-var privileged = []string{"btrfs", "cat", "chmod", "find", "flock", "id", "ls", "ln", "mkdir", "mktemp", "mv", "rm", "stat", "sync", "tee", "test"}
-
-// remotePath makes a PATH for a far side on which sh is the shell, with the programs of busybox alone if it is that. With
-// sudo, commands that may need it refuse to run without.
-func remotePath(t testing.TB, sh string, sudo bool) string {
-	t.Helper()
-	bin, commands := t.TempDir(), "/usr/local/bin:/usr/bin:/bin"
-	program, err := exec.LookPath(sh)
-	check(t, err)
-	if sh == "busybox" {
-		commands = t.TempDir()
-		run(t, program, "--install", "-s", commands)
-		for _, other := range []string{"btrfs", "flock", "busybox"} {
-			_ = os.Remove(filepath.Join(commands, other)) // it may have this applet
-			found, err := exec.LookPath(other)
-			check(t, err)
-			check(t, os.Symlink(found, filepath.Join(commands, other)))
-		}
-	} else {
-		check(t, os.Symlink(program, filepath.Join(bin, "sh")))
-	}
-	if sudo {
-		script(t, bin, "sudo", `[ "$1" = -n ] || exit 1
-shift
-AS_ROOT=1 exec "$@"`)
-		for _, name := range privileged {
-			script(t, bin, name, fmt.Sprintf(`[ -n "$AS_ROOT" ] || [ "$1" = --version ] || { echo "%[1]s $*: Operation not permitted" >&2; exit 1; }
-PATH=%[2]s exec %[1]s "$@"`, name, transport.Quote(commands)))
-		}
-	}
-	return bin + ":" + commands
-}
-
-func script(t testing.TB, dir, name, text string) {
-	t.Helper()
-	check(t, os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+text+"\n"), 0o755))
-}
-
 // oddNames are names of directories that mean something to a shell, or are no text.
-var oddNames = []string{"plain", " space  s ", "a'b\"c`d", "; exit 1; $HOME * ? ~ #", "line\nbreak", "line\n", "-rf", "not \xff\xfe utf-8", `back\slash`, "${x}$(false)&|"}
+var oddNames = []string{
+	"plain", " space  s ", "a'b\"c`d", "; exit 1; $HOME * ? ~ #", "line\nbreak", "line\n", "-rf", "not \xff\xfe utf-8", `back\slash`, "${x}$(false)&|",
+}
 
 func TestAnOpenDirectoryIsDescribed(t *testing.T) {
 	eachKind(t, func(t *testing.T, h host.Host, top string) {
@@ -257,7 +193,8 @@ func TestFilesOfOursAreReadAndReplaced(t *testing.T) {
 	eachKind(t, func(t *testing.T, h host.Host, top string) {
 		dir := newDir(t, top, oddNames[3])
 		d := open(t, h, dir)
-		for _, content := range [][]byte{nil, {}, []byte("{}\n"), []byte("\x00 \n binary\x00-\n\n"), bytes.Repeat([]byte("x"), 300_000), []byte("shorter\n")} {
+		binary, large := []byte("\x00 \n binary\x00-\n\n"), bytes.Repeat([]byte("x"), 300_000)
+		for _, content := range [][]byte{nil, {}, []byte("{}\n"), binary, large, []byte("shorter\n")} {
 			if content != nil {
 				check(t, d.WriteLedger(t.Context(), content))
 			}
@@ -285,6 +222,14 @@ func TestFilesOfOursAreReadAndReplaced(t *testing.T) {
 			t.Error("a symbolic link was followed")
 		}
 		check(t, os.Remove(dir+"/.btrfs-backup"))
+		newDir(t, dir, ".btrfs-backup")
+		check(t, os.Symlink("../elsewhere.d/origins.json", dir+"/.btrfs-backup/origins.json"))
+		got, err = d.List(t.Context())
+		check(t, err)
+		if got.Origins.Failure == "" {
+			t.Error("a symbolic link was followed")
+		}
+		check(t, os.RemoveAll(dir+"/.btrfs-backup"))
 		check(t, os.RemoveAll(dir+"/elsewhere.d"))
 		check(t, os.Remove(dir+"/"+lock.LedgerFile))
 		newDir(t, dir, lock.LedgerFile)
@@ -455,12 +400,12 @@ func TestReceivedSubvolumesAreMadeWritableAndDeleted(t *testing.T) {
 func TestDeletingManyTakesNoLineTooLong(t *testing.T) {
 	eachKind(t, func(t *testing.T, h host.Host, top string) {
 		var names []string
-		for i := range 250 {
-			names = append(names, fmt.Sprintf("%0250d'''''", i))
+		for i := range 350 {
+			names = append(names, fmt.Sprintf("%0200d", i)+strings.Repeat("'", 50))
 		}
-		newSubvolume(t, top, names[249])
+		newSubvolume(t, top, names[349])
 		deleted, err := open(t, h, top).Delete(t.Context(), names, host.DeleteOptions{})
-		if !slices.Equal(deleted, names[249:]) || !errors.Is(err, fs.ErrNotExist) {
+		if !slices.Equal(deleted, names[349:]) || !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("deleted %q", deleted)
 		}
 	})
@@ -547,4 +492,17 @@ func wantNames(t testing.TB, dir string, want ...string) {
 	if !slices.Equal(got, want) {
 		t.Errorf("%q holds %q, want %q", dir, got, want)
 	}
+}
+
+func TestClosingADirectoryGivesItsLockUp(t *testing.T) {
+	eachKind(t, func(t *testing.T, h host.Host, top string) {
+		d, err := h.Open(t.Context(), top)
+		check(t, err)
+		_, err = d.Lock(t.Context(), nil)
+		check(t, err)
+		check(t, d.Close())
+		l, err := lock.Acquire(t.Context(), btrfstest.Open(t, top), nil)
+		check(t, err)
+		check(t, l.Release())
+	})
 }

@@ -14,11 +14,10 @@ import (
 
 // fault is what of an error travels beside its text, for errors.Is and errors.As at the other end.
 type fault struct {
-	Errno int                  `cbor:"errno,omitempty"`
-	Names []string             `cbor:"names,omitempty"` // of sentinels
-	Path  string               `cbor:"path,omitempty"`  // of an fs.PathError
-	Exit  *transport.ExitError `cbor:"exit,omitempty"`
-	Held  *lock.HeldError      `cbor:"held,omitempty"`
+	Errnos []int                `cbor:"errnos,omitempty"`
+	Names  []string             `cbor:"names,omitempty"` // of sentinels
+	Exit   *transport.ExitError `cbor:"exit,omitempty"`
+	Held   *lock.HeldError      `cbor:"held,omitempty"`
 }
 
 // sentinels are known by the same names at both ends.
@@ -37,6 +36,9 @@ var sentinels = map[string]error{
 	"permission":     fs.ErrPermission,
 }
 
+// lastErrno is beyond those of Linux (asm-generic/errno.h).
+const lastErrno = 134
+
 // toWire gives an error the form in which it travels.
 func toWire(err error) error {
 	if err == nil {
@@ -48,16 +50,13 @@ func toWire(err error) error {
 			f.Names = append(f.Names, name)
 		}
 	}
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		f.Errno = int(errno)
+	for errno := syscall.Errno(1); errno < lastErrno; errno++ {
+		if errors.Is(err, errno) {
+			f.Errnos = append(f.Errnos, int(errno))
+		}
 	}
 	errors.As(err, &f.Exit)
 	errors.As(err, &f.Held)
-	var path *fs.PathError
-	if errors.As(err, &path) {
-		f.Path = path.Path
-	}
 	e := &wire.Error{Text: err.Error()}
 	var hinter interface{ Hint() string }
 	if errors.As(err, &hinter) {
@@ -100,8 +99,8 @@ func fromWire(err error) error {
 			e.causes = append(e.causes, sentinel)
 		}
 	}
-	if f.Errno != 0 {
-		e.causes = append(e.causes, syscall.Errno(f.Errno))
+	for _, errno := range f.Errnos {
+		e.causes = append(e.causes, syscall.Errno(errno))
 	}
 	if f.Exit != nil {
 		e.causes = append(e.causes, f.Exit)

@@ -27,6 +27,9 @@ func (d *localDir) startReceive(ctx context.Context, verbose bool, stdin *os.Fil
 	start := func(path string) (*transport.Process, error) {
 		return d.host.run(verbose).Start(ctx, transport.Command{Argv: []string{program, "receive", verbosity(verbose), path}, Stdin: stdin})
 	}
+	if err := d.mustBeAt(d.status.Path); err != nil {
+		return nil, err
+	}
 	p, err := d.startIsolated(start)
 	var impossible *isolationError
 	if !errors.As(err, &impossible) {
@@ -162,19 +165,24 @@ func (d *localDir) isolatedPath(tree *os.File, within string) (string, error) {
 		return "", err
 	}
 	path := filepath.Join(at, within)
-	folder, err := os.OpenFile(path, unix.O_PATH|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return "", err
-	}
-	defer folder.Close()
-	if err := unix.Fstatfs(int(folder.Fd()), &st); err != nil {
-		return "", os.NewSyscallError("fstatfs", err)
+	if err := unix.Statfs(path, &st); err != nil {
+		return "", os.NewSyscallError("statfs", err)
 	}
 	const noSymFollow = 0x2000 // linux/statfs.h: ST_NOSYMFOLLOW; older kernels ignore the flag
 	if st.Flags&noSymFollow == 0 || st.Flags&unix.ST_NODEV == 0 {
 		return "", errors.New("the kernel cannot mount without following symbolic links")
 	}
-	return path, d.mustBe(folder)
+	return path, d.mustBeAt(path)
+}
+
+// mustBeAt fails unless the folder is at a path.
+func (d *localDir) mustBeAt(path string) error {
+	dir, err := os.OpenFile(path, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return d.mustBe(dir)
 }
 
 // mustBe fails unless the other file is the folder.

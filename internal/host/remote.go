@@ -39,12 +39,14 @@ func (r *Remote) reach(ctx context.Context) (Host, error) {
 	}
 	agent, err := NewAgent(ctx, r.ssh, r.o)
 	var none *wire.NoAgentError
-	if errors.As(err, &none) && isMissing(none) {
+	switch {
+	case errors.As(err, &none) && isMissing(none) && r.o.Command == "":
 		r.o.Log.Info(fmt.Sprintf("%s: there is no btrfs-backup %s or newer, so plain commands are used", r, r.o.Version))
 		r.host = NewShell(r.ssh, ShellOptions{Sudo: r.o.Sudo, Log: r.o.Log})
 		return r.host, nil
-	}
-	if err != nil {
+	case none != nil:
+		return nil, withHint{err, r.hint(none)}
+	case err != nil:
 		return nil, err
 	}
 	r.host = agent
@@ -52,10 +54,25 @@ func (r *Remote) reach(ctx context.Context) (Host, error) {
 }
 
 // isMissing tells that the program is not there, or is one that knows no agent. sh exits with 127 for a missing program, older
-// programs of the name with 2 for an unknown option.
+// programs of the name with 2 for an unknown option, or with 1. The latter does nologin(8) too, with some words.
 func isMissing(err *wire.NoAgentError) bool {
 	var exit *transport.ExitError
-	return errors.As(err.Err, &exit) && (exit.State == "exit status 127" || exit.State == "exit status 2" || exit.State == "exit status 1")
+	if !errors.As(err.Err, &exit) {
+		return false
+	}
+	return exit.State == "exit status 127" || exit.State == "exit status 2" || exit.State == "exit status 1" && err.Said == ""
+}
+
+func (r *Remote) hint(none *wire.NoAgentError) string {
+	shell := NewShell(r.ssh, ShellOptions{Sudo: r.o.Sudo, Log: r.o.Log})
+	var exit *transport.ExitError
+	if errors.As(none.Err, &exit) && shell.hint(exit) != "" {
+		return shell.hint(exit)
+	}
+	if r.o.Command != "" {
+		return "is --remote-command right? Without it plain commands are used where the program is missing"
+	}
+	return "the user's login shell there must run what it is given: see what `ssh " + r.ssh.String() + " 'sh -c true'` prints"
 }
 
 func (r *Remote) Open(ctx context.Context, path string) (Dir, error) {

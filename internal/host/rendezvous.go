@@ -99,6 +99,7 @@ func (r *rendezvous) serve(receive reception) {
 func welcome(c *net.UnixConn, receive reception) {
 	d, files, err := receiveDemand(c)
 	if err != nil {
+		closeAll(files)
 		c.Close()
 		return
 	}
@@ -107,10 +108,17 @@ func welcome(c *net.UnixConn, receive reception) {
 		a.Failure, _ = toWire(err).(*wire.Error)
 	}
 	if sendErr := sendMessage(c, a, nil); then == nil || sendErr != nil {
+		closeAll(files)
 		c.Close()
 		return
 	}
 	then()
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
 }
 
 // ask makes a demand of the process at an address. An address where nobody is, is errNobody.

@@ -32,10 +32,16 @@ type ServeOptions struct {
 // Serve is the agent: it answers one client on its standard streams, and returns when that is gone and nothing is kept for
 // it any more. A session that carries a stream ends with the stream.
 func Serve(ctx context.Context, stdin, stdout *os.File, o ServeOptions) error {
+	confine, err := o.Limits.confinement()
+	if err != nil {
+		return err
+	}
+	defer confine.Close()
 	session, err := sessionOf(stdin, stdout)
 	if err != nil {
 		return err
 	}
+	defer session.Close()
 	hello := wire.Hello{Version: o.Version, Abilities: o.Limits.abilities()}
 	met, err := wire.Accept(ctx, session, hello, wire.Options{})
 	if err != nil {
@@ -51,10 +57,7 @@ func Serve(ctx context.Context, stdin, stdout *os.File, o ServeOptions) error {
 		}
 		return join(g.Join, stdin, stdout)
 	}
-	s := &server{o: o, local: NewLocal(o.Log), ctx: ctx, locks: make(map[uint64]heldLock), streams: make(map[string]*stream)}
-	if s.local.confine, err = o.Limits.confinement(); err != nil {
-		return err
-	}
+	s := newServer(ctx, o, confine)
 	s.conn = met.Conn()
 	err = s.conn.Serve(ctx, s.handle)
 	s.disconnect()
@@ -100,6 +103,12 @@ type stream struct {
 	kept  *kept // nil: elsewhere
 	lease io.Closer
 	name  streamName
+}
+
+func newServer(ctx context.Context, o ServeOptions, confine *confinement) *server {
+	s := &server{o: o, local: NewLocal(o.Log), ctx: ctx, locks: make(map[uint64]heldLock), streams: make(map[string]*stream)}
+	s.local.confine = confine
+	return s
 }
 
 // disconnect gives up what belongs to the connection. What is kept waits for another one.
@@ -181,7 +190,7 @@ var verbs = map[string]handler{
 	verbUnlock: {anyRole, decoded((*server).unlock)},
 	verbNested: {sourceRole, inDir(itself, func(_ *server, ctx context.Context, d *localDir, _ dirName) (any, error) { return d.Nested(ctx) })},
 	verbTake: {sourceRole, inDir(func(c takeCall) dirName { return c.Dir }, func(s *server, ctx context.Context, d *localDir, c takeCall) (any, error) {
-		if err := s.o.Limits.checkTake(c.Name); err != nil {
+		if err := s.o.Limits.checkName(c.Name); err != nil {
 			return nil, err
 		}
 		return d.Take(ctx, c.Source, c.UUID, c.Name)

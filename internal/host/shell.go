@@ -25,8 +25,9 @@ type ShellOptions struct {
 // session.
 //
 // What `btrfs subvolume list` does not tell is zero: of subvolumes DirID, unless they lie in the listed directory, SentIn and
-// Created. ChangedIn may be higher, by the transaction that made the subvolume itself. A subvolume whose name contains a line that looks like one of that list is an error. Backups that another
-// process keeps there to be resumed are listed like any other leftover.
+// Created. ChangedIn may be higher than elsewhere, by the transactions that snapshots are made in. A subvolume whose name has
+// a line in it that looks like one of that list is an error. Backups that another process keeps there to be resumed are
+// listed like any other leftover.
 type Shell struct {
 	ssh     *transport.SSH
 	options ShellOptions

@@ -163,18 +163,6 @@ func TestWithoutFlockThereIsAWarningAndNoLock(t *testing.T) {
 	}
 }
 
-func TestClosingADirectoryGivesItsLockUp(t *testing.T) {
-	btrfstest.RequireRoot(t)
-	dir := newDir(t, btrfstest.New(t, testSize).Dir, "dir")
-	d := open(t, newShell(t, "dash", false), dir)
-	_, err := d.Lock(t.Context(), nil)
-	check(t, err)
-	check(t, d.Close())
-	l, err := lock.Acquire(t.Context(), btrfstest.Open(t, dir), nil)
-	check(t, err)
-	check(t, l.Release())
-}
-
 // The number of commands that are run does not grow with that of the subvolumes.
 func TestListingTakesAsManyCommandsForManySubvolumesAsForOne(t *testing.T) {
 	btrfstest.RequireRoot(t)
@@ -216,7 +204,7 @@ func TestAFullDiskIsToldAsSuch(t *testing.T) {
 	wantNames(t, dir)
 }
 
-// The program may outlive its session, as under sudo, and begin only then with what it was sent.
+// The program may outlive its connection, and begin only then with what it was sent.
 func TestAbortWaitsForTheEndOfTheProgram(t *testing.T) {
 	btrfstest.RequireRoot(t)
 	top := btrfstest.New(t, testSize).Dir
@@ -225,13 +213,15 @@ func TestAbortWaitsForTheEndOfTheProgram(t *testing.T) {
 	bin, started := t.TempDir(), filepath.Join(t.TempDir(), "started")
 	script(t, bin, "btrfs", `[ "$1" = receive ] || exec /usr/bin/btrfs "$@"
 exec setsid sh -c 'echo >"$0"; sleep 1; exec /usr/bin/btrfs "$@"' `+started+` "$@"`)
-	r, err := open(t, shellWith(t, bin, host.ShellOptions{}), copies).Receive(t.Context(), host.ReceiveOrder{Name: "s"})
+	server := sshtest.Start(t, sshtest.Options{Env: []string{"PATH=" + bin + ":/usr/bin:/bin", "HOME=" + t.TempDir()}})
+	r, err := open(t, shellAt(t, server, host.ShellOptions{}), copies).Receive(t.Context(), host.ReceiveOrder{Name: "s"})
 	check(t, err)
 	_, err = r.Write(stream[:10_000])
 	check(t, err)
 	for _, err := os.Stat(started); err != nil; _, err = os.Stat(started) {
 		time.Sleep(time.Millisecond)
 	}
+	killConnections(t, server)
 	check(t, r.Abort(t.Context()))
 	wantNoProcess(t, copies)
 	wantNames(t, copies)

@@ -61,7 +61,8 @@ func TestListsThatMayBeForgedAreRefused(t *testing.T) {
 func TestAListThatBreaksOffIsNone(t *testing.T) {
 	p := shellPlace{Status: Status{Path: "/d", Btrfs: true}}
 	p.Place.Subvolume, p.Place.Inode = 5, rootInode
-	whole := rowA + "\x00" + rowA + "\x00/d/./a\x00/d/./b\x00\x00" + "4\x00a\x00bc\x00" + "-\x00" + "0/256 4096 1024\n\x00"
+	gone := strings.NewReplacer("ID 256", "ID 257", "path a", "path gone").Replace(rowA)
+	whole := rowA + gone + "\x00" + rowA + "\x00/d/./a\x00/d/./b\x00\x00" + "4\x00a\x00bc\x00" + "-\x00" + "0/256 4096 1024\n\x00"
 	c, err := readContent(&printed{rest: []byte(whole)}, p)
 	if err != nil || len(c.InDirectory) != 1 || string(c.Ledger.Content) != "a\x00bc" || c.Origins.Content != nil || c.Sizes[256].Exclusive != 1024 {
 		t.Fatalf("%+v, %v", c, err)

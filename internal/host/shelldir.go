@@ -142,7 +142,8 @@ func (d *shellDir) Delete(ctx context.Context, names []string, o DeleteOptions) 
 // deleteSome deletes in one session.
 func (d *shellDir) deleteSome(ctx context.Context, names []string, o DeleteOptions) (deleted []string, failures []error) {
 	flag := map[bool]string{true: "1"}
-	a, err := d.host.run(ctx, "deleting", scriptDelete, nil, d.arguments(append([]string{flag[o.ConvertRW], flag[o.Wait]}, names...)...)...)
+	arguments := append([]string{flag[o.ConvertRW], flag[o.Wait]}, names...)
+	a, err := d.host.run(ctx, "deleting", scriptDelete, nil, d.arguments(arguments...)...)
 	for _, name := range names {
 		message := a.next()
 		if a.err != nil {

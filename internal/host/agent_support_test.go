@@ -1,0 +1,57 @@
+package host_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"os/signal"
+
+	"btrfs-backup/internal/host"
+	"btrfs-backup/transport"
+	"btrfs-backup/transport/sshtest"
+	"btrfs-backup/transport/wire"
+)
+
+// testOnlyServe makes a process that runs this test binary an agent.
+const testOnlyServe = "BTRFS_BACKUP_TEST_SERVE"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(testOnlyServe) != "" {
+		signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
+		err := host.Serve(context.Background(), os.Stdin, os.Stdout, host.ServeOptions{
+			Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Version: "test", ResumeWindow: time.Minute})
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// newAgent reaches this machine through the agent at the far end of a real sshd.
+func newAgent(t testing.TB) *host.Agent {
+	t.Helper()
+	bin := t.TempDir()
+	self, err := os.Executable()
+	check(t, err)
+	script := fmt.Sprintf("#!/bin/sh\n%s=1 exec '%s'\n", testOnlyServe, self)
+	check(t, os.WriteFile(filepath.Join(bin, "btrfs-backup"), []byte(script), 0o755))
+	server := sshtest.Start(t, sshtest.Options{Env: []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir()}})
+	target := transport.Target{User: server.User, Host: server.Host, Port: server.Port}
+	ssh := transport.NewSSH(target, transport.SSHOptions{Options: server.Options(), Log: silent})
+	a, err := host.NewAgent(t.Context(), ssh, host.AgentOptions{
+		Log: silent, Version: "test", Channels: 2, Compression: wire.Auto, ResumeWindow: time.Minute})
+	check(t, err)
+	t.Cleanup(func() {
+		_ = a.Close()
+		_ = ssh.Close()
+	})
+	return a
+}

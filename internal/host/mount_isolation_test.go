@@ -1,0 +1,169 @@
+package host
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/transport"
+
+	"golang.org/x/sys/unix"
+)
+
+// eachMount runs a test on folders that are seen through all kinds of mounts.
+func eachMount(t *testing.T, test func(t *testing.T, folder string)) {
+	filesystem := btrfstest.New(t, localSize)
+	top := filesystem.Dir
+	disk := localSubvolume(t, top, "disk")
+	plain := filepath.Join(disk, "plain")
+	btrfstest.Check(t, os.MkdirAll(plain+"/folder", 0o755))
+	mounted := filepath.Join(t.TempDir(), "mounted")
+	filesystem.Mount(t, mounted, "subvol=disk")
+	boundPlain, boundDisk := localBind(t, plain), localBind(t, disk)
+	linked := filepath.Join(t.TempDir(), "linked")
+	btrfstest.Check(t, os.Symlink(plain, linked))
+	for name, folder := range map[string]string{
+		"top level": top, "below the top level": plain, "mount of a subvolume": mounted, "below the mount of a subvolume": mounted + "/plain",
+		"a subvolume bound": boundDisk + "/plain/folder", "a plain directory bound": boundPlain,
+		"below a plain directory bound": boundPlain + "/folder", "through a link": linked,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, folder) })
+	}
+}
+
+func TestTheReceiverSeesTheFolderThroughAMountThatFollowsNoLinksAndOpensNoDevices(t *testing.T) {
+	eachMount(t, func(t *testing.T, folder string) {
+		d := localOpen(t, localHost(), folder)
+		btrfstest.Check(t, os.Symlink("/etc/hostname", filepath.Join(folder, "link")))
+		btrfstest.Check(t, unix.Mknod(filepath.Join(folder, "zero"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 5))))
+		defer os.Remove(filepath.Join(folder, "link"))
+		defer os.Remove(filepath.Join(folder, "zero"))
+		var path string
+		p, err := d.startIsolated(func(at string) (*transport.Process, error) {
+			path = at
+			const script = `test -L "$1/link" && ! head -c1 "$1/link" 2>/dev/null && ! head -c1 "$1/zero" 2>/dev/null && : >"$1/made"`
+			return d.host.run(false).Start(t.Context(), transport.Command{Argv: []string{"sh", "-c", script, "sh", at}})
+		})
+		btrfstest.Check(t, err)
+		if err := p.Wait(); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+		if err := os.Remove(filepath.Join(folder, "made")); err != nil {
+			t.Errorf("%s is another directory: %v", path, err)
+		}
+	})
+}
+
+func TestReceivedLinksAndDevicesAreWhatWasSent(t *testing.T) {
+	top := btrfstest.New(t, localSize).Dir
+	home := localSubvolume(t, top, "home")
+	btrfstest.Populate(t, home, 1)
+	s := &scene{t: t, top: top, source: localOpen(t, localHost(), top, "source")}
+	copies := localOpen(t, localHost(), top, "copies")
+	parent := ""
+	for _, name := range []string{"first", "second"} {
+		s.snapshot(name)
+		localReceive(t, copies, name, s.stream(name, parent))
+		btrfstest.Equal(t, top+"/source/"+name, top+"/copies/"+name)
+		btrfstest.Change(t, home, 2)
+		parent = name
+	}
+}
+
+func TestThisProcessStaysInItsMountNamespace(t *testing.T) {
+	d := localFolder(t)
+	before, err := os.Readlink("/proc/self/ns/mnt")
+	btrfstest.Check(t, err)
+	inside := make(map[string]bool)
+	for range 20 {
+		p, err := d.startIsolated(func(string) (*transport.Process, error) {
+			in, err := os.Readlink("/proc/thread-self/ns/mnt")
+			btrfstest.Check(t, err)
+			inside[in] = true
+			return d.host.run(false).Start(t.Context(), transport.Command{Argv: []string{"true"}})
+		})
+		btrfstest.Check(t, err)
+		btrfstest.Check(t, p.Wait())
+	}
+	after, err := os.Readlink("/proc/self/ns/mnt")
+	btrfstest.Check(t, err)
+	if before != after || inside[before] {
+		t.Errorf("%s before, %s after, %v inside", before, after, inside)
+	}
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	btrfstest.Check(t, err)
+	if strings.Contains(string(mounts), "nosymfollow") {
+		t.Error("a mount is left")
+	}
+}
+
+func TestNothingIsReceivedIntoADirectoryInTheFoldersPlace(t *testing.T) {
+	d := localFolder(t)
+	btrfstest.Check(t, os.Rename(d.status.Path, d.status.Path+"-moved"))
+	btrfstest.Check(t, os.Mkdir(d.status.Path, 0o755))
+	if _, err := d.isolateOnce(); err == nil || !strings.Contains(err.Error(), "another directory") {
+		t.Errorf("error: %v", err)
+	}
+	if _, err := d.Receive(t.Context(), ReceiveOrder{Name: "x"}); err == nil || !strings.Contains(err.Error(), "another directory") {
+		t.Errorf("error: %v", err)
+	}
+}
+
+func TestAConfinedAgentThatCannotIsolateReceivesNothing(t *testing.T) {
+	d := localFolder(t)
+	btrfstest.Check(t, os.Chmod(filepath.Dir(filepath.Dir(d.status.Path)), 0o755))
+	confine, err := Limits{Root: d.status.Path}.confinement()
+	btrfstest.Check(t, err)
+	defer confine.Close()
+	for _, c := range []*confinement{nil, confine} {
+		d.host.confine = c
+		asUser(t, 65534, func() {
+			p, err := d.startReceive(t.Context(), false, nil)
+			if err == nil {
+				_ = p.Wait() // an empty stream
+			}
+			if (err == nil) != (c == nil) || err != nil && !strings.Contains(localHint(err), "as root") {
+				t.Errorf("confined %t: %v", c != nil, err)
+			}
+		})
+	}
+	if _, err := os.Stat(filepath.Join(d.status.Path, btrfs.Incoming("x"))); err == nil {
+		t.Error("something was received")
+	}
+}
+
+// isolateOnce tells what isolate gives, on a thread of its own.
+func (d *localDir) isolateOnce() (path string, err error) {
+	done := make(chan struct{})
+	onThread(func() {
+		path, err = d.isolate()
+		close(done)
+	})
+	<-done
+	return path, err
+}
+
+func BenchmarkIsolation(b *testing.B) {
+	btrfstest.RequireRoot(b)
+	d := localOpen(b, localHost(), btrfstest.New(b, localSize).Dir)
+	run := func(path string) (*transport.Process, error) {
+		return d.host.run(false).Start(b.Context(), transport.Command{Argv: []string{"true", path}})
+	}
+	b.Run("with", func(b *testing.B) {
+		for b.Loop() {
+			p, err := d.startIsolated(run)
+			btrfstest.Check(b, err)
+			btrfstest.Check(b, p.Wait())
+		}
+	})
+	b.Run("without", func(b *testing.B) {
+		for b.Loop() {
+			p, err := run(d.status.Path)
+			btrfstest.Check(b, err)
+			btrfstest.Check(b, p.Wait())
+		}
+	})
+}
