@@ -1,0 +1,71 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/transport/sshtest"
+)
+
+// newRestricted starts an sshd whose key runs `serve` with these options, whatever its client asks for.
+func newRestricted(t testing.TB, options string) *remote {
+	t.Helper()
+	return newRemote(t, sshtest.Options{KeyOptions: fmt.Sprintf(`restrict,command="btrfs-backup serve %s"`, options)})
+}
+
+func TestAReceiverThatOnlyAddsPrunesByItsOwnCounts(t *testing.T) {
+	source, destination := newPair(t)
+	folder := filepath.Join(destination, "laptop")
+	btrfstest.Check(t, os.MkdirAll(folder, 0o755))
+	other := filepath.Join(folder, "20200101-000000") // not this source's
+	btrfstest.Check(t, btrfs.Create(btrfstest.Open(t, folder), filepath.Base(other)))
+	btrfstest.Check(t, btrfs.SetReadOnly(btrfstest.Open(t, folder), filepath.Base(other), true))
+	r := newRestricted(t, "--restrict-to '"+destination+"' --append-only -n 2")
+	for range 4 {
+		succeed(t, r.arguments(source, r.place(folder))...)
+	}
+	snapshots := names(t, filepath.Join(source, "snapshot"))
+	if got, want := fmt.Sprint(names(t, folder)), fmt.Sprint(append([]string{filepath.Base(other)}, snapshots[2:]...)); got != want {
+		t.Errorf("the backups are %s, want %s", got, want)
+	}
+	isCopy(t, source, folder, snapshots[3])
+	r.refuses(t, "may not delete", source, r.place(folder), "-n", "1")
+	if got := len(names(t, folder)); got != 3 {
+		t.Errorf("there are %d", got)
+	}
+}
+
+// refuses fails the test unless a run fails and says why.
+func (r *remote) refuses(t testing.TB, why string, args ...string) {
+	t.Helper()
+	result := invoke(t, nil, r.arguments(args...)...)
+	if result.status == exitDone {
+		t.Errorf("%q succeeded\n%s", args, result.stderr)
+		return
+	}
+	expect(t, result.status, result, why, "hint: ")
+}
+
+func TestAKeyIsGoodForItsRoleAndDirectoryOnly(t *testing.T) {
+	source, destination := newPair(t)
+	btrfstest.Check(t, os.MkdirAll(destination, 0o755))
+	beside := destination + "-beside"
+	btrfstest.Check(t, os.Mkdir(beside, 0o755))
+
+	in := newRestricted(t, "--restrict-to '"+destination+"' --receive-only")
+	in.refuses(t, "confined to", source, in.place(beside))
+	in.refuses(t, "confined to", source, in.place(destination+"/../"+filepath.Base(beside)))
+	in.refuses(t, "refused", in.place(source), destination)
+	succeed(t, in.arguments(source, in.place(destination))...)
+
+	out := newRestricted(t, "--restrict-to '"+source+"' --send-only")
+	out.refuses(t, "may only fetch", source, out.place(source+"/folder"))
+	succeed(t, out.arguments(out.place(source), filepath.Join(filepath.Dir(destination), "pulled"))...)
+	if left := names(t, beside); len(left) > 0 {
+		t.Errorf("beside there is %v", left)
+	}
+}
