@@ -85,54 +85,61 @@ func (d *agentDir) Send(ctx context.Context, o SendOrder, w io.Writer) (summary 
 	}
 }
 
-// send writes to w what comes of one connection, whole commands only.
+// send writes to w what comes over one connection.
 func (d *agentDir) send(ctx context.Context, o SendOrder, w io.Writer) (summary sendstream.Summary, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	in := wire.NewReceiver(wire.ReceiverOptions{Offset: o.After.Bytes, Wire: counted(o.Wire)})
-	call := make(chan error, 1)
-	go func() {
-		call <- d.host.callOnce(ctx, verbSend, sendCall{d.name(), o, d.host.o.Compression}, &summary, func(n wire.Raw) {
-			var name streamName
-			if err := n.Decode(&name); err != nil {
-				in.Abort(err)
-				return
-			}
-			go func() {
-				if err := d.host.carry(ctx, name, in.Add); err != nil {
-					in.Abort(err)
-				}
-			}()
-		})
-	}()
-	written := make(chan error, 1)
-	go func() {
-		_, err := in.WriteTo(w)
-		written <- err
-	}()
-	select {
-	case err := <-written:
-		if err != nil && !errors.Is(err, wire.ErrBroken) { // w took no more
-			cancel()
-			<-call
-			return summary, &sendstream.WriteError{Err: err}
+	carried := func(n wire.Raw) {
+		var name streamName
+		err := n.Decode(&name)
+		if err == nil {
+			err = d.host.carry(ctx, name, in.Add)
 		}
-		if callErr := <-call; callErr != nil {
-			return summary, callErr
-		}
-		return summary, fromWire(err)
-	case err := <-call:
 		if err != nil {
 			in.Abort(err)
-			<-written
-			return summary, err
-		}
-		if err := <-written; err != nil && !errors.Is(err, wire.ErrBroken) {
-			return summary, &sendstream.WriteError{Err: err}
-		} else {
-			return summary, fromWire(err)
 		}
 	}
+	called := make(chan error, 1)
+	go func() {
+		err := d.host.callOnce(ctx, verbSend, sendCall{d.name(), o, d.host.o.Compression}, &summary, func(n wire.Raw) { go carried(n) })
+		if err != nil {
+			in.Abort(err)
+		}
+		called <- err
+	}()
+	out := &failing{Writer: w}
+	_, err = in.WriteTo(out)
+	if out.err != nil {
+		cancel(errNoMore)
+	} else if err != nil { // the far side may know why
+		const patience = 5 * time.Second
+		defer time.AfterFunc(patience, func() { cancel(errNoMore) }).Stop()
+	}
+	callErr := <-called
+	switch {
+	case out.err != nil:
+		return summary, &sendstream.WriteError{Err: out.err}
+	case err == nil: // everything is here, whatever became of the reply
+		return summary, nil
+	case callErr != nil && callErr != errNoMore && !errors.Is(callErr, transport.ErrDisconnected):
+		return summary, callErr // the far side knows best
+	}
+	return summary, disconnected{err}
+}
+
+var errNoMore = errors.New("no more is wanted")
+
+// failing remembers the error of its writer.
+type failing struct {
+	io.Writer
+	err error
+}
+
+func (f *failing) Write(p []byte) (n int, err error) {
+	n, err = f.Writer.Write(p)
+	f.err = err
+	return n, err
 }
 
 func counted(count func(n int64)) func(n int) {

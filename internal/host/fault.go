@@ -31,6 +31,7 @@ var sentinels = map[string]error{
 	"not-btrfs":      btrfs.ErrNotBtrfs,
 	"not-subvolume":  btrfs.ErrNotSubvolume,
 	"not-link":       errNotLink,
+	"disconnected":   transport.ErrDisconnected,
 	"exists":         fs.ErrExist,
 	"not-exist":      fs.ErrNotExist,
 	"permission":     fs.ErrPermission,

@@ -317,11 +317,15 @@ func (s *server) send(ctx context.Context, c sendCall, notify func(any)) (any, e
 	go meeting.serve(joining(name.Secret, sender.Add))
 	notify(name)
 	summary, err := d.Send(ctx, c.Order, sender)
-	if err != nil {
+	if err == nil {
+		err = sender.Close()
+	} else {
 		sender.Abort(err)
-		return summary, err
 	}
-	return summary, sender.Close()
+	if errors.Is(err, wire.ErrBroken) {
+		err = disconnected{err}
+	}
+	return summary, err
 }
 
 // receive begins to receive a stream over sessions that are to join it, or goes on with one that was interrupted.
