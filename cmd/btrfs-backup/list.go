@@ -30,11 +30,13 @@ type listOptions struct {
 func newList(env environment) *cobra.Command {
 	o := &listOptions{}
 	c := &cobra.Command{
-		Use:     "list [options] PLACE...",
-		Short:   "Show the snapshots and backups of places",
-		Example: "  btrfs-backup list /home /mnt/usb/home    snapshots of /home, and its backups\n  btrfs-backup list --json /mnt/usb/home",
-		Long: `Show the subvolumes in each PLACE: the folder of a destination, or a source, which
-stands for its snapshot folder. Sizes are known where quotas are enabled.`,
+		Use:   "list [options] PLACE...",
+		Short: "Show the snapshots and backups of places",
+		Example: "  btrfs-backup list /home nas:/backup/home    snapshots of /home, its backups\n" +
+			"  btrfs-backup list --json /mnt/usb/home",
+		Long: `Show the subvolumes in each PLACE, here or on another machine: the folder of a
+destination, or a source, which stands for its snapshot folder. Sizes are known
+where quotas are enabled.`,
 		Args:                  needPlace("PLACE"),
 		DisableFlagsInUseLine: true,
 		RunE:                  func(c *cobra.Command, args []string) error { return list(c.Context(), env, o, args) },
@@ -42,7 +44,7 @@ stands for its snapshot folder. Sizes are known where quotas are enabled.`,
 	f := c.Flags()
 	f.SortFlags = false
 	f.StringVarP(&o.prefix, "snapshot-prefix", "p", "", "show only names that begin with `PREFIX`")
-	f.StringVarP(&o.folder, "snapshot-folder", "f", volume.DefaultFolder, "`FOLDER` of the snapshots in a source")
+	f.StringVarP(&o.folder, "snapshot-folder", "f", volume.DefaultFolder, "`FOLDER` in a source")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	o.remote.define(f)
 	return c

@@ -61,10 +61,16 @@ func manPage(c *cobra.Command) string {
 	p.macro("SH", "OPTIONS")
 	c.InitDefaultHelpFlag()
 	c.InitDefaultVersionFlag()
-	c.LocalFlags().VisitAll(p.option)
+	groups := optionGroups(c)
+	for _, g := range groups {
+		if len(groups) > 1 {
+			p.macro("SS", g.Title)
+		}
+		g.VisitAll(p.option)
+	}
 	p.sections(manSections[c.Name()].sections)
 	p.macro("SH", "EXAMPLES")
-	p.examples(c.Example)
+	p.examples(c.Example + manSections[c.Name()].examples)
 	p.macro("SH", "SEE ALSO")
 	p.text(manSections[c.Name()].seeAlso)
 	return p.String()
@@ -106,9 +112,6 @@ func (p *page) usage(c *cobra.Command) {
 }
 
 func (p *page) option(f *pflag.Flag) {
-	if f.Hidden {
-		return
-	}
 	name, usage := pflag.UnquoteUsage(f)
 	names := `\fB` + escape("--"+f.Name) + `\fR`
 	if f.Shorthand != "" {

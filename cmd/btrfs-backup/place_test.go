@@ -15,7 +15,9 @@ func TestPlacesAreWhatTheirUsersMean(t *testing.T) {
 	if err := os.Mkdir("a:b", 0o755); err != nil {
 		t.Fatal(err)
 	}
-	machine := func(user, host string, port int) *transport.Target { return &transport.Target{User: user, Host: host, Port: port} }
+	machine := func(user, host string, port int) *transport.Target {
+		return &transport.Target{User: user, Host: host, Port: port}
+	}
 	tests := map[string]place{
 		"/home":                             {path: "/home"},
 		"home":                              {path: filepath.Join(dir, "home")},

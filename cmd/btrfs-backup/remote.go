@@ -31,18 +31,20 @@ type remoteOptions struct {
 	resumeWindow  time.Duration
 }
 
+const defaultCommand = "btrfs-backup"
+
 func (o *remoteOptions) define(f *pflag.FlagSet) {
 	f.StringArrayVar(&o.sshOptions, "ssh-opt", nil, "`KEY=VALUE` as for ssh -o, may be repeated")
 	f.BoolVar(&o.sshSudo, "ssh-sudo", false, "use sudo on other machines")
 	f.StringVar(&o.sshProgram, "ssh-program", "", "reach other machines by this ssh `PROGRAM`")
-	f.StringVar(&o.remoteCommand, "remote-command", "btrfs-backup", "`PATH` of this program on other machines")
+	f.StringVar(&o.remoteCommand, "remote-command", defaultCommand, "run `PATH` there")
 }
 
 // defineTransfer defines what only transfers need.
 func (o *remoteOptions) defineTransfer(f *pflag.FlagSet) {
-	f.StringVar(&o.compress, "compress", "auto", "compress on the network: auto, zstd or none")
+	f.StringVar(&o.compress, "compress", "auto", "`HOW`: auto, zstd or none")
 	f.IntVar(&o.channels, "channels", 4, "`N` SSH sessions for each transfer")
-	f.DurationVar(&o.resumeWindow, "resume-window", time.Hour, "`TIME` to keep a transfer whose connection broke")
+	f.DurationVar(&o.resumeWindow, "resume-window", time.Hour, "go on after a break of up to `TIME`")
 }
 
 // hosts are the machines of a run, each with one connection.
@@ -62,7 +64,11 @@ func (o *remoteOptions) hosts(env environment, log *slog.Logger) (*hosts, error)
 		return nil, &usageError{msg: fmt.Sprintf("--channels %d is out of range", o.channels), hint: "use 1 to 64"}
 	}
 	h := &hosts{local: host.NewLocal(log), remote: make(map[transport.Target]*host.Remote)}
-	h.options = host.AgentOptions{Log: log, Version: programVersion(), Command: o.remoteCommand, Sudo: o.sshSudo,
+	command := o.remoteCommand
+	if command == defaultCommand {
+		command = ""
+	}
+	h.options = host.AgentOptions{Log: log, Version: programVersion(), Command: command, Sudo: o.sshSudo,
 		Channels: max(o.channels, 1), Compression: compression, ResumeWindow: o.resumeWindow}
 	h.ssh = transport.SSHOptions{Options: o.sshOptions, Program: o.sshProgram, Log: log, Level: slog.LevelDebug, Ask: env.ask()}
 	return h, nil

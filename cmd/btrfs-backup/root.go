@@ -28,11 +28,11 @@ func programVersion() string {
 	return "(devel)"
 }
 
-const rootExample = `  btrfs-backup /home /mnt/usb/home            snapshot /home, send the difference
-  btrfs-backup -N 10 -n 60 /home /mnt/usb/home   keep 10 snapshots and 60 backups
-  btrfs-backup --dry-run -N 10 /home /mnt/usb/home   tell what would be done
-  btrfs-backup /home nas:/backup/home         the same, to another machine
-  btrfs-backup list /mnt/usb/home             what is there`
+const rootExample = `  btrfs-backup /home /mnt/usb/home               snapshot, send what is new
+  btrfs-backup -N 7 -n 60 /home /mnt/usb/home    keep 7 snapshots, 60 backups
+  btrfs-backup /home nas:/backup/home            to another machine
+  btrfs-backup nas:/home /mnt/usb/nas            from another machine
+  btrfs-backup list /home nas:/backup/home       what is there`
 
 // newRoot builds the tree of commands.
 func newRoot(env environment) *cobra.Command {
@@ -41,11 +41,10 @@ func newRoot(env environment) *cobra.Command {
 		Use:     "btrfs-backup [options] SOURCE [DEST...]",
 		Short:   "Take a snapshot of a btrfs subvolume and send the difference to other places",
 		Example: rootExample,
-		Long: `Take a read-only snapshot of the btrfs subvolume SOURCE, in its folder "snapshot",
-and send to each folder DEST, on other btrfs filesystems, what it lacks.
-Both may be on other machines: ssh://[USER@]HOST[:PORT]/PATH or [USER@]HOST:/PATH.
-DEST may be shell://COMMAND, which gets the stream on its standard input.
-An argument @FILE stands for the arguments in FILE, one option or place a line.`,
+		Long: `Take a read-only snapshot of the btrfs subvolume SOURCE, in its folder
+"snapshot", and send each DEST, a folder on another btrfs filesystem, what it
+lacks. Either may be [USER@]HOST:/PATH or ssh://[USER@]HOST[:PORT]/PATH, DEST
+also shell://COMMAND, which is given the stream. @FILE holds more arguments.`,
 		Version:       programVersion(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -116,18 +115,6 @@ func suggestion(word string) string {
 	return fmt.Sprintf("did you mean %q?", word)
 }
 
-const helpTemplate = `{{if .HasExample}}Examples:
-{{.Example}}
-
-{{end}}{{with or .Long .Short}}{{. | trimTrailingWhitespaces}}
-
-{{end}}Usage: {{.UseLine}}
-{{if .HasAvailableSubCommands}}{{range .Commands}}{{if .IsAvailableCommand}}       {{.CommandPath}} {{/* */}}- {{.Short}}
-{{end}}{{end}}{{end}}{{if .HasAvailableLocalFlags}}
-Options:
-{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}
-{{end}}`
-
 // checkPlaces refuses command lines without a source, and words that look like a misspelt command.
 func checkPlaces(c *cobra.Command, args []string) error {
 	if err := needPlace("SOURCE")(c, args); err != nil {
@@ -172,33 +159,47 @@ type backupOptions struct {
 
 func (o *backupOptions) define(f *pflag.FlagSet) {
 	f.SortFlags = false
-	f.IntVarP(&o.numSnapshots, "num-snapshots", "N", 0, "keep the newest `N` snapshots; 0 keeps all")
-	f.IntVarP(&o.numBackups, "num-backups", "n", 0, "keep the newest `N` backups at each DEST, and send no others")
-	f.BoolVar(&o.dryRun, "dry-run", false, "tell what would be done and why, change nothing")
-	f.StringVarP(&o.snapshotFolder, "snapshot-folder", "f", "snapshot", "`FOLDER` of the snapshots, in SOURCE or absolute")
-	f.StringVarP(&o.prefix, "snapshot-prefix", "p", "", "begin the names of snapshots with `PREFIX`")
-	f.BoolVarP(&o.noSnapshot, "no-snapshot", "S", false, "take no snapshot, send those there are")
-	f.BoolVarP(&o.noTransfer, "no-transfer", "T", false, "send nothing")
-	f.BoolVarP(&o.noIncremental, "no-incremental", "I", false, "send complete copies, the newest first")
-	f.BoolVarP(&o.sync, "sync", "s", false, "wait until deleted subvolumes are gone from the disk")
-	f.BoolVarP(&o.convertRW, "convert-rw", "w", false, "make subvolumes writable to delete them (without root)")
-	f.BoolVar(&o.noWait, "no-wait", false, "fail with status 75 while another run holds the lock")
-	f.BoolVar(&o.lockedDests, "locked-dests", false, "add the destinations that earlier transfers failed to")
-	f.BoolVar(&o.removeLocks, "remove-locks", false, "forget what is on record about each DEST")
-	f.BoolVarP(&o.skipChecks, "skip-fs-checks", "C", false, "do not check in advance what SOURCE and DEST are")
-	f.StringVarP(&o.verbosity, "verbosity", "v", "info", "log at `LEVEL` debug, info, warning or error")
-	f.BoolVarP(&o.quiet, "quiet", "q", false, "log only what went wrong, show no progress")
-	f.BoolVarP(&o.noProgress, "no-progress", "P", false, "show no progress")
-	f.BoolVarP(&o.btrfsDebug, "btrfs-debug", "d", false, "log what btrfs send and receive do")
-	f.BoolVar(&o.json, "json", false, "print a report in JSON on standard output")
-	o.remote.define(f)
-	f.Var(&o.rateLimit, "rate-limit", "send no more than `RATE` bytes a second to each DEST, such as 10M")
-	o.remote.defineTransfer(f)
+	grouped(f, "Snapshots and backups", o.defineBackups)
+	grouped(f, "Runs", o.defineRuns)
+	grouped(f, "Other machines", func(f *pflag.FlagSet) {
+		o.remote.define(f)
+		f.Var(&o.rateLimit, "rate-limit", "at most `RATE` bytes a second, such as 10M")
+		o.remote.defineTransfer(f)
+	})
+	grouped(f, "Output", o.defineOutput)
 	f.BoolVar(&o.latestOnly, "latest-only", false, "the same as --num-snapshots=1")
 	f.BoolVar(&o.btrfsDebug, "debug", false, "the same as --btrfs-debug")
 	for _, old := range []string{"latest-only", "debug"} {
 		_ = f.MarkHidden(old) // fails for an unknown name only
 	}
+}
+
+func (o *backupOptions) defineBackups(f *pflag.FlagSet) {
+	f.IntVarP(&o.numSnapshots, "num-snapshots", "N", 0, "keep the newest `N` snapshots; 0 keeps all")
+	f.IntVarP(&o.numBackups, "num-backups", "n", 0, "keep the newest `N` at each DEST, send no others")
+	f.StringVarP(&o.snapshotFolder, "snapshot-folder", "f", "snapshot", "take snapshots in `FOLDER`")
+	f.StringVarP(&o.prefix, "snapshot-prefix", "p", "", "begin the names of snapshots with `PREFIX`")
+	f.BoolVarP(&o.noSnapshot, "no-snapshot", "S", false, "take no snapshot, send those there are")
+	f.BoolVarP(&o.noTransfer, "no-transfer", "T", false, "send nothing")
+	f.BoolVarP(&o.noIncremental, "no-incremental", "I", false, "send complete copies, the newest first")
+	f.BoolVarP(&o.sync, "sync", "s", false, "wait until what is deleted is off the disk")
+	f.BoolVarP(&o.convertRW, "convert-rw", "w", false, "make subvolumes writable to delete them")
+}
+
+func (o *backupOptions) defineRuns(f *pflag.FlagSet) {
+	f.BoolVar(&o.dryRun, "dry-run", false, "tell what would be done and why, change nothing")
+	f.BoolVar(&o.noWait, "no-wait", false, "fail with status 75 while another run holds the lock")
+	f.BoolVar(&o.lockedDests, "locked-dests", false, "add the destinations that earlier transfers failed to")
+	f.BoolVar(&o.removeLocks, "remove-locks", false, "forget what is on record about each DEST")
+	f.BoolVarP(&o.skipChecks, "skip-fs-checks", "C", false, "do not check in advance what the places are")
+}
+
+func (o *backupOptions) defineOutput(f *pflag.FlagSet) {
+	f.StringVarP(&o.verbosity, "verbosity", "v", "info", "`LEVEL` debug, info, warning or error")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "log only what went wrong, show no progress")
+	f.BoolVarP(&o.noProgress, "no-progress", "P", false, "show no progress")
+	f.BoolVarP(&o.btrfsDebug, "btrfs-debug", "d", false, "log what btrfs send and receive do")
+	f.BoolVar(&o.json, "json", false, "print a report in JSON on standard output")
 }
 
 var levels = map[string]slog.Level{

@@ -31,23 +31,23 @@ func newServe(env environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:     "serve [options]",
 		Short:   "Be the far end of an SSH session (the agent)",
-		Example: "  in ~/.ssh/authorized_keys of the machine that keeps the backups, one line:\n" + `  restrict,command="btrfs-backup serve --restrict-to /backup/laptop --append-only" ssh-ed25519 AAAA...`,
-		Long: `Answer a btrfs-backup on another machine, on standard input and output. It is started
-there by ssh; you only need it as the forced command of a key, with limits that whoever
-has that key cannot cross.`,
+		Example: `  restrict,command="btrfs-backup serve --restrict-to /backup --append-only" KEY`,
+		Long: `Answer a btrfs-backup on another machine, on standard input and output. It is
+started there by ssh. You need it only as the forced command of a key, in a line
+like the example of ~/.ssh/authorized_keys: nobody with that key can do more.`,
 		Args:                  cobra.NoArgs,
 		DisableFlagsInUseLine: true,
 		RunE:                  func(c *cobra.Command, _ []string) error { return o.serve(c.Context(), env) },
 	}
 	f := c.Flags()
 	f.SortFlags = false
-	f.StringVar(&o.limits.Root, "restrict-to", "", "allow nothing outside of the directory `DIR`")
-	f.BoolVar(&o.limits.AppendOnly, "append-only", false, "backups can be added, none deleted or replaced")
-	f.IntVarP(&o.numBackups, "num-backups", "n", 0, "after each backup received, keep the newest `N` of its source")
+	f.StringVar(&o.limits.Root, "restrict-to", "", "allow nothing outside of `DIR`")
+	f.BoolVar(&o.limits.AppendOnly, "append-only", false, "backups can be added, not deleted or replaced")
+	f.IntVarP(&o.numBackups, "num-backups", "n", 0, "after each one received, keep the newest `N`")
 	f.BoolVar(&o.limits.ReceiveOnly, "receive-only", false, "backups can be brought, nothing fetched")
 	f.BoolVar(&o.limits.SendOnly, "send-only", false, "snapshots can be taken and fetched, nothing brought")
-	f.DurationVar(&o.resumeWindow, "resume-window", time.Hour, "`TIME` to keep a transfer whose connection broke")
-	f.StringVarP(&o.verbosity, "verbosity", "v", "warning", "log at `LEVEL` debug, info, warning or error")
+	f.DurationVar(&o.resumeWindow, "resume-window", time.Hour, "keep a broken transfer for `TIME`")
+	f.StringVarP(&o.verbosity, "verbosity", "v", "warning", "log at `LEVEL` or above")
 	f.IntVar(&o.protocol, "protocol", wire.Protocol, "`N`, which the caller speaks")
 	_ = f.MarkHidden("protocol") // fails for an unknown name only
 	return c
