@@ -108,7 +108,7 @@ func (s *sshSlot) start(ctx context.Context, line string, level slog.Level) (*Se
 	if err := errors.Join(inErr, outErr); err != nil {
 		return nil, err
 	}
-	s.conn.log.Debug("running on " + s.conn.name + ": " + line)
+	s.conn.log.Debug("running on " + s.conn.name + ": " + firstPart(line))
 	var cancel context.CancelFunc
 	run.ctx, cancel = context.WithCancel(ctx)
 	unwatch := context.AfterFunc(run.ctx, run.end)
@@ -193,4 +193,13 @@ func lineName(line string) string {
 		return "the login shell"
 	}
 	return programName(words)
+}
+
+// firstPart is as much of a command line as a log needs.
+func firstPart(line string) string {
+	const enough = 200
+	if len(line) <= enough {
+		return line
+	}
+	return line[:enough] + " ..."
 }

@@ -187,9 +187,10 @@ func verdict(t engine.Sent) string {
 	}
 }
 
-// size tells the bytes of a stream, and those that crossed a network.
+// size tells the bytes of a stream, and those that crossed a network if they were more or fewer.
 func size(t engine.Sent) string {
-	if t.Wire == 0 {
+	const noticeable = 20 // one part in so many
+	if difference := t.Bytes - t.Wire; t.Wire == 0 || max(difference, -difference) < t.Bytes/noticeable {
 		return progress.Bytes(t.Bytes)
 	}
 	return fmt.Sprintf("%s (%s on the wire)", progress.Bytes(t.Bytes), progress.Bytes(t.Wire))

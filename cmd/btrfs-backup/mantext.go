@@ -58,8 +58,8 @@ without compression, without --channels, and a transfer that breaks begins again
 to send, to receive and to delete: log in as root, or use --ssh-sudo, which runs "sudo -n".`},
 			{macro: "SS", title: "Broken transfers", text: `
 When a connection breaks, its machine is tried again for the time of --resume-window, and the transfer
-goes on where it was. The far side keeps what it has for the time of its own --resume-window (see
-btrfs-backup-serve(8)), one hour by default. So a run that was ended, by Ctrl-C or by kill, is
+goes on where it was. The far side keeps what it has for the same time, unless its btrfs-backup-serve(8)
+sets a shorter one. So a run that was ended, by Ctrl-C or by kill, is
 continued by the next one that is started in time. What was being received on this machine is not kept
 when the run ends. After the time, what is unfinished is deleted, and the snapshot is
 sent again from its beginning.`},

@@ -92,7 +92,7 @@ func (a *Agent) greet(ctx context.Context, stream streamName) (*wire.Greeting, e
 	if err != nil {
 		return nil, err
 	}
-	part, err := wire.Encode(greeting{Join: stream})
+	part, err := wire.Encode(greeting{Join: stream, ResumeWindow: a.o.ResumeWindow})
 	if err != nil {
 		return nil, err
 	}

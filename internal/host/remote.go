@@ -41,7 +41,7 @@ func (r *Remote) reach(ctx context.Context) (Host, error) {
 	var none *wire.NoAgentError
 	switch {
 	case errors.As(err, &none) && isMissing(none) && r.o.Command == "":
-		r.o.Log.Info(fmt.Sprintf("%s: there is no btrfs-backup %s or newer, so plain commands are used", r, r.o.Version))
+		r.o.Log.Info(fmt.Sprintf("%s: no btrfs-backup answers there, so plain commands are used", r))
 		r.host = NewShell(r.ssh, ShellOptions{Sudo: r.o.Sudo, Log: r.o.Log})
 		return r.host, nil
 	case none != nil:
@@ -54,13 +54,13 @@ func (r *Remote) reach(ctx context.Context) (Host, error) {
 }
 
 // isMissing tells that the program is not there, or is one that knows no agent. sh exits with 127 for a missing program, older
-// programs of the name with 2 for an unknown option, or with 1. The latter does nologin(8) too, with some words.
+// programs of the name with 2 for an unknown option.
 func isMissing(err *wire.NoAgentError) bool {
 	var exit *transport.ExitError
 	if !errors.As(err.Err, &exit) {
 		return false
 	}
-	return exit.State == "exit status 127" || exit.State == "exit status 2" || exit.State == "exit status 1" && err.Said == ""
+	return exit.State == "exit status 127" || exit.State == "exit status 2"
 }
 
 func (r *Remote) hint(none *wire.NoAgentError) string {

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +25,7 @@ type ServeOptions struct {
 	Log          *slog.Logger
 	Version      string
 	Limits       Limits
-	ResumeWindow time.Duration // how long an interrupted transfer is kept
+	ResumeWindow time.Duration // how long an interrupted transfer is kept at most
 	// Received is called when a backup has got its name, with the directory locked by the caller; may be nil.
 	Received func(ctx context.Context, dir Dir, name string) error
 }
@@ -32,11 +33,6 @@ type ServeOptions struct {
 // Serve is the agent: it answers one client on its standard streams, and returns when that is gone and nothing is kept for
 // it any more. A session that carries a stream ends with the stream.
 func Serve(ctx context.Context, stdin, stdout *os.File, o ServeOptions) error {
-	confine, err := o.Limits.confinement()
-	if err != nil {
-		return err
-	}
-	defer confine.Close()
 	session, err := sessionOf(stdin, stdout)
 	if err != nil {
 		return err
@@ -57,7 +53,13 @@ func Serve(ctx context.Context, stdin, stdout *os.File, o ServeOptions) error {
 		}
 		return join(g.Join, stdin, stdout)
 	}
+	if w := g.ResumeWindow; w > 0 && w < o.ResumeWindow {
+		o.ResumeWindow = w
+	}
+	confine, refusal := o.Limits.confinement()
+	defer confine.Close()
 	s := newServer(ctx, o, confine)
+	s.refusal = refusal // which the client shall see
 	s.conn = met.Conn()
 	err = s.conn.Serve(ctx, s.handle)
 	s.disconnect()
@@ -84,6 +86,7 @@ type server struct {
 	local   *Local
 	ctx     context.Context // of the process; that of a call ends with the call
 	conn    *wire.Conn
+	refusal error          // of every call
 	keeping sync.WaitGroup // what is kept
 
 	mu       sync.Mutex
@@ -133,7 +136,7 @@ func (s *server) handle(ctx context.Context, verb string, args wire.Raw, notify 
 	if !ok {
 		return nil, fmt.Errorf("the verb %q is not known here", verb)
 	}
-	if err := s.o.Limits.allow(h.role); err != nil {
+	if err := cmp.Or(s.refusal, s.o.Limits.allow(h.role)); err != nil {
 		return nil, toWire(err)
 	}
 	reply, err := h.do(s, ctx, args, notify)

@@ -1,6 +1,8 @@
 package host
 
 import (
+	"time"
+
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/transport/wire"
@@ -114,5 +116,6 @@ type linkCall struct {
 
 // greeting is this program's part of the hello. With a stream, the session carries that instead of calls.
 type greeting struct {
-	Join streamName
+	Join         streamName
+	ResumeWindow time.Duration // the longest that the caller wants a transfer to be kept
 }

@@ -61,7 +61,7 @@ func withoutPath(err error, path string) error {
 // Accepts gives the best format of the btrfs program there.
 func (d *Destination) Accepts(ctx context.Context) (sendstream.Format, error) {
 	f, err := d.host.Format(ctx)
-	return f, senderError(err)
+	return f, d.senderError(err)
 }
 
 // Origins gives the record that was found by List.
@@ -78,9 +78,9 @@ func (d *Destination) Receive(ctx context.Context, s engine.Shipment) (engine.Re
 	order := host.ReceiveOrder{Name: s.Snapshot.Name, Key: keyOf(s), Verbose: d.Verbose, Limit: d.limit, Wire: s.Wire}
 	r, err := d.dir.Receive(ctx, order)
 	if err != nil {
-		return nil, receiverError(err, d.String())
+		return nil, d.receiverError(err)
 	}
-	explained := receiver{r, d.String()}
+	explained := receiver{r, d}
 	if resumer, ok := r.(host.Resumer); ok {
 		return resumable{explained, resumer}, nil
 	}
@@ -99,12 +99,12 @@ func keyOf(s engine.Shipment) string {
 // receiver explains what goes wrong with a host.Receiver.
 type receiver struct {
 	host.Receiver
-	folder string
+	d *Destination
 }
 
 func (r receiver) Close(ctx context.Context) (btrfs.Subvolume, error) {
 	s, err := r.Receiver.Close(ctx)
-	return s, receiverError(err, r.folder)
+	return s, r.d.receiverError(err)
 }
 
 type resumable struct {

@@ -24,9 +24,22 @@ const (
 		"as root (sudo), or give them to the program: setcap cap_sys_admin,cap_chown,cap_fowner,cap_dac_override,cap_fsetid,cap_mknod,cap_setfcap+ep $(command -v btrfs)"
 )
 
+// needThere is what the user of another machine lacks, whatever it is.
+const needThere = "the user who logs in there lacks the privilege: log in as root (root@HOST), or use --ssh-sudo"
+
+// lacking gives the hint on a missing privilege.
+func (f *folder) lacking(need string) string {
+	if f.host.String() != "" {
+		return needThere
+	}
+	return need
+}
+
 // withHint adds to an error of this process what is needed to avoid it.
 func withHint(err error, need string) error {
 	switch {
+	case engine.HintOf(err) != "":
+		return err
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
 		return engine.Hint(err, "%s", need)
 	case errors.Is(err, unix.EROFS):
@@ -70,13 +83,13 @@ type errnoError struct {
 func (e errnoError) Unwrap() []error { return []error{e.error, e.errno} }
 
 // senderError explains a failure of `btrfs send`. Of the errnos only those that no other snapshot avoids are made known.
-func senderError(err error) error {
+func (f *folder) senderError(err error) error {
 	if errors.Is(err, exec.ErrNotFound) {
 		return engine.Hint(err, "install btrfs-progs")
 	}
 	switch errnoOf(err) {
 	case unix.EPERM, unix.EACCES:
-		return engine.Hint(errnoError{err, unix.EPERM}, "%s", needToSend)
+		return engine.Hint(errnoError{err, unix.EPERM}, "%s", f.lacking(needToSend))
 	case unix.EIO:
 		return engine.Hint(err, "a file of the snapshot cannot be read: `btrfs scrub start` and the kernel's log tell which")
 	}
@@ -84,7 +97,7 @@ func senderError(err error) error {
 }
 
 // receiverError explains a failure of `btrfs receive`.
-func receiverError(err error, folder string) error {
+func (f *folder) receiverError(err error) error {
 	if errors.Is(err, exec.ErrNotFound) {
 		return engine.Hint(err, "install btrfs-progs")
 	}
@@ -94,13 +107,13 @@ func receiverError(err error, folder string) error {
 	case 0:
 		return err
 	case unix.ENOSPC, unix.EDQUOT:
-		hint = "make room at " + folder + ": delete backups that are not needed, or keep fewer with --num-backups"
+		hint = "make room at " + f.String() + ": delete backups that are not needed, or keep fewer with --num-backups"
 	case unix.EROFS:
-		hint = folder + " cannot be written to: mount it for writing, and look at the kernel's log for the reason"
+		hint = f.String() + " cannot be written to: mount it for writing, and look at the kernel's log for the reason"
 	case unix.EPERM, unix.EACCES:
-		errno, hint = unix.EPERM, needToReceive
+		errno, hint = unix.EPERM, f.lacking(needToReceive)
 	case unix.EIO:
-		hint = "the disk of " + folder + " has a fault: look at the kernel's log and at `btrfs device stats`"
+		hint = "the disk of " + f.String() + " has a fault: look at the kernel's log and at `btrfs device stats`"
 	}
 	return engine.Hint(errnoError{err, errno}, "%s", hint)
 }

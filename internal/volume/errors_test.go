@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/host"
 	"btrfs-backup/transport"
 
 	"golang.org/x/sys/unix"
@@ -35,7 +36,7 @@ func TestFailuresOfTheReceiverAreExplained(t *testing.T) {
 		{errors.New("No space left on device"), nil, ""}, // not said by a program
 	}
 	for _, test := range tests {
-		checkExplained(t, receiverError(test.err, "/folder"), test.err, test.want, test.hint)
+		checkExplained(t, at("/folder").receiverError(test.err), test.err, test.want, test.hint)
 	}
 }
 
@@ -53,9 +54,9 @@ func TestFailuresOfTheSenderAreExplained(t *testing.T) {
 		{fmt.Errorf("starting btrfs: %w", &exec.Error{Name: "btrfs", Err: exec.ErrNotFound}), exec.ErrNotFound, "install btrfs-progs"},
 	}
 	for _, test := range tests {
-		checkExplained(t, senderError(test.err), test.err, test.want, test.hint)
+		checkExplained(t, at("/folder").senderError(test.err), test.err, test.want, test.hint)
 	}
-	if err := senderError(nil); err != nil {
+	if err := at("/folder").senderError(nil); err != nil {
 		t.Errorf("nothing failed, but %v", err)
 	}
 }
@@ -90,5 +91,21 @@ func TestMissingPrivilegesAreNamed(t *testing.T) {
 		if !strings.Contains(need, "sudo") || !strings.Contains(need, "CAP_SYS_ADMIN") {
 			t.Errorf("the hint lacks the capability or the way to get it: %q", need)
 		}
+	}
+}
+
+func at(path string) *folder { return &folder{host: host.NewLocal(silent.Log), path: path} }
+
+// elsewhere is another machine.
+type elsewhere struct{ host.Host }
+
+func (elsewhere) String() string { return "ssh://nas" }
+
+func TestPrivilegesOnOtherMachinesAreGotInOtherWays(t *testing.T) {
+	f := at("/folder")
+	f.host = elsewhere{}
+	err := f.receiverError(exited("ERROR: chown x failed: Operation not permitted"))
+	if hint := engine.HintOf(err); hint != needThere {
+		t.Errorf("hint: %q", hint)
 	}
 }

@@ -94,7 +94,7 @@ func (f *folder) checkAbove(ctx context.Context, check func(host.Status) error) 
 func (f *folder) create(ctx context.Context) (host.Dir, error) {
 	f.Log.Info("creating folder " + f.String())
 	if err := f.host.MkdirAll(ctx, f.path); err != nil {
-		return nil, withHint(err, needToWrite)
+		return nil, withHint(err, f.lacking(needToWrite))
 	}
 	return f.host.Open(ctx, f.path)
 }
@@ -121,9 +121,9 @@ func (f *folder) Delete(ctx context.Context, names []string) (deleted []string, 
 	deleted, err = f.dir.Delete(ctx, names, host.DeleteOptions{ConvertRW: f.ConvertRW, Wait: f.Sync, Verbose: f.Verbose})
 	if errors.Is(err, unix.EROFS) && !f.dir.Status().Privileged {
 		// a read-only subvolume that user_subvol_rm_allowed does not cover
-		return deleted, engine.Hint(err, "%s", needToDelete)
+		return deleted, engine.Hint(err, "%s", f.lacking(needToDelete))
 	}
-	return deleted, withHint(err, needToDelete)
+	return deleted, withHint(err, f.lacking(needToDelete))
 }
 
 // Ledger parses the ledger that was found by List.

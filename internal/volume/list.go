@@ -36,10 +36,11 @@ func List(ctx context.Context, h host.Host, place, snapshotFolder string) (Conte
 		innerErr <- err
 	}()
 	outer, err := list(ctx, h, place)
-	if c, innerErr := <-inner, <-innerErr; !errors.Is(innerErr, fs.ErrNotExist) && !errors.Is(innerErr, unix.ENOTDIR) {
-		return c, innerErr
+	c, noInner := <-inner, <-innerErr
+	if err != nil || errors.Is(noInner, fs.ErrNotExist) || errors.Is(noInner, unix.ENOTDIR) {
+		return outer, err
 	}
-	return outer, err
+	return c, noInner
 }
 
 func list(ctx context.Context, h host.Host, folder string) (Content, error) {

@@ -154,7 +154,7 @@ func TestOnlyAReceiverThatCanResumeSaysSo(t *testing.T) {
 
 func TestAReadOnlySubvolumeThatAnOrdinaryUserCannotDeleteIsExplained(t *testing.T) {
 	const toAll = "the filesystem is mounted read-only: mount it for writing"
-	for privileged, hint := range map[bool]string{false: needToDelete, true: toAll} {
+	for privileged, hint := range map[bool]string{false: needThere, true: toAll} {
 		h := &recordingHost{dir: recordingDir{status: host.Status{Btrfs: true, Privileged: privileged}, err: unix.EROFS}}
 		_, d := openOn(t, h, Options{})
 		if _, err := d.Delete(t.Context(), []string{"a"}); !errors.Is(err, unix.EROFS) || engine.HintOf(err) != hint {

@@ -144,7 +144,7 @@ func (s *Source) Nested(ctx context.Context) ([]string, error) {
 // Take makes a snapshot in the folder.
 func (s *Source) Take(ctx context.Context, name string) (btrfs.Subvolume, error) {
 	taken, err := s.dir.Take(ctx, s.sourcePath, s.Subvolume().UUID, name)
-	return taken, withHint(err, needToSnapshot)
+	return taken, withHint(err, s.lacking(needToSnapshot))
 }
 
 // Send runs `btrfs send` and checks its output on the way to w.
@@ -155,13 +155,13 @@ func (s *Source) Send(ctx context.Context, t engine.Transfer, o engine.SendOptio
 	if summary.Restarts > 0 {
 		s.Log.Warn("btrfs send was suspended and began again; what it repeated was dropped", "times", summary.Restarts)
 	}
-	return senderError(err)
+	return s.senderError(err)
 }
 
 // Measure runs `btrfs send --no-data`, which reads no file's content.
 func (s *Source) Measure(ctx context.Context, t engine.Transfer, f sendstream.Format) (progress.Total, error) {
 	bytes, err := s.dir.Measure(ctx, sendOrder(t, f))
-	return progress.Total{Bytes: bytes, AtMost: f.Compressed}, senderError(err)
+	return progress.Total{Bytes: bytes, AtMost: f.Compressed}, s.senderError(err)
 }
 
 func sendOrder(t engine.Transfer, f sendstream.Format) host.SendOrder {
