@@ -96,10 +96,8 @@ func (l Limits) checkDelete(d *localDir, name string, o DeleteOptions) error {
 			"its agent runs with --append-only: leave out --convert-rw"}
 	case incoming && d.isKept(of):
 		return fmt.Errorf("%s is being received by another session", filepath.Join(d.status.Path, of))
-	case l != (Limits{}):
-		return l.checkName(of)
 	}
-	return nil
+	return l.checkName(of)
 }
 
 // deletable gives the names of what may be deleted, and the error for the others.
@@ -153,8 +151,12 @@ func (d *localDir) mayBuildOn(parent btrfs.UUID) error {
 		return err
 	}
 	allowed, all := parents(within.All, parent), parents(listing.All, parent)
-	if parent.IsZero() || len(all) == 0 || len(allowed) != len(all) {
+	switch {
+	case parent.IsZero() || len(allowed) == 0:
 		return withHint{fmt.Errorf("parent %s not found in %s", parent, d.host.confine.path), "--no-incremental sends a complete copy"}
+	case len(allowed) != len(all):
+		return withHint{fmt.Errorf("parent %s has a copy outside of %s too, which btrfs receive might build on", parent, d.host.confine.path),
+			"keep that copy on another filesystem; until then --no-incremental sends complete copies"}
 	}
 	for _, s := range allowed {
 		if _, incoming := btrfs.IncomingOf(s.Name); incoming || !s.ReadOnly {

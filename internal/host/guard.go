@@ -131,7 +131,8 @@ func checkAttribute(command sendstream.CommandType, t sendstream.AttrType, value
 // ofRoot tells whether a command can be about the root directory of the subvolume, whose path is empty.
 func ofRoot(command sendstream.CommandType) bool {
 	switch command {
-	case sendstream.CmdSetXattr, sendstream.CmdRemoveXattr, sendstream.CmdChmod, sendstream.CmdChown, sendstream.CmdUtimes, sendstream.CmdFileattr:
+	case sendstream.CmdSetXattr, sendstream.CmdRemoveXattr, sendstream.CmdChmod, sendstream.CmdChown,
+		sendstream.CmdUtimes, sendstream.CmdFileattr:
 		return true
 	}
 	return false

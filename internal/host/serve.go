@@ -185,7 +185,7 @@ func itself(d dirName) dirName { return d }
 var verbs = map[string]handler{
 	verbFormat: {anyRole, decoded(func(s *server, ctx context.Context, _ struct{}, _ func(any)) (any, error) { return s.local.Format(ctx) })},
 	verbOpen:   {anyRole, inDir(itself, func(_ *server, _ context.Context, d *localDir, _ dirName) (any, error) { return d.status, nil })},
-	verbMkdir: {destinationRole, decoded(func(s *server, ctx context.Context, path string, _ func(any)) (any, error) {
+	verbMkdir: {anyRole, decoded(func(s *server, ctx context.Context, path string, _ func(any)) (any, error) {
 		return nil, s.local.MkdirAll(ctx, path)
 	})},
 	verbList:   {anyRole, inDir(itself, (*server).list)},
