@@ -15,7 +15,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -36,6 +38,8 @@ type Command struct {
 	Name   string   // in messages; "": that of the program
 	Stdin  *os.File
 	Stdout *os.File
+	// Here starts the program on the calling thread, in whose namespaces it is to run. If that thread ends, it is killed.
+	Here bool
 }
 
 // A Process is a started program. Wait must be called.
@@ -60,17 +64,39 @@ func (l Local) Start(ctx context.Context, c Command) (*Process, error) {
 		p.cmd.Stdout = c.Stdout
 	}
 	p.cmd.Stderr = p.stderr
-	// The death signal is sent when the starting thread ends. Go ends only threads that a goroutine locked, and none does.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	p.cmd.Cancel = func() error { return unix.Kill(-p.cmd.Process.Pid, unix.SIGKILL) }
 	p.cmd.WaitDelay = 5 * time.Second // for a grandchild that keeps standard error open
 	l.Log.Debug("running " + strings.Join(c.Argv, " "))
-	if err := p.cmd.Start(); err != nil {
+	start := onLastingThread
+	if c.Here {
+		start = func(f func() error) error { return f() }
+	}
+	if err := start(p.cmd.Start); err != nil {
 		cancel()
 		return nil, fmt.Errorf("starting %s: %w", p.stderr.program, err)
 	}
 	return p, nil
 }
+
+// onLastingThread starts a program on a thread that never ends: the death signal comes when the thread ends that started the
+// program, and Go ends the threads of goroutines that end locked.
+func onLastingThread(start func() error) error {
+	started := make(chan error)
+	starter() <- func() { started <- start() }
+	return <-started
+}
+
+var starter = sync.OnceValue(func() chan<- func() {
+	starts := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for start := range starts {
+			start()
+		}
+	}()
+	return starts
+})
 
 // Output runs a program and returns what it writes to its standard output.
 func (l Local) Output(ctx context.Context, argv ...string) (string, error) {

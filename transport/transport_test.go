@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -230,6 +231,36 @@ func TestAProgramDiesWithTheProcessThatStartedIt(t *testing.T) {
 	check(t, parent.Process.Signal(syscall.SIGKILL))
 	_ = parent.Wait() // it was killed
 	waitForEnd(t, pid)
+}
+
+func TestAProgramOutlivesTheThreadThatAskedForIt(t *testing.T) {
+	type asked struct {
+		p      *transport.Process
+		stdout *bufio.Reader
+		thread int
+	}
+	result := make(chan asked)
+	for range 20 { // some of these threads start programs unless another one does
+		go func() {
+			runtime.LockOSThread() // for good, so that the thread ends
+			p, stdout := start(t, context.Background(), "sh", "-c", "echo $$; exec sleep 1000")
+			result <- asked{p, stdout, unix.Gettid()}
+		}()
+		a := <-result
+		pid := readPID(t, a.stdout)
+		if a.thread != os.Getpid() { // the first thread does not end
+			for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
+				if _, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", a.thread)); err != nil {
+					break
+				}
+			}
+		}
+		if !runs(pid) {
+			t.Error("it was killed with the thread")
+		}
+		a.p.Kill()
+		_ = a.p.Wait() // it was killed
+	}
 }
 
 func TestPipePassesBytesThroughALargeBuffer(t *testing.T) {

@@ -24,13 +24,14 @@ const isolated = unix.MS_NOSYMFOLLOW | unix.MS_NODEV | unix.MS_NOSUID | unix.MS_
 
 // startReceive starts btrfs receive in the folder.
 func (d *localDir) startReceive(ctx context.Context, verbose bool, stdin *os.File) (process, error) {
-	start := func(path string) (*transport.Process, error) {
-		return d.host.run(verbose).Start(ctx, transport.Command{Argv: []string{program, "receive", verbosity(verbose), path}, Stdin: stdin})
+	start := func(path string, here bool) (*transport.Process, error) {
+		argv := []string{program, "receive", verbosity(verbose), path}
+		return d.host.run(verbose).Start(ctx, transport.Command{Argv: argv, Stdin: stdin, Here: here})
 	}
 	if err := d.mustBeAt(d.status.Path); err != nil {
 		return nil, err
 	}
-	p, err := d.startIsolated(start)
+	p, err := d.startIsolated(func(path string) (*transport.Process, error) { return start(path, true) })
 	var impossible *isolationError
 	if !errors.As(err, &impossible) {
 		return p, err
@@ -40,7 +41,7 @@ func (d *localDir) startReceive(ctx context.Context, verbose bool, stdin *os.Fil
 			"run the agent as root, on Linux 5.10 or newer: only so can a stream be kept from leaving the folder"}
 	}
 	d.host.log.Debug(fmt.Sprintf("receiving in %s: %v", d.status.Path, err))
-	return start(d.status.Path)
+	return start(d.status.Path, false)
 }
 
 // An isolationError tells why a program cannot have a mount of its own.

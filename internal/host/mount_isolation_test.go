@@ -45,7 +45,7 @@ func TestTheReceiverSeesTheFolderThroughAMountThatFollowsNoLinksAndOpensNoDevice
 		p, err := d.startIsolated(func(at string) (*transport.Process, error) {
 			path = at
 			const script = `test -L "$1/link" && ! head -c1 "$1/link" 2>/dev/null && ! head -c1 "$1/zero" 2>/dev/null && : >"$1/made"`
-			return d.host.run(false).Start(t.Context(), transport.Command{Argv: []string{"sh", "-c", script, "sh", at}})
+			return d.host.run(false).Start(t.Context(), transport.Command{Argv: []string{"sh", "-c", script, "sh", at}, Here: true})
 		})
 		btrfstest.Check(t, err)
 		if err := p.Wait(); err != nil {
@@ -83,7 +83,7 @@ func TestThisProcessStaysInItsMountNamespace(t *testing.T) {
 			in, err := os.Readlink("/proc/thread-self/ns/mnt")
 			btrfstest.Check(t, err)
 			inside[in] = true
-			return d.host.run(false).Start(t.Context(), transport.Command{Argv: []string{"true"}})
+			return d.host.run(false).Start(t.Context(), transport.Command{Argv: []string{"true"}, Here: true})
 		})
 		btrfstest.Check(t, err)
 		btrfstest.Check(t, p.Wait())
@@ -150,7 +150,7 @@ func BenchmarkIsolation(b *testing.B) {
 	btrfstest.RequireRoot(b)
 	d := localOpen(b, localHost(), btrfstest.New(b, localSize).Dir)
 	run := func(path string) (*transport.Process, error) {
-		return d.host.run(false).Start(b.Context(), transport.Command{Argv: []string{"true", path}})
+		return d.host.run(false).Start(b.Context(), transport.Command{Argv: []string{"true", path}, Here: true})
 	}
 	b.Run("with", func(b *testing.B) {
 		for b.Loop() {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -85,11 +86,18 @@ func (s *Server) start(t testing.TB, o Options) {
 		check(t, os.RemoveAll(s.logFile()))
 		cmd, ended := exec.Command("/usr/sbin/sshd", "-D", "-E", s.logFile(), "-f", config), make(chan struct{})
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-		check(t, cmd.Start())
+		started := make(chan error)
 		go func() {
-			_ = cmd.Wait() // it is killed
-			close(ended)
+			defer close(ended)
+			runtime.LockOSThread() // the death signal comes when the thread ends
+			defer runtime.UnlockOSThread()
+			err := cmd.Start()
+			started <- err
+			if err == nil {
+				_ = cmd.Wait() // it is killed
+			}
 		}()
+		check(t, <-started)
 		s.cmd, s.ended = cmd, ended
 	}
 }
