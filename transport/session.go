@@ -21,8 +21,8 @@ type Session struct {
 // the connection broke first, and the context's cause if that ended first. Output that nobody reads holds it up.
 func (s *Session) Wait() error { return s.wait() }
 
-// Kill ends the session soon: its streams end and Wait returns an error. It does not block. The command is killed where sshd
-// can do that (not that of root: OpenSSH 9.2). Else it sees its streams end, and goes on if it uses none.
+// Kill ends the session soon: its streams end and Wait returns an error. It does not block. The command sees its streams end,
+// and goes on if it uses none: it gets no signal, since one for an agent that keeps a transfer would end that.
 func (s *Session) Kill() { s.kill() }
 
 // programOutput closes a pipe when it was read to its end.

@@ -168,7 +168,6 @@ func (r *sshRun) verdict(cause error) error {
 func (r *sshRun) end() {
 	since := time.Now()
 	go func() { // sending blocks when the peer does not read
-		_ = r.session.Signal(ssh.SIGKILL) // not every server can, and then the closed streams end most programs
 		_ = r.session.Close()
 		_, _, _ = r.conn.client.SendRequest("keepalive@openssh.com", true, nil) // any answer is heard
 	}()

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/transport/sshtest"
+)
+
+// resumed fails the test unless a run went on where a transfer was, and since the link had carried so many bytes, it has
+// carried the stream once, but for what was in flight when the connection broke.
+func (f *farRig) resumed(run result, before int64) {
+	f.Helper()
+	const inFlight = 4 << 20
+	if !strings.Contains(run.stderr, " goes on after the ") {
+		f.Fatalf("the transfer did not go on where it was:\n%s", run.stderr)
+	}
+	if crossed := f.far.proxy.Up.Load() - before; crossed > transferSize+inFlight {
+		f.Fatalf("%d bytes crossed for a stream of %d\n%s", crossed, transferSize, run.stderr)
+	}
+}
+
+func TestRemoteAgentKilledInMidTransferIsStartedAnew(t *testing.T) {
+	for name, resumed := range map[string]bool{"the first": false, "that keeps the transfer after a resume": true} {
+		t.Run(name, func(t *testing.T) {
+			f := newFarRig(t, sshtest.Options{})
+			run := f.midway()
+			if resumed {
+				f.far.proxy.Cut()
+				run.says(" goes on after the ")
+				f.far.crosses(t, f.far.proxy.Up.Load()+transferSize/8)
+			}
+			kill(t, f.keeper())
+			expect(t, exitDone, run.wait(), f.newest()+" is sent from the start: nothing of it is there any more")
+			f.isSavedFar()
+			f.far.noSession(t)
+			noProcess(t, f.destinationFS.Dir)
+		})
+	}
+}
+
+func TestRemoteAgentThatIsKilledEachTimeFailsTheTransferAndHeals(t *testing.T) {
+	s := newShim(t, "", `test -e "$dir/deadly" && kill -9 $PPID`)
+	f := newFarRig(t, sshtest.Options{Env: s.environ()})
+	before := names(t, f.destination)
+	deadly := makeDir(t, filepath.Join(s.dir, "deadly"))
+	run := start(t, f.to(nil))
+	expect(t, exitFailed, run.wait(), "btrfs-backup: error: sending "+f.newest()+" to "+f.url)
+	remove(t, deadly)
+	f.holdsOnly(before)
+	f.far.noSession(t)
+	f.healsFar()
+}
+
+func TestRemoteSessionKilledInMidTransferIsResumed(t *testing.T) {
+	f := newFarRig(t, sshtest.Options{})
+	before := f.far.proxy.Up.Load()
+	run := f.midway()
+	kill(t, parent(t, f.keeper())) // sshd's process for the connection
+	f.resumed(expect(t, exitDone, run.wait()), before)
+	f.isSavedFar()
+	f.far.noSession(t)
+}
+
+func TestRemoteKilledInMidTransferLeavesOnlyCompleteBackupsAndHeals(t *testing.T) {
+	f := newFarRig(t, sshtest.Options{})
+	before := names(t, f.destination)
+	run := f.midway("--resume-window", "1s")
+	f.far.Kill()
+	failed := "btrfs-backup: error: sending " + f.newest() + " to " + f.url
+	expect(t, exitFailed, run.wait(), failed, "closed during the handshake", "btrfs-backup: hint: ")
+	f.far.noSession(t)
+	noProcess(t, f.destinationFS.Dir)
+	if got := onlyCompleteBackups(t, f.source, f.destination); len(got) != len(before) {
+		t.Fatalf("the backups are %v instead of %v", got, before)
+	}
+	f.lacks(f.newest(), f.url)
+	f.far = newBareLink(t, sshtest.Options{})
+	f.url = f.far.place(f.destination)
+	f.healsFar()
+}
+
+func TestRemoteTransferOfAKilledRunIsResumedByTheNext(t *testing.T) {
+	f := newFarRig(t, sshtest.Options{})
+	before, backups := f.far.proxy.Up.Load(), names(t, f.destination)
+	run := f.midway()
+	run.signal(syscall.SIGKILL)
+	run.wait()
+	noProcess(t, f.sourceFS.Dir)
+	if got := onlyCompleteBackups(t, f.source, f.destination); len(got) != len(backups) {
+		t.Fatalf("the backups are %v instead of %v", got, backups)
+	}
+	f.resumed(f.healsFar("-S"), before)
+}
+
+func TestRemoteTransferOfAKilledRunIsGivenUpAfterAWhile(t *testing.T) {
+	f := newFarRig(t, newAgent(t, briefly).options())
+	before := names(t, f.destination)
+	run := f.midway()
+	run.signal(syscall.SIGKILL)
+	run.wait()
+	f.far.noSession(t)
+	noProcess(t, f.destinationFS.Dir)
+	f.holdsOnly(before)
+	healed := f.healsFar()
+	if strings.Contains(healed.stderr, " goes on after the ") {
+		t.Errorf("it went on with what was given up:\n%s", healed.stderr)
+	}
+}
+
+// heldAtTheEnd is a script for receive that holds $dir/hold back from ending when it has received everything.
+const heldAtTheEnd = `test -d "$dir/hold" || exec "$real" "$@"
+"$real" "$@"; status=$?; mkdir "$dir/received"; gate; exit $status`
+
+func TestRemoteTransferCutBeforeItsEndIsConfirmedIsSentOnce(t *testing.T) {
+	s := newShim(t, "", heldAtTheEnd)
+	f := newFarRig(t, sshtest.Options{Env: s.environ()})
+	before := f.far.proxy.Up.Load()
+	makeDir(t, filepath.Join(s.dir, "hold"))
+	f.write("large", transferSize)
+	run := start(t, f.to([]string{"--compress", "none"}))
+	eventually(t, func() bool { return exists(filepath.Join(s.dir, "received")) }, run.said)
+	f.far.proxy.Cut()
+	run.says("trying to reach it again")
+	s.open(t)
+	f.resumed(expect(t, exitDone, run.wait()), before)
+	s.wasCalled(t, "receive", 2)
+	f.isSavedFar()
+	f.far.noSession(t)
+}
+
+func TestRemoteTransferOfARunKilledBeforeTheCommitIsSentOnce(t *testing.T) {
+	f := newFarRig(t, sshtest.Options{})
+	before, backups := f.far.proxy.Up.Load(), names(t, f.destination)
+	f.write("large", transferSize)
+	cmd := f.to([]string{"--compress", "none", "-v", "debug"})
+	cmd.Env = append(cmd.Env, testOnlyKillAt+"= is received")
+	expect(t, 128+int(syscall.SIGKILL), invokeCmd(t, cmd))
+	if got := onlyCompleteBackups(t, f.source, f.destination); len(got) != len(backups) {
+		t.Fatalf("the backups are %v instead of %v", got, backups)
+	}
+	f.resumed(f.healsFar("-S"), before)
+}
+
+// The agent is killed between the steps of the commit, so that the reply never comes.
+func TestRemoteCommitThatWasInterruptedIsFinished(t *testing.T) {
+	agent := newAgent(t, `rmdir "$dir/deadly" 2>/dev/null && export `+testOnlyKillAt+`=renamed; exec "$real" "$@" -v debug`)
+	f := newFarRig(t, agent.options())
+	deadly := makeDir(t, filepath.Join(agent.dir, "deadly"))
+	run := expect(t, exitDone, f.send("-v", "debug"), "once more")
+	if exists(deadly) || strings.Contains(run.stderr, "goes on after") {
+		t.Errorf("the agent was not killed in the commit:\n%s", run.stderr)
+	}
+	f.isSavedFar()
+	f.isOnRecord(f.newest())
+	f.far.noSession(t)
+}
+
+// isOnRecord fails the test unless the record of the destination says of which source the backup is.
+func (f *farRig) isOnRecord(backup string) {
+	f.Helper()
+	content, err := os.ReadFile(filepath.Join(f.destination, ".btrfs-backup", "origins.json"))
+	btrfstest.Check(f, err)
+	if received := subvolumes(f, f.destination)[backup].ReceivedUUID.String(); !strings.Contains(string(content), received) {
+		f.Fatalf("%s (%s) is not on record:\n%s", backup, received, content)
+	}
+}

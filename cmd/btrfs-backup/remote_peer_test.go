@@ -1,0 +1,161 @@
+package main
+
+import (
+	"encoding/binary"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/transport/sshtest"
+	"btrfs-backup/transport/wire"
+)
+
+// insteadOf runs the program, or what the test put in its place.
+const insteadOf = `test -f "$dir/instead" || exec "$real" "$@"; . "$dir/instead"`
+
+// becomes lets the program be a script from now on.
+func (s standIn) becomes(t testing.TB, script string) {
+	t.Helper()
+	btrfstest.Check(t, os.WriteFile(filepath.Join(s.dir, "instead"), []byte(script+"\n"), 0o644))
+}
+
+func (s standIn) isItselfAgain(t testing.TB) {
+	t.Helper()
+	remove(t, filepath.Join(s.dir, "instead"))
+}
+
+// greets gives a script that says hello as this program does, but in another protocol.
+func (s standIn) greets(t testing.TB, protocol int) (script string) {
+	t.Helper()
+	const magic = "\x00\xffbtrfs-backup\r\n" // as in transport/wire/hello.go: it never changes
+	hello, err := wire.Encode(wire.Hello{Protocol: protocol, Version: "9.9"})
+	btrfstest.Check(t, err)
+	greeting := append(binary.BigEndian.AppendUint32([]byte(magic), uint32(len(hello))), hello...)
+	file := filepath.Join(s.dir, "greeting")
+	btrfstest.Check(t, os.WriteFile(file, greeting, 0o644))
+	return "cat '" + file + "'; exec cat >/dev/null"
+}
+
+func TestRemoteOfAnotherProtocolTellsWhichSideToUpdate(t *testing.T) {
+	agent := newAgent(t, insteadOf)
+	f := newFarRig(t, agent.options())
+	before := names(t, f.destination)
+	for name, peer := range map[string]struct {
+		protocol int
+		hint     string
+	}{
+		"newer": {wire.Protocol + 98, "hint: update btrfs-backup on this machine"},
+		"older": {wire.Protocol - 1, "hint: update btrfs-backup on the far side"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := f.inFar(t)
+			agent.becomes(t, agent.greets(t, peer.protocol))
+			run := start(t, f.to(nil))
+			speaks := "btrfs-backup 9.9 on the far side speaks protocol"
+			tellsOnce(t, expect(t, exitFailed, run.wait(), "btrfs-backup: error: ", f.url, speaks, peer.hint))
+			f.holdsOnly(before)
+			f.far.noSession(t)
+		})
+	}
+	agent.isItselfAgain(t)
+	f.healsFar()
+}
+
+// tellsOnce fails the test if a run told of one cause more than once.
+func tellsOnce(t testing.TB, r result) {
+	t.Helper()
+	if n := strings.Count(r.stderr, "btrfs-backup: error:"); n != 1 {
+		t.Errorf("%d errors for one cause:\n%s", n, r.stderr)
+	}
+}
+
+const plain = "so plain commands are used"
+
+func TestRemoteWithAnOlderProgramOfTheNameIsServedByPlainCommands(t *testing.T) {
+	agent := newAgent(t, insteadOf)
+	f := newFarRig(t, agent.options())
+	agent.becomes(t, `echo "btrfs-backup: error: unrecognized arguments: --protocol=1" >&2; exit 2`)
+	healed := f.healsFar()
+	if !strings.Contains(healed.stderr, plain) {
+		t.Errorf("it does not say that %s:\n%s", plain, healed.stderr)
+	}
+}
+
+func TestRemoteProgramThatFailsIsToldWithItsWords(t *testing.T) {
+	agent := newAgent(t, insteadOf)
+	f := newFarRig(t, agent.options())
+	before := names(t, f.destination)
+	agent.becomes(t, `echo "Traceback (most recent call last):" >&2; exit 1`)
+	run := start(t, f.to(nil))
+	tellsOnce(t, expect(t, exitFailed, run.wait(), "btrfs-backup: error: ", f.url, "Traceback (most recent call last):", "btrfs-backup: hint: "))
+	f.holdsOnly(before)
+	agent.isItselfAgain(t)
+	f.healsFar()
+}
+
+func TestRemoteCommandTellsWhereTheProgramIs(t *testing.T) {
+	f := newFarRig(t, newAgent(t, `echo "$0: not found" >&2; exit 127`).options())
+	program := newAgent(t, `touch "$dir/called"; exec "$real" "$@"`)
+	path := filepath.Join(program.dir, "btrfs-backup")
+	if without := f.healsFar(); !strings.Contains(without.stderr, plain) {
+		t.Errorf("found without the option:\n%s", without.stderr)
+	}
+	f.change()
+	with := f.healsFar("--remote-command", path)
+	if strings.Contains(with.stderr, plain) || !exists(filepath.Join(program.dir, "called")) {
+		t.Errorf("%s was not used:\n%s", path, with.stderr)
+	}
+	f.change()
+	before := names(t, f.destination)
+	missing := path + "-x"
+	tellsOnce(t, expect(t, exitFailed, f.send("--remote-command", missing), "btrfs-backup: error: ", f.url, missing, "hint: is --remote-command right?"))
+	f.holdsOnly(before)
+	f.healsFar()
+}
+
+// forced are options of an sshd that runs a command in place of the one that it is given.
+func forced(command string) sshtest.Options {
+	return sshtest.Options{Config: []string{"ForceCommand " + command}}
+}
+
+func TestRemoteWhoseShellGreetsIsServedByTheAgent(t *testing.T) {
+	f := newFarRig(t, forced(`echo Welcome to this machine; exec sh -c "$SSH_ORIGINAL_COMMAND"`))
+	healed := f.healsFar("-v", "debug")
+	if strings.Contains(healed.stderr, plain) || !strings.Contains(healed.stderr, "Welcome to this machine") {
+		t.Errorf("the greeting was not skipped:\n%s", healed.stderr)
+	}
+}
+
+func TestRemoteWhoseShellOnlySpeaksIsToldWithItsWords(t *testing.T) {
+	const words = "This account is currently not available." // nologin(8)
+	f := newFarRig(t, sshtest.Options{})
+	f.far = newBareLink(t, forced("echo "+words+"; exit 1"))
+	refused := expect(t, exitFailed, invokeCmd(t, f.to(nil, f.far.place(f.destination))), words, "btrfs-backup: hint: ")
+	tellsOnce(t, refused)
+	if strings.Contains(refused.stderr, plain) {
+		t.Errorf("it says that %s:\n%s", plain, refused.stderr)
+	}
+}
+
+func TestRemoteSudoIsUsedAndItsRefusalTold(t *testing.T) {
+	sudo := newStandIn(t, "sudo", `echo "$@" >>"$dir/calls"
+test -f "$dir/instead" && . "$dir/instead"
+test "$1 $2" = "-n --" && shift 2 && exec "$@"`)
+	f := newFarRig(t, sudo.options())
+	f.healsFar("--ssh-sudo")
+	calls, err := os.ReadFile(filepath.Join(sudo.dir, "calls"))
+	btrfstest.Check(t, err)
+	if !strings.Contains(string(calls), "btrfs-backup serve") {
+		t.Errorf("sudo was called for %q", calls)
+	}
+	sudo.becomes(t, `echo "sudo: a password is required" >&2; exit 1`)
+	f.change()
+	before := names(t, f.destination)
+	refused := f.send("--ssh-sudo")
+	tellsOnce(t, expect(t, exitFailed, refused, "btrfs-backup: error: ", f.url, "a password is required", "hint: ", "NOPASSWD"))
+	f.holdsOnly(before)
+	sudo.isItselfAgain(t)
+	f.healsFar("--ssh-sudo")
+}
