@@ -20,24 +20,45 @@ type load struct {
 type choice struct {
 	on       bool
 	capacity float64 // bytes per second that the link carried when it was full
+	failures int     // times that compression did not pay, less those that it did
+	hold     int     // periods until it is tried again
 }
 
 const (
 	fullLink    = 0.5
 	slowWriter  = 0.4 // less is usual, as blocks overtake each other
 	speedMargin = 2   // compression must be that much faster than the link: it shares the processors with much else
+	maxFailures = 5
 )
 
 // update looks at one more period.
 func (c *choice) update(l load) {
+	c.hold = max(0, c.hold-1)
+	full := l.full >= fullLink
 	switch {
 	case l.backlog >= slowWriter:
 		c.on = false
-	case l.full >= fullLink:
+	case c.on:
+		if full { // it carries at least that
+			c.capacity = max(c.capacity, l.wire)
+		}
+		c.review(l)
+	case full:
 		c.capacity = l.wire
-		c.on = c.capacity*speedMargin < l.speed
-	case c.on: // and perhaps the reason why the link is not full
-		c.on = l.raw > 0.9*c.capacity
+		c.on = c.hold == 0 && c.capacity*speedMargin < l.speed
+	}
+}
+
+// review tells whether compression pays. Where processors are short, a link looks full that waits for those who compress,
+// and only what the transfer came to tells. After each failure it is tried again later.
+func (c *choice) review(l load) {
+	c.on = l.raw > 0.9*c.capacity && c.capacity*speedMargin < l.speed
+	switch {
+	case !c.on:
+		c.failures = min(c.failures+1, maxFailures)
+		c.hold = 1<<c.failures - 1
+	case l.raw > 1.1*c.capacity:
+		c.failures = max(0, c.failures-1)
 	}
 }
 

@@ -14,6 +14,9 @@ type testCase struct {
 	often  int                    // measured so many times in each round: what is short is disturbed more
 	grow   func(dir string) error // makes the data
 	change func(dir string) error // changes it after a first backup; nil: the first backup is measured
+
+	host    string // of the machine behind SSH that has the destination; "": this one
+	nowhere bool   // the machine has the source, and what comes from it is thrown away
 }
 
 const (

@@ -19,7 +19,16 @@ type backup struct {
 	source    string // a subvolume; its snapshots lie in the folder "snapshot" in it
 	to        string // folder of the backups
 	parent    string // name of a snapshot that is there already, or ""
+	host      string // name of the machine that the folder of the backups is on, or ""
 	directory string // for files that a contestant needs
+}
+
+// url names a folder of the machine that the backups are on.
+func (b backup) url(folder string) string {
+	if b.host == "" {
+		return folder
+	}
+	return "ssh://" + b.host + folder
 }
 
 const snapshotFolder = "snapshot"
@@ -75,7 +84,7 @@ volume %s
     target %s
 `
 	file := filepath.Join(b.directory, "btrbk.conf")
-	text := fmt.Sprintf(config, filepath.Dir(b.source), filepath.Base(b.source), snapshotFolder, b.to)
+	text := fmt.Sprintf(config, filepath.Dir(b.source), filepath.Base(b.source), snapshotFolder, b.url(b.to))
 	const script = `btrbk --quiet --config "$1" run && sync -f "$2"`
 	return []string{"sh", "-c", script, "btrbk", file, b.to}, os.WriteFile(file, []byte(text), 0o644)
 }

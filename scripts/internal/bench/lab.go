@@ -13,10 +13,11 @@ import (
 // lab holds the filesystems of one case. close takes them away.
 type lab struct {
 	dir     string
+	measure func(argv []string) (usage, error)
 	mounted []string
 }
 
-func newLab(dir string) *lab { return &lab{dir: dir} }
+func newLab(dir string) *lab { return &lab{dir: dir, measure: measure} }
 
 // imageSize is that of the sparse files in which filesystems are made; what is used of it counts.
 const imageSize = 8 << 30

@@ -18,6 +18,7 @@ type settings struct {
 	rounds  int
 	scale   int            // what all sizes are divided by
 	only    *regexp.Regexp // the names of the cases to measure
+	remote  bool           // measure transfers over SSH
 }
 
 func main() {
@@ -30,11 +31,16 @@ func main() {
 		s.only, err = regexp.Compile(text)
 		return err
 	})
+	flag.BoolVar(&s.remote, "remote", false, "measure transfers over SSH")
 	flag.Parse()
 	if *quick {
 		s.rounds, s.scale = 1, 10
 	}
-	if err := bench(s); err != nil {
+	measure := bench
+	if s.remote {
+		measure = benchRemote
+	}
+	if err := measure(s); err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
 		os.Exit(1)
 	}

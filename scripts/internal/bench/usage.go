@@ -12,9 +12,10 @@ import (
 
 // usage is what one run took.
 type usage struct {
-	wall time.Duration
-	cpu  time.Duration // of the program and all those that it ran, in user and kernel mode
-	peak int64         // bytes of memory of the program itself, at most
+	wall  time.Duration
+	cpu   time.Duration // of the program and all those that it ran, in user and kernel mode
+	there time.Duration // the same, of what ran on the machine behind SSH
+	peak  int64         // bytes of memory of the program itself, at most
 }
 
 // measure runs a program.
