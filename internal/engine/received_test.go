@@ -22,7 +22,9 @@ func (f *selfPruning) List(context.Context) (btrfs.Listing, error) {
 	return btrfs.Listing{InDirectory: f.backups}, nil
 }
 
-func (f *selfPruning) Origins(context.Context) (map[btrfs.UUID]btrfs.UUID, error) { return f.origins, nil }
+func (f *selfPruning) Origins(context.Context) (map[btrfs.UUID]btrfs.UUID, error) {
+	return f.origins, nil
+}
 
 func (f *selfPruning) Delete(_ context.Context, names []string) ([]string, error) {
 	f.deleted = append(f.deleted, names...)
