@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,16 +47,19 @@ func (c *sshConn) open(ctx context.Context) (*sshSlot, error) {
 		c.refused(r.err, ended)
 		return nil, r.err
 	case <-ctx.Done():
-		go func() {
-			r := <-done
-			if r.err == nil {
-				_ = r.session.Close() // nobody wants it
-			}
-			c.release()
-		}()
-		return nil, context.Cause(ctx)
+	case <-c.gone: // NewSession, if it began just after the channels were closed, waits for ever
 	}
+	go func() {
+		r := <-done
+		if r.err == nil {
+			_ = r.session.Close() // nobody wants it
+		}
+		c.release()
+	}()
+	return nil, cmp.Or(context.Cause(ctx), errGone)
 }
+
+var errGone = errors.New("the connection ended")
 
 func (c *sshConn) refused(err error, ended int) {
 	c.mu.Lock()

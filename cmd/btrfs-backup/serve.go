@@ -46,7 +46,7 @@ like the example of ~/.ssh/authorized_keys: nobody with that key can do more.`,
 	f.IntVarP(&o.numBackups, "num-backups", "n", 0, "after each one received, keep the newest `N`")
 	f.BoolVar(&o.limits.ReceiveOnly, "receive-only", false, "backups can be brought, nothing fetched")
 	f.BoolVar(&o.limits.SendOnly, "send-only", false, "snapshots can be taken and fetched, nothing brought")
-	f.DurationVar(&o.resumeWindow, "resume-window", 24*time.Hour, "keep a broken transfer no longer than `TIME`")
+	f.DurationVar(&o.resumeWindow, "resume-window", 24*time.Hour, "keep a broken transfer up to `TIME`")
 	f.StringVarP(&o.verbosity, "verbosity", "v", "warning", "log at `LEVEL` or above")
 	f.IntVar(&o.protocol, "protocol", wire.Protocol, "`N`, which the caller speaks")
 	_ = f.MarkHidden("protocol") // fails for an unknown name only

@@ -120,15 +120,13 @@ type agentSession struct {
 func (s *agentSession) Read(p []byte) (int, error)  { return s.Stdout.Read(p) }
 func (s *agentSession) Write(p []byte) (int, error) { return s.Stdin.Write(p) }
 
-// Close leaves a program that is no agent the time to tell by its exit status what it is. An agent may be written to, which
-// golang.org/x/crypto/ssh does not allow while its standard input is closed.
+// Close leaves a program that is no agent the time to tell by its exit status what it is.
 func (s *agentSession) Close() error {
 	const grace = 2 * time.Second
 	s.once.Do(func() {
 		if s.met.Load() {
 			s.Kill()
 		} else {
-			s.Stdin.Close()
 			time.AfterFunc(grace, s.Kill)
 		}
 		go func() { _ = s.Wait() }() // it ends because of this

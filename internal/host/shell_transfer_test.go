@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,7 +28,7 @@ import (
 // transfer sends a snapshot and receives it, up to Close.
 func transfer(t testing.TB, from, to host.Dir, o host.SendOrder, wire *int64) (host.Receiver, btrfs.Subvolume) {
 	t.Helper()
-	count := func(n int64) { *wire += n }
+	count := func(n int64) { atomic.AddInt64(wire, n) }
 	o.Wire = count
 	r, err := to.Receive(t.Context(), host.ReceiveOrder{Name: o.Snapshot, Wire: count})
 	check(t, err)
