@@ -56,15 +56,15 @@ func TestAKeyIsGoodForItsRoleAndDirectoryOnly(t *testing.T) {
 	beside := destination + "-beside"
 	btrfstest.Check(t, os.Mkdir(beside, 0o755))
 
+	out := newRestricted(t, "--restrict-to '"+source+"' --send-only")
+	succeed(t, out.arguments(out.place(source), filepath.Join(btrfstest.New(t, testSize).Dir, "pulled"))...)
+	out.refuses(t, "may only fetch", source, out.place(source+"/folder"))
+
 	in := newRestricted(t, "--restrict-to '"+destination+"' --receive-only")
 	in.refuses(t, "confined to", source, in.place(beside))
 	in.refuses(t, "confined to", source, in.place(destination+"/../"+filepath.Base(beside)))
 	in.refuses(t, "refused", in.place(source), destination)
 	succeed(t, in.arguments(source, in.place(destination))...)
-
-	out := newRestricted(t, "--restrict-to '"+source+"' --send-only")
-	out.refuses(t, "may only fetch", source, out.place(source+"/folder"))
-	succeed(t, out.arguments(out.place(source), filepath.Join(filepath.Dir(destination), "pulled"))...)
 	if left := names(t, beside); len(left) > 0 {
 		t.Errorf("beside there is %v", left)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/host"
@@ -69,6 +70,9 @@ func (o *serveOptions) check() error {
 func (o *serveOptions) serve(ctx context.Context, env environment) error {
 	if err := o.check(); err != nil {
 		return err
+	}
+	if term.IsTerminal(int(os.Stdin.Fd())) {
+		return &usageError{msg: "serve talks to another btrfs-backup, not to a terminal", hint: "it is started by ssh; see btrfs-backup serve --help"}
 	}
 	// the connection may break under a transfer that is kept; whoever wrote to it learns of it by an error
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)

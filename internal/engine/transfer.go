@@ -107,7 +107,8 @@ func (v *visit) attempt(ctx context.Context, t Transfer, sent *Sent) (err error)
 	defer func() { d.shown.Done(err) }()
 	defer func() { sent.Bytes, sent.Wire = d.taken, d.wire.Load() }()
 	if err := d.transmit(ctx); err != nil {
-		if _, resumable := d.receiver.(Resumer); resumable && ctx.Err() != nil {
+		lost := errors.Is(err, transport.ErrDisconnected) || errors.Is(err, transport.ErrUnreachable)
+		if _, resumable := d.receiver.(Resumer); resumable && (ctx.Err() != nil || lost) {
 			return Hint(err, "what has arrived is kept there for a while: run it again to go on with it")
 		}
 		return errors.Join(err, d.receiver.Abort(context.WithoutCancel(ctx)))
