@@ -96,7 +96,7 @@ func list(ctx context.Context, env environment, o *listOptions, places []string)
 		if o.json {
 			continue
 		}
-		if err := printList(env.stdout, content.Folder, entries); err != nil {
+		if err := printList(env.stdout, content, entries); err != nil {
 			return err
 		}
 	}
@@ -135,8 +135,8 @@ func (o *listOptions) contents(ctx context.Context, env environment, texts []str
 	return contents, errs, nil
 }
 
-func printList(w io.Writer, folder string, entries []listed) error {
-	fmt.Fprintf(w, "%s: %d subvolumes\n", folder, len(entries))
+func printList(w io.Writer, content volume.Content, entries []listed) error {
+	fmt.Fprintf(w, "%s: %d subvolumes, %s free\n", content.Folder, len(entries), progress.Bytes(int64(content.Free)))
 	if len(entries) == 0 {
 		return nil
 	}

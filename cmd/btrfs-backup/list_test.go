@@ -9,6 +9,9 @@ import (
 	"testing"
 
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/progress"
+
+	"golang.org/x/sys/unix"
 )
 
 // listedOf gives what list --json tells, by name.
@@ -108,6 +111,11 @@ func TestListIsATableForEachPlace(t *testing.T) {
 	blocks := strings.Split(r.stdout, destination)
 	if len(blocks) != 2 || !strings.HasPrefix(blocks[0], filepath.Join(source, "snapshot")) {
 		t.Fatalf("%s", r.stdout)
+	}
+	var st unix.Statfs_t
+	btrfstest.Check(t, unix.Statfs(destination, &st))
+	if free := progress.Bytes(int64(st.Bavail) * st.Bsize); !strings.HasPrefix(blocks[1], ": 2 subvolumes, "+free+" free\n") {
+		t.Errorf("not told that %s are free:\n%s", free, r.stdout)
 	}
 	for block, state := range map[string]string{blocks[0]: "snapshot", blocks[1]: "backup"} {
 		for _, name := range taken {
