@@ -56,10 +56,10 @@ func Serve(ctx context.Context, stdin, stdout *os.File, o ServeOptions) error {
 	if w := g.ResumeWindow; w > 0 && w < o.ResumeWindow {
 		o.ResumeWindow = w
 	}
-	confine, refusal := o.Limits.confinement()
+	confine, refusal := o.Limits.confinement() // nil if it is refused, which the client shall see
 	defer confine.Close()
 	s := newServer(ctx, o, confine)
-	s.refusal = refusal // which the client shall see
+	s.refusal = refusal
 	s.conn = met.Conn()
 	err = s.conn.Serve(ctx, s.handle)
 	s.disconnect()
