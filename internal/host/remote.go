@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"btrfs-backup/btrfs/sendstream"
@@ -53,14 +54,20 @@ func (r *Remote) reach(ctx context.Context) (Host, error) {
 	return agent, nil
 }
 
-// isMissing tells that the program is not there, or is one that knows no agent. sh exits with 127 for a missing program, older
-// programs of the name with 2 for an unknown option.
+// isMissing tells that the program is not there, or is one that knows no agent. sh exits with 127 for a missing program, sudo
+// with 1 and these words, older programs of the name with 2 for an unknown option.
 func isMissing(err *wire.NoAgentError) bool {
 	var exit *transport.ExitError
 	if !errors.As(err.Err, &exit) {
 		return false
 	}
-	return exit.State == "exit status 127" || exit.State == "exit status 2"
+	switch exit.State {
+	case "exit status 127", "exit status 2":
+		return true
+	case "exit status 1":
+		return strings.Contains(exit.Stderr, "sudo: ") && strings.Contains(exit.Stderr, ": command not found")
+	}
+	return false
 }
 
 func (r *Remote) hint(none *wire.NoAgentError) string {
