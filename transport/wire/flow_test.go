@@ -1,6 +1,3 @@
-// These tests simulate links by millions of timers, which is too much for the race detector: it crashes at times.
-//go:build !race
-
 package wire
 
 import (
