@@ -78,7 +78,7 @@ func FuzzQuote(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, a, b string) {
 		if strings.Contains(a+b, "\x00") {
-			t.Skip("no argument holds a NUL byte")
+			return // no argument holds one
 		}
 		checkReadBack(t, []string{a, b})
 	})
