@@ -25,37 +25,6 @@ var shellStatus = map[string]error{
 
 var errNotSynced = errors.New("it may not be on disk")
 
-// shellErrnos are known by the messages of programs only.
-var shellErrnos = []struct {
-	errno unix.Errno
-	text  string
-}{
-	{unix.ENOSPC, "No space left on device"},
-	{unix.EDQUOT, "Disk quota exceeded"},
-	{unix.EROFS, "Read-only file system"},
-	{unix.EPERM, "Operation not permitted"},
-	{unix.EACCES, "Permission denied"},
-	{unix.ENOTEMPTY, "Directory not empty"},
-	{unix.EBUSY, "Device or resource busy"},
-	{unix.EIO, "Input/output error"},
-	{unix.ENAMETOOLONG, "File name too long"},
-	{unix.ENOTDIR, "Not a directory"},
-	{unix.EEXIST, "File exists"},
-	{unix.ENOENT, "No such file or directory"},
-	{unix.EINVAL, "Invalid argument"},
-}
-
-// errnoIn gives the errno that a program told last, or 0. What comes before may be from the login shell's start-up files.
-func errnoIn(text string) unix.Errno {
-	last, errno := -1, unix.Errno(0)
-	for _, m := range shellErrnos {
-		if i := strings.LastIndex(text, m.text); i > last {
-			last, errno = i, m.errno
-		}
-	}
-	return errno
-}
-
 // toldError is an error of a program, in which errors.Is finds the errno that it told.
 type toldError struct {
 	error
@@ -84,7 +53,7 @@ func (s *Shell) explain(name string, err error) error {
 func told(err error) error {
 	var exit *transport.ExitError
 	if errors.As(err, &exit) {
-		if errno := errnoIn(exit.Stderr); errno != 0 {
+		if errno := transport.ErrnoIn(exit.Stderr); errno != 0 {
 			return toldError{err, errno}
 		}
 	}
@@ -96,7 +65,7 @@ func (s *Shell) hint(exit *transport.ExitError) string {
 	missing := func(program string) bool {
 		return says(program+": not found") || says(program+": command not found") || says(program+": No such file")
 	}
-	errno := errnoIn(exit.Stderr)
+	errno := transport.ErrnoIn(exit.Stderr)
 	switch {
 	case says("sudo:") && (says("password is required") || says("terminal is required") || says("not allowed")):
 		return "let the user run commands there as root without a password: a line such as `USER ALL=(root) NOPASSWD: ALL` in " +
@@ -118,7 +87,7 @@ func verdict(operation, path, message string) error {
 	}
 	message = strings.ReplaceAll(strings.TrimSpace(message), "\n", "; ")
 	err := errors.New(operation + " " + path + ": " + strings.TrimPrefix(message, "ERROR: "))
-	if errno := errnoIn(message); errno != 0 {
+	if errno := transport.ErrnoIn(message); errno != 0 {
 		return toldError{err, errno}
 	}
 	return err

@@ -3,7 +3,6 @@ package volume
 import (
 	"errors"
 	"os/exec"
-	"strings"
 
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/transport"
@@ -48,28 +47,11 @@ func withHint(err error, need string) error {
 	return err
 }
 
-// An errno that the btrfs program met is known by its message only. Of several, the first here counts.
-var messages = []struct {
-	errno unix.Errno
-	text  string
-}{
-	{unix.ENOSPC, "No space left on device"},
-	{unix.EDQUOT, "Disk quota exceeded"},
-	{unix.EROFS, "Read-only file system"},
-	{unix.EPERM, "Operation not permitted"},
-	{unix.EACCES, "Permission denied"},
-	{unix.EIO, "Input/output error"},
-}
-
 // errnoOf gives the errno that a program stopped at, or 0.
 func errnoOf(err error) unix.Errno {
 	var exit *transport.ExitError
 	if errors.As(err, &exit) {
-		for _, m := range messages {
-			if strings.Contains(exit.Stderr, m.text) {
-				return m.errno
-			}
-		}
+		return transport.ErrnoIn(exit.Stderr)
 	}
 	return 0
 }
@@ -104,8 +86,6 @@ func (f *folder) receiverError(err error) error {
 	errno := errnoOf(err)
 	hint := ""
 	switch errno {
-	case 0:
-		return err
 	case unix.ENOSPC, unix.EDQUOT:
 		hint = "make room at " + f.String() + ": delete backups that are not needed, or keep fewer with --num-backups"
 	case unix.EROFS:
@@ -114,6 +94,8 @@ func (f *folder) receiverError(err error) error {
 		errno, hint = unix.EPERM, f.lacking(needToReceive)
 	case unix.EIO:
 		hint = "the disk of " + f.String() + " has a fault: look at the kernel's log and at `btrfs device stats`"
+	default:
+		return err
 	}
 	return engine.Hint(errnoError{err, errno}, "%s", hint)
 }
