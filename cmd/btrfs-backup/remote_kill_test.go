@@ -112,6 +112,16 @@ func TestRemoteTransferOfAKilledRunIsGivenUpAfterAWhile(t *testing.T) {
 	}
 }
 
+func TestRemoteTransferIsKeptAsLongAsItsCallerAsksFor(t *testing.T) {
+	f := newFarRig(t, sshtest.Options{})
+	before := names(t, f.destination)
+	run := f.midway("--resume-window", "500ms")
+	run.signal(syscall.SIGKILL)
+	run.wait()
+	f.far.noSession(t)
+	f.holdsOnly(before)
+}
+
 // heldAtTheEnd is a script for receive that holds $dir/hold back from ending when it has received everything.
 const heldAtTheEnd = `test -d "$dir/hold" || exec "$real" "$@"
 "$real" "$@"; status=$?; mkdir "$dir/received"; gate; exit $status`
