@@ -33,12 +33,21 @@ func Create(dir *os.File, name string) error {
 
 // Snapshot makes a read-only snapshot of source in dir. A name that is taken is an error that is fs.ErrExist.
 func Snapshot(source, dir *os.File, name string) error {
+	return snapshot(source, dir, name, subvolReadOnly)
+}
+
+// SnapshotWritable makes a snapshot as Snapshot does, but one that can be written to.
+func SnapshotWritable(source, dir *os.File, name string) error {
+	return snapshot(source, dir, name, 0)
+}
+
+func snapshot(source, dir *os.File, name string, flags uint64) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
 	arg := make([]byte, volArgsV2Size) // linux/btrfs.h: struct btrfs_ioctl_vol_args_v2
 	native.PutUint64(arg[0:], uint64(source.Fd()))
-	native.PutUint64(arg[volArgsV2Flags:], subvolReadOnly)
+	native.PutUint64(arg[volArgsV2Flags:], flags)
 	copy(arg[volArgsV2NameAt:volArgsV2NameAt+subvolNameMax], name)
 	if err := ioctl(dir, iocSnapCreateV2, arg); err != nil {
 		return fmt.Errorf("creating snapshot %s/%s: %w", dir.Name(), name, err)

@@ -21,14 +21,15 @@ var longest = strings.Repeat("x", 255)
 
 // operations are those that take the name of a subvolume in a directory.
 var operations = map[string]func(source, dir *os.File, name string) error{
-	"create":      func(_, dir *os.File, name string) error { return btrfs.Create(dir, name) },
-	"snapshot":    btrfs.Snapshot,
-	"delete":      func(_, dir *os.File, name string) error { return btrfs.Delete(dir, name) },
-	"read-only":   func(_, dir *os.File, name string) error { return btrfs.SetReadOnly(dir, name, true) },
-	"writable":    func(_, dir *os.File, name string) error { return btrfs.SetReadOnly(dir, name, false) },
-	"rename":      func(_, dir *os.File, name string) error { return btrfs.Rename(dir, name, "new") },
-	"rename to":   func(_, dir *os.File, name string) error { return btrfs.Rename(dir, "subvolume", name) },
-	"rename both": func(_, dir *os.File, name string) error { return btrfs.Rename(dir, name, name) },
+	"create":            func(_, dir *os.File, name string) error { return btrfs.Create(dir, name) },
+	"snapshot":          btrfs.Snapshot,
+	"writable snapshot": btrfs.SnapshotWritable,
+	"delete":            func(_, dir *os.File, name string) error { return btrfs.Delete(dir, name) },
+	"read-only":         func(_, dir *os.File, name string) error { return btrfs.SetReadOnly(dir, name, true) },
+	"writable":          func(_, dir *os.File, name string) error { return btrfs.SetReadOnly(dir, name, false) },
+	"rename":            func(_, dir *os.File, name string) error { return btrfs.Rename(dir, name, "new") },
+	"rename to":         func(_, dir *os.File, name string) error { return btrfs.Rename(dir, "subvolume", name) },
+	"rename both":       func(_, dir *os.File, name string) error { return btrfs.Rename(dir, name, name) },
 }
 
 // newSource makes a subvolume with a file, and a folder beside it.
@@ -76,6 +77,20 @@ func TestSnapshotIsAReadOnlyCopy(t *testing.T) {
 	}
 }
 
+func TestWritableSnapshotChangesWithoutItsSource(t *testing.T) {
+	_, folder := newSource(t)
+	source := snapshot(t, open(t, filepath.Dir(folder.Name())+"/source"), folder, "read-only")
+	check(t, btrfs.SnapshotWritable(source, folder, "writable"))
+	s := open(t, folder.Name()+"/writable")
+	if got := info(t, s); got.ReadOnly || got.ParentUUID != info(t, source).UUID {
+		t.Errorf("it is %+v", got)
+	}
+	check(t, os.WriteFile(s.Name()+"/file", []byte("changed"), 0o644))
+	if content, err := os.ReadFile(source.Name() + "/file"); string(content) != "content" {
+		t.Errorf("its source holds %q now, %v", content, err)
+	}
+}
+
 func TestSnapshotRefusesOtherSourcesThanSubvolumes(t *testing.T) {
 	source, folder := newSource(t)
 	for what, from := range map[string]*os.File{
@@ -104,7 +119,7 @@ func TestTakenNamesAreNeitherOverwrittenNorNestedInto(t *testing.T) {
 	check(t, os.Symlink("nowhere", folder.Name()+"/dangling"))
 	before := entries(t, folder)
 	for _, taken := range []string{"empty subvolume", "empty directory", "file", "link", "dangling"} {
-		for _, what := range []string{"create", "snapshot", "rename to"} {
+		for _, what := range []string{"create", "snapshot", "writable snapshot", "rename to"} {
 			if err := operations[what](source, folder, taken); !errors.Is(err, fs.ErrExist) {
 				t.Errorf("%s %s: %v, want %v", what, taken, err, fs.ErrExist)
 			}

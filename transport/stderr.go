@@ -12,7 +12,8 @@ type stderrLog struct {
 	log     *slog.Logger
 	level   slog.Level
 	program string
-	rest    []byte // an unfinished line
+	said    func(line string) // may be nil
+	rest    []byte            // an unfinished line
 	last    []string
 }
 
@@ -48,6 +49,9 @@ func (s *stderrLog) line(text string) {
 		return
 	}
 	s.log.Log(context.Background(), s.level, s.program+": "+text)
+	if s.said != nil {
+		s.said(text)
+	}
 	s.last = append(s.last, strings.TrimPrefix(text, "ERROR: "))
 	if len(s.last) > maxLines {
 		s.last = s.last[1:]

@@ -38,6 +38,8 @@ type Command struct {
 	Name   string   // in messages; "": that of the program
 	Stdin  *os.File
 	Stdout *os.File
+	// Said is told each line that the program writes to its standard error; may be nil.
+	Said func(line string)
 	// Here starts the program on the calling thread, in whose namespaces it is to run. If that thread ends, it is killed.
 	Here bool
 }
@@ -54,7 +56,7 @@ type Process struct {
 func (l Local) Start(ctx context.Context, c Command) (*Process, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	p := &Process{ctx: ctx, cancel: cancel, stderr: &stderrLog{log: l.Log, level: l.Level,
-		program: cmp.Or(c.Name, programName(c.Argv))}}
+		program: cmp.Or(c.Name, programName(c.Argv)), said: c.Said}}
 	p.cmd = exec.CommandContext(ctx, c.Argv[0], c.Argv[1:]...)
 	p.cmd.Env = append(append(os.Environ(), "LC_ALL=C"), c.Env...) // messages are looked at
 	if c.Stdin != nil {

@@ -16,6 +16,7 @@
 package btrfstest
 
 import (
+	"cmp"
 	"errors"
 	"os"
 	"path/filepath"
@@ -31,11 +32,13 @@ import (
 // program needs a moment to let go of its files.
 const busyPatience = 3 * time.Second
 
-// FS is a btrfs that lives as long as one test.
+// FS is a filesystem that lives as long as one test.
 type FS struct {
-	Dir    string // where the top-level subvolume is mounted
+	Dir    string // where it is mounted, a btrfs with its top-level subvolume
 	Device string // loop device
 	Image  string // backing file
+
+	kind string // "" is btrfs
 }
 
 // New makes a btrfs of size bytes, at least 128 MiB, mounts it with the given
@@ -43,11 +46,23 @@ type FS struct {
 // every second unless the options say otherwise.
 func New(t testing.TB, size int64, options ...string) *FS {
 	t.Helper()
+	return newFS(t, "btrfs", size, slices.Concat([]string{"commit=1"}, options))
+}
+
+// NewOther makes a filesystem of another kind, "ext4" or "xfs" (at least
+// 300 MiB), as New does.
+func NewOther(t testing.TB, kind string, size int64, options ...string) *FS {
+	t.Helper()
+	return newFS(t, kind, size, options)
+}
+
+func newFS(t testing.TB, kind string, size int64, options []string) *FS {
+	t.Helper()
 	RequireRoot(t)
 
 	base := workDir(t, size)
-	fs := &FS{Dir: filepath.Join(base, "mnt"), Image: filepath.Join(base, "image")}
-	makeImage(t, fs.Image, size)
+	fs := &FS{Dir: filepath.Join(base, "mnt"), Image: filepath.Join(base, "image"), kind: kind}
+	makeImage(t, kind, fs.Image, size)
 
 	device, err := attach(fs.Image)
 	if err != nil {
@@ -56,7 +71,7 @@ func New(t testing.TB, size int64, options ...string) *FS {
 	// The mount holds the device from here on, and its end releases it.
 	defer device.Close()
 	fs.Device = device.Name()
-	fs.Mount(t, fs.Dir, slices.Concat([]string{"commit=1"}, options)...)
+	fs.Mount(t, fs.Dir, options...)
 	return fs
 }
 
@@ -68,7 +83,7 @@ func (fs *FS) Mount(t testing.TB, dir string, options ...string) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	argv := []string{"mount", "-t", "btrfs"}
+	argv := []string{"mount", "-t", cmp.Or(fs.kind, "btrfs")}
 	if len(options) > 0 {
 		argv = append(argv, "-o", strings.Join(options, ","))
 	}
@@ -111,7 +126,7 @@ func workParent(size int64) string {
 	return os.TempDir()
 }
 
-func makeImage(t testing.TB, path string, size int64) {
+func makeImage(t testing.TB, kind, path string, size int64) {
 	t.Helper()
 	image, err := os.Create(path)
 	if err != nil {
@@ -120,7 +135,11 @@ func makeImage(t testing.TB, path string, size int64) {
 	if err := errors.Join(image.Truncate(size), image.Close()); err != nil {
 		t.Fatal(err)
 	}
-	Run(t, "mkfs.btrfs", "--quiet", path)
+	quiet := "-q"
+	if kind == "btrfs" {
+		quiet = "--quiet"
+	}
+	Run(t, "mkfs."+kind, quiet, path)
 }
 
 func kept(t testing.TB) bool {

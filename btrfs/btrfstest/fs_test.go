@@ -41,6 +41,15 @@ func TestNewInParallel(t *testing.T) {
 	}
 }
 
+func TestNewOtherMakesThatKind(t *testing.T) {
+	for _, kind := range []string{"ext4", "xfs"} {
+		fs := NewOther(t, kind, 320<<20, "noatime")
+		if got := Run(t, "findmnt", "--noheadings", "--output=FSTYPE,OPTIONS", fs.Dir); !strings.HasPrefix(got, kind) || !strings.Contains(got, "noatime") {
+			t.Errorf("%s is %s", kind, got)
+		}
+	}
+}
+
 func TestMountHonoursOptions(t *testing.T) {
 	fs := New(t, testSize, "compress=zstd")
 	Run(t, "btrfs", "subvolume", "create", fs.Dir+"/@home")

@@ -1,10 +1,11 @@
-// Package engine runs a backup: it takes a snapshot, sends every destination what it lacks, and prunes both sides.
+// Package engine runs a backup: Run takes a snapshot, sends every destination what it lacks, and prunes both sides; Copy copies
+// a directory that no snapshot can be taken of to every destination, and prunes there.
 //
 // What is done follows from a Plan, made by pure functions from complete listings, and is told in a Report. Snapshots and
 // backups are paired by UUID; their names only sort and select. A destination that fails is reported and stops neither the
 // snapshot nor the other destinations. Nothing is deleted on a side whose listing or saving failed.
 //
-// The engine knows its source and destinations only by the interfaces below.
+// The engine knows its sources and destinations only by interfaces.
 package engine
 
 import (
@@ -120,8 +121,14 @@ type Job struct {
 	NoTransfer    bool
 	NoIncremental bool // send complete copies, the newest snapshot first
 	RemoveLocks   bool // forget what the ledger says of the destinations
-	NoWait        bool // fail at a lock that is held
-	DryRun        bool // change nothing
+
+	Settings
+}
+
+// Settings are those of any run.
+type Settings struct {
+	NoWait bool // fail at a lock that is held
+	DryRun bool // change nothing
 
 	Log      *slog.Logger
 	Progress *progress.Display

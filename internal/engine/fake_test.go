@@ -251,8 +251,8 @@ func newFakes(snapshots ...btrfs.Subvolume) (*fakeSource, *fakeDestination) {
 
 func jobOf(s Source, d Destination, changes ...func(*Job)) Job {
 	job := Job{
-		Source: s, Destinations: []Destination{d}, NoSnapshot: true, Log: slog.New(slog.DiscardHandler),
-		Progress: progress.Silent(), Now: time.Now,
+		Source: s, Destinations: []Destination{d}, NoSnapshot: true,
+		Settings: Settings{Log: slog.New(slog.DiscardHandler), Progress: progress.Silent(), Now: time.Now},
 	}
 	for _, c := range changes {
 		c(&job)

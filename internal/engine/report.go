@@ -12,6 +12,7 @@ import (
 // A Report tells what a run did, or with Job.DryRun what it would do.
 type Report struct {
 	DryRun       bool                `json:"dry_run"`
+	Copy         bool                `json:"copy,omitempty"` // of a directory as it stood, without a snapshot
 	Source       string              `json:"source"`
 	Snapshot     string              `json:"snapshot,omitempty"` // the one taken
 	Latest       string              `json:"latest,omitempty"`   // what the link to the newest saved snapshot points to
@@ -42,6 +43,8 @@ type Sent struct {
 	Stored   bool          `json:"not_verified,omitempty"` // nobody can look whether it is there
 	Duration time.Duration `json:"nanoseconds"`
 	Failure  *Failure      `json:"failure,omitempty"`
+	// Incomplete tells what could not be read of the source. The backup holds all the rest.
+	Incomplete *Failure `json:"incomplete,omitempty"`
 }
 
 // A Failure is something that went wrong and did not end the run.
@@ -68,8 +71,10 @@ func (r *Report) AllFailures() []Failure {
 	all := slices.Clone(r.Failures)
 	for _, d := range r.Destinations {
 		for _, t := range d.Transfers {
-			if t.Failure != nil {
-				all = append(all, *t.Failure)
+			for _, f := range []*Failure{t.Failure, t.Incomplete} {
+				if f != nil {
+					all = append(all, *f)
+				}
 			}
 		}
 		all = append(all, d.Failures...)

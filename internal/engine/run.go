@@ -82,13 +82,19 @@ func (r *run) openSource(ctx context.Context) (release func(), err error) {
 	return release, nil
 }
 
+// A lockable keeps other runs out.
+type lockable interface {
+	String() string
+	Lock(ctx context.Context, waiting func(*lock.HeldError)) (release func() error, err error)
+}
+
 // lock takes the lock of a folder, which a dry run does not need.
-func (r *run) lock(ctx context.Context, f Folder) (release func(), err error) {
-	if r.DryRun {
+func (s Settings) lock(ctx context.Context, f lockable) (release func(), err error) {
+	if s.DryRun {
 		return func() {}, nil
 	}
-	waiting := func(held *lock.HeldError) { r.Log.Info(fmt.Sprintf("%s: waiting for %s", f, held.Holder())) }
-	if r.NoWait {
+	waiting := func(held *lock.HeldError) { s.Log.Info(fmt.Sprintf("%s: waiting for %s", f, held.Holder())) }
+	if s.NoWait {
 		waiting = nil
 	}
 	unlock, err := f.Lock(ctx, waiting)
@@ -100,7 +106,7 @@ func (r *run) lock(ctx context.Context, f Folder) (release func(), err error) {
 	}
 	return func() {
 		if err := unlock(); err != nil {
-			r.Log.Warn(err.Error())
+			s.Log.Warn(err.Error())
 		}
 	}, nil
 }
@@ -257,12 +263,18 @@ func deletions(verdicts []retention.Verdict) []string {
 	return names
 }
 
-// delete deletes subvolumes and gives back the names of those that it deleted, or in a dry run would.
-func (r *run) delete(ctx context.Context, f Folder, names []string, fail func(error)) []string {
-	if len(names) == 0 || r.DryRun {
+// A deleter deletes what it can of the named snapshots or backups; it gives the names of those deleted, and every failure.
+type deleter interface {
+	String() string
+	Delete(ctx context.Context, names []string) (deleted []string, err error)
+}
+
+// delete gives back the names of those that it deleted, or in a dry run would.
+func (s Settings) delete(ctx context.Context, f deleter, names []string, fail func(error)) []string {
+	if len(names) == 0 || s.DryRun {
 		return names
 	}
-	r.Log.Info(fmt.Sprintf("%s: deleting %d: %s", f, len(names), abbreviate(names)))
+	s.Log.Info(fmt.Sprintf("%s: deleting %d: %s", f, len(names), abbreviate(names)))
 	deleted, err := f.Delete(ctx, names)
 	if err != nil {
 		fail(err)

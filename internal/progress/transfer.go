@@ -60,6 +60,12 @@ func printable(title string) string {
 // Add counts n bytes that have gone by.
 func (t *Transfer) Add(n int64) { t.bytes.Add(n) }
 
+// Set sets the count, for a program that tells how far it is.
+func (t *Transfer) Set(n int64) { t.bytes.Store(n) }
+
+// SetTotal replaces the total by one that is better known.
+func (t *Transfer) SetTotal(total Total) { t.measured.Store(&total) }
+
 // AddWire counts n bytes that crossed a network, which may be fewer or more than
 // those of the stream. From the first on, they are shown too.
 func (t *Transfer) AddWire(n int64) { t.wire.Add(n) }
