@@ -1,0 +1,134 @@
+package tree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+	"time"
+
+	"btrfs-backup/btrfs"
+)
+
+const (
+	// maxIncomplete is how many messages about missing files a record holds.
+	maxIncomplete = 1000
+	// minGone is how many files of the backup before must be missing for a refusal.
+	minGone = 100
+)
+
+func (e *TooManyGoneError) Error() string {
+	return fmt.Sprintf("%d of the %d files in %s are missing in the source, more than %d %%", e.Gone, e.Had, e.Base, e.Percent)
+}
+
+// Hint tells what to do.
+func (e *TooManyGoneError) Hint() string {
+	return "see whether the source is what it should be; --max-delete 100 makes the backup anyway"
+}
+
+// A making is the way from a directory of copied files to a backup.
+type making struct {
+	*Folder
+	Result
+	root      *os.File
+	subvolume bool
+	progress  func(bytes int64) // is called by one goroutine at a time
+	record    Record
+}
+
+// Finish makes a backup of what was copied into the directory that Begin gave: complete and on disk, with its manifest and its
+// record. progress is told of bytes as they are read, by one goroutine at a time; it may be nil.
+//
+// After a TooManyGoneError everything is as it was before Begin. After another error, what was copied is left for a later Begin
+// to go on with.
+func (f *Folder) Finish(ctx context.Context, r Result, progress func(bytes int64)) (Record, error) {
+	b := making{Folder: f, Result: r, progress: oneAtATime(progress)}
+	if err := b.make(ctx); err != nil {
+		return Record{}, fmt.Errorf("finishing %s: %w", f.pathOf(r.Name), err)
+	}
+	return b.record, nil
+}
+
+func oneAtATime(progress func(bytes int64)) func(bytes int64) {
+	if progress == nil {
+		return func(int64) {}
+	}
+	var mu sync.Mutex
+	return func(n int64) {
+		mu.Lock()
+		defer mu.Unlock()
+		progress(n)
+	}
+}
+
+func (b *making) make(ctx context.Context) (err error) {
+	if b.root, err = b.incoming(b.Name); err != nil {
+		return err
+	}
+	defer b.root.Close()
+	// What is written from here on would replace what is known of a backup of that name.
+	if err := b.checkFree(b.Name); err != nil {
+		return err
+	}
+	b.record = Record{Name: b.Name, Source: b.Source, Started: b.Started, Base: b.Base,
+		Incomplete: b.Incomplete[:min(len(b.Incomplete), maxIncomplete)], Missing: max(b.Missing, len(b.Incomplete))}
+	if err := b.identify(); err != nil {
+		return err
+	}
+	if err := b.describe(ctx); err != nil {
+		return err
+	}
+	b.record.Finished = time.Now()
+	if err := b.writeRecord(b.record); err != nil {
+		return err
+	}
+	if err := b.name(); err != nil {
+		return err
+	}
+	if err := b.forget(b.Name); err != nil { // the next Begin will see that there is nothing under the hidden name
+		b.log.Warn(err.Error())
+	}
+	return nil
+}
+
+// identify notes the UUID of a subvolume.
+func (b *making) identify() (err error) {
+	if b.subvolume, err = b.onBtrfs(); err != nil || !b.subvolume {
+		return err
+	}
+	if err := btrfs.CheckSubvolume(b.root); err != nil {
+		return err
+	}
+	info, err := btrfs.Info(b.root)
+	b.record.Subvolume = info.UUID.String()
+	return err
+}
+
+// guard discards what was copied if too many files of the backup before are missing in it.
+func (b *making) guard(before *baseline) error {
+	if before.gone < minGone || before.gone*100 <= before.had*int64(b.MaxDelete) {
+		return nil
+	}
+	refusal := &TooManyGoneError{Base: b.Base, Gone: before.gone, Had: before.had, Percent: b.MaxDelete}
+	return errors.Join(refusal, b.discard(b.Name))
+}
+
+// name gives the backup its name, when all of it is on disk.
+func (b *making) name() error {
+	if err := btrfs.SyncFilesystem(b.dir); err != nil {
+		return err
+	}
+	hidden := btrfs.Incoming(b.Name)
+	if b.subvolume {
+		if err := btrfs.SetReadOnly(b.dir, hidden, true); err != nil {
+			return err
+		}
+	}
+	err := b.rename(hidden, b.Name)
+	if errors.Is(err, fs.ErrExist) { // what took the name just now is not what the record tells of
+		err = errors.Join(err, b.removeRecord(b.Name))
+	}
+	return err
+}

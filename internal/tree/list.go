@@ -1,0 +1,168 @@
+package tree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"btrfs-backup/btrfs"
+
+	"golang.org/x/sys/unix"
+)
+
+// List lists the folder. It changes nothing, and fails rather than leave something out. A backup whose record cannot be
+// understood is one of the others.
+func (f *Folder) List(ctx context.Context) (Listing, error) {
+	l, err := f.list(ctx)
+	if err != nil {
+		return Listing{}, fmt.Errorf("listing %s: %w", f.dir.Name(), err)
+	}
+	return l, nil
+}
+
+func (f *Folder) list(ctx context.Context) (l Listing, err error) {
+	if l.ID, err = f.id(); err != nil {
+		return l, err
+	}
+	if l.Btrfs, err = f.onBtrfs(); err != nil {
+		return l, err
+	}
+	if l.Free, err = f.free(); err != nil {
+		return l, err
+	}
+	hidden, err := f.unfinished()
+	if err != nil {
+		return l, err
+	}
+	recorded, err := f.recorded()
+	if err != nil {
+		return l, err
+	}
+	names, err := readNames(f.dir, ".")
+	if err != nil {
+		return l, err
+	}
+	for _, name := range names {
+		if ctx.Err() != nil {
+			return l, context.Cause(ctx)
+		}
+		if err := f.classify(&l, name, hidden, recorded); err != nil {
+			return l, err
+		}
+	}
+	return l, nil
+}
+
+// classify puts an entry of the folder where it belongs in the listing.
+func (f *Folder) classify(l *Listing, name string, hidden unfinished, recorded map[string]bool) error {
+	if name == StateDir {
+		return nil
+	}
+	if _, ours := hidden[name]; ours {
+		l.Leftovers = append(l.Leftovers, name)
+		return nil
+	}
+	if recorded[name] {
+		record, err := f.backup(name)
+		if err == nil {
+			l.Backups = append(l.Backups, record)
+			return nil
+		}
+		if !errors.Is(err, errNotBackup) {
+			return err
+		}
+	}
+	l.Others = append(l.Others, name)
+	return nil
+}
+
+// recorded gives the names that there are records of.
+func (f *Folder) recorded() (map[string]bool, error) {
+	files, err := readNames(f.dir, StateDir+"/"+manifestsDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	names := make(map[string]bool, len(files))
+	for _, file := range files {
+		if name, ok := strings.CutSuffix(file, recordEnd); ok {
+			names[name] = true
+		}
+	}
+	return names, err
+}
+
+// backup gives the record of a backup, and errNotBackup for whatever else may have the name.
+func (f *Folder) backup(name string) (Record, error) {
+	if err := checkName(name); err != nil {
+		return Record{}, fmt.Errorf("%w: %w", errNotBackup, err)
+	}
+	record, err := f.readRecord(name)
+	var damaged *damagedError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return Record{}, errNotBackup
+	case errors.As(err, &damaged):
+		f.log.Warn(damaged.Error())
+		return Record{}, fmt.Errorf("%w: %w", errNotBackup, damaged)
+	case err != nil:
+		return Record{}, err
+	}
+	is, err := f.isOf(record)
+	if err == nil && !is {
+		err = errNotBackup
+	}
+	return record, err
+}
+
+// isOf tells whether the record is of what stands under its name.
+func (f *Folder) isOf(r Record) (bool, error) {
+	st, err := lstatAt(f.dir, r.Name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return false, err
+	}
+	if r.Subvolume == "" {
+		return true, nil
+	}
+	dir, err := btrfs.OpenDirAt(f.dir, r.Name)
+	if err != nil {
+		return false, err
+	}
+	defer dir.Close()
+	err = btrfs.CheckSubvolume(dir)
+	if errors.Is(err, btrfs.ErrNotBtrfs) || errors.Is(err, btrfs.ErrNotSubvolume) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	info, err := btrfs.Info(dir)
+	return info.ReadOnly && info.UUID.String() == r.Subvolume, err
+}
+
+// free gives the bytes that an ordinary user can still write.
+func (f *Folder) free() (uint64, error) {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(f.dir.Fd()), &st); err != nil {
+		return 0, os.NewSyscallError("fstatfs", err)
+	}
+	return st.Bavail * uint64(st.Bsize), nil
+}
+
+// readNames gives the names in a directory, sorted.
+func readNames(dir *os.File, path string) ([]string, error) {
+	d, err := btrfs.OpenDirAt(dir, path)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	slices.Sort(names)
+	return names, err
+}

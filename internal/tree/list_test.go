@@ -1,0 +1,187 @@
+package tree
+
+import (
+	"errors"
+	"maps"
+	"os"
+	"slices"
+	"testing"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/btrfstest"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestListOfAFolderOfOthersIsEmptyAndChangesNothing(t *testing.T) {
+	everywhere(t, func(t *testing.T, f *Folder) {
+		foreign := addForeign(t, f)
+		unchanged(t, []string{f.dir.Name()}, func() {
+			l := mustList(t, f)
+			if l.ID != "" || len(l.Backups) > 0 || len(l.Leftovers) > 0 || !slices.Equal(l.Others, foreign) {
+				t.Errorf("got %+v", l)
+			}
+			if l.Free == 0 || l.Free > imageSize {
+				t.Errorf("%d bytes are free", l.Free)
+			}
+		})
+	})
+}
+
+func TestMarkGivesAnIdentityOnce(t *testing.T) {
+	f := newFolder(t, "ext4")
+	id, err := f.Mark(t.Context())
+	check(t, err)
+	var uuid btrfs.UUID
+	if err := uuid.UnmarshalText([]byte(id)); err != nil || uuid.IsZero() {
+		t.Errorf("%q is no UUID", id)
+	}
+	if again, err := f.Mark(t.Context()); again != id || err != nil {
+		t.Errorf("then it was %q, %v", again, err)
+	}
+	if l := mustList(t, f); l.ID != id {
+		t.Errorf("listed with ID %q", l.ID)
+	}
+	for _, dir := range []string{StateDir, StateDir + "/" + manifestsDir} {
+		if st, err := os.Stat(f.pathOf(dir)); err != nil || st.Mode().Perm() != 0o700 {
+			t.Errorf("%s: %v, %v", dir, st.Mode(), err)
+		}
+	}
+	check(t, os.Remove(f.statePath(idFile)))
+	if l := mustList(t, f); l.ID != "" || exists(f.statePath(idFile)) {
+		t.Errorf("listing gave ID %q", l.ID)
+	}
+	if other, err := f.Mark(t.Context()); other == id || err != nil {
+		t.Errorf("a second folder is %q, %v", other, err)
+	}
+}
+
+func TestListSortsWhatItFinds(t *testing.T) {
+	everywhere(t, func(t *testing.T, f *Folder) {
+		foreign := addForeign(t, f)
+		for _, name := range []string{"b2", "b1"} {
+			addBackup(t, f, Order{Name: name, Source: "s"}, func(dir string) { write(t, dir, "file") })
+		}
+		mustBegin(t, f, Order{Name: "b3", Source: "s"})
+		l := mustList(t, f)
+		if !slices.Equal(backupNames(l), []string{"b1", "b2"}) || !slices.Equal(l.Leftovers, []string{".b3.incoming"}) ||
+			!slices.Equal(l.Others, foreign) {
+			t.Errorf("got %+v", l)
+		}
+	})
+}
+
+// Whatever is not what the record is about is somebody else's.
+func TestOnlyWhatItsRecordTellsOfIsABackup(t *testing.T) {
+	replace := func(put func(f *Folder, path string) error) func(f *Folder, path string) error {
+		return func(f *Folder, path string) error {
+			if err := os.Rename(path, f.pathOf("away")); err != nil {
+				return err
+			}
+			return put(f, path)
+		}
+	}
+	damages := map[string]func(f *Folder, path string) error{
+		"without a record": func(f *Folder, _ string) error { return f.removeRecord("b") },
+		"with a damaged record": func(f *Folder, _ string) error {
+			return f.writeState(recordFile("b"), []byte("{"))
+		},
+		"with the record of another name": func(f *Folder, _ string) error {
+			return errors.Join(f.writeState(recordFile("b"), []byte(`{"name": "c"}`)), os.Mkdir(f.pathOf("c"), 0o755))
+		},
+		"a symbolic link to it": replace(func(f *Folder, path string) error { return os.Symlink("away", path) }),
+		"a file":                replace(func(f *Folder, path string) error { return os.WriteFile(path, nil, 0o600) }),
+	}
+	onBtrfs := map[string]func(f *Folder, path string) error{
+		"writable":          func(f *Folder, path string) error { return btrfs.SetReadOnly(f.dir, "b", false) },
+		"a directory":       replace(func(_ *Folder, path string) error { return os.Mkdir(path, 0o755) }),
+		"another subvolume": replace(func(f *Folder, _ string) error { return btrfs.Create(f.dir, "b") }),
+		"a snapshot of it": replace(func(f *Folder, _ string) error {
+			away, err := btrfs.OpenDirAt(f.dir, "away")
+			if err != nil {
+				return err
+			}
+			defer away.Close()
+			return btrfs.Snapshot(away, f.dir, "b")
+		}),
+		"another filesystem": replace(func(_ *Folder, path string) error {
+			return errors.Join(os.Mkdir(path, 0o755), unix.Mount("", path, "tmpfs", 0, ""))
+		}),
+	}
+	everywhere(t, func(t *testing.T, f *Folder) {
+		damage := maps.Clone(damages)
+		if mustList(t, f).Btrfs {
+			maps.Copy(damage, onBtrfs)
+		}
+		for what, do := range damage {
+			t.Run(what, func(t *testing.T) {
+				sub := f.pathOf(what)
+				check(t, os.Mkdir(sub, 0o755))
+				check(t, os.Mkdir(sub+"/folder", 0o755))
+				f := New(btrfstest.Open(t, sub+"/folder"), f.log)
+				addBackup(t, f, Order{Name: "b"}, func(dir string) { write(t, dir, "file") })
+				if l := mustList(t, f); len(l.Backups) != 1 {
+					t.Fatalf("got %+v", l)
+				}
+				check(t, do(f, f.pathOf("b")))
+				defer unix.Unmount(f.pathOf("b"), 0)
+				if l := mustList(t, f); len(l.Backups) != 0 || !slices.Contains(l.Others, "b") {
+					t.Errorf("got %+v", l)
+				}
+				if w := mustBegin(t, f, Order{Name: "next", Base: "b"}); w.LinkDest != "" || exists(w.Path+"/file") {
+					t.Errorf("it was built upon: %+v", w)
+				}
+				deleted, err := f.Delete(t.Context(), []string{"b"})
+				if !errors.Is(err, errNotBackup) || len(deleted) > 0 || !exists(f.pathOf("b")) {
+					t.Errorf("deleting: %q, %v", deleted, err)
+				}
+			})
+		}
+	})
+}
+
+func TestADamagedListOfHiddenDirectoriesProvesNothing(t *testing.T) {
+	f := newFolder(t, "ext4")
+	w := mustBegin(t, f, Order{Name: "b1", Source: "s"})
+	write(t, w.Path, "file")
+	for _, content := range []string{"", "null", "[]", `{".b1.incoming": 1}`} {
+		check(t, f.writeState(unfinishedFile, []byte(content)))
+		if l := mustList(t, f); len(l.Leftovers) > 0 || !slices.Equal(l.Others, []string{".b1.incoming"}) {
+			t.Errorf("with %q: got %+v", content, l)
+		}
+		unchanged(t, []string{w.Path}, func() {
+			check(t, f.discard("b1"))
+			check(t, f.Keep(t.Context(), "b1"))
+			if _, err := f.incoming("b1"); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("opened it: %v", err)
+			}
+			if w := mustBegin(t, f, Order{Name: "b2", Source: "s"}); w.Resumed {
+				t.Error("it was gone on with")
+			}
+			check(t, f.discard("b2"))
+		})
+	}
+}
+
+func TestAStateFileIsReplacedAsAWhole(t *testing.T) {
+	f := newFolder(t, "ext4")
+	check(t, f.writeState("file", []byte("old")))
+	file, err := f.createState("file")
+	check(t, err)
+	_, err = file.WriteString("new")
+	check(t, err)
+	if content, err := f.readState("file"); string(content) != "old" {
+		t.Errorf("it reads %q, %v before its time", content, err)
+	}
+	check(t, f.commitState(file, "file"))
+	f.abandonState(file, "file")
+	if content, err := f.readState("file"); string(content) != "new" {
+		t.Errorf("it reads %q, %v", content, err)
+	}
+	file, err = f.createState("file")
+	check(t, err)
+	f.abandonState(file, "file")
+	if names, err := readNames(f.dir, StateDir); !slices.Equal(names, []string{"file", manifestsDir}) {
+		t.Errorf("there are %q, %v", names, err)
+	}
+}

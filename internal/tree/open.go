@@ -1,0 +1,136 @@
+package tree
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Open opens a folder; the caller closes it. It is named by its absolute path. A missing one is fs.ErrNotExist, unless it is to
+// be created. Nothing is created on a filesystem that is not the one asked for: that is ErrNotMounted.
+func Open(path string, o OpenOptions) (*os.File, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	if o.MountPoint != "" {
+		if err := checkMounted(path, o.MountPoint); err != nil {
+			return nil, err
+		}
+	}
+	if o.Create {
+		if err := os.MkdirAll(path, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	dir, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil || o.MountPoint == "" {
+		return dir, err
+	}
+	// Mounts may have changed since.
+	if err := checkOn(dir, path, o.MountPoint); err != nil {
+		dir.Close()
+		return nil, err
+	}
+	return dir, nil
+}
+
+// checkMounted refuses a folder unless it, or where it is to be created, lies on what is mounted at mountPoint.
+func checkMounted(path, mountPoint string) error {
+	nearest := path
+	dir, err := openPath(nearest)
+	for errors.Is(err, fs.ErrNotExist) && nearest != filepath.Dir(nearest) {
+		nearest = filepath.Dir(nearest)
+		dir, err = openPath(nearest)
+	}
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return checkOn(dir, path, mountPoint)
+}
+
+// checkOn refuses dir, where the folder of that path is or is to be, unless it lies on what is mounted at mountPoint.
+func checkOn(dir *os.File, path, mountPoint string) error {
+	mount, err := mountedAt(mountPoint)
+	if errors.Is(err, ErrNotMounted) {
+		return withHint{fmt.Errorf("opening %s: %s is %w", path, mountPoint, err), "mount it and try again; nothing was written"}
+	}
+	if err != nil {
+		return err
+	}
+	on, err := mountID(dir)
+	if err != nil {
+		return err
+	}
+	if on != mount {
+		return withHint{fmt.Errorf("opening %s: what is mounted at %s is %w there", path, mountPoint, ErrNotMounted),
+			"choose a folder inside " + mountPoint + "; nothing was written"}
+	}
+	return nil
+}
+
+// mountedAt gives the ID of the mount at a mount point, and ErrNotMounted for any other directory.
+func mountedAt(path string) (id string, err error) {
+	dir, err := openPath(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("%w: it does not exist", ErrNotMounted)
+	}
+	if err != nil {
+		return "", err
+	}
+	defer dir.Close()
+	fd, err := unix.Openat(int(dir.Fd()), "..", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", &os.PathError{Op: "open", Path: path + "/..", Err: err}
+	}
+	parent := os.NewFile(uintptr(fd), path+"/..")
+	defer parent.Close()
+	if id, err = mountID(dir); err != nil {
+		return "", err
+	}
+	above, err := mountID(parent)
+	if err != nil {
+		return "", err
+	}
+	if id != above {
+		return id, nil
+	}
+	at, err := dir.Stat()
+	if err != nil {
+		return "", err
+	}
+	around, err := parent.Stat()
+	if err == nil && !os.SameFile(at, around) { // only the root is its own parent
+		err = ErrNotMounted
+	}
+	return id, err
+}
+
+// mountID tells on which mount an open file lies. Device numbers do not: each subvolume of a btrfs has its own, and two mounts
+// of one filesystem have the same.
+func mountID(file *os.File) (string, error) {
+	info, err := os.Open(fmt.Sprintf("/proc/self/fdinfo/%d", file.Fd()))
+	if err != nil {
+		return "", err
+	}
+	defer info.Close()
+	lines := bufio.NewScanner(info)
+	for lines.Scan() { // proc_pid_fdinfo(5)
+		if id, ok := strings.CutPrefix(lines.Text(), "mnt_id:"); ok {
+			return strings.TrimSpace(id), nil
+		}
+	}
+	return "", errors.Join(fmt.Errorf("the kernel does not tell on which mount %s lies", file.Name()), lines.Err())
+}
+
+// openPath opens a directory without the right to read it.
+func openPath(path string) (*os.File, error) {
+	return os.OpenFile(path, unix.O_PATH|unix.O_DIRECTORY, 0)
+}

@@ -1,0 +1,176 @@
+package tree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// A sweep removes files below a directory. It goes by names in open directories, so that no symbolic link leads it elsewhere,
+// and refuses to leave the mount, the filesystem and the subvolume that it began in. Directories that deny their owner access
+// are made accessible on the way; of other files nothing is changed but the number of their names, since older backups may
+// share them.
+type sweep struct {
+	dev    uint64
+	doomed func(dir *os.File, name string) (bool, error) // of anything but directories
+	dirs   bool                                          // directories are removed too
+}
+
+// removeTree removes a directory with all that is in it.
+func removeTree(ctx context.Context, parent *os.File, name string) error {
+	s := sweep{dirs: true, doomed: func(*os.File, string) (bool, error) { return true, nil }}
+	return s.begin(ctx, parent, name)
+}
+
+// unshare removes names of inodes that have several, so that what is written to the remaining ones is seen nowhere else. With
+// keepOne, the first name of each inode is left: that is for inodes all of whose names are below the directory.
+func unshare(ctx context.Context, parent *os.File, name string, keepOne bool) error {
+	seen := make(map[uint64]struct{})
+	s := sweep{doomed: func(dir *os.File, name string) (bool, error) {
+		st, err := lstatAt(dir, name)
+		if err != nil || st.Nlink < 2 {
+			return false, err
+		}
+		_, again := seen[st.Ino]
+		if keepOne {
+			seen[st.Ino] = struct{}{}
+		}
+		return again || !keepOne, nil
+	}}
+	return s.begin(ctx, parent, name)
+}
+
+// begin sweeps a directory, whose device is the one to stay on.
+func (s *sweep) begin(ctx context.Context, parent *os.File, name string) error {
+	st, err := lstatAt(parent, name)
+	if err != nil {
+		return err
+	}
+	s.dev = st.Dev
+	return s.directory(ctx, parent, name)
+}
+
+func (s *sweep) directory(ctx context.Context, parent *os.File, name string) error {
+	dir, err := s.open(parent, name)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	files, subdirs, err := s.read(ctx, dir)
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := unlinkAt(dir, file, 0); err != nil {
+			return err
+		}
+	}
+	for _, subdir := range subdirs {
+		if err := s.directory(ctx, dir, subdir); err != nil {
+			return err
+		}
+	}
+	if s.dirs {
+		return unlinkAt(parent, name, unix.AT_REMOVEDIR)
+	}
+	return nil
+}
+
+// read gives the files of a directory that are to be removed, and its directories. Nothing is removed while a directory is
+// read: not every filesystem would go on to show the rest.
+func (s *sweep) read(ctx context.Context, dir *os.File) (files, subdirs []string, err error) {
+	const batch = 1024
+	for {
+		entries, err := dir.ReadDir(batch)
+		for _, entry := range entries {
+			if entry.IsDir() {
+				subdirs = append(subdirs, entry.Name())
+				continue
+			}
+			doomed, err := s.doomed(dir, entry.Name())
+			if err != nil {
+				return nil, nil, err
+			}
+			if doomed {
+				files = append(files, entry.Name())
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return files, subdirs, nil
+		case err != nil:
+			return nil, nil, err
+		case ctx.Err() != nil:
+			return nil, nil, context.Cause(ctx)
+		}
+	}
+}
+
+// open opens a directory for its entries to be removed.
+func (s *sweep) open(parent *os.File, name string) (*os.File, error) {
+	full := filepath.Join(parent.Name(), name)
+	fd, err := openNear(parent, name, unix.O_RDONLY)
+	if errors.Is(err, fs.ErrPermission) && makeAccessible(parent, name) == nil {
+		fd, err = openNear(parent, name, unix.O_RDONLY)
+	}
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: full, Err: err}
+	}
+	dir := os.NewFile(uintptr(fd), full)
+	var st unix.Stat_t
+	if err = unix.Fstat(fd, &st); err == nil {
+		switch denies := st.Mode&0o700 != 0o700; {
+		case st.Dev != s.dev:
+			err = errors.New("it lies on another filesystem or subvolume")
+		case denies && os.Geteuid() != 0:
+			err = unix.Fchmod(fd, st.Mode&0o7777|0o700)
+		}
+	}
+	if err != nil {
+		dir.Close()
+		return nil, fmt.Errorf("removing what is in %s: %w", full, err)
+	}
+	return dir, nil
+}
+
+// openNear opens a directory on the same mount.
+func openNear(parent *os.File, name string, flags uint64) (int, error) {
+	return unix.Openat2(int(parent.Fd()), name, &unix.OpenHow{
+		Flags:   flags | unix.O_DIRECTORY | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
+	})
+}
+
+// makeAccessible gives the owner of a directory that cannot be opened all rights to it.
+func makeAccessible(parent *os.File, name string) error {
+	fd, err := openNear(parent, name, unix.O_PATH)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return os.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), 0o700)
+}
+
+// lstatAt describes an entry of a directory.
+func lstatAt(dir *os.File, name string) (st unix.Stat_t, err error) {
+	if err := unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return st, &os.PathError{Op: "lstat", Path: filepath.Join(dir.Name(), name), Err: err}
+	}
+	return st, nil
+}
+
+func unlinkAt(dir *os.File, name string, flags int) error {
+	if err := unix.Unlinkat(int(dir.Fd()), name, flags); err != nil {
+		return &os.PathError{Op: "remove", Path: filepath.Join(dir.Name(), name), Err: err}
+	}
+	return nil
+}

@@ -1,0 +1,163 @@
+// Package tree keeps dated backups of directory trees in a folder of this machine.
+//
+// On btrfs a backup is a read-only subvolume, made from a writable snapshot of the one before it. Elsewhere it is a directory in
+// which each file that did not change is a hard link to that of the backup before it. Files arrive by other means (rsync) in a
+// directory with a hidden name, which Begin prepares and Finish makes a backup: complete, on disk, and then renamed.
+//
+// A backup of this package has a record and a manifest in the folder's state directory, StateDir. What has none is somebody
+// else's and is never deleted, built upon, or counted. No file of an older backup is ever changed: nothing is written to an
+// inode that an older backup shares.
+//
+// Whoever calls holds the lock of the folder.
+package tree
+
+import (
+	"errors"
+	"time"
+)
+
+// StateDir is the directory in a folder that holds what this program knows about its backups:
+//
+//	id                    identifies the folder
+//	manifests/NAME.zst    what a backup holds (see package manifest)
+//	manifests/NAME.json   its Record
+//	index                 the contents known, see package dedup
+//	unfinished.json       see unfinished
+const StateDir = ".btrfs-backup"
+
+// A Record tells how a backup came about.
+type Record struct {
+	Name       string    `json:"name"`
+	Source     string    `json:"source"` // as the user of the source knows it, with its machine
+	Started    time.Time `json:"started"`
+	Finished   time.Time `json:"finished"`
+	Base       string    `json:"base,omitempty"`       // the backup that it was built upon
+	Incomplete []string  `json:"incomplete,omitempty"` // what is missing, one message for each file, as far as they were counted
+	Missing    int       `json:"missing,omitempty"`    // how many messages there were; Incomplete holds the first ones only
+	Files      int64     `json:"files"`                // all but directories
+	Bytes      int64     `json:"bytes"`                // sum of the sizes of regular files
+	Shared     int64     `json:"shared,omitempty"`     // bytes of new files whose content was there already
+	Subvolume  string    `json:"subvolume,omitempty"`  // UUID, on btrfs
+}
+
+// Complete tells that nothing of the source is missing in the backup.
+func (r Record) Complete() bool { return r.Missing == 0 }
+
+// A Listing is what a folder holds.
+type Listing struct {
+	ID        string   // see Folder.Mark; "" for a folder that was never used
+	Btrfs     bool     // backups are subvolumes
+	Backups   []Record // sorted by name
+	Leftovers []string // names of hidden entries: unfinished backups and deletions of this package, sorted
+	Others    []string // names of further entries, sorted
+	Free      uint64   // bytes that an ordinary user can still write
+}
+
+// OpenOptions are what must hold of a folder.
+type OpenOptions struct {
+	MountPoint string // absolute: it must be a mount point, and the folder must lie on what is mounted there; "" for anything
+	Create     bool   // make the folder, and those above it, if it is missing
+}
+
+// An Order tells what is going to be copied.
+type Order struct {
+	Name   string // of the backup to be; it must be free
+	Base   string // the backup to build upon, "" for none
+	Source string // what an interrupted run copied of the same source is gone on with
+	// Snapshot is the absolute path of a directory on the machine of the folder, or "". If it is a subvolume on the folder's
+	// filesystem, the backup is a snapshot of it.
+	Snapshot string
+}
+
+// Work is a directory that is ready to be copied into.
+type Work struct {
+	Path     string // absolute
+	LinkDest string // absolute path of the backup whose unchanged files are to be linked; "" if files are to be changed in place
+	InPlace  bool   // unchanged blocks stay shared with the older backup only if changes are written in place
+	Resumed  bool   // it holds what an interrupted run copied
+	Filled   bool   // it is a snapshot: nothing is to be copied
+	// Checksum asks for contents to be compared: the machine was not shut down well since the interrupted run, so that sizes
+	// and times do not prove that the data arrived on disk.
+	Checksum bool
+}
+
+// A Result tells what was copied into the directory that Begin gave.
+type Result struct {
+	Name       string
+	Base       string // as in the Order
+	Source     string
+	Started    time.Time
+	Incomplete []string // see Record
+	Missing    int
+	MaxDelete  int // percent of the base's files that may be missing; 100 for any number
+	Dedup      bool
+}
+
+// A TooManyGoneError is the refusal to make a backup in which too many files of the one before it are missing.
+type TooManyGoneError struct {
+	Base      string
+	Gone, Had int64
+	Percent   int // allowed
+}
+
+// Errors of opening a folder.
+var (
+	// ErrNotMounted is the refusal of a folder that does not lie on the filesystem that it should.
+	ErrNotMounted = errors.New("not mounted")
+	// ErrNoLinks is the refusal of a filesystem that has neither subvolumes nor hard links.
+	ErrNoLinks = errors.New("the filesystem has no hard links")
+	// ErrNoManifest tells that a directory has no manifest to be verified by.
+	ErrNoManifest = errors.New("there is no manifest of it")
+)
+
+// VerifyOptions tell how a backup is verified.
+type VerifyOptions struct {
+	Fast bool // do not read contents
+}
+
+// A Difference is one thing in which a backup differs from its manifest.
+type Difference struct {
+	Path string         `json:"path"`
+	Kind DifferenceKind `json:"kind"`
+	Want string         `json:"want,omitempty"`
+	Got  string         `json:"got,omitempty"`
+}
+
+// A DifferenceKind is in what a file differs.
+type DifferenceKind string
+
+// The kinds of differences.
+const (
+	Missing      DifferenceKind = "missing"
+	Unexpected   DifferenceKind = "unexpected"
+	OtherType    DifferenceKind = "type"
+	OtherSize    DifferenceKind = "size"
+	OtherTime    DifferenceKind = "time"
+	OtherMode    DifferenceKind = "mode"
+	OtherOwner   DifferenceKind = "owner"
+	OtherTarget  DifferenceKind = "target"
+	OtherDevice  DifferenceKind = "device"
+	OtherXattrs  DifferenceKind = "xattrs"
+	OtherContent DifferenceKind = "content"
+	NotReadable  DifferenceKind = "not readable"
+)
+
+// Verified sums a verification up.
+type Verified struct {
+	Files       int64 // all but directories
+	Bytes       int64 // read
+	Differences int64
+}
+
+// IndexOptions tell how the index of contents is made anew.
+type IndexOptions struct {
+	Progress func(bytes int64) // is told of bytes that were read; may be nil
+}
+
+// Indexed tells what the index holds now.
+type Indexed struct {
+	Trees    int64 // backups, and trees that somebody else made
+	Files    int64
+	Contents int64 // different ones
+	Read     int64 // bytes that had to be read
+}
