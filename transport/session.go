@@ -5,7 +5,7 @@ import (
 	"os"
 )
 
-// A Session is a running command on another machine. Wait must be called.
+// A Session is a running command on another machine, or a connection that it forwards (SSH.Dial). Wait must be called.
 //
 // Stdin takes the command's input, best in writes of 32 KiB and more; closing it is its end. Stdout gives its output. It ends
 // also when the connection breaks, without an error: only Wait tells whether the output is complete.

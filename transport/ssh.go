@@ -70,25 +70,38 @@ func (s *SSH) String() string { return s.target.String() }
 // ErrUnreachable where that applies, and may have a method Hint that tells the way forward. Where an ssh program is run, that
 // connects while the session runs, and Wait gives such an error.
 func (s *SSH) Session(ctx context.Context, line string) (*Session, error) {
+	return s.HeardSession(ctx, line, nil)
+}
+
+// HeardSession is Session, and tells said each line that the command writes to its standard error before Wait returns.
+func (s *SSH) HeardSession(ctx context.Context, line string, said func(line string)) (*Session, error) {
+	return s.open(ctx, func(config *sshConfig) (*Session, error) {
+		slot, err := s.slot(ctx, config)
+		if err != nil {
+			return nil, err
+		}
+		return slot.start(ctx, line, s.options.Level, said)
+	}, func(config *sshConfig) (*Session, error) { return s.startProgram(ctx, config, line, said) })
+}
+
+// open lets the built-in client do what it can, and the ssh program what is beyond that.
+func (s *SSH) open(ctx context.Context, builtIn, byProgram func(*sshConfig) (*Session, error)) (*Session, error) {
 	config, err := s.resolve(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if config.program != "" {
-		return s.startProgram(ctx, config, line)
+		return byProgram(config)
 	}
-	slot, err := s.slot(ctx, config)
+	session, err := builtIn(config)
 	var beyond *beyondError
-	if errors.As(err, &beyond) {
-		if config = s.switchToProgram(beyond); config == nil {
-			return nil, err
-		}
-		return s.startProgram(ctx, config, line)
+	if !errors.As(err, &beyond) {
+		return session, err
 	}
-	if err != nil {
+	if config = s.switchToProgram(beyond); config == nil {
 		return nil, err
 	}
-	return slot.start(ctx, line, s.options.Level)
+	return byProgram(config)
 }
 
 // switchToProgram decides for the ssh program from now on, if it is installed.
@@ -110,7 +123,7 @@ func (s *SSH) switchToProgram(beyond *beyondError) *sshConfig {
 // slot opens a session on a connection that takes one, else on a new one.
 func (s *SSH) slot(ctx context.Context, config *sshConfig) (*sshSlot, error) {
 	for {
-		conn, attempt, mine, err := s.next()
+		conn, attempt, mine, err := s.next(false)
 		switch {
 		case err != nil:
 			return nil, err
@@ -124,22 +137,36 @@ func (s *SSH) slot(ctx context.Context, config *sshConfig) (*sshSlot, error) {
 			}
 			s.log.Debug(fmt.Sprintf("%s: another connection is needed: %v", s, err))
 		case mine:
-			return s.connect(ctx, config, attempt)
+			var slot *sshSlot
+			_, err := s.connect(ctx, config, attempt, func(c *sshConn) (err error) {
+				slot, err = c.open(ctx)
+				return err
+			})
+			return slot, err
 		default:
-			select {
-			case <-attempt.done:
-				if attempt.err != nil && !attempt.left {
-					return nil, attempt.err
-				}
-			case <-ctx.Done():
-				return nil, fmt.Errorf("connecting to %s: %w", s, context.Cause(ctx))
+			if err := s.await(ctx, attempt); err != nil {
+				return nil, err
 			}
 		}
 	}
 }
 
-// next gives a connection that may take a session, else the attempt to make one, and whether the caller is to make it.
-func (s *SSH) next() (conn *sshConn, attempt *sshAttempt, mine bool, err error) {
+// await waits until there may be a connection. The error is that of making one, or the context's.
+func (s *SSH) await(ctx context.Context, attempt *sshAttempt) error {
+	select {
+	case <-attempt.done:
+		if attempt.err != nil && !attempt.left {
+			return attempt.err
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("connecting to %s: %w", s, context.Cause(ctx))
+	}
+}
+
+// next gives a connection that may take a session, or any if full ones will do, else the attempt to make one, and whether
+// the caller is to make it.
+func (s *SSH) next(full bool) (conn *sshConn, attempt *sshAttempt, mine bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -147,7 +174,7 @@ func (s *SSH) next() (conn *sshConn, attempt *sshAttempt, mine bool, err error) 
 	}
 	s.conns = slices.DeleteFunc(s.conns, (*sshConn).isGone)
 	for _, c := range s.conns {
-		if !c.full.Load() {
+		if full || !c.full.Load() {
 			return c, nil, false, nil
 		}
 	}
@@ -160,13 +187,12 @@ func (s *SSH) next() (conn *sshConn, attempt *sshAttempt, mine bool, err error) 
 
 var errClosed = errors.New("it is closed")
 
-// connect makes a connection and its first session. Others get to know the connection only then, so that a refusal of that
-// session is one of the server.
-func (s *SSH) connect(ctx context.Context, config *sshConfig, attempt *sshAttempt) (*sshSlot, error) {
+// connect makes a connection and uses it first. Others get to know the connection only then, so that a refusal of that use is
+// one of the server.
+func (s *SSH) connect(ctx context.Context, config *sshConfig, attempt *sshAttempt, first func(*sshConn) error) (*sshConn, error) {
 	conn, err := s.dial(ctx, config)
-	var slot *sshSlot
 	if err == nil {
-		if slot, err = conn.open(ctx); err != nil {
+		if err = first(conn); err != nil {
 			conn.close(err)
 			err = fmt.Errorf("opening a session on %s: %w", s, err)
 		}
@@ -184,7 +210,7 @@ func (s *SSH) connect(ctx context.Context, config *sshConfig, attempt *sshAttemp
 		return nil, fmt.Errorf("connecting to %s: %w", s, errClosed)
 	}
 	s.conns = append(s.conns, conn)
-	return slot, nil
+	return conn, nil
 }
 
 // Close breaks all connections and with them the sessions that still run.

@@ -25,7 +25,7 @@ type sshConn struct {
 
 	mu       sync.Mutex
 	cause    error // of the end
-	sessions int   // open ones and those being opened
+	channels int   // open ones and those being opened: sessions and forwarded connections
 	ended    int   // sessions so far
 }
 
@@ -87,11 +87,17 @@ func (c *sshConn) probe(interval time.Duration, count int) {
 		unanswered++
 		if asking.CompareAndSwap(false, true) {
 			go func() { // the request itself blocks when the peer does not read
-				_, _, _ = c.client.SendRequest("keepalive@openssh.com", true, nil) // any answer is heard, a refusal too
+				_ = c.probeOnce() // any answer is heard
 				asking.Store(false)
 			}()
 		}
 	}
+}
+
+// probeOnce waits for an answer of the peer, be it a refusal. The error tells that the connection ended.
+func (c *sshConn) probeOnce() error {
+	_, _, err := c.client.SendRequest("keepalive@openssh.com", true, nil)
+	return err
 }
 
 // close breaks the connection, whatever state it is in. The first cause is kept.

@@ -12,9 +12,15 @@ import (
 	"time"
 )
 
-// startProgram runs a line through an ssh program. The program connects while the session runs, so that Wait tells whether
-// it could. It cannot ask the user: it runs in a process group of its own, which may not read from the terminal.
-func (s *SSH) startProgram(ctx context.Context, config *sshConfig, line string) (*Session, error) {
+// startProgram runs a line through an ssh program.
+func (s *SSH) startProgram(ctx context.Context, config *sshConfig, line string, said func(line string)) (*Session, error) {
+	argv := append(s.programArgv(config), "--", s.target.Host, line)
+	return s.runProgram(ctx, config, Command{Argv: argv, Name: lineName(line), Said: said}, config.classify)
+}
+
+// runProgram runs an ssh program. It connects while the session runs, so that Wait tells whether it could. It cannot ask the
+// user: it runs in a process group of its own, which may not read from the terminal.
+func (s *SSH) runProgram(ctx context.Context, config *sshConfig, c Command, classify func(error) error) (*Session, error) {
 	inR, inW, err := Pipe()
 	if err != nil {
 		return nil, err
@@ -24,22 +30,23 @@ func (s *SSH) startProgram(ctx context.Context, config *sshConfig, line string) 
 		return nil, errors.Join(err, inR.Close(), inW.Close())
 	}
 	local := Local{Log: s.log, Level: s.options.Level}
-	p, err := local.Start(ctx, Command{Argv: s.programArgv(config, line), Name: lineName(line), Stdin: inR, Stdout: outW})
+	c.Stdin, c.Stdout = inR, outW
+	p, err := local.Start(ctx, c)
 	closed := errors.Join(inR.Close(), outW.Close())
 	if err = errors.Join(err, closed); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s needs the ssh program (%s): %w", s, config.why, err), inW.Close(), outR.Close())
 	}
 	wait := sync.OnceValue(func() error {
-		err := config.classify(p.Wait())
+		err := classify(p.Wait())
 		_ = inW.Close() // nobody reads it
 		return err
 	})
 	return &Session{Stdin: inW, Stdout: &programOutput{outR}, wait: wait, kill: p.Kill}, nil
 }
 
-// programArgv puts the user's options first: ssh takes the first value of each. A live master connection is used, but none is
-// started, which would go on in the background with our standard error.
-func (s *SSH) programArgv(c *sshConfig, line string) []string {
+// programArgv gives the program with its options, the user's first: ssh takes the first value of each. A live master
+// connection is used, but none is started, which would go on in the background with our standard error.
+func (s *SSH) programArgv(c *sshConfig) []string {
 	argv := append([]string{c.program}, s.arguments(s.target, s.options.Options)...)
 	argv = append(argv, "-T", "-o", "BatchMode=yes", "-o", "ControlMaster=no", "-o", "ClearAllForwardings=yes",
 		"-o", seconds("ConnectTimeout", cmp.Or(c.connectTimeout, defaultConnectTimeout)),
@@ -48,7 +55,7 @@ func (s *SSH) programArgv(c *sshConfig, line string) []string {
 	if c.settings.get("remotecommand") != "" { // ssh refuses both; OpenSSH before 7.6 has neither
 		argv = append(argv, "-o", "RemoteCommand=none")
 	}
-	return append(argv, "--", s.target.Host, line)
+	return argv
 }
 
 func seconds(key string, d time.Duration) string {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 	"sync"
@@ -27,44 +28,56 @@ type sshSlot struct {
 // open opens a session. If sshd refuses it, the connection is full, or useless if it has no other.
 func (c *sshConn) open(ctx context.Context) (*sshSlot, error) {
 	c.mu.Lock()
-	c.sessions++
 	ended := c.ended
 	c.mu.Unlock()
+	session, err := opened(ctx, c, c.client.NewSession, func(err error) { c.refused(err, ended) }, c.release)
+	if err != nil {
+		return nil, err
+	}
+	return &sshSlot{c, session}, nil
+}
+
+// opened opens a channel of any kind, and counts it. It ends with the context and the connection; what comes later is closed.
+// After a refusal, or what came late, the channel is for refused or late to uncount.
+func opened[T io.Closer](ctx context.Context, c *sshConn, open func() (T, error), refused func(error), late func()) (T, error) {
+	c.mu.Lock()
+	c.channels++
+	c.mu.Unlock()
 	type result struct {
-		session *ssh.Session
+		channel T
 		err     error
 	}
 	done := make(chan result, 1)
 	go func() {
-		session, err := c.client.NewSession()
-		done <- result{session, err}
+		channel, err := open()
+		done <- result{channel, err}
 	}()
 	select {
 	case r := <-done:
-		if r.err == nil {
-			return &sshSlot{c, r.session}, nil
+		if r.err != nil {
+			refused(r.err)
 		}
-		c.refused(r.err, ended)
-		return nil, r.err
+		return r.channel, r.err
 	case <-ctx.Done():
-	case <-c.gone: // NewSession, if it began just after the channels were closed, waits for ever
+	case <-c.gone: // the library, if it began just after the channels were closed, waits for ever
 	}
 	go func() {
 		r := <-done
 		if r.err == nil {
-			_ = r.session.Close() // nobody wants it
+			_ = r.channel.Close() // nobody wants it
 		}
-		c.release()
+		late()
 	}()
-	return nil, cmp.Or(context.Cause(ctx), errGone)
+	var none T
+	return none, cmp.Or(context.Cause(ctx), errGone)
 }
 
 var errGone = errors.New("the connection ended")
 
 func (c *sshConn) refused(err error, ended int) {
 	c.mu.Lock()
-	c.sessions--
-	useless := c.sessions == 0
+	c.channels--
+	useless := c.channels == 0
 	if c.ended == ended {
 		c.full.Store(true)
 	}
@@ -75,18 +88,18 @@ func (c *sshConn) refused(err error, ended int) {
 	}
 }
 
-// isAlone tells that no more than one session is open.
+// isAlone tells that no more than one channel is open.
 func (c *sshConn) isAlone() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.sessions <= 1
+	return c.channels <= 1
 }
 
 // release takes note that a session ended.
 func (c *sshConn) release() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.sessions--
+	c.channels--
 	c.ended++
 	c.full.Store(false)
 }
@@ -103,9 +116,9 @@ type sshRun struct {
 }
 
 // start runs a line in the session.
-func (s *sshSlot) start(ctx context.Context, line string, level slog.Level) (*Session, error) {
+func (s *sshSlot) start(ctx context.Context, line string, level slog.Level, said func(line string)) (*Session, error) {
 	run := &sshRun{conn: s.conn, session: s.session, done: make(chan struct{}),
-		stderr: &stderrLog{log: s.conn.log, level: level, program: lineName(line)}}
+		stderr: &stderrLog{log: s.conn.log, level: level, program: lineName(line), said: said}}
 	s.session.Stderr = run.stderr
 	stdin, inErr := s.session.StdinPipe()
 	stdout, outErr := s.session.StdoutPipe()
@@ -115,7 +128,7 @@ func (s *sshSlot) start(ctx context.Context, line string, level slog.Level) (*Se
 	s.conn.log.Debug("running on " + s.conn.name + ": " + firstPart(line))
 	var cancel context.CancelFunc
 	run.ctx, cancel = context.WithCancel(ctx)
-	unwatch := context.AfterFunc(run.ctx, run.end)
+	unwatch := context.AfterFunc(run.ctx, func() { s.conn.end(s.session, run.done, run.stderr.program) })
 	started := make(chan error, 1)
 	go func() {
 		err := s.session.Start(line)
@@ -164,26 +177,26 @@ func (r *sshRun) verdict(cause error) error {
 	}
 }
 
-// end ends the session without waiting for the peer.
+// end ends a channel without waiting for the peer. What the peer said before must be read until done.
 //
 // The local half of a channel cannot be closed alone, and sshd keeps a channel open while its command neither ends nor uses
 // its streams. Then only the end of the connection ends reads and writes here: at once where the peer is silent or no other
 // session has the connection, and after a while also where others do.
-func (r *sshRun) end() {
+func (c *sshConn) end(channel io.Closer, done <-chan struct{}, what string) {
 	since := time.Now()
 	go func() { // sending blocks when the peer does not read
-		_ = r.session.Close()
-		_, _, _ = r.conn.client.SendRequest("keepalive@openssh.com", true, nil) // any answer is heard
+		_ = channel.Close()
+		_ = c.probeOnce()
 	}()
 	for {
 		select {
-		case <-r.done:
+		case <-done:
 			return
 		case <-time.After(killCheck):
 		}
 		passed := time.Since(since)
-		if r.conn.heard.silence() >= passed || r.conn.isAlone() || passed > killGrace {
-			r.conn.close(errors.New(r.stderr.program + " was stopped and does not end"))
+		if c.heard.silence() >= passed || c.isAlone() || passed > killGrace {
+			c.close(errors.New(what + " was stopped and does not end"))
 			return
 		}
 	}

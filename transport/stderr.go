@@ -18,7 +18,7 @@ type stderrLog struct {
 }
 
 const (
-	maxLine  = 4 << 10
+	maxLine  = 32 << 10 // rsync writes a path with four characters for a byte
 	maxLines = 4
 )
 

@@ -40,6 +40,8 @@ type Command struct {
 	Stdout *os.File
 	// Said is told each line that the program writes to its standard error; may be nil.
 	Said func(line string)
+	// Term ends the program with SIGTERM, so that it can tidy up, and kills it only if it is still there after killDelay.
+	Term bool
 	// Here starts the program on the calling thread, in whose namespaces it is to run. If that thread ends, it is killed.
 	Here bool
 }
@@ -51,6 +53,8 @@ type Process struct {
 	cancel context.CancelFunc
 	stderr *stderrLog
 }
+
+const killDelay = 5 * time.Second
 
 // Start starts a program.
 func (l Local) Start(ctx context.Context, c Command) (*Process, error) {
@@ -67,8 +71,12 @@ func (l Local) Start(ctx context.Context, c Command) (*Process, error) {
 	}
 	p.cmd.Stderr = p.stderr
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	p.cmd.Cancel = func() error { return unix.Kill(-p.cmd.Process.Pid, unix.SIGKILL) }
-	p.cmd.WaitDelay = 5 * time.Second // for a grandchild that keeps standard error open
+	end := unix.SIGKILL
+	if c.Term {
+		end = unix.SIGTERM
+	}
+	p.cmd.Cancel = func() error { return unix.Kill(-p.cmd.Process.Pid, end) }
+	p.cmd.WaitDelay = killDelay // also for a grandchild that keeps standard error open
 	l.Log.Debug("running " + strings.Join(c.Argv, " "))
 	start := onLastingThread
 	if c.Here {
