@@ -20,8 +20,9 @@ const (
 )
 
 var (
-	leaves = []string{"btrfs", "btrfs/sendstream", "internal/progress", "lock", "retention", "transport", "transport/wire"}
-	kinds  = []string{"internal/sink", "internal/volume"}
+	leaves = []string{"btrfs", "btrfs/sendstream", "internal/manifest", "internal/progress", "lock", "retention", "transport", "transport/wire"}
+	stores = []string{"internal/dedup", "internal/tree"}
+	kinds  = []string{"internal/mirror", "internal/sink", "internal/volume"}
 )
 
 // A rule is kept by every package but those that are exempt.
@@ -53,9 +54,12 @@ var rules = []rule{
 	{
 		reason:   "a machine is worked on without knowing what for",
 		packages: []string{"internal/host"},
-		breaks: importing(func(p string) bool {
-			return inModule(p) && !slices.Contains(leaves, strings.TrimPrefix(p, module+"/"))
-		}),
+		breaks:   importing(beside(leaves, stores)),
+	},
+	{
+		reason:   "what is stored on a disk does not depend on who stores it",
+		packages: stores,
+		breaks:   importing(beside(leaves, stores)),
 	},
 	{
 		reason:   "kinds can be combined freely because none knows another",
@@ -88,6 +92,13 @@ var rules = []rule{
 func inModule(p string) bool { return strings.HasPrefix(p, module+"/") }
 func inStandardLibrary(p string) bool {
 	return !inModule(p) && !strings.Contains(strings.Split(p, "/")[0], ".")
+}
+
+// beside tells the packages of the module that are in none of the lists.
+func beside(lists ...[]string) func(string) bool {
+	return func(p string) bool {
+		return inModule(p) && !slices.Contains(slices.Concat(lists...), strings.TrimPrefix(p, module+"/"))
+	}
 }
 func isKind(p string) bool { return slices.Contains(kinds, strings.TrimPrefix(p, module+"/")) }
 

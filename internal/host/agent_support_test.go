@@ -22,6 +22,9 @@ import (
 const testOnlyServe = "BTRFS_BACKUP_TEST_SERVE"
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == "rsh" { // as cmd does
+		os.Exit(host.Rsh(context.Background(), os.Args[3:], os.Stderr))
+	}
 	if os.Getenv(testOnlyServe) != "" {
 		signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
 		err := host.Serve(context.Background(), os.Stdin, os.Stdout, host.ServeOptions{
@@ -35,15 +38,21 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// newAgent reaches this machine through the agent at the far end of a real sshd.
-func newAgent(t testing.TB) *host.Agent {
+// newAgentServer starts an sshd on a machine with an agent.
+func newAgentServer(t testing.TB) *sshtest.Server {
 	t.Helper()
 	bin := t.TempDir()
 	self, err := os.Executable()
 	check(t, err)
 	script := fmt.Sprintf("#!/bin/sh\n%s=1 exec '%s'\n", testOnlyServe, self)
 	check(t, os.WriteFile(filepath.Join(bin, "btrfs-backup"), []byte(script), 0o755))
-	server := sshtest.Start(t, sshtest.Options{Env: []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir()}})
+	return sshtest.Start(t, sshtest.Options{Env: []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir()}})
+}
+
+// newAgent reaches this machine through the agent at the far end of a real sshd.
+func newAgent(t testing.TB) *host.Agent {
+	t.Helper()
+	server := newAgentServer(t)
 	target := transport.Target{User: server.User, Host: server.Host, Port: server.Port}
 	ssh := transport.NewSSH(target, transport.SSHOptions{Options: server.Options(), Log: silent})
 	a, err := host.NewAgent(t.Context(), ssh, host.AgentOptions{

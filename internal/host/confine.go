@@ -46,6 +46,9 @@ func (l Limits) allow(r role) error {
 		return withHint{errors.New("refused: this key may only bring backups"), "its agent runs with --receive-only"}
 	case r == destinationRole && l.SendOnly:
 		return withHint{errors.New("refused: this key may only fetch snapshots"), "its agent runs with --send-only"}
+	case r == treesRole && l != (Limits{}):
+		return withHint{errors.New("refused: this key may bring and fetch subvolumes only, no copies of directories"),
+			"its agent runs with limits, which rsync would not keep: use a key without, or an rsync daemon there with `btrfs-backup freeze`"}
 	}
 	return nil
 }

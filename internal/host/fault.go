@@ -7,6 +7,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/internal/tree"
 	"btrfs-backup/lock"
 	"btrfs-backup/transport"
 	"btrfs-backup/transport/wire"
@@ -18,6 +19,8 @@ type fault struct {
 	Names  []string             `cbor:"names,omitempty"` // of sentinels
 	Exit   *transport.ExitError `cbor:"exit,omitempty"`
 	Held   *lock.HeldError      `cbor:"held,omitempty"`
+
+	Gone *tree.TooManyGoneError `cbor:"gone,omitempty"`
 }
 
 // sentinels are known by the same names at both ends.
@@ -31,6 +34,9 @@ var sentinels = map[string]error{
 	"not-btrfs":      btrfs.ErrNotBtrfs,
 	"not-subvolume":  btrfs.ErrNotSubvolume,
 	"not-link":       errNotLink,
+	"not-mounted":    tree.ErrNotMounted,
+	"no-links":       tree.ErrNoLinks,
+	"no-manifest":    tree.ErrNoManifest,
 	"disconnected":   transport.ErrDisconnected,
 	"exists":         fs.ErrExist,
 	"not-exist":      fs.ErrNotExist,
@@ -58,6 +64,7 @@ func toWire(err error) error {
 	}
 	errors.As(err, &f.Exit)
 	errors.As(err, &f.Held)
+	errors.As(err, &f.Gone)
 	e := &wire.Error{Text: err.Error()}
 	var hinter interface{ Hint() string }
 	if errors.As(err, &hinter) {
@@ -108,6 +115,9 @@ func fromWire(err error) error {
 	}
 	if f.Held != nil {
 		e.causes = append(e.causes, f.Held)
+	}
+	if f.Gone != nil {
+		e.causes = append(e.causes, f.Gone)
 	}
 	return e
 }

@@ -54,6 +54,7 @@ type demand struct {
 	Op     string
 	Secret string
 	Key    string
+	Words  []string
 }
 
 const (
@@ -62,6 +63,7 @@ const (
 	opClose = "close" // what came of the stream?
 	opDone  = "done"  // the backup has got its name
 	opAbort = "abort"
+	opRun   = "run" // with two files: the streams of an rsync, see RsyncLink
 )
 
 // A response to a demand. An answered join lasts until the holder closes it.

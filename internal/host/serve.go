@@ -134,7 +134,10 @@ func (s *server) disconnect() {
 func (s *server) handle(ctx context.Context, verb string, args wire.Raw, notify func(any)) (any, error) {
 	h, ok := verbs[verb]
 	if !ok {
-		return nil, fmt.Errorf("the verb %q is not known here", verb)
+		h, ok = treeVerbs[verb]
+	}
+	if !ok {
+		return nil, errors.New(unknownVerb(verb))
 	}
 	if err := cmp.Or(s.refusal, s.o.Limits.allow(h.role)); err != nil {
 		return nil, toWire(err)
@@ -143,6 +146,9 @@ func (s *server) handle(ctx context.Context, verb string, args wire.Raw, notify 
 	return reply, toWire(err)
 }
 
+// unknownVerb is what agents of any version say of a verb of a later one. The text is a part of the protocol.
+func unknownVerb(verb string) string { return fmt.Sprintf("the verb %q is not known here", verb) }
+
 // A role is what a verb is for.
 type role int
 
@@ -150,6 +156,7 @@ const (
 	anyRole role = iota
 	sourceRole
 	destinationRole
+	treesRole
 )
 
 type handler struct {
@@ -228,7 +235,12 @@ func (s *server) open(name dirName) (*localDir, error) {
 	if err != nil {
 		return nil, err
 	}
-	if name.Place != (btrfs.Place{}) && name.Place != d.status.Place {
+	place, err := d.identity()
+	if err != nil {
+		d.Close()
+		return nil, err
+	}
+	if name.Place != (btrfs.Place{}) && name.Place != place {
 		d.Close()
 		return nil, fmt.Errorf("%s is another directory than before: was a filesystem mounted or unmounted?", name.Path)
 	}

@@ -1,0 +1,209 @@
+package host_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/tree"
+	"btrfs-backup/lock"
+	"btrfs-backup/transport"
+	"btrfs-backup/transport/sshtest"
+	"btrfs-backup/transport/wire"
+)
+
+// eachTrees runs a test on all kinds of host that keep trees, each with a folder of its own, on btrfs and on another filesystem.
+func eachTrees(t *testing.T, test func(t *testing.T, h host.Trees, folder string)) {
+	btrfstest.RequireRoot(t)
+	tops := map[string]string{"btrfs": btrfstest.New(t, testSize).Dir, "ext4": btrfstest.NewOther(t, "ext4", testSize).Dir}
+	for _, fsType := range []string{"btrfs", "ext4"} {
+		t.Run("local on "+fsType, func(t *testing.T) { test(t, host.NewLocal(silent), tops[fsType]+"/local/new") })
+		t.Run("agent on "+fsType, func(t *testing.T) { test(t, newAgent(t), tops[fsType]+"/agent/new") })
+	}
+}
+
+func openTrees(t testing.TB, h host.Trees, folder string) host.TreeDir {
+	t.Helper()
+	d, err := h.OpenTrees(t.Context(), folder, tree.OpenOptions{Create: true})
+	check(t, err)
+	t.Cleanup(func() { _ = d.Close() })
+	return d
+}
+
+// addTree makes a backup of files, each of which holds its name.
+func addTree(t testing.TB, d host.TreeDir, name, base string, files ...string) tree.Record {
+	t.Helper()
+	w, err := d.BeginTree(t.Context(), tree.Order{Name: name, Base: base, Source: "here"})
+	check(t, err)
+	for _, file := range files {
+		check(t, os.WriteFile(filepath.Join(w.Path, file), []byte(file), 0o644))
+	}
+	check(t, d.KeepTree(t.Context(), name))
+	var read int64
+	record, err := d.FinishTree(t.Context(), result(name, base), func(n int64) { read += n })
+	check(t, err)
+	if record.Name != name || record.Files != int64(len(files)) || !record.Started.Equal(started) || read < record.Bytes {
+		t.Errorf("the record of %d files is %+v, with %d bytes told", len(files), record, read)
+	}
+	return record
+}
+
+var started = time.Date(2026, 1, 2, 3, 4, 5, 678901234, time.UTC)
+
+func result(name, base string) tree.Result {
+	return tree.Result{Name: name, Base: base, Source: "here", Started: started, MaxDelete: 50, Dedup: true}
+}
+
+// numbered gives the names of n files.
+func numbered(n int) (names []string) {
+	for i := range n {
+		names = append(names, fmt.Sprintf("file %d\xff", i))
+	}
+	return names
+}
+
+func TestBackupsOfTreesAreKeptOnAnyHost(t *testing.T) {
+	eachTrees(t, func(t *testing.T, h host.Trees, folder string) {
+		if _, err := h.OpenTrees(t.Context(), folder, tree.OpenOptions{}); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("a missing folder: %v", err)
+		}
+		d := openTrees(t, h, folder)
+		if s := d.Status(); s.Path != folder || s.Place == (btrfs.Place{}) {
+			t.Errorf("the status is %+v", s)
+		}
+		id, err := d.MarkTrees(t.Context())
+		check(t, err)
+		first := addTree(t, d, "20260101-000000", "", numbered(700)...)
+		addTree(t, d, "20260102-000000", "20260101-000000", append(numbered(700), oddNames[0])...)
+		l, err := d.ListTrees(t.Context())
+		check(t, err)
+		if id == "" || l.ID != id || len(l.Backups) != 2 || l.Backups[0].Bytes != first.Bytes || l.Free == 0 {
+			t.Errorf("the listing with ID %q is %+v", id, l)
+		}
+		indexed, err := d.IndexTrees(t.Context(), tree.IndexOptions{Progress: func(int64) {}})
+		if err != nil || indexed.Trees == 0 {
+			t.Errorf("indexed: %+v, %v", indexed, err)
+		}
+		deleted, err := d.DeleteTrees(t.Context(), []string{"20260101-000000", "20200101-000000"})
+		if err == nil || !slices.Equal(deleted, []string{"20260101-000000"}) {
+			t.Errorf("deleted %q, %v", deleted, err)
+		}
+		wantNames(t, folder, ".btrfs-backup", "20260102-000000")
+	})
+}
+
+func TestDifferencesOfATreeAreAllTold(t *testing.T) {
+	eachTrees(t, func(t *testing.T, h host.Trees, folder string) {
+		d := openTrees(t, h, folder)
+		const name = "20260101-000000"
+		names := numbered(700)
+		addTree(t, d, name, "", names...)
+		verify := func() (paths []string, v tree.Verified) {
+			v, err := d.VerifyTree(t.Context(), name, tree.VerifyOptions{}, func(diff tree.Difference) {
+				if diff.Kind == tree.OtherMode {
+					paths = append(paths, diff.Path)
+				}
+			})
+			check(t, err)
+			return paths, v
+		}
+		if paths, v := verify(); len(paths) != 0 || v.Differences != 0 || v.Files != int64(len(names)) {
+			t.Errorf("%q, %+v", paths, v)
+		}
+		if d.Status().Btrfs {
+			check(t, btrfs.SetReadOnly(btrfstest.Open(t, folder), name, false))
+		}
+		for _, file := range names {
+			check(t, os.Chmod(filepath.Join(folder, name, file), 0o600))
+		}
+		paths, v := verify()
+		slices.Sort(paths)
+		slices.Sort(names)
+		if !slices.Equal(paths, names) || v.Differences < int64(len(names)) {
+			t.Errorf("%d paths of %d differences are told, want %d", len(paths), v.Differences, len(names))
+		}
+		if _, err := d.VerifyTree(t.Context(), "20200101-000000", tree.VerifyOptions{}, func(tree.Difference) {}); err == nil {
+			t.Error("a backup that is not there is verified")
+		}
+	})
+}
+
+func TestErrorsOfTreesAreFoundOnAnyHost(t *testing.T) {
+	eachTrees(t, func(t *testing.T, h host.Trees, folder string) {
+		d := openTrees(t, h, folder)
+		var hinted interface{ Hint() string }
+		_, err := h.OpenTrees(t.Context(), folder, tree.OpenOptions{MountPoint: filepath.Dir(folder)})
+		if !errors.Is(err, tree.ErrNotMounted) || !errors.As(err, &hinted) || hinted.Hint() == "" {
+			t.Errorf("no mount point: %v", err)
+		}
+		check(t, os.Mkdir(folder+"/foreign", 0o755))
+		if _, err := d.VerifyTree(t.Context(), "foreign", tree.VerifyOptions{}, func(tree.Difference) {}); !errors.Is(err, tree.ErrNoManifest) {
+			t.Errorf("no manifest: %v", err)
+		}
+		addTree(t, d, "20260101-000000", "", numbered(200)...)
+		w, err := d.BeginTree(t.Context(), tree.Order{Name: "20260102-000000", Base: "20260101-000000", Source: "here"})
+		check(t, err)
+		for _, file := range numbered(200) {
+			check(t, os.RemoveAll(filepath.Join(w.Path, file)))
+		}
+		_, err = d.FinishTree(t.Context(), result("20260102-000000", "20260101-000000"), nil)
+		var gone *tree.TooManyGoneError
+		if !errors.As(err, &gone) || gone.Gone != 200 || gone.Had != 200 || gone.Percent != 50 || gone.Base != "20260101-000000" {
+			t.Errorf("too many gone: %v, %+v", err, gone)
+		}
+		if !errors.As(err, &hinted) || !strings.Contains(hinted.Hint(), "--max-delete") {
+			t.Errorf("no hint: %v", err)
+		}
+	})
+}
+
+func TestAMachineWithoutAnAgentKeepsNoTrees(t *testing.T) {
+	server := sshtest.Start(t, sshtest.Options{})
+	_, err := newRemote(t, server, "", false).OpenTrees(t.Context(), t.TempDir(), tree.OpenOptions{})
+	var hinted interface{ Hint() string }
+	if !errors.As(err, &hinted) || !strings.Contains(hinted.Hint(), "scp btrfs-backup root@") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAFolderOfTreesIsLockedAgainBeforeItIsWorkedOnAfterABreak(t *testing.T) {
+	btrfstest.RequireRoot(t)
+	folder := filepath.Join(btrfstest.NewOther(t, "ext4", testSize).Dir, "folder")
+	server := newAgentServer(t)
+	proxy := sshtest.NewProxy(t, server.Addr())
+	key, err := os.ReadFile(server.HostKey + ".pub")
+	check(t, err)
+	check(t, os.WriteFile(server.KnownHosts, []byte("it "+string(key)), 0o600))
+	target := transport.Target{User: server.User, Host: server.Host, Port: proxy.Port()}
+	ssh := transport.NewSSH(target, transport.SSHOptions{Options: append(server.Options(), "HostKeyAlias=it"), Log: silent})
+	a, err := host.NewAgent(t.Context(), ssh, host.AgentOptions{Log: silent, Version: "test", Channels: 1, Compression: wire.Auto, ResumeWindow: time.Minute})
+	check(t, err)
+	t.Cleanup(func() {
+		_ = a.Close()
+		_ = ssh.Close()
+	})
+	d := openTrees(t, a, folder)
+	_, err = d.Lock(t.Context(), nil)
+	check(t, err)
+	proxy.Cut()
+	const name = "20260101-000000"
+	err = d.KeepTree(t.Context(), name)
+	for errors.Is(err, transport.ErrDisconnected) { // the break is noticed by it
+		err = d.KeepTree(t.Context(), name)
+	}
+	check(t, err)
+	if l, err := lock.Acquire(context.WithoutCancel(t.Context()), btrfstest.Open(t, folder), nil); !lock.IsHeld(err) {
+		t.Errorf("the folder is not locked: %v", err)
+		check(t, l.Release())
+	}
+}

@@ -1,0 +1,176 @@
+package mirror
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxKept is how many files that are missing in a backup are named in its record.
+const maxKept = 1000
+
+// complaints are what rsync wrote to its standard error.
+type complaints struct {
+	root    string   // of the source, as rsync writes it
+	missing []string // about what could not be copied, the first ones
+	count   int      // of these
+	fatal   []string // that leave no backup, the first ones
+	others  []string // the last ones
+	ended   bool     // rsync summed up: what follows are the laments of its other processes
+}
+
+// IncompleteError tells what of the source is missing in a backup.
+type IncompleteError struct {
+	Messages []string // of rsync, one for each file; the first ones
+	Count    int      // of all messages
+}
+
+func (e *IncompleteError) Error() string {
+	const shown = 20
+	text := strings.Join(e.Messages[:min(shown, len(e.Messages))], "; ")
+	if more := e.Count - min(shown, len(e.Messages)); more > 0 {
+		text += fmt.Sprintf("; and %d more", more)
+	}
+	return text
+}
+
+// Hint tells how to get the rest.
+func (e *IncompleteError) Hint() string {
+	return "all the rest was copied, and what was deleted in the source may still be there; exclude what nobody can read, " +
+		"or run as root (sudo)"
+}
+
+// add takes a line.
+func (c *complaints) add(line string) {
+	if strings.HasPrefix(line, "rsync error: ") {
+		c.ended = true
+	}
+	if c.ended {
+		return
+	}
+	switch c.kindOf(line) {
+	case missing:
+		c.count++
+		if len(c.missing) < maxKept {
+			c.missing = append(c.missing, line)
+		}
+	case fatal:
+		if len(c.fatal) < 3 {
+			c.fatal = append(c.fatal, line)
+		}
+	}
+	c.others = append(c.others, line)
+	if len(c.others) > 4 {
+		c.others = c.others[1:]
+	}
+}
+
+// A kind is what a line means for the backup.
+type kind int
+
+const (
+	harmless kind = iota
+	missing       // something of the source is not in it
+	fatal         // it cannot be relied on
+)
+
+// complaint is a message of rsync about an error (rsync/log.c: rsyserr). Those before 3.2 do not name the process. A name in it
+// cannot pretend to be more: line feeds are escaped, and a message ends with an errno.
+var complaint = regexp.MustCompile(`^rsync: (?:\[(\w+)(?:=[^]]*)?\] )?(.*?)(?: \(([0-9]+)\))?$`)
+
+// Beginnings of messages, from rsync 3.2 to 3.5.
+var (
+	// reading is done at the source only (flist.c, sender.c, and fileio.c, xattrs.c, acls.c as they are used there).
+	reading = []string{"send_files failed to open ", "opendir ", "readdir(", "readlink_stat(", "link_stat ",
+		"read errors mapping ", "get_xattr_names: ", "rsync_xal_get: ", "rsync_xal_l: ", "sys_acl_get_file(", "get_acl: "}
+	// attributes are what not every filesystem can store, nor every user set (rsync.c: set_file_attrs; xattrs.c; acls.c).
+	attributes = []string{"chown ", "chgrp ", "failed to set permissions on ", "failed to modify permissions on ",
+		"failed to set times on ", "rsync_xal_set: ", "rsync_xal_clear: ", "set_acl: ", "sys_acl_set_file(",
+		"sys_acl_delete_def_file(", "change_sacl_perms: "}
+	// attributesFail are the errors of a disk, not of an attribute. ENOSPC is none: ext4 says so of too long an attribute.
+	attributesFail = []unix.Errno{unix.EIO, unix.EROFS, unix.EDQUOT}
+	// atSource stand without "rsync: " and are about the source (flist.c, sender.c, receiver.c).
+	atSource = []string{"skipping overly long name: ", "skipping file with bogus (zero) st_mode: ",
+		"cannot send file with empty name in ", "skipped diminished file: ", "symlink has no referent: ", "[sender] cannot convert "}
+)
+
+// kindOf judges a line as if rsync had ended with 23. What is not known to be harmless is fatal.
+func (c *complaints) kindOf(line string) kind {
+	switch {
+	case c.isRoot(line):
+		return fatal
+	case startsWith(line, atSource), strings.HasPrefix(line, "ERROR: ") && strings.Contains(line, " failed verification -- update "):
+		return missing // the file changed while it was copied, twice
+	case strings.HasPrefix(line, "ERROR: "), strings.HasPrefix(line, "@ERROR"):
+		return fatal
+	}
+	m := complaint.FindStringSubmatch(line)
+	if m == nil {
+		return harmless // warnings, and what a login shell says
+	}
+	process, text, errno := m[1], m[2], errnoOf(m)
+	switch {
+	case strings.HasPrefix(text, "failed to open ") && strings.HasSuffix(text, ", continuing"):
+		return harmless // of an older version; rsync does without
+	case startsWith(text, attributes) && process != "sender" && !slices.Contains(attributesFail, errno):
+		return missing
+	case strings.HasPrefix(text, "mknod ") && errno == unix.EPERM, errno == unix.ENAMETOOLONG:
+		return missing // it is due to the file or the user, and would be the next time
+	case process != "sender" && (process != "" || !startsWith(text, reading)):
+		return fatal
+	case strings.HasPrefix(text, "change_dir"), slices.Contains(gone, errno):
+		return fatal
+	}
+	return missing
+}
+
+// gone are the errors of a filesystem that went away, however few files told of it.
+var gone = []unix.Errno{unix.ENOTCONN, unix.ESTALE, unix.ENODEV, unix.ENXIO, unix.ESHUTDOWN, unix.EHOSTDOWN,
+	unix.EHOSTUNREACH, unix.ETIMEDOUT}
+
+// errnoOf gives the errno of a complaint, or 0.
+func errnoOf(match []string) unix.Errno {
+	if match == nil {
+		return 0
+	}
+	n, _ := strconv.Atoi(match[3])
+	return unix.Errno(n)
+}
+
+func startsWith(text string, starts []string) bool {
+	return slices.ContainsFunc(starts, func(start string) bool { return strings.HasPrefix(text, start) })
+}
+
+// isRoot tells that a line is about the source as a whole.
+func (c *complaints) isRoot(line string) bool {
+	_, name, found := strings.Cut(line, `"`)
+	end := strings.LastIndexByte(name, '"')
+	if !found || end < 0 || !strings.HasPrefix(line, "rsync: ") && !strings.Contains(line, " has vanished: ") {
+		return false
+	}
+	about := strings.HasPrefix(line, "directory has vanished: ")
+	if m := complaint.FindStringSubmatch(line); m != nil && (m[1] == "" || m[1] == "sender") {
+		about = startsWith(m[2], []string{"change_dir", "opendir ", "link_stat ", "readlink_stat(", "readdir("})
+	}
+	return about && path.Clean("/"+name[:end]) == path.Clean("/"+c.root)
+}
+
+// escaped writes a name as rsync's messages do in the C locale (rsync/log.c: filtered_fwrite).
+func escaped(name string) string {
+	var b strings.Builder
+	for i := range len(name) {
+		if ch := name[i]; ch != '\t' && (ch < ' ' || ch > '~') || looksEscaped.MatchString(name[i:]) {
+			fmt.Fprintf(&b, `\#%03o`, ch)
+		} else {
+			b.WriteByte(ch)
+		}
+	}
+	return b.String()
+}
+
+var looksEscaped = regexp.MustCompile(`^\\#[0-9]{3}`)

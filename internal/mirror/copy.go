@@ -1,0 +1,63 @@
+package mirror
+
+import (
+	"context"
+	"fmt"
+
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/progress"
+)
+
+// copying is one copy of a source by rsync.
+type copying struct {
+	Options
+	source *Source
+	link   *host.RsyncLink // to the other machine
+	reach  []string        // rsync's options for that
+	first  []string        // filters before all others
+	own    []string        // options that depend on the destination
+	to     string          // as rsync takes it, with a slash at the end
+	dest   string          // in messages
+	shown  *progress.Transfer
+}
+
+// run copies, and looks at the source again: one that goes away meanwhile looks to rsync as if its files had been deleted.
+func (c *copying) run(ctx context.Context) (*output, *IncompleteError, error) {
+	args := append(c.arguments(c.source, c.first, c.own), c.reach...)
+	args = append(args, "--", c.source.argument(c.link)+"/", c.to)
+	told := &output{shown: c.shown}
+	rsync := program{log: c.Log, args: args, link: c.link, line: told.line, source: c.source, dest: c.dest}
+	missing, err := runRsync(ctx, rsync)
+	if err != nil {
+		return told, nil, err
+	}
+	if err := c.source.Check(ctx); err != nil {
+		return told, nil, fmt.Errorf("after it was copied: %w", err)
+	}
+	return told, missing, nil
+}
+
+// rehearse logs what a copy would do. Nothing is written.
+func (c *copying) rehearse(ctx context.Context) (engine.Copied, error) {
+	c.own = append(c.own, "--dry-run")
+	told, missing, err := c.run(ctx)
+	if err != nil {
+		return engine.Copied{}, err
+	}
+	c.Log.Info(fmt.Sprintf("%s: %d files with %s would be copied, %d are gone", c.dest, told.files, progress.Bytes(told.bytes),
+		told.deleted))
+	return told.copied(missing, false), nil
+}
+
+// copied sums a copy up.
+func (o *output) copied(missing *IncompleteError, remote bool) engine.Copied {
+	copied := engine.Copied{Bytes: o.bytes}
+	if remote {
+		copied.Wire = o.wire
+	}
+	if missing != nil {
+		copied.Incomplete = missing
+	}
+	return copied
+}

@@ -1,0 +1,247 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/tree"
+	"btrfs-backup/lock"
+
+	"golang.org/x/sys/unix"
+)
+
+// Folder is an engine.Mirror: a folder of dated backups on a host.
+type Folder struct {
+	host   host.Trees
+	path   string // absolute and clean
+	source *Source
+	Options
+
+	dir    host.TreeDir
+	dry    bool     // nothing may be written
+	within []string // the filter that leaves the folder out of its own source
+}
+
+var _ engine.Mirror = (*Folder)(nil)
+
+// NewFolder names the folder at an absolute path.
+func NewFolder(h host.Trees, folder string, s *Source, o Options) *Folder {
+	return &Folder{host: h, path: path.Clean(folder), source: s, Options: o}
+}
+
+func (f *Folder) String() string { return printable(f.host.String() + f.path) }
+
+func (f *Folder) isLocal() bool { return f.host.String() == "" }
+
+// Open opens the folder, and creates it if asked to. It refuses one that lacks the identity which it had before.
+func (f *Folder) Open(ctx context.Context, create bool) error {
+	if err := f.open(ctx, create); err != nil {
+		return fmt.Errorf("destination %s: %w", f, withoutPath(err, f.path))
+	}
+	return nil
+}
+
+func (f *Folder) open(ctx context.Context, create bool) error {
+	if !f.isLocal() && !f.source.isLocal() {
+		return engine.Hint(errors.New("rsync cannot copy from another machine to another one"), "run btrfs-backup on one of the two")
+	}
+	if err := f.checkApart(); err != nil { // before anything is created
+		return err
+	}
+	f.dry = !create
+	used := f.usedBefore()
+	dir, err := f.host.OpenTrees(ctx, f.path, tree.OpenOptions{MountPoint: f.MountPoint, Create: create && !used})
+	if errors.Is(err, fs.ErrNotExist) && used {
+		return f.gone("the folder")
+	}
+	if err != nil {
+		return f.explained(err)
+	}
+	f.dir = dir
+	if err := f.check(ctx, used); err != nil {
+		f.Close()
+		return err
+	}
+	return nil
+}
+
+// check tells whether the folder that was opened is one to copy to.
+func (f *Folder) check(ctx context.Context, used bool) error {
+	if used {
+		found, err := f.dir.ListTrees(ctx)
+		if err != nil {
+			return err
+		}
+		if found.ID == "" {
+			return f.gone(tree.StateDir + "/id")
+		}
+	}
+	return f.checkApart()
+}
+
+func (f *Folder) gone(what string) error {
+	return engine.Hint(fmt.Errorf("backups were made there before, but %s is gone", what),
+		"is its disk mounted? --new-destination begins anew there")
+}
+
+// usedBefore tells that a folder was once found at this destination, so that there must be one.
+func (f *Folder) usedBefore() bool {
+	if f.NewDestination || f.State == "" {
+		return false
+	}
+	used, err := usedFolders{f.State}.read()
+	if err != nil {
+		f.Log.Warn(fmt.Sprintf("%s: not checked whether its disk is mounted: what is known of it cannot be read: %v", f, err))
+	}
+	return len(used[f.String()]) > 0
+}
+
+// checkApart refuses the source itself as the folder, and keeps rsync from copying a folder within the source into itself.
+func (f *Folder) checkApart() error {
+	f.within = nil
+	if !f.isLocal() || !f.source.isLocal() {
+		return nil
+	}
+	source, err := filepath.EvalSymlinks(f.source.path)
+	var folder string
+	if err == nil {
+		folder, err = filepath.EvalSymlinks(f.path)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // the folder is looked at again when it is there
+	}
+	if err != nil {
+		return err
+	}
+	from, err := os.Stat(source)
+	if err != nil {
+		return err
+	}
+	to, err := os.Stat(folder)
+	if err != nil {
+		return err
+	}
+	if os.SameFile(from, to) {
+		return engine.Hint(errors.New("is the source itself"), "name another folder")
+	}
+	below, err := filepath.Rel(source, folder)
+	if err != nil || !filepath.IsLocal(below) {
+		return err
+	}
+	if deviceOf(from) != deviceOf(to) && f.Rsync == nil && !f.MultiFS {
+		return nil // rsync does not go there
+	}
+	f.within = []string{exclude("/" + literal(below))}
+	return nil
+}
+
+func deviceOf(info fs.FileInfo) uint64 {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		return stat.Dev
+	}
+	return 0
+}
+
+// Lock keeps other runs out. Under the lock the folder gets its identity, which is remembered on this machine.
+func (f *Folder) Lock(ctx context.Context, waiting func(*lock.HeldError)) (release func() error, err error) {
+	release, err = f.dir.Lock(ctx, waiting)
+	if err != nil || f.dry {
+		return release, err
+	}
+	id, err := f.dir.MarkTrees(ctx)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("destination %s: %w", f, f.explained(err)), release())
+	}
+	if f.State == "" {
+		return release, nil
+	}
+	if err := (usedFolders{f.State}).add(ctx, f.String(), id); err != nil {
+		f.Log.Warn(fmt.Sprintf("%s: the next run cannot check whether its disk is mounted: it cannot be remembered: %v", f, err))
+	}
+	return release, nil
+}
+
+// List tells what the folder holds.
+func (f *Folder) List(ctx context.Context) (engine.Copies, error) {
+	found, err := f.dir.ListTrees(ctx)
+	if err != nil {
+		return engine.Copies{}, fmt.Errorf("listing %s: %w", f, err)
+	}
+	copies := engine.Copies{Taken: found.Others}
+	for _, r := range found.Backups {
+		foreign := r.Source != f.source.Identity()
+		copies.Backups = append(copies.Backups, engine.Kept{Name: r.Name, Complete: r.Complete(), Foreign: foreign, Bytes: r.Bytes})
+	}
+	return copies, nil
+}
+
+// Delete deletes backups.
+func (f *Folder) Delete(ctx context.Context, names []string) ([]string, error) {
+	deleted, err := f.dir.DeleteTrees(ctx, names)
+	return deleted, f.explained(err)
+}
+
+// Link makes a symbolic link in the folder.
+func (f *Folder) Link(ctx context.Context, name, target string) error {
+	return f.explained(f.dir.Link(ctx, name, target))
+}
+
+// Close closes the folder, if it was opened.
+func (f *Folder) Close() error {
+	if f.dir == nil {
+		return nil
+	}
+	dir := f.dir
+	f.dir = nil
+	return dir.Close()
+}
+
+// link reaches the other machine, if either end lies on one, by the options of rsync that it gives.
+func (f *Folder) link(ctx context.Context) (link *host.RsyncLink, options []string, err error) {
+	if f.isLocal() {
+		if link, err = f.source.link(ctx); err != nil {
+			return nil, nil, err
+		}
+		return link, f.source.reach(link), nil
+	}
+	if link, err = f.host.Rsync(ctx); err != nil {
+		return nil, nil, err
+	}
+	return link, link.Options, nil
+}
+
+// argument names a directory on the host as rsync takes it.
+func (f *Folder) argument(link *host.RsyncLink, directory string) string {
+	if f.isLocal() {
+		return directory + "/"
+	}
+	return link.Prefix + strings.TrimSuffix(directory, "/") + "/"
+}
+
+// explained adds to an error of the folder what to do about it.
+func (f *Folder) explained(err error) error {
+	switch {
+	case err == nil, engine.HintOf(err) != "":
+		return err
+	case errors.Is(err, tree.ErrNotMounted):
+		return engine.Hint(err, "mount the disk")
+	case errors.Is(err, tree.ErrNoLinks):
+		return engine.Hint(err, "use a folder on btrfs, ext4, xfs or another filesystem with hard links")
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return engine.Hint(err, "make room at %s: delete backups that are not needed, or keep fewer with --num-backups", f)
+	case errors.Is(err, unix.EROFS):
+		return engine.Hint(err, "mount the filesystem of %s for writing, and look at the kernel's log for the reason", f)
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		return engine.Hint(err, "run as root (sudo, or --ssh-sudo for another machine), or name a folder that you may write to")
+	}
+	return err
+}

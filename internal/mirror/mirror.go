@@ -1,0 +1,52 @@
+// Package mirror copies directories of any filesystem by rsync, into dated backups in a folder on any host (Folder), or into
+// the module of an rsync daemon (Daemon).
+//
+// rsync does the copying, and is given its arguments as a vector. What it refuses is translated into errors that say what to do.
+// It is taken at its word only where that is safe: a copy is complete when rsync says so (exit status 0, or 24 for files that
+// vanished meanwhile) and the source is still what it should be; it is incomplete (23) when every complaint is about something
+// that could not be read at the source, or an attribute that the destination cannot store; else there is no backup. What was
+// copied until a failure stays for the next run to go on with.
+package mirror
+
+import (
+	"errors"
+	"io/fs"
+	"log/slog"
+	"strconv"
+	"unicode/utf8"
+
+	"golang.org/x/time/rate"
+)
+
+// Options are common to the mirrors of a run.
+type Options struct {
+	Log     *slog.Logger
+	Watched bool       // somebody sees the progress
+	Limit   rate.Limit // bytes per second, which rsync rounds to KiB; 0: as many as go
+	Rsync   []string   // rsync's options in place of the default ones, as SplitOptions gives them; nil for those
+	Filters []string   // rsync's --exclude=..., --include=... and so on, in their order
+	MultiFS bool       // cross the borders of filesystems
+
+	MaxDelete      int    // percent of the files of the backup before that may be missing
+	Dedup          *bool  // nil: where hard links are used
+	MountPoint     string // that a folder must lie on; "" for any
+	NewDestination bool   // a folder need not be the one that was used before
+	State          string // directory that remembers which folders were used before; "": they are not remembered
+}
+
+// printable quotes a place that JSON, and so a record, could not hold.
+func printable(place string) string {
+	if !utf8.ValidString(place) {
+		return strconv.Quote(place)
+	}
+	return place
+}
+
+// withoutPath leaves out of an error the path that its message names anyway.
+func withoutPath(err error, path string) error {
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) && pathError.Path == path {
+		return pathError.Err
+	}
+	return err
+}

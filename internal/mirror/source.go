@@ -1,0 +1,255 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/host"
+
+	"golang.org/x/sys/unix"
+)
+
+// SourceOptions are those of a Source.
+type SourceOptions struct {
+	Log    *slog.Logger
+	Marker string // path within the source of a plain file that must be there; "" for none
+	// Frozen makes the copy a snapshot where the source is a subvolume on the folder's filesystem: it changes only by other
+	// programs that have come to their end.
+	Frozen bool
+	// Incomplete tells what is known to be missing in the source; "" for nothing.
+	Incomplete string
+	// Tunnel reaches the daemon of a module; nil for a daemon that is reached directly.
+	Tunnel Tunnel
+}
+
+// Source is an engine.Tree: a directory on a host, or one of an rsync daemon.
+type Source struct {
+	host host.Host // nil for a daemon
+	path string    // there, absolute and clean
+	url  string    // of the daemon's directory: rsync://[user@]host[:port]/module[/directory]
+	SourceOptions
+}
+
+var _ engine.Tree = (*Source)(nil)
+
+// NewSource names the directory at an absolute path. A host other than this machine must be a host.Trees.
+func NewSource(h host.Host, directory string, o SourceOptions) *Source {
+	return &Source{host: h, path: path.Clean(directory), SourceOptions: o}
+}
+
+// NewModule names a directory of an rsync daemon, rsync://[user@]host[:port]/module[/directory].
+func NewModule(url string, o SourceOptions) *Source {
+	return &Source{url: strings.TrimRight(url, "/"), SourceOptions: o}
+}
+
+func (s *Source) String() string {
+	if s.host == nil {
+		return printable(s.url)
+	}
+	return printable(s.host.String() + s.path)
+}
+
+// Identity tells sources apart by machine and path.
+func (s *Source) Identity() string {
+	switch {
+	case s.host == nil:
+		return printable(withoutUser(s.url))
+	case !s.isLocal():
+		return s.String()
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		name = "localhost"
+	}
+	return printable(name + ":" + s.path)
+}
+
+// withoutUser leaves the user out of rsync://user@host/module.
+func withoutUser(url string) string {
+	daemon, rest := cutDaemon(url)
+	if at := strings.LastIndexByte(daemon, '@'); at >= 0 {
+		daemon = rsyncScheme + daemon[at+1:]
+	}
+	return daemon + rest
+}
+
+func (s *Source) isLocal() bool { return s.host != nil && s.host.String() == "" }
+
+const notMounted = "is it mounted?"
+
+// Check fails unless the source is a directory that holds something, and its marker. It changes nothing.
+func (s *Source) Check(ctx context.Context) error {
+	check := s.checkThere
+	if s.isLocal() {
+		check = s.checkHere
+	}
+	if err := check(ctx); err != nil {
+		return fmt.Errorf("source %s: %w", s, err)
+	}
+	return nil
+}
+
+func (s *Source) checkHere(context.Context) error {
+	dir, err := os.Open(s.path)
+	if err != nil {
+		return refusal(withoutPath(err, s.path))
+	}
+	defer dir.Close()
+	_, err = dir.Readdirnames(1)
+	switch {
+	case errors.Is(err, io.EOF):
+		return errEmpty
+	case err != nil:
+		return refusal(withoutPath(err, s.path))
+	case s.Marker == "":
+		return nil
+	}
+	if !filepath.IsLocal(s.Marker) {
+		return fmt.Errorf("the marker %s does not lie in it", s.Marker)
+	}
+	info, err := os.Stat(filepath.Join(s.path, s.Marker))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err != nil || !info.Mode().IsRegular() {
+		return s.noMarker()
+	}
+	return nil
+}
+
+var errEmpty = engine.Hint(errors.New("there is nothing in it"), "%s", notMounted)
+
+func (s *Source) noMarker() error {
+	return engine.Hint(fmt.Errorf("its marker %s is not there", s.Marker),
+		"%s If it is, make the marker: an empty file will do", notMounted)
+}
+
+// refusal adds to the reason why a source cannot be read what to do about it.
+func refusal(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return engine.Hint(err, "%s", notMounted)
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		return engine.Hint(err, "it must be readable: run as root (sudo), or as the user who owns it")
+	case errors.Is(err, unix.ENOTDIR):
+		return engine.Hint(err, "name the directory that it lies in")
+	}
+	return err
+}
+
+// checkThere lets rsync list what checkHere looks at.
+func (s *Source) checkThere(ctx context.Context) error {
+	if s.Marker != "" && !filepath.IsLocal(s.Marker) {
+		return fmt.Errorf("the marker %s does not lie in it", s.Marker)
+	}
+	link, err := s.link(ctx)
+	if err != nil {
+		return err
+	}
+	defer link.Close()
+	entries := 0 // with the directory itself
+	err = s.list(ctx, link, s.argument(link)+"/", func(byte) { entries++ })
+	if err != nil {
+		return refusal(err)
+	}
+	if entries <= 1 {
+		return errEmpty
+	}
+	if s.Marker == "" {
+		return nil
+	}
+	found := false
+	err = s.list(ctx, link, s.argument(link)+"/"+literal(s.Marker), func(kind byte) { found = kind == '-' })
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !found {
+		return s.noMarker()
+	}
+	return err
+}
+
+// list tells the type of each file that rsync lists, as the first letter of its mode.
+func (s *Source) list(ctx context.Context, link *host.RsyncLink, what string, found func(kind byte)) error {
+	args := append([]string{"--list-only", "--dirs"}, s.reach(link)...)
+	_, err := runRsync(ctx, program{log: s.Log, args: append(args, "--", what), link: link, source: s, line: func(line string) {
+		if mode, _, ok := strings.Cut(line, " "); ok && len(mode) >= 10 && strings.ContainsRune("-dlcbps", rune(mode[0])) {
+			found(mode[0])
+		}
+	}})
+	return err
+}
+
+// link reaches the machine of the source.
+func (s *Source) link(ctx context.Context) (*host.RsyncLink, error) {
+	switch {
+	case s.host == nil:
+		return s.Tunnel.open(ctx)
+	case s.isLocal():
+		return &host.RsyncLink{}, nil
+	}
+	return linkTo(ctx, s.host)
+}
+
+func linkTo(ctx context.Context, h host.Host) (*host.RsyncLink, error) {
+	trees, ok := h.(host.Trees)
+	if !ok {
+		return nil, fmt.Errorf("rsync cannot reach %s", h)
+	}
+	return trees.Rsync(ctx)
+}
+
+// reach are the options with which rsync reaches the source.
+func (s *Source) reach(link *host.RsyncLink) []string {
+	switch {
+	case s.host == nil:
+		return append([]string{"--no-motd"}, link.Options...)
+	case s.isLocal():
+		return nil
+	}
+	return link.Options
+}
+
+// argument names the source as rsync takes it, without the slash at the end. Elsewhere rsync takes it for a pattern: -s keeps
+// it from a shell, not from that.
+func (s *Source) argument(link *host.RsyncLink) string {
+	switch {
+	case s.host == nil:
+		daemon, rest := cutDaemon(s.url)
+		module, dir, _ := strings.Cut(strings.TrimPrefix(rest, "/"), "/")
+		if dir != "" {
+			module += "/" + undashed(literal(dir))
+		}
+		return daemon + "/" + module
+	case s.isLocal():
+		return strings.TrimSuffix(s.path, "/")
+	}
+	return link.Prefix + literal(strings.TrimSuffix(s.path, "/"))
+}
+
+// root is the path of the source in rsync's messages.
+func (s *Source) root() string {
+	if s.host != nil {
+		return s.path
+	}
+	_, rest := cutDaemon(s.url)
+	_, dir, _ := strings.Cut(strings.TrimPrefix(rest, "/"), "/")
+	return "/" + dir
+}
+
+// missing adds what is known to be missing in the source itself.
+func (s *Source) missing(m *IncompleteError) *IncompleteError {
+	if s.Incomplete == "" {
+		return m
+	}
+	if m == nil {
+		m = &IncompleteError{}
+	}
+	return &IncompleteError{append([]string{s.Incomplete}, m.Messages...), m.Count + 1}
+}

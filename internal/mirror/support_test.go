@@ -1,0 +1,177 @@
+package mirror
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/host"
+	"btrfs-backup/lock"
+)
+
+var check = btrfstest.Check
+
+// journal keeps what is logged.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
+func (j *journal) log() *slog.Logger {
+	return slog.New(slog.NewTextHandler(j, &slog.HandlerOptions{Level: slog.LevelInfo}))
+}
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// here is this machine.
+func here() *host.Local { return host.NewLocal(quiet()) }
+
+// write makes files whose content is their path.
+func write(t *testing.T, dir string, paths ...string) {
+	t.Helper()
+	for _, p := range paths {
+		check(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, p)), 0o755))
+		check(t, os.WriteFile(filepath.Join(dir, p), []byte(p), 0o644))
+	}
+}
+
+// sourceOf makes a source of those files.
+func sourceOf(t *testing.T, o SourceOptions, paths ...string) *Source {
+	t.Helper()
+	dir := t.TempDir()
+	write(t, dir, paths...)
+	o.Log = quiet()
+	return NewSource(here(), dir, o)
+}
+
+// folderFor names a new folder for the source, on the filesystem of temporary files.
+func folderFor(t *testing.T, s *Source, o Options) *Folder {
+	t.Helper()
+	if o.Log == nil {
+		o.Log = quiet()
+	}
+	if o.MaxDelete == 0 {
+		o.MaxDelete = 100
+	}
+	return NewFolder(here(), filepath.Join(t.TempDir(), "backups"), s, o)
+}
+
+// backUp makes a backup of that name as the engine does.
+func backUp(ctx context.Context, f *Folder, name string) (engine.Copied, error) {
+	return save(ctx, f, engine.Copy{Name: name, Started: time.Now()})
+}
+
+func rehearsal(ctx context.Context, f *Folder, name string) (engine.Copied, error) {
+	return save(ctx, f, engine.Copy{Name: name, Started: time.Now(), DryRun: true})
+}
+
+func save(ctx context.Context, f *Folder, c engine.Copy) (engine.Copied, error) {
+	if err := f.source.Check(ctx); err != nil {
+		return engine.Copied{}, err
+	}
+	if err := f.Open(ctx, !c.DryRun); err != nil {
+		return engine.Copied{}, err
+	}
+	defer f.Close()
+	release, err := f.Lock(ctx, func(*lock.HeldError) {})
+	if err != nil {
+		return engine.Copied{}, err
+	}
+	defer release()
+	copies, err := f.List(ctx)
+	if err != nil {
+		return engine.Copied{}, err
+	}
+	if n := len(copies.Backups); n > 0 {
+		c.Base = copies.Backups[n-1].Name
+	}
+	return f.Save(ctx, c)
+}
+
+func mustBackUp(t *testing.T, f *Folder, name string) {
+	t.Helper()
+	copied, err := backUp(t.Context(), f, name)
+	check(t, err)
+	if copied.Incomplete != nil {
+		t.Fatalf("%s is incomplete: %v", name, copied.Incomplete)
+	}
+}
+
+// names gives the backups in the folder, complete or not.
+func names(t *testing.T, f *Folder) []string {
+	t.Helper()
+	check(t, f.Open(t.Context(), false))
+	defer f.Close()
+	copies, err := f.List(t.Context())
+	check(t, err)
+	var names []string
+	for _, k := range copies.Backups {
+		names = append(names, k.Name)
+	}
+	return names
+}
+
+// mustRefuse fails the test unless the error says so, and gives its hint.
+func mustRefuse(t *testing.T, err error, says string) (hint string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), says) {
+		t.Fatalf("got %v, want an error that says %q", err, says)
+	}
+	return engine.HintOf(err)
+}
+
+func installedRsync(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("rsync")
+	check(t, err)
+	return path
+}
+
+// rsyncIs puts a shell script in the place of rsync. In it "$real" is rsync, and "$dir" a directory of its own, which is returned.
+func rsyncIs(t *testing.T, script string) (dir string) {
+	t.Helper()
+	real, dir := installedRsync(t), t.TempDir()
+	content := "#!/bin/sh\nreal=" + real + " dir=" + dir + "\n" + script + "\n"
+	check(t, os.WriteFile(filepath.Join(dir, "rsync"), []byte(content), 0o755))
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	return dir
+}
+
+// spied lets the real rsync run and gives the arguments of each run. Listings are left out.
+func spied(t *testing.T) func() [][]string {
+	t.Helper()
+	dir := rsyncIs(t, `for word; do printf '%s\0' "$word"; done >>"$dir/args"; printf '\n\0' >>"$dir/args"; exec "$real" "$@"`)
+	return func() (runs [][]string) {
+		content, err := os.ReadFile(filepath.Join(dir, "args"))
+		check(t, err)
+		for run := range strings.SplitSeq(strings.TrimSuffix(string(content), "\n\x00"), "\n\x00") {
+			args := strings.Split(strings.TrimSuffix(run, "\x00"), "\x00")
+			if !slices.Contains(args, "--list-only") {
+				runs = append(runs, args)
+			}
+		}
+		return runs
+	}
+}

@@ -1,0 +1,116 @@
+package mirror
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"strings"
+
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/transport"
+
+	"golang.org/x/sys/unix"
+)
+
+// Exit statuses of rsync (rsync/errcode.h) that mean more than a failure.
+const (
+	exitPartial  = 23
+	exitVanished = 24
+)
+
+// judge tells from the end of rsync and its messages what became of the copy.
+func (c *complaints) judge(ended error, p program) (*IncompleteError, error) {
+	var exit *transport.ExitError
+	if ended != nil && !errors.As(ended, &exit) {
+		return nil, ended
+	}
+	status := 0
+	if exit != nil {
+		if _, err := fmt.Sscanf(exit.State, "exit status %d", &status); err != nil {
+			return nil, fmt.Errorf("rsync ended by %s", exit.State)
+		}
+	}
+	switch {
+	case status == 0, status == exitVanished && len(c.fatal) == 0:
+		return nil, nil
+	case status == exitPartial && len(c.fatal) == 0 && c.count > 0:
+		return &IncompleteError{c.missing, c.count}, nil
+	}
+	return nil, c.failure(status, p)
+}
+
+// failure is the error of a run that made no backup: the first complaints that leave none, or what rsync said last.
+func (c *complaints) failure(status int, p program) error {
+	lines := c.fatal
+	if len(lines) == 0 {
+		lines = c.others
+	}
+	if len(lines) == 0 {
+		lines = []string{"it did not say why"}
+	}
+	var errno unix.Errno
+	for _, line := range lines {
+		errno = cmp.Or(errno, errnoOf(complaint.FindStringSubmatch(line)))
+	}
+	text := strings.Join(lines, "; ")
+	err := fmt.Errorf("rsync ended with status %d: %s", status, text)
+	if errno != 0 {
+		err = errnoError{err, errno}
+	}
+	if hint := hintOn(status, errno, text, p); hint != "" {
+		return engine.Hint(err, "%s", hint)
+	}
+	return err
+}
+
+// errnoError makes errors.Is find the errno that a message tells.
+type errnoError struct {
+	error
+	errno unix.Errno
+}
+
+func (e errnoError) Unwrap() []error { return []error{e.error, e.errno} }
+
+// hintOn tells what to do about a failure.
+func hintOn(status int, errno unix.Errno, text string, p program) string {
+	switch errno {
+	case unix.ENOSPC, unix.EDQUOT:
+		return "make room at " + p.dest + ": delete backups that are not needed, or keep fewer with --num-backups"
+	case unix.EROFS:
+		return p.dest + " cannot be written to: mount it for writing, and look at the kernel's log for the reason"
+	case unix.EIO:
+		return "a disk has a fault: look at the kernel's log"
+	}
+	switch status {
+	case 1, 2, 4:
+		return "see --rsync-options and the versions of rsync on both machines (3.2 or newer)"
+	case 5:
+		return daemonHint(text)
+	case 10, 35:
+		return "does an rsync daemon listen there?"
+	case 12, 255:
+		return "the connection ended, or rsync did at the other end: is it installed there, and is its disk full?"
+	case 14, 22:
+		return "this machine is short of memory or processes"
+	case 19, 20:
+		return "rsync was told to end by a signal"
+	case 30:
+		return "nothing came from the other end for as long as --timeout allows"
+	case 126, 127:
+		return "install rsync on the other machine"
+	}
+	return ""
+}
+
+// daemonHint tells what to do about what an rsync daemon refused.
+func daemonHint(text string) string {
+	switch {
+	case strings.Contains(text, "auth failed"):
+		return "name the user (rsync://USER@HOST/MODULE), and give the password in the variable RSYNC_PASSWORD"
+	case strings.Contains(text, "Unknown module"):
+		return "`rsync rsync://HOST/` lists the modules"
+	case strings.Contains(text, "max connections"):
+		return "the daemon is busy: try again later, or allow more `max connections`"
+	}
+	return "see the daemon's log"
+}
