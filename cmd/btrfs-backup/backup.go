@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/pflag"
 	"golang.org/x/time/rate"
 
 	"btrfs-backup/internal/engine"
@@ -23,8 +24,11 @@ import (
 const lineInterval = 30 * time.Second
 
 // backup is the main command.
-func backup(ctx context.Context, env environment, o *backupOptions, places []string) error {
+func backup(ctx context.Context, env environment, o *backupOptions, f *pflag.FlagSet, texts []string) error {
 	if err := o.check(); err != nil {
+		return err
+	}
+	if err := o.priority.set(); err != nil {
 		return err
 	}
 	display, log := o.output(env)
@@ -34,15 +38,23 @@ func backup(ctx context.Context, env environment, o *backupOptions, places []str
 		return err
 	}
 	defer hosts.Close()
-	job, err := o.job(ctx, places, hosts, log)
+	run, err := o.runner(ctx, f, texts, hosts, env, display, log)
 	if err != nil {
 		return err
 	}
-	job.Progress, job.Now = display, env.now
 
 	log.Info(heading("Started at " + env.now().Format(time.ANSIC)))
-	report, err := engine.Run(ctx, job)
+	report, err := run()
 	display.Close()
+	err = o.conclude(env, log, report, err)
+	if err == nil {
+		log.Info(heading("Finished at " + env.now().Format(time.ANSIC)))
+	}
+	return err
+}
+
+// conclude tells what a run did, and gives the error that the program ends with.
+func (o *backupOptions) conclude(env environment, log *slog.Logger, report *engine.Report, err error) error {
 	if printErr := o.print(env, log, report); err == nil {
 		err = printErr
 	}
@@ -52,11 +64,33 @@ func backup(ctx context.Context, env environment, o *backupOptions, places []str
 	if err != nil {
 		return err
 	}
-	log.Info(heading("Finished at " + env.now().Format(time.ANSIC)))
 	if outcome := report.Outcome(); outcome != engine.Done {
 		return outcomeError{outcome}
 	}
 	return nil
+}
+
+// runner gives what is to be run: a backup by snapshots, or one by rsync.
+func (o *backupOptions) runner(ctx context.Context, f *pflag.FlagSet, texts []string, hosts *hosts, env environment,
+	display *progress.Display, log *slog.Logger) (func() (*engine.Report, error), error) {
+	places, err := parsePlaces(texts)
+	if err != nil {
+		return nil, err
+	}
+	settings := engine.Settings{NoWait: o.noWait, DryRun: o.dryRun, Log: log, Progress: display, Now: env.now}
+	byRsync, err := o.usesRsync(ctx, f, places, hosts)
+	if err != nil {
+		return nil, err
+	}
+	if byRsync {
+		if err := o.checkForRsync(f, texts, log); err != nil {
+			return nil, err
+		}
+		job, err := o.copyJob(texts, places, hosts, settings)
+		return func() (*engine.Report, error) { return engine.RunCopy(ctx, job) }, err
+	}
+	job, err := o.job(ctx, texts, places, hosts, settings)
+	return func() (*engine.Report, error) { return engine.Run(ctx, job) }, err
 }
 
 // output gives the display of transfers and the log, which share the terminal.
@@ -76,27 +110,23 @@ func (o *backupOptions) output(env environment) (*progress.Display, *slog.Logger
 }
 
 // job makes the job out of options and places.
-func (o *backupOptions) job(ctx context.Context, places []string, hosts *hosts, log *slog.Logger) (engine.Job, error) {
+func (o *backupOptions) job(ctx context.Context, texts []string, places []place, hosts *hosts, settings engine.Settings) (engine.Job, error) {
 	job := engine.Job{
 		Naming:        engine.Naming{Prefix: o.prefix},
 		KeepSnapshots: retention.Policy{Last: max(o.numSnapshots, 0)},
 		KeepBackups:   retention.Policy{Last: max(o.numBackups, 0)},
 		NoSnapshot:    o.noSnapshot, NoTransfer: o.noTransfer, NoIncremental: o.noIncremental,
-		RemoveLocks: o.removeLocks, NoWait: o.noWait, DryRun: o.dryRun,
-		Log: log,
+		RemoveLocks: o.removeLocks, Settings: settings,
 	}
-	from, err := parsePlace(places[0])
-	if err != nil {
-		return job, err
-	}
+	from := places[0]
 	if from.command != "" {
-		return job, &usageError{msg: places[0] + ": a command cannot be a source", hint: "name a subvolume"}
+		return job, &usageError{msg: texts[0] + ": a command cannot be a source", hint: "name a subvolume"}
 	}
-	common := volume.Options{Log: log, Verbose: o.btrfsDebug, ConvertRW: o.convertRW, Sync: o.sync, SkipChecks: o.skipChecks,
+	common := volume.Options{Log: settings.Log, Verbose: o.btrfsDebug, ConvertRW: o.convertRW, Sync: o.sync, SkipChecks: o.skipChecks,
 		Limit: rate.Limit(o.rateLimit)}
 	source := volume.NewSource(hosts.of(from), from.path, o.snapshotFolder, common)
 	job.Source = source
-	destinations := places[1:]
+	destinations := texts[1:]
 	if o.lockedDests {
 		destinations = append(slices.Clone(destinations), outstanding(ctx, source, job.Naming)...)
 	}
@@ -180,6 +210,8 @@ func verdict(t engine.Sent) string {
 	switch {
 	case t.Failure != nil:
 		return "FAILED"
+	case t.Incomplete != nil:
+		return "saved, INCOMPLETE"
 	case t.Stored:
 		return "stored, not verified"
 	default:
@@ -212,11 +244,14 @@ func printPlan(w io.Writer, report *engine.Report) error {
 			fmt.Fprintf(&b, "%s: would delete %s: left unfinished by an earlier run\n", d.Destination, name)
 		}
 		for _, t := range d.Transfers {
-			how := "as a complete copy"
+			how, verb := "as a complete copy", "send"
 			if t.Parent != "" {
 				how = "as an increment to " + engine.Printable(t.Parent)
 			}
-			fmt.Fprintf(&b, "%s: would send %s %s\n", d.Destination, t.Snapshot, how)
+			if report.Copy {
+				verb = "copy " + report.Source + " to"
+			}
+			fmt.Fprintf(&b, "%s: would %s %s %s\n", d.Destination, verb, t.Snapshot, how)
 		}
 		section(d.Destination, d.Verdicts)
 	}

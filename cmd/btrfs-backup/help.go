@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,13 +14,35 @@ const helpTemplate = `{{if .HasExample}}Examples:
 {{end}}{{with or .Long .Short}}{{. | trimTrailingWhitespaces}}
 
 {{end}}Usage: {{.UseLine}}
-{{range .Commands}}{{if and .IsAvailableCommand .Example}}       {{.UseLine}}
-{{end}}{{end}}{{if .HasAvailableLocalFlags}}{{range optionGroups .}}
+{{with commandNames .}}       {{$.CommandPath}} COMMAND --help: {{.}}
+{{end}}{{if .HasAvailableLocalFlags}}{{range helpGroups .}}
 {{.Title}}:
 {{.FlagUsages | trimTrailingWhitespaces}}{{end}}
 {{end}}`
 
-func init() { cobra.AddTemplateFunc("optionGroups", optionGroups) }
+func init() {
+	cobra.AddTemplateFunc("helpGroups", helpGroups)
+	cobra.AddTemplateFunc("commandNames", commandNames)
+}
+
+// commandNames names the commands that have examples.
+func commandNames(c *cobra.Command) string {
+	var names []string
+	for _, sub := range c.Commands() {
+		if sub.IsAvailableCommand() && sub.Example != "" {
+			names = append(names, sub.Name())
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// elsewhere are the groups of options that a screen has no room for, but other help and the man page.
+var elsewhere = []string{rsyncTitle, furtherTitle}
+
+// helpGroups gives the options that the help of a command shows.
+func helpGroups(c *cobra.Command) []optionGroup {
+	return slices.DeleteFunc(optionGroups(c), func(g optionGroup) bool { return slices.Contains(elsewhere, g.Title) })
+}
 
 // An optionGroup is a part of a command's options under a title of its own.
 type optionGroup struct {
@@ -46,7 +69,7 @@ func newFlagSet() *pflag.FlagSet {
 	return f
 }
 
-// optionGroups gives the options of a command in the order of their definition. Those without a title come last.
+// optionGroups gives the options of a command in the order of their definition. Those without a title come last on the screen.
 func optionGroups(c *cobra.Command) []optionGroup {
 	var groups []optionGroup
 	rest := newFlagSet()
@@ -66,6 +89,10 @@ func optionGroups(c *cobra.Command) []optionGroup {
 	if len(groups) == 0 {
 		return []optionGroup{{"Options", rest}}
 	}
-	groups[len(groups)-1].AddFlagSet(rest)
+	last := len(groups) - 1
+	for last > 0 && slices.Contains(elsewhere, groups[last].Title) {
+		last--
+	}
+	groups[last].AddFlagSet(rest)
 	return groups
 }

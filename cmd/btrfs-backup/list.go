@@ -16,7 +16,9 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/tree"
 	"btrfs-backup/internal/volume"
 )
 
@@ -36,7 +38,7 @@ func newList(env environment) *cobra.Command {
 			"  btrfs-backup list --json /mnt/usb/home",
 		Long: `Show the subvolumes in each PLACE, here or on another machine: the folder of a
 destination, or a source, which stands for its snapshot folder. Sizes are known
-where quotas are enabled.`,
+of backups made by rsync, and where quotas are enabled.`,
 		Args:                  needPlace("PLACE"),
 		DisableFlagsInUseLine: true,
 		RunE:                  func(c *cobra.Command, args []string) error { return list(c.Context(), env, o, args) },
@@ -55,7 +57,7 @@ type listed struct {
 	Place        string     `json:"place"`
 	Name         string     `json:"name"`
 	Time         time.Time  `json:"time"`
-	UUID         btrfs.UUID `json:"uuid"`
+	UUID         btrfs.UUID `json:"uuid"` // none of what is no subvolume
 	ParentUUID   btrfs.UUID `json:"parent_uuid"`
 	ReceivedUUID btrfs.UUID `json:"received_uuid"`
 	Parent       string     `json:"parent,omitempty"` // its name, if it is in the same place
@@ -64,6 +66,9 @@ type listed struct {
 	Complete     bool       `json:"complete"`
 	Size         *uint64    `json:"size,omitempty"`
 	Exclusive    *uint64    `json:"exclusive,omitempty"`
+	Source       string     `json:"source,omitempty"`        // of a backup made by rsync
+	Files        int64      `json:"files,omitempty"`         // in it
+	MissingFiles int        `json:"missing_files,omitempty"` // that could not be read when it was made
 }
 
 // kind tells what a subvolume is, as far as it can be seen from outside.
@@ -106,18 +111,22 @@ func list(ctx context.Context, env environment, o *listOptions, places []string)
 	return errors.Join(failures...)
 }
 
+// content is what a place holds.
+type content struct {
+	volume.Content
+	trees tree.Listing // backups made by rsync
+}
+
 // contents lists the places, all at once, since some may be far away.
-func (o *listOptions) contents(ctx context.Context, env environment, texts []string) ([]volume.Content, []error, error) {
-	places := make([]place, len(texts))
-	for i, text := range texts {
-		p, err := parsePlace(text)
-		if err != nil {
+func (o *listOptions) contents(ctx context.Context, env environment, texts []string) ([]content, []error, error) {
+	places, err := parsePlaces(texts)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, p := range places {
+		if err := mustBeFolder(texts[i], p); err != nil {
 			return nil, nil, err
 		}
-		if p.command != "" {
-			return nil, nil, &usageError{msg: text + ": what a command stores cannot be listed", hint: "look where it stores it"}
-		}
-		places[i] = p
 	}
 	log := slog.New(&logHandler{w: env.stderr, level: slog.LevelWarn, now: env.now})
 	hosts, err := o.remote.hosts(env, log)
@@ -125,18 +134,56 @@ func (o *listOptions) contents(ctx context.Context, env environment, texts []str
 		return nil, nil, err
 	}
 	defer hosts.Close()
-	contents, errs := make([]volume.Content, len(places)), make([]error, len(places))
+	contents, errs := make([]content, len(places)), make([]error, len(places))
 	var listing sync.WaitGroup
 	for i, p := range places {
 		h := hosts.of(p)
-		listing.Go(func() { contents[i], errs[i] = volume.List(ctx, h, p.path, o.folder) })
+		listing.Go(func() { contents[i], errs[i] = look(ctx, h, p.path, o.folder) })
 	}
 	listing.Wait()
 	return contents, errs, nil
 }
 
-func printList(w io.Writer, content volume.Content, entries []listed) error {
-	fmt.Fprintf(w, "%s: %d subvolumes, %s free\n", content.Folder, len(entries), progress.Bytes(int64(content.Free)))
+// look lists a place. What is not on btrfs holds backups made by rsync, or nothing of ours.
+func look(ctx context.Context, h host.Trees, path, snapshotFolder string) (content, error) {
+	var trees tree.Listing
+	subvolumes, err := volume.List(ctx, h, path, snapshotFolder)
+	if err != nil && !errors.Is(err, btrfs.ErrNotBtrfs) {
+		return content{}, err
+	}
+	dir, treeErr := h.OpenTrees(ctx, path, tree.OpenOptions{})
+	if treeErr == nil {
+		trees, treeErr = dir.ListTrees(ctx)
+		treeErr = errors.Join(treeErr, dir.Close())
+	}
+	switch {
+	case err == nil && subvolumes.Folder != h.String()+path: // the snapshots of a source
+		return content{Content: subvolumes}, nil
+	case err == nil: // on a machine without this program there can be no others
+		return content{subvolumes, trees}, nil
+	case treeErr != nil || trees.ID == "":
+		return content{}, err
+	}
+	return content{volume.Content{Folder: h.String() + path, Free: trees.Free}, trees}, nil
+}
+
+// mustBeFolder refuses places in which nobody can look.
+func mustBeFolder(text string, p place) error {
+	switch {
+	case p.command != "":
+		return &usageError{msg: text + ": what a command stores cannot be listed or verified", hint: "look where it stores it"}
+	case p.module != "":
+		return &usageError{msg: text + ": the backups of an rsync daemon are not in its module", hint: "look at their folder on its machine"}
+	}
+	return nil
+}
+
+func printList(w io.Writer, content content, entries []listed) error {
+	what := "subvolumes"
+	if content.Subvolumes == nil && content.trees.ID != "" {
+		what = "backups"
+	}
+	fmt.Fprintf(w, "%s: %d %s, %s free\n", content.Folder, len(entries), what, progress.Bytes(int64(content.Free)))
 	if len(entries) == 0 {
 		return nil
 	}
@@ -147,7 +194,7 @@ func printList(w io.Writer, content volume.Content, entries []listed) error {
 	return writeTable(w, rows)
 }
 
-func describe(content volume.Content, prefix string) []listed {
+func describe(content content, prefix string) []listed {
 	names := make(map[btrfs.UUID]string)
 	for _, s := range content.Subvolumes {
 		names[s.UUID] = s.Name
@@ -163,12 +210,54 @@ func describe(content volume.Content, prefix string) []listed {
 			ReadOnly: s.ReadOnly, Kind: kindOf(s),
 		}
 		l.Complete = l.Kind == snapshotKind || l.Kind == backupKind
+		if r, ok := content.record(s.Name); ok {
+			l.describe(r)
+		}
 		if size, ok := content.Sizes[s.ID]; ok {
 			l.Size, l.Exclusive = &size.Referenced, &size.Exclusive
 		}
 		all = append(all, l)
 	}
+	if content.Subvolumes == nil {
+		all = append(all, describeTrees(content, prefix)...)
+	}
 	slices.SortFunc(all, func(a, b listed) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
+// record gives what is known of a backup made by rsync.
+func (c content) record(name string) (tree.Record, bool) {
+	i := slices.IndexFunc(c.trees.Backups, func(r tree.Record) bool { return r.Name == name })
+	if i < 0 {
+		return tree.Record{}, false
+	}
+	return c.trees.Backups[i], true
+}
+
+func (l *listed) describe(r tree.Record) {
+	l.Kind, l.Complete, l.Source, l.Files, l.MissingFiles = backupKind, r.Complete(), r.Source, r.Files, r.Missing
+	size := uint64(r.Bytes)
+	l.Parent, l.Size = r.Base, &size
+}
+
+// describeTrees describes backups that are no subvolumes.
+func describeTrees(content content, prefix string) []listed {
+	var all []listed
+	add := func(name string, k kind) *listed {
+		s := btrfs.Subvolume{Name: name}
+		all = append(all, listed{Place: content.Folder, Name: name, Time: timeOf(s), Kind: k})
+		return &all[len(all)-1]
+	}
+	for _, r := range content.trees.Backups {
+		if strings.HasPrefix(r.Name, prefix) {
+			add(r.Name, backupKind).describe(r)
+		}
+	}
+	for _, name := range content.trees.Leftovers {
+		if of, _ := btrfs.IncomingOf(name); strings.HasPrefix(of, prefix) {
+			add(name, unfinishedKind)
+		}
+	}
 	return all
 }
 
@@ -212,8 +301,15 @@ func (l listed) row() []string {
 		size = progress.Bytes(int64(*l.Size))
 	}
 	state := string(l.Kind)
-	if !l.Complete {
+	switch {
+	case l.MissingFiles > 0:
+		state += fmt.Sprintf(", INCOMPLETE: %d missing", l.MissingFiles)
+	case !l.Complete:
 		state += ", not complete"
 	}
-	return []string{engine.Printable(l.Name), l.Time.Format(time.DateTime), state, size, parent, l.UUID.String()}
+	uuid := "-"
+	if !l.UUID.IsZero() {
+		uuid = l.UUID.String()
+	}
+	return []string{engine.Printable(l.Name), l.Time.Format(time.DateTime), state, size, parent, uuid}
 }

@@ -24,6 +24,7 @@ const (
 	exitFailed = 1
 	exitUsage  = 2
 	exitPartly = 3
+	exitDiffer = 4
 	exitBusy   = 75 // sysexits.h: EX_TEMPFAIL
 )
 
@@ -79,11 +80,16 @@ func run(env environment, args []string) int {
 		root.SetArgs(args)
 		err = root.ExecuteContext(ctx)
 	}
-	var outcome outcomeError
-	if err != nil && !errors.As(err, &outcome) {
+	if err != nil && !isTold(err) {
 		complain(env.stderr, err)
 	}
 	return exitStatus(err)
+}
+
+// isTold tells that what failed has been told.
+func isTold(err error) bool {
+	var outcome outcomeError
+	return errors.As(err, &outcome) || errors.As(err, new(differsError))
 }
 
 // outcomeError ends a command whose failures have been told.
@@ -104,6 +110,8 @@ func exitStatus(err error) int {
 		return exitUsage
 	case lock.IsHeld(err):
 		return exitBusy
+	case errors.As(err, new(differsError)):
+		return exitDiffer
 	case errors.As(err, &outcome):
 		return map[engine.Outcome]int{engine.Partly: exitPartly, engine.Failed: exitFailed, engine.Busy: exitBusy}[outcome.Outcome]
 	default:

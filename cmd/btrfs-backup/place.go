@@ -17,9 +17,14 @@ type place struct {
 	machine *transport.Target // nil: this one
 	path    string            // absolute
 	command string            // of shell://; then there is no path
+	module  string            // of an rsync daemon, rsync://[USER@]HOST[:PORT]/MODULE[/DIR]; then there is no path
 }
 
-const sshScheme = "ssh://"
+const (
+	sshScheme   = "ssh://"
+	rsyncScheme = "rsync://"
+	rsyncPort   = 873
+)
 
 // parsePlace understands
 //
@@ -27,6 +32,8 @@ const sshScheme = "ssh://"
 //	ssh://[USER@]HOST[:PORT]/PATH
 //	[USER@]HOST:/PATH
 //	shell://COMMAND
+//	rsync://[USER@]HOST[:PORT]/MODULE[/DIR]
+//	[USER@]HOST::MODULE[/DIR]
 //
 // where HOST may be an IPv6 address in brackets. No character of a path or command has another meaning.
 func parsePlace(text string) (place, error) {
@@ -39,12 +46,44 @@ func parsePlace(text string) (place, error) {
 		return place{command: command}, nil
 	case strings.HasPrefix(text, sshScheme):
 		return parseURL(text)
+	case strings.HasPrefix(text, rsyncScheme):
+		machine, module, _ := strings.Cut(strings.TrimPrefix(text, rsyncScheme), "/")
+		return parseModule(text, machine, module)
 	}
 	if machine, remote, ok := cutMachine(text); ok {
+		if module, ok := strings.CutPrefix(remote, ":"); ok {
+			return parseModule(text, machine, module)
+		}
 		return parseMachinePath(text, machine, remote)
 	}
 	abs, err := filepath.Abs(text)
 	return place{path: abs}, err
+}
+
+// parsePlaces understands several places.
+func parsePlaces(texts []string) ([]place, error) {
+	places := make([]place, len(texts))
+	for i, text := range texts {
+		p, err := parsePlace(text)
+		if err != nil {
+			return nil, err
+		}
+		places[i] = p
+	}
+	return places, nil
+}
+
+// parseModule understands a module of an rsync daemon.
+func parseModule(text, machine, module string) (place, error) {
+	target, err := parseTarget(text, machine)
+	if err != nil {
+		return place{}, err
+	}
+	module = strings.Trim(path.Clean("/"+module), "/")
+	if module == "" {
+		return place{}, badTarget(text, "the module is missing", "`rsync "+rsyncScheme+target.String()+"/` lists those of the daemon")
+	}
+	return place{module: rsyncScheme + target.String() + "/" + module}, nil
 }
 
 // parseURL understands ssh://[USER@]HOST[:PORT]/PATH.

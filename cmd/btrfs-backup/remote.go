@@ -36,13 +36,16 @@ const defaultCommand = "btrfs-backup"
 func (o *remoteOptions) define(f *pflag.FlagSet) {
 	f.StringArrayVar(&o.sshOptions, "ssh-opt", nil, "`KEY=VALUE` as for ssh -o, may be repeated")
 	f.BoolVar(&o.sshSudo, "ssh-sudo", false, "use sudo on other machines")
+}
+
+// defineFurther defines what few need.
+func (o *remoteOptions) defineFurther(f *pflag.FlagSet) {
 	f.StringVar(&o.sshProgram, "ssh-program", "", "reach other machines by this ssh `PROGRAM`")
 	f.StringVar(&o.remoteCommand, "remote-command", defaultCommand, "run `PATH` there")
 }
 
 // defineTransfer defines what only transfers need.
 func (o *remoteOptions) defineTransfer(f *pflag.FlagSet) {
-	f.StringVar(&o.compress, "compress", "auto", "`HOW`: auto, zstd or none")
 	f.IntVar(&o.channels, "channels", 4, "`N` SSH sessions for each transfer")
 	f.DurationVar(&o.resumeWindow, "resume-window", time.Hour, "go on after a break of up to `TIME`")
 }
@@ -53,6 +56,7 @@ type hosts struct {
 	options host.AgentOptions
 	ssh     transport.SSHOptions
 	remote  map[transport.Target]*host.Remote
+	tunnels map[transport.Target]*transport.SSH
 }
 
 func (o *remoteOptions) hosts(env environment, log *slog.Logger) (*hosts, error) {
@@ -63,7 +67,8 @@ func (o *remoteOptions) hosts(env environment, log *slog.Logger) (*hosts, error)
 	if o.channels < 0 || o.channels > 64 {
 		return nil, &usageError{msg: fmt.Sprintf("--channels %d is out of range", o.channels), hint: "use 1 to 64"}
 	}
-	h := &hosts{local: host.NewLocal(log), remote: make(map[transport.Target]*host.Remote)}
+	h := &hosts{local: host.NewLocal(log), remote: make(map[transport.Target]*host.Remote),
+		tunnels: make(map[transport.Target]*transport.SSH)}
 	command := o.remoteCommand
 	if command == defaultCommand {
 		command = ""
@@ -82,7 +87,7 @@ func orDefault(value, other string) string {
 }
 
 // of gives the machine of a place.
-func (h *hosts) of(p place) host.Host {
+func (h *hosts) of(p place) host.Trees {
 	if p.machine == nil {
 		return h.local
 	}
@@ -94,10 +99,23 @@ func (h *hosts) of(p place) host.Host {
 	return r
 }
 
+// tunnel gives how a machine is reached that is only passed through. The run ends with the connection.
+func (h *hosts) tunnel(through transport.Target) *transport.SSH {
+	s, ok := h.tunnels[through]
+	if !ok {
+		s = transport.NewSSH(through, h.ssh)
+		h.tunnels[through] = s
+	}
+	return s
+}
+
 // Close ends the connections.
 func (h *hosts) Close() {
 	for _, r := range h.remote {
 		_ = r.Close() // nothing is under way any more
+	}
+	for _, s := range h.tunnels {
+		_ = s.Close()
 	}
 }
 

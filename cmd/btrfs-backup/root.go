@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -32,6 +33,7 @@ const rootExample = `  btrfs-backup /home /mnt/usb/home               snapshot, 
   btrfs-backup -N 7 -n 60 /home /mnt/usb/home    keep 7 snapshots, 60 backups
   btrfs-backup /home nas:/backup/home            to another machine
   btrfs-backup nas:/home /mnt/usb/nas            from another machine
+  btrfs-backup /etc /mnt/usb/etc                 any directory, by rsync
   btrfs-backup list /home nas:/backup/home       what is there`
 
 // newRoot builds the tree of commands.
@@ -44,14 +46,15 @@ func newRoot(env environment) *cobra.Command {
 		Long: `Take a read-only snapshot of the btrfs subvolume SOURCE, in its folder
 "snapshot", and send each DEST, a folder on another btrfs filesystem, what it
 lacks. Either may be [USER@]HOST:/PATH or ssh://[USER@]HOST[:PORT]/PATH, DEST
-also shell://COMMAND, which is given the stream. @FILE holds more arguments.`,
+also shell://COMMAND, which is given the stream. @FILE holds more arguments.
+Any other directory is copied by rsync: "btrfs-backup help rsync" tells how.`,
 		Version:       programVersion(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          checkPlaces,
 
 		DisableFlagsInUseLine: true,
-		RunE:                  func(c *cobra.Command, args []string) error { return backup(c.Context(), env, o, args) },
+		RunE:                  func(c *cobra.Command, args []string) error { return backup(c.Context(), env, o, c.Flags(), args) },
 	}
 	root.SetOut(env.stdout)
 	root.SetErr(env.stderr)
@@ -59,7 +62,7 @@ also shell://COMMAND, which is given the stream. @FILE holds more arguments.`,
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpTemplate(helpTemplate)
 	o.define(root.Flags())
-	root.AddCommand(newList(env), newServe(env))
+	root.AddCommand(newList(env), newVerify(env), newIndex(env), newFreeze(env), newServe(env), newRsh(env), newRsyncTopic())
 	addManCommand(root)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd("completion")
@@ -115,6 +118,9 @@ func suggestion(word string) string {
 	return fmt.Sprintf("did you mean %q?", word)
 }
 
+// furtherTitle is that of the options that few need.
+const furtherTitle = "Further options"
+
 // checkPlaces refuses command lines without a source, and words that look like a misspelt command.
 func checkPlaces(c *cobra.Command, args []string) error {
 	if err := needPlace("SOURCE")(c, args); err != nil {
@@ -155,6 +161,8 @@ type backupOptions struct {
 	json           bool
 	rateLimit      rateFlag
 	remote         remoteOptions
+	rsync          rsyncOptions
+	priority       priority
 }
 
 func (o *backupOptions) define(f *pflag.FlagSet) {
@@ -164,9 +172,15 @@ func (o *backupOptions) define(f *pflag.FlagSet) {
 	grouped(f, "Other machines", func(f *pflag.FlagSet) {
 		o.remote.define(f)
 		f.Var(&o.rateLimit, "rate-limit", "at most `RATE` bytes a second, such as 10M")
-		o.remote.defineTransfer(f)
+		f.StringVar(&o.remote.compress, "compress", "auto", "`HOW`: auto, zstd or none")
 	})
 	grouped(f, "Output", o.defineOutput)
+	grouped(f, rsyncTitle, o.rsync.define)
+	grouped(f, furtherTitle, func(f *pflag.FlagSet) {
+		o.remote.defineFurther(f)
+		o.remote.defineTransfer(f)
+		o.priority.define(f)
+	})
 	f.BoolVar(&o.latestOnly, "latest-only", false, "the same as --num-snapshots=1")
 	f.BoolVar(&o.btrfsDebug, "debug", false, "the same as --btrfs-debug")
 	for _, old := range []string{"latest-only", "debug"} {
@@ -215,6 +229,9 @@ func (o *backupOptions) check() error {
 	if strings.ContainsAny(o.prefix, "/\x00") || len(longest) > nameMax || !utf8.ValidString(o.prefix) {
 		return &usageError{msg: fmt.Sprintf("--snapshot-prefix %q cannot begin the name of a snapshot", o.prefix),
 			hint: "it may be any text without a slash, up to 230 bytes"}
+	}
+	if err := cmp.Or(o.rsync.check(), o.priority.check()); err != nil {
+		return err
 	}
 	if o.quiet {
 		o.verbosity, o.noProgress = "warning", true

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/tree"
+	"btrfs-backup/lock"
+)
+
+type indexOptions struct {
+	remote remoteOptions
+}
+
+func newIndex(env environment) *cobra.Command {
+	o := &indexOptions{}
+	c := &cobra.Command{
+		Use:   "index [options] DEST...",
+		Short: "Find out anew which contents a folder holds, to store none twice",
+		Long: `Make the index of contents in each DEST anew: from the manifests of its backups,
+which are not read again, and from all other trees that were put there, by hand
+or by rsync-time-backup, rsnapshot, rsync-system-backup or PyHardLinkBackup,
+which are read. Later backups share the space of what is equal. Nothing else is
+changed.`,
+		Example:               "  btrfs-backup index /mnt/usb/etc",
+		Args:                  needPlace("DEST"),
+		DisableFlagsInUseLine: true,
+		RunE:                  func(c *cobra.Command, args []string) error { return index(c.Context(), env, o, args) },
+	}
+	f := c.Flags()
+	f.SortFlags = false
+	o.remote.define(f)
+	o.remote.defineFurther(f)
+	return c
+}
+
+func index(ctx context.Context, env environment, o *indexOptions, texts []string) error {
+	log := slog.New(&logHandler{w: env.stderr, level: slog.LevelInfo, now: env.now})
+	hosts, err := o.remote.hosts(env, log)
+	if err != nil {
+		return err
+	}
+	defer hosts.Close()
+	places, err := parsePlaces(texts)
+	if err != nil {
+		return err
+	}
+	for i, p := range places {
+		if err := mustBeFolder(texts[i], p); err != nil {
+			return err
+		}
+		made, err := indexFolder(ctx, hosts.of(p), p.path, log)
+		if err != nil {
+			return fmt.Errorf("indexing %s: %w", texts[i], err)
+		}
+		_, err = fmt.Fprintf(env.stdout, "%s: %d contents in %d files of %d trees are known, %s read\n",
+			texts[i], made.Contents, made.Files, made.Trees, progress.Bytes(made.Read))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func indexFolder(ctx context.Context, h host.Trees, folder string, log *slog.Logger) (tree.Indexed, error) {
+	dir, err := h.OpenTrees(ctx, folder, tree.OpenOptions{})
+	if err != nil {
+		return tree.Indexed{}, err
+	}
+	defer dir.Close()
+	_, err = dir.Lock(ctx, func(held *lock.HeldError) { log.Info(fmt.Sprintf("%s: waiting for %s", folder, held.Holder())) })
+	if err != nil {
+		return tree.Indexed{}, err
+	}
+	return dir.IndexTrees(ctx, tree.IndexOptions{})
+}

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/tree"
+)
+
+type verifyOptions struct {
+	fast   bool
+	export bool
+	json   bool
+	remote remoteOptions
+}
+
+func newVerify(env environment) *cobra.Command {
+	o := &verifyOptions{}
+	c := &cobra.Command{
+		Use:   "verify [options] BACKUP...",
+		Short: "Compare backups that were made by rsync with their manifests",
+		Example: `  btrfs-backup verify /mnt/usb/etc/20261121-044803      read all of it
+  btrfs-backup verify --fast nas:/backup/etc/.latest    all but contents
+  cd /mnt/usb/etc/.latest && btrfs-backup verify --export . | sha256sum -c`,
+		Long: `Compare each BACKUP with the manifest that was written when it was made, and
+tell what differs: what is missing or was added, types, sizes, times, modes,
+owners, links, extended attributes with ACLs, contents. Only backups made by
+rsync have a manifest. Exit status 4 tells that something differs.`,
+		Args:                  needPlace("BACKUP"),
+		DisableFlagsInUseLine: true,
+		RunE:                  func(c *cobra.Command, args []string) error { return verify(c.Context(), env, o, args) },
+	}
+	f := c.Flags()
+	f.SortFlags = false
+	f.BoolVar(&o.fast, "fast", false, "compare existence, type, size, time, mode")
+	f.BoolVar(&o.export, "export", false, "print the list that sha256sum -c takes")
+	f.BoolVar(&o.json, "json", false, "print JSON")
+	o.remote.define(f)
+	o.remote.defineFurther(f)
+	return c
+}
+
+// verified is what came of one backup.
+type verified struct {
+	Backup      string            `json:"backup"`
+	Files       int64             `json:"files"`
+	Bytes       int64             `json:"bytes_read"`
+	Differences []tree.Difference `json:"differences"`
+	Failure     *engine.Failure   `json:"failure,omitempty"`
+}
+
+func verify(ctx context.Context, env environment, o *verifyOptions, texts []string) error {
+	log := slog.New(&logHandler{w: env.stderr, level: slog.LevelWarn, now: env.now})
+	hosts, err := o.remote.hosts(env, log)
+	if err != nil {
+		return err
+	}
+	defer hosts.Close()
+	places, err := parsePlaces(texts)
+	if err != nil {
+		return err
+	}
+	var all []verified
+	differs := false
+	for i, p := range places {
+		if err := mustBeFolder(texts[i], p); err != nil {
+			return err
+		}
+		if o.export {
+			if err := export(ctx, env.stdout, hosts.of(p), p.path); err != nil {
+				return err
+			}
+			continue
+		}
+		v, err := o.one(ctx, env, hosts.of(p), p.path)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			v.Failure = &engine.Failure{Err: err}
+		}
+		differs = differs || len(v.Differences) > 0
+		all = append(all, v)
+	}
+	if o.json {
+		if err := printJSON(env.stdout, all); err != nil {
+			return err
+		}
+	}
+	return verdictOf(env.stderr, all, differs)
+}
+
+// verdictOf tells every failure, and gives an error unless every backup is as it was made.
+func verdictOf(w io.Writer, all []verified, differs bool) error {
+	failed := slices.DeleteFunc(slices.Clone(all), func(v verified) bool { return v.Failure == nil })
+	for _, v := range failed {
+		complain(w, v.Failure.Err)
+	}
+	switch {
+	case differs:
+		return differsError{}
+	case len(failed) > 0:
+		return outcomeError{engine.Failed}
+	}
+	return nil
+}
+
+// differsError ends a verification whose differences have been told.
+type differsError struct{}
+
+func (differsError) Error() string { return "something differs" }
+
+// one verifies a backup and prints what differs as it is found.
+func (o *verifyOptions) one(ctx context.Context, env environment, h host.Trees, backup string) (verified, error) {
+	v := verified{Backup: h.String() + backup, Differences: []tree.Difference{}}
+	dir, name, err := openBackup(ctx, h, backup)
+	if err != nil {
+		return v, err
+	}
+	defer dir.Close()
+	sum, err := dir.VerifyTree(ctx, name, tree.VerifyOptions{Fast: o.fast}, func(d tree.Difference) {
+		v.Differences = append(v.Differences, d)
+		if !o.json {
+			fmt.Fprintln(env.stdout, describeDifference(d))
+		}
+	})
+	v.Files, v.Bytes = sum.Files, sum.Bytes
+	if err != nil || o.json {
+		return v, err
+	}
+	_, err = fmt.Fprintln(env.stdout, summary(v, o.fast))
+	return v, err
+}
+
+func describeDifference(d tree.Difference) string {
+	text := fmt.Sprintf("%-12s %s", d.Kind, engine.Printable(d.Path))
+	if d.Want != "" || d.Got != "" {
+		text += fmt.Sprintf(" (is %s, was %s)", d.Got, d.Want)
+	}
+	return text
+}
+
+// summary tells how many differences of each kind there are.
+func summary(v verified, fast bool) string {
+	how := progress.Bytes(v.Bytes) + " read"
+	if fast {
+		how = "contents not read"
+	}
+	start := fmt.Sprintf("%s: %d files, %s: ", v.Backup, v.Files, how)
+	if len(v.Differences) == 0 {
+		return start + "as it was made"
+	}
+	counts := make(map[tree.DifferenceKind]int)
+	var kinds []string
+	for _, d := range v.Differences {
+		if counts[d.Kind]++; counts[d.Kind] == 1 {
+			kinds = append(kinds, string(d.Kind))
+		}
+	}
+	slices.Sort(kinds)
+	for i, k := range kinds {
+		kinds[i] = fmt.Sprintf("%d %s", counts[tree.DifferenceKind(k)], k)
+	}
+	return start + "DIFFERS: " + strings.Join(kinds, ", ")
+}
+
+// openBackup opens the folder of a backup.
+func openBackup(ctx context.Context, h host.Trees, backup string) (host.TreeDir, string, error) {
+	dir, err := h.OpenTrees(ctx, path.Dir(backup), tree.OpenOptions{})
+	if err != nil {
+		return nil, "", err
+	}
+	return dir, path.Base(backup), nil
+}
+
+func export(ctx context.Context, w io.Writer, h host.Trees, backup string) error {
+	if h.String() != "" {
+		return &usageError{msg: h.String() + backup + ": a manifest is exported on the machine that holds it", hint: "run it there, by ssh"}
+	}
+	dir, name, err := openBackup(ctx, h, backup)
+	if err != nil {
+		return err
+	}
+	folder := dir.Status().Path
+	dir.Close()
+	file, err := os.Open(folder)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return errors.Join(tree.New(file, slog.New(slog.DiscardHandler)).Export(ctx, name, w))
+}
