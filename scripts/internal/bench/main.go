@@ -19,6 +19,7 @@ type settings struct {
 	scale   int            // what all sizes are divided by
 	only    *regexp.Regexp // the names of the cases to measure
 	remote  bool           // measure transfers over SSH
+	mirror  bool           // measure copies by rsync
 }
 
 func main() {
@@ -32,6 +33,7 @@ func main() {
 		return err
 	})
 	flag.BoolVar(&s.remote, "remote", false, "measure transfers over SSH")
+	flag.BoolVar(&s.mirror, "mirror", false, "measure copies of a directory by rsync")
 	flag.Parse()
 	if *quick {
 		s.rounds, s.scale = 1, 10
@@ -39,6 +41,9 @@ func main() {
 	measure := bench
 	if s.remote {
 		measure = benchRemote
+	}
+	if s.mirror {
+		measure = benchMirror
 	}
 	if err := measure(s); err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
