@@ -41,8 +41,8 @@ type making struct {
 // Finish makes a backup of what was copied into the directory that Begin gave: complete and on disk, with its manifest and its
 // record. progress is told of bytes as they are read, by one goroutine at a time; it may be nil.
 //
-// After a TooManyGoneError everything is as it was before Begin. After another error, what was copied is left for a later Begin
-// to go on with.
+// After a TooManyGoneError everything is as it was before Begin. After another error, what was copied is left for a later
+// Begin to go on with.
 func (f *Folder) Finish(ctx context.Context, r Result, progress func(bytes int64)) (Record, error) {
 	b := making{Folder: f, Result: r, progress: oneAtATime(progress)}
 	if err := b.make(ctx); err != nil {

@@ -112,7 +112,7 @@ var (
 
 // VerifyOptions tell how a backup is verified.
 type VerifyOptions struct {
-	Fast bool // do not read contents
+	Fast bool // compare existence, type, size, time and mode only
 }
 
 // A Difference is one thing in which a backup differs from its manifest.

@@ -9,10 +9,13 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/manifest"
+
+	"golang.org/x/sys/unix"
 )
 
 // Verify compares a backup with its manifest. It tells found of each difference before it returns, in the order of
@@ -22,7 +25,8 @@ import (
 // is not looked into. A file of another type differs in nothing else; one of another size is not read. Of what cannot be read
 // it tells NotReadable: that is a difference, too.
 //
-// A backup without a manifest is ErrNoManifest. A manifest that is damaged is an error before anything is compared.
+// A backup without a manifest is ErrNoManifest. A manifest that is damaged is an error before anything is compared. The name may
+// be that of a link to a backup, such as .latest.
 func (f *Folder) Verify(ctx context.Context, name string, o VerifyOptions, found func(Difference)) (Verified, error) {
 	v, err := f.verify(ctx, name, o, found)
 	if err != nil {
@@ -32,6 +36,7 @@ func (f *Folder) Verify(ctx context.Context, name string, o VerifyOptions, found
 }
 
 func (f *Folder) verify(ctx context.Context, name string, o VerifyOptions, found func(Difference)) (v Verified, err error) {
+	name = f.resolve(name)
 	if err := checkName(name); err != nil {
 		return v, err
 	}
@@ -62,6 +67,19 @@ func (f *Folder) verify(ctx context.Context, name string, o VerifyOptions, found
 		toRead: make(chan *rereading), checked: make(chan checkedFile, 256),
 	}
 	return c.run(ctx, root, found)
+}
+
+// resolve gives what a link in the folder points to; any other name is given back.
+func (f *Folder) resolve(name string) string {
+	if strings.Contains(name, "/") {
+		return name
+	}
+	target := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(int(f.dir.Fd()), name, target)
+	if err != nil {
+		return name
+	}
+	return string(target[:n])
 }
 
 // openManifest opens the manifest of a backup. Its absence is ErrNoManifest.
@@ -158,6 +176,7 @@ func (f *Folder) Export(ctx context.Context, name string, w io.Writer) error {
 }
 
 func (f *Folder) export(ctx context.Context, name string, w io.Writer) error {
+	name = f.resolve(name)
 	if err := checkName(name); err != nil {
 		return err
 	}

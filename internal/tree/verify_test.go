@@ -481,3 +481,20 @@ func TestSha256sumSaysTheSameOfAnExportedListAsVerify(t *testing.T) {
 		t.Errorf("it told %d contents and %d missing files, %v", content, missing, err)
 	}
 }
+
+func TestABackupIsVerifiedByALinkToIt(t *testing.T) {
+	f, backup := newVerified(t)
+	dir := filepath.Dir(backup)
+	check(t, os.Symlink(verified, filepath.Join(dir, ".latest")))
+	if v, err := f.Verify(t.Context(), ".latest", VerifyOptions{}, func(d Difference) { t.Error(d) }); err != nil || v.Files == 0 {
+		t.Errorf("%+v, error: %v", v, err)
+	}
+	check(t, f.Export(t.Context(), ".latest", &bytes.Buffer{}))
+	for _, target := range []string{"../" + verified, dir + "/" + verified} {
+		check(t, os.Remove(filepath.Join(dir, ".latest")))
+		check(t, os.Symlink(target, filepath.Join(dir, ".latest")))
+		if _, err := f.Verify(t.Context(), ".latest", VerifyOptions{}, func(Difference) {}); err == nil {
+			t.Errorf("a link to %s is followed out of the folder", target)
+		}
+	}
+}
