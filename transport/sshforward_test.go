@@ -107,6 +107,11 @@ func TestARefusedSessionLeavesForwardedConnectionsAlone(t *testing.T) {
 	c := dial(t, s, listen(t, repeat))
 	_, err := output(t, s, "true")
 	checkRefused(t, err, "opening a session on")
+	before := strings.Count(server.Log(), "Accepted publickey")
+	checkRepeated(t, dial(t, s, listen(t, repeat)))
+	if n := strings.Count(server.Log(), "Accepted publickey"); n != before {
+		t.Errorf("%d connections, want %d", n, before)
+	}
 	checkRepeated(t, c)
 }
 

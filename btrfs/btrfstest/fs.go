@@ -135,11 +135,12 @@ func makeImage(t testing.TB, kind, path string, size int64) {
 	if err := errors.Join(image.Truncate(size), image.Close()); err != nil {
 		t.Fatal(err)
 	}
-	quiet := "-q"
-	if kind == "btrfs" {
-		quiet = "--quiet"
+	options := map[string][]string{
+		"btrfs": {"--quiet"},
+		"ext4":  {"-q", "-b", "4096"}, // of a small filesystem they would be smaller, with room for few attributes
+		"xfs":   {"-q"},
 	}
-	Run(t, "mkfs."+kind, quiet, path)
+	Run(t, slices.Concat([]string{"mkfs." + kind}, options[kind], []string{path})...)
 }
 
 func kept(t testing.TB) bool {

@@ -100,7 +100,7 @@ func (tr *tree) links() {
 		"directory": "elsewhere",
 		"dangling":  "no such\nfile",
 		"escaping":  "../../../../../../etc",
-		"long":      strings.Repeat("x/", 1000),
+		"long":      strings.Repeat("x/", 500), // xfs takes up to 1023 bytes
 	} {
 		tr.check(os.Symlink(target, tr.path("links/"+name)))
 	}

@@ -2,9 +2,7 @@ package mirror
 
 import (
 	"math"
-	"os"
 	"strconv"
-	"time"
 
 	"btrfs-backup/internal/tree"
 
@@ -60,15 +58,9 @@ var asRoot = []string{"--filter=-xsr trusted.SGI_ACL_*", "--filter=-xsr system.*
 // is the same. Where the destination cannot hold such times, everything would seem to have changed.
 const nanoseconds = "--modify-window=-1"
 
-// keepsNanoseconds tells whether a directory of this machine, which is going to be copied to, can hold such times.
-func keepsNanoseconds(directory string) bool {
-	precise := time.Unix(1, 123456789)
-	if err := os.Chtimes(directory, time.Time{}, precise); err != nil {
-		return false
-	}
-	info, err := os.Stat(directory)
-	return err == nil && info.ModTime().Equal(precise)
-}
+// sparse makes holes of zeros, where rsync writes files anew. Told to change them in place, too, rsync 3.2 leaves the old content
+// where zeros end a file, and takes that for success (https://github.com/RsyncProject/rsync/issues/450).
+const sparse = "--sparse"
 
 // filling are the options that make rsync fill a directory in the way that it was prepared for.
 func filling(w tree.Work) []string {

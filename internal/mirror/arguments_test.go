@@ -46,7 +46,9 @@ func TestArgumentsAreExactlyThese(t *testing.T) {
 		fresh     = " --no-inplace --no-append --partial"
 		linked    = fresh + " --link-dest=/b/1"
 		inPlace   = " --inplace --no-whole-file"
-		precisely = " --filter=-xsr·trusted.SGI_ACL_* --filter=-xsr·system.* --modify-window=-1"
+		asRoot    = " --filter=-xsr·trusted.SGI_ACL_* --filter=-xsr·system.*"
+		precisely = asRoot + " --sparse --modify-window=-1"
+		unsparing = asRoot + " --modify-window=-1"
 		told      = " --no-human-readable --stats"
 		end       = " -- SRC/ WORK/"
 	)
@@ -57,8 +59,8 @@ func TestArgumentsAreExactlyThese(t *testing.T) {
 		want string
 	}{
 		{Options{}, tree.Work{}, standard + stay + fresh + precisely + told + end},
-		{Options{}, tree.Work{LinkDest: "/b/1"}, standard + stay + linked + precisely + told + end},
-		{Options{}, tree.Work{InPlace: true}, standard + stay + inPlace + precisely + told + end},
+		{Options{}, tree.Work{LinkDest: "/b/1"}, standard + stay + linked + precisely + " --itemize-changes" + told + end},
+		{Options{}, tree.Work{InPlace: true}, standard + stay + inPlace + unsparing + told + end},
 		{Options{}, tree.Work{Checksum: true}, standard + stay + fresh + " --checksum" + precisely + told + end},
 		{Options{MultiFS: true}, tree.Work{}, standard + fresh + precisely + told + end},
 		{Options{Watched: true}, tree.Work{}, standard + stay + fresh + precisely + told + " --info=progress2" + end},
@@ -73,7 +75,7 @@ func TestArgumentsAreExactlyThese(t *testing.T) {
 	} {
 		s := sourceOf(t, SourceOptions{}, "a")
 		f := folderFor(t, s, test.o)
-		test.work.Path = t.TempDir()
+		test.work.Path, test.work.Nanoseconds = t.TempDir(), true
 		f.host = prepared{here(), test.work}
 		t.Run("", func(t *testing.T) {
 			runs := spied(t)

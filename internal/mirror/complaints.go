@@ -85,13 +85,14 @@ var complaint = regexp.MustCompile(`^rsync: (?:\[(\w+)(?:=[^]]*)?\] )?(.*?)(?: \
 
 // Beginnings of messages, from rsync 3.2 to 3.5.
 var (
-	// reading is done at the source only (flist.c, sender.c, and fileio.c, xattrs.c, acls.c as they are used there).
+	// reading is what the sender says of what it cannot read (flist.c, sender.c, fileio.c, xattrs.c, acls.c).
 	reading = []string{"send_files failed to open ", "opendir ", "readdir(", "readlink_stat(", "link_stat ",
-		"read errors mapping ", "get_xattr_names: ", "rsync_xal_get: ", "rsync_xal_l: ", "sys_acl_get_file(", "get_acl: "}
+		"read errors mapping ", "get_xattr_names: ", "get_xattr_data: ", "get_acl: ", "sys_acl_get_file("}
 	// attributes are what not every filesystem can store, nor every user set (rsync.c: set_file_attrs; xattrs.c; acls.c).
 	attributes = []string{"chown ", "chgrp ", "failed to set permissions on ", "failed to modify permissions on ",
 		"failed to set times on ", "rsync_xal_set: ", "rsync_xal_clear: ", "set_acl: ", "sys_acl_set_file(",
-		"sys_acl_delete_def_file(", "change_sacl_perms: "}
+		"sys_acl_delete_def_file(", "change_sacl_perms: ", "get_xattr_names: ", "get_xattr_data: ", "get_acl: ",
+		"gen_entry_copy_xattrs: "}
 	// attributesFail are the errors of a disk, not of an attribute. ENOSPC is none: ext4 says so of too long an attribute.
 	attributesFail = []unix.Errno{unix.EIO, unix.EROFS, unix.EDQUOT}
 	// atSource stand without "rsync: " and are about the source (flist.c, sender.c, receiver.c).
@@ -121,12 +122,10 @@ func (c *complaints) kindOf(line string) kind {
 		return missing
 	case strings.HasPrefix(text, "mknod ") && errno == unix.EPERM, errno == unix.ENAMETOOLONG:
 		return missing // it is due to the file or the user, and would be the next time
-	case process != "sender" && (process != "" || !startsWith(text, reading)):
-		return fatal
-	case strings.HasPrefix(text, "change_dir"), slices.Contains(gone, errno):
-		return fatal
+	case (process == "sender" || process == "") && startsWith(text, reading) && !slices.Contains(gone, errno):
+		return missing
 	}
-	return missing
+	return fatal
 }
 
 // gone are the errors of a filesystem that went away, however few files told of it.

@@ -85,7 +85,7 @@ func (d *Daemon) Save(ctx context.Context, c engine.Copy) (engine.Copied, error)
 	}
 	copying.own = filling(tree.Work{})
 	if d.Rsync == nil {
-		copying.own = append(copying.own, nanoseconds) // at worst, unchanged files are read there to no purpose
+		copying.own = append(copying.own, sparse, nanoseconds) // at worst, unchanged files are read there to no purpose
 	}
 	told, missing, err := copying.run(ctx)
 	if err != nil && engine.HintOf(err) == "" && !errors.Is(err, context.Canceled) {

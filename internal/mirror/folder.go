@@ -27,7 +27,6 @@ type Folder struct {
 	Options
 
 	dir    host.TreeDir
-	dry    bool     // nothing may be written
 	within []string // the filter that leaves the folder out of its own source
 }
 
@@ -57,7 +56,6 @@ func (f *Folder) open(ctx context.Context, create bool) error {
 	if err := f.checkApart(); err != nil { // before anything is created
 		return err
 	}
-	f.dry = !create
 	used := f.usedBefore()
 	dir, err := f.host.OpenTrees(ctx, f.path, tree.OpenOptions{MountPoint: f.MountPoint, Create: create && !used})
 	if errors.Is(err, fs.ErrNotExist) && used {
@@ -151,23 +149,21 @@ func deviceOf(info fs.FileInfo) uint64 {
 	return 0
 }
 
-// Lock keeps other runs out. Under the lock the folder gets its identity, which is remembered on this machine.
+// Lock keeps other runs out.
 func (f *Folder) Lock(ctx context.Context, waiting func(*lock.HeldError)) (release func() error, err error) {
-	release, err = f.dir.Lock(ctx, waiting)
-	if err != nil || f.dry {
-		return release, err
-	}
+	return f.dir.Lock(ctx, waiting)
+}
+
+// mark gives the folder its identity, which is remembered on this machine.
+func (f *Folder) mark(ctx context.Context) error {
 	id, err := f.dir.MarkTrees(ctx)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("destination %s: %w", f, f.explained(err)), release())
-	}
-	if f.State == "" {
-		return release, nil
+	if err != nil || f.State == "" {
+		return f.explained(err)
 	}
 	if err := (usedFolders{f.State}).add(ctx, f.String(), id); err != nil {
 		f.Log.Warn(fmt.Sprintf("%s: the next run cannot check whether its disk is mounted: it cannot be remembered: %v", f, err))
 	}
-	return release, nil
+	return nil
 }
 
 // List tells what the folder holds.

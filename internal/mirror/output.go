@@ -16,12 +16,18 @@ type output struct {
 	files   int64 // regular ones, copied
 	deleted int64
 	wire    int64 // sent and received
+
+	retouched []string // paths, see repair
 }
 
 // line takes one line.
 func (o *output) line(text string) {
 	if done, percent, known, ok := parseProgress(text); ok {
 		o.progress(done, percent, known)
+		return
+	}
+	if path, ok := retouched(text); ok {
+		o.retouched = append(o.retouched, path)
 		return
 	}
 	label, value, ok := strings.Cut(text, ": ")

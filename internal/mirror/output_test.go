@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -55,13 +56,14 @@ func TestProgressAndStatisticsAreRead(t *testing.T) {
 		t.Errorf("it is read as %+v", &o)
 	}
 	if o.atMost != 6000006 { // the percentage of what rsync did not know yet counts for nothing
-		t.Errorf("the total is taken for %d", o.atMost)
+		t.Fatalf("the total is taken for %d", o.atMost)
 	}
+	late := time.After(time.Minute)
 	for !strings.Contains(diary.String(), progress.Bytes(6000006)) || !strings.Contains(diary.String(), progress.Bytes(3000003)) {
 		select {
 		case line := <-shown:
 			fmt.Fprintln(diary, line)
-		case <-time.After(time.Minute):
+		case <-late:
 			t.Fatalf("what is shown is %s", diary)
 		}
 	}
@@ -140,7 +142,7 @@ func TestThereIsTimeToKeepWhatArrivedWhenTheRunIsStopped(t *testing.T) {
 func TestAStoppedCopyKeepsWhatArrived(t *testing.T) {
 	btrfstest.RequireRoot(t)
 	s := sourceOf(t, SourceOptions{}, "small")
-	check(t, os.WriteFile(filepath.Join(s.path, "large"), make([]byte, 64<<20), 0o644))
+	check(t, os.WriteFile(filepath.Join(s.path, "large"), bytes.Repeat([]byte("x"), 64<<20), 0o644))
 	f := folderFor(t, s, Options{Limit: 4 << 20})
 	ctx, stop := context.WithCancelCause(t.Context())
 	defer stop(nil)

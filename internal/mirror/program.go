@@ -23,6 +23,7 @@ type program struct {
 	link *host.RsyncLink
 	// line is told each line of its output, and each state of its progress.
 	line   func(line string)
+	stdin  *os.File // may be nil
 	source *Source
 	dest   string // in messages; "" where nothing is written
 }
@@ -47,7 +48,7 @@ func runRsync(ctx context.Context, p program) (*IncompleteError, error) {
 	said := complaints{root: escaped(p.source.root())}
 	process, err := transport.Local{Log: p.log, Level: slog.LevelDebug}.Start(ctx, transport.Command{
 		Argv: append([]string{"rsync"}, p.args...), Env: append(environment(), p.link.Env...), Name: "rsync",
-		Stdout: w, Said: said.add, Term: true,
+		Stdin: p.stdin, Stdout: w, Said: said.add, Term: true,
 	})
 	w.Close()
 	if errors.Is(err, exec.ErrNotFound) {

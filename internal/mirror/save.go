@@ -31,6 +31,9 @@ func (f *Folder) Save(ctx context.Context, c engine.Copy) (engine.Copied, error)
 		copying.to = f.argument(link, f.dir.Status().Path+"/"+base)
 		return copying.rehearse(ctx)
 	}
+	if err := f.mark(ctx); err != nil {
+		return engine.Copied{}, err
+	}
 	order := tree.Order{Name: c.Name, Base: c.Base, Source: f.source.Identity()}
 	if f.source.Frozen {
 		order.Snapshot = f.source.path
@@ -52,9 +55,15 @@ func (f *Folder) Save(ctx context.Context, c engine.Copy) (engine.Copied, error)
 	copying.own, copying.to = filling(work), f.argument(link, work.Path)
 	if f.Rsync == nil {
 		copying.own = append(copying.own, f.faithful(work)...)
+		if work.LinkDest != "" {
+			copying.own = append(copying.own, itemize)
+		}
 	}
 	told, missing, err := copying.run(ctx)
 	missing = f.source.missing(missing)
+	if err == nil {
+		err = f.repair(ctx, copying, work, told.retouched)
+	}
 	if err == nil {
 		err = f.finish(ctx, c, work, missing)
 	}
@@ -70,7 +79,10 @@ func (f *Folder) faithful(w tree.Work) (options []string) {
 	if f.dir.Status().Privileged {
 		options = append(options, asRoot...)
 	}
-	if f.isLocal() && keepsNanoseconds(w.Path) {
+	if !w.InPlace {
+		options = append(options, sparse)
+	}
+	if w.Nanoseconds {
 		options = append(options, nanoseconds)
 	}
 	return options
@@ -79,7 +91,7 @@ func (f *Folder) faithful(w tree.Work) (options []string) {
 // finish makes a backup of what was copied.
 func (f *Folder) finish(ctx context.Context, c engine.Copy, work tree.Work, missing *IncompleteError) error {
 	r := tree.Result{Name: c.Name, Base: c.Base, Source: f.source.Identity(), Started: c.Started, MaxDelete: f.MaxDelete,
-		Dedup: !work.InPlace}
+		Dedup: !work.Subvolume}
 	if f.Dedup != nil {
 		r.Dedup = *f.Dedup
 	}

@@ -50,6 +50,8 @@ func TestAFailedRsyncMakesNoBackup(t *testing.T) {
 		{23, `rsync: [sender] change_dir "/s" failed: No such file or directory (2)`, ""},
 		{23, `ERROR: rejecting unrequested file-list name: /etc`, ""},
 		{23, `rsync: something that no version says`, ""},
+		{23, `rsync: [sender] something that no version says`, ""},
+		{23, `rsync: [sender] write error: Broken pipe (32)`, ""},
 		// what could not be read does not outweigh what could not be written
 		{23, `rsync: [sender] opendir "/s/d" failed: Permission denied (13)` + "\n" +
 			`rsync: [receiver] mkstemp "/b/.f.XXXX" failed: No space left on device (28)`, "make room"},
@@ -155,6 +157,19 @@ func TestFilesThatAreUnreadableAreNamedAndTheRestIsCopied(t *testing.T) {
 	}
 	if content, err := os.ReadFile(filepath.Join(f.path, "a/readable")); err != nil || string(content) != "readable" {
 		t.Errorf("what can be read is %q, %v", content, err)
+	}
+}
+
+func TestASourceThatCannotBeListedAnyMoreMakesNoBackup(t *testing.T) {
+	btrfstest.RequireRoot(t)
+	s := sourceOf(t, SourceOptions{}, "a")
+	check(t, os.Chown(s.path, 1234, 1234))
+	rsyncIs(t, `chmod 0111 '`+s.path+`'; exec setpriv --bounding-set=-dac_override,-dac_read_search "$real" "$@"`)
+	f := folderFor(t, s, Options{})
+	_, err := backUp(t.Context(), f, "a")
+	mustRefuse(t, err, "opendir")
+	if got := names(t, f); len(got) > 0 {
+		t.Errorf("there are the backups %v", got)
 	}
 }
 

@@ -114,7 +114,8 @@ func (s *start) interrupted(ctx context.Context) (string, error) {
 
 // prepare makes the directory out of that of an interrupted run, if there is one.
 func (s *start) prepare(ctx context.Context, previous string) (Work, error) {
-	w := Work{Path: s.pathOf(s.hidden), InPlace: s.onBtrfs, Resumed: previous != ""}
+	w := Work{Path: s.pathOf(s.hidden), Subvolume: s.onBtrfs, Resumed: previous != ""}
+	w.InPlace = s.onBtrfs && (s.Base != "" || w.Resumed)
 	if s.Base != "" && !s.onBtrfs {
 		w.LinkDest = s.pathOf(s.Base)
 	}
@@ -137,7 +138,21 @@ func (s *start) prepare(ctx context.Context, previous string) (Work, error) {
 		// rsync changes inodes in place: with their contents in a subvolume, which is a copy, else with their modes and owners.
 		err = unshare(ctx, s.dir, s.hidden, s.onBtrfs)
 	}
+	if err == nil {
+		w.Nanoseconds, err = s.keepsNanoseconds()
+	}
 	return w, err
+}
+
+// keepsNanoseconds tries it on the time of the directory, which is going to be changed anyway.
+func (s *start) keepsNanoseconds() (bool, error) {
+	precise := unix.Timespec{Sec: 1, Nsec: 123456789}
+	err := unix.UtimesNanoAt(int(s.dir.Fd()), s.hidden, []unix.Timespec{precise, precise}, unix.AT_SYMLINK_NOFOLLOW)
+	if err != nil {
+		return false, fmt.Errorf("setting the time of %s: %w", s.pathOf(s.hidden), err)
+	}
+	st, err := lstatAt(s.dir, s.hidden)
+	return st.Mtim == precise, err
 }
 
 // resume gives what an interrupted run left the name of the new backup. From now on it is not known to be on disk.

@@ -21,7 +21,7 @@ import (
 func TestBeginPreparesLinks(t *testing.T) {
 	f := newFolder(t, "ext4")
 	w := mustBegin(t, f, Order{Name: "b1", Source: "s"})
-	if want := (Work{Path: f.pathOf(".b1.incoming")}); w != want {
+	if want := (Work{Path: f.pathOf(".b1.incoming"), Nanoseconds: true}); w != want {
 		t.Errorf("first %+v, want %+v", w, want)
 	}
 	if st, err := os.Stat(w.Path); err != nil || st.Mode().Perm() != 0o700 {
@@ -30,7 +30,7 @@ func TestBeginPreparesLinks(t *testing.T) {
 	check(t, f.discard("b1"))
 	addBackup(t, f, Order{Name: "b1", Source: "s"}, func(dir string) { write(t, dir, "file") })
 	w = mustBegin(t, f, Order{Name: "b2", Base: "b1", Source: "s"})
-	if want := (Work{Path: f.pathOf(".b2.incoming"), LinkDest: f.pathOf("b1")}); w != want {
+	if want := (Work{Path: f.pathOf(".b2.incoming"), LinkDest: f.pathOf("b1"), Nanoseconds: true}); w != want {
 		t.Errorf("then %+v, want %+v", w, want)
 	}
 }
@@ -38,7 +38,7 @@ func TestBeginPreparesLinks(t *testing.T) {
 func TestBeginPreparesSubvolumes(t *testing.T) {
 	f := newFolder(t, "btrfs")
 	w := mustBegin(t, f, Order{Name: "b1", Source: "s"})
-	if want := (Work{Path: f.pathOf(".b1.incoming"), InPlace: true}); w != want {
+	if want := (Work{Path: f.pathOf(".b1.incoming"), Subvolume: true, Nanoseconds: true}); w != want {
 		t.Errorf("first %+v, want %+v", w, want)
 	}
 	if st, err := os.Stat(w.Path); err != nil || st.Mode().Perm() != 0o700 {
@@ -52,7 +52,7 @@ func TestBeginPreparesSubvolumes(t *testing.T) {
 		w = mustBegin(t, f, Order{Name: "b2", Base: "b1", Source: "s"})
 		write(t, w.Path, "file", "new")
 	})
-	if want := (Work{Path: f.pathOf(".b2.incoming"), InPlace: true}); w != want {
+	if want := (Work{Path: f.pathOf(".b2.incoming"), Subvolume: true, InPlace: true, Nanoseconds: true}); w != want {
 		t.Errorf("then %+v, want %+v", w, want)
 	}
 	if info, err := btrfs.InfoAt(f.dir, ".b2.incoming"); err != nil || info.ParentUUID != base.UUID {
@@ -113,7 +113,7 @@ func TestWhatIsGoneOnWithSharesNoFileWithAnOlderBackup(t *testing.T) {
 			check(t, unix.Mkfifo(dir+"/a/fifo", 0o600))
 		})
 		w := mustBegin(t, f, Order{Name: "b2", Base: "b1"})
-		if !w.InPlace {
+		if !w.Subvolume {
 			linkFrom(t, f.pathOf("b1"), w.Path)
 		}
 		write(t, w.Path, "new/file")

@@ -56,5 +56,5 @@ func (s *start) prepareSnapshot(ctx context.Context, subvolume *os.File, previou
 		return Work{}, err
 	}
 	make := func() error { return btrfs.SnapshotWritable(subvolume, s.dir, s.hidden) }
-	return Work{Path: s.pathOf(s.hidden), InPlace: true, Filled: true}, s.create(make)
+	return Work{Path: s.pathOf(s.hidden), Subvolume: true, Filled: true}, s.create(make)
 }

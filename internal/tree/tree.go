@@ -71,11 +71,14 @@ type Order struct {
 
 // Work is a directory that is ready to be copied into.
 type Work struct {
-	Path     string // absolute
-	LinkDest string // absolute path of the backup whose unchanged files are to be linked; "" if files are to be changed in place
-	InPlace  bool   // unchanged blocks stay shared with the older backup only if changes are written in place
-	Resumed  bool   // it holds what an interrupted run copied
-	Filled   bool   // it is a snapshot: nothing is to be copied
+	Path      string // absolute
+	Subvolume bool   // backups are subvolumes
+	LinkDest  string // absolute path of the backup whose unchanged files are to be linked; "" for none
+	InPlace   bool   // unchanged blocks stay shared with the older backup only if changes are written in place
+	Resumed   bool   // it holds what an interrupted run copied
+	Filled    bool   // it is a snapshot: nothing is to be copied
+	// Nanoseconds tells that the filesystem keeps times to the nanosecond.
+	Nanoseconds bool
 	// Checksum asks for contents to be compared: the machine was not shut down well since the interrupted run, so that sizes
 	// and times do not prove that the data arrived on disk.
 	Checksum bool
