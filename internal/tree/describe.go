@@ -24,15 +24,9 @@ func (b *making) describe(ctx context.Context) error {
 		return err
 	}
 	b.record.Files, b.record.Bytes = found.files, found.bytes
-	if b.Dedup {
-		var changed []manifest.Entry
-		if changed, b.record.Shared, err = b.share(ctx, found); err != nil {
+	if b.Dedup && len(found.fresh) > 0 {
+		if draft, err = b.redraft(ctx, draft, found); err != nil {
 			return err
-		}
-		if len(changed) > 0 {
-			if draft, err = b.redraft(draft, changed); err != nil {
-				return err
-			}
 		}
 	}
 	return b.commitState(draft, file)
@@ -70,8 +64,8 @@ func (b *making) surveyUpon(ctx context.Context, base string, draft *os.File) (f
 	return found, b.guard(before)
 }
 
-// redraft begins a manifest that differs from a draft in the entries given, which are in order.
-func (b *making) redraft(draft *os.File, changed []manifest.Entry) (*os.File, error) {
+// redraft begins a manifest that differs from a draft in the files that took the space of older ones.
+func (b *making) redraft(ctx context.Context, draft *os.File, found findings) (*os.File, error) {
 	file := manifestFile(b.Name)
 	if err := cmp.Or(rewind(draft), b.removeState(file+temporaryEnd)); err != nil {
 		return draft, err
@@ -81,7 +75,8 @@ func (b *making) redraft(draft *os.File, changed []manifest.Entry) (*os.File, er
 		return draft, err
 	}
 	defer draft.Close()
-	return second, replaceEntries(second, draft, changed)
+	b.record.Shared, err = b.share(ctx, found, draft, second)
+	return second, err
 }
 
 func rewind(file *os.File) error {
@@ -89,8 +84,8 @@ func rewind(file *os.File) error {
 	return err
 }
 
-// replaceEntries copies a manifest with other entries in place of those of the same path.
-func replaceEntries(to io.Writer, from io.Reader, changed []manifest.Entry) error {
+// rewrite copies a manifest, each entry as change gives it back.
+func rewrite(to io.Writer, from io.Reader, change func(manifest.Entry) (manifest.Entry, error)) error {
 	r, err := manifest.NewReader(from)
 	if err != nil {
 		return err
@@ -105,13 +100,13 @@ func replaceEntries(to io.Writer, from io.Reader, changed []manifest.Entry) erro
 		if err == io.EOF {
 			return w.Close()
 		}
+		if err == nil {
+			e, err = change(e)
+		}
+		if err == nil {
+			err = w.Write(e)
+		}
 		if err != nil {
-			return err
-		}
-		if len(changed) > 0 && changed[0].Path == e.Path {
-			e, changed = changed[0], changed[1:]
-		}
-		if err := w.Write(e); err != nil {
 			return err
 		}
 	}

@@ -37,10 +37,10 @@ type survey struct {
 
 // findings are what a survey tells besides the manifest.
 type findings struct {
-	files  int64            // all but directories
-	bytes  int64            // sum of the sizes of regular files
-	inodes []uint64         // of all regular files, sorted
-	fresh  []manifest.Entry // regular files that are not those of the backup before, in order, one name of each
+	files  int64    // all but directories
+	bytes  int64    // sum of the sizes of regular files
+	inodes []uint64 // of all regular files, sorted
+	fresh  []uint64 // of those that are not in the backup before, sorted
 }
 
 // A batch is a part of the manifest.
@@ -83,6 +83,7 @@ func (s *survey) run(ctx context.Context, manifestTo io.Writer) (findings, error
 		return findings{}, context.Cause(ctx)
 	}
 	slices.Sort(s.found.inodes)
+	slices.Sort(s.found.fresh)
 	return s.found, out.Close()
 }
 
@@ -191,7 +192,7 @@ func (s *survey) writeItem(out *manifest.Writer, it *item) error {
 		s.found.inodes = append(s.found.inodes, e.Inode)
 	}
 	if it.fresh && e.SHA256 != (manifest.Digest{}) {
-		s.found.fresh = append(s.found.fresh, e)
+		s.found.fresh = append(s.found.fresh, e.Inode)
 	}
 	return out.Write(e)
 }
