@@ -13,13 +13,11 @@ import (
 // A mirrorCase is a state of source and destination that a directory is copied in, to a folder on ext4.
 type mirrorCase struct {
 	name   string
-	first  bool                      // the folder is empty
 	change func(source string) error // of the source, since the backup before; nil for none
 }
 
 func mirrorCases(files int) []mirrorCase {
 	return []mirrorCase{
-		{name: fmt.Sprintf("%d files, first copy", files), first: true},
 		{name: fmt.Sprintf("%d files, nothing changed", files)},
 		{name: fmt.Sprintf("%d files, 1 %% changed", files), change: func(source string) error { return rewrite(source, files, 100) }},
 	}
@@ -64,9 +62,11 @@ func benchMirror(s settings) error {
 		return err
 	}
 	all := mirrorContestants(s.program)
-	if err := l.firstCopies(all, source, files); err != nil {
+	first, err := l.firstCopies(all, source, files)
+	if err != nil {
 		return err
 	}
+	printComparison(os.Stdout, testCase{name: fmt.Sprintf("%d files, first copy", files)}, all, first)
 	for _, c := range mirrorCases(files) {
 		if !s.only.MatchString(c.name) {
 			continue
@@ -79,7 +79,7 @@ func benchMirror(s settings) error {
 		results := make(map[string][]usage)
 		for round := range s.rounds {
 			for _, i := range rand.Perm(len(all)) { // nobody always follows the same one
-				u, err := l.copyOnce(c, all[i], source)
+				u, err := l.copyOnce(all[i], source)
 				if err != nil {
 					return fmt.Errorf("%s: %s: %w", c.name, all[i].name, err)
 				}
@@ -138,31 +138,25 @@ func (l *lab) newExt4(name string, files int) (string, error) {
 // firstImage is where the destination of a contestant lies with one backup on it.
 func firstImage(who contestant) string { return "first-" + strings.ReplaceAll(who.name, " ", "-") }
 
-// firstCopies gives each contestant a destination with a backup that it made itself, and an empty one.
-func (l *lab) firstCopies(all []contestant, source string, files int) error {
-	if _, err := l.newExt4("empty", files); err != nil {
-		return err
-	}
-	if err := l.unmount("empty"); err != nil {
-		return err
-	}
+// firstCopies gives each contestant a destination with a backup that it made itself, and tells what that took.
+func (l *lab) firstCopies(all []contestant, source string, files int) (map[string][]usage, error) {
+	results := make(map[string][]usage)
 	for _, who := range all {
-		progress("first copy by %s", who.name)
-		if err := l.copy("empty", firstImage(who)); err != nil {
-			return err
-		}
-		top, err := l.mount(firstImage(who))
+		top, err := l.newExt4(firstImage(who), files)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if _, err := l.copyTo(who, source, top); err != nil {
-			return err
+		u, err := l.copyTo(who, source, top)
+		if err != nil {
+			return nil, err
 		}
+		progress("first copy by %s: %.2f s", who.name, u.wall.Seconds())
+		results[who.name] = []usage{u}
 		if err := l.unmount(firstImage(who)); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return results, nil
 }
 
 func (l *lab) copyTo(who contestant, source, top string) (usage, error) {
@@ -181,16 +175,12 @@ func (l *lab) copyTo(who contestant, source, top string) (usage, error) {
 }
 
 // copyOnce measures one contestant once. What the destination holds has to be read from its disk, as on any day.
-func (l *lab) copyOnce(c mirrorCase, who contestant, source string) (usage, error) {
-	from := firstImage(who)
-	if c.first {
-		from = "empty"
-	}
+func (l *lab) copyOnce(who contestant, source string) (usage, error) {
 	// the folder is known by its identity: it is the same disk as before, or a new one
 	if err := os.RemoveAll(os.Getenv("XDG_STATE_HOME")); err != nil {
 		return usage{}, err
 	}
-	if err := l.copy(from, "destination"); err != nil {
+	if err := l.copy(firstImage(who), "destination"); err != nil {
 		return usage{}, err
 	}
 	top, err := l.mount("destination")
