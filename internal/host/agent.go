@@ -148,8 +148,12 @@ func (a *Agent) call(ctx context.Context, verb string, args, reply any) error {
 	return err
 }
 
+// callOnce makes a call, with the locks that ended with an earlier connection taken again.
 func (a *Agent) callOnce(ctx context.Context, verb string, args, reply any, notice func(wire.Raw)) error {
 	conn, err := a.connect(ctx)
+	if err == nil {
+		err = a.relock(ctx)
+	}
 	if err != nil {
 		return err
 	}

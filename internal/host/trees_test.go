@@ -176,8 +176,21 @@ func TestAMachineWithoutAnAgentKeepsNoTrees(t *testing.T) {
 	}
 }
 
-func TestAFolderOfTreesIsLockedAgainBeforeItIsWorkedOnAfterABreak(t *testing.T) {
+func TestAFolderIsLockedAgainBeforeItIsWorkedOnAfterABreak(t *testing.T) {
 	btrfstest.RequireRoot(t)
+	work := map[string]func(t *testing.T, d host.TreeDir) error{
+		"on trees": func(t *testing.T, d host.TreeDir) error { return d.KeepTree(t.Context(), "20260101-000000") },
+		"on subvolumes": func(t *testing.T, d host.TreeDir) error {
+			_, err := d.Delete(t.Context(), nil, host.DeleteOptions{})
+			return err
+		},
+	}
+	for name, work := range work {
+		t.Run(name, func(t *testing.T) { lockedAgain(t, work) })
+	}
+}
+
+func lockedAgain(t *testing.T, work func(t *testing.T, d host.TreeDir) error) {
 	folder := filepath.Join(btrfstest.NewOther(t, "ext4", testSize).Dir, "folder")
 	server := newAgentServer(t)
 	proxy := sshtest.NewProxy(t, server.Addr())
@@ -196,10 +209,9 @@ func TestAFolderOfTreesIsLockedAgainBeforeItIsWorkedOnAfterABreak(t *testing.T) 
 	_, err = d.Lock(t.Context(), nil)
 	check(t, err)
 	proxy.Cut()
-	const name = "20260101-000000"
-	err = d.KeepTree(t.Context(), name)
+	err = work(t, d)
 	for errors.Is(err, transport.ErrDisconnected) { // the break is noticed by it
-		err = d.KeepTree(t.Context(), name)
+		err = work(t, d)
 	}
 	check(t, err)
 	if l, err := lock.Acquire(context.WithoutCancel(t.Context()), btrfstest.Open(t, folder), nil); !lock.IsHeld(err) {
