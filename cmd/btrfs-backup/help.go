@@ -13,7 +13,7 @@ const helpTemplate = `{{if .HasExample}}Examples:
 
 {{end}}{{with or .Long .Short}}{{. | trimTrailingWhitespaces}}
 
-{{end}}Usage: {{.UseLine}}
+{{end}}Usage: {{usageOf .}}
 {{with commandNames .}}       {{$.CommandPath}} COMMAND --help: {{.}}
 {{end}}{{if .HasAvailableLocalFlags}}{{range helpGroups .}}
 {{.Title}}:
@@ -23,6 +23,17 @@ const helpTemplate = `{{if .HasExample}}Examples:
 func init() {
 	cobra.AddTemplateFunc("helpGroups", helpGroups)
 	cobra.AddTemplateFunc("commandNames", commandNames)
+	cobra.AddTemplateFunc("usageOf", usageOf)
+}
+
+// usageAnnotation holds the command line of what is explained under a name that is no command.
+const usageAnnotation = "usage"
+
+func usageOf(c *cobra.Command) string {
+	if usage := c.Annotations[usageAnnotation]; usage != "" {
+		return usage
+	}
+	return c.UseLine()
 }
 
 // commandNames names the commands that have examples.

@@ -99,7 +99,7 @@ func (p *page) text(text string) {
 func (p *page) synopsis(c *cobra.Command) {
 	p.usage(c)
 	for _, sub := range c.Commands() {
-		if isOwn(sub) {
+		if isOwn(sub) && sub.Annotations[usageAnnotation] == "" {
 			p.macro("br")
 			p.usage(sub)
 		}
@@ -107,8 +107,12 @@ func (p *page) synopsis(c *cobra.Command) {
 }
 
 func (p *page) usage(c *cobra.Command) {
-	rest := strings.TrimPrefix(strings.TrimSuffix(c.UseLine(), " [flags]"), c.CommandPath())
-	p.WriteString(`\fB` + escape(c.CommandPath()) + `\fR` + escape(rest) + "\n")
+	command := c.CommandPath()
+	if c.Annotations[usageAnnotation] != "" {
+		command = c.Root().Name()
+	}
+	rest := strings.TrimPrefix(strings.TrimSuffix(usageOf(c), " [flags]"), command)
+	p.WriteString(`\fB` + escape(command) + `\fR` + escape(rest) + "\n")
 }
 
 func (p *page) option(f *pflag.Flag) {

@@ -38,6 +38,10 @@ With --num-snapshots and --num-backups the oldest are deleted at the end of a ru
 when everything was saved to it. Never deleted are the newest snapshot, those that a destination still
 needs as the parent of its next increment, also one that is away today, and what has another name than
 PREFIXYYYYMMDD-HHMMSS. --dry-run tells the verdict on each snapshot, and the reason.`},
+			{macro: "SS", title: "Directories that are not btrfs subvolumes", text: `
+They are copied by rsync as they stand, to the same names and with the same retention at each DEST, and
+without snapshots at the source; see btrfs-backup-rsync(8). --engine btrfs refuses them, --engine rsync
+copies a subvolume in this way too.`},
 			{macro: "SS", title: "Places", text: `
 PATH is of this machine. ssh://[USER@]HOST[:PORT]/PATH and [USER@]HOST:/PATH are of another one; an
 IPv6 address stands in brackets. The path is absolute, and no character in it is special: neither ~,
@@ -91,7 +95,7 @@ another file, relative to the first. To name a directory that begins with @, wri
 				{"0", "Everything was done, or there was nothing to do."},
 				{"1", "The run failed."},
 				{"2", "The command line is wrong. Nothing was done."},
-				{"3", "Some of it was done, and some failed."},
+				{"3", "Some of it was done, and some failed; or files of a directory could not be read."},
 				{"75", "Another run holds the lock, and --no-wait was given."},
 				{"129, 130, 143", "A signal ended the run: SIGHUP, SIGINT or SIGTERM."},
 			}},
@@ -100,6 +104,9 @@ another file, relative to the first. To name a directory that begins with @, wri
 				{"SOURCE/snapshot/.latest", "A symbolic link to the newest snapshot that every destination got; with a prefix, .PREFIX_latest. It is for people and scripts: this program does not read it."},
 				{"SOURCE/snapshot/.outstanding_transfers", "What each destination holds and still lacks."},
 				{"DEST/.btrfs-backup/origins.json", "Of which source each backup is."},
+				{"DEST/.latest", "A symbolic link to the newest backup that was made by rsync; with a prefix, .PREFIX_latest."},
+				{"DEST/.btrfs-backup/", "What is known of backups that were made by rsync, see btrfs-backup-rsync(8)."},
+				{"/var/lib/btrfs-backup/destinations.json", "The identities of the folders that directories were copied to; of an ordinary user, in ~/.local/state/btrfs-backup."},
 				{"DEST/.NAME.incoming", "A backup while it is received, or one that was not completed; the next run deletes it, or goes on with it."},
 				{"~/.ssh/config, ~/.ssh/known_hosts, /etc/ssh/ssh_config, /etc/ssh/ssh_known_hosts", "How machines are reached, and the keys that they have. An accepted host key is added to the user's file."},
 			}},
@@ -109,6 +116,8 @@ another file, relative to the first. To name a directory that begins with @, wri
 				{"BTRFS_BACKUP_UUID", "Set for COMMAND: the UUID of the snapshot, as it stands in the stream."},
 				{"BTRFS_BACKUP_BYTES", "Set for COMMAND: how many bytes will come, or an upper bound where extents are sent compressed."},
 				{"SSH_AUTH_SOCK", "The socket of ssh-agent(1)."},
+				{"RSYNC_PASSWORD", "The password for an rsync daemon."},
+				{"XDG_STATE_HOME", "Where this machine remembers folders, in place of /var/lib and ~/.local/state."},
 				{"TERM", "With the value dumb, progress is told in lines instead of bars."},
 				{"TZ", "The time zone of the names."},
 			}},
@@ -119,13 +128,13 @@ another file, relative to the first. To name a directory that begins with @, wri
   btrfs-backup --rate-limit 2M --compress zstd /home nas:/backup    leave room on a slow line
   btrfs-backup /home 'shell://cat >/mnt/disk/$BTRFS_BACKUP_SNAPSHOT.btrfs'  store streams in files
   btrfs receive -f /mnt/disk/20261121-044803.btrfs /mnt/new         restore one; the complete one first`,
-		seeAlso: "btrfs-backup-list(8), btrfs-backup-serve(8), btrfs-subvolume(8), btrfs-send(8), btrfs-receive(8), ssh_config(5)",
+		seeAlso: "btrfs-backup-rsync(8), btrfs-backup-list(8), btrfs-backup-verify(8), btrfs-backup-serve(8), btrfs-subvolume(8), btrfs-send(8), btrfs-receive(8), ssh_config(5)",
 	},
 	"list": {
 		sections: []manSection{
 			{title: "STATES", items: [][2]string{
 				{"snapshot", "Read-only, and made here."},
-				{"backup", "Read-only, and received completely."},
+				{"backup", "Read-only, and received completely; or made by rsync. INCOMPLETE tells how many files could not be read then."},
 				{"unfinished", "Being received, or left behind by a run that was ended."},
 				{"writable", "Not a snapshot; or left half received by another program."},
 			}},
@@ -136,6 +145,109 @@ another file, relative to the first. To name a directory that begins with @, wri
 			}},
 		},
 		seeAlso: "btrfs-backup(8), btrfs-subvolume(8), btrfs-quota(8)",
+	},
+	"rsync": {
+		description: []manSection{
+			{macro: "SS", title: "What a backup is", text: `
+DEST/PREFIXYYYYMMDD-HHMMSS, a directory that holds everything. On btrfs it is a read-only subvolume: a
+snapshot of the backup before it, in which rsync changed what is new, in place, so that unchanged blocks
+of changed files stay shared. Elsewhere it is a directory whose unchanged files are hard links to those of the
+backup before it. A file of which anything changed, also its mode, owner, times, ACL or attributes, is a new
+file: no older backup ever changes. A backup gets its name when it is complete and on disk.`},
+			{macro: "SS", title: "What is copied", text: `
+rsync runs with --archive --hard-links --acls --xattrs --numeric-ids --delete --delete-excluded
+--one-file-system, and compares times to the nanosecond. Of "/", what is in /dev, /proc, /sys, /run, /tmp,
+/var/tmp, /mnt and /media is left out. --rsync-options replaces all of this; it is split as a shell would
+do it, and no shell is involved. Patterns are those of rsync(1), FILTER RULES, and the first that matches
+counts. Sparse files stay sparse, but for those that are new or changed in a backup on btrfs that builds
+upon another one.`},
+			{macro: "SS", title: "Equal contents", text: `
+A new file whose content is in any earlier backup in the folder takes no space. Where the filesystem can
+share blocks (btrfs, xfs), it shares them, and the kernel compares the contents. Elsewhere it becomes a hard
+link to the older file, if owner, mode, times, ACL and attributes are the same too, the older file has the
+size and time on record, and its content was read within a month or is read now. Two files of one source never become
+one. This is the default but on btrfs. "btrfs-backup index" takes other trees in the folder into account; they must
+not be written to any more, since a link to their files is part of a backup then.`},
+			{macro: "SS", title: "What is refused", text: `
+A source that is missing or empty, or does not hold --marker; a copy in which more than --max-delete percent
+of the files of the backup before are missing, and at least 100; a DEST on record whose identity is gone, since
+its disk is not mounted; one that does not lie on what is mounted at --mount-point; a folder of
+backups of a btrfs subvolume, unless --engine rsync is given. Nothing is changed then.
+
+If rsync fails, no backup is made and none deleted. What it copied is kept under a hidden name, and the next run goes
+on with it. If files could not be read, the backup is made without them and called incomplete, the files
+are named, and the exit status is 3.`},
+			{macro: "SS", title: "Other machines", text: `
+SOURCE or DEST may be on another machine, but not both: rsync cannot do that. rsync must be installed there,
+and reaches it through the connection of this program. `},
+			{macro: "SS", title: "rsync daemons", text: `
+HOST::MODULE[/DIR] and rsync://[USER@]HOST[:PORT]/MODULE[/DIR] are places of an rsync daemon. As a
+destination it only takes files; let its machine make backups of them with btrfs-backup-freeze(8). Nobody
+looks whether it did: the verdict is "stored, not verified". --tunnel reaches the daemon by a connection
+that is forwarded through SSH, for which an account needs no shell. On xfs a daemon that runs as root loses ACLs.`},
+		},
+		sections: []manSection{
+			{title: "FILES", items: [][2]string{
+				{"DEST/.btrfs-backup/id", "Identifies the folder."},
+				{"DEST/.btrfs-backup/manifests/NAME.json", "Source, times, number and size of files, and what is missing in the backup."},
+				{"DEST/.btrfs-backup/manifests/NAME.zst", "What the backup holds, as mtree(5), compressed by zstd(1)."},
+				{"DEST/.btrfs-backup/index", "The contents known. It is a cache; btrfs-backup-index(8) makes it anew."},
+				{"DEST/.NAME.incoming, DEST/.NAME.deleting", "A backup that is being made, or deleted."},
+			}},
+		},
+		examples: `
+  btrfs-backup --marker .backup_valid /mnt/nas/photos /mnt/usb/photos   only if the share is mounted
+  btrfs-backup --rsync-options '-rltH --delete' /srv /mnt/usb/srv       other options of rsync
+  btrfs-backup --nice 10 --ionice idle / /mnt/usb/root                  leave the machine to others`,
+		seeAlso: "btrfs-backup(8), btrfs-backup-verify(8), btrfs-backup-index(8), btrfs-backup-freeze(8), rsync(1), rsyncd.conf(5)",
+	},
+	"verify": {
+		sections: []manSection{
+			{title: "OUTPUT", text: `
+A line for each difference, and one that sums up:`, items: [][2]string{
+				{"missing, unexpected", "The file is gone, or was added."},
+				{"type, size, time, mode, owner, target, device, xattrs, content", "What differs. Of a file whose size differs the content is not read."},
+				{"not readable", "It could not be compared, which counts as a difference."},
+			}},
+			{title: "EXIT STATUS", items: [][2]string{
+				{"0", "All is as it was when the backup was made."},
+				{"1", "A backup could not be verified."},
+				{"2", "The command line is wrong."},
+				{"4", "Something differs."},
+			}},
+		},
+		seeAlso: "btrfs-backup(8), btrfs-backup-rsync(8), sha256sum(1), mtree(5)",
+	},
+	"index": {
+		seeAlso: "btrfs-backup(8), btrfs-backup-rsync(8)",
+	},
+	"freeze": {
+		description: []manSection{
+			{macro: "SS", title: "The module", text: `
+Give each machine a module, and a directory of its own, such as /backup/laptop, with the module's path in it:
+/backup/laptop/current. The backups are beside that, where no client of the daemon can reach them. If current is
+a btrfs subvolume, each backup is a snapshot of it. Elsewhere each is a directory with hard links to the
+backup before it, and current takes the space of one more copy: a link to its files would let the next
+transfer change history. Use "max connections = 1", so that nothing is received while a
+backup is made.`},
+		},
+		sections: []manSection{
+			{title: "CONFIGURATION", text: `
+In /etc/rsyncd.conf:`, items: [][2]string{
+				{"[laptop]", "path = /backup/laptop/current\n.br\nread only = false\n.br\nwrite only = true\n.br\nuid = root\n.br\ngid = root\n.br\nmax connections = 1\n.br\nlock file = /run/rsync-laptop.lock\n.br\nauth users = laptop\n.br\nsecrets file = /etc/rsyncd.secrets\n.br\npost-xfer exec = /usr/local/sbin/btrfs-backup freeze --num-backups 60"},
+			}},
+			{title: "EXIT STATUS", items: [][2]string{
+				{"0", "A backup was made."},
+				{"1", "None was made."},
+				{"2", "The command line is wrong."},
+				{"3", "One was made, and is incomplete, or not all that should be was deleted."},
+			}},
+			{title: "ENVIRONMENT", items: [][2]string{
+				{"RSYNC_MODULE_PATH", "DIR, if none is given."},
+				{"RSYNC_EXIT_STATUS", "How the transfer ended. 0, 24 and none at all are good, 23 makes an incomplete backup, all others none."},
+			}},
+		},
+		seeAlso: "btrfs-backup-rsync(8), rsyncd.conf(5)",
 	},
 	"serve": {
 		sections: []manSection{

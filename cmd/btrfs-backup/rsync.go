@@ -81,8 +81,9 @@ func (f *filterFlag) Set(value string) error {
 // newRsyncTopic explains the options that the main help leaves out.
 func newRsyncTopic() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "rsync",
-		Short: "About directories that are not btrfs subvolumes, and their options",
+		Use:         "rsync",
+		Short:       "Copy directories that are not btrfs subvolumes",
+		Annotations: map[string]string{usageAnnotation: "btrfs-backup [options] SOURCE DEST..."},
 		Example: `  btrfs-backup /etc /mnt/usb/etc                      any directory
   btrfs-backup -n 60 --skip-dir .cache /home nas:/backup/home
   btrfs-backup --engine rsync /home rsync://nas/home  to an rsync daemon

@@ -98,6 +98,7 @@ func (f *Folder) finish(ctx context.Context, c engine.Copy, work tree.Work, miss
 	if missing != nil {
 		r.Incomplete, r.Missing = missing.Messages, missing.Count
 	}
+	f.Log.Info(fmt.Sprintf("%s: %s is copied; reading what is new in it", f, c.Name))
 	began := time.Now()
 	record, err := f.dir.FinishTree(ctx, r, nil)
 	if err != nil {
