@@ -41,19 +41,12 @@ changed.`,
 
 func index(ctx context.Context, env environment, o *indexOptions, texts []string) error {
 	log := slog.New(&logHandler{w: env.stderr, level: slog.LevelInfo, now: env.now})
-	hosts, err := o.remote.hosts(env, log)
+	hosts, places, err := o.remote.folders(env, log, texts)
 	if err != nil {
 		return err
 	}
 	defer hosts.Close()
-	places, err := parsePlaces(texts)
-	if err != nil {
-		return err
-	}
 	for i, p := range places {
-		if err := mustBeFolder(texts[i], p); err != nil {
-			return err
-		}
 		made, err := indexFolder(ctx, hosts.of(p), p.path, log)
 		if err != nil {
 			return fmt.Errorf("indexing %s: %w", texts[i], err)

@@ -129,7 +129,7 @@ func (o *listOptions) contents(ctx context.Context, env environment, texts []str
 		}
 	}
 	log := slog.New(&logHandler{w: env.stderr, level: slog.LevelWarn, now: env.now})
-	hosts, err := o.remote.hosts(env, log)
+	hosts, places, err := o.remote.folders(env, log, texts)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -79,6 +79,21 @@ func (o *remoteOptions) hosts(env environment, log *slog.Logger) (*hosts, error)
 	return h, nil
 }
 
+// folders gives the places that a command is to look at, and their machines.
+func (o *remoteOptions) folders(env environment, log *slog.Logger, texts []string) (*hosts, []place, error) {
+	places, err := parsePlaces(texts)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, p := range places {
+		if err := mustBeFolder(texts[i], p); err != nil {
+			return nil, nil, err
+		}
+	}
+	hosts, err := o.hosts(env, log)
+	return hosts, places, err
+}
+
 func orDefault(value, other string) string {
 	if value == "" {
 		return other

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -63,21 +62,14 @@ type verified struct {
 
 func verify(ctx context.Context, env environment, o *verifyOptions, texts []string) error {
 	log := slog.New(&logHandler{w: env.stderr, level: slog.LevelWarn, now: env.now})
-	hosts, err := o.remote.hosts(env, log)
+	hosts, places, err := o.remote.folders(env, log, texts)
 	if err != nil {
 		return err
 	}
 	defer hosts.Close()
-	places, err := parsePlaces(texts)
-	if err != nil {
-		return err
-	}
 	var all []verified
 	differs := false
-	for i, p := range places {
-		if err := mustBeFolder(texts[i], p); err != nil {
-			return err
-		}
+	for _, p := range places {
 		if o.export {
 			if err := export(ctx, env.stdout, hosts.of(p), p.path); err != nil {
 				return err
@@ -200,5 +192,5 @@ func export(ctx context.Context, w io.Writer, h host.Trees, backup string) error
 		return err
 	}
 	defer file.Close()
-	return errors.Join(tree.New(file, slog.New(slog.DiscardHandler)).Export(ctx, name, w))
+	return tree.New(file, slog.New(slog.DiscardHandler)).Export(ctx, name, w)
 }
