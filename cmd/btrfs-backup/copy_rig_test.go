@@ -28,10 +28,11 @@ type copyRig struct {
 	runs                *int   // each is an hour later than the one before
 }
 
-// kinds are the filesystems that backups are kept on in different ways: subvolumes, links, links and shared extents.
+// copyKinds are the filesystems that backups are kept on in different ways: subvolumes, links, links and shared extents.
 var copyKinds = []string{"btrfs", "ext4", "xfs"}
 
-const copyRigSize = 400 << 20
+// copyRigSize is enough for mkfs.ext4 to make blocks of 4 KiB, which long symbolic links need.
+const copyRigSize = 600 << 20
 
 // newCopyRig makes a rig with an empty source, on ext4.
 func newCopyRig(t testing.TB, kind string) *copyRig {
@@ -103,11 +104,54 @@ func (r *copyRig) backups() []string {
 	return slices.DeleteFunc(names(r, r.destination), func(name string) bool { return !finalName.MatchString(name) })
 }
 
-func unfinishedCopies(t testing.TB, folder string) []string {
+// unfinishedCopies gives the hidden names of what is not done in a folder, or not deleted.
+func unfinishedCopies(t testing.TB, folder string) (left []string) {
 	t.Helper()
-	return slices.DeleteFunc(names(t, folder), func(name string) bool {
-		return !strings.HasPrefix(name, ".") || !strings.HasSuffix(name, ".incoming") && !strings.HasSuffix(name, ".deleting")
-	})
+	entries, err := os.ReadDir(folder)
+	btrfstest.Check(t, err)
+	for _, e := range entries {
+		if name := e.Name(); strings.HasPrefix(name, ".") && (strings.HasSuffix(name, ".incoming") || strings.HasSuffix(name, ".deleting")) {
+			left = append(left, name)
+		}
+	}
+	return left
+}
+
+// newest gives the path of the newest backup.
+func (r *copyRig) newest() string {
+	r.Helper()
+	all := r.backups()
+	if len(all) == 0 {
+		r.Fatal("there is no backup")
+	}
+	return filepath.Join(r.destination, all[len(all)-1])
+}
+
+// used gives the bytes that the destination's filesystem has given away, when all is written.
+func (r *copyRig) used() int64 {
+	r.Helper()
+	dir := btrfstest.Open(r, r.destinationFS.Dir)
+	btrfstest.Check(r, unix.Syncfs(int(dir.Fd())))
+	var st unix.Statfs_t
+	btrfstest.Check(r, unix.Fstatfs(int(dir.Fd()), &st))
+	return int64(st.Blocks-st.Bfree) * st.Bsize
+}
+
+// takes fails the test unless what is done takes from least to most bytes at the destination.
+func (r *copyRig) takes(least, most int64, do func()) {
+	r.Helper()
+	before := r.used()
+	do()
+	if took := r.used() - before; took < least || took > most {
+		r.Errorf("%d KiB were taken, not between %d and %d", took>>10, least>>10, most>>10)
+	}
+}
+
+// in gives the rig to a subtest.
+func (r *copyRig) in(t testing.TB) *copyRig {
+	sub := *r
+	sub.TB = t
+	return &sub
 }
 
 // at gives a path in the source.
@@ -127,8 +171,19 @@ func (r *copyRig) reference() string {
 	r.Helper()
 	dir, err := os.MkdirTemp(filepath.Dir(r.source), "reference")
 	btrfstest.Check(r, err)
-	btrfstest.Run(r, "rsync", "-aHAX", "--numeric-ids", "--sparse", r.source+"/", dir+"/")
+	btrfstest.Run(r, "rsync", "-aHAX", "--numeric-ids", "--sparse", "--modify-window=-1", r.source+"/", dir+"/")
 	return dir
+}
+
+// equal fails the test unless a backup is a faithful copy, as told by btrfstest.Diff. To root, xfs shows ACLs as attributes, too.
+func (r *copyRig) equal(want, got string, ignore ...string) {
+	r.Helper()
+	diffs, err := btrfstest.Diff(want, got, ignore...)
+	btrfstest.Check(r, err)
+	diffs = slices.DeleteFunc(diffs, func(d string) bool { return strings.Contains(d, `xattr "trusted.SGI_ACL_`) })
+	if len(diffs) > 0 {
+		r.Errorf("%s is not a copy of %s, %d differences:\n%s", got, want, len(diffs), strings.Join(diffs[:min(len(diffs), 20)], "\n"))
+	}
 }
 
 // history is all that can be seen of backups from outside, by path.
@@ -142,20 +197,25 @@ func historyOf(t testing.TB, backup string) history {
 		if err != nil {
 			return err
 		}
-		var st unix.Stat_t
-		if err := unix.Lstat(path, &st); err != nil {
-			return err
-		}
-		h[path] = fmt.Sprintf("inode %d mode %o owner %d:%d size %d time %d.%09d rdev %d", st.Ino, st.Mode, st.Uid, st.Gid, st.Size,
-			st.Mtim.Sec, st.Mtim.Nsec, st.Rdev)
-		if st.Mode&unix.S_IFMT != unix.S_IFREG {
-			return nil
-		}
-		content, err := os.ReadFile(path)
-		h[path] += fmt.Sprintf(" content %x", sha256.Sum256(content))
-		return err
+		h[path] = describeFile(t, path)
+		return nil
 	}))
 	return h
+}
+
+// describeFile tells what can be seen of a file.
+func describeFile(t testing.TB, path string) string {
+	t.Helper()
+	var st unix.Stat_t
+	btrfstest.Check(t, unix.Lstat(path, &st))
+	seen := fmt.Sprintf("inode %d mode %o owner %d:%d size %d time %d.%09d rdev %d", st.Ino, st.Mode, st.Uid, st.Gid, st.Size,
+		st.Mtim.Sec, st.Mtim.Nsec, st.Rdev)
+	if st.Mode&unix.S_IFMT == unix.S_IFREG {
+		content, err := os.ReadFile(path)
+		btrfstest.Check(t, err)
+		seen += fmt.Sprintf(" content %x", sha256.Sum256(content))
+	}
+	return seen
 }
 
 // unchanged fails the test unless the backups look as they did.

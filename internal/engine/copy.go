@@ -50,8 +50,10 @@ type Mirror interface {
 
 // Copies are what a mirror holds.
 type Copies struct {
-	Backups []Kept   // those that mirrors made, sorted by name
-	Taken   []string // further names that no backup can have
+	Backups []Kept       // those that mirrors made, sorted by name
+	Taken   []string     // further names that no backup can have
+	Ledger  *lock.Ledger // of what the backups were sent on to; nil if they never were
+	NoPrune error        // why nothing may be deleted; nil if it may
 }
 
 // Kept is a backup at a mirror.
@@ -161,6 +163,9 @@ func (c *copying) finish(ctx context.Context, copies Copies, made Kept) error {
 			return err
 		}
 	}
+	if copies.NoPrune != nil {
+		return copies.NoPrune
+	}
 	copies.Backups = append(copies.Backups, made)
 	c.saved.Verdicts = c.verdicts(copies)
 	if ctx.Err() == nil {
@@ -217,7 +222,8 @@ func (c *copying) base(copies Copies) Kept {
 	return Kept{}
 }
 
-// verdicts decides on the backups of the tree. The newest complete one stays, however many incomplete ones came after it.
+// verdicts decides on the backups of the tree. The newest complete one stays, however many incomplete ones came after it, and
+// so does what a destination that the backups are sent on to needs.
 func (c *copying) verdicts(copies Copies) []retention.Verdict {
 	var candidates []retention.Snapshot
 	var foreign []retention.Verdict
@@ -234,10 +240,11 @@ func (c *copying) verdicts(copies Copies) []retention.Verdict {
 		if k.Complete && (newest < 0 || t.After(candidates[newest].Time)) {
 			newest = len(candidates)
 		}
-		candidates = append(candidates, retention.Snapshot{Name: k.Name, Time: t})
+		holds := side{ledger: copies.Ledger}.holds(k.Name)
+		candidates = append(candidates, retention.Snapshot{Name: k.Name, Time: t, Holds: holds})
 	}
 	if newest >= 0 {
-		candidates[newest].Holds = []string{"the newest complete one"}
+		candidates[newest].Holds = append(candidates[newest].Holds, "the newest complete one")
 	}
 	return append(foreign, retention.Decide(c.Keep, c.Now(), candidates)...)
 }

@@ -206,3 +206,17 @@ func TestAMirrorThatNobodyCanListIsOnlySavedTo(t *testing.T) {
 		t.Error("it counts as verified")
 	}
 }
+
+func TestWhatIsSentOnIsKeptForTheNextIncrement(t *testing.T) {
+	m := newMirror(kept(1, 2, 3)...)
+	m.copies.Ledger = ledger(t, `{"`+day(1)+`": {"parent_locks": ["/archive"]}}`)
+	runCopy(t, copyJobOf(m))
+	m.want(t, "open", "list", `save 10 on "3"`, "link .latest 10", "delete 2")
+
+	m = newMirror(kept(1, 2, 3)...)
+	m.copies.NoPrune = errSome
+	if report := runCopy(t, copyJobOf(m)); report.Outcome() != Partly || len(report.Destinations[0].Transfers) != 1 {
+		t.Errorf("outcome %d of %+v", report.Outcome(), report)
+	}
+	m.want(t, "open", "list", `save 10 on "3"`, "link .latest 10")
+}

@@ -48,10 +48,11 @@ func byAge(a, b btrfs.Subvolume) int {
 type lineage struct {
 	parents map[btrfs.UUID]btrfs.UUID
 	roots   map[btrfs.UUID]btrfs.UUID // those found so far
+	oneKin  bool                      // all of them descend from one
 }
 
 func findLineage(subvolumes ...btrfs.Subvolume) lineage {
-	l := lineage{make(map[btrfs.UUID]btrfs.UUID, len(subvolumes)), make(map[btrfs.UUID]btrfs.UUID, len(subvolumes))}
+	l := lineage{parents: make(map[btrfs.UUID]btrfs.UUID, len(subvolumes)), roots: make(map[btrfs.UUID]btrfs.UUID, len(subvolumes))}
 	for _, s := range subvolumes {
 		l.parents[s.UUID] = s.ParentUUID
 	}
@@ -101,7 +102,7 @@ func (a ancestors) exclude(s btrfs.Subvolume) bool { return s.ReceivedUUID.IsZer
 
 func (l lineage) related(a, b btrfs.Subvolume) bool {
 	ofNamelessTop := a.ParentUUID.IsZero() && b.ParentUUID.IsZero() && a.ReceivedUUID.IsZero() && b.ReceivedUUID.IsZero()
-	return ofNamelessTop || l.root(a) == l.root(b)
+	return l.oneKin || ofNamelessTop || l.root(a) == l.root(b)
 }
 
 // ladder orders the subvolumes that can be the parent of s: the newest older one first, then the oldest newer ones.

@@ -44,7 +44,25 @@ func (s side) series() []btrfs.Subvolume {
 
 // seriesOf gives those of the series that can be snapshots of the source.
 func (s side) seriesOf(source btrfs.Subvolume) []btrfs.Subvolume {
+	if s.isHistoryOf(source) {
+		return s.series()
+	}
 	return slices.DeleteFunc(s.series(), s.ancestors(source).exclude)
+}
+
+// isHistoryOf tells that the source is itself one of the snapshots: each was made from the one before it, as copies by rsync
+// are. When some of them have been deleted, nothing else tells that the others are of one kin.
+func (s side) isHistoryOf(source btrfs.Subvolume) bool {
+	return !source.UUID.IsZero() && slices.ContainsFunc(s.InDirectory, func(sub btrfs.Subvolume) bool {
+		return sub.UUID == source.UUID && sub.ReadOnly
+	})
+}
+
+// lineage tells which snapshots can be parents of each other.
+func (s side) lineage(source btrfs.Subvolume) lineage {
+	l := findLineage(s.All...)
+	l.oneKin = s.isHistoryOf(source)
+	return l
 }
 
 // ancestors gives the source and all that it descends from.
@@ -175,7 +193,7 @@ func (p planner) chooseParents(transfers []Transfer, present copies) {
 	if !p.incremental {
 		return
 	}
-	l := findLineage(p.snapshots.All...)
+	l := p.snapshots.lineage(p.source)
 	have := p.snapshots.copiedTo(present)
 	for i, t := range transfers {
 		if ladder := l.ladder(t.Snapshot, have); len(ladder) > 0 {

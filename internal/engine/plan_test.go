@@ -15,6 +15,8 @@ func TestPlan(t *testing.T) {
 	b1 := backup(s1)
 	b2 := backup(s2, childOf(b1))
 	b3 := backup(s3, childOf(b2))
+	h1 := snap(1, childOf(btrfs.Subvolume{}))
+	h3 := snap(3, childOf(snap(2)))
 	manual := snap(1, named("before the upgrade"))
 	elsewhere := snap(9, childOf(btrfs.Subvolume{UUID: uuid(900)}))
 	tests := []struct {
@@ -38,6 +40,10 @@ func TestPlan(t *testing.T) {
 		{"a writable snapshot is not sent", subvolumes{snap(1, writable), s2}, nil, nil, "send 2"},
 		{"only names of the series are sent", subvolumes{snap(1, named("x"+day(1))), snap(2, named(day(2)+"x")), s3}, nil, nil, "send 3"},
 		{"a series with a prefix", subvolumes{s1, snap(2, named("home"+day(2)))}, subvolumes{b1}, []func(*planner){ofSeries(Naming{"home"})}, "send home2 from 1"},
+
+		{"a history in which each was made from the one before, and one is gone", subvolumes{h1, h3}, subvolumes{backup(h1)},
+			[]func(*planner){func(p *planner) { p.source = h3 }}, "send 3 from 1"},
+		{"the older part of such a history", subvolumes{h1, h3}, nil, []func(*planner){func(p *planner) { p.source = h3 }}, "send 1; send 3 from 1"},
 
 		{"policy", subvolumes{s1, s2, s3}, subvolumes{b1, b2, b3}, []func(*planner){keep(2)}, "delete 1"},
 		{"policy, with one to come", subvolumes{s1, s2}, subvolumes{b1}, []func(*planner){keep(1)}, "send 2 from 1; delete 1"},

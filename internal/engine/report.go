@@ -66,6 +66,11 @@ func (s *Saved) failed() bool {
 	return len(s.Failures) > 0 || slices.ContainsFunc(s.Transfers, func(t Sent) bool { return t.Failure != nil })
 }
 
+// savedSome tells that a snapshot arrived, whatever failed besides.
+func (s *Saved) savedSome() bool {
+	return slices.ContainsFunc(s.Transfers, func(t Sent) bool { return t.Failure == nil })
+}
+
 // AllFailures gives every failure of the run.
 func (r *Report) AllFailures() []Failure {
 	all := slices.Clone(r.Failures)
@@ -96,7 +101,7 @@ const (
 // Outcome sums the report up.
 func (r *Report) Outcome() Outcome {
 	failures := r.AllFailures()
-	served := slices.ContainsFunc(r.Destinations, func(s Saved) bool { return !s.failed() })
+	served := slices.ContainsFunc(r.Destinations, func(s Saved) bool { return !s.failed() || s.savedSome() })
 	switch {
 	case len(failures) == 0:
 		return Done

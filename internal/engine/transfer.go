@@ -51,7 +51,7 @@ func (v *visit) ladder(t Transfer) []*btrfs.Subvolume {
 		return rungs
 	}
 	common := v.snapshots.copiedTo(findCopies(v.backups.InDirectory))
-	best := findLineage(v.snapshots.All...).ladder(t.Snapshot, common)
+	best := v.snapshots.lineage(v.Source.Subvolume()).ladder(t.Snapshot, common)
 	for i := range min(len(best), parents) {
 		rungs = slices.Insert(rungs, i, &best[i])
 	}

@@ -134,6 +134,21 @@ func TestVariablesOfRsyncDoNotChangeWhatIsCopiedWhere(t *testing.T) {
 	}
 }
 
+func TestAliasesOfTheUserDoNotChangeWhatIsCopied(t *testing.T) {
+	home := t.TempDir()
+	check(t, os.WriteFile(filepath.Join(home, ".popt"), []byte("rsync alias --delete --delete --exclude=*\n"), 0o644))
+	t.Setenv("HOME", home)
+	s := sourceOf(t, SourceOptions{}, "a")
+	if plain := btrfstest.Run(t, "rsync", "-r", "--delete", "--list-only", s.path+"/"); strings.Contains(plain, " a\n") {
+		t.Fatalf("the alias has no effect: %s", plain)
+	}
+	f := folderFor(t, s, Options{})
+	mustBackUp(t, f, "20260101-000000")
+	if !strings.Contains(btrfstest.Run(t, "ls", filepath.Join(f.path, "20260101-000000")), "a") {
+		t.Error("the source was not copied")
+	}
+}
+
 func TestOptionsThatMakeAFalseBackupAreRefused(t *testing.T) {
 	for text, why := range map[string]string{
 		"-avn":                     "-n cannot be used",

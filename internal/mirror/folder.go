@@ -177,12 +177,36 @@ func (f *Folder) List(ctx context.Context) (engine.Copies, error) {
 		foreign := r.Source != f.source.Identity()
 		copies.Backups = append(copies.Backups, engine.Kept{Name: r.Name, Complete: r.Complete(), Foreign: foreign, Bytes: r.Bytes})
 	}
+	if found.Btrfs {
+		copies.Ledger, copies.NoPrune = f.ledger(ctx)
+	}
 	return copies, nil
+}
+
+// ledger reads what destinations that the backups are sent on to hold and lack.
+func (f *Folder) ledger(ctx context.Context) (*lock.Ledger, error) {
+	content, err := f.dir.List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("listing %s: %w", f, err)
+	}
+	text, err := content.Ledger.Read()
+	var l *lock.Ledger
+	if err == nil {
+		l, err = lock.ParseLedger(text, func(string) bool { return true })
+	}
+	if err != nil {
+		return nil, engine.Hint(fmt.Errorf("reading %s: %w", path.Join(f.String(), lock.LedgerFile), err),
+			"repair the file or move it away; until then no backup is deleted, since it may be needed")
+	}
+	return l, nil
 }
 
 // Delete deletes backups.
 func (f *Folder) Delete(ctx context.Context, names []string) ([]string, error) {
 	deleted, err := f.dir.DeleteTrees(ctx, names)
+	if status := f.dir.Status(); errors.Is(err, unix.EPERM) && status.Btrfs && !status.Privileged {
+		return deleted, engine.Hint(err, "deleting a subvolume needs root, or the mount option user_subvol_rm_allowed")
+	}
 	return deleted, f.explained(err)
 }
 

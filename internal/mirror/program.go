@@ -31,7 +31,7 @@ type program struct {
 // environment keeps rsync's own variables from changing what the arguments say (rsync(1), ENVIRONMENT VARIABLES), and rsync
 // from asking for the password of a daemon: whoever would answer it may not be there.
 func environment() []string {
-	env := []string{"RSYNC_PARTIAL_DIR=", "RSYNC_OLD_ARGS=0"}
+	env := []string{"RSYNC_PARTIAL_DIR=", "RSYNC_OLD_ARGS=0", "HOME=/dev/null"} // ~/.popt may give options another meaning
 	if _, ok := os.LookupEnv("RSYNC_PASSWORD"); !ok {
 		env = append(env, "RSYNC_PASSWORD=")
 	}

@@ -117,12 +117,16 @@ func (f *Folder) keep(ctx context.Context, name string, failure error) error {
 	if refused := new(tree.TooManyGoneError); errors.As(failure, &refused) {
 		return failure
 	}
+	stopped := ctx.Err() != nil
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTime)
 	defer cancel()
 	hint := engine.HintOf(failure)
 	if err := f.dir.KeepTree(ctx, name); err != nil {
 		f.Log.Warn(fmt.Sprintf("%s: what was copied to %s may be lost: %v", f, name, err))
 		return failure
+	}
+	if stopped {
+		f.Log.Info(fmt.Sprintf("%s: what was copied is kept, and the next run goes on with it", f))
 	}
 	if hint != "" {
 		hint += "; "

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"btrfs-backup/btrfs/btrfstest"
+)
+
+// refuses fails the test unless a run is refused with these texts, a hint among them, and leaves the destination as it was.
+func (r *copyRig) refuses(options []string, texts ...string) {
+	r.Helper()
+	before := historyOf(r, r.destination)
+	expect(r, exitFailed, r.run(options...), slices.Concat([]string{"btrfs-backup: error: ", "btrfs-backup: hint: "}, texts)...)
+	before.unchanged(r, r.destination)
+}
+
+func TestADoubtfulSourceIsRefusedAndNothingIsTouched(t *testing.T) {
+	onEachKind(t, func(r *copyRig) {
+		r.write("file", "content")
+		r.saves()
+		away := r.source + " away"
+		btrfstest.Check(r, os.Rename(r.source, away))
+		r.refuses([]string{"-n", "1"}, "source "+r.source+": no such file or directory", "check the spelling")
+		r.refuses([]string{"-n", "1", "--engine", "rsync"}, "source "+r.source+": no such file or directory", "is it mounted?")
+		btrfstest.Check(r, os.Mkdir(r.source, 0o755))
+		r.refuses([]string{"-n", "1"}, "source "+r.source+": there is nothing in it", "is it mounted?")
+		btrfstest.Check(r, os.Remove(r.source))
+		btrfstest.Check(r, os.Rename(away, r.source))
+
+		marked := []string{"-n", "1", "--marker", ".backup_valid"}
+		r.refuses(marked, "source "+r.source+": its marker .backup_valid is not there", "is it mounted?")
+		r.write(".backup_valid", "")
+		r.holdsOnly(r.heals(marked...))
+	})
+}
+
+func TestASourceThatLostMostOfItsFilesIsRefused(t *testing.T) {
+	onEachKind(t, func(whole *copyRig) {
+		t := whole.TB.(*testing.T)
+		for _, test := range []struct {
+			files, gone int
+			options     string
+			refused     string
+		}{
+			{300, 151, "", "151 of the 300 files in 20"},
+			{300, 150, "", ""},
+			{300, 299, "--max-delete 100", ""},
+			{300, 121, "--max-delete 40", "121 of the 300 files in 20"},
+			{300, 120, "", ""},
+			{100, 99, "", ""},
+		} {
+			t.Run(fmt.Sprintf("%d of %d gone %s", test.gone, test.files, test.options), func(t *testing.T) {
+				r := whole.apart(t, fmt.Sprint(test.gone, " of ", test.files))
+				for i := range test.files {
+					r.write(fmt.Sprintf("directory %d/file %d", i%10, i), fmt.Sprint(i))
+				}
+				r.saves()
+				for i := range test.gone {
+					btrfstest.Check(r, os.Remove(r.at(fmt.Sprintf("directory %d/file %d", i%10, i))))
+				}
+				options := append(strings.Fields(test.options), "-n", "1")
+				if test.refused == "" {
+					r.holdsOnly(r.heals(options...))
+					return
+				}
+				kept := r.keeps()
+				expect(r, exitFailed, r.run(options...), "btrfs-backup: error: ", test.refused, "are missing in the source",
+					"btrfs-backup: hint: ", "--max-delete 100")
+				kept.still()
+				want(r, "left unfinished", unfinishedCopies(r, r.destination))
+				r.holdsOnly(r.heals("-n", "1", "--max-delete", "100"))
+			})
+		}
+	})
+}
+
+func TestADestinationWhoseDiskIsNotMountedIsLeftAlone(t *testing.T) {
+	onEachKind(t, func(r *copyRig) {
+		r.write("file", "content")
+		r.saves()
+		first := r.keeps()
+		disk := r.destinationFS.Dir
+		r.destinationFS.Mount(r, disk+" elsewhere") // which keeps the device
+		btrfstest.Run(r, "umount", disk)
+		for _, dry := range []string{"--dry-run=false", "--dry-run"} {
+			expect(r, exitFailed, r.run(dry), "btrfs-backup: error: destination "+r.destination,
+				"backups were made there before, but the folder is gone", "btrfs-backup: hint: is its disk mounted? --new-destination")
+			want(r, "written to the mount point", everything(r, disk))
+		}
+		btrfstest.Check(r, os.Mkdir(r.destination, 0o755))
+		for _, dry := range []string{"--dry-run=false", "--dry-run"} {
+			r.refuses([]string{dry}, "destination "+r.destination, ".btrfs-backup/id is gone", "is its disk mounted? --new-destination")
+		}
+		r.heals("--new-destination")
+		r.heals()
+
+		btrfstest.Check(r, os.RemoveAll(r.destination))
+		r.destinationFS.Mount(r, disk)
+		first.still()
+		r.heals()
+	})
+}
+
+func TestADestinationThatLostItsIdentityIsRefused(t *testing.T) {
+	r := newCopyRig(t, "ext4")
+	r.write("file", "content")
+	r.saves()
+	btrfstest.Check(t, os.Remove(filepath.Join(r.destination, ".btrfs-backup/id")))
+	r.refuses([]string{"-n", "1"}, "destination "+r.destination, ".btrfs-backup/id is gone", "--new-destination")
+	r.holdsOnly(r.heals("-n", "1", "--new-destination"))
+}
+
+func TestAMountPointIsInsistedUpon(t *testing.T) {
+	onEachKind(t, func(r *copyRig) {
+		r.write("file", "content")
+		disk := r.destinationFS.Dir
+		r.heals("--mount-point", disk)
+
+		beside := filepath.Join(disk+"2", "folder")
+		btrfstest.Check(r, os.Mkdir(filepath.Dir(beside), 0o755))
+		expect(r, exitFailed, invokeCmd(r, r.commandTo(nil, "--mount-point", disk, r.source, beside)),
+			"btrfs-backup: error: destination "+beside, "what is mounted at "+disk+" is not mounted there",
+			"btrfs-backup: hint: choose a folder inside "+disk)
+		want(r, "written beside the disk", everything(r, filepath.Dir(beside)))
+
+		btrfstest.Run(r, "umount", disk)
+		for _, dry := range []string{"--dry-run=false", "--dry-run"} {
+			for _, known := range []string{"--new-destination", "--new-destination=false"} {
+				expect(r, exitFailed, r.run(dry, known, "--mount-point", disk), "btrfs-backup: error: destination "+r.destination,
+					disk+" is not mounted", "btrfs-backup: hint: mount it")
+				want(r, "written to the mount point", everything(r, disk))
+			}
+		}
+		expect(r, exitFailed, r.run("--mount-point", disk+"3"), disk+"3 is not mounted: it does not exist")
+	})
+}
+
+// What is found where a subvolume was to be mounted is no reason to prune its backups.
+func TestAFolderOfASubvolumeGetsNoCopiesUnlessAsked(t *testing.T) {
+	r := newCopyRig(t, "btrfs")
+	disk := btrfstest.New(t, copyRigSize)
+	r.source = newSource(t, disk.Dir, "home")
+	expect(t, exitDone, r.run())
+	btrfstest.Run(t, "umount", disk.Dir)
+	r.write("file", "found in its place")
+	r.refuses([]string{"-n", "1"}, "it holds backups of a btrfs subvolume, which "+r.source+" is not",
+		"is the source's filesystem mounted? --engine rsync")
+	kept := r.keeps()
+	btrfstest.Equal(t, r.source, r.saves("-n", "1", "--engine", "rsync"))
+	for name, was := range kept.backups {
+		was.unchanged(t, filepath.Join(r.destination, name))
+	}
+}
+
+func TestADryRunOfACopyTellsWhatItWouldDoAndDoesNothing(t *testing.T) {
+	onEachKind(t, func(r *copyRig) {
+		r.write("file", "content")
+		changesNothing := func(texts ...string) {
+			r.Helper()
+			before := []history{historyOf(r, r.destinationFS.Dir), historyOf(r, r.source), historyOf(r, r.state)}
+			expect(r, exitDone, r.run("--dry-run", "-n", "1"), texts...)
+			for i, dir := range []string{r.destinationFS.Dir, r.source, r.state} {
+				before[i].unchanged(r, dir)
+			}
+		}
+		changesNothing("would copy " + r.source + " to 20260101-010000 as a complete copy")
+		btrfstest.Check(r, os.Mkdir(r.destination, 0o755)) // of somebody else
+		changesNothing("would copy "+r.source+" to 20260101-020000 as a complete copy", "1 files with 7 B would be copied")
+		first := filepath.Base(r.saves())
+		r.write("file", "other content")
+		r.write("second", "content")
+		changesNothing("would copy "+r.source+" to 20260101-040000 as an increment to "+first,
+			"2 files with 20 B would be copied, 0 are gone", "would delete "+first)
+		r.heals("-n", "1")
+	})
+}
+
+func TestTheReportOfACopyIsJSON(t *testing.T) {
+	r := newCopyRig(t, "ext4")
+	r.write("file", "content")
+	for _, dry := range []bool{true, false} {
+		var told struct {
+			report
+			Copy bool
+		}
+		run := expect(t, exitDone, r.run("--json", fmt.Sprint("--dry-run=", dry)))
+		if err := json.Unmarshal([]byte(run.stdout), &told); err != nil {
+			t.Fatalf("%v in %s", err, run.stdout)
+		}
+		if !told.Copy || told.DryRun != dry || told.Source != r.source || len(told.to(t, r.destination).Transfers) != 1 {
+			t.Errorf("the report is %s", run.stdout)
+		}
+	}
+}
+
+func TestOptionsAboutSnapshotsMeanNothingForACopy(t *testing.T) {
+	r := newCopyRig(t, "ext4")
+	r.write("file", "content")
+	expect(t, exitDone, r.run("--num-snapshots", "3"), "--num-snapshots has nothing to do")
+	before := historyOf(t, r.destination)
+	for _, args := range [][]string{{"-S", r.source, r.destination}, {"-T", r.source, r.destination}, {r.source}} {
+		run := expect(t, exitUsage, invokeCmd(t, r.commandTo(nil, args...)), "btrfs-backup: error: ", "btrfs-backup: hint: ")
+		if len(args) == 1 && !strings.Contains(run.stderr, "DEST is missing") {
+			t.Errorf("without DEST is said: %s", run.stderr)
+		}
+	}
+	before.unchanged(t, r.destination)
+	want(t, "written to the source", everything(t, r.source), "file")
+}
