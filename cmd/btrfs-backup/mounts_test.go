@@ -182,7 +182,7 @@ func TestDirectoryBesideAMountOfSimilarNameIsNotOnIt(t *testing.T) {
 		t.Fatalf("failures: %+v", failures)
 	}
 	want(t, "created", names(t, filepath.Join(dir, "backups")))
-	expect(t, exitFailed, invoke(t, nil, filepath.Join(dir, "backups")), "not on a btrfs filesystem")
+	expect(t, exitFailed, invoke(t, nil, "--engine", "btrfs", filepath.Join(dir, "backups")), "not on a btrfs filesystem")
 }
 
 func TestSourceThatIsMountedReadOnlyIsAClearError(t *testing.T) {
