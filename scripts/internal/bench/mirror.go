@@ -129,7 +129,7 @@ func (l *lab) newExt4(name string, files int) (string, error) {
 	if err := f.Truncate(imageSize); err != nil {
 		return "", err
 	}
-	if err := run("mkfs.ext4", "-q", "-N", strconv.Itoa(2*files+100_000), l.image(name)); err != nil {
+	if err := run("mkfs.ext4", "-q", "-b", "1024", "-N", strconv.Itoa(2*files+100_000), l.image(name)); err != nil {
 		return "", err
 	}
 	return l.mount(name)
