@@ -18,7 +18,7 @@ type Remote struct {
 	o   AgentOptions
 
 	mu   sync.Mutex
-	host Host // nil before it is reached
+	host Trees // nil before it is reached
 }
 
 var _ Host = (*Remote)(nil)
@@ -32,7 +32,7 @@ func urlOf(ssh *transport.SSH) string { return "ssh://" + ssh.String() }
 func (r *Remote) String() string { return urlOf(r.ssh) }
 
 // reach gives the machine. After a failure it is tried again.
-func (r *Remote) reach(ctx context.Context) (Host, error) {
+func (r *Remote) reach(ctx context.Context) (Trees, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.host != nil {

@@ -22,7 +22,7 @@ type ShellOptions struct {
 }
 
 // Shell is a machine with nothing of ours: an sshd, a POSIX shell, the usual commands and btrfs-progs. Each operation is one
-// session.
+// session, or with directory trees a few.
 //
 // What `btrfs subvolume list` does not tell is zero: of subvolumes DirID, unless they lie in the listed directory, SentIn and
 // Created. ChangedIn may be higher than elsewhere, by the transactions that snapshots are made in. A subvolume whose name has

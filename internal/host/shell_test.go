@@ -105,7 +105,8 @@ func TestFailuresOfCommandsTellTheirErrno(t *testing.T) {
 
 func TestNoScriptNeedsMoreThanOneArgument(t *testing.T) {
 	scripts := []string{scriptOpen, scriptList, scriptNested, scriptFormat, scriptLock, scriptTake, scriptDelete, scriptBtrfs, scriptReceive,
-		scriptCommit, scriptAbort, scriptReplace, scriptLink, scriptSync, scriptMkdirAll}
+		scriptCommit, scriptAbort, scriptReplace, scriptLink, scriptSync, scriptMkdirAll, scriptTreesOpen, scriptTreesList, scriptTreesWrite,
+		scriptTreesForget, scriptTreesTidy, scriptTreesMove, scriptTreesMake, scriptTreesReady, scriptTreesCount, scriptTreesName, scriptTreesRemove}
 	const limit = 131072 // linux/binfmts.h: MAX_ARG_STRLEN, of which the names to delete take the most
 	longest := len(slices.MaxFunc(scripts, func(a, b string) int { return len(a) - len(b) }))
 	if line := 4*(longest+len(scriptStart))/3 + 4*maxNames; line > limit {

@@ -29,7 +29,7 @@ func (d *shellDir) pathOf(name string) string { return filepath.Join(d.place.Pat
 
 // arguments are those of a script that begins with scriptDir.
 func (d *shellDir) arguments(args ...string) []string {
-	id := ""
+	id := d.place.device
 	if d.place.Btrfs {
 		id = strconv.FormatUint(d.place.Place.Subvolume, 10)
 	}

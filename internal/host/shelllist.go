@@ -24,6 +24,7 @@ type shellPlace struct {
 	Status
 	within string // its path in its subvolume: empty for the root, else with a slash at the end
 	free   uint64
+	device string // where there are no subvolumes, of folders of trees: "device-" and its number
 }
 
 // readPlace reads what `describe` prints.

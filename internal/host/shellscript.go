@@ -13,6 +13,7 @@ const scriptMarker = "\x00btrfs-backup\x00"
 const scriptStart = `
 LC_ALL=C PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 export LC_ALL PATH
+cd / # find must be able to come back to where it begins
 sudo=$1
 shift
 printf '\0btrfs-backup\0'
@@ -52,6 +53,15 @@ inode() {
 
 subvolume_id() { $sudo btrfs inspect-internal rootid "$1"; }
 
+# identity DIR: its subvolume and inode, or its device and inode where there are no subvolumes
+identity() {
+	if is_btrfs "$1"; then
+		id=$(subvolume_id "$1") && inode=$(inode "$1/.") && printf '%s %s\n' "$id" "$inode"
+	else
+		$sudo stat -c 'device-%d %i' -- "$1/."
+	fi
+}
+
 list() { $sudo btrfs subvolume list -p -c -g -u -q -R "$@"; }
 
 # describe_subvolume ID DIR: the lines of one subvolume in the lists of all and of the read-only ones. The top level is not
@@ -75,7 +85,7 @@ sync_dir() {
 	if is_btrfs "$1"; then
 		$sudo btrfs filesystem sync "$1" >/dev/null
 	else
-		$sudo sync
+		$sudo sync -f -- "$1" 2>/dev/null || $sudo sync # not every sync takes a file
 	fi
 }
 `
@@ -157,12 +167,12 @@ if [ -r "$1" ]; then read -r protocol <"$1"; fi
 fields "$version" "$protocol"
 `
 
-// scriptDir begins the scripts that change a directory: DIR ID INODE. Its path may lead elsewhere since it was opened, for
-// instance when a disk was unmounted.
+// scriptDir begins the scripts that change a directory: DIR ID INODE, as printed by identity. Its path may lead elsewhere
+// since it was opened, for instance when a disk was unmounted.
 const scriptDir = `
 dir=$1
 reach "$dir"
-if [ -n "$2" ] && ! { is_btrfs "$dir" && [ "$(subvolume_id "$dir")" = "$2" ] && [ "$(inode "$dir/.")" = "$3" ]; }; then
+if [ -n "$2" ] && [ "$(identity "$dir")" != "$2 $3" ]; then
 	printf '%s\n' "$dir is another directory than before" >&2
 	exit 65
 fi

@@ -115,18 +115,13 @@ func (d *agentDir) IndexTrees(ctx context.Context, o tree.IndexOptions) (i tree.
 	return i, err
 }
 
-// OpenTrees opens a folder of backups of directory trees. That takes an agent.
+// OpenTrees opens a folder of backups of directory trees.
 func (r *Remote) OpenTrees(ctx context.Context, path string, o tree.OpenOptions) (TreeDir, error) {
 	h, err := r.reach(ctx)
 	if err != nil {
 		return nil, err
 	}
-	trees, ok := h.(Trees)
-	if !ok {
-		return nil, withHint{fmt.Errorf("%s: backups of directories need btrfs-backup on that machine", r),
-			"install it there: scp btrfs-backup root@HOST:/usr/local/sbin/"}
-	}
-	return trees.OpenTrees(ctx, path, o)
+	return h.OpenTrees(ctx, path, o)
 }
 
 // Rsync makes the machine reachable for an rsync on this one. That takes no agent.
