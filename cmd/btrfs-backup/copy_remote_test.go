@@ -23,7 +23,7 @@ type farCopy struct {
 func onEachWay(t *testing.T, test func(f farCopy)) {
 	btrfstest.RequireRoot(t)
 	far := newRemote(t, sshtest.Options{})
-	for _, kind := range []string{"btrfs", "ext4"} {
+	for _, kind := range copyKinds {
 		t.Run("to "+kind, func(t *testing.T) {
 			r := newCopyRig(t, kind)
 			test(farCopy{r, far, r.source, far.place(r.destination)})

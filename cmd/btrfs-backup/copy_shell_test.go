@@ -19,7 +19,7 @@ func TestDirectoriesAreCopiedToMachinesWithoutTheProgram(t *testing.T) {
 	for _, option := range far.Options() {
 		far.options = append(far.options, "--ssh-opt", option)
 	}
-	for _, kind := range []string{"btrfs", "ext4"} {
+	for _, kind := range copyKinds {
 		t.Run(kind, func(t *testing.T) {
 			r := newCopyRig(t, kind)
 			f := farCopy{r, far, r.source, far.place(r.destination)}

@@ -78,6 +78,11 @@ func (f *Folder) Save(ctx context.Context, c engine.Copy) (engine.Copied, error)
 func (f *Folder) faithful(w tree.Work) (options []string) {
 	if f.dir.Status().Privileged {
 		options = append(options, asRoot...)
+		if !f.isLocal() { // rsync does not tell the other side its rules for attributes
+			for _, option := range asRoot {
+				options = append(options, "--remote-option="+option)
+			}
+		}
 	}
 	if !w.InPlace {
 		options = append(options, sparse)
@@ -98,7 +103,7 @@ func (f *Folder) finish(ctx context.Context, c engine.Copy, work tree.Work, miss
 	if missing != nil {
 		r.Incomplete, r.Missing = missing.Messages, missing.Count
 	}
-	f.Log.Info(fmt.Sprintf("%s: %s is copied; reading what is new in it", f, c.Name))
+	f.Log.Info(fmt.Sprintf("%s: %s is copied, and is being finished", f, c.Name))
 	began := time.Now()
 	record, err := f.dir.FinishTree(ctx, r, nil)
 	if err != nil {
