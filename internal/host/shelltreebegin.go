@@ -37,11 +37,11 @@ func (d *shellDir) writeJSON(ctx context.Context, file string, v any) error {
 }
 
 func (f *treeFolder) writeUnfinished(ctx context.Context) error {
-	return f.writeJSON(ctx, treeUnfinished, f.unfinished)
+	return f.writeJSON(ctx, tree.UnfinishedFile, f.unfinished)
 }
 
 // note puts an entry of the list of hidden directories on disk.
-func (f *treeFolder) note(ctx context.Context, hidden string, entry unfinishedTree) error {
+func (f *treeFolder) note(ctx context.Context, hidden string, entry tree.UnfinishedEntry) error {
 	f.unfinished[hidden] = entry
 	return f.writeUnfinished(ctx)
 }
@@ -54,8 +54,8 @@ func (f *treeFolder) drop(ctx context.Context, hidden string) error {
 
 // forget removes what is known about a backup.
 func (f *treeFolder) forget(ctx context.Context, name string) error {
-	_, err := f.change(ctx, "removing", scriptTreesForget, nil, treeRecord(name), treeManifest(name))
-	return at("removing", f.pathOf(tree.StateDir+"/"+treeRecord(name)), err)
+	_, err := f.change(ctx, "removing", scriptTreesForget, nil, tree.RecordFile(name), tree.ManifestFile(name))
+	return at("removing", f.pathOf(tree.StateDir+"/"+tree.RecordFile(name)), err)
 }
 
 // move gives an entry another name, which must be free.
@@ -102,7 +102,7 @@ func (f *treeFolder) begin(ctx context.Context, o tree.Order) (w tree.Work, err 
 	if o.Snapshot != "" {
 		return w, f.needsProgram("a snapshot of " + o.Snapshot + " in")
 	}
-	if err := checkTreeName(o.Name); err != nil {
+	if err := tree.CheckName(o.Name); err != nil {
 		return w, err
 	}
 	if err := f.checkFree(o.Name); err != nil {
@@ -129,7 +129,7 @@ func (f *treeFolder) begin(ctx context.Context, o tree.Order) (w tree.Work, err 
 		w.LinkDest = f.pathOf(o.Base)
 	}
 	if w.Resumed {
-		w.Checksum = f.unfinished[previous].doubtful(f.boot)
+		w.Checksum = f.unfinished[previous].Doubtful(f.boot)
 		err = f.resume(ctx, previous, hidden)
 	} else {
 		err = f.create(ctx, hidden, o)
@@ -160,7 +160,7 @@ func (f *treeFolder) tidy(ctx context.Context) error {
 			"use a folder on btrfs, ext4, xfs or another filesystem with hard links"}
 	}
 	for _, hidden := range slices.Sorted(maps.Keys(f.unfinished)) {
-		name, isDeleting := deletingOf(hidden)
+		name, isDeleting := tree.DeletingOf(hidden)
 		switch {
 		case isDeleting:
 			err = f.finishDeleting(ctx, name, hidden)
@@ -199,7 +199,7 @@ func (f *treeFolder) interrupted(ctx context.Context, source string) (string, er
 
 // create makes the directory anew.
 func (f *treeFolder) create(ctx context.Context, hidden string, o tree.Order) error {
-	if err := f.note(ctx, hidden, unfinishedTree{Source: o.Source, Boot: f.boot}); err != nil {
+	if err := f.note(ctx, hidden, tree.UnfinishedEntry{Source: o.Source, Boot: f.boot}); err != nil {
 		return err
 	}
 	if _, err := f.change(ctx, "making", scriptTreesMake, nil, hidden, o.Base, f.idOf(o.Base)); err != nil {
@@ -211,7 +211,7 @@ func (f *treeFolder) create(ctx context.Context, hidden string, o tree.Order) er
 // resume gives what an interrupted run left the name of the new backup. From now on it is not known to be on disk.
 func (f *treeFolder) resume(ctx context.Context, previous, hidden string) error {
 	entry := f.unfinished[previous]
-	if !entry.doubtful(f.boot) {
+	if !entry.Doubtful(f.boot) {
 		entry.Boot = f.boot
 	}
 	entry.Synced = false
@@ -259,7 +259,7 @@ func (d *shellDir) KeepTree(ctx context.Context, name string) error {
 	}
 	hidden := btrfs.Incoming(name)
 	entry, ours := f.unfinished[hidden]
-	if !ours || entry.doubtful(f.boot) { // what may have been lost before is not found by a sync
+	if !ours || entry.Doubtful(f.boot) { // what may have been lost before is not found by a sync
 		return nil
 	}
 	if err := d.Sync(ctx); err != nil {

@@ -27,7 +27,7 @@ func (d *shellDir) FinishTree(ctx context.Context, r tree.Result, _ func(bytes i
 
 func (f *treeFolder) finish(ctx context.Context, r tree.Result) (record tree.Record, err error) {
 	hidden := btrfs.Incoming(r.Name)
-	if err := checkTreeName(r.Name); err != nil {
+	if err := tree.CheckName(r.Name); err != nil {
 		return record, err
 	}
 	if _, ours := f.unfinished[hidden]; !ours || !f.isDir[hidden] {
@@ -54,7 +54,7 @@ func (f *treeFolder) finish(ctx context.Context, r tree.Result) (record tree.Rec
 	if err := f.forget(ctx, r.Name); err != nil {
 		return record, err
 	}
-	if err := f.writeJSON(ctx, treeRecord(r.Name), record); err != nil {
+	if err := f.writeJSON(ctx, tree.RecordFile(r.Name), record); err != nil {
 		return record, err
 	}
 	if _, err := f.change(ctx, "renaming", scriptTreesName, nil, hidden, r.Name, f.idOf(hidden)); err != nil {
@@ -139,11 +139,11 @@ func (f *treeFolder) deleteBackup(ctx context.Context, name string) error {
 		}
 		return f.forget(ctx, name)
 	}
-	hidden := "." + name + deletingEnd
+	hidden := tree.Deleting(name)
 	if err := f.checkHiddenFree(hidden); err != nil {
 		return err
 	}
-	if err := f.note(ctx, hidden, unfinishedTree{}); err != nil {
+	if err := f.note(ctx, hidden, tree.UnfinishedEntry{}); err != nil {
 		return err
 	}
 	if err := f.move(ctx, name, hidden); err != nil {
@@ -159,7 +159,7 @@ func (f *treeFolder) finishDeleting(ctx context.Context, name, hidden string) er
 			return err
 		}
 	}
-	if checkTreeName(name) == nil && f.checkFree(name) == nil {
+	if tree.CheckName(name) == nil && f.checkFree(name) == nil {
 		if err := f.forget(ctx, name); err != nil {
 			return err
 		}

@@ -24,16 +24,6 @@ import (
 
 var _ Trees = (*Shell)(nil)
 
-// Files in tree.StateDir; see there.
-const (
-	treeID         = "id"
-	treeUnfinished = "unfinished.json"
-	treeRecordEnd  = ".json"
-)
-
-func treeRecord(name string) string   { return "manifests/" + name + treeRecordEnd }
-func treeManifest(name string) string { return "manifests/" + name + ".zst" }
-
 // OpenTrees opens a folder of backups of directory trees, on any filesystem.
 func (s *Shell) OpenTrees(ctx context.Context, path string, o tree.OpenOptions) (TreeDir, error) {
 	create := ""
@@ -90,24 +80,12 @@ func (s *Shell) Rsync(ctx context.Context) (*RsyncLink, error) {
 	return rsyncShell(ctx, s.ssh, s.options.Sudo)
 }
 
-// unfinishedTrees is what unfinished.json holds: the hidden directories of this program, by their names.
-type unfinishedTrees map[string]unfinishedTree
-
-type unfinishedTree struct {
-	Source string `json:"source,omitempty"`
-	Boot   string `json:"boot,omitempty"` // the boot_id of the kernel that wrote the oldest data that may not be on disk
-	Synced bool   `json:"synced,omitempty"`
-}
-
-// doubtful tells that what was copied need not have arrived on disk.
-func (u unfinishedTree) doubtful(boot string) bool { return !u.Synced && u.Boot != boot }
-
 // A treeFolder is all that one session told of a folder.
 type treeFolder struct {
 	*shellDir
 	tree.Listing
 	boot       string
-	unfinished unfinishedTrees
+	unfinished tree.Unfinished
 	isDir      map[string]bool            // of all entries; symbolic links are none
 	subvolumes map[string]btrfs.Subvolume // of the directories
 	records    map[string]tree.Record     // whatever they are about
@@ -161,14 +139,14 @@ func (f *treeFolder) read(a *printed) error {
 
 // readUnfinished reads the list of hidden directories. A damaged one is as none: without a proof, nothing is ours.
 func (f *treeFolder) readUnfinished(content []byte) {
-	f.unfinished = make(unfinishedTrees)
+	f.unfinished = make(tree.Unfinished)
 	if content == nil {
 		return
 	}
-	list := make(unfinishedTrees)
+	list := make(tree.Unfinished)
 	if err := json.Unmarshal(content, &list); err != nil || list == nil {
 		f.host.options.Log.Warn(fmt.Sprintf("%s is damaged: %v; hidden directories in %s are left alone",
-			f.pathOf(tree.StateDir+"/"+treeUnfinished), err, f.place.Path))
+			f.pathOf(tree.StateDir+"/"+tree.UnfinishedFile), err, f.place.Path))
 		return
 	}
 	f.unfinished = list
@@ -179,14 +157,14 @@ func (f *treeFolder) readRecords(a *printed) {
 	f.records = make(map[string]tree.Record)
 	for file := a.next(); file != ""; file = a.next() {
 		content := a.file().Content
-		name := strings.TrimSuffix(file, treeRecordEnd)
+		name := strings.TrimSuffix(file, tree.RecordEnd)
 		var r tree.Record
 		err := json.Unmarshal(content, &r)
 		if err == nil && r.Name != name {
 			err = fmt.Errorf("it is about %q", r.Name)
 		}
 		if err != nil {
-			f.host.options.Log.Warn(fmt.Sprintf("%s is damaged: %v", f.pathOf(tree.StateDir+"/"+treeRecord(name)), err))
+			f.host.options.Log.Warn(fmt.Sprintf("%s is damaged: %v", f.pathOf(tree.StateDir+"/"+tree.RecordFile(name)), err))
 			continue
 		}
 		f.records[name] = r
@@ -224,7 +202,7 @@ func (f *treeFolder) classify() {
 // isBackup tells whether there is a record of what stands under the name.
 func (f *treeFolder) isBackup(name string) bool {
 	r, ok := f.records[name]
-	if !ok || !f.isDir[name] || checkTreeName(name) != nil {
+	if !ok || !f.isDir[name] || tree.CheckName(name) != nil {
 		return false
 	}
 	s := f.subvolumes[name]
@@ -256,28 +234,6 @@ func (f *treeFolder) checkHiddenFree(hidden string) error {
 	return nil
 }
 
-const deletingEnd = ".deleting"
-
-// deletingOf gives the name that a backup had before it was deleted, and false for any other name.
-func deletingOf(hidden string) (name string, ok bool) {
-	name, ok = strings.CutPrefix(hidden, ".")
-	if !ok {
-		return "", false
-	}
-	return strings.CutSuffix(name, deletingEnd)
-}
-
-// checkTreeName refuses what cannot be the name of a backup.
-func checkTreeName(name string) error {
-	_, isIncoming := btrfs.IncomingOf(name)
-	_, isDeleting := deletingOf(name)
-	if name == "" || name == "." || name == ".." || name == tree.StateDir || isIncoming || isDeleting ||
-		strings.ContainsAny(name, "/\x00") {
-		return fmt.Errorf("%q cannot be the name of a backup", name)
-	}
-	return nil
-}
-
 // ListTrees lists the folder, in one round trip.
 func (d *shellDir) ListTrees(ctx context.Context) (tree.Listing, error) {
 	f, err := d.look(ctx)
@@ -300,7 +256,7 @@ func (d *shellDir) MarkTrees(ctx context.Context) (id string, err error) {
 	rand.Read(random[:])
 	random[6] = random[6]&0x0f | 0x40 // RFC 9562: version 4
 	random[8] = random[8]&0x3f | 0x80 // and its variant
-	if err := d.writeState(ctx, treeID, []byte(random.String()+"\n")); err != nil {
+	if err := d.writeState(ctx, tree.IDFile, []byte(random.String()+"\n")); err != nil {
 		return "", fmt.Errorf("marking %s: %w", d.place.Path, err)
 	}
 	return random.String(), nil

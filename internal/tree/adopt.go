@@ -129,7 +129,7 @@ func (i *indexing) each(ctx context.Context, name string, index func(context.Con
 // backup indexes a backup by its manifest.
 func (i *indexing) backup(ctx context.Context, name string, root *os.File) error {
 	i.Trees++
-	file, err := i.openState(manifestFile(name))
+	file, err := i.openState(ManifestFile(name))
 	if err != nil {
 		return err
 	}

@@ -28,8 +28,8 @@ func (f *Folder) baseline(ctx context.Context, base string) (*baseline, error) {
 	if base == "" {
 		return &baseline{}, nil
 	}
-	b := &baseline{file: f.statePath(manifestFile(base))}
-	file, err := f.openState(manifestFile(base))
+	b := &baseline{file: f.statePath(ManifestFile(base))}
+	file, err := f.openState(ManifestFile(base))
 	if errors.Is(err, fs.ErrNotExist) {
 		f.log.Warn(base + " has no manifest, so that all files have to be read")
 		return b, nil

@@ -30,13 +30,13 @@ type start struct {
 	Order
 	onBtrfs bool
 	boot    string
-	list    unfinished
+	list    Unfinished
 	hidden  string // name of the directory to prepare
 }
 
 func (f *Folder) begin(ctx context.Context, o Order) (w Work, err error) {
 	s := start{Folder: f, Order: o, hidden: btrfs.Incoming(o.Name)}
-	if err := checkName(o.Name); err != nil {
+	if err := CheckName(o.Name); err != nil {
 		return w, err
 	}
 	if err := f.checkFree(o.Name); err != nil {
@@ -126,7 +126,7 @@ func (s *start) prepare(ctx context.Context, previous string) (Work, error) {
 	}
 	var err error
 	if w.Resumed {
-		w.Checksum = s.list[previous].doubtful(s.boot)
+		w.Checksum = s.list[previous].Doubtful(s.boot)
 		err = s.resume(previous)
 	} else {
 		err = s.create(s.makeHidden)
@@ -158,7 +158,7 @@ func (s *start) keepsNanoseconds() (bool, error) {
 // resume gives what an interrupted run left the name of the new backup. From now on it is not known to be on disk.
 func (s *start) resume(previous string) error {
 	entry := s.list[previous]
-	if !entry.doubtful(s.boot) {
+	if !entry.Doubtful(s.boot) {
 		entry.Boot = s.boot
 	}
 	entry.Synced = false
@@ -189,7 +189,7 @@ func (s *start) resume(previous string) error {
 
 // create makes the directory anew.
 func (s *start) create(make func() error) error {
-	s.list[s.hidden] = unfinishedEntry{Source: s.Source, Boot: s.boot}
+	s.list[s.hidden] = UnfinishedEntry{Source: s.Source, Boot: s.boot}
 	if err := s.writeUnfinished(s.list); err != nil {
 		return err
 	}
@@ -263,7 +263,7 @@ func (f *Folder) tidy(ctx context.Context) error {
 
 // tidyHidden goes on with a deletion, and forgets an unfinished backup that is gone.
 func (f *Folder) tidyHidden(ctx context.Context, hidden string) error {
-	if name, ok := deletingOf(hidden); ok {
+	if name, ok := DeletingOf(hidden); ok {
 		return f.finishDeleting(ctx, name)
 	}
 	st, err := lstatAt(f.dir, hidden)

@@ -162,18 +162,18 @@ func TestContentsAreComparedUnlessTheDataIsOnDisk(t *testing.T) {
 	const earlier = "earlier"
 	for _, test := range []struct {
 		what     string
-		entry    unfinishedEntry
+		entry    UnfinishedEntry
 		keep     bool
 		checksum bool
-		then     unfinishedEntry // after one more Begin and, with keep, a Keep
+		then     UnfinishedEntry // after one more Begin and, with keep, a Keep
 	}{
-		{"killed", unfinishedEntry{Boot: boot}, false, false, unfinishedEntry{Boot: boot}},
-		{"kept", unfinishedEntry{Boot: boot, Synced: true}, false, false, unfinishedEntry{Boot: boot}},
-		{"kept, then booted", unfinishedEntry{Boot: earlier, Synced: true}, false, false, unfinishedEntry{Boot: boot}},
-		{"power failure", unfinishedEntry{Boot: earlier}, false, true, unfinishedEntry{Boot: earlier}},
-		{"kept again", unfinishedEntry{Boot: boot}, true, false, unfinishedEntry{Boot: boot, Synced: true}},
+		{"killed", UnfinishedEntry{Boot: boot}, false, false, UnfinishedEntry{Boot: boot}},
+		{"kept", UnfinishedEntry{Boot: boot, Synced: true}, false, false, UnfinishedEntry{Boot: boot}},
+		{"kept, then booted", UnfinishedEntry{Boot: earlier, Synced: true}, false, false, UnfinishedEntry{Boot: boot}},
+		{"power failure", UnfinishedEntry{Boot: earlier}, false, true, UnfinishedEntry{Boot: earlier}},
+		{"kept again", UnfinishedEntry{Boot: boot}, true, false, UnfinishedEntry{Boot: boot, Synced: true}},
 		// A sync does not find what was lost before.
-		{"power failure, then kept", unfinishedEntry{Boot: earlier}, true, true, unfinishedEntry{Boot: earlier}},
+		{"power failure, then kept", UnfinishedEntry{Boot: earlier}, true, true, UnfinishedEntry{Boot: earlier}},
 	} {
 		t.Run(test.what, func(t *testing.T) {
 			f := newFolder(t, "ext4")
@@ -206,12 +206,12 @@ func TestWhatAKilledRunLeavesIsNoBackup(t *testing.T) {
 	order := Order{Name: "b1", Source: "s"}
 	steps := map[string]func(t *testing.T, f *Folder){
 		"before the directory is made": func(t *testing.T, f *Folder) {
-			check(t, f.noteUnfinished(".b1.incoming", unfinishedEntry{Source: "s"}))
+			check(t, f.noteUnfinished(".b1.incoming", UnfinishedEntry{Source: "s"}))
 		},
 		"while copying": func(t *testing.T, f *Folder) { mustBegin(t, f, order) },
 		"with a manifest begun": func(t *testing.T, f *Folder) {
 			mustBegin(t, f, order)
-			file, err := f.createState(manifestFile("b1"))
+			file, err := f.createState(ManifestFile("b1"))
 			check(t, err)
 			check(t, file.Close())
 		},
@@ -221,11 +221,11 @@ func TestWhatAKilledRunLeavesIsNoBackup(t *testing.T) {
 		},
 		"before the directory is renamed to go on": func(t *testing.T, f *Folder) {
 			mustBegin(t, f, order)
-			check(t, f.noteUnfinished(".b2.incoming", unfinishedEntry{Source: "s"}))
+			check(t, f.noteUnfinished(".b2.incoming", UnfinishedEntry{Source: "s"}))
 		},
 		"after it was renamed to go on": func(t *testing.T, f *Folder) {
 			mustBegin(t, f, order)
-			check(t, f.noteUnfinished(".b2.incoming", unfinishedEntry{Source: "s"}))
+			check(t, f.noteUnfinished(".b2.incoming", UnfinishedEntry{Source: "s"}))
 			check(t, f.rename(".b1.incoming", ".b2.incoming"))
 		},
 	}
@@ -287,7 +287,7 @@ func TestNothingGetsAHiddenNameBeforeItIsListed(t *testing.T) {
 	everywhere(t, func(t *testing.T, f *Folder) {
 		addBackup(t, f, Order{Name: "b1"}, func(dir string) { write(t, dir, "file") })
 		write(t, f.pathOf(".taken.incoming"), "file")
-		check(t, os.Mkdir(f.statePath(unfinishedFile+temporaryEnd), 0o700)) // so that the list cannot be written
+		check(t, os.Mkdir(f.statePath(UnfinishedFile+temporaryEnd), 0o700)) // so that the list cannot be written
 		unchanged(t, paths(f, []string{"b1", ".taken.incoming"}), func() {
 			if _, err := f.Begin(t.Context(), Order{Name: "b2"}); err == nil || exists(f.pathOf(".b2.incoming")) {
 				t.Errorf("began: %v", err)
@@ -328,7 +328,7 @@ func TestOnBtrfsNothingIsBuiltUponADirectory(t *testing.T) {
 	write(t, f.pathOf("b1"), "file")
 	check(t, f.writeRecord(Record{Name: "b1"}))
 	write(t, f.pathOf(".b2.incoming"), "file")
-	check(t, f.noteUnfinished(".b2.incoming", unfinishedEntry{}))
+	check(t, f.noteUnfinished(".b2.incoming", UnfinishedEntry{}))
 	if l := mustList(t, f); len(l.Backups) != 1 || len(l.Leftovers) != 1 {
 		t.Fatalf("got %+v", l)
 	}

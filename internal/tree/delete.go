@@ -39,11 +39,11 @@ func (f *Folder) deleteOne(ctx context.Context, name string) error {
 	if _, err := f.backup(name); err != nil {
 		return err
 	}
-	hidden := deleting(name)
+	hidden := Deleting(name)
 	if err := f.checkHiddenFree(hidden); err != nil {
 		return err
 	}
-	if err := f.noteUnfinished(hidden, unfinishedEntry{}); err != nil {
+	if err := f.noteUnfinished(hidden, UnfinishedEntry{}); err != nil {
 		return err
 	}
 	if err := f.rename(name, hidden); err != nil {
@@ -58,7 +58,7 @@ func (f *Folder) deleteOne(ctx context.Context, name string) error {
 
 // takeBack undoes the beginning of a deletion that failed: a subvolume is still complete.
 func (f *Folder) takeBack(name string) error {
-	hidden := deleting(name)
+	hidden := Deleting(name)
 	isSubvolume, err := f.isSubvolume(hidden)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !isSubvolume {
 		return nil
@@ -77,7 +77,7 @@ func (f *Folder) takeBack(name string) error {
 
 // finishDeleting goes on with a deletion: what has left its name goes, and then what is known about it.
 func (f *Folder) finishDeleting(ctx context.Context, name string) error {
-	hidden := deleting(name)
+	hidden := Deleting(name)
 	if err := f.removeHidden(ctx, hidden); err != nil {
 		return err
 	}

@@ -97,10 +97,10 @@ func TestDeleteRefusesAHiddenNameOfOthers(t *testing.T) {
 
 func TestADeletionThatWasInterruptedIsFinishedLater(t *testing.T) {
 	steps := []func(f *Folder) error{
-		func(f *Folder) error { return f.noteUnfinished(".b2.deleting", unfinishedEntry{}) },
+		func(f *Folder) error { return f.noteUnfinished(".b2.deleting", UnfinishedEntry{}) },
 		func(f *Folder) error { return f.rename("b2", ".b2.deleting") },
 		func(f *Folder) error { return f.removeHidden(t.Context(), ".b2.deleting") },
-		func(f *Folder) error { return f.removeState(recordFile("b2")) },
+		func(f *Folder) error { return f.removeState(RecordFile("b2")) },
 	}
 	for n := range len(steps) + 1 {
 		t.Run(fmt.Sprintf("after %d steps", n), func(t *testing.T) {

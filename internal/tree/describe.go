@@ -13,7 +13,7 @@ import (
 
 // describe puts the manifest on disk, after new files took the space of older ones, and completes the record.
 func (b *making) describe(ctx context.Context) error {
-	file := manifestFile(b.Name)
+	file := ManifestFile(b.Name)
 	draft, err := b.createState(file)
 	if err != nil {
 		return err
@@ -66,7 +66,7 @@ func (b *making) surveyUpon(ctx context.Context, base string, draft *os.File) (f
 
 // redraft begins a manifest that differs from a draft in the files that took the space of older ones.
 func (b *making) redraft(ctx context.Context, draft *os.File, found findings) (*os.File, error) {
-	file := manifestFile(b.Name)
+	file := ManifestFile(b.Name)
 	if err := cmp.Or(rewind(draft), b.removeState(file+temporaryEnd)); err != nil {
 		return draft, err
 	}

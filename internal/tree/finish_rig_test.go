@@ -106,7 +106,7 @@ func (r *rig) backup(name, base string) Record {
 // entries reads the manifest of a backup.
 func (r *rig) entries(name string) []manifest.Entry {
 	r.t.Helper()
-	file, err := r.folder.openState(manifestFile(name))
+	file, err := r.folder.openState(ManifestFile(name))
 	check(r.t, err)
 	defer file.Close()
 	return readEntries(r.t, file)

@@ -128,12 +128,12 @@ func TestATakenNameIsLeftAloneWithAllThatIsKnownOfIt(t *testing.T) {
 		r.write("file", "another content")
 		r.copy("2", "1")
 		check(t, r.folder.rename("1", "2"))
-		check(t, r.folder.writeState(manifestFile("2"), []byte("known")))
+		check(t, r.folder.writeState(ManifestFile("2"), []byte("known")))
 		_, err := r.folder.Finish(t.Context(), result("2", ""), nil)
 		if !errors.Is(err, fs.ErrExist) {
 			t.Errorf("the error is %v", err)
 		}
-		if content, err := r.folder.readState(manifestFile("2")); err != nil || string(content) != "known" {
+		if content, err := r.folder.readState(ManifestFile("2")); err != nil || string(content) != "known" {
 			t.Errorf("the manifest is %q, %v", content, err)
 		}
 		if content, err := os.ReadFile(r.path("2/file")); string(content) != "content" {
@@ -161,7 +161,7 @@ func TestANameThatIsTakenInTheLastMomentIsNoBackup(t *testing.T) {
 }
 
 func TestNothingHasTheNameWithoutManifestAndRecord(t *testing.T) {
-	for _, file := range []string{manifestFile("1"), recordFile("1")} {
+	for _, file := range []string{ManifestFile("1"), RecordFile("1")} {
 		t.Run(file, func(t *testing.T) {
 			onEachKind(t, func(t *testing.T, r *rig) {
 				r.write("file", "content")
@@ -206,7 +206,7 @@ func TestACancelledBackupIsGoneOnWith(t *testing.T) {
 			t.Errorf("the error is %v", err)
 		}
 		r.mustNotBe("1", true)
-		if _, err := r.folder.readState(manifestFile("1")); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := r.folder.readState(ManifestFile("1")); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("a manifest is left: %v", err)
 		}
 	})

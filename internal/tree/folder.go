@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"btrfs-backup/btrfs"
 
@@ -34,17 +33,6 @@ func (f *Folder) onBtrfs() (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
-}
-
-// checkName refuses what cannot be the name of a backup.
-func checkName(name string) error {
-	_, isIncoming := btrfs.IncomingOf(name)
-	_, isDeleting := deletingOf(name)
-	if name == "" || name == "." || name == ".." || name == StateDir || isIncoming || isDeleting ||
-		strings.ContainsAny(name, "/\x00") {
-		return fmt.Errorf("%q cannot be the name of a backup", name)
-	}
-	return nil
 }
 
 // checkFree refuses a name that the folder has already: that is fs.ErrExist.
@@ -102,7 +90,7 @@ func (f *Folder) Keep(_ context.Context, name string) error {
 	hidden := btrfs.Incoming(name)
 	entry, ours := list[hidden]
 	boot, err := bootID()
-	if err != nil || !ours || entry.doubtful(boot) { // what may have been lost before is not found by a sync
+	if err != nil || !ours || entry.Doubtful(boot) { // what may have been lost before is not found by a sync
 		return err
 	}
 	if err := btrfs.SyncFilesystem(f.dir); err != nil {

@@ -82,7 +82,7 @@ func record(t *testing.T, f *Folder, o Order) {
 		check(t, err)
 		r.Subvolume = info.UUID.String()
 	}
-	check(t, f.writeState(manifestFile(o.Name), []byte("manifest")))
+	check(t, f.writeState(ManifestFile(o.Name), []byte("manifest")))
 	check(t, f.writeRecord(r))
 }
 

@@ -58,7 +58,7 @@ func (f *Folder) list(ctx context.Context) (l Listing, err error) {
 }
 
 // classify puts an entry of the folder where it belongs in the listing.
-func (f *Folder) classify(l *Listing, name string, hidden unfinished, recorded map[string]bool) error {
+func (f *Folder) classify(l *Listing, name string, hidden Unfinished, recorded map[string]bool) error {
 	if name == StateDir {
 		return nil
 	}
@@ -88,7 +88,7 @@ func (f *Folder) recorded() (map[string]bool, error) {
 	}
 	names := make(map[string]bool, len(files))
 	for _, file := range files {
-		if name, ok := strings.CutSuffix(file, recordEnd); ok {
+		if name, ok := strings.CutSuffix(file, RecordEnd); ok {
 			names[name] = true
 		}
 	}
@@ -97,7 +97,7 @@ func (f *Folder) recorded() (map[string]bool, error) {
 
 // backup gives the record of a backup, and errNotBackup for whatever else may have the name.
 func (f *Folder) backup(name string) (Record, error) {
-	if err := checkName(name); err != nil {
+	if err := CheckName(name); err != nil {
 		return Record{}, fmt.Errorf("%w: %w", errNotBackup, err)
 	}
 	record, err := f.readRecord(name)

@@ -47,8 +47,8 @@ func TestMarkGivesAnIdentityOnce(t *testing.T) {
 			t.Errorf("%s: %v, %v", dir, st.Mode(), err)
 		}
 	}
-	check(t, os.Remove(f.statePath(idFile)))
-	if l := mustList(t, f); l.ID != "" || exists(f.statePath(idFile)) {
+	check(t, os.Remove(f.statePath(IDFile)))
+	if l := mustList(t, f); l.ID != "" || exists(f.statePath(IDFile)) {
 		t.Errorf("listing gave ID %q", l.ID)
 	}
 	if other, err := f.Mark(t.Context()); other == id || err != nil {
@@ -84,10 +84,10 @@ func TestOnlyWhatItsRecordTellsOfIsABackup(t *testing.T) {
 	damages := map[string]func(f *Folder, path string) error{
 		"without a record": func(f *Folder, _ string) error { return f.removeRecord("b") },
 		"with a damaged record": func(f *Folder, _ string) error {
-			return f.writeState(recordFile("b"), []byte("{"))
+			return f.writeState(RecordFile("b"), []byte("{"))
 		},
 		"with the record of another name": func(f *Folder, _ string) error {
-			return errors.Join(f.writeState(recordFile("b"), []byte(`{"name": "c"}`)), os.Mkdir(f.pathOf("c"), 0o755))
+			return errors.Join(f.writeState(RecordFile("b"), []byte(`{"name": "c"}`)), os.Mkdir(f.pathOf("c"), 0o755))
 		},
 		"a symbolic link to it": replace(func(f *Folder, path string) error { return os.Symlink("away", path) }),
 		"a file":                replace(func(f *Folder, path string) error { return os.WriteFile(path, nil, 0o600) }),
@@ -145,7 +145,7 @@ func TestADamagedListOfHiddenDirectoriesProvesNothing(t *testing.T) {
 	w := mustBegin(t, f, Order{Name: "b1", Source: "s"})
 	write(t, w.Path, "file")
 	for _, content := range []string{"", "null", "[]", `{".b1.incoming": 1}`} {
-		check(t, f.writeState(unfinishedFile, []byte(content)))
+		check(t, f.writeState(UnfinishedFile, []byte(content)))
 		if l := mustList(t, f); len(l.Leftovers) > 0 || !slices.Equal(l.Others, []string{".b1.incoming"}) {
 			t.Errorf("with %q: got %+v", content, l)
 		}

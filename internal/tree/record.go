@@ -11,32 +11,32 @@ func (f *Folder) writeRecord(r Record) error {
 	if err != nil {
 		return fmt.Errorf("writing the record of %s: %w", r.Name, err)
 	}
-	return f.writeState(recordFile(r.Name), append(content, '\n'))
+	return f.writeState(RecordFile(r.Name), append(content, '\n'))
 }
 
 // readRecord reads the record of a backup; a missing one is fs.ErrNotExist. One that is not of this name is a
 // damagedError.
 func (f *Folder) readRecord(name string) (Record, error) {
-	content, err := f.readState(recordFile(name))
+	content, err := f.readState(RecordFile(name))
 	if err != nil {
 		return Record{}, err
 	}
 	var r Record
 	if err := json.Unmarshal(content, &r); err != nil {
-		return Record{}, &damagedError{f.statePath(recordFile(name)), err.Error()}
+		return Record{}, &damagedError{f.statePath(RecordFile(name)), err.Error()}
 	}
 	if r.Name != name {
-		return Record{}, &damagedError{f.statePath(recordFile(name)), fmt.Sprintf("it is about %q", r.Name)}
+		return Record{}, &damagedError{f.statePath(RecordFile(name)), fmt.Sprintf("it is about %q", r.Name)}
 	}
 	return r, nil
 }
 
 // removeRecord removes what is known about a backup.
 func (f *Folder) removeRecord(name string) error {
-	if err := f.removeState(recordFile(name)); err != nil {
+	if err := f.removeState(RecordFile(name)); err != nil {
 		return err
 	}
-	return f.removeState(manifestFile(name))
+	return f.removeState(ManifestFile(name))
 }
 
 // A damagedError tells of a state file that cannot be understood.

@@ -16,23 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Files in StateDir.
-const (
-	idFile         = "id"
-	manifestsDir   = "manifests"
-	manifestEnd    = ".zst"
-	recordEnd      = ".json"
-	unfinishedFile = "unfinished.json"
-
-	temporaryEnd = ".tmp" // of a file that is being written
-)
-
-// manifestFile is the state file that says what a backup holds.
-func manifestFile(name string) string { return manifestsDir + "/" + name + manifestEnd }
-
-// recordFile is the state file with the Record of a backup.
-func recordFile(name string) string { return manifestsDir + "/" + name + recordEnd }
-
 // statePath names a state file in messages.
 func (f *Folder) statePath(name string) string { return filepath.Join(f.dir.Name(), StateDir, name) }
 
@@ -174,12 +157,12 @@ func (f *Folder) mark() (id string, err error) {
 	rand.Read(random[:])
 	random[6] = random[6]&0x0f | 0x40 // RFC 9562: version 4
 	random[8] = random[8]&0x3f | 0x80 // and its variant
-	return random.String(), f.writeState(idFile, []byte(random.String()+"\n"))
+	return random.String(), f.writeState(IDFile, []byte(random.String()+"\n"))
 }
 
 // id gives the identity of the folder, "" for none.
 func (f *Folder) id() (string, error) {
-	content, err := f.readState(idFile)
+	content, err := f.readState(IDFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}

@@ -214,7 +214,7 @@ func TestADamagedManifestOfTheBaseIsNotReliedOn(t *testing.T) {
 			return errors.Join(err, os.WriteFile(path, content, 0o600))
 		}},
 	} {
-		path := r.path(StateDir + "/" + manifestFile("1"))
+		path := r.path(StateDir + "/" + ManifestFile("1"))
 		kept, err := os.ReadFile(path)
 		check(t, err)
 		check(t, harm.do(path))

@@ -11,38 +11,10 @@ import (
 	"btrfs-backup/btrfs"
 )
 
-const deletingEnd = ".deleting"
-
-// deleting is the hidden name of a backup that is being deleted.
-func deleting(name string) string { return "." + name + deletingEnd }
-
-// deletingOf gives the name that a backup had before it was deleted, and false for any other name.
-func deletingOf(hidden string) (name string, ok bool) {
-	name, ok = strings.CutPrefix(hidden, ".")
-	if !ok {
-		return "", false
-	}
-	return strings.CutSuffix(name, deletingEnd)
-}
-
-// unfinished is what unfinished.json holds: the hidden directories of this package by their names, and nothing else may be
-// removed or gone on with under a hidden name. An entry is on disk before its directory is there, and until it is gone.
-type unfinished map[string]unfinishedEntry
-
-type unfinishedEntry struct {
-	Source string `json:"source,omitempty"` // what is copied, in an unfinished backup
-	// Boot is the boot_id of the kernel under which the oldest of the data was written that may not be on disk.
-	Boot   string `json:"boot,omitempty"`
-	Synced bool   `json:"synced,omitempty"` // all data is on disk
-}
-
-// doubtful tells that what was copied need not have arrived on disk.
-func (e unfinishedEntry) doubtful(boot string) bool { return !e.Synced && e.Boot != boot }
-
 // unfinished reads the list of hidden directories. A damaged one is as none: without a proof, nothing is ours.
-func (f *Folder) unfinished() (unfinished, error) {
-	list := make(unfinished)
-	content, err := f.readState(unfinishedFile)
+func (f *Folder) unfinished() (Unfinished, error) {
+	list := make(Unfinished)
+	content, err := f.readState(UnfinishedFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return list, nil
 	}
@@ -50,23 +22,23 @@ func (f *Folder) unfinished() (unfinished, error) {
 		return nil, err
 	}
 	if err := json.Unmarshal(content, &list); err != nil || list == nil {
-		damaged := &damagedError{f.statePath(unfinishedFile), fmt.Sprint(err)}
+		damaged := &damagedError{f.statePath(UnfinishedFile), fmt.Sprint(err)}
 		f.log.Warn(fmt.Sprintf("%v; hidden directories in %s are left alone", damaged, f.dir.Name()))
-		return make(unfinished), nil
+		return make(Unfinished), nil
 	}
 	return list, nil
 }
 
-func (f *Folder) writeUnfinished(list unfinished) error {
+func (f *Folder) writeUnfinished(list Unfinished) error {
 	content, err := json.MarshalIndent(list, "", "    ")
 	if err != nil {
 		return err
 	}
-	return f.writeState(unfinishedFile, append(content, '\n'))
+	return f.writeState(UnfinishedFile, append(content, '\n'))
 }
 
 // noteUnfinished puts an entry on disk.
-func (f *Folder) noteUnfinished(hidden string, entry unfinishedEntry) error {
+func (f *Folder) noteUnfinished(hidden string, entry UnfinishedEntry) error {
 	list, err := f.unfinished()
 	if err != nil {
 		return err
@@ -90,7 +62,7 @@ func (f *Folder) dropUnfinished(hidden string) error {
 
 // incoming opens the directory that Begin prepared for a backup. Its absence is fs.ErrNotExist.
 func (f *Folder) incoming(name string) (*os.File, error) {
-	if err := checkName(name); err != nil {
+	if err := CheckName(name); err != nil {
 		return nil, err
 	}
 	list, err := f.unfinished()

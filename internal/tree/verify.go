@@ -37,7 +37,7 @@ func (f *Folder) Verify(ctx context.Context, name string, o VerifyOptions, found
 
 func (f *Folder) verify(ctx context.Context, name string, o VerifyOptions, found func(Difference)) (v Verified, err error) {
 	name = f.resolve(name)
-	if err := checkName(name); err != nil {
+	if err := CheckName(name); err != nil {
 		return v, err
 	}
 	root, err := btrfs.OpenDirAt(f.dir, name)
@@ -84,7 +84,7 @@ func (f *Folder) resolve(name string) string {
 
 // openManifest opens the manifest of a backup. Its absence is ErrNoManifest.
 func (f *Folder) openManifest(name string) (*os.File, error) {
-	file, err := f.openState(manifestFile(name))
+	file, err := f.openState(ManifestFile(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrNoManifest
 	}
@@ -177,7 +177,7 @@ func (f *Folder) Export(ctx context.Context, name string, w io.Writer) error {
 
 func (f *Folder) export(ctx context.Context, name string, w io.Writer) error {
 	name = f.resolve(name)
-	if err := checkName(name); err != nil {
+	if err := CheckName(name); err != nil {
 		return err
 	}
 	file, err := f.openManifest(name)

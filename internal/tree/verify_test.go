@@ -102,7 +102,7 @@ func describeBackup(t *testing.T, folder, name string) {
 func writeManifest(t *testing.T, folder, name string, entries []manifest.Entry) {
 	t.Helper()
 	check(t, os.MkdirAll(filepath.Join(folder, StateDir, manifestsDir), 0o755))
-	file, err := os.Create(filepath.Join(folder, StateDir, manifestFile(name)))
+	file, err := os.Create(filepath.Join(folder, StateDir, ManifestFile(name)))
 	check(t, err)
 	defer file.Close()
 	w, err := manifest.NewWriter(file)
@@ -376,7 +376,7 @@ func TestVerifyIsNotLedOutOfABackupByItsManifest(t *testing.T) {
 
 func TestVerifyNeedsAManifestThatIsWhole(t *testing.T) {
 	f, backup := newVerified(t)
-	path := filepath.Join(f.dir.Name(), StateDir, manifestFile(verified))
+	path := filepath.Join(f.dir.Name(), StateDir, ManifestFile(verified))
 	content, err := os.ReadFile(path)
 	check(t, err)
 	check(t, os.Chmod(backup+"/a", 0o700))
