@@ -36,6 +36,11 @@ func TestPlacesAreWhatTheirUsersMean(t *testing.T) {
 		"me@nas:/x:y":                       {machine: machine("me", "nas", 0), path: "/x:y"},
 		"me@[::1]:/x":                       {machine: machine("me", "::1", 0), path: "/x"},
 		"shell://cat >'a b' | x":            {command: "cat >'a b' | x"},
+		"nas::photos":                       {module: "rsync://nas/photos"},
+		"me@NAS::photos/a b/../c/":          {module: "rsync://me@nas/photos/c"},
+		"me@[::1]::photos":                  {module: "rsync://me@[::1]/photos"},
+		"rsync://me@nas:8730/photos/?#":     {module: "rsync://me@nas:8730/photos/?#"},
+		"./nas::photos":                     {path: filepath.Join(dir, "nas::photos")},
 	}
 	for text, want := range tests {
 		t.Run(text, func(t *testing.T) {
@@ -44,7 +49,7 @@ func TestPlacesAreWhatTheirUsersMean(t *testing.T) {
 				t.Fatal(err)
 			}
 			same := (got.machine == nil) == (want.machine == nil) && (got.machine == nil || *got.machine == *want.machine)
-			if !same || got.path != want.path || got.command != want.command {
+			if !same || got.path != want.path || got.command != want.command || got.module != want.module {
 				t.Errorf("%+v, want %+v", got, want)
 			}
 		})
@@ -57,6 +62,7 @@ func TestPlacesThatMeanNothingAreRefusedWithAHint(t *testing.T) {
 		"ssh://", "ssh:///x", "ssh://me@/x", "ssh://nas:x/y", "ssh://nas:0/x", "ssh://nas:65536/x", "ssh://me:secret@nas/x",
 		"ssh://-oProxyCommand=x/y", "ssh://-x@nas/y", "ssh://[::1]x/y", "ssh://::1/x",
 		"nas:", "nas:x", "nas:22:/x", "-x:/y", "@nas:x", "shell://", "shell:// ",
+		"nas::", "::photos", "rsync://", "rsync://nas", "rsync://nas/", "rsync://nas/..", "rsync://nas:x/photos", "-x::photos",
 	} {
 		t.Run(text, func(t *testing.T) {
 			got, err := parsePlace(text)

@@ -103,7 +103,7 @@ machine makes a backup of what arrived by "btrfs-backup freeze".`,
 		RunE:                  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.Flags().SortFlags = false
-	new(rsyncOptions).define(c.Flags())
+	c.Flags().AddFlagSet(rsyncFlags())
 	return c
 }
 
@@ -135,7 +135,7 @@ func (o *backupOptions) usesRsync(ctx context.Context, f *pflag.FlagSet, places 
 		return true, nil
 	}
 	needsRsync := ""
-	new(rsyncOptions).flags().VisitAll(func(flag *pflag.Flag) {
+	rsyncFlags().VisitAll(func(flag *pflag.Flag) {
 		if f.Changed(flag.Name) && flag.Name != "engine" {
 			needsRsync = "--" + flag.Name
 		}
@@ -150,9 +150,9 @@ func (o *backupOptions) usesRsync(ctx context.Context, f *pflag.FlagSet, places 
 	return false, nil
 }
 
-func (o *rsyncOptions) flags() *pflag.FlagSet {
+func rsyncFlags() *pflag.FlagSet {
 	f := newFlagSet()
-	o.define(f)
+	new(rsyncOptions).define(f)
 	return f
 }
 
