@@ -311,3 +311,18 @@ func TestASecondCopyWaitsForTheFirstOrFailsAtOnce(t *testing.T) {
 		t.Errorf("the backups are %v, want one of each run", all)
 	}
 }
+
+func TestAFileThatHasAllTheLinksItCanIsInTheNextBackupToo(t *testing.T) {
+	r := newCopyRig(t, "ext4")
+	r.write("file", "content")
+	first := r.saves()
+	links := filepath.Join(r.destinationFS.Dir, "links")
+	btrfstest.Check(t, os.Mkdir(links, 0o755))
+	const most = 65_000 // linux/fs/ext4/ext4.h: EXT4_LINK_MAX
+	for i := range most - 1 {
+		btrfstest.Check(t, os.Link(filepath.Join(first, "file"), filepath.Join(links, fmt.Sprint(i))))
+	}
+	was := historyOf(t, first)
+	r.equal(r.source, r.saves())
+	was.unchanged(t, first)
+}
