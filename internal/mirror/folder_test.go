@@ -178,6 +178,22 @@ func TestAnInterruptedCopyIsGoneOnWith(t *testing.T) {
 	})
 }
 
+func TestNothingThatOnlyAnInterruptedRunCopiedIsInABackup(t *testing.T) {
+	everywhere(t, func(t *testing.T, source string, f *Folder) {
+		f.Rsync = []string{"-a"} // which deletes nothing
+		write(t, source, "a", "gone")
+		t.Run("", func(t *testing.T) {
+			rsyncIs(t, `case "$*" in *--stats*) "$real" "$@"; for dir in "$@"; do :; done; echo part >"$dir/.a.Xy12Zz"; kill -9 $$;; *) exec "$real" "$@";; esac`)
+			_, err := backUp(t.Context(), f, "1")
+			mustRefuse(t, err, "signal")
+		})
+		check(t, os.Remove(filepath.Join(source, "gone")))
+		check(t, os.Chtimes(source, time.Unix(1, 0), time.Unix(1, 0))) // -a compares times by the second
+		mustBackUp(t, f, "2")
+		mustEqual(t, source, filepath.Join(f.path, "2"))
+	})
+}
+
 func TestAFullDiskMakesNoBackup(t *testing.T) {
 	btrfstest.RequireRoot(t)
 	s := sourceOf(t, SourceOptions{}, "small")

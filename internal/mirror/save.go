@@ -53,6 +53,10 @@ func (f *Folder) Save(ctx context.Context, c engine.Copy) (engine.Copied, error)
 		f.Log.Info(fmt.Sprintf("%s: going on with what an interrupted run copied", f))
 	}
 	copying.own, copying.to = filling(work), f.argument(link, work.Path)
+	if work.Resumed && !(work.Subvolume && c.Base != "") {
+		// without a backup below it, all that is in the directory and not in the source was left by the interrupted run
+		copying.own = append(copying.own, "--delete", "--delete-excluded")
+	}
 	if f.Rsync == nil {
 		copying.own = append(copying.own, f.faithful(work)...)
 		if work.LinkDest != "" {
