@@ -83,7 +83,7 @@ func (o *backupOptions) runner(ctx context.Context, f *pflag.FlagSet, texts []st
 		return nil, err
 	}
 	if byRsync {
-		if err := o.checkForRsync(f, texts, log); err != nil {
+		if err := o.checkForRsync(f, texts[0], places, log); err != nil {
 			return nil, err
 		}
 		job, err := o.copyJob(texts, places, hosts, settings)

@@ -20,6 +20,8 @@ type place struct {
 	module  string            // of an rsync daemon, rsync://[USER@]HOST[:PORT]/MODULE[/DIR]; then there is no path
 }
 
+func (p place) isModule() bool { return p.module != "" }
+
 const (
 	sshScheme   = "ssh://"
 	rsyncScheme = "rsync://"

@@ -74,6 +74,19 @@ func TestPlacesThatMeanNothingAreRefusedWithAHint(t *testing.T) {
 	}
 }
 
+func TestATunnelEndsAtTheDaemonAsItsOtherEndSeesIt(t *testing.T) {
+	for module, want := range map[string]string{
+		"rsync://nas/photos":            "localhost:873",
+		"rsync://me@nas:8730/photos":    "localhost:8730",
+		"rsync://inner/photos":          "inner:873",
+		"rsync://[fe80::1]:8730/photos": "[fe80::1]:8730",
+	} {
+		if got := tunnelEnd(module, transport.Target{User: "me", Host: "nas"}); got != want {
+			t.Errorf("%s: %s, want %s", module, got, want)
+		}
+	}
+}
+
 func TestRates(t *testing.T) {
 	for text, want := range map[string]float64{
 		"1": 1, "500K": 500 << 10, "10M": 10 << 20, "10m": 10 << 20, "1.5G": 1.5 * (1 << 30), "2MiB": 2 << 20, "1KB": 1 << 10,

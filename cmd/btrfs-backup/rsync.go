@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -124,9 +125,8 @@ func (o *rsyncOptions) check() error {
 // usesRsync tells whether the source is to be copied by rsync, since it is asked for, or since it is not a subvolume.
 func (o *backupOptions) usesRsync(ctx context.Context, f *pflag.FlagSet, places []place, hosts *hosts) (bool, error) {
 	from := places[0]
-	module := slices.IndexFunc(places, func(p place) bool { return p.module != "" })
 	switch {
-	case o.rsync.engine == "rsync" || from.module != "" && o.rsync.engine == "auto":
+	case o.rsync.engine == "rsync" || from.isModule() && o.rsync.engine == "auto":
 		return true, nil
 	case from.command != "":
 		return false, nil
@@ -140,7 +140,7 @@ func (o *backupOptions) usesRsync(ctx context.Context, f *pflag.FlagSet, places 
 			needsRsync = "--" + flag.Name
 		}
 	})
-	if module >= 0 {
+	if slices.ContainsFunc(places, place.isModule) {
 		needsRsync = "an rsync daemon"
 	}
 	if needsRsync != "" {
@@ -167,9 +167,9 @@ func isSubvolume(ctx context.Context, h host.Host, path string) bool {
 }
 
 // checkForRsync refuses options that mean nothing for a source that is copied by rsync.
-func (o *backupOptions) checkForRsync(f *pflag.FlagSet, places []string, log *slog.Logger) error {
+func (o *backupOptions) checkForRsync(f *pflag.FlagSet, source string, places []place, log *slog.Logger) error {
 	if len(places) == 1 {
-		return &usageError{msg: "DEST is missing: " + places[0] + " is not a btrfs subvolume, so that no snapshot of it can be taken",
+		return &usageError{msg: "DEST is missing: no snapshot is taken of " + source + ", which is to be copied by rsync",
 			hint: "name the folder that it is to be copied to"}
 	}
 	for _, name := range []string{"no-snapshot", "no-transfer", "locked-dests"} {
@@ -178,16 +178,13 @@ func (o *backupOptions) checkForRsync(f *pflag.FlagSet, places []string, log *sl
 				hint: "leave it out"}
 		}
 	}
-	isModule := func(text string) bool {
-		p, err := parsePlace(text)
-		return err == nil && p.module != ""
-	}
-	if o.rsync.tunnel != "" && !slices.ContainsFunc(places, isModule) {
+	if o.rsync.tunnel != "" && !slices.ContainsFunc(places, place.isModule) {
 		return &usageError{msg: "--tunnel is for an rsync daemon, and no place is one", hint: "name it as HOST::MODULE"}
 	}
-	for _, name := range []string{"num-snapshots", "snapshot-folder", "no-incremental", "remove-locks", "latest-only"} {
+	for _, name := range []string{"num-snapshots", "snapshot-folder", "no-incremental", "remove-locks", "latest-only",
+		"sync", "convert-rw", "compress", "channels"} {
 		if f.Changed(name) {
-			log.Warn("--" + name + " has nothing to do: " + places[0] + " is copied by rsync, without a snapshot")
+			log.Warn("--" + name + " has nothing to do: " + source + " is copied by rsync")
 		}
 	}
 	return nil
@@ -196,7 +193,7 @@ func (o *backupOptions) checkForRsync(f *pflag.FlagSet, places []string, log *sl
 // copyJob makes the job out of options and places.
 func (o *backupOptions) copyJob(texts []string, places []place, hosts *hosts, settings engine.Settings) (engine.CopyJob, error) {
 	job := engine.CopyJob{Naming: engine.Naming{Prefix: o.prefix}, Keep: retention.Policy{Last: max(o.numBackups, 0)},
-		Automatic: o.rsync.engine == "auto" && places[0].module == "", Settings: settings}
+		Automatic: o.rsync.engine == "auto" && !places[0].isModule(), Settings: settings}
 	options, err := o.mirrorOptions(settings.Log)
 	if err != nil {
 		return job, err
@@ -299,5 +296,5 @@ func tunnelEnd(module string, through transport.Target) string {
 	if err != nil || daemon.Host == through.Host {
 		daemon.Host = "localhost"
 	}
-	return daemon.Host + ":" + strconv.Itoa(cmp.Or(daemon.Port, rsyncPort))
+	return net.JoinHostPort(daemon.Host, strconv.Itoa(cmp.Or(daemon.Port, rsyncPort)))
 }
