@@ -111,7 +111,7 @@ func (x *Index) Share(ctx context.Context, path string, e manifest.Entry) (manif
 	if shared == 0 {
 		return e, 0, nil
 	}
-	e.Inode, e.Links, e.ChangeTime = file.stat.Ino, uint64(file.stat.Nlink), timeOf(file.stat.Ctim)
+	e.Inode, e.Links, e.ChangeTime = file.stat.Ino, uint64(file.stat.Nlink), manifest.TimeOf(file.stat.Ctim)
 	return e, shared, nil
 }
 

@@ -109,5 +109,3 @@ func (o *opened) digest(ctx context.Context) (sum manifest.Digest, err error) {
 func (o *opened) xattrs() (manifest.Digest, error) {
 	return manifest.Xattrs(magicLink(o.dir) + "/" + o.name)
 }
-
-func timeOf(t unix.Timespec) manifest.Time { return manifest.Time{Sec: t.Sec, Nsec: int32(t.Nsec)} }

@@ -39,7 +39,7 @@ func (x *Index) openNew(path string, e manifest.Entry) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.stat.Size != e.Size || timeOf(o.stat.Mtim) != e.ModTime || o.stat.Ino != e.Inode {
+	if o.stat.Size != e.Size || manifest.TimeOf(o.stat.Mtim) != e.ModTime || o.stat.Ino != e.Inode {
 		o.Close()
 		return nil, fmt.Errorf("%s was changed", o.Name())
 	}
@@ -71,7 +71,7 @@ func (x *Index) openPlace(p place, e manifest.Entry) (*candidate, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.stat.Size != e.Size || timeOf(o.stat.Mtim) != p.ModTime {
+	if o.stat.Size != e.Size || manifest.TimeOf(o.stat.Mtim) != p.ModTime {
 		o.Close()
 		return nil, fmt.Errorf("%s is another file than it was", o.Name())
 	}

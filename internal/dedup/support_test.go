@@ -98,8 +98,8 @@ func (f *fixture) entry(root, path string) manifest.Entry {
 	check(f.t, err)
 	return manifest.Entry{
 		Path: path, Type: manifest.Regular, Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid, Size: st.Size,
-		ModTime: timeOf(st.Mtim), SHA256: sha256.Sum256(content), Xattrs: xattrs,
-		Inode: st.Ino, Links: uint64(st.Nlink), ChangeTime: timeOf(st.Ctim),
+		ModTime: manifest.TimeOf(st.Mtim), SHA256: sha256.Sum256(content), Xattrs: xattrs,
+		Inode: st.Ino, Links: uint64(st.Nlink), ChangeTime: manifest.TimeOf(st.Ctim),
 	}
 }
 

@@ -3,6 +3,8 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"syscall"
 )
 
 type hintedError struct {
@@ -29,3 +31,22 @@ func HintOf(err error) string {
 	}
 	return ""
 }
+
+// WithoutPath leaves out of an error the path that its message names anyway.
+func WithoutPath(err error, path string) error {
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) && pathError.Path == path {
+		return pathError.Err
+	}
+	return err
+}
+
+type errnoError struct {
+	error
+	errno syscall.Errno
+}
+
+// WithErrno makes errors.Is find the errno that a program's message tells.
+func WithErrno(err error, errno syscall.Errno) error { return errnoError{err, errno} }
+
+func (e errnoError) Unwrap() []error { return []error{e.error, e.errno} }

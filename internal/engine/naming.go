@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Naming is how the snapshots of one series are named: the prefix, then the local time as YYYYMMDD-HHMMSS.
@@ -47,4 +48,12 @@ func Printable(name string) string {
 		return quoted
 	}
 	return name
+}
+
+// PlaceName quotes the name of a place that JSON, and so a ledger or a record, could not hold.
+func PlaceName(place string) string {
+	if !utf8.ValidString(place) {
+		return strconv.Quote(place)
+	}
+	return place
 }

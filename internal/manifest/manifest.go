@@ -110,10 +110,10 @@ func Describe(path string, st *unix.Stat_t) Entry {
 		Mode:       st.Mode & 0o7777,
 		UID:        st.Uid,
 		GID:        st.Gid,
-		ModTime:    timeOf(st.Mtim),
+		ModTime:    TimeOf(st.Mtim),
 		Inode:      st.Ino,
 		Links:      uint64(st.Nlink),
-		ChangeTime: timeOf(st.Ctim),
+		ChangeTime: TimeOf(st.Ctim),
 	}
 	switch e.Type {
 	case Regular:
@@ -147,8 +147,8 @@ func typeOf(mode uint32) Type {
 	return ""
 }
 
-// Both fields are narrower on 32-bit machines.
-func timeOf(t unix.Timespec) Time { return Time{Sec: int64(t.Sec), Nsec: int32(t.Nsec)} }
+// TimeOf gives a time of a file. Both fields are narrower on 32-bit machines.
+func TimeOf(t unix.Timespec) Time { return Time{Sec: int64(t.Sec), Nsec: int32(t.Nsec)} }
 
 // check refuses what cannot be in a tree, or could lead out of it.
 func (e *Entry) check() error {

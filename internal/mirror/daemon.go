@@ -41,7 +41,7 @@ func NewDaemon(url string, tunnel Tunnel, s *Source, o Options) *Daemon {
 	return &Daemon{url: strings.TrimRight(url, "/"), tunnel: tunnel, source: s, Options: o}
 }
 
-func (d *Daemon) String() string { return printable(d.url) }
+func (d *Daemon) String() string { return engine.PlaceName(d.url) }
 
 // WriteOnly marks it as an engine.WriteOnly.
 func (d *Daemon) WriteOnly() {}

@@ -37,14 +37,14 @@ func NewFolder(h host.Trees, folder string, s *Source, o Options) *Folder {
 	return &Folder{host: h, path: path.Clean(folder), source: s, Options: o}
 }
 
-func (f *Folder) String() string { return printable(f.host.String() + f.path) }
+func (f *Folder) String() string { return engine.PlaceName(f.host.String() + f.path) }
 
 func (f *Folder) isLocal() bool { return f.host.String() == "" }
 
 // Open opens the folder, and creates it if asked to. It refuses one that lacks the identity which it had before.
 func (f *Folder) Open(ctx context.Context, create bool) error {
 	if err := f.open(ctx, create); err != nil {
-		return fmt.Errorf("destination %s: %w", f, withoutPath(err, f.path))
+		return fmt.Errorf("destination %s: %w", f, engine.WithoutPath(err, f.path))
 	}
 	return nil
 }

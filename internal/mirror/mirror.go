@@ -9,11 +9,7 @@
 package mirror
 
 import (
-	"errors"
-	"io/fs"
 	"log/slog"
-	"strconv"
-	"unicode/utf8"
 
 	"golang.org/x/time/rate"
 )
@@ -32,21 +28,4 @@ type Options struct {
 	MountPoint     string // that a folder must lie on; "" for any
 	NewDestination bool   // a folder need not be the one that was used before
 	State          string // directory that remembers which folders were used before; "": they are not remembered
-}
-
-// printable quotes a place that JSON, and so a record, could not hold.
-func printable(place string) string {
-	if !utf8.ValidString(place) {
-		return strconv.Quote(place)
-	}
-	return place
-}
-
-// withoutPath leaves out of an error the path that its message names anyway.
-func withoutPath(err error, path string) error {
-	var pathError *fs.PathError
-	if errors.As(err, &pathError) && pathError.Path == path {
-		return pathError.Err
-	}
-	return err
 }

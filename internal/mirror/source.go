@@ -53,16 +53,16 @@ func NewModule(url string, o SourceOptions) *Source {
 
 func (s *Source) String() string {
 	if s.host == nil {
-		return printable(s.url)
+		return engine.PlaceName(s.url)
 	}
-	return printable(s.host.String() + s.path)
+	return engine.PlaceName(s.host.String() + s.path)
 }
 
 // Identity tells sources apart by machine and path.
 func (s *Source) Identity() string {
 	switch {
 	case s.host == nil:
-		return printable(withoutUser(s.url))
+		return engine.PlaceName(withoutUser(s.url))
 	case !s.isLocal():
 		return s.String()
 	}
@@ -70,7 +70,7 @@ func (s *Source) Identity() string {
 	if err != nil {
 		name = "localhost"
 	}
-	return printable(name + ":" + s.path)
+	return engine.PlaceName(name + ":" + s.path)
 }
 
 // withoutUser leaves the user out of rsync://user@host/module.
@@ -101,7 +101,7 @@ func (s *Source) Check(ctx context.Context) error {
 func (s *Source) checkHere(context.Context) error {
 	dir, err := os.Open(s.path)
 	if err != nil {
-		return refusal(withoutPath(err, s.path))
+		return refusal(engine.WithoutPath(err, s.path))
 	}
 	defer dir.Close()
 	_, err = dir.Readdirnames(1)
@@ -109,7 +109,7 @@ func (s *Source) checkHere(context.Context) error {
 	case errors.Is(err, io.EOF):
 		return errEmpty
 	case err != nil:
-		return refusal(withoutPath(err, s.path))
+		return refusal(engine.WithoutPath(err, s.path))
 	case s.Marker == "":
 		return nil
 	}

@@ -55,21 +55,13 @@ func (c *complaints) failure(status int, p program) error {
 	text := strings.Join(lines, "; ")
 	err := fmt.Errorf("rsync ended with status %d: %s", status, text)
 	if errno != 0 {
-		err = errnoError{err, errno}
+		err = engine.WithErrno(err, errno)
 	}
 	if hint := hintOn(status, errno, text, p); hint != "" {
 		return engine.Hint(err, "%s", hint)
 	}
 	return err
 }
-
-// errnoError makes errors.Is find the errno that a message tells.
-type errnoError struct {
-	error
-	errno unix.Errno
-}
-
-func (e errnoError) Unwrap() []error { return []error{e.error, e.errno} }
 
 // hintOn tells what to do about a failure.
 func hintOn(status int, errno unix.Errno, text string, p program) string {

@@ -2,9 +2,7 @@ package volume
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 
 	"btrfs-backup/btrfs"
@@ -36,7 +34,7 @@ func NewDestination(h host.Host, folderPath string, o Options) *Destination {
 // Open opens the folder and, if asked to, creates it.
 func (d *Destination) Open(ctx context.Context, create bool) error {
 	if err := d.open(ctx, create, d.check); err != nil {
-		return fmt.Errorf("destination %s: %w", d, withoutPath(err, d.path))
+		return fmt.Errorf("destination %s: %w", d, engine.WithoutPath(err, d.path))
 	}
 	return nil
 }
@@ -47,15 +45,6 @@ func (d *Destination) check(dir host.Status) error {
 			"a destination must lie on a btrfs filesystem: is its disk mounted?")
 	}
 	return nil
-}
-
-// withoutPath leaves out of an error the path that its message names anyway.
-func withoutPath(err error, path string) error {
-	var pathError *fs.PathError
-	if errors.As(err, &pathError) && pathError.Path == path {
-		return pathError.Err
-	}
-	return err
 }
 
 // Accepts gives the best format of the btrfs program there.

@@ -56,14 +56,6 @@ func errnoOf(err error) unix.Errno {
 	return 0
 }
 
-// errnoError makes errors.Is find the errno that a program's message tells.
-type errnoError struct {
-	error
-	errno unix.Errno
-}
-
-func (e errnoError) Unwrap() []error { return []error{e.error, e.errno} }
-
 // senderError explains a failure of `btrfs send`. Of the errnos only those that no other snapshot avoids are made known.
 func (f *folder) senderError(err error) error {
 	if errors.Is(err, exec.ErrNotFound) {
@@ -71,7 +63,7 @@ func (f *folder) senderError(err error) error {
 	}
 	switch errnoOf(err) {
 	case unix.EPERM, unix.EACCES:
-		return engine.Hint(errnoError{err, unix.EPERM}, "%s", f.lacking(needToSend))
+		return engine.Hint(engine.WithErrno(err, unix.EPERM), "%s", f.lacking(needToSend))
 	case unix.EIO:
 		return engine.Hint(err, "a file of the snapshot cannot be read: `btrfs scrub start` and the kernel's log tell which")
 	}
@@ -97,5 +89,5 @@ func (f *folder) receiverError(err error) error {
 	default:
 		return err
 	}
-	return engine.Hint(errnoError{err, errno}, "%s", hint)
+	return engine.Hint(engine.WithErrno(err, errno), "%s", hint)
 }

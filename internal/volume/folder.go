@@ -10,8 +10,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"path"
-	"strconv"
-	"unicode/utf8"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine"
@@ -42,15 +40,7 @@ type folder struct {
 	Options
 }
 
-func (f *folder) String() string { return printable(f.host.String() + f.path) }
-
-// printable quotes a path that JSON, and so the ledger, could not hold.
-func printable(place string) string {
-	if !utf8.ValidString(place) {
-		return strconv.Quote(place)
-	}
-	return place
-}
+func (f *folder) String() string { return engine.PlaceName(f.host.String() + f.path) }
 
 func (f *folder) Place() btrfs.Place { return f.at }
 

@@ -45,7 +45,7 @@ func List(ctx context.Context, h host.Host, place, snapshotFolder string) (Conte
 
 func list(ctx context.Context, h host.Host, folder string) (Content, error) {
 	status, content, err := h.List(ctx, folder)
-	name := printable(h.String() + folder)
+	name := engine.PlaceName(h.String() + folder)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return Content{}, engine.Hint(err, "name the folder of a destination, or a source")

@@ -41,7 +41,7 @@ func NewSource(h host.Host, sourcePath, snapshotFolder string, o Options) *Sourc
 	return &Source{folder: folder{host: h, path: path.Clean(snapshotFolder), Options: o}, sourcePath: path.Clean(sourcePath)}
 }
 
-func (s *Source) String() string { return printable(s.host.String() + s.sourcePath) }
+func (s *Source) String() string { return engine.PlaceName(s.host.String() + s.sourcePath) }
 
 // Open opens the source and its snapshot folder. Without create, a missing folder counts as an empty one.
 func (s *Source) Open(ctx context.Context, create bool) error {
@@ -88,7 +88,7 @@ func (s *Source) sourceError(err error) error {
 	case engine.HintOf(err) != "":
 		hint = engine.HintOf(err)
 	}
-	return engine.Hint(fmt.Errorf("source %s: %w", s, withoutPath(err, s.sourcePath)), "%s", hint)
+	return engine.Hint(fmt.Errorf("source %s: %w", s, engine.WithoutPath(err, s.sourcePath)), "%s", hint)
 }
 
 // checkFolder makes sure that a snapshot can be made in a directory.
