@@ -3,6 +3,7 @@ package transport
 import (
 	"io"
 	"os"
+	"sync/atomic"
 )
 
 // A Session is a running command on another machine, or a connection that it forwards (SSH.Dial). Wait must be called.
@@ -26,12 +27,18 @@ func (s *Session) Wait() error { return s.wait() }
 func (s *Session) Kill() { s.kill() }
 
 // programOutput closes a pipe when it was read to its end.
-type programOutput struct{ *os.File }
+type programOutput struct {
+	pipe *os.File
+	some atomic.Bool // something was read
+}
 
 func (o *programOutput) Read(p []byte) (int, error) {
-	n, err := o.File.Read(p)
+	n, err := o.pipe.Read(p)
+	if n > 0 {
+		o.some.Store(true)
+	}
 	if err != nil {
-		_ = o.Close() // only read from
+		_ = o.pipe.Close() // only read from
 	}
 	return n, err
 }

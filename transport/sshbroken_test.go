@@ -95,6 +95,24 @@ func knownAs(t testing.TB, server *sshtest.Server, name string) string {
 	return writeFile(t, name+" "+string(key))
 }
 
+// OpenSSH's packet.c, sshpkt_fatal, has one message for both.
+func TestAConnectionThatIsResetIsLostOnlyIfItStood(t *testing.T) {
+	t.Parallel()
+	server := sshtest.Start(t, sshtest.Options{})
+	for says, want := range map[string]error{"": transport.ErrUnreachable, "here\n": transport.ErrDisconnected} {
+		for _, message := range []string{"Connection reset by", "Connection closed by", "Connection timed out to"} {
+			program := writeFile(t, fmt.Sprintf("#!/bin/sh\nprintf '%s'\necho '%s 127.0.0.1 port 22' >&2\nexit 255\n", says, message))
+			check(t, os.Chmod(program, 0o700))
+			o := sshOptions(t, server)
+			o.Program = program
+			_, err := output(t, newSSH(t, server, server.Port, o), "true")
+			if !errors.Is(err, want) {
+				t.Errorf("%q after %q: %v", message, says, err)
+			}
+		}
+	}
+}
+
 func TestAKilledServerEndsItsSessions(t *testing.T) {
 	t.Parallel()
 	server := sshtest.Start(t, sshtest.Options{})

@@ -23,8 +23,8 @@ func (s *SSH) Dial(ctx context.Context, address string) (*Session, error) {
 		return s.forward(ctx, config, address)
 	}, func(config *sshConfig) (*Session, error) {
 		argv := append(s.programArgv(config), "-W", address, "--", s.target.Host)
-		return s.runProgram(ctx, config, Command{Argv: argv, Name: "ssh -W " + address}, func(err error) error {
-			return config.classifyForward(address, err)
+		return s.runProgram(ctx, config, Command{Argv: argv, Name: "ssh -W " + address}, func(err error, stood bool) error {
+			return config.classifyForward(address, err, stood)
 		})
 	})
 }
@@ -81,13 +81,13 @@ func (c *sshConfig) forwardRefused(address string, prohibited bool, cause error)
 
 // classifyForward is classify for an ssh program that forwards its standard streams. It tells the refusal in the words of
 // OpenSSH's channels.c, channel_input_open_failure.
-func (c *sshConfig) classifyForward(address string, err error) error {
+func (c *sshConfig) classifyForward(address string, err error, stood bool) error {
 	var exit *ExitError
 	if errors.As(err, &exit) && strings.Contains(exit.Stderr, "open failed: ") {
 		prohibited := strings.Contains(exit.Stderr, "administratively prohibited")
 		return c.forwardRefused(address, prohibited, errors.New(exit.Stderr))
 	}
-	return c.classify(err)
+	return c.classify(err, stood)
 }
 
 // An sshForward is a connection that the machine forwards.

@@ -20,7 +20,7 @@ func (s *SSH) startProgram(ctx context.Context, config *sshConfig, line string, 
 
 // runProgram runs an ssh program. It connects while the session runs, so that Wait tells whether it could. It cannot ask the
 // user: it runs in a process group of its own, which may not read from the terminal.
-func (s *SSH) runProgram(ctx context.Context, config *sshConfig, c Command, classify func(error) error) (*Session, error) {
+func (s *SSH) runProgram(ctx context.Context, config *sshConfig, c Command, classify func(err error, stood bool) error) (*Session, error) {
 	inR, inW, err := Pipe()
 	if err != nil {
 		return nil, err
@@ -36,12 +36,13 @@ func (s *SSH) runProgram(ctx context.Context, config *sshConfig, c Command, clas
 	if err = errors.Join(err, closed); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s needs the ssh program (%s): %w", s, config.why, err), inW.Close(), outR.Close())
 	}
+	output := &programOutput{pipe: outR}
 	wait := sync.OnceValue(func() error {
-		err := classify(p.Wait())
+		err := classify(p.Wait(), output.some.Load())
 		_ = inW.Close() // nobody reads it
 		return err
 	})
-	return &Session{Stdin: inW, Stdout: &programOutput{outR}, wait: wait, kill: p.Kill}, nil
+	return &Session{Stdin: inW, Stdout: output, wait: wait, kill: p.Kill}, nil
 }
 
 // programArgv gives the program with its options, the user's first: ssh takes the first value of each. A live master
@@ -62,8 +63,9 @@ func seconds(key string, d time.Duration) string {
 	return key + "=" + strconv.Itoa(max(1, int(d.Seconds())))
 }
 
-// classify tells a failure of ssh itself, which ends with status 255, from one of the command.
-func (c *sshConfig) classify(err error) error {
+// classify tells a failure of ssh itself, which ends with status 255, from one of the command. Some of its messages are the same
+// before and after it has connected: stood tells that the machine had been heard.
+func (c *sshConfig) classify(err error, stood bool) error {
 	var exit *ExitError
 	if !errors.As(err, &exit) || exit.State != "exit status 255" {
 		return err
@@ -75,7 +77,8 @@ func (c *sshConfig) classify(err error) error {
 	switch { // the messages of OpenSSH's clientloop.c, packet.c, sshconnect.c and kex.c
 	case says("kex_exchange_identification", "banner exchange"):
 		return c.unreachable(cause)
-	case says("closed by remote host", "send disconnect", "Read from remote host", "Broken pipe", "not responding"):
+	case says("closed by remote host", "send disconnect", "Read from remote host", "Broken pipe", "not responding"),
+		stood && says("Connection reset", "Connection closed", "timed out"):
 		return &sshError{text: exit.Program + " on " + c.target.String() + ": connection lost", cause: cause, kind: ErrDisconnected,
 			hint: "see whether " + c.target.String() + " and the network to it are up, and what its sshd logged"}
 	case says("Permission denied", "Too many authentication failures"):
