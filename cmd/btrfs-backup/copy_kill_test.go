@@ -160,7 +160,7 @@ func (r *copyRig) isKilledAtEachStep() {
 			r.Fatalf("after a kill at %q there are %v", steps[at-1], r.backups())
 		}
 	}
-	for _, step := range []string{"copying", "running rsync", "finishing took", "deleting 1", "deleted", "saved"} {
+	for _, step := range []string{"copying", "running rsync", "were read in the end", "deleting 1", "deleted", "saved"} {
 		if !slices.ContainsFunc(steps, func(s string) bool { return strings.Contains(s, step) }) {
 			r.Errorf("not killed at %q:\n%s", step, strings.Join(steps, "\n"))
 		}

@@ -2,8 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -124,4 +126,17 @@ func TestDirectoriesOfAnyNameAreCopiedToAndFromOtherMachines(t *testing.T) {
 			f.Errorf("beside the folder are %q, in it %v", got, f.backups())
 		}
 	})
+}
+
+func TestFilesAreReadForTheManifestWhileOthersAreCopied(t *testing.T) {
+	r := newCopyRig(t, "ext4")
+	far := newRemote(t, sshtest.Options{})
+	f := farCopy{r, far, r.source, far.place(r.destination)}
+	for i := range 12 {
+		f.random(byte(i), 100<<10, fmt.Sprint(i))
+	}
+	done := f.copies("--rate-limit", "150K", "-v", "debug") // for 8 seconds
+	if !regexp.MustCompile(`; \d+ (KiB|B) were read in the end`).MatchString(done.stderr) {
+		t.Errorf("not less than 1 MiB was read in the end\n%s", done.stderr)
+	}
 }

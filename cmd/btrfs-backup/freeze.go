@@ -11,7 +11,6 @@ import (
 
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/mirror"
-	"btrfs-backup/internal/progress"
 	"btrfs-backup/retention"
 )
 
@@ -85,20 +84,21 @@ func freeze(ctx context.Context, env environment, o *freezeOptions, args []strin
 	if err := b.check(); err != nil {
 		return err
 	}
-	_, log := b.output(env)
+	display, log := b.output(env)
 	hosts, err := b.remote.hosts(env, log)
 	if err != nil {
 		return err
 	}
 	defer hosts.Close()
-	options, err := b.mirrorOptions(log)
+	settings := engine.Settings{NoWait: b.noWait, DryRun: b.dryRun, Log: log, Progress: display, Now: env.now}
+	options, err := b.mirrorOptions(settings)
 	if err != nil {
 		return err
 	}
 	source := mirror.NewSource(hosts.local, dir, mirror.SourceOptions{Log: log, Frozen: true, Incomplete: incomplete})
 	job := engine.CopyJob{Tree: source, Mirrors: []engine.Mirror{mirror.NewFolder(hosts.local, filepath.Dir(dir), source, options)},
 		Naming: engine.Naming{Prefix: b.prefix}, Keep: retention.Policy{Last: max(b.numBackups, 0)},
-		Settings: engine.Settings{NoWait: b.noWait, DryRun: b.dryRun, Log: log, Progress: progress.Silent(), Now: env.now}}
+		Settings: settings}
 	report, err := engine.RunCopy(ctx, job)
 	return b.conclude(env, log, report, err)
 }

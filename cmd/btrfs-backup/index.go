@@ -40,6 +40,8 @@ changed.`,
 }
 
 func index(ctx context.Context, env environment, o *indexOptions, texts []string) error {
+	env, display := env.withBars()
+	defer display.Close()
 	log := slog.New(&logHandler{w: env.stderr, level: slog.LevelInfo, now: env.now})
 	hosts, places, err := o.remote.folders(env, log, texts)
 	if err != nil {
@@ -47,7 +49,9 @@ func index(ctx context.Context, env environment, o *indexOptions, texts []string
 	}
 	defer hosts.Close()
 	for i, p := range places {
-		made, err := indexFolder(ctx, hosts.of(p), p.path, log)
+		shown := display.Start(ctx, "reading "+texts[i], nil)
+		made, err := indexFolder(ctx, hosts.of(p), p.path, log, shown.Add)
+		shown.Vanish()
 		if err != nil {
 			return fmt.Errorf("indexing %s: %w", texts[i], err)
 		}
@@ -60,7 +64,7 @@ func index(ctx context.Context, env environment, o *indexOptions, texts []string
 	return nil
 }
 
-func indexFolder(ctx context.Context, h host.Trees, folder string, log *slog.Logger) (tree.Indexed, error) {
+func indexFolder(ctx context.Context, h host.Trees, folder string, log *slog.Logger, read func(bytes int64)) (tree.Indexed, error) {
 	dir, err := h.OpenTrees(ctx, folder, tree.OpenOptions{})
 	if err != nil {
 		return tree.Indexed{}, err
@@ -70,5 +74,5 @@ func indexFolder(ctx context.Context, h host.Trees, folder string, log *slog.Log
 	if err != nil {
 		return tree.Indexed{}, err
 	}
-	return dir.IndexTrees(ctx, tree.IndexOptions{})
+	return dir.IndexTrees(ctx, tree.IndexOptions{Progress: read})
 }

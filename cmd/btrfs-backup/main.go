@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/progress"
 	"btrfs-backup/lock"
 )
 
@@ -34,6 +35,16 @@ type environment struct {
 	stderr   io.Writer
 	terminal *os.File // what bars are drawn on; nil without a terminal
 	now      func() time.Time
+}
+
+// withBars gives a display of what takes long, and the environment whose output makes way for it.
+func (e environment) withBars() (environment, *progress.Display) {
+	if e.terminal == nil {
+		return e, progress.Silent()
+	}
+	display := progress.NewBars(e.terminal)
+	e.stdout, e.stderr = display.Writer(e.stdout), display.Writer(e.stderr)
+	return e, display
 }
 
 func main() {

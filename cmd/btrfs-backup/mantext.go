@@ -159,8 +159,9 @@ rsync runs with --archive --hard-links --acls --xattrs --numeric-ids --delete --
 --one-file-system, and compares times to the nanosecond. Of "/", what is in /dev, /proc, /sys, /run, /tmp,
 /var/tmp, /mnt and /media is left out. --rsync-options replaces all of this; it is split as a shell would
 do it, and no shell is involved. Patterns are those of rsync(1), FILTER RULES, and the first that matches
-counts. Sparse files stay sparse, but for those that are new or changed in a backup on btrfs that builds
-upon another one.`},
+counts. Sparse files stay sparse. In a backup on btrfs that builds upon another one, those that are new or
+changed take their full size at first: holes of at least 64 KiB are made when all is copied, and none where
+btrfs-backup is not installed on the machine of the backup.`},
 			{macro: "SS", title: "Equal contents", text: `
 A new file whose content is in any earlier backup in the folder takes no space. Where the filesystem can
 share blocks (btrfs, xfs), it shares them, and the kernel compares the contents. Elsewhere it becomes a hard

@@ -194,7 +194,7 @@ func (o *backupOptions) checkForRsync(f *pflag.FlagSet, source string, places []
 func (o *backupOptions) copyJob(texts []string, places []place, hosts *hosts, settings engine.Settings) (engine.CopyJob, error) {
 	job := engine.CopyJob{Naming: engine.Naming{Prefix: o.prefix}, Keep: retention.Policy{Last: max(o.numBackups, 0)},
 		Automatic: o.rsync.engine == "auto" && !places[0].isModule(), Settings: settings}
-	options, err := o.mirrorOptions(settings.Log)
+	options, err := o.mirrorOptions(settings)
 	if err != nil {
 		return job, err
 	}
@@ -216,9 +216,12 @@ func (o *backupOptions) copyJob(texts []string, places []place, hosts *hosts, se
 	return job, nil
 }
 
-func (o *backupOptions) mirrorOptions(log *slog.Logger) (mirror.Options, error) {
-	m := mirror.Options{Log: log, Watched: !o.noProgress && !o.dryRun, Limit: rate.Limit(o.rateLimit), Filters: o.rsync.filters, MultiFS: o.rsync.multiFS,
+func (o *backupOptions) mirrorOptions(s engine.Settings) (mirror.Options, error) {
+	m := mirror.Options{Log: s.Log, Limit: rate.Limit(o.rateLimit), Filters: o.rsync.filters, MultiFS: o.rsync.multiFS,
 		MaxDelete: o.rsync.maxDelete, MountPoint: o.rsync.mountPoint, NewDestination: o.rsync.newDestination, State: stateDir()}
+	if !o.noProgress && !o.dryRun {
+		m.Progress = s.Progress
+	}
 	if o.rsync.dedup || o.rsync.noDedup {
 		m.Dedup = &o.rsync.dedup
 	}

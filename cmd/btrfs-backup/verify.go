@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -61,6 +60,8 @@ type verified struct {
 }
 
 func verify(ctx context.Context, env environment, o *verifyOptions, texts []string) error {
+	env, display := env.withBars()
+	defer display.Close()
 	log := slog.New(&logHandler{w: env.stderr, level: slog.LevelWarn, now: env.now})
 	hosts, places, err := o.remote.folders(env, log, texts)
 	if err != nil {
@@ -76,7 +77,7 @@ func verify(ctx context.Context, env environment, o *verifyOptions, texts []stri
 			}
 			continue
 		}
-		v, err := o.one(ctx, env, hosts.of(p), p.path)
+		v, err := o.one(ctx, env, display, hosts.of(p), p.path)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -115,19 +116,27 @@ type differsError struct{}
 func (differsError) Error() string { return "something differs" }
 
 // one verifies a backup and prints what differs as it is found.
-func (o *verifyOptions) one(ctx context.Context, env environment, h host.Trees, backup string) (verified, error) {
+func (o *verifyOptions) one(ctx context.Context, env environment, display *progress.Display, h host.Trees, backup string) (verified, error) {
 	v := verified{Backup: h.String() + backup, Differences: []tree.Difference{}}
 	dir, name, err := openBackup(ctx, h, backup)
 	if err != nil {
 		return v, err
 	}
 	defer dir.Close()
+	if o.fast {
+		display = progress.Silent()
+	}
+	shown := display.Start(ctx, "reading "+v.Backup, nil)
 	sum, err := dir.VerifyTree(ctx, name, tree.VerifyOptions{Fast: o.fast}, func(d tree.Difference) {
 		v.Differences = append(v.Differences, d)
 		if !o.json {
 			fmt.Fprintln(env.stdout, describeDifference(d))
 		}
+	}, func(read, total int64) {
+		shown.Set(read)
+		shown.SetTotal(progress.Total{Bytes: total})
 	})
+	shown.Vanish()
 	v.Files, v.Bytes = sum.Files, sum.Bytes
 	if err != nil || o.json {
 		return v, err
@@ -178,19 +187,10 @@ func openBackup(ctx context.Context, h host.Trees, backup string) (host.TreeDir,
 }
 
 func export(ctx context.Context, w io.Writer, h host.Trees, backup string) error {
-	if h.String() != "" {
-		return &usageError{msg: h.String() + backup + ": a manifest is exported on the machine that holds it", hint: "run it there, by ssh"}
-	}
 	dir, name, err := openBackup(ctx, h, backup)
 	if err != nil {
 		return err
 	}
-	folder := dir.Status().Path
-	dir.Close()
-	file, err := os.Open(folder)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	return tree.New(file, slog.New(slog.DiscardHandler)).Export(ctx, name, w)
+	defer dir.Close()
+	return dir.ExportTree(ctx, name, w)
 }

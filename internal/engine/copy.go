@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"btrfs-backup/internal/progress"
 	"btrfs-backup/lock"
 	"btrfs-backup/retention"
 )
@@ -68,9 +67,9 @@ type Kept struct {
 type Copy struct {
 	Name    string
 	Base    string // the backup to build upon; "" for none
+	Bytes   int64  // in that
 	Started time.Time
 	DryRun  bool
-	Shown   *progress.Transfer
 }
 
 // Copied tells what a copy took.
@@ -130,7 +129,7 @@ func (c *copying) serve(ctx context.Context) error {
 	}
 	defer release()
 	if _, ok := c.to.(WriteOnly); ok {
-		sent := c.save(ctx, Copy{Name: c.Naming.Name(c.Now())}, 0)
+		sent := c.save(ctx, Copy{Name: c.Naming.Name(c.Now())})
 		sent.Stored = sent.Failure == nil
 		c.saved.Transfers = []Sent{sent}
 		return nil
@@ -148,7 +147,7 @@ func (c *copying) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	sent := c.save(ctx, Copy{Name: name, Base: base.Name}, base.Bytes)
+	sent := c.save(ctx, Copy{Name: name, Base: base.Name, Bytes: base.Bytes})
 	c.saved.Transfers = []Sent{sent}
 	if sent.Failure != nil {
 		return nil
@@ -174,19 +173,15 @@ func (c *copying) finish(ctx context.Context, copies Copies, made Kept) error {
 	return nil
 }
 
-// save makes a backup. The total that is shown is that of the backup before it until more is known.
-func (c *copying) save(ctx context.Context, what Copy, total int64) (sent Sent) {
+// save makes a backup.
+func (c *copying) save(ctx context.Context, what Copy) (sent Sent) {
 	started := time.Now()
 	what.Started, what.DryRun = c.Now(), c.DryRun
 	sent = Sent{Snapshot: what.Name, Parent: what.Base}
 	if !c.DryRun {
 		c.Log.Info(fmt.Sprintf("%s: copying %s to %s", c.to, c.Tree, what.Name))
 	}
-	what.Shown = c.Progress.Start(ctx, c.to.String()+": "+what.Name, func(context.Context) (progress.Total, error) {
-		return progress.Total{Bytes: total, AtMost: true}, nil
-	})
 	copied, err := c.to.Save(ctx, what)
-	what.Shown.Done(err)
 	sent.Bytes, sent.Wire, sent.Duration = copied.Bytes, copied.Wire, time.Since(started)
 	if err != nil {
 		sent.Failure = &Failure{fmt.Errorf("copying %s to %s: %w", c.Tree, c.to, err)}

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"path"
@@ -269,11 +270,19 @@ func (d *shellDir) needsProgram(what string) error {
 }
 
 // VerifyTree is refused: nothing is known here of what the backup held.
-func (d *shellDir) VerifyTree(context.Context, string, tree.VerifyOptions, func(tree.Difference)) (tree.Verified, error) {
+func (d *shellDir) VerifyTree(context.Context, string, tree.VerifyOptions, func(tree.Difference), func(read, total int64)) (tree.Verified, error) {
 	return tree.Verified{}, d.needsProgram("verifying backups in")
+}
+
+// ExportTree is refused.
+func (d *shellDir) ExportTree(context.Context, string, io.Writer) error {
+	return d.needsProgram("exporting the checksums of backups in")
 }
 
 // IndexTrees is refused.
 func (d *shellDir) IndexTrees(context.Context, tree.IndexOptions) (tree.Indexed, error) {
 	return tree.Indexed{}, d.needsProgram("indexing")
 }
+
+// FollowTree does nothing: no manifest is written here.
+func (d *shellDir) FollowTree(context.Context, string) error { return nil }

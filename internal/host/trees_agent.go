@@ -1,9 +1,11 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"btrfs-backup/internal/tree"
@@ -85,6 +87,10 @@ func (d *agentDir) KeepTree(ctx context.Context, name string) error {
 	return d.host.callTrees(ctx, verbKeepTree, treeCall{d.name(), name}, nil, nil)
 }
 
+func (d *agentDir) FollowTree(ctx context.Context, name string) error {
+	return d.host.callTrees(ctx, verbFollowTree, treeCall{d.name(), name}, nil, nil)
+}
+
 // FinishTree ends with the connection, on the far side too. What was copied stays for the next run to go on with.
 func (d *agentDir) FinishTree(ctx context.Context, r tree.Result, progress func(bytes int64)) (record tree.Record, err error) {
 	err = d.host.callTrees(ctx, verbFinishTree, finishTreeCall{d.name(), r}, &record, noticed(progress))
@@ -100,14 +106,28 @@ func (d *agentDir) DeleteTrees(ctx context.Context, names []string) (deleted []s
 	return reply.Deleted, err
 }
 
-func (d *agentDir) VerifyTree(ctx context.Context, name string, o tree.VerifyOptions, found func(tree.Difference)) (v tree.Verified, err error) {
-	each := func(some []tree.Difference) {
-		for _, diff := range some {
+func (d *agentDir) VerifyTree(ctx context.Context, name string, o tree.VerifyOptions, found func(tree.Difference), progress func(read, total int64)) (v tree.Verified, err error) {
+	told := func(n verifyNotice) {
+		for _, diff := range n.Found {
 			found(diff)
 		}
+		if n.Total > 0 { // else it is only about what was found
+			progress(n.Read, n.Total)
+		}
 	}
-	err = d.host.callTrees(ctx, verbVerifyTree, verifyTreeCall{d.name(), name, o}, &v, noticed(each))
+	err = d.host.callTrees(ctx, verbVerifyTree, verifyTreeCall{d.name(), name, o}, &v, noticed(told))
 	return v, err
+}
+
+func (d *agentDir) ExportTree(ctx context.Context, name string, w io.Writer) error {
+	var writeErr error
+	part := func(p []byte) {
+		if writeErr == nil {
+			_, writeErr = w.Write(p)
+		}
+	}
+	err := d.host.callTrees(ctx, verbExportTree, treeCall{d.name(), name}, nil, noticed(part))
+	return cmp.Or(err, writeErr)
 }
 
 func (d *agentDir) IndexTrees(ctx context.Context, o tree.IndexOptions) (i tree.Indexed, err error) {

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"encoding/binary"
+	"io"
 	"os"
 
 	"btrfs-backup/btrfs"
@@ -67,6 +68,10 @@ func (d *localDir) BeginTree(ctx context.Context, o tree.Order) (tree.Work, erro
 
 func (d *localDir) KeepTree(ctx context.Context, name string) error { return d.trees().Keep(ctx, name) }
 
+func (d *localDir) FollowTree(ctx context.Context, name string) error {
+	return d.trees().Follow(ctx, name)
+}
+
 func (d *localDir) FinishTree(ctx context.Context, r tree.Result, progress func(bytes int64)) (tree.Record, error) {
 	return d.trees().Finish(ctx, r, progress)
 }
@@ -75,8 +80,12 @@ func (d *localDir) DeleteTrees(ctx context.Context, names []string) (deleted []s
 	return d.trees().Delete(ctx, names)
 }
 
-func (d *localDir) VerifyTree(ctx context.Context, name string, o tree.VerifyOptions, found func(tree.Difference)) (tree.Verified, error) {
-	return d.trees().Verify(ctx, name, o, found)
+func (d *localDir) VerifyTree(ctx context.Context, name string, o tree.VerifyOptions, found func(tree.Difference), progress func(read, total int64)) (tree.Verified, error) {
+	return d.trees().Verify(ctx, name, o, found, progress)
+}
+
+func (d *localDir) ExportTree(ctx context.Context, name string, w io.Writer) error {
+	return d.trees().Export(ctx, name, w)
 }
 
 func (d *localDir) IndexTrees(ctx context.Context, o tree.IndexOptions) (tree.Indexed, error) {

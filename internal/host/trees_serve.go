@@ -16,9 +16,11 @@ const (
 	verbMarkTrees   = "mark-trees"   // dirName -> string
 	verbBeginTree   = "begin-tree"   // beginTreeCall -> tree.Work
 	verbKeepTree    = "keep-tree"    // treeCall
+	verbFollowTree  = "follow-tree"  // treeCall; it ends when it is cancelled
 	verbFinishTree  = "finish-tree"  // finishTreeCall -> tree.Record; bytes read since the last notice are a notice (int64)
 	verbDeleteTrees = "delete-trees" // deleteTreesCall -> deleteReply
-	verbVerifyTree  = "verify-tree"  // verifyTreeCall -> tree.Verified; a []tree.Difference is a notice
+	verbVerifyTree  = "verify-tree"  // verifyTreeCall -> tree.Verified; verifyNotice
+	verbExportTree  = "export-tree"  // treeCall; a []byte is a notice, a part of the list
 	verbIndexTrees  = "index-trees"  // dirName -> tree.Indexed; notices as of finish-tree
 )
 
@@ -53,6 +55,12 @@ type verifyTreeCall struct {
 	Options tree.VerifyOptions
 }
 
+// verifyNotice tells what was found since the last one, and how far it is.
+type verifyNotice struct {
+	Found       []tree.Difference
+	Read, Total int64 // bytes
+}
+
 var treeVerbs = map[string]handler{
 	verbOpenTrees: {treesRole, decoded((*server).openTrees)},
 	verbListTrees: inTrees(itself, func(ctx context.Context, d *localDir, _ dirName, _ func(any)) (any, error) { return d.ListTrees(ctx) }),
@@ -65,10 +73,18 @@ var treeVerbs = map[string]handler{
 		func(ctx context.Context, d *localDir, c treeCall, _ func(any)) (any, error) {
 			return nil, d.KeepTree(ctx, c.Name)
 		}),
+	verbFollowTree: inTrees(func(c treeCall) dirName { return c.Dir },
+		func(ctx context.Context, d *localDir, c treeCall, _ func(any)) (any, error) {
+			return nil, d.FollowTree(ctx, c.Name)
+		}),
 	verbFinishTree:  inTrees(func(c finishTreeCall) dirName { return c.Dir }, finishTree),
 	verbDeleteTrees: inTrees(func(c deleteTreesCall) dirName { return c.Dir }, deleteTrees),
 	verbVerifyTree:  inTrees(func(c verifyTreeCall) dirName { return c.Dir }, verifyTree),
-	verbIndexTrees:  inTrees(itself, indexTrees),
+	verbExportTree: inTrees(func(c treeCall) dirName { return c.Dir },
+		func(ctx context.Context, d *localDir, c treeCall, notify func(any)) (any, error) {
+			return nil, d.ExportTree(ctx, c.Name, notices(notify))
+		}),
+	verbIndexTrees: inTrees(itself, indexTrees),
 }
 
 // inTrees makes a handler of a function that works on an open folder of trees.
@@ -113,12 +129,28 @@ func deleteTrees(ctx context.Context, d *localDir, c deleteTreesCall, _ func(any
 }
 
 func verifyTree(ctx context.Context, d *localDir, c verifyTreeCall, notify func(any)) (any, error) {
-	var found batch[[]tree.Difference]
-	found.notify, found.full = notify, func(b []tree.Difference) bool { return len(b) >= maxDifferences }
-	defer found.flush()
+	var told batch[verifyNotice]
+	told.notify, told.full = notify, func(n verifyNotice) bool { return len(n.Found) >= maxDifferences }
+	defer told.flush()
 	return d.VerifyTree(ctx, c.Name, c.Options, func(diff tree.Difference) {
-		found.change(func(b []tree.Difference) []tree.Difference { return append(b, diff) })
+		told.change(func(n verifyNotice) verifyNotice {
+			n.Found = append(n.Found, diff)
+			return n
+		})
+	}, func(read, total int64) {
+		told.change(func(n verifyNotice) verifyNotice {
+			n.Read, n.Total = read, total
+			return n
+		})
 	})
+}
+
+// notices is a writer that tells what is written to it.
+type notices func(any)
+
+func (n notices) Write(p []byte) (int, error) {
+	n(p)
+	return len(p), nil
 }
 
 // maxDifferences is how many a notice holds.

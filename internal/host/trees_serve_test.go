@@ -28,6 +28,8 @@ func TestAClientWithLimitsKeepsNoTrees(t *testing.T) {
 			verbKeepTree:    treeCall{dirName{Path: folder}, "20260101-000000"},
 			verbFinishTree:  finishTreeCall{dirName{Path: folder}, tree.Result{Name: "20260101-000000"}},
 			verbDeleteTrees: deleteTreesCall{dirName{Path: folder}, []string{"20260101-000000"}},
+			verbFollowTree:  treeCall{dirName{Path: folder}, "20260101-000000"},
+			verbExportTree:  treeCall{dirName{Path: folder}, "20260101-000000"},
 			verbVerifyTree:  verifyTreeCall{Dir: dirName{Path: folder}, Name: "20260101-000000"},
 		} {
 			var hinted interface{ Hint() string }

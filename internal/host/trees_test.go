@@ -1,11 +1,14 @@
 package host_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,6 +23,8 @@ import (
 	"btrfs-backup/transport"
 	"btrfs-backup/transport/sshtest"
 	"btrfs-backup/transport/wire"
+
+	"golang.org/x/sys/unix"
 )
 
 // eachTrees runs a test on all kinds of host that keep trees, each with a folder of its own, on btrfs and on another filesystem.
@@ -124,17 +129,21 @@ func TestDifferencesOfATreeAreAllTold(t *testing.T) {
 		names := numbered(700)
 		addTree(t, d, name, "", names...)
 		if isShell(h) {
-			_, err := d.VerifyTree(t.Context(), name, tree.VerifyOptions{}, nil)
+			_, err := d.VerifyTree(t.Context(), name, tree.VerifyOptions{}, nil, nil)
 			wantHint(t, err, "install it there")
 			return
 		}
 		verify := func() (paths []string, v tree.Verified) {
+			var read, total int64
 			v, err := d.VerifyTree(t.Context(), name, tree.VerifyOptions{}, func(diff tree.Difference) {
 				if diff.Kind == tree.OtherMode {
 					paths = append(paths, diff.Path)
 				}
-			})
+			}, func(r, t int64) { read, total = r, t })
 			check(t, err)
+			if v.Bytes == 0 || read != v.Bytes || total != v.Bytes {
+				t.Errorf("%d of %d bytes were told, %d were read", read, total, v.Bytes)
+			}
 			return paths, v
 		}
 		if paths, v := verify(); len(paths) != 0 || v.Differences != 0 || v.Files != int64(len(names)) {
@@ -152,11 +161,44 @@ func TestDifferencesOfATreeAreAllTold(t *testing.T) {
 		if !slices.Equal(paths, names) || v.Differences < int64(len(names)) {
 			t.Errorf("%d paths of %d differences are told, want %d", len(paths), v.Differences, len(names))
 		}
-		if _, err := d.VerifyTree(t.Context(), "20200101-000000", tree.VerifyOptions{}, func(tree.Difference) {}); err == nil {
+		if _, err := d.VerifyTree(t.Context(), "20200101-000000", tree.VerifyOptions{}, func(tree.Difference) {}, unwatched); err == nil {
 			t.Error("a backup that is not there is verified")
 		}
 	})
 }
+
+func unwatched(int64, int64) {}
+
+func TestChecksumsOfATreeAreExported(t *testing.T) {
+	eachTrees(t, func(t *testing.T, h host.Trees, folder string) {
+		d := openTrees(t, h, folder)
+		const name = "20260101-000000"
+		addTree(t, d, name, "", numbered(700)...)
+		var list bytes.Buffer
+		err := d.ExportTree(t.Context(), name, &list)
+		if isShell(h) {
+			wantHint(t, err, "install it there")
+			return
+		}
+		check(t, err)
+		sha256sum := exec.Command("sha256sum", "--check", "--strict")
+		sha256sum.Dir, sha256sum.Stdin = filepath.Join(folder, name), &list
+		if said, err := sha256sum.CombinedOutput(); err != nil || bytes.Count(said, []byte(": OK\n")) != 700 {
+			t.Errorf("%v:\n%s", err, said)
+		}
+		if err := d.ExportTree(t.Context(), "20200101-000000", io.Discard); err == nil {
+			t.Error("a backup that is not there is exported")
+		}
+		if err := d.ExportTree(t.Context(), name, fullDisk{}); !errors.Is(err, unix.ENOSPC) {
+			t.Errorf("what cannot be written: %v", err)
+		}
+	})
+}
+
+// A fullDisk takes nothing.
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, unix.ENOSPC }
 
 func TestErrorsOfTreesAreFoundOnAnyHost(t *testing.T) {
 	eachTrees(t, func(t *testing.T, h host.Trees, folder string) {
@@ -167,7 +209,7 @@ func TestErrorsOfTreesAreFoundOnAnyHost(t *testing.T) {
 			t.Errorf("no mount point: %v", err)
 		}
 		check(t, os.Mkdir(folder+"/foreign", 0o755))
-		_, err = d.VerifyTree(t.Context(), "foreign", tree.VerifyOptions{}, func(tree.Difference) {})
+		_, err = d.VerifyTree(t.Context(), "foreign", tree.VerifyOptions{}, func(tree.Difference) {}, unwatched)
 		if !errors.Is(err, tree.ErrNoManifest) && !isShell(h) {
 			t.Errorf("no manifest: %v", err)
 		}
@@ -195,7 +237,7 @@ func TestAMachineWithoutAnAgentKeepsTrees(t *testing.T) {
 	h := newRemote(t, server, "", false)
 	d := openTrees(t, h, filepath.Join(t.TempDir(), "folder"))
 	addTree(t, d, "20260101-000000", "", numbered(3)...)
-	_, err := d.VerifyTree(t.Context(), "20260101-000000", tree.VerifyOptions{}, nil)
+	_, err := d.VerifyTree(t.Context(), "20260101-000000", tree.VerifyOptions{}, nil, nil)
 	wantHint(t, err, "scp btrfs-backup root@")
 }
 

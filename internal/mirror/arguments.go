@@ -38,7 +38,7 @@ func (o Options) arguments(source *Source, first, own []string) []string {
 		args = append(args, "--bwlimit="+kibibytes(o.Limit))
 	}
 	args = append(args, "--no-human-readable", "--stats")
-	if o.Watched {
+	if o.Progress != nil {
 		args = append(args, "--info=progress2")
 	}
 	return args

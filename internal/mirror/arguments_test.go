@@ -11,6 +11,7 @@ import (
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/tree"
 	"btrfs-backup/lock"
 
@@ -63,7 +64,7 @@ func TestArgumentsAreExactlyThese(t *testing.T) {
 		{Options{}, tree.Work{InPlace: true}, standard + stay + inPlace + unsparing + told + end},
 		{Options{}, tree.Work{Checksum: true}, standard + stay + fresh + " --checksum" + precisely + told + end},
 		{Options{MultiFS: true}, tree.Work{}, standard + fresh + precisely + told + end},
-		{Options{Watched: true}, tree.Work{}, standard + stay + fresh + precisely + told + " --info=progress2" + end},
+		{Options{Progress: progress.Silent()}, tree.Work{}, standard + stay + fresh + precisely + told + " --info=progress2" + end},
 		{Options{Filters: []string{"--include=a", "--exclude=*"}}, tree.Work{}, standard + stay + " --include=a --exclude=*" + fresh + precisely + told + end},
 		// the user's options cannot undo what older backups rest on
 		{Options{Rsync: []string{"-rl", "--inplace", "--append"}}, tree.Work{LinkDest: "/b/1"}, "-rl --inplace --append" + linked + told + end},

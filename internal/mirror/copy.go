@@ -19,16 +19,18 @@ type copying struct {
 	own    []string        // options that depend on the destination
 	to     string          // as rsync takes it, with a slash at the end
 	dest   string          // in messages
-	shown  *progress.Transfer
+	name   string          // of what is made of it, in messages
+	atMost int64           // bytes, until more is known
 }
 
 // run copies, and looks at the source again: one that goes away meanwhile looks to rsync as if its files had been deleted.
-func (c *copying) run(ctx context.Context) (*output, *IncompleteError, error) {
+func (c *copying) run(ctx context.Context) (told *output, missing *IncompleteError, err error) {
 	args := append(c.arguments(c.source, c.first, c.own), c.reach...)
 	args = append(args, "--", c.source.argument(c.link)+"/", c.to)
-	told := &output{shown: c.shown}
+	told = &output{shown: c.show(ctx, c.dest+": "+c.name, c.atMost)}
+	defer func() { told.shown.Done(err) }()
 	rsync := program{log: c.Log, args: args, link: c.link, line: told.line, source: c.source, dest: c.dest}
-	missing, err := runRsync(ctx, rsync)
+	missing, err = runRsync(ctx, rsync)
 	if err != nil {
 		return told, nil, err
 	}

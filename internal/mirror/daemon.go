@@ -79,7 +79,7 @@ func (d *Daemon) Save(ctx context.Context, c engine.Copy) (engine.Copied, error)
 	}
 	defer link.Close()
 	copying := copying{Options: d.Options, source: d.source, link: link, reach: append([]string{"--no-motd"}, link.Options...),
-		to: d.argument(), dest: d.String(), shown: c.Shown}
+		to: d.argument(), dest: d.String(), name: c.Name}
 	if c.DryRun {
 		return copying.rehearse(ctx)
 	}

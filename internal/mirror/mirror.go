@@ -9,23 +9,37 @@
 package mirror
 
 import (
+	"context"
 	"log/slog"
+
+	"btrfs-backup/internal/progress"
 
 	"golang.org/x/time/rate"
 )
 
 // Options are common to the mirrors of a run.
 type Options struct {
-	Log     *slog.Logger
-	Watched bool       // somebody sees the progress
-	Limit   rate.Limit // bytes per second, which rsync rounds to KiB; 0: as many as go
-	Rsync   []string   // rsync's options in place of the default ones, as SplitOptions gives them; nil for those
-	Filters []string   // rsync's --exclude=..., --include=... and so on, in their order
-	MultiFS bool       // cross the borders of filesystems
+	Log      *slog.Logger
+	Progress *progress.Display // nil if nobody sees it
+	Limit    rate.Limit        // bytes per second, which rsync rounds to KiB; 0: as many as go
+	Rsync    []string          // rsync's options in place of the default ones, as SplitOptions gives them; nil for those
+	Filters  []string          // rsync's --exclude=..., --include=... and so on, in their order
+	MultiFS  bool              // cross the borders of filesystems
 
 	MaxDelete      int    // percent of the files of the backup before that may be missing
 	Dedup          *bool  // nil: where hard links are used
 	MountPoint     string // that a folder must lie on; "" for any
 	NewDestination bool   // a folder need not be the one that was used before
 	State          string // directory that remembers which folders were used before; "": they are not remembered
+}
+
+// show shows something that moves at most so many bytes until it is done.
+func (o Options) show(ctx context.Context, title string, atMost int64) *progress.Transfer {
+	d := o.Progress
+	if d == nil {
+		d = progress.Silent()
+	}
+	return d.Start(ctx, title, func(context.Context) (progress.Total, error) {
+		return progress.Total{Bytes: atMost, AtMost: true}, nil
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"btrfs-backup/internal/engine"
@@ -22,7 +23,7 @@ func (f *Folder) Save(ctx context.Context, c engine.Copy) (engine.Copied, error)
 		f.Log.Info(fmt.Sprintf("%s lies in the source, and is left out of the copy", f))
 	}
 	copying := copying{Options: f.Options, source: f.source, link: link, reach: reach, first: f.within,
-		dest: f.String(), shown: c.Shown}
+		dest: f.String(), name: c.Name, atMost: c.Bytes}
 	if c.DryRun {
 		base := c.Base
 		if base == "" {
@@ -44,7 +45,7 @@ func (f *Folder) Save(ctx context.Context, c engine.Copy) (engine.Copied, error)
 	}
 	if work.Filled {
 		missing := f.source.missing(nil)
-		if err := f.finish(ctx, c, work, missing); err != nil {
+		if err := f.finish(ctx, c, work, missing, 0); err != nil {
 			return engine.Copied{}, f.keep(ctx, c.Name, err)
 		}
 		return new(output).copied(missing, false), nil
@@ -63,19 +64,39 @@ func (f *Folder) Save(ctx context.Context, c engine.Copy) (engine.Copied, error)
 			copying.own = append(copying.own, itemize)
 		}
 	}
+	unfollow := f.follow(ctx, c.Name, work)
 	told, missing, err := copying.run(ctx)
+	unfollow()
 	missing = f.source.missing(missing)
 	if err == nil {
 		err = f.repair(ctx, copying, work, told.retouched)
 	}
 	if err == nil {
-		err = f.finish(ctx, c, work, missing)
+		err = f.finish(ctx, c, work, missing, told.bytes)
 	}
 	copied := told.copied(missing, reach != nil)
 	if err != nil {
 		return copied, f.keep(ctx, c.Name, err)
 	}
 	return copied, nil
+}
+
+// follow has new files read while they are still in memory; not those that are changed in place. What it gives ends that.
+func (f *Folder) follow(ctx context.Context, name string, w tree.Work) (end func()) {
+	if w.InPlace {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var following sync.WaitGroup
+	following.Go(func() {
+		if err := f.dir.FollowTree(ctx, name); err != nil && ctx.Err() == nil {
+			f.Log.Debug(fmt.Sprintf("%s: all is read after it was copied: %v", f, err))
+		}
+	})
+	return func() {
+		cancel()
+		following.Wait()
+	}
 }
 
 // faithful are the options with which the default ones copy everything to what the folder lies on.
@@ -97,9 +118,9 @@ func (f *Folder) faithful(w tree.Work) (options []string) {
 	return options
 }
 
-// finish makes a backup of what was copied.
-func (f *Folder) finish(ctx context.Context, c engine.Copy, work tree.Work, missing *IncompleteError) error {
-	r := tree.Result{Name: c.Name, Base: c.Base, Source: f.source.Identity(), Started: c.Started, MaxDelete: f.MaxDelete,
+// finish makes a backup of what was copied, which has at most so many new bytes.
+func (f *Folder) finish(ctx context.Context, c engine.Copy, work tree.Work, missing *IncompleteError, atMost int64) error {
+	r := tree.Result{Name: c.Name, Base: c.Base, Source: f.source.Identity(), Started: c.Started, InPlace: work.InPlace, MaxDelete: f.MaxDelete,
 		Dedup: !work.Subvolume}
 	if f.Dedup != nil {
 		r.Dedup = *f.Dedup
@@ -108,14 +129,46 @@ func (f *Folder) finish(ctx context.Context, c engine.Copy, work tree.Work, miss
 		r.Incomplete, r.Missing = missing.Messages, missing.Count
 	}
 	f.Log.Info(fmt.Sprintf("%s: %s is copied, and is being finished", f, c.Name))
-	began := time.Now()
-	record, err := f.dir.FinishTree(ctx, r, nil)
+	read := rereading{began: time.Now(), show: func() *progress.Transfer {
+		return f.show(ctx, fmt.Sprintf("%s: reading %s", f, c.Name), atMost)
+	}}
+	record, err := f.dir.FinishTree(ctx, r, read.add)
+	read.done()
 	if err != nil {
 		return f.explained(err)
 	}
-	f.Log.Debug(fmt.Sprintf("%s: %s has %d files with %s, of which %s were there already; finishing took %s", f, c.Name,
-		record.Files, progress.Bytes(record.Bytes), progress.Bytes(record.Shared), time.Since(began).Round(time.Millisecond)))
+	f.Log.Debug(fmt.Sprintf("%s: %s has %d files with %s, of which %s were there already; %s were read in the end, in %s", f, c.Name,
+		record.Files, progress.Bytes(record.Bytes), progress.Bytes(record.Shared), progress.Bytes(read.bytes),
+		time.Since(read.began).Round(time.Millisecond)))
 	return nil
+}
+
+// A rereading is what is read of the new backup. It is shown if it takes more than a moment.
+type rereading struct {
+	began time.Time
+	show  func() *progress.Transfer
+	shown *progress.Transfer // nil: not yet
+	bytes int64
+}
+
+// aMoment is how long it takes.
+const aMoment = time.Second
+
+func (r *rereading) add(n int64) {
+	r.bytes += n
+	switch {
+	case r.shown != nil:
+		r.shown.Set(r.bytes)
+	case time.Since(r.began) > aMoment:
+		r.shown = r.show()
+		r.shown.Resume(r.bytes)
+	}
+}
+
+func (r *rereading) done() {
+	if r.shown != nil {
+		r.shown.Vanish()
+	}
 }
 
 // keepTime is how long it may take to put on disk what was copied until a failure.

@@ -86,7 +86,8 @@ func (d *Display) Start(ctx context.Context, title string, total func(context.Co
 	return t
 }
 
-func (d *Display) finish(t *Transfer, err error) {
+// finish takes a transfer from those shown, and says what became of it.
+func (d *Display) finish(t *Transfer, say func(view)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	i := slices.Index(d.running, t)
@@ -94,7 +95,7 @@ func (d *Display) finish(t *Transfer, err error) {
 		return
 	}
 	d.running = slices.Delete(d.running, i, i+1)
-	d.view.finished(t, err)
+	say(d.view)
 	d.view.refresh(d.running)
 }
 

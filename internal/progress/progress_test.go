@@ -224,3 +224,13 @@ func TestRateFollowsAChangeWithinSeconds(t *testing.T) {
 		t.Errorf("rate of 1000 still shown as %f after half a minute of nothing", rate)
 	}
 }
+
+func TestATransferThatVanishesLeavesNoLine(t *testing.T) {
+	withBars(t, 80, 24, func(t *testing.T, d *Display, s *screen) {
+		a, b := d.Start(t.Context(), "a", nil), d.Start(t.Context(), "b", nil)
+		a.Vanish()
+		b.Done(nil)
+		b.Vanish()
+		s.shows("b: 0 B in 0.0 s, 0 B/s")
+	})
+}

@@ -83,7 +83,13 @@ func (t *Transfer) Resume(n int64) {
 // When it returns, nothing reads the snapshot for its total any more: a
 // subvolume that is being read by a send cannot be deleted.
 func (t *Transfer) Done(err error) {
-	t.display.finish(t, err)
+	t.display.finish(t, func(v view) { v.finished(t, err) })
+	t.stopMeasuring()
+}
+
+// Vanish is Done, without a line about the outcome, which is told elsewhere.
+func (t *Transfer) Vanish() {
+	t.display.finish(t, func(view) {})
 	t.stopMeasuring()
 }
 

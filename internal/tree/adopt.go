@@ -192,7 +192,6 @@ func (i *indexing) foreign(ctx context.Context, name string, root *os.File) erro
 		}
 	}
 	i.Trees++
-	reader := contentReader{ctx: ctx, root: root.Name(), progress: i.progress}
 	w := walk{
 		ctx: ctx,
 		visit: func(in *openDir, base string, e manifest.Entry) error {
@@ -204,7 +203,7 @@ func (i *indexing) foreign(ctx context.Context, name string, root *os.File) erro
 				return nil
 			}
 			var err error
-			if e.SHA256, err = reader.hash(reading{in: in, name: base, file: e}, i.buffer); err != nil {
+			if e.SHA256, err = hashFile(ctx, in, base, e, i.buffer, func(content []byte) { i.progress(int64(len(content))) }); err != nil {
 				return i.unreadable(ctx, name+"/"+e.Path, err)
 			}
 			if i.contents.Knows(e) {

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -22,7 +21,8 @@ const readSize = 256 << 10
 type contents struct {
 	sha256, xattrs manifest.Digest
 	target         string
-	names          uint64 // of the file, that were not seen yet
+	changed        manifest.Time // if the reading changed the file
+	names          uint64        // of the file, that were not seen yet
 }
 
 // A reading is a file that is to be read.
@@ -39,6 +39,7 @@ type contentReader struct {
 	ctx      context.Context
 	fail     context.CancelCauseFunc
 	root     string // in messages
+	holes    bool   // make holes of zeros
 	progress func(bytes int64)
 	unread   func(path string, err error)
 }
@@ -63,43 +64,62 @@ func (c *contentReader) read(r reading, buffer []byte) (err error) {
 	if r.into.xattrs, err = manifest.Xattrs(r.in.path(r.name)); err != nil {
 		return err
 	}
-	switch r.file.Type {
-	case manifest.Symlink:
+	switch {
+	case r.file.Type == manifest.Symlink:
 		r.into.target, err = os.Readlink(r.in.path(r.name))
-	case manifest.Regular:
-		r.into.sha256, err = c.hash(r, buffer)
+	case r.file.Type == manifest.Regular && r.into.sha256 == manifest.Digest{}:
+		err = c.readContent(r, buffer)
 	}
 	return err
 }
 
-// hash reads a regular file, which must not change meanwhile.
-func (c *contentReader) hash(r reading, buffer []byte) (manifest.Digest, error) {
-	fd, err := r.in.open(r.name, unix.O_NONBLOCK)
-	if err != nil {
-		return manifest.Digest{}, err
+func (c *contentReader) readContent(r reading, buffer []byte) (err error) {
+	var zeros zeroFinder
+	r.into.sha256, err = hashFile(c.ctx, r.in, r.name, r.file, buffer, func(content []byte) {
+		c.progress(int64(len(content)))
+		if c.holes {
+			zeros.add(content)
+		}
+	})
+	if err == nil {
+		r.into.changed, err = punch(r.in, r.name, r.file, zeros.found())
 	}
-	file := os.NewFile(uintptr(fd), r.name)
-	defer file.Close()
+	return err
+}
+
+// hashFile reads a regular file, which must not change meanwhile, through a buffer. each is told of its content, part by part.
+func hashFile(ctx context.Context, in *openDir, name string, e manifest.Entry, buffer []byte, each func(content []byte)) (sum manifest.Digest, err error) {
+	fd, err := in.open(name, unix.O_NONBLOCK)
+	if err != nil {
+		return sum, err
+	}
+	defer unix.Close(fd)
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		return manifest.Digest{}, err
+		return sum, err
 	}
 	hash := sha256.New()
-	var size int64
-	for {
-		n, err := file.Read(buffer)
+	for size := int64(0); ; {
+		n, err := unix.Read(fd, buffer)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return sum, err
+		}
 		hash.Write(buffer[:n])
 		size += int64(n)
-		c.progress(int64(n))
+		each(buffer[:n])
 		switch {
-		case err == io.EOF && st.Ino == r.file.Inode && size == r.file.Size:
-			return manifest.Digest(hash.Sum(nil)), nil
-		case err == io.EOF:
-			return manifest.Digest{}, errors.New("somebody changes it")
-		case err != nil:
-			return manifest.Digest{}, errors.Unwrap(err) // the path in it is known better here
-		case c.ctx.Err() != nil:
-			return manifest.Digest{}, context.Cause(c.ctx)
+		case n == len(buffer), n > 0 && size < e.Size:
+			if ctx.Err() != nil {
+				return sum, context.Cause(ctx)
+			}
+		case st.Ino == e.Inode && size == e.Size:
+			hash.Sum(sum[:0])
+			return sum, nil
+		default:
+			return sum, errors.New("somebody changes it")
 		}
 	}
 }

@@ -54,7 +54,11 @@ func (b *making) surveyUpon(ctx context.Context, base string, draft *os.File) (f
 	if err != nil {
 		return findings{}, err
 	}
-	s := survey{root: b.root, base: before, subvolume: b.subvolume, progress: b.progress, unread: func(path string, err error) {
+	ahead, err := b.readAhead(b.Name)
+	if err != nil {
+		b.log.Warn(fmt.Sprintf("all new files are read once more: %v", err))
+	}
+	s := survey{root: b.root, base: before, ahead: ahead, subvolume: b.subvolume, holes: b.InPlace, progress: b.progress, unread: func(path string, err error) {
 		b.log.Warn(fmt.Sprintf("%s: %s cannot be verified: %v", b.pathOf(b.Name), path, err))
 	}}
 	found, err := s.run(ctx, draft)

@@ -87,7 +87,7 @@ func (b *making) make(ctx context.Context) (err error) {
 	if err := b.name(); err != nil {
 		return err
 	}
-	if err := b.forget(b.Name); err != nil { // the next Begin will see that there is nothing under the hidden name
+	if err := errors.Join(b.forget(b.Name), b.removeState(aheadFile(b.Name)+temporaryEnd)); err != nil { // the next Begin will see that there is nothing under the hidden name
 		b.log.Warn(err.Error())
 	}
 	return nil

@@ -23,7 +23,9 @@ const (
 type survey struct {
 	root      *os.File
 	base      *baseline
+	ahead     ahead
 	subvolume bool
+	holes     bool              // make holes of zeros in what is read
 	progress  func(bytes int64) // is called by one goroutine at a time
 	unread    func(path string, err error)
 
@@ -68,7 +70,7 @@ func (s *survey) run(ctx context.Context, manifestTo io.Writer) (findings, error
 	s.several = make(map[uint64]*contents)
 
 	var running sync.WaitGroup
-	reader := contentReader{ctx: ctx, fail: s.fail, root: s.root.Name(), progress: s.progress, unread: s.unread}
+	reader := contentReader{ctx: ctx, fail: s.fail, root: s.root.Name(), holes: s.holes, progress: s.progress, unread: s.unread}
 	for range runtime.GOMAXPROCS(0) {
 		running.Go(func() { reader.work(s.readings) })
 	}
@@ -155,6 +157,9 @@ func (s *survey) seen(e *manifest.Entry) *contents {
 // read has a file read.
 func (s *survey) read(in *openDir, name string, e manifest.Entry) *contents {
 	c := new(contents)
+	if e.Type == manifest.Regular {
+		c.sha256, _ = s.ahead.find(&e)
+	}
 	if e.Links > 1 && e.Type != manifest.Directory {
 		c.names = e.Links - 1
 		s.several[e.Inode] = c
@@ -183,6 +188,9 @@ func (s *survey) writeItem(out *manifest.Writer, it *item) error {
 	e := it.entry
 	if c := it.contents; c != nil { // another name of the file came before, or its reading is done
 		e.Target, e.SHA256, e.Xattrs = c.target, c.sha256, c.xattrs
+		if c.changed != (manifest.Time{}) {
+			e.ChangeTime = c.changed
+		}
 	}
 	if e.Type != manifest.Directory {
 		s.found.files++

@@ -90,6 +90,7 @@ type Result struct {
 	Base       string // as in the Order
 	Source     string
 	Started    time.Time
+	InPlace    bool     // as in the Work: rsync wrote zeros where there were to be holes
 	Incomplete []string // see Record
 	Missing    int
 	MaxDelete  int // percent of the base's files that may be missing; 100 for any number

@@ -2,6 +2,7 @@ package tree
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,21 +22,24 @@ import (
 // Verify compares a backup with its manifest. It tells found of each difference before it returns, in the order of
 // manifest.Compare, and sums up the entries of the manifest and what was read.
 //
+// progress is told how many bytes were read, and how many there are to read. Its calls and those of found never
+// overlap.
+//
 // What the manifest has no entry for is Unexpected, each file of it. What is mounted in the backup, or is a subvolume of its own,
 // is not looked into. A file of another type differs in nothing else; one of another size is not read. Of what cannot be read
 // it tells NotReadable: that is a difference, too.
 //
 // A backup without a manifest is ErrNoManifest. A manifest that is damaged is an error before anything is compared. The name may
 // be that of a link to a backup, such as .latest.
-func (f *Folder) Verify(ctx context.Context, name string, o VerifyOptions, found func(Difference)) (Verified, error) {
-	v, err := f.verify(ctx, name, o, found)
+func (f *Folder) Verify(ctx context.Context, name string, o VerifyOptions, found func(Difference), progress func(read, total int64)) (Verified, error) {
+	v, err := f.verify(ctx, name, o, found, progress)
 	if err != nil {
 		return v, fmt.Errorf("verifying %s: %w", f.pathOf(name), err)
 	}
 	return v, nil
 }
 
-func (f *Folder) verify(ctx context.Context, name string, o VerifyOptions, found func(Difference)) (v Verified, err error) {
+func (f *Folder) verify(ctx context.Context, name string, o VerifyOptions, found func(Difference), progress func(read, total int64)) (v Verified, err error) {
 	name = f.resolve(name)
 	if err := CheckName(name); err != nil {
 		return v, err
@@ -50,7 +54,7 @@ func (f *Folder) verify(ctx context.Context, name string, o VerifyOptions, found
 		return v, err
 	}
 	defer file.Close()
-	linked, err := linkedInodes(ctx, file)
+	linked, total, err := preview(ctx, file)
 	if err != nil {
 		return v, err
 	}
@@ -66,7 +70,21 @@ func (f *Folder) verify(ctx context.Context, name string, o VerifyOptions, found
 		fast: o.Fast, entries: entries, linked: linked, known: make(map[inode]*rereading),
 		toRead: make(chan *rereading), checked: make(chan checkedFile, 256),
 	}
-	return c.run(ctx, root, found)
+	var telling sync.Mutex
+	c.progress = func(n int64) {
+		telling.Lock()
+		defer telling.Unlock()
+		v.Bytes += n
+		progress(v.Bytes, total)
+	}
+	err = c.run(ctx, root, func(d Difference) {
+		telling.Lock()
+		defer telling.Unlock()
+		v.Differences++
+		found(d)
+	})
+	v.Files = c.files
+	return v, err
 }
 
 // resolve gives what a link in the folder points to; any other name is given back.
@@ -91,24 +109,32 @@ func (f *Folder) openManifest(name string) (*os.File, error) {
 	return file, err
 }
 
-// linkedInodes reads a manifest to its end, so that a damaged one is found before anything is compared with it. It gives the
-// inodes of regular files that have several paths: all others can be forgotten when they have been read.
-func linkedInodes(ctx context.Context, file io.Reader) (map[uint64]bool, error) {
-	var inodes []uint64
-	err := eachEntry(ctx, file, func(e manifest.Entry) error {
-		if e.Type == manifest.Regular && e.Links > 1 {
-			inodes = append(inodes, e.Inode)
+// preview reads a manifest to its end, so that a damaged one is found before anything is compared with it. It gives the inodes of
+// regular files that have several paths (all others can be forgotten when they have been read), and the bytes of all files.
+func preview(ctx context.Context, file io.Reader) (linked map[uint64]bool, total int64, err error) {
+	type sized struct {
+		inode uint64
+		bytes int64
+	}
+	var several []sized
+	err = eachEntry(ctx, file, func(e manifest.Entry) error {
+		if e.Links > 1 && e.Type == manifest.Regular {
+			several = append(several, sized{e.Inode, e.Size})
+		} else {
+			total += e.Size
 		}
 		return nil
 	})
-	slices.Sort(inodes)
-	linked := make(map[uint64]bool)
-	for i := 1; i < len(inodes); i++ {
-		if inodes[i] == inodes[i-1] {
-			linked[inodes[i]] = true
+	slices.SortFunc(several, func(a, b sized) int { return cmp.Compare(a.inode, b.inode) })
+	linked = make(map[uint64]bool)
+	for i, s := range several {
+		if i > 0 && s.inode == several[i-1].inode {
+			linked[s.inode] = true
+		} else {
+			total += s.bytes
 		}
 	}
-	return linked, err
+	return linked, total, err
 }
 
 func eachEntry(ctx context.Context, file io.Reader, do func(manifest.Entry) error) error {
@@ -135,13 +161,13 @@ func eachEntry(ctx context.Context, file io.Reader, do func(manifest.Entry) erro
 }
 
 // run tells found from this goroutine, while others walk and read.
-func (c *comparison) run(ctx context.Context, root *os.File, found func(Difference)) (v Verified, err error) {
+func (c *comparison) run(ctx context.Context, root *os.File, found func(Difference)) error {
 	var readers sync.WaitGroup
 	for range readersAtOnce {
 		readers.Go(func() {
 			buffer := make([]byte, readSize)
 			for r := range c.toRead {
-				r.read(ctx, buffer)
+				r.read(ctx, buffer, c.progress)
 			}
 		})
 	}
@@ -152,18 +178,16 @@ func (c *comparison) run(ctx context.Context, root *os.File, found func(Differen
 		walked = c.walk(ctx, root)
 	}()
 	for file := range c.checked {
-		v.Bytes += file.judgeContent()
-		v.Differences += int64(len(file.differences))
+		file.judgeContent()
 		for _, d := range file.differences {
 			found(d)
 		}
 	}
 	readers.Wait()
-	v.Files = c.files
 	if walked == nil && ctx.Err() != nil {
 		walked = context.Cause(ctx) // a content that was not read to its end was not judged
 	}
-	return v, walked
+	return walked
 }
 
 // Export writes a list of the regular files of a backup with their SHA-256, as on record in its manifest. "sha256sum --check",

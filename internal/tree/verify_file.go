@@ -85,7 +85,6 @@ type rereading struct {
 
 	sha256 manifest.Digest
 	err    error
-	bytes  int64 // read, and not yet counted
 }
 
 // reread has the content of a file read, unless it was under another path.
@@ -114,7 +113,7 @@ func (c *comparison) reread(ctx context.Context, f *checkedFile, dir *openDir, n
 }
 
 // read reads the file through a buffer and closes it.
-func (r *rereading) read(ctx context.Context, buffer []byte) {
+func (r *rereading) read(ctx context.Context, buffer []byte, progress func(bytes int64)) {
 	defer close(r.ended)
 	defer r.file.Close()
 	hash := sha256.New()
@@ -122,7 +121,7 @@ func (r *rereading) read(ctx context.Context, buffer []byte) {
 		var n int
 		n, r.err = r.file.Read(buffer)
 		hash.Write(buffer[:n])
-		r.bytes += int64(n)
+		progress(int64(n))
 		if r.err == nil {
 			r.err = ctx.Err()
 		}
@@ -133,11 +132,11 @@ func (r *rereading) read(ctx context.Context, buffer []byte) {
 	}
 }
 
-// judgeContent waits for the content, adds how it differs, and gives how many bytes of it were read and not counted before.
-func (f *checkedFile) judgeContent() int64 {
+// judgeContent waits for the content, and adds how it differs.
+func (f *checkedFile) judgeContent() {
 	r := f.content
 	if r == nil {
-		return 0
+		return
 	}
 	<-r.ended
 	switch {
@@ -147,9 +146,6 @@ func (f *checkedFile) judgeContent() int64 {
 	case r.sha256 != f.sha256:
 		f.add(OtherContent, digestText(f.sha256), digestText(r.sha256))
 	}
-	n := r.bytes
-	r.bytes = 0
-	return n
 }
 
 // reason is an error without the path, which the difference has.

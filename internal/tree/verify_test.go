@@ -117,7 +117,7 @@ func writeManifest(t *testing.T, folder, name string, entries []manifest.Entry) 
 func mustVerify(t *testing.T, f *Folder, o VerifyOptions) (Verified, []string) {
 	t.Helper()
 	var lines []string
-	v, err := f.Verify(t.Context(), verified, o, func(d Difference) { lines = append(lines, d.Path+" "+string(d.Kind)) })
+	v, err := f.Verify(t.Context(), verified, o, func(d Difference) { lines = append(lines, d.Path+" "+string(d.Kind)) }, unwatched)
 	check(t, err)
 	if v.Differences != int64(len(lines)) {
 		t.Errorf("it told %d differences and counts %d", len(lines), v.Differences)
@@ -248,7 +248,7 @@ func TestVerifyTellsWhatWasAndWhatIs(t *testing.T) {
 	check(t, os.Chmod(backup+"/z", 0o600))
 	setTime(t, backup+"/z", unix.Timespec{Sec: -2, Nsec: 5e8})
 	var got []Difference
-	_, err := f.Verify(t.Context(), verified, VerifyOptions{}, func(d Difference) { got = append(got, d) })
+	_, err := f.Verify(t.Context(), verified, VerifyOptions{}, func(d Difference) { got = append(got, d) }, unwatched)
 	check(t, err)
 	want := []Difference{
 		{Path: "z", Kind: OtherTime, Want: "2017-07-14T02:40:00.000000001Z", Got: "1969-12-31T23:59:58.500000000Z"},
@@ -278,7 +278,7 @@ func TestAContentThatFailsToBeReadIsNotPassed(t *testing.T) {
 	directory, err := os.Open(t.TempDir()) // can be opened, and not read as a file
 	check(t, err)
 	f := checkedFile{path: "file", content: &rereading{file: directory, ended: make(chan struct{})}}
-	f.content.read(t.Context(), make([]byte, readSize))
+	f.content.read(t.Context(), make([]byte, readSize), func(int64) {})
 	f.judgeContent()
 	if want := []Difference{{Path: "file", Kind: NotReadable, Got: "is a directory"}}; !slices.Equal(f.differences, want) {
 		t.Errorf("got %+v, want %+v", f.differences, want)
@@ -306,7 +306,7 @@ func TestVerifyDoesNotLookIntoWhatIsMountedInABackup(t *testing.T) {
 			if d.Kind != OtherTime && d.Kind != OtherMode {
 				got = append(got, d.Path+" "+string(d.Kind))
 			}
-		})
+		}, unwatched)
 		check(t, unix.Unmount(backup+"/a", 0))
 		check(t, err)
 		want := []string{"a not readable", "a/b not readable", "a/b/file not readable", "a/b/large not readable", "a/top not readable"}
@@ -383,11 +383,11 @@ func TestVerifyNeedsAManifestThatIsWhole(t *testing.T) {
 	fail := func(d Difference) { t.Errorf("it told %+v", d) }
 
 	check(t, os.WriteFile(path, content[:len(content)-1], 0o600))
-	if _, err := f.Verify(t.Context(), verified, VerifyOptions{}, fail); err == nil {
+	if _, err := f.Verify(t.Context(), verified, VerifyOptions{}, fail, unwatched); err == nil {
 		t.Error("a manifest without its end is taken")
 	}
 	check(t, os.Remove(path))
-	if _, err := f.Verify(t.Context(), verified, VerifyOptions{}, fail); !errors.Is(err, ErrNoManifest) || !strings.Contains(err.Error(), verified) {
+	if _, err := f.Verify(t.Context(), verified, VerifyOptions{}, fail, unwatched); !errors.Is(err, ErrNoManifest) || !strings.Contains(err.Error(), verified) {
 		t.Errorf("without a manifest: %v", err)
 	}
 	if err := f.Export(t.Context(), verified, &bytes.Buffer{}); !errors.Is(err, ErrNoManifest) {
@@ -395,7 +395,7 @@ func TestVerifyNeedsAManifestThatIsWhole(t *testing.T) {
 	}
 	check(t, os.WriteFile(path, content, 0o600))
 	check(t, os.RemoveAll(backup))
-	if _, err := f.Verify(t.Context(), verified, VerifyOptions{}, fail); !errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrNoManifest) {
+	if _, err := f.Verify(t.Context(), verified, VerifyOptions{}, fail, unwatched); !errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrNoManifest) {
 		t.Errorf("without the backup: %v", err)
 	}
 }
@@ -403,7 +403,7 @@ func TestVerifyNeedsAManifestThatIsWhole(t *testing.T) {
 func TestVerifyTakesNothingButTheNameOfABackup(t *testing.T) {
 	f, _ := newVerified(t)
 	for _, name := range []string{"", ".", "..", "../folder/" + verified, verified + "/a", StateDir} {
-		if _, err := f.Verify(t.Context(), name, VerifyOptions{}, func(Difference) {}); err == nil || errors.Is(err, ErrNoManifest) {
+		if _, err := f.Verify(t.Context(), name, VerifyOptions{}, func(Difference) {}, unwatched); err == nil || errors.Is(err, ErrNoManifest) {
 			t.Errorf("Verify(%q): %v", name, err)
 		}
 		if err := f.Export(t.Context(), name, &bytes.Buffer{}); err == nil || errors.Is(err, ErrNoManifest) {
@@ -414,7 +414,7 @@ func TestVerifyTakesNothingButTheNameOfABackup(t *testing.T) {
 
 func TestVerifyEndsWithItsContext(t *testing.T) {
 	f, backup := newVerified(t)
-	if _, err := f.Verify(ended(t), verified, VerifyOptions{}, func(Difference) {}); !errors.Is(err, context.Canceled) {
+	if _, err := f.Verify(ended(t), verified, VerifyOptions{}, func(Difference) {}, unwatched); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	// It ends while the last file, whose content nobody can tell then, is read.
@@ -428,7 +428,7 @@ func TestVerifyEndsWithItsContext(t *testing.T) {
 		if d.Kind == OtherContent || d.Kind == NotReadable {
 			t.Errorf("it told %+v", d)
 		}
-	})
+	}, unwatched)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
@@ -476,7 +476,7 @@ func TestSha256sumSaysTheSameOfAnExportedListAsVerify(t *testing.T) {
 		case Missing:
 			missing++
 		}
-	})
+	}, unwatched)
 	if err != nil || content != 4 || missing != 1 {
 		t.Errorf("it told %d contents and %d missing files, %v", content, missing, err)
 	}
@@ -486,15 +486,42 @@ func TestABackupIsVerifiedByALinkToIt(t *testing.T) {
 	f, backup := newVerified(t)
 	dir := filepath.Dir(backup)
 	check(t, os.Symlink(verified, filepath.Join(dir, ".latest")))
-	if v, err := f.Verify(t.Context(), ".latest", VerifyOptions{}, func(d Difference) { t.Error(d) }); err != nil || v.Files == 0 {
+	if v, err := f.Verify(t.Context(), ".latest", VerifyOptions{}, func(d Difference) { t.Error(d) }, unwatched); err != nil || v.Files == 0 {
 		t.Errorf("%+v, error: %v", v, err)
 	}
 	check(t, f.Export(t.Context(), ".latest", &bytes.Buffer{}))
 	for _, target := range []string{"../" + verified, dir + "/" + verified} {
 		check(t, os.Remove(filepath.Join(dir, ".latest")))
 		check(t, os.Symlink(target, filepath.Join(dir, ".latest")))
-		if _, err := f.Verify(t.Context(), ".latest", VerifyOptions{}, func(Difference) {}); err == nil {
+		if _, err := f.Verify(t.Context(), ".latest", VerifyOptions{}, func(Difference) {}, unwatched); err == nil {
 			t.Errorf("a link to %s is followed out of the folder", target)
 		}
+	}
+}
+
+func unwatched(int64, int64) {}
+
+func TestHowFarAVerificationIsIsTold(t *testing.T) {
+	r := newRig(t, "ext4")
+	r.populate()
+	r.backup("1", "")
+	var last, want int64
+	seen := make(map[uint64]bool)
+	for _, e := range r.entries("1") {
+		if !seen[e.Inode] {
+			want += e.Size
+		}
+		seen[e.Inode] = true
+	}
+	watch := func(read, total int64) {
+		if read < last || total != want {
+			t.Errorf("%d of %d bytes were read, after %d; want %d", read, total, last, want)
+		}
+		last = read
+	}
+	v, err := r.folder.Verify(t.Context(), "1", VerifyOptions{}, func(d Difference) { t.Error(d) }, watch)
+	check(t, err)
+	if last != want || v.Bytes != want {
+		t.Errorf("%d bytes were told in the end, %d were read, want %d", last, v.Bytes, want)
 	}
 }

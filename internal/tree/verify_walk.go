@@ -25,6 +25,8 @@ type comparison struct {
 	known   map[inode]*rereading // of files that have several paths
 	toRead  chan *rereading
 	checked chan checkedFile
+
+	progress func(bytes int64) // read; is called by several goroutines
 }
 
 type inode struct{ device, number uint64 }

@@ -1,0 +1,205 @@
+package tree
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"btrfs-backup/btrfs/btrfstest"
+
+	"golang.org/x/sys/unix"
+)
+
+// begin prepares a first backup and gives its directory.
+func (r *rig) begin(name string) string {
+	r.t.Helper()
+	return mustBegin(r.t, r.folder, Order{Name: name, Source: "source"}).Path
+}
+
+// follow follows a copy, and gives the function that ends that.
+func (r *rig) follow(name string) (end func()) {
+	r.t.Helper()
+	ctx, cancel := context.WithCancel(r.t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- r.folder.Follow(ctx, name) }()
+	return func() {
+		r.t.Helper()
+		cancel()
+		check(r.t, <-ended)
+	}
+}
+
+// age waits until files written before have settled, and some passes came by.
+func age() { time.Sleep(settled + 3*followPause) }
+
+// finish makes a backup and gives how many bytes that read.
+func (r *rig) finish(name string) (read int64) {
+	r.t.Helper()
+	_, err := r.folder.Finish(r.t.Context(), result(name, ""), func(n int64) { read += n })
+	check(r.t, err)
+	return read
+}
+
+func TestWhatWasReadDuringTheCopyIsNotReadAgain(t *testing.T) {
+	t.Parallel()
+	onEachKind(t, func(t *testing.T, r *rig) {
+		dir := r.begin("1")
+		end := r.follow("1")
+		write(t, dir, "a", "b/c/d")
+		time.Sleep(settled)
+		write(t, dir, "b/c/e", "b/f/g") // in directories that were looked at before
+		age()
+		end()
+		if ahead, err := r.folder.readAhead("1"); err != nil || len(ahead) != 4 {
+			t.Errorf("files were read %d times, %v", len(ahead), err)
+		}
+		write(t, dir, "late")
+		if read, want := r.finish("1"), int64(len("content of late")); read != want {
+			t.Errorf("%d bytes were read, want %d", read, want)
+		}
+		v, err := r.folder.Verify(t.Context(), "1", VerifyOptions{}, func(d Difference) { t.Errorf("it differs: %+v", d) }, unwatched)
+		if err != nil || v.Files != 5 {
+			t.Errorf("%d files, %v", v.Files, err)
+		}
+		if files, err := os.ReadDir(r.path(StateDir + "/" + manifestsDir)); err != nil || len(files) != 2 {
+			t.Errorf("besides manifest and record there are %v, %v", files, err)
+		}
+	})
+}
+
+func TestWhatChangesAfterItWasReadIsReadAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "ext4")
+	dir := r.begin("1")
+	end := r.follow("1")
+	write(t, dir, "content", "attribute", "replaced")
+	age()
+	end()
+	for _, name := range []string{"content", "replaced"} { // size and time tell nothing
+		full := filepath.Join(dir, name)
+		st := stat(t, full)
+		if name == "replaced" {
+			check(t, os.Remove(full))
+		}
+		check(t, os.WriteFile(full, []byte("CONTENT OF "+name), 0o644))
+		check(t, unix.UtimesNanoAt(unix.AT_FDCWD, full, []unix.Timespec{st.Atim, st.Mtim}, 0))
+	}
+	check(t, os.Chmod(filepath.Join(dir, "attribute"), 0o600))
+	if read, want := r.finish("1"), int64(len("content of content")+len("content of attribute")+len("content of replaced")); read != want {
+		t.Errorf("%d bytes were read, want %d", read, want)
+	}
+	_, err := r.folder.Verify(t.Context(), "1", VerifyOptions{}, func(d Difference) { t.Errorf("it differs: %+v", d) }, unwatched)
+	check(t, err)
+}
+
+// A file that changed within the precision of the times of changes would look as it did when it was read.
+func TestWhatChangedJustNowIsNotReadDuringTheCopy(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "ext4")
+	dir := r.begin("1")
+	end := r.follow("1")
+	for range 40 { // longer than a file takes to settle
+		check(t, os.WriteFile(filepath.Join(dir, "growing"), []byte(time.Now().String()), 0o644))
+		time.Sleep(settled / 20)
+	}
+	end()
+	ahead, err := r.folder.readAhead("1")
+	if err != nil || len(ahead) > 0 {
+		t.Errorf("%d files were read, %v", len(ahead), err)
+	}
+}
+
+func TestRsyncsTemporaryFilesAreNotReadDuringTheCopy(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "ext4")
+	dir := r.begin("1")
+	r.write("large", strings.Repeat("x", 1<<20))
+	rsync := exec.CommandContext(t.Context(), "rsync", "-a", "--bwlimit=10", r.source+"/", dir+"/")
+	check(t, rsync.Start())
+	var temporary string
+	for temporary == "" {
+		found, err := os.ReadDir(dir)
+		check(t, err)
+		if len(found) > 0 {
+			temporary = found[0].Name()
+		}
+	}
+	check(t, rsync.Process.Kill())
+	_ = rsync.Wait()
+	if !isTemporary(temporary) {
+		t.Errorf("rsync's %s is not known to be temporary", temporary)
+	}
+	write(t, dir, ".other"+temporary[strings.LastIndex(temporary, "."):], ".bashrc", "name.123456")
+	end := r.follow("1")
+	age()
+	end()
+	if ahead, err := r.folder.readAhead("1"); err != nil || len(ahead) != 2 {
+		t.Errorf("%d files were read, %v", len(ahead), err)
+	}
+}
+
+func TestLinksAreNotReadDuringTheCopy(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "ext4")
+	r.write("old", "of the backup before")
+	r.backup("1", "")
+	r.write("new", "new")
+	r.copy("2", "1")
+	end := r.follow("2")
+	age()
+	end()
+	ahead, err := r.folder.readAhead("2")
+	if err != nil || len(ahead) != 1 {
+		t.Errorf("%d files were read, %v", len(ahead), err)
+	}
+}
+
+func TestFollowingIsNoTroubleWhereDirectoriesComeAndGo(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "btrfs")
+	dir := r.begin("1")
+	end := r.follow("1")
+	for stop := time.Now().Add(settled + 3*followPause); time.Now().Before(stop); {
+		for i := range 20 {
+			write(t, dir, fmt.Sprintf("%d/a/file", i), fmt.Sprintf("%d/b/file", i))
+		}
+		time.Sleep(100 * time.Millisecond)
+		check(t, os.RemoveAll(filepath.Join(dir, "7")))
+		check(t, os.Rename(filepath.Join(dir, "8/a"), filepath.Join(dir, "8/c")))
+		check(t, os.RemoveAll(filepath.Join(dir, "8/c")))
+		check(t, os.RemoveAll(filepath.Join(dir, "9")))
+		check(t, os.Symlink(t.TempDir(), filepath.Join(dir, "9")))
+		check(t, os.Remove(filepath.Join(dir, "9")))
+	}
+	end()
+	r.finish("1")
+	_, err := r.folder.Verify(t.Context(), "1", VerifyOptions{}, func(d Difference) { t.Errorf("it differs: %+v", d) }, unwatched)
+	check(t, err)
+}
+
+func TestADamagedListOfWhatWasReadIsNoTrouble(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "ext4")
+	dir := r.begin("1")
+	write(t, dir, "file")
+	check(t, os.WriteFile(r.path(StateDir+"/"+aheadFile("1")+temporaryEnd), []byte(strings.Repeat("torn", 50)), 0o600))
+	if read := r.finish("1"); read != int64(len("content of file")) {
+		t.Errorf("%d bytes were read", read)
+	}
+}
+
+func TestAFilesystemWithAnotherClockIsNotFollowed(t *testing.T) {
+	t.Parallel()
+	file := btrfstest.Open(t, t.TempDir())
+	check(t, checkClock(file, time.Now()))
+	for _, off := range []time.Duration{-settled, settled} {
+		if err := checkClock(file, time.Now().Add(off)); err == nil {
+			t.Errorf("a clock that is off by %s is taken", off)
+		}
+	}
+}
