@@ -81,9 +81,9 @@ func (f *Folder) Save(ctx context.Context, c engine.Copy) (engine.Copied, error)
 	return copied, nil
 }
 
-// follow has new files read while they are still in memory; not those that are changed in place. What it gives ends that.
+// follow has the files of a first copy read while they are still in memory. What it gives ends that.
 func (f *Folder) follow(ctx context.Context, name string, w tree.Work) (end func()) {
-	if w.InPlace {
+	if w.InPlace || w.LinkDest != "" {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)

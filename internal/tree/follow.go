@@ -34,8 +34,8 @@ func aheadFile(name string) string { return manifestsDir + "/" + name + ".ahead"
 const aheadSize = 8 + 8 + len(manifest.Digest{})
 
 // Follow reads files in the directory that Begin gave while they are copied there, and are still in memory, so that Finish need not
-// read them. It is for directories without a backup below them, in which every file is new. It goes on until the context ends,
-// which is no error. Without it, or after an error, nothing is amiss.
+// read them. It pays where much is new, and is not for files that are changed in place, which have their names before they are
+// complete. It goes on until the context ends, which is no error. Without it, or after an error, nothing is amiss.
 func (f *Folder) Follow(ctx context.Context, name string) (err error) {
 	defer func() {
 		if err != nil {

@@ -34,8 +34,25 @@ func (r *rig) follow(name string) (end func()) {
 	}
 }
 
-// age waits until files written before have settled, and some passes came by.
-func age() { time.Sleep(settled + 3*followPause) }
+// awaitRead waits until so many files were read.
+func (r *rig) awaitRead(name string, n int) {
+	r.t.Helper()
+	for range 600 {
+		if r.countRead(name) >= n {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	r.t.Fatalf("%d files were read in a minute, want %d", r.countRead(name), n)
+}
+
+// countRead tells how many times a file was read.
+func (r *rig) countRead(name string) int {
+	r.t.Helper()
+	ahead, err := r.folder.readAhead(name)
+	check(r.t, err)
+	return len(ahead)
+}
 
 // finish makes a backup and gives how many bytes that read.
 func (r *rig) finish(name string) (read int64) {
@@ -53,10 +70,11 @@ func TestWhatWasReadDuringTheCopyIsNotReadAgain(t *testing.T) {
 		write(t, dir, "a", "b/c/d")
 		time.Sleep(settled)
 		write(t, dir, "b/c/e", "b/f/g") // in directories that were looked at before
-		age()
+		r.awaitRead("1", 4)
+		time.Sleep(2 * followPause)
 		end()
-		if ahead, err := r.folder.readAhead("1"); err != nil || len(ahead) != 4 {
-			t.Errorf("files were read %d times, %v", len(ahead), err)
+		if n := r.countRead("1"); n != 4 {
+			t.Errorf("files were read %d times", n)
 		}
 		write(t, dir, "late")
 		if read, want := r.finish("1"), int64(len("content of late")); read != want {
@@ -78,7 +96,7 @@ func TestWhatChangesAfterItWasReadIsReadAgain(t *testing.T) {
 	dir := r.begin("1")
 	end := r.follow("1")
 	write(t, dir, "content", "attribute", "replaced")
-	age()
+	r.awaitRead("1", 3)
 	end()
 	for _, name := range []string{"content", "replaced"} { // size and time tell nothing
 		full := filepath.Join(dir, name)
@@ -103,14 +121,19 @@ func TestWhatChangedJustNowIsNotReadDuringTheCopy(t *testing.T) {
 	r := newRig(t, "ext4")
 	dir := r.begin("1")
 	end := r.follow("1")
-	for range 40 { // longer than a file takes to settle
-		check(t, os.WriteFile(filepath.Join(dir, "growing"), []byte(time.Now().String()), 0o644))
-		time.Sleep(settled / 20)
-	}
-	end()
-	ahead, err := r.folder.readAhead("1")
-	if err != nil || len(ahead) > 0 {
-		t.Errorf("%d files were read, %v", len(ahead), err)
+	defer end()
+	file := filepath.Join(dir, "growing")
+	for longest := settled; longest >= settled; { // until this test was not held up itself
+		check(t, os.RemoveAll(file))
+		before := r.countRead("1")
+		longest = 0
+		for start, last := time.Now(), time.Now(); time.Since(start) < 2*settled; time.Sleep(settled / 20) {
+			check(t, os.WriteFile(file, []byte(time.Now().String()), 0o644))
+			longest, last = max(longest, time.Since(last)), time.Now()
+		}
+		if n := r.countRead("1") - before; n > 0 && longest < settled {
+			t.Errorf("it was read %d times, while it changed every %s", n, longest)
+		}
 	}
 }
 
@@ -136,10 +159,10 @@ func TestRsyncsTemporaryFilesAreNotReadDuringTheCopy(t *testing.T) {
 	}
 	write(t, dir, ".other"+temporary[strings.LastIndex(temporary, "."):], ".bashrc", "name.123456")
 	end := r.follow("1")
-	age()
+	r.awaitRead("1", 2)
 	end()
-	if ahead, err := r.folder.readAhead("1"); err != nil || len(ahead) != 2 {
-		t.Errorf("%d files were read, %v", len(ahead), err)
+	if n := r.countRead("1"); n != 2 {
+		t.Errorf("%d files were read", n)
 	}
 }
 
@@ -151,11 +174,10 @@ func TestLinksAreNotReadDuringTheCopy(t *testing.T) {
 	r.write("new", "new")
 	r.copy("2", "1")
 	end := r.follow("2")
-	age()
+	r.awaitRead("2", 1)
 	end()
-	ahead, err := r.folder.readAhead("2")
-	if err != nil || len(ahead) != 1 {
-		t.Errorf("%d files were read, %v", len(ahead), err)
+	if n := r.countRead("2"); n != 1 {
+		t.Errorf("%d files were read", n)
 	}
 }
 
