@@ -12,6 +12,8 @@ import (
 
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/transport/sshtest"
+
+	"golang.org/x/sys/unix"
 )
 
 // A farCopy is a copyRig whose source or destination lies on another machine.
@@ -139,4 +141,21 @@ func TestFilesAreReadForTheManifestWhileOthersAreCopied(t *testing.T) {
 	if !regexp.MustCompile(`; \d+ (KiB|B) were read in the end`).MatchString(done.stderr) {
 		t.Errorf("not less than 1 MiB was read in the end\n%s", done.stderr)
 	}
+}
+
+func TestSparseFilesStaySparseInEveryBackup(t *testing.T) {
+	onEachWay(t, func(f farCopy) {
+		const size = 64 << 20
+		for _, name := range []string{"first", "second"} {
+			full := filepath.Join(f.source, name)
+			f.write(name, "data")
+			btrfstest.Check(f, os.Truncate(full, size))
+			f.copies()
+			var st unix.Stat_t
+			btrfstest.Check(f, unix.Stat(filepath.Join(f.newest(), name), &st))
+			if st.Size != size || st.Blocks*512 > size/10 {
+				f.Errorf("the %s of %d bytes takes %d", name, st.Size, st.Blocks*512)
+			}
+		}
+	})
 }
