@@ -122,6 +122,20 @@ func TestRemoteTransferIsKeptAsLongAsItsCallerAsksFor(t *testing.T) {
 	f.holdsOnly(before)
 }
 
+// So does a machine that is shut down.
+func TestAnAgentThatKeepsATransferEndsBySIGTERM(t *testing.T) {
+	f := newFarRig(t, sshtest.Options{})
+	before := names(t, f.destination)
+	run := f.midway()
+	keeper := f.keeper()
+	run.signal(syscall.SIGKILL)
+	run.wait()
+	btrfstest.Check(t, syscall.Kill(keeper, syscall.SIGTERM))
+	f.far.noSession(t)
+	f.holdsOnly(before)
+	f.healsFar()
+}
+
 // heldAtTheEnd is a script for receive that holds $dir/hold back from ending when it has received everything.
 const heldAtTheEnd = `test -d "$dir/hold" || exec "$real" "$@"
 "$real" "$@"; status=$?; mkdir "$dir/received"; gate; exit $status`

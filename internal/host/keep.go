@@ -44,6 +44,9 @@ type kept struct {
 	closeErr error
 
 	timer *time.Timer // ends the waiting
+
+	process context.Context // it waits no longer than that lasts
+	unwatch func() bool
 }
 
 // keep begins to receive. The context is that of the process.
@@ -59,7 +62,8 @@ func keep(ctx context.Context, dir *localDir, o ReceiveOrder, allow func(sendstr
 	}
 	r, w := io.Pipe()
 	k := &kept{dir: dir, order: o, window: window, meeting: meeting, receiver: receiver, in: sendstream.NewPrefixCounter(w), pipe: w,
-		checked: make(chan error, 1), taken: make(chan struct{}), gone: func() {}}
+		checked: make(chan error, 1), taken: make(chan struct{}), gone: func() {}, process: ctx}
+	k.unwatch = context.AfterFunc(ctx, k.hurry)
 	go func() {
 		_, err := sendstream.CopyAllowed(receiver, r, allow)
 		r.CloseWithError(cmp.Or(err, io.ErrClosedPipe))
@@ -100,7 +104,11 @@ func (k *kept) carriedTo(stream *wire.Receiver, err error) {
 		return // another one has taken its place
 	}
 	k.stream = nil
-	k.timer = time.AfterFunc(k.window, k.expire)
+	window := k.window
+	if k.process.Err() != nil {
+		window = 0
+	}
+	k.timer = time.AfterFunc(window, k.expire)
 	if errors.Is(err, wire.ErrBroken) || errors.Is(err, errDetached) {
 		k.dir.host.log.Info(fmt.Sprintf("%s: the connection was lost; waiting for it", k.order.Name))
 		return
@@ -110,6 +118,15 @@ func (k *kept) carriedTo(stream *wire.Receiver, err error) {
 	default:
 		k.err = err
 		close(k.taken)
+	}
+}
+
+// hurry ends the waiting with the process, whose receiver has ended.
+func (k *kept) hurry() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.stream == nil && k.timer != nil {
+		k.timer.Reset(0)
 	}
 }
 
@@ -165,8 +182,10 @@ func (k *kept) end() {
 		k.mu.Lock()
 		if k.timer != nil {
 			k.timer.Stop()
+			k.timer = nil // nothing hurries it any more
 		}
 		k.mu.Unlock()
+		k.unwatch()
 		k.meeting.Close()
 		k.dir.Close()
 		k.gone()
