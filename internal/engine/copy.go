@@ -49,7 +49,7 @@ type Mirror interface {
 
 // Copies are what a mirror holds.
 type Copies struct {
-	Backups []Kept       // those that mirrors made, sorted by name
+	Backups []Kept       // those that mirrors made, in the order in which they were finished
 	Taken   []string     // further names that no backup can have
 	Ledger  *lock.Ledger // of what the backups were sent on to; nil if they never were
 	NoPrune error        // why nothing may be deleted; nil if it may
@@ -232,7 +232,7 @@ func (c *copying) verdicts(copies Copies) []retention.Verdict {
 			foreign = append(foreign, retention.Verdict{Name: k.Name, Keep: true, Reasons: []string{"a backup of another source"}})
 			continue
 		}
-		if k.Complete && (newest < 0 || t.After(candidates[newest].Time)) {
+		if k.Complete {
 			newest = len(candidates)
 		}
 		holds := side{ledger: copies.Ledger}.holds(k.Name)

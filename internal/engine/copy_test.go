@@ -110,6 +110,14 @@ func TestACopyBuildsOnTheNewestBackupAndPrunesTheOldest(t *testing.T) {
 	}
 }
 
+func TestACopyBuildsOnTheBackupThatWasFinishedLastWhateverItsDate(t *testing.T) {
+	m := newMirror(kept(20, 2, 3)...)
+	m.copies.Backups[2].Complete = false
+	m.made.Incomplete = errSome
+	runCopy(t, copyJobOf(m, func(j *CopyJob) { j.Keep.Last = 1 }))
+	m.want(t, "open", "list", `save 10 on "3"`, "link .latest 10", "delete 3")
+}
+
 func TestNothingIsPrunedAfterACopyThatFailed(t *testing.T) {
 	m := newMirror(kept(1, 2, 3)...)
 	m.saveErr = errSome

@@ -50,7 +50,10 @@ func (f *treeFolder) finish(ctx context.Context, r tree.Result) (record tree.Rec
 	if record.Files, record.Bytes, err = f.count(ctx, r); err != nil {
 		return record, err
 	}
-	record.Finished = time.Now()
+	record.Finished, record.Sequence = time.Now(), 1
+	if n := len(f.Backups); n > 0 {
+		record.Sequence += f.Backups[n-1].Sequence
+	}
 	if err := f.forget(ctx, r.Name); err != nil {
 		return record, err
 	}

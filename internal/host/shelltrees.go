@@ -198,6 +198,7 @@ func (f *treeFolder) classify() {
 			f.Others = append(f.Others, name)
 		}
 	}
+	slices.SortFunc(f.Backups, tree.Record.Compare)
 }
 
 // isBackup tells whether there is a record of what stands under the name.

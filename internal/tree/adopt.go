@@ -81,8 +81,7 @@ type version struct {
 
 // all indexes the folder, newest backups first: those stay longest. An error is one of the index or the end of the context.
 func (i *indexing) all(ctx context.Context, list Listing) error {
-	slices.SortStableFunc(list.Backups, func(a, b Record) int { return b.Finished.Compare(a.Finished) })
-	for _, backup := range list.Backups {
+	for _, backup := range slices.Backward(list.Backups) {
 		if err := i.each(ctx, backup.Name, i.backup); err != nil {
 			return err
 		}

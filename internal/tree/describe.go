@@ -3,7 +3,6 @@ package tree
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -36,11 +35,10 @@ func (b *making) describe(ctx context.Context) error {
 // that was taken from it can be relied on.
 func (b *making) survey(ctx context.Context, draft *os.File) (findings, error) {
 	found, err := b.surveyUpon(ctx, b.Base, draft)
-	var damaged *damagedError
-	if ctx.Err() != nil || !errors.As(err, &damaged) {
+	if ctx.Err() != nil || !isDamaged(err) {
 		return found, err
 	}
-	b.log.Warn(fmt.Sprintf("all files have to be read: %v", damaged))
+	b.log.Warn(fmt.Sprintf("all files have to be read: %v", err))
 	if err := cmp.Or(draft.Truncate(0), rewind(draft)); err != nil {
 		return findings{}, err
 	}

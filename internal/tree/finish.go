@@ -81,6 +81,9 @@ func (b *making) make(ctx context.Context) (err error) {
 		return err
 	}
 	b.record.Finished = time.Now()
+	if b.record.Sequence, err = b.nextSequence(); err != nil {
+		return err
+	}
 	if err := b.writeRecord(b.record); err != nil {
 		return err
 	}

@@ -54,6 +54,7 @@ func (f *Folder) list(ctx context.Context) (l Listing, err error) {
 			return l, err
 		}
 	}
+	slices.SortFunc(l.Backups, Record.Compare)
 	return l, nil
 }
 
@@ -101,13 +102,12 @@ func (f *Folder) backup(name string) (Record, error) {
 		return Record{}, fmt.Errorf("%w: %w", errNotBackup, err)
 	}
 	record, err := f.readRecord(name)
-	var damaged *damagedError
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return Record{}, errNotBackup
-	case errors.As(err, &damaged):
-		f.log.Warn(damaged.Error())
-		return Record{}, fmt.Errorf("%w: %w", errNotBackup, damaged)
+	case isDamaged(err):
+		f.log.Warn(err.Error())
+		return Record{}, fmt.Errorf("%w: %w", errNotBackup, err)
 	case err != nil:
 		return Record{}, err
 	}

@@ -71,6 +71,28 @@ func TestListSortsWhatItFinds(t *testing.T) {
 	})
 }
 
+func TestBackupsAreListedInTheOrderInWhichTheyWereFinishedWhateverTheirNames(t *testing.T) {
+	r := newRig(t, "ext4")
+	r.write("file", "content")
+	r.backup("20990101-000000", "")
+	for _, name := range []string{"20260102-000000", "20260101-000000"} { // of an older program
+		r.backup(name, "")
+		older, err := r.folder.readRecord(name)
+		check(t, err)
+		older.Sequence = 0
+		check(t, r.folder.writeRecord(older))
+	}
+	r.backup("20260104-000000", "20990101-000000")
+	check(t, r.folder.writeState(RecordFile("gone"), []byte("{")))
+	_, err := r.folder.Delete(t.Context(), []string{"20990101-000000"})
+	check(t, err)
+	r.backup("20260103-000000", "20260104-000000")
+	want := []string{"20260101-000000", "20260102-000000", "20260104-000000", "20260103-000000"}
+	if got, _ := r.listed(); !slices.Equal(got, want) {
+		t.Errorf("listed %q, want %q", got, want)
+	}
+}
+
 // Whatever is not what the record is about is somebody else's.
 func TestOnlyWhatItsRecordTellsOfIsABackup(t *testing.T) {
 	replace := func(put func(f *Folder, path string) error) func(f *Folder, path string) error {

@@ -2,6 +2,7 @@ package tree
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 )
 
@@ -31,6 +32,23 @@ func (f *Folder) readRecord(name string) (Record, error) {
 	return r, nil
 }
 
+// nextSequence gives the Sequence of a backup that is finished now.
+func (f *Folder) nextSequence() (int64, error) {
+	names, err := f.recorded()
+	if err != nil {
+		return 0, err
+	}
+	var highest int64
+	for name := range names {
+		r, err := f.readRecord(name)
+		if err != nil && !isDamaged(err) {
+			return 0, err
+		}
+		highest = max(highest, r.Sequence)
+	}
+	return highest + 1, nil
+}
+
 // removeRecord removes what is known about a backup.
 func (f *Folder) removeRecord(name string) error {
 	if err := f.removeState(RecordFile(name)); err != nil {
@@ -43,3 +61,5 @@ func (f *Folder) removeRecord(name string) error {
 type damagedError struct{ file, cause string }
 
 func (e *damagedError) Error() string { return fmt.Sprintf("%s is damaged: %s", e.file, e.cause) }
+
+func isDamaged(err error) bool { return errors.As(err, new(*damagedError)) }

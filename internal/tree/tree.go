@@ -12,7 +12,9 @@
 package tree
 
 import (
+	"cmp"
 	"errors"
+	"strings"
 	"time"
 )
 
@@ -31,6 +33,7 @@ type Record struct {
 	Source     string    `json:"source"` // as the user of the source knows it, with its machine
 	Started    time.Time `json:"started"`
 	Finished   time.Time `json:"finished"`
+	Sequence   int64     `json:"sequence,omitempty"`   // see Record.Compare
 	Base       string    `json:"base,omitempty"`       // the backup that it was built upon
 	Incomplete []string  `json:"incomplete,omitempty"` // what is missing, one message for each file, as far as they were counted
 	Missing    int       `json:"missing,omitempty"`    // how many messages there were; Incomplete holds the first ones only
@@ -43,11 +46,17 @@ type Record struct {
 // Complete tells that nothing of the source is missing in the backup.
 func (r Record) Complete() bool { return r.Missing == 0 }
 
+// Compare orders the backups of a folder as they were finished, whatever its clock was set to: each has a Sequence that is one more
+// than the highest that was there. Those of older programs have none; they come before, by name.
+func (r Record) Compare(with Record) int {
+	return cmp.Or(cmp.Compare(r.Sequence, with.Sequence), strings.Compare(r.Name, with.Name))
+}
+
 // A Listing is what a folder holds.
 type Listing struct {
 	ID        string   // see Folder.Mark; "" for a folder that was never used
 	Btrfs     bool     // backups are subvolumes
-	Backups   []Record // sorted by name
+	Backups   []Record // in the order of Record.Compare: the last one was finished last
 	Leftovers []string // names of hidden entries: unfinished backups and deletions of this package, sorted
 	Others    []string // names of further entries, sorted
 	Free      uint64   // bytes that an ordinary user can still write
