@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/mirror"
 	"btrfs-backup/retention"
 )
@@ -111,6 +112,7 @@ func transferStatus(status string) (incomplete string, err error) {
 	case "23":
 		return "the transfer was not complete: rsync ended with status 23", nil
 	}
-	return "", engine.Hint(fmt.Errorf("the transfer failed, so that no backup is made: $%s is %s", exitStatusVariable, status),
+	return "", hint.New(fmt.Errorf("the transfer failed, so that no backup is made: $%s is %s", exitStatusVariable, status),
 		"the next transfer puts it right; see the daemon's log for the reason")
+
 }

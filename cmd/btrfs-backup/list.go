@@ -159,7 +159,7 @@ func look(ctx context.Context, h host.Trees, path, snapshotFolder string) (conte
 	switch {
 	case err == nil && subvolumes.Folder != h.String()+path: // the snapshots of a source
 		return content{Content: subvolumes}, nil
-	case err == nil: // on a machine without this program there can be no others
+	case err == nil:
 		return content{subvolumes, trees}, nil
 	case treeErr != nil || trees.ID == "":
 		return content{}, err

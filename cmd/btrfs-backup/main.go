@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/lock"
 )
@@ -135,7 +136,7 @@ func complain(w io.Writer, err error) {
 	for line := range strings.Lines(err.Error()) { // joined errors have a line each
 		fmt.Fprintf(w, "btrfs-backup: error: %s\n", strings.TrimSuffix(line, "\n"))
 	}
-	if hint := engine.HintOf(err); hint != "" {
+	if hint := hint.Of(err); hint != "" {
 		fmt.Fprintf(w, "btrfs-backup: hint: %s\n", hint)
 	}
 }

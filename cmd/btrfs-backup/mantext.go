@@ -56,10 +56,9 @@ known_hosts. Where ssh_config(5) asks for what the built-in client lacks (a Prox
 KnownHostsCommand), or --ssh-program is given, that program is run instead. It cannot ask questions.
 An unknown host key is asked about on a terminal, and refused elsewhere.
 
-If btrfs-backup is installed there, in PATH or as --remote-command tells, it is started as "btrfs-backup
-serve" and does the work of that side. If not, a POSIX shell, the usual commands and btrfs-progs do;
-without compression, without --channels, and a transfer that breaks begins again. Root is needed there
-to send, to receive and to delete: log in as root, or use --ssh-sudo, which runs "sudo -n".`},
+There, btrfs-backup is started as "btrfs-backup serve" and does the work of that side. It is looked for in
+PATH, or as --remote-command tells. Root is needed there to send, to receive and to delete: log in as root,
+or use --ssh-sudo, which runs "sudo -n".`},
 			{macro: "SS", title: "Broken transfers", text: `
 When a connection breaks, its machine is tried again for the time of --resume-window, and the transfer
 goes on where it was. The far side keeps what it has for the same time, unless its btrfs-backup-serve(8)
@@ -160,8 +159,7 @@ rsync runs with --archive --hard-links --acls --xattrs --numeric-ids --delete --
 /var/tmp, /mnt and /media is left out. --rsync-options replaces all of this; it is split as a shell would
 do it, and no shell is involved. Patterns are those of rsync(1), FILTER RULES, and the first that matches
 counts. Sparse files stay sparse. In a backup on btrfs that builds upon another one, those that are new or
-changed take their full size at first: holes of at least 64 KiB are made when all is copied, and none where
-btrfs-backup is not installed on the machine of the backup.`},
+changed take their full size at first: holes of at least 64 KiB are made when all is copied.`},
 			{macro: "SS", title: "Equal contents", text: `
 A new file whose content is in any earlier backup in the folder takes no space. Where the filesystem can
 share blocks (btrfs, xfs), it shares them, and the kernel compares the contents. Elsewhere it becomes a hard

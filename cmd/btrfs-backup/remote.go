@@ -55,7 +55,7 @@ type hosts struct {
 	local   *host.Local
 	options host.AgentOptions
 	ssh     transport.SSHOptions
-	remote  map[transport.Target]*host.Remote
+	remote  map[transport.Target]*host.Agent
 	tunnels map[transport.Target]*transport.SSH
 }
 
@@ -67,7 +67,7 @@ func (o *remoteOptions) hosts(env environment, log *slog.Logger) (*hosts, error)
 	if o.channels < 0 || o.channels > 64 {
 		return nil, &usageError{msg: fmt.Sprintf("--channels %d is out of range", o.channels), hint: "use 1 to 64"}
 	}
-	h := &hosts{local: host.NewLocal(log), remote: make(map[transport.Target]*host.Remote),
+	h := &hosts{local: host.NewLocal(log), remote: make(map[transport.Target]*host.Agent),
 		tunnels: make(map[transport.Target]*transport.SSH)}
 	command := o.remoteCommand
 	if command == defaultCommand {
@@ -108,7 +108,7 @@ func (h *hosts) of(p place) host.Trees {
 	}
 	r, ok := h.remote[*p.machine]
 	if !ok {
-		r = host.NewRemote(transport.NewSSH(*p.machine, h.ssh), h.options)
+		r = host.NewAgent(transport.NewSSH(*p.machine, h.ssh), h.options)
 		h.remote[*p.machine] = r
 	}
 	return r

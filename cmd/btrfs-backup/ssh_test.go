@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"btrfs-backup/btrfs/btrfstest"
@@ -63,25 +62,5 @@ func TestBackupsGoToAndFromOtherMachines(t *testing.T) {
 				isCopy(t, source, destination, name)
 			}
 		})
-	}
-}
-
-func TestPlainCommandsAreRunBySudoWhereTheProgramIsMissing(t *testing.T) {
-	btrfstest.RequireRoot(t)
-	bin := t.TempDir()
-	const sudo = `#!/bin/sh
-while test "${1#-}" != "$1"; do shift; done
-test "$1" != btrfs-backup || { echo "sudo: btrfs-backup: command not found" >&2; exit 1; }
-echo "$1" >>"$0.ran"
-exec "$@"
-`
-	btrfstest.Check(t, os.WriteFile(filepath.Join(bin, "sudo"), []byte(sudo), 0o755))
-	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
-	r := newRemote(t, sshtest.Options{})
-	source, destination := newPair(t)
-	expect(t, exitDone, invoke(t, nil, r.arguments("--ssh-sudo", source, r.place(destination))...), "plain commands are used")
-	isCopy(t, source, destination, names(t, destination)[0])
-	if ran, err := os.ReadFile(filepath.Join(bin, "sudo.ran")); err != nil || !strings.Contains(string(ran), "btrfs\n") {
-		t.Errorf("sudo ran %q, %v", ran, err)
 	}
 }

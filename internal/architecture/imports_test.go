@@ -20,7 +20,7 @@ const (
 )
 
 var (
-	leaves = []string{"btrfs", "btrfs/sendstream", "internal/manifest", "internal/progress", "lock", "retention", "transport", "transport/wire"}
+	leaves = []string{"btrfs", "btrfs/sendstream", "internal/hint", "internal/manifest", "internal/progress", "lock", "retention", "transport", "transport/wire"}
 	stores = []string{"internal/dedup", "internal/tree"}
 	kinds  = []string{"internal/mirror", "internal/sink", "internal/volume"}
 )

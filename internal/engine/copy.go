@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/lock"
 	"btrfs-backup/retention"
 )
@@ -140,8 +141,9 @@ func (c *copying) serve(ctx context.Context) error {
 	}
 	base := c.base(copies)
 	if c.Automatic && base.Name == "" && slices.ContainsFunc(copies.Taken, c.Naming.Ours) {
-		return Hint(fmt.Errorf("%s: it holds backups of a btrfs subvolume, which %s is not", c.to, c.Tree),
+		return hint.New(fmt.Errorf("%s: it holds backups of a btrfs subvolume, which %s is not", c.to, c.Tree),
 			"is the source's filesystem mounted? --engine rsync copies what is there into this folder")
+
 	}
 	name, err := c.freeName(ctx, copies)
 	if err != nil {

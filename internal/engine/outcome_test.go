@@ -11,6 +11,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/lock"
 	"btrfs-backup/transport"
 )
@@ -26,7 +27,7 @@ func failures(errs ...error) []Failure {
 }
 
 func TestOutcome(t *testing.T) {
-	held := Hint(fmt.Errorf("locking: %w", &lock.HeldError{Dir: "/d"}), "wait")
+	held := hint.New(fmt.Errorf("locking: %w", &lock.HeldError{Dir: "/d"}), "wait")
 	good := Saved{Transfers: []Sent{{Snapshot: day(1)}}}
 	bad := Saved{Failures: failures(errSome)}
 	badTransfer := Saved{Transfers: []Sent{{}, {Failure: &Failure{errSome}}}}
@@ -82,7 +83,7 @@ func TestAllFailuresHoldsEveryFailureOnce(t *testing.T) {
 func TestAFailureIsWrittenWithItsHint(t *testing.T) {
 	for want, err := range map[string]error{
 		`{"error":"something failed"}`:                      errSome,
-		`{"error":"x: something failed","hint":"do \"y\""}`: fmt.Errorf("x: %w", Hint(errSome, "do %q", "y")),
+		`{"error":"x: something failed","hint":"do \"y\""}`: fmt.Errorf("x: %w", hint.Newf(errSome, "do %q", "y")),
 	} {
 		if got, err := json.Marshal(Failure{err}); string(got) != want || err != nil {
 			t.Errorf("%s, %v, want %s", got, err, want)
@@ -91,11 +92,11 @@ func TestAFailureIsWrittenWithItsHint(t *testing.T) {
 }
 
 func TestAHintChangesNothingButTheHint(t *testing.T) {
-	err := Hint(fmt.Errorf("x: %w", fs.ErrExist), "way forward")
-	if err.Error() != "x: file already exists" || !errors.Is(err, fs.ErrExist) || HintOf(err) != "way forward" {
-		t.Errorf("%q, %q", err, HintOf(err))
+	err := hint.New(fmt.Errorf("x: %w", fs.ErrExist), "way forward")
+	if err.Error() != "x: file already exists" || !errors.Is(err, fs.ErrExist) || hint.Of(err) != "way forward" {
+		t.Errorf("%q, %q", err, hint.Of(err))
 	}
-	if got := HintOf(errSome); got != "" {
+	if got := hint.Of(errSome); got != "" {
 		t.Errorf("a hint out of nothing: %q", got)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/lock"
 	"btrfs-backup/retention"
 )
@@ -55,7 +56,7 @@ func (f Failure) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Error string `json:"error"`
 		Hint  string `json:"hint,omitempty"`
-	}{f.Err.Error(), HintOf(f.Err)})
+	}{f.Err.Error(), hint.Of(f.Err)})
 }
 
 func (r *Report) fail(err error) { r.Failures = append(r.Failures, Failure{err}) }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/lock"
 	"btrfs-backup/retention"
 )
@@ -99,7 +100,7 @@ func (s Settings) lock(ctx context.Context, f lockable) (release func(), err err
 	}
 	unlock, err := f.Lock(ctx, waiting)
 	if lock.IsHeld(err) {
-		return nil, Hint(err, "try again later, or leave out --no-wait to wait for it")
+		return nil, hint.New(err, "try again later, or leave out --no-wait to wait for it")
 	}
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/transport"
 )
@@ -109,7 +110,7 @@ func (v *visit) attempt(ctx context.Context, t Transfer, sent *Sent) (err error)
 	if err := d.transmit(ctx); err != nil {
 		lost := errors.Is(err, transport.ErrDisconnected) || errors.Is(err, transport.ErrUnreachable)
 		if _, resumable := d.receiver.(Resumer); resumable && (ctx.Err() != nil || lost) {
-			return Hint(err, "what has arrived is kept there for a while: run it again to go on with it")
+			return hint.New(err, "what has arrived is kept there for a while: run it again to go on with it")
 		}
 		return errors.Join(err, d.receiver.Abort(context.WithoutCancel(ctx)))
 	}

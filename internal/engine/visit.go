@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/lock"
 	"btrfs-backup/retention"
 )
@@ -67,7 +68,7 @@ func (v *visit) arrive(ctx context.Context) (release func(), err error) {
 	missing := errors.Is(err, fs.ErrNotExist)
 	switch {
 	case missing && known:
-		return nil, Hint(err, "backups may have been made there before: is its disk mounted? To begin anew there, create the folder")
+		return nil, hint.New(err, "backups may have been made there before: is its disk mounted? To begin anew there, create the folder")
 	case missing && v.DryRun: // it would be created
 		v.plan = v.planner(nil).plan()
 		return func() {}, nil
@@ -75,7 +76,7 @@ func (v *visit) arrive(ctx context.Context) (release func(), err error) {
 		return nil, err
 	}
 	if v.to.Place() == v.Source.Place() {
-		return nil, Hint(fmt.Errorf("%s: the destination is the folder of the snapshots themselves", v.to), "choose another folder")
+		return nil, hint.New(fmt.Errorf("%s: the destination is the folder of the snapshots themselves", v.to), "choose another folder")
 	}
 	if release, err = v.lock(ctx, v.to); err != nil {
 		return nil, err
@@ -100,8 +101,9 @@ func (v *visit) prepare(ctx context.Context, known bool) (err error) {
 		return err
 	}
 	if known && v.looksUnmounted() {
-		return Hint(fmt.Errorf("%s: none of the backups made there before is there, and it lies on the source's filesystem", v.to),
+		return hint.New(fmt.Errorf("%s: none of the backups made there before is there, and it lies on the source's filesystem", v.to),
 			"is its disk mounted? To begin anew there, use --remove-locks once")
+
 	}
 	v.plan = v.planner(origins).plan()
 	return nil
@@ -119,7 +121,7 @@ func (v *visit) assume() error {
 	ledger := v.snapshots.ledger
 	v.ledgerMu.Unlock()
 	if ledger == nil {
-		return Hint(fmt.Errorf("%s: what was sent there is not known without the ledger", v.to), "repair the ledger first")
+		return hint.New(fmt.Errorf("%s: what was sent there is not known without the ledger", v.to), "repair the ledger first")
 	}
 	p := v.planner(nil)
 	p.keep, p.writeOnly = retention.Policy{}, true

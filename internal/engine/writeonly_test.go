@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/retention"
 )
 
@@ -123,7 +124,7 @@ func TestAWriteOnlyDestinationIsRefusedWithoutTheLedger(t *testing.T) {
 	s, d := newFakes(snap(1))
 	s.badLedger = true
 	saved := saveBlindly(t, s, d, "")
-	if len(saved.Failures) != 1 || HintOf(saved.Failures[0].Err) == "" {
+	if len(saved.Failures) != 1 || hint.Of(saved.Failures[0].Err) == "" {
 		t.Errorf("failures: %v", saved.Failures)
 	}
 	s.want(t)

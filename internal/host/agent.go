@@ -13,6 +13,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/lock"
 	"btrfs-backup/transport"
 	"btrfs-backup/transport/wire"
@@ -22,14 +23,14 @@ import (
 type AgentOptions struct {
 	Log          *slog.Logger
 	Version      string
-	Command      string // the program at the far end, which must be there; "" for btrfs-backup in PATH, if it is
+	Command      string // the program at the far end; "" for btrfs-backup in PATH
 	Sudo         bool   // run it by sudo
 	Channels     int    // sessions that carry a stream, at most
 	Compression  wire.Compression
 	ResumeWindow time.Duration // how long a machine that was lost is tried to reach
 }
 
-// Agent is a machine on which this program answers.
+// Agent is another machine, on which this program answers. It is reached when it is first needed.
 type Agent struct {
 	ssh *transport.SSH
 	o   AgentOptions
@@ -44,14 +45,13 @@ type Agent struct {
 
 var _ Host = (*Agent)(nil)
 
-// NewAgent reaches the agent of a machine. A machine without one is a *wire.NoAgentError.
-func NewAgent(ctx context.Context, ssh *transport.SSH, o AgentOptions) (*Agent, error) {
-	a := &Agent{ssh: ssh, o: o}
-	_, err := a.connect(ctx)
-	return a, err
-}
+// NewAgent gives a machine without reaching it yet. A machine on which no agent answers is a *wire.NoAgentError then.
+func NewAgent(ssh *transport.SSH, o AgentOptions) *Agent { return &Agent{ssh: ssh, o: o} }
 
 func (a *Agent) String() string { return urlOf(a.ssh) }
+
+// urlOf names a machine as in ssh://[user@]host[:port].
+func urlOf(ssh *transport.SSH) string { return "ssh://" + ssh.String() }
 
 // line is the command line that starts the agent. The option keeps older programs of the same name, which know neither the
 // command nor the option, from doing anything.
@@ -76,6 +76,10 @@ func (a *Agent) connect(ctx context.Context) (*wire.Conn, error) {
 		return a.conn, nil
 	}
 	met, err := a.greet(ctx, streamName{})
+	var none *wire.NoAgentError
+	if errors.As(err, &none) {
+		return nil, hint.New(err, a.noAgentHint(none))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -187,14 +191,14 @@ func (a *Agent) reconnect(ctx context.Context, end time.Time) (*wire.Conn, error
 	}
 }
 
-// Close ends the connection.
+// Close ends the connection, that of SSH too.
 func (a *Agent) Close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.conn == nil {
-		return nil
+		return a.ssh.Close()
 	}
-	return a.conn.Close()
+	return errors.Join(a.conn.Close(), a.ssh.Close())
 }
 
 func (a *Agent) Open(ctx context.Context, path string) (Dir, error) {

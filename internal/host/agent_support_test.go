@@ -55,12 +55,13 @@ func newAgent(t testing.TB) *host.Agent {
 	server := newAgentServer(t)
 	target := transport.Target{User: server.User, Host: server.Host, Port: server.Port}
 	ssh := transport.NewSSH(target, transport.SSHOptions{Options: server.Options(), Log: silent})
-	a, err := host.NewAgent(t.Context(), ssh, host.AgentOptions{
+	a := host.NewAgent(ssh, host.AgentOptions{
 		Log: silent, Version: "test", Channels: 2, Compression: wire.Auto, ResumeWindow: time.Minute})
-	check(t, err)
-	t.Cleanup(func() {
-		_ = a.Close()
-		_ = ssh.Close()
-	})
+	t.Cleanup(func() { _ = a.Close() })
 	return a
+}
+
+func script(t testing.TB, dir, name, text string) {
+	t.Helper()
+	check(t, os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+text+"\n"), 0o755))
 }

@@ -13,6 +13,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/internal/hint"
 
 	"golang.org/x/sys/unix"
 )
@@ -43,12 +44,13 @@ func (l Limits) abilities() []string {
 func (l Limits) allow(r role) error {
 	switch {
 	case r == sourceRole && l.ReceiveOnly:
-		return withHint{errors.New("refused: this key may only bring backups"), "its agent runs with --receive-only"}
+		return hint.New(errors.New("refused: this key may only bring backups"), "its agent runs with --receive-only")
 	case r == destinationRole && l.SendOnly:
-		return withHint{errors.New("refused: this key may only fetch snapshots"), "its agent runs with --send-only"}
+		return hint.New(errors.New("refused: this key may only fetch snapshots"), "its agent runs with --send-only")
 	case r == treesRole && l != (Limits{}):
-		return withHint{errors.New("refused: this key may bring and fetch subvolumes only, no copies of directories"),
-			"its agent runs with limits, which rsync would not keep: use a key without, or an rsync daemon there with `btrfs-backup freeze`"}
+		return hint.New(errors.New("refused: this key may bring and fetch subvolumes only, no copies of directories"),
+			"its agent runs with limits, which rsync would not keep: use a key without, or an rsync daemon there with `btrfs-backup freeze`")
+
 	}
 	return nil
 }
@@ -92,11 +94,13 @@ func (l Limits) checkDelete(d *localDir, name string, o DeleteOptions) error {
 	}
 	switch {
 	case l.AppendOnly && !incoming:
-		return withHint{fmt.Errorf("refused: this key may not delete %q", name),
-			"its agent runs with --append-only and deletes old backups itself: leave out --num-backups"}
+		return hint.New(fmt.Errorf("refused: this key may not delete %q", name),
+			"its agent runs with --append-only and deletes old backups itself: leave out --num-backups")
+
 	case l.AppendOnly && o.ConvertRW:
-		return withHint{fmt.Errorf("refused: this key may not make %q writable", name),
-			"its agent runs with --append-only: leave out --convert-rw"}
+		return hint.New(fmt.Errorf("refused: this key may not make %q writable", name),
+			"its agent runs with --append-only: leave out --convert-rw")
+
 	case incoming && d.isKept(of):
 		return fmt.Errorf("%s is being received by another session", filepath.Join(d.status.Path, of))
 	}
@@ -156,10 +160,11 @@ func (d *localDir) mayBuildOn(parent btrfs.UUID) error {
 	allowed, all := parents(within.All, parent), parents(listing.All, parent)
 	switch {
 	case parent.IsZero() || len(allowed) == 0:
-		return withHint{fmt.Errorf("parent %s not found in %s", parent, d.host.confine.path), "--no-incremental sends a complete copy"}
+		return hint.New(fmt.Errorf("parent %s not found in %s", parent, d.host.confine.path), "--no-incremental sends a complete copy")
 	case len(allowed) != len(all):
-		return withHint{fmt.Errorf("parent %s has a copy outside of %s too, which btrfs receive might build on", parent, d.host.confine.path),
-			"keep that copy on another filesystem; until then --no-incremental sends complete copies"}
+		return hint.New(fmt.Errorf("parent %s has a copy outside of %s too, which btrfs receive might build on", parent, d.host.confine.path),
+			"keep that copy on another filesystem; until then --no-incremental sends complete copies")
+
 	}
 	for _, s := range allowed {
 		if _, incoming := btrfs.IncomingOf(s.Name); incoming || !s.ReadOnly {
@@ -259,8 +264,9 @@ func (c *confinement) relative(p string) ([]string, error) {
 	}
 	rest, ok := strings.CutPrefix(clean, strings.TrimSuffix(c.path, "/")+"/")
 	if !ok {
-		return nil, withHint{&fs.PathError{Op: "open", Path: p, Err: errors.New("refused: this key is confined to " + c.path)},
-			"name a folder in " + c.path}
+		return nil, hint.New(&fs.PathError{Op: "open", Path: p, Err: errors.New("refused: this key is confined to " + c.path)},
+			"name a folder in "+c.path)
+
 	}
 	return strings.Split(rest, "/"), nil
 }

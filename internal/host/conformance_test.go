@@ -34,12 +34,6 @@ var kinds = []struct {
 }{
 	{"local", func(testing.TB) host.Host { return host.NewLocal(silent) }},
 	{"agent", func(t testing.TB) host.Host { return newAgent(t) }},
-	{"dash", func(t testing.TB) host.Host { return newShell(t, "dash", false) }},
-	{"bash", func(t testing.TB) host.Host { return newShell(t, "bash", false) }},
-	{"busybox", func(t testing.TB) host.Host { return newShell(t, "busybox", false) }},
-	{"dash with sudo", func(t testing.TB) host.Host { return newShell(t, "dash", true) }},
-	{"bash with sudo", func(t testing.TB) host.Host { return newShell(t, "bash", true) }},
-	{"busybox with sudo", func(t testing.TB) host.Host { return newShell(t, "busybox", true) }},
 }
 
 // eachKind runs a test on all kinds of host, each with a directory of its own on btrfs.

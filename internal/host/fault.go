@@ -7,6 +7,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/tree"
 	"btrfs-backup/lock"
 	"btrfs-backup/transport"
@@ -65,11 +66,7 @@ func toWire(err error) error {
 	errors.As(err, &f.Exit)
 	errors.As(err, &f.Held)
 	errors.As(err, &f.Gone)
-	e := &wire.Error{Text: err.Error()}
-	var hinter interface{ Hint() string }
-	if errors.As(err, &hinter) {
-		e.Advice = hinter.Hint()
-	}
+	e := &wire.Error{Text: err.Error(), Advice: hint.Of(err)}
 	if detail, encodeErr := wire.Encode(f); encodeErr == nil {
 		e.Detail = detail
 	}

@@ -1,8 +1,8 @@
 // Package host works on directories of subvolumes, on this machine or on another one.
 //
-// A machine is reached in one of three ways, which do the same: as this process (Local), by this program at the far end of
-// an SSH session (Agent, answered by Serve), or by btrfs and POSIX commands there (Shell). Names are single path components
-// in an open directory; only Open and MkdirAll take paths, which are absolute.
+// A machine is reached in one of two ways, which do the same: as this process (Local), or by this program at the far end of
+// an SSH session (Agent, answered by Serve). Names are single path components in an open directory; only Open and MkdirAll
+// take paths, which are absolute.
 //
 // Errors of a far side keep what errors.Is and errors.As find in them: fs.ErrNotExist and fs.ErrExist, errnos,
 // *lock.HeldError, *transport.ExitError, and the errors of sendstream and tree. A lost connection is

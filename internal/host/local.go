@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/lock"
 	"btrfs-backup/transport"
 
@@ -276,8 +277,9 @@ func (d *localDir) Link(_ context.Context, name, target string) error {
 	var st unix.Stat_t
 	err := unix.Fstatat(int(d.dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
 	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFLNK {
-		return withHint{fmt.Errorf("%s %w", filepath.Join(d.status.Path, name), errNotLink),
-			"move it away; the link to the newest snapshot belongs there"}
+		return hint.New(fmt.Errorf("%s %w", filepath.Join(d.status.Path, name), errNotLink),
+			"move it away; the link to the newest snapshot belongs there")
+
 	}
 	if err := renameio.Symlink(target, d.pathOf(name)); err != nil {
 		return fmt.Errorf("linking the newest snapshot: %w", err)

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/transport"
 
 	"github.com/moby/sys/mountinfo"
@@ -37,8 +38,9 @@ func (d *localDir) startReceive(ctx context.Context, verbose bool, stdin *os.Fil
 		return p, err
 	}
 	if d.host.confine != nil {
-		return nil, withHint{fmt.Errorf("receiving in %s: %w", d.status.Path, err),
-			"run the agent as root, on Linux 5.10 or newer: only so can a stream be kept from leaving the folder"}
+		return nil, hint.New(fmt.Errorf("receiving in %s: %w", d.status.Path, err),
+			"run the agent as root, on Linux 5.10 or newer: only so can a stream be kept from leaving the folder")
+
 	}
 	d.host.log.Debug(fmt.Sprintf("receiving in %s: %v", d.status.Path, err))
 	return start(d.status.Path, false)

@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/hint"
 
 	"golang.org/x/sys/unix"
 )
@@ -71,6 +72,7 @@ func (d *localDir) recordOrigin(name string, origin btrfs.UUID) error {
 
 // BadOrigins explains why the record of a directory cannot be read.
 func BadOrigins(dir string, err error) error {
-	return withHint{&os.PathError{Op: "reading", Path: dir + "/" + originsFile, Err: err},
-		"repair the file or move it away; it tells which source a backup is of"}
+	return hint.New(&os.PathError{Op: "reading", Path: dir + "/" + originsFile, Err: err},
+		"repair the file or move it away; it tells which source a backup is of")
+
 }

@@ -11,6 +11,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/transport"
 
 	"golang.org/x/sys/unix"
@@ -131,6 +132,7 @@ func (d *localDir) discard(name string) error {
 
 // inTheWay refuses to receive what could not get its name in the end.
 func inTheWay(path, kind string) error {
-	return withHint{fmt.Errorf("%w: %s is %s, not a copy of the snapshot", fs.ErrExist, path, kind),
-		"move it away or rename it; it was left as it is"}
+	return hint.New(fmt.Errorf("%w: %s is %s, not a copy of the snapshot", fs.ErrExist, path, kind),
+		"move it away or rename it; it was left as it is")
+
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/transport"
 )
 
@@ -158,19 +159,20 @@ func checkRsync(ctx context.Context, ssh *transport.SSH, argv []string) error {
 		return nil
 	case len(answer) > 0:
 		first, _, _ := strings.Cut(string(answer), "\n")
-		return withHint{fmt.Errorf("running rsync on %s: this comes in place of it: %q", urlOf(ssh), first),
-			"the key there must allow any command, and the user's login shell must print nothing of its own"}
+		return hint.New(fmt.Errorf("running rsync on %s: this comes in place of it: %q", urlOf(ssh), first),
+			"the key there must allow any command, and the user's login shell must print nothing of its own")
+
 	case errors.As(err, &exit):
-		return withHint{fmt.Errorf("running rsync on %s: %w", urlOf(ssh), exit), rsyncHint(ssh, exit)}
+		return hint.New(fmt.Errorf("running rsync on %s: %w", urlOf(ssh), exit), rsyncHint(ssh, exit))
 	case err == nil:
-		return withHint{fmt.Errorf("running rsync on %s: it says nothing", urlOf(ssh)), "the key there must allow any command"}
+		return hint.New(fmt.Errorf("running rsync on %s: it says nothing", urlOf(ssh)), "the key there must allow any command")
 	}
 	return err
 }
 
 func rsyncHint(ssh *transport.SSH, exit *transport.ExitError) string {
-	if hint := NewShell(ssh, ShellOptions{}).hint(exit); hint != "" {
-		return hint
+	if text := loginHint(ssh, exit); text != "" {
+		return text
 	}
 	if exit.State == "exit status 127" || strings.Contains(exit.Stderr, "command not found") {
 		return "install rsync on " + ssh.String()

@@ -31,11 +31,11 @@ type linked struct {
 }
 
 // newRemote reaches a machine on which no btrfs-backup answers.
-func newRemote(t testing.TB, server *sshtest.Server, program string, sudo bool) *host.Remote {
+func newRemote(t testing.TB, server *sshtest.Server, program string, sudo bool) *host.Agent {
 	t.Helper()
 	target := transport.Target{User: server.User, Host: server.Host, Port: server.Port}
 	ssh := transport.NewSSH(target, transport.SSHOptions{Options: server.Options(), Program: program, Log: silent})
-	r := host.NewRemote(ssh, host.AgentOptions{Log: silent, Version: "test", Sudo: sudo, Channels: 1})
+	r := host.NewAgent(ssh, host.AgentOptions{Log: silent, Version: "test", Sudo: sudo, Channels: 1})
 	t.Cleanup(func() { _ = r.Close() })
 	return r
 }

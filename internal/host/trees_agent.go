@@ -8,15 +8,13 @@ import (
 	"io"
 	"slices"
 
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/tree"
 	"btrfs-backup/transport"
 	"btrfs-backup/transport/wire"
 )
 
-var (
-	_ Trees = (*Agent)(nil)
-	_ Trees = (*Remote)(nil)
-)
+var _ Trees = (*Agent)(nil)
 
 // OpenTrees opens a folder of backups of directory trees.
 func (a *Agent) OpenTrees(ctx context.Context, path string, o tree.OpenOptions) (TreeDir, error) {
@@ -42,7 +40,7 @@ func (a *Agent) callTrees(ctx context.Context, verb string, args, reply any, not
 		err = a.callTreesOnce(ctx, verb, args, reply, notice)
 	}
 	if err != nil && err.Error() == unknownVerb(verb) {
-		return withHint{fmt.Errorf("%s: its btrfs-backup is too old for backups of directories", a), "install the same version on both machines"}
+		return hint.New(fmt.Errorf("%s: its btrfs-backup is too old for backups of directories", a), "install the same version on both machines")
 	}
 	return err
 }
@@ -133,18 +131,4 @@ func (d *agentDir) ExportTree(ctx context.Context, name string, w io.Writer) err
 func (d *agentDir) IndexTrees(ctx context.Context, o tree.IndexOptions) (i tree.Indexed, err error) {
 	err = d.host.callTrees(ctx, verbIndexTrees, d.name(), &i, noticed(o.Progress))
 	return i, err
-}
-
-// OpenTrees opens a folder of backups of directory trees.
-func (r *Remote) OpenTrees(ctx context.Context, path string, o tree.OpenOptions) (TreeDir, error) {
-	h, err := r.reach(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return h.OpenTrees(ctx, path, o)
-}
-
-// Rsync makes the machine reachable for an rsync on this one. That takes no agent.
-func (r *Remote) Rsync(ctx context.Context) (*RsyncLink, error) {
-	return rsyncShell(ctx, r.ssh, r.o.Sudo)
 }

@@ -34,18 +34,7 @@ func eachTrees(t *testing.T, test func(t *testing.T, h host.Trees, folder string
 	for _, fsType := range []string{"btrfs", "ext4"} {
 		t.Run("local on "+fsType, func(t *testing.T) { test(t, host.NewLocal(silent), tops[fsType]+"/local/new") })
 		t.Run("agent on "+fsType, func(t *testing.T) { test(t, newAgent(t), tops[fsType]+"/agent/new") })
-		for _, shell := range treeShells {
-			t.Run(shell.name+" on "+fsType, func(t *testing.T) {
-				test(t, newShell(t, shell.sh, shell.sudo), filepath.Join(tops[fsType], shell.name, "new"))
-			})
-		}
 	}
-}
-
-// isShell tells of a host that keeps no manifests.
-func isShell(h host.Host) bool {
-	_, ok := h.(*host.Shell)
-	return ok
 }
 
 func openTrees(t testing.TB, h host.Trees, folder string) host.TreeDir {
@@ -99,7 +88,7 @@ func TestBackupsOfTreesAreKeptOnAnyHost(t *testing.T) {
 		id, err := d.MarkTrees(t.Context())
 		check(t, err)
 		first, read := addTree(t, d, "20260101-000000", "", numbered(700)...)
-		if first.Bytes < 700*6 || read < first.Bytes && !isShell(h) {
+		if first.Bytes < 700*6 || read < first.Bytes {
 			t.Errorf("%d bytes were told of %d", read, first.Bytes)
 		}
 		addTree(t, d, "20260102-000000", "20260101-000000", append(numbered(700), oddNames[0])...)
@@ -109,9 +98,7 @@ func TestBackupsOfTreesAreKeptOnAnyHost(t *testing.T) {
 			t.Errorf("the listing with ID %q is %+v", id, l)
 		}
 		indexed, err := d.IndexTrees(t.Context(), tree.IndexOptions{Progress: func(int64) {}})
-		if isShell(h) {
-			wantHint(t, err, "install it there")
-		} else if err != nil || indexed.Trees == 0 {
+		if err != nil || indexed.Trees == 0 {
 			t.Errorf("indexed: %+v, %v", indexed, err)
 		}
 		deleted, err := d.DeleteTrees(t.Context(), []string{"20260101-000000", "20200101-000000"})
@@ -128,11 +115,6 @@ func TestDifferencesOfATreeAreAllTold(t *testing.T) {
 		const name = "20260101-000000"
 		names := numbered(700)
 		addTree(t, d, name, "", names...)
-		if isShell(h) {
-			_, err := d.VerifyTree(t.Context(), name, tree.VerifyOptions{}, nil, nil)
-			wantHint(t, err, "install it there")
-			return
-		}
 		verify := func() (paths []string, v tree.Verified) {
 			var read, total int64
 			v, err := d.VerifyTree(t.Context(), name, tree.VerifyOptions{}, func(diff tree.Difference) {
@@ -176,10 +158,6 @@ func TestChecksumsOfATreeAreExported(t *testing.T) {
 		addTree(t, d, name, "", numbered(700)...)
 		var list bytes.Buffer
 		err := d.ExportTree(t.Context(), name, &list)
-		if isShell(h) {
-			wantHint(t, err, "install it there")
-			return
-		}
 		check(t, err)
 		sha256sum := exec.Command("sha256sum", "--check", "--strict")
 		sha256sum.Dir, sha256sum.Stdin = filepath.Join(folder, name), &list
@@ -210,7 +188,7 @@ func TestErrorsOfTreesAreFoundOnAnyHost(t *testing.T) {
 		}
 		check(t, os.Mkdir(folder+"/foreign", 0o755))
 		_, err = d.VerifyTree(t.Context(), "foreign", tree.VerifyOptions{}, func(tree.Difference) {}, unwatched)
-		if !errors.Is(err, tree.ErrNoManifest) && !isShell(h) {
+		if !errors.Is(err, tree.ErrNoManifest) {
 			t.Errorf("no manifest: %v", err)
 		}
 		addTree(t, d, "20260101-000000", "", numbered(200)...)
@@ -228,24 +206,6 @@ func TestErrorsOfTreesAreFoundOnAnyHost(t *testing.T) {
 			t.Errorf("no hint: %v", err)
 		}
 	})
-}
-
-func TestAMachineWithoutAnAgentKeepsTrees(t *testing.T) {
-	bin := t.TempDir()
-	script(t, bin, "btrfs-backup", "exit 127") // wherever it is
-	server := sshtest.Start(t, sshtest.Options{Env: []string{"PATH=" + bin + ":/usr/bin:/bin"}})
-	h := newRemote(t, server, "", false)
-	d := openTrees(t, h, filepath.Join(t.TempDir(), "folder"))
-	addTree(t, d, "20260101-000000", "", numbered(3)...)
-	_, err := d.VerifyTree(t.Context(), "20260101-000000", tree.VerifyOptions{}, nil, nil)
-	wantHint(t, err, "scp btrfs-backup root@")
-}
-
-func wantHint(t testing.TB, err error, want string) {
-	t.Helper()
-	if !strings.Contains(hintOf(err), want) {
-		t.Errorf("%v, hint %q", err, hintOf(err))
-	}
 }
 
 func TestAFolderIsLockedAgainBeforeItIsWorkedOnAfterABreak(t *testing.T) {
@@ -271,12 +231,8 @@ func lockedAgain(t *testing.T, work func(t *testing.T, d host.TreeDir) error) {
 	check(t, os.WriteFile(server.KnownHosts, []byte("it "+string(key)), 0o600))
 	target := transport.Target{User: server.User, Host: server.Host, Port: proxy.Port()}
 	ssh := transport.NewSSH(target, transport.SSHOptions{Options: append(server.Options(), "HostKeyAlias=it"), Log: silent})
-	a, err := host.NewAgent(t.Context(), ssh, host.AgentOptions{Log: silent, Version: "test", Channels: 1, Compression: wire.Auto, ResumeWindow: time.Minute})
-	check(t, err)
-	t.Cleanup(func() {
-		_ = a.Close()
-		_ = ssh.Close()
-	})
+	a := host.NewAgent(ssh, host.AgentOptions{Log: silent, Version: "test", Channels: 1, Compression: wire.Auto, ResumeWindow: time.Minute})
+	t.Cleanup(func() { _ = a.Close() })
 	d := openTrees(t, a, folder)
 	_, err = d.Lock(t.Context(), nil)
 	check(t, err)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/tree"
 	"btrfs-backup/lock"
@@ -49,8 +50,9 @@ func (d *Daemon) WriteOnly() {}
 // Open refuses what rsync cannot do; nothing is opened.
 func (d *Daemon) Open(context.Context, bool) error {
 	if !d.source.isLocal() {
-		return engine.Hint(fmt.Errorf("destination %s: rsync cannot copy from another machine to another one", d),
+		return hint.New(fmt.Errorf("destination %s: rsync cannot copy from another machine to another one", d),
 			"run btrfs-backup on the machine of the source")
+
 	}
 	return nil
 }
@@ -88,8 +90,8 @@ func (d *Daemon) Save(ctx context.Context, c engine.Copy) (engine.Copied, error)
 		copying.own = append(copying.own, sparse, nanoseconds) // at worst, unchanged files are read there to no purpose
 	}
 	told, missing, err := copying.run(ctx)
-	if err != nil && engine.HintOf(err) == "" && !errors.Is(err, context.Canceled) {
-		err = engine.Hint(err, "what was copied is kept there, and the next run goes on with it")
+	if err != nil && hint.Of(err) == "" && !errors.Is(err, context.Canceled) {
+		err = hint.New(err, "what was copied is kept there, and the next run goes on with it")
 	}
 	return told.copied(missing, true), err
 }

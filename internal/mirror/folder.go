@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/tree"
 	"btrfs-backup/lock"
@@ -51,7 +52,7 @@ func (f *Folder) Open(ctx context.Context, create bool) error {
 
 func (f *Folder) open(ctx context.Context, create bool) error {
 	if !f.isLocal() && !f.source.isLocal() {
-		return engine.Hint(errors.New("rsync cannot copy from another machine to another one"), "run btrfs-backup on one of the two")
+		return hint.New(errors.New("rsync cannot copy from another machine to another one"), "run btrfs-backup on one of the two")
 	}
 	if err := f.checkApart(); err != nil { // before anything is created
 		return err
@@ -87,8 +88,9 @@ func (f *Folder) check(ctx context.Context, used bool) error {
 }
 
 func (f *Folder) gone(what string) error {
-	return engine.Hint(fmt.Errorf("backups were made there before, but %s is gone", what),
+	return hint.New(fmt.Errorf("backups were made there before, but %s is gone", what),
 		"is its disk mounted? --new-destination begins anew there")
+
 }
 
 // usedBefore tells that a folder was once found at this destination, so that there must be one.
@@ -129,7 +131,7 @@ func (f *Folder) checkApart() error {
 		return err
 	}
 	if os.SameFile(from, to) {
-		return engine.Hint(errors.New("is the source itself"), "name another folder")
+		return hint.New(errors.New("is the source itself"), "name another folder")
 	}
 	below, err := filepath.Rel(source, folder)
 	if err != nil || !filepath.IsLocal(below) {
@@ -195,8 +197,9 @@ func (f *Folder) ledger(ctx context.Context) (*lock.Ledger, error) {
 		l, err = lock.ParseLedger(text, func(string) bool { return true })
 	}
 	if err != nil {
-		return nil, engine.Hint(fmt.Errorf("reading %s: %w", path.Join(f.String(), lock.LedgerFile), err),
+		return nil, hint.New(fmt.Errorf("reading %s: %w", path.Join(f.String(), lock.LedgerFile), err),
 			"repair the file or move it away; until then no backup is deleted, since it may be needed")
+
 	}
 	return l, nil
 }
@@ -205,7 +208,7 @@ func (f *Folder) ledger(ctx context.Context) (*lock.Ledger, error) {
 func (f *Folder) Delete(ctx context.Context, names []string) ([]string, error) {
 	deleted, err := f.dir.DeleteTrees(ctx, names)
 	if status := f.dir.Status(); errors.Is(err, unix.EPERM) && status.Btrfs && !status.Privileged {
-		return deleted, engine.Hint(err, "deleting a subvolume needs root, or the mount option user_subvol_rm_allowed")
+		return deleted, hint.New(err, "deleting a subvolume needs root, or the mount option user_subvol_rm_allowed")
 	}
 	return deleted, f.explained(err)
 }
@@ -250,18 +253,18 @@ func (f *Folder) argument(link *host.RsyncLink, directory string) string {
 // explained adds to an error of the folder what to do about it.
 func (f *Folder) explained(err error) error {
 	switch {
-	case err == nil, engine.HintOf(err) != "":
+	case err == nil, hint.Of(err) != "":
 		return err
 	case errors.Is(err, tree.ErrNotMounted):
-		return engine.Hint(err, "mount the disk")
+		return hint.New(err, "mount the disk")
 	case errors.Is(err, tree.ErrNoLinks):
-		return engine.Hint(err, "use a folder on btrfs, ext4, xfs or another filesystem with hard links")
+		return hint.New(err, "use a folder on btrfs, ext4, xfs or another filesystem with hard links")
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		return engine.Hint(err, "make room at %s: delete backups that are not needed, or keep fewer with --num-backups", f)
+		return hint.Newf(err, "make room at %s: delete backups that are not needed, or keep fewer with --num-backups", f)
 	case errors.Is(err, unix.EROFS):
-		return engine.Hint(err, "mount the filesystem of %s for writing, and look at the kernel's log for the reason", f)
+		return hint.Newf(err, "mount the filesystem of %s for writing, and look at the kernel's log for the reason", f)
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		return engine.Hint(err, "run as root (sudo, or --ssh-sudo for another machine), or name a folder that you may write to")
+		return hint.New(err, "run as root (sudo, or --ssh-sudo for another machine), or name a folder that you may write to")
 	}
 	return err
 }

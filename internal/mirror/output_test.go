@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/tree"
@@ -162,7 +162,7 @@ func TestAStoppedCopyKeepsWhatArrived(t *testing.T) {
 	if !errors.Is(err, stopped) {
 		t.Fatalf("got %v", err)
 	}
-	if hint := engine.HintOf(err); !strings.Contains(hint, "what was copied is kept") {
+	if hint := hint.Of(err); !strings.Contains(hint, "what was copied is kept") {
 		t.Errorf("the hint is %q", hint)
 	}
 	info, err := os.Stat(filepath.Join(arrived, "large"))

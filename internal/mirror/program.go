@@ -11,7 +11,7 @@ import (
 	"os"
 	"os/exec"
 
-	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/transport"
 )
@@ -52,7 +52,7 @@ func runRsync(ctx context.Context, p program) (*IncompleteError, error) {
 	})
 	w.Close()
 	if errors.Is(err, exec.ErrNotFound) {
-		return nil, engine.Hint(err, "install rsync")
+		return nil, hint.New(err, "install rsync")
 	}
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/tree"
 )
@@ -182,7 +183,7 @@ func (f *Folder) keep(ctx context.Context, name string, failure error) error {
 	stopped := ctx.Err() != nil
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTime)
 	defer cancel()
-	hint := engine.HintOf(failure)
+	forward := hint.Of(failure)
 	if err := f.dir.KeepTree(ctx, name); err != nil {
 		f.Log.Warn(fmt.Sprintf("%s: what was copied to %s may be lost: %v", f, name, err))
 		return failure
@@ -190,8 +191,8 @@ func (f *Folder) keep(ctx context.Context, name string, failure error) error {
 	if stopped {
 		f.Log.Info(fmt.Sprintf("%s: what was copied is kept, and the next run goes on with it", f))
 	}
-	if hint != "" {
-		hint += "; "
+	if forward != "" {
+		forward += "; "
 	}
-	return engine.Hint(failure, "%swhat was copied is kept, and the next run goes on with it", hint)
+	return hint.New(failure, forward+"what was copied is kept, and the next run goes on with it")
 }

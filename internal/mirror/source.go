@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 
 	"golang.org/x/sys/unix"
@@ -126,10 +127,10 @@ func (s *Source) checkHere(context.Context) error {
 	return nil
 }
 
-var errEmpty = engine.Hint(errors.New("there is nothing in it"), "%s", notMounted)
+var errEmpty = hint.New(errors.New("there is nothing in it"), notMounted)
 
 func (s *Source) noMarker() error {
-	return engine.Hint(fmt.Errorf("its marker %s is not there", s.Marker),
+	return hint.Newf(fmt.Errorf("its marker %s is not there", s.Marker),
 		"%s If it is, make the marker: an empty file will do", notMounted)
 }
 
@@ -137,11 +138,11 @@ func (s *Source) noMarker() error {
 func refusal(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return engine.Hint(err, "%s", notMounted)
+		return hint.New(err, notMounted)
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		return engine.Hint(err, "it must be readable: run as root (sudo), or as the user who owns it")
+		return hint.New(err, "it must be readable: run as root (sudo), or as the user who owns it")
 	case errors.Is(err, unix.ENOTDIR):
-		return engine.Hint(err, "name the directory that it lies in")
+		return hint.New(err, "name the directory that it lies in")
 	}
 	return err
 }

@@ -15,6 +15,7 @@ import (
 
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/lock"
 )
@@ -134,12 +135,12 @@ func names(t *testing.T, f *Folder) []string {
 }
 
 // mustRefuse fails the test unless the error says so, and gives its hint.
-func mustRefuse(t *testing.T, err error, says string) (hint string) {
+func mustRefuse(t *testing.T, err error, says string) (forward string) {
 	t.Helper()
 	if err == nil || !strings.Contains(err.Error(), says) {
 		t.Fatalf("got %v, want an error that says %q", err, says)
 	}
-	return engine.HintOf(err)
+	return hint.Of(err)
 }
 
 func installedRsync(t *testing.T) string {

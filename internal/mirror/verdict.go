@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/transport"
 
 	"golang.org/x/sys/unix"
@@ -57,8 +58,8 @@ func (c *complaints) failure(status int, p program) error {
 	if errno != 0 {
 		err = engine.WithErrno(err, errno)
 	}
-	if hint := hintOn(status, errno, text, p); hint != "" {
-		return engine.Hint(err, "%s", hint)
+	if forward := hintOn(status, errno, text, p); forward != "" {
+		return hint.New(err, forward)
 	}
 	return err
 }

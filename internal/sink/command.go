@@ -15,6 +15,7 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/lock"
 	"btrfs-backup/transport"
 
@@ -131,7 +132,7 @@ func (r *receiver) Close(context.Context) (btrfs.Subvolume, error) {
 	err := r.process.Wait()
 	var exit *transport.ExitError
 	if errors.As(err, &exit) {
-		err = engine.Hint(fmt.Errorf("the command failed (%s): %w", exit.State, err), "what it stored of this snapshot is not complete; the next run sends it again")
+		err = hint.New(fmt.Errorf("the command failed (%s): %w", exit.State, err), "what it stored of this snapshot is not complete; the next run sends it again")
 	}
 	return btrfs.Subvolume{}, err
 }

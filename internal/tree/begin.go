@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/hint"
 
 	"golang.org/x/sys/unix"
 )
@@ -295,7 +296,7 @@ func (f *Folder) checkLinks(onBtrfs bool) error {
 	err = unix.Linkat(int(dir.Fd()), probe, int(dir.Fd()), second, 0)
 	switch {
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EMLINK):
-		return withHint{fmt.Errorf("%w: %w", ErrNoLinks, err), "use a folder on btrfs, ext4, xfs or another filesystem with hard links"}
+		return hint.New(fmt.Errorf("%w: %w", ErrNoLinks, err), "use a folder on btrfs, ext4, xfs or another filesystem with hard links")
 	case err != nil:
 		return fmt.Errorf("linking %s: %w", f.statePath(probe), err)
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/hint"
 
 	"golang.org/x/sys/unix"
 )
@@ -51,7 +52,7 @@ func (f *Folder) checkFree(name string) error {
 func (f *Folder) checkHiddenFree(hidden string) error {
 	err := f.checkFree(hidden)
 	if errors.Is(err, fs.ErrExist) {
-		return withHint{err, "something else made it: remove it if it is of no use, or move it away"}
+		return hint.New(err, "something else made it: remove it if it is of no use, or move it away")
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"btrfs-backup/internal/hint"
 	"bufio"
 	"errors"
 	"fmt"
@@ -60,7 +61,7 @@ func checkMounted(path, mountPoint string) error {
 func checkOn(dir *os.File, path, mountPoint string) error {
 	mount, err := mountedAt(mountPoint)
 	if errors.Is(err, ErrNotMounted) {
-		return withHint{fmt.Errorf("opening %s: %s is %w", path, mountPoint, err), "mount it and try again; nothing was written"}
+		return hint.New(fmt.Errorf("opening %s: %s is %w", path, mountPoint, err), "mount it and try again; nothing was written")
 	}
 	if err != nil {
 		return err
@@ -70,8 +71,9 @@ func checkOn(dir *os.File, path, mountPoint string) error {
 		return err
 	}
 	if on != mount {
-		return withHint{fmt.Errorf("opening %s: what is mounted at %s is %w there", path, mountPoint, ErrNotMounted),
-			"choose a folder inside " + mountPoint + "; nothing was written"}
+		return hint.New(fmt.Errorf("opening %s: what is mounted at %s is %w there", path, mountPoint, ErrNotMounted),
+			"choose a folder inside "+mountPoint+"; nothing was written")
+
 	}
 	return nil
 }

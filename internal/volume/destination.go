@@ -8,6 +8,7 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/transport"
 
@@ -41,8 +42,9 @@ func (d *Destination) Open(ctx context.Context, create bool) error {
 
 func (d *Destination) check(dir host.Status) error {
 	if !dir.Btrfs && !d.SkipChecks {
-		return engine.Hint(fmt.Errorf("%s is %w", dir.Path, btrfs.ErrNotBtrfs),
+		return hint.New(fmt.Errorf("%s is %w", dir.Path, btrfs.ErrNotBtrfs),
 			"a destination must lie on a btrfs filesystem: is its disk mounted?")
+
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 
 	"golang.org/x/sys/unix"
 )
@@ -49,8 +50,8 @@ func TestReceivingRefusesANameThatIsTaken(t *testing.T) {
 	folder := filepath.Join(btrfstest.New(t, testSize).Dir, "folder")
 	d := openDestination(t, folder, silent)
 	newDir(t, folder, "directory")
-	if _, err := d.Receive(t.Context(), shipmentOf("directory")); !errors.Is(err, fs.ErrExist) || engine.HintOf(err) == "" {
-		t.Errorf("error: %v, hint: %q", err, engine.HintOf(err))
+	if _, err := d.Receive(t.Context(), shipmentOf("directory")); !errors.Is(err, fs.ErrExist) || hint.Of(err) == "" {
+		t.Errorf("error: %v, hint: %q", err, hint.Of(err))
 	}
 	wantNames(t, folder, "directory")
 }

@@ -5,6 +5,7 @@ import (
 	"os/exec"
 
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/transport"
 
 	"golang.org/x/sys/unix"
@@ -37,12 +38,12 @@ func (f *folder) lacking(need string) string {
 // withHint adds to an error of this process what is needed to avoid it.
 func withHint(err error, need string) error {
 	switch {
-	case engine.HintOf(err) != "":
+	case hint.Of(err) != "":
 		return err
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		return engine.Hint(err, "%s", need)
+		return hint.New(err, need)
 	case errors.Is(err, unix.EROFS):
-		return engine.Hint(err, "the filesystem is mounted read-only: mount it for writing")
+		return hint.New(err, "the filesystem is mounted read-only: mount it for writing")
 	}
 	return err
 }
@@ -59,13 +60,13 @@ func errnoOf(err error) unix.Errno {
 // senderError explains a failure of `btrfs send`. Of the errnos only those that no other snapshot avoids are made known.
 func (f *folder) senderError(err error) error {
 	if errors.Is(err, exec.ErrNotFound) {
-		return engine.Hint(err, "install btrfs-progs")
+		return hint.New(err, "install btrfs-progs")
 	}
 	switch errnoOf(err) {
 	case unix.EPERM, unix.EACCES:
-		return engine.Hint(engine.WithErrno(err, unix.EPERM), "%s", f.lacking(needToSend))
+		return hint.New(engine.WithErrno(err, unix.EPERM), f.lacking(needToSend))
 	case unix.EIO:
-		return engine.Hint(err, "a file of the snapshot cannot be read: `btrfs scrub start` and the kernel's log tell which")
+		return hint.New(err, "a file of the snapshot cannot be read: `btrfs scrub start` and the kernel's log tell which")
 	}
 	return err
 }
@@ -73,21 +74,21 @@ func (f *folder) senderError(err error) error {
 // receiverError explains a failure of `btrfs receive`.
 func (f *folder) receiverError(err error) error {
 	if errors.Is(err, exec.ErrNotFound) {
-		return engine.Hint(err, "install btrfs-progs")
+		return hint.New(err, "install btrfs-progs")
 	}
 	errno := errnoOf(err)
-	hint := ""
+	forward := ""
 	switch errno {
 	case unix.ENOSPC, unix.EDQUOT:
-		hint = "make room at " + f.String() + ": delete backups that are not needed, or keep fewer with --num-backups"
+		forward = "make room at " + f.String() + ": delete backups that are not needed, or keep fewer with --num-backups"
 	case unix.EROFS:
-		hint = f.String() + " cannot be written to: mount it for writing, and look at the kernel's log for the reason"
+		forward = f.String() + " cannot be written to: mount it for writing, and look at the kernel's log for the reason"
 	case unix.EPERM, unix.EACCES:
-		errno, hint = unix.EPERM, f.lacking(needToReceive)
+		errno, forward = unix.EPERM, f.lacking(needToReceive)
 	case unix.EIO:
-		hint = "the disk of " + f.String() + " has a fault: look at the kernel's log and at `btrfs device stats`"
+		forward = "the disk of " + f.String() + " has a fault: look at the kernel's log and at `btrfs device stats`"
 	default:
 		return err
 	}
-	return engine.Hint(engine.WithErrno(err, errno), "%s", hint)
+	return hint.New(engine.WithErrno(err, errno), forward)
 }

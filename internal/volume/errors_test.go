@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/transport"
 
@@ -65,7 +65,7 @@ func TestFailuresOfTheSenderAreExplained(t *testing.T) {
 }
 
 // checkExplained wants got to be err, with errno added if one is wanted, and a hint that holds the text, or none.
-func checkExplained(t testing.TB, got, err, errno error, hint string) {
+func checkExplained(t testing.TB, got, err, errno error, forward string) {
 	t.Helper()
 	if !errors.Is(got, err) || errno != nil && !errors.Is(got, errno) {
 		t.Errorf("%v is explained as %v, want %v", err, got, errno)
@@ -75,16 +75,16 @@ func checkExplained(t testing.TB, got, err, errno error, hint string) {
 			t.Errorf("%v is taken for %v", got, known)
 		}
 	}
-	if told := engine.HintOf(got); !strings.Contains(told, hint) || hint == "" && told != "" {
-		t.Errorf("the hint for %v is %q, want %q", err, told, hint)
+	if told := hint.Of(got); !strings.Contains(told, forward) || forward == "" && told != "" {
+		t.Errorf("the hint for %v is %q, want %q", err, told, forward)
 	}
 }
 
 func TestMissingPrivilegesAreNamed(t *testing.T) {
 	for err, want := range map[error]bool{unix.EPERM: true, unix.EACCES: true, unix.ENOENT: false, unix.ENOTEMPTY: false} {
 		got := withHint(fmt.Errorf("deleting: %w", err), needToDelete)
-		if hinted := engine.HintOf(got) == needToDelete; hinted != want || !errors.Is(got, err) {
-			t.Errorf("%v: hint %q", err, engine.HintOf(got))
+		if hinted := hint.Of(got) == needToDelete; hinted != want || !errors.Is(got, err) {
+			t.Errorf("%v: hint %q", err, hint.Of(got))
 		}
 	}
 	if withHint(nil, needToDelete) != nil {
@@ -108,7 +108,7 @@ func TestPrivilegesOnOtherMachinesAreGotInOtherWays(t *testing.T) {
 	f := at("/folder")
 	f.host = elsewhere{}
 	err := f.receiverError(exited("ERROR: chown x failed: Operation not permitted"))
-	if hint := engine.HintOf(err); hint != needThere {
+	if hint := hint.Of(err); hint != needThere {
 		t.Errorf("hint: %q", hint)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/lock"
 
@@ -111,7 +112,7 @@ func (f *folder) Delete(ctx context.Context, names []string) (deleted []string, 
 	deleted, err = f.dir.Delete(ctx, names, host.DeleteOptions{ConvertRW: f.ConvertRW, Wait: f.Sync, Verbose: f.Verbose})
 	if errors.Is(err, unix.EROFS) && !f.dir.Status().Privileged {
 		// a read-only subvolume that user_subvol_rm_allowed does not cover
-		return deleted, engine.Hint(err, "%s", f.lacking(needToDelete))
+		return deleted, hint.New(err, f.lacking(needToDelete))
 	}
 	return deleted, withHint(err, f.lacking(needToDelete))
 }
@@ -124,8 +125,9 @@ func (f *folder) Ledger(_ context.Context, ours func(string) bool) (*lock.Ledger
 		l, err = lock.ParseLedger(content, ours)
 	}
 	if err != nil {
-		return nil, engine.Hint(fmt.Errorf("reading %s: %w", path.Join(f.String(), lock.LedgerFile), err),
+		return nil, hint.New(fmt.Errorf("reading %s: %w", path.Join(f.String(), lock.LedgerFile), err),
 			"repair the file or move it away; until then nothing that it may protect is deleted")
+
 	}
 	return l, nil
 }

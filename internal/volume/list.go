@@ -9,6 +9,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 
 	"golang.org/x/sys/unix"
@@ -48,11 +49,11 @@ func list(ctx context.Context, h host.Host, folder string) (Content, error) {
 	name := engine.PlaceName(h.String() + folder)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return Content{}, engine.Hint(err, "name the folder of a destination, or a source")
+		return Content{}, hint.New(err, "name the folder of a destination, or a source")
 	case err != nil:
 		return Content{}, err
 	case !status.Btrfs:
-		return Content{}, engine.Hint(fmt.Errorf("%s: %w", name, btrfs.ErrNotBtrfs), "is its disk mounted?")
+		return Content{}, hint.New(fmt.Errorf("%s: %w", name, btrfs.ErrNotBtrfs), "is its disk mounted?")
 	}
 	return Content{Folder: name, Subvolumes: content.InDirectory, Sizes: content.Sizes, Free: content.Free}, nil
 }

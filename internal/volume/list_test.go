@@ -9,7 +9,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 )
 
 func TestListTakesTheSnapshotFolderIfThereIsOne(t *testing.T) {
@@ -41,8 +41,8 @@ func TestListTakesTheSnapshotFolderIfThereIsOne(t *testing.T) {
 		}
 	}
 	for place, want := range map[string]error{filepath.Join(top, "missing"): fs.ErrNotExist, elsewhere: btrfs.ErrNotBtrfs} {
-		if _, err := List(t.Context(), here, place, "snapshot"); !errors.Is(err, want) || engine.HintOf(err) == "" {
-			t.Errorf("%s: error: %v, hint: %q, want %v", place, err, engine.HintOf(err), want)
+		if _, err := List(t.Context(), here, place, "snapshot"); !errors.Is(err, want) || hint.Of(err) == "" {
+			t.Errorf("%s: error: %v, hint: %q, want %v", place, err, hint.Of(err), want)
 		}
 	}
 }

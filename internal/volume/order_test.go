@@ -9,6 +9,7 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 
 	"golang.org/x/sys/unix"
@@ -154,11 +155,11 @@ func TestOnlyAReceiverThatCanResumeSaysSo(t *testing.T) {
 
 func TestAReadOnlySubvolumeThatAnOrdinaryUserCannotDeleteIsExplained(t *testing.T) {
 	const toAll = "the filesystem is mounted read-only: mount it for writing"
-	for privileged, hint := range map[bool]string{false: needThere, true: toAll} {
+	for privileged, forward := range map[bool]string{false: needThere, true: toAll} {
 		h := &recordingHost{dir: recordingDir{status: host.Status{Btrfs: true, Privileged: privileged}, err: unix.EROFS}}
 		_, d := openOn(t, h, Options{})
-		if _, err := d.Delete(t.Context(), []string{"a"}); !errors.Is(err, unix.EROFS) || engine.HintOf(err) != hint {
-			t.Errorf("privileged %t: error: %v, hint: %q", privileged, err, engine.HintOf(err))
+		if _, err := d.Delete(t.Context(), []string{"a"}); !errors.Is(err, unix.EROFS) || hint.Of(err) != forward {
+			t.Errorf("privileged %t: error: %v, hint: %q", privileged, err, hint.Of(err))
 		}
 	}
 }

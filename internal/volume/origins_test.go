@@ -8,7 +8,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 )
 
 // listedOrigins lists the folder and parses the record that was in it.
@@ -41,7 +41,7 @@ func TestARecordOfOriginsThatCannotBeReadIsAnErrorWithAHint(t *testing.T) {
 	dir := newDir(t, d.path, ".btrfs-backup")
 	for _, content := range []string{"", "{", `{"home": "away"}`, `["x"]`} {
 		check(t, os.WriteFile(filepath.Join(dir, "origins.json"), []byte(content), 0o644))
-		if got, err := listedOrigins(t, d); err == nil || engine.HintOf(err) == "" {
+		if got, err := listedOrigins(t, d); err == nil || hint.Of(err) == "" {
 			t.Errorf("%q is read as %v, error: %v", content, got, err)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 
 	"golang.org/x/sys/unix"
@@ -60,8 +61,8 @@ func TestAMissingProgramComesWithAHint(t *testing.T) {
 	t.Run("without it", func(t *testing.T) {
 		t.Setenv("PATH", path)
 		for name, do := range map[string]func() error{"accept": accept, "receive": receive, "send": send} {
-			if err := do(); !strings.Contains(engine.HintOf(err), "install btrfs-progs") {
-				t.Errorf("%s: error: %v, hint: %q", name, err, engine.HintOf(err))
+			if err := do(); !strings.Contains(hint.Of(err), "install btrfs-progs") {
+				t.Errorf("%s: error: %v, hint: %q", name, err, hint.Of(err))
 			}
 		}
 	})

@@ -12,6 +12,7 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/lock"
@@ -76,29 +77,30 @@ func (s *Source) openSubvolume(ctx context.Context) error {
 }
 
 func (s *Source) sourceError(err error) error {
-	hint := "nothing was created or changed"
+	forward := "nothing was created or changed"
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		hint = "check the spelling; nothing was created"
+		forward = "check the spelling; nothing was created"
 	case errors.Is(err, btrfs.ErrNotSubvolume):
-		hint = "only whole subvolumes can be snapshotted: name the one that holds this directory (`btrfs subvolume show` tells), " +
+		forward = "only whole subvolumes can be snapshotted: name the one that holds this directory (`btrfs subvolume show` tells), " +
 			"or make the directory one"
 	case errors.Is(err, btrfs.ErrNotBtrfs):
-		hint = "a source must be a btrfs subvolume; is the filesystem mounted?"
-	case engine.HintOf(err) != "":
-		hint = engine.HintOf(err)
+		forward = "a source must be a btrfs subvolume; is the filesystem mounted?"
+	case hint.Of(err) != "":
+		forward = hint.Of(err)
 	}
-	return engine.Hint(fmt.Errorf("source %s: %w", s, engine.WithoutPath(err, s.sourcePath)), "%s", hint)
+	return hint.New(fmt.Errorf("source %s: %w", s, engine.WithoutPath(err, s.sourcePath)), forward)
 }
 
 // checkFolder makes sure that a snapshot can be made in a directory.
 func (s *Source) checkFolder(dir host.Status) error {
 	switch {
 	case !dir.Btrfs:
-		return engine.Hint(fmt.Errorf("%s is %w", dir.Path, btrfs.ErrNotBtrfs), "choose another --snapshot-folder")
+		return hint.New(fmt.Errorf("%s is %w", dir.Path, btrfs.ErrNotBtrfs), "choose another --snapshot-folder")
 	case dir.Place.Filesystem != s.status.Place.Filesystem:
-		return engine.Hint(fmt.Errorf("%s lies on another filesystem than %s", dir.Path, s.sourcePath),
+		return hint.New(fmt.Errorf("%s lies on another filesystem than %s", dir.Path, s.sourcePath),
 			"a snapshot lies on the filesystem of its source: choose another --snapshot-folder")
+
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/lock"
 )
 
@@ -58,8 +59,8 @@ func TestASourceThatCannotBeSnapshottedIsRefusedAndNothingIsCreated(t *testing.T
 			s := NewSource(here, test.source, test.folder, silent)
 			err := s.Open(t.Context(), true)
 			defer s.Close()
-			if err == nil || test.want != nil && !errors.Is(err, test.want) || !strings.Contains(engine.HintOf(err), test.hint) {
-				t.Errorf("error: %v, hint: %q", err, engine.HintOf(err))
+			if err == nil || test.want != nil && !errors.Is(err, test.want) || !strings.Contains(hint.Of(err), test.hint) {
+				t.Errorf("error: %v, hint: %q", err, hint.Of(err))
 			}
 		})
 	}
@@ -132,7 +133,7 @@ func TestTheLedgerIsReplacedAndReadBack(t *testing.T) {
 		t.Errorf("read back as %s", l.Marshal())
 	}
 	check(t, os.WriteFile(filepath.Join(s.path, lock.LedgerFile), []byte("["), 0o644))
-	if _, err := listedLedger(t, s); err == nil || engine.HintOf(err) == "" || !strings.Contains(err.Error(), s.path) {
+	if _, err := listedLedger(t, s); err == nil || hint.Of(err) == "" || !strings.Contains(err.Error(), s.path) {
 		t.Errorf("a broken ledger: %v", err)
 	}
 }
