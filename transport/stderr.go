@@ -7,14 +7,15 @@ import (
 	"strings"
 )
 
-// stderrLog logs the lines that a program writes to its standard error and remembers the last ones.
-type stderrLog struct {
-	log     *slog.Logger
-	level   slog.Level
-	program string
-	said    func(line string) // may be nil
-	rest    []byte            // an unfinished line
-	last    []string
+// Stderr logs the lines that a program writes to its standard error and remembers the last ones.
+type Stderr struct {
+	Program string // its name in messages
+
+	log   *slog.Logger
+	level slog.Level
+	said  func(line string) // may be nil
+	rest  []byte            // an unfinished line
+	last  []string
 }
 
 const (
@@ -22,7 +23,12 @@ const (
 	maxLines = 4
 )
 
-func (s *stderrLog) Write(p []byte) (int, error) {
+// NewStderr gives one for a program. said is told each line; it may be nil.
+func NewStderr(log *slog.Logger, level slog.Level, program string, said func(line string)) *Stderr {
+	return &Stderr{Program: program, log: log, level: level, said: said}
+}
+
+func (s *Stderr) Write(p []byte) (int, error) {
 	s.rest = append(s.rest, p...)
 	for {
 		end := bytes.IndexAny(s.rest, "\n\r")
@@ -37,18 +43,18 @@ func (s *stderrLog) Write(p []byte) (int, error) {
 	}
 }
 
-// flush takes an unfinished last line as a line.
-func (s *stderrLog) flush() {
+// Flush takes an unfinished last line as a line.
+func (s *Stderr) Flush() {
 	s.line(string(s.rest))
 	s.rest = nil
 }
 
-func (s *stderrLog) line(text string) {
+func (s *Stderr) line(text string) {
 	text = strings.TrimSpace(text)
 	if text == "" {
 		return
 	}
-	s.log.Log(context.Background(), s.level, s.program+": "+text)
+	s.log.Log(context.Background(), s.level, s.Program+": "+text)
 	if s.said != nil {
 		s.said(text)
 	}
@@ -58,4 +64,5 @@ func (s *stderrLog) line(text string) {
 	}
 }
 
-func (s *stderrLog) tail() string { return strings.Join(s.last, "; ") }
+// Tail gives the last lines, joined by "; ".
+func (s *Stderr) Tail() string { return strings.Join(s.last, "; ") }

@@ -1,5 +1,5 @@
-// Package transport reaches machines and runs programs there: Local on this one, SSH on another. It is the one place that
-// starts processes.
+// Package transport runs programs on this machine, and tells what a session on another one is. It is the one place that starts
+// processes.
 //
 // On this machine, a program is given as an argument vector, never as a shell line. It runs in its own process group, so that
 // a key typed at the terminal does not stop it, and is killed with that group when its context ends. It is also killed when
@@ -51,7 +51,7 @@ type Process struct {
 	cmd    *exec.Cmd
 	ctx    context.Context
 	cancel context.CancelFunc
-	stderr *stderrLog
+	stderr *Stderr
 }
 
 const killDelay = 5 * time.Second
@@ -59,8 +59,8 @@ const killDelay = 5 * time.Second
 // Start starts a program.
 func (l Local) Start(ctx context.Context, c Command) (*Process, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	p := &Process{ctx: ctx, cancel: cancel, stderr: &stderrLog{log: l.Log, level: l.Level,
-		program: cmp.Or(c.Name, programName(c.Argv)), said: c.Said}}
+	p := &Process{ctx: ctx, cancel: cancel,
+		stderr: NewStderr(l.Log, l.Level, cmp.Or(c.Name, ProgramName(c.Argv)), c.Said)}
 	p.cmd = exec.CommandContext(ctx, c.Argv[0], c.Argv[1:]...)
 	p.cmd.Env = append(append(os.Environ(), "LC_ALL=C"), c.Env...) // messages are looked at
 	if c.Stdin != nil {
@@ -84,7 +84,7 @@ func (l Local) Start(ctx context.Context, c Command) (*Process, error) {
 	}
 	if err := start(p.cmd.Start); err != nil {
 		cancel()
-		return nil, fmt.Errorf("starting %s: %w", p.stderr.program, err)
+		return nil, fmt.Errorf("starting %s: %w", p.stderr.Program, err)
 	}
 	return p, nil
 }
@@ -134,17 +134,17 @@ func (p *Process) Wait() error {
 	err := p.cmd.Wait()
 	cause := context.Cause(p.ctx)
 	p.cancel()
-	p.stderr.flush()
+	p.stderr.Flush()
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
 		return nil
 	case cause != nil:
-		return fmt.Errorf("%s stopped: %w", p.stderr.program, cause)
+		return fmt.Errorf("%s stopped: %w", p.stderr.Program, cause)
 	case errors.As(err, &exit):
-		return &ExitError{Program: p.stderr.program, State: exit.String(), Stderr: p.stderr.tail()}
+		return &ExitError{Program: p.stderr.Program, State: exit.String(), Stderr: p.stderr.Tail()}
 	default:
-		return fmt.Errorf("waiting for %s: %w", p.stderr.program, err)
+		return fmt.Errorf("waiting for %s: %w", p.stderr.Program, err)
 	}
 }
 
@@ -165,8 +165,8 @@ func (e *ExitError) Error() string {
 	return e.Program + ": " + e.Stderr
 }
 
-// programName is the name of a program together with its sub-command: "btrfs send".
-func programName(argv []string) string {
+// ProgramName is the name of a program together with its sub-command: "btrfs send".
+func ProgramName(argv []string) string {
 	name := filepath.Base(argv[0])
 	if len(argv) > 1 && !strings.HasPrefix(argv[1], "-") && !strings.Contains(argv[1], "/") {
 		name += " " + argv[1]

@@ -9,15 +9,15 @@ import (
 	"strings"
 
 	"btrfs-backup/internal/sink"
-	"btrfs-backup/transport"
+	"btrfs-backup/transport/ssh"
 )
 
 // place is a source or destination as it was typed.
 type place struct {
-	machine *transport.Target // nil: this one
-	path    string            // absolute
-	command string            // of shell://; then there is no path
-	module  string            // of an rsync daemon, rsync://[USER@]HOST[:PORT]/MODULE[/DIR]; then there is no path
+	machine *ssh.Target // nil: this one
+	path    string      // absolute
+	command string      // of shell://; then there is no path
+	module  string      // of an rsync daemon, rsync://[USER@]HOST[:PORT]/MODULE[/DIR]; then there is no path
 }
 
 func (p place) isModule() bool { return p.module != "" }
@@ -123,7 +123,7 @@ func parseMachinePath(text, machine, remote string) (place, error) {
 }
 
 // parseTarget understands [USER@]HOST[:PORT].
-func parseTarget(text, machine string) (t transport.Target, err error) {
+func parseTarget(text, machine string) (t ssh.Target, err error) {
 	if i := strings.LastIndex(machine, "@"); i >= 0 {
 		t.User, machine = machine[:i], machine[i+1:]
 	}

@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"btrfs-backup/transport"
+	"btrfs-backup/transport/ssh"
 )
 
 func TestPlacesAreWhatTheirUsersMean(t *testing.T) {
@@ -15,8 +15,8 @@ func TestPlacesAreWhatTheirUsersMean(t *testing.T) {
 	if err := os.Mkdir("a:b", 0o755); err != nil {
 		t.Fatal(err)
 	}
-	machine := func(user, host string, port int) *transport.Target {
-		return &transport.Target{User: user, Host: host, Port: port}
+	machine := func(user, host string, port int) *ssh.Target {
+		return &ssh.Target{User: user, Host: host, Port: port}
 	}
 	tests := map[string]place{
 		"/home":                             {path: "/home"},
@@ -81,7 +81,7 @@ func TestATunnelEndsAtTheDaemonAsItsOtherEndSeesIt(t *testing.T) {
 		"rsync://inner/photos":          "inner:873",
 		"rsync://[fe80::1]:8730/photos": "[fe80::1]:8730",
 	} {
-		if got := tunnelEnd(module, transport.Target{User: "me", Host: "nas"}); got != want {
+		if got := tunnelEnd(module, ssh.Target{User: "me", Host: "nas"}); got != want {
 			t.Errorf("%s: %s, want %s", module, got, want)
 		}
 	}

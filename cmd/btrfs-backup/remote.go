@@ -16,7 +16,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"btrfs-backup/internal/host"
-	"btrfs-backup/transport"
+	"btrfs-backup/transport/ssh"
 	"btrfs-backup/transport/wire"
 )
 
@@ -54,9 +54,9 @@ func (o *remoteOptions) defineTransfer(f *pflag.FlagSet) {
 type hosts struct {
 	local   *host.Local
 	options host.AgentOptions
-	ssh     transport.SSHOptions
-	remote  map[transport.Target]*host.Agent
-	tunnels map[transport.Target]*transport.SSH
+	ssh     ssh.Options
+	remote  map[ssh.Target]*host.Agent
+	tunnels map[ssh.Target]*ssh.Machine
 }
 
 func (o *remoteOptions) hosts(env environment, log *slog.Logger) (*hosts, error) {
@@ -67,15 +67,15 @@ func (o *remoteOptions) hosts(env environment, log *slog.Logger) (*hosts, error)
 	if o.channels < 0 || o.channels > 64 {
 		return nil, &usageError{msg: fmt.Sprintf("--channels %d is out of range", o.channels), hint: "use 1 to 64"}
 	}
-	h := &hosts{local: host.NewLocal(log), remote: make(map[transport.Target]*host.Agent),
-		tunnels: make(map[transport.Target]*transport.SSH)}
+	h := &hosts{local: host.NewLocal(log), remote: make(map[ssh.Target]*host.Agent),
+		tunnels: make(map[ssh.Target]*ssh.Machine)}
 	command := o.remoteCommand
 	if command == defaultCommand {
 		command = ""
 	}
 	h.options = host.AgentOptions{Log: log, Version: programVersion(), Command: command, Sudo: o.sshSudo,
 		Channels: max(o.channels, 1), Compression: compression, ResumeWindow: o.resumeWindow}
-	h.ssh = transport.SSHOptions{Options: o.sshOptions, Program: o.sshProgram, Log: log, Level: slog.LevelDebug, Ask: env.ask()}
+	h.ssh = ssh.Options{Options: o.sshOptions, Program: o.sshProgram, Log: log, Level: slog.LevelDebug, Ask: env.ask()}
 	return h, nil
 }
 
@@ -108,17 +108,17 @@ func (h *hosts) of(p place) host.Trees {
 	}
 	r, ok := h.remote[*p.machine]
 	if !ok {
-		r = host.NewAgent(transport.NewSSH(*p.machine, h.ssh), h.options)
+		r = host.NewAgent(ssh.New(*p.machine, h.ssh), h.options)
 		h.remote[*p.machine] = r
 	}
 	return r
 }
 
 // tunnel gives how a machine is reached that is only passed through. The run ends with the connection.
-func (h *hosts) tunnel(through transport.Target) *transport.SSH {
+func (h *hosts) tunnel(through ssh.Target) *ssh.Machine {
 	s, ok := h.tunnels[through]
 	if !ok {
-		s = transport.NewSSH(through, h.ssh)
+		s = ssh.New(through, h.ssh)
 		h.tunnels[through] = s
 	}
 	return s

@@ -20,7 +20,7 @@ import (
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/mirror"
 	"btrfs-backup/retention"
-	"btrfs-backup/transport"
+	"btrfs-backup/transport/ssh"
 )
 
 // rsyncOptions are for sources that are copied by rsync.
@@ -293,7 +293,7 @@ func (o *rsyncOptions) through(module string, hosts *hosts) (mirror.Tunnel, erro
 }
 
 // tunnelEnd is where the daemon is found from the machine at the end of the tunnel: on that machine, unless another one is named.
-func tunnelEnd(module string, through transport.Target) string {
+func tunnelEnd(module string, through ssh.Target) string {
 	machine, _, _ := strings.Cut(strings.TrimPrefix(module, rsyncScheme), "/")
 	daemon, err := parseTarget(module, machine)
 	if err != nil || daemon.Host == through.Host {

@@ -20,7 +20,7 @@ const (
 )
 
 var (
-	leaves = []string{"btrfs", "btrfs/sendstream", "internal/hint", "internal/manifest", "internal/progress", "lock", "retention", "transport", "transport/wire"}
+	leaves = []string{"btrfs", "btrfs/sendstream", "internal/hint", "internal/manifest", "internal/progress", "lock", "retention", "transport", "transport/ssh", "transport/wire"}
 	stores = []string{"internal/dedup", "internal/tree"}
 	kinds  = []string{"internal/mirror", "internal/sink", "internal/volume"}
 )
@@ -38,6 +38,12 @@ var rules = []rule{
 		reason:   "a leaf can be understood, tested and used without the application",
 		packages: leaves,
 		breaks:   importing(inModule),
+		exempt:   []string{"transport/ssh"},
+	},
+	{
+		reason:   "a machine is reached by SSH with what runs programs here, and no more",
+		packages: []string{"transport/ssh"},
+		breaks:   importing(beside([]string{"transport"})),
 	},
 	{
 		reason:   "retention is pure: a decision to delete depends on its arguments alone",

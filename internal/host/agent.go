@@ -16,6 +16,7 @@ import (
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/lock"
 	"btrfs-backup/transport"
+	"btrfs-backup/transport/ssh"
 	"btrfs-backup/transport/wire"
 )
 
@@ -32,8 +33,8 @@ type AgentOptions struct {
 
 // Agent is another machine, on which this program answers. It is reached when it is first needed.
 type Agent struct {
-	ssh *transport.SSH
-	o   AgentOptions
+	machine *ssh.Machine
+	o       AgentOptions
 
 	mu     sync.Mutex
 	conn   *wire.Conn // nil: not connected
@@ -46,12 +47,12 @@ type Agent struct {
 var _ Host = (*Agent)(nil)
 
 // NewAgent gives a machine without reaching it yet. A machine on which no agent answers is a *wire.NoAgentError then.
-func NewAgent(ssh *transport.SSH, o AgentOptions) *Agent { return &Agent{ssh: ssh, o: o} }
+func NewAgent(machine *ssh.Machine, o AgentOptions) *Agent { return &Agent{machine: machine, o: o} }
 
-func (a *Agent) String() string { return urlOf(a.ssh) }
+func (a *Agent) String() string { return urlOf(a.machine) }
 
 // urlOf names a machine as in ssh://[user@]host[:port].
-func urlOf(ssh *transport.SSH) string { return "ssh://" + ssh.String() }
+func urlOf(machine *ssh.Machine) string { return "ssh://" + machine.String() }
 
 // line is the command line that starts the agent. The option keeps older programs of the same name, which know neither the
 // command nor the option, from doing anything.
@@ -92,7 +93,7 @@ func (a *Agent) connect(ctx context.Context) (*wire.Conn, error) {
 
 // greet starts a session of the agent.
 func (a *Agent) greet(ctx context.Context, stream streamName) (*wire.Greeting, error) {
-	session, err := a.ssh.Session(context.WithoutCancel(ctx), a.line())
+	session, err := a.machine.Session(context.WithoutCancel(ctx), a.line())
 	if err != nil {
 		return nil, err
 	}
@@ -196,9 +197,9 @@ func (a *Agent) Close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.conn == nil {
-		return a.ssh.Close()
+		return a.machine.Close()
 	}
-	return errors.Join(a.conn.Close(), a.ssh.Close())
+	return errors.Join(a.conn.Close(), a.machine.Close())
 }
 
 func (a *Agent) Open(ctx context.Context, path string) (Dir, error) {

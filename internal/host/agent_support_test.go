@@ -13,7 +13,7 @@ import (
 	"os/signal"
 
 	"btrfs-backup/internal/host"
-	"btrfs-backup/transport"
+	"btrfs-backup/transport/ssh"
 	"btrfs-backup/transport/sshtest"
 	"btrfs-backup/transport/wire"
 )
@@ -53,9 +53,9 @@ func newAgentServer(t testing.TB) *sshtest.Server {
 func newAgent(t testing.TB) *host.Agent {
 	t.Helper()
 	server := newAgentServer(t)
-	target := transport.Target{User: server.User, Host: server.Host, Port: server.Port}
-	ssh := transport.NewSSH(target, transport.SSHOptions{Options: server.Options(), Log: silent})
-	a := host.NewAgent(ssh, host.AgentOptions{
+	target := ssh.Target{User: server.User, Host: server.Host, Port: server.Port}
+	machine := ssh.New(target, ssh.Options{Options: server.Options(), Log: silent})
+	a := host.NewAgent(machine, host.AgentOptions{
 		Log: silent, Version: "test", Channels: 2, Compression: wire.Auto, ResumeWindow: time.Minute})
 	t.Cleanup(func() { _ = a.Close() })
 	return a

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"btrfs-backup/transport"
+	"btrfs-backup/transport/ssh"
 	"btrfs-backup/transport/wire"
 )
 
@@ -23,7 +24,7 @@ func errorOf(errs ...error) error {
 func (a *Agent) noAgentHint(none *wire.NoAgentError) string {
 	var exit *transport.ExitError
 	if errors.As(none.Err, &exit) {
-		if text := loginHint(a.ssh, exit); text != "" {
+		if text := loginHint(a.machine, exit); text != "" {
 			return text
 		}
 	}
@@ -31,9 +32,9 @@ func (a *Agent) noAgentHint(none *wire.NoAgentError) string {
 	case a.o.Command != "":
 		return "is --remote-command right?"
 	case isMissing(none):
-		return "install btrfs-backup on " + a.ssh.String()
+		return "install btrfs-backup on " + a.machine.String()
 	}
-	return "the user's login shell there must run what it is given: see what `ssh " + a.ssh.String() + " 'sh -c true'` prints"
+	return "the user's login shell there must run what it is given: see what `ssh " + a.machine.String() + " 'sh -c true'` prints"
 }
 
 // isMissing tells that the program is not there, or is one that knows no agent. sh exits with 127 for a missing program, sudo
@@ -53,14 +54,14 @@ func isMissing(err *wire.NoAgentError) bool {
 }
 
 // loginHint tells what keeps whoever logs in from running programs as root, or "".
-func loginHint(ssh *transport.SSH, exit *transport.ExitError) string {
+func loginHint(machine *ssh.Machine, exit *transport.ExitError) string {
 	says := func(text string) bool { return strings.Contains(exit.Stderr, text) }
 	switch {
 	case says("sudo:") && (says("password is required") || says("terminal is required") || says("not allowed")):
 		return "let the user run commands there as root without a password: a line such as `USER ALL=(root) NOPASSWD: ALL` in " +
 			"/etc/sudoers.d, or log in as root"
 	case says("sudo: not found"), says("sudo: command not found"), says("sudo: No such file"):
-		return "sudo is not installed on " + urlOf(ssh) + ": log in as root"
+		return "sudo is not installed on " + urlOf(machine) + ": log in as root"
 	}
 	return ""
 }

@@ -11,6 +11,7 @@ import (
 
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/transport"
+	"btrfs-backup/transport/ssh"
 )
 
 // An RsyncLink is how an rsync on this machine reaches another one.
@@ -106,12 +107,12 @@ func commandLine(words []string) (string, error) {
 }
 
 // rsyncShell makes a link over which rsync runs itself on the other machine.
-func rsyncShell(ctx context.Context, ssh *transport.SSH, sudo bool) (*RsyncLink, error) {
+func rsyncShell(ctx context.Context, machine *ssh.Machine, sudo bool) (*RsyncLink, error) {
 	argv := []string{"rsync"}
 	if sudo {
 		argv = []string{"sudo", "-n", "rsync"}
 	}
-	if err := checkRsync(ctx, ssh, argv); err != nil {
+	if err := checkRsync(ctx, machine, argv); err != nil {
 		return nil, err
 	}
 	open := func(ctx context.Context, words []string, said func(string)) (*transport.Session, error) {
@@ -119,7 +120,7 @@ func rsyncShell(ctx context.Context, ssh *transport.SSH, sudo bool) (*RsyncLink,
 		if err != nil {
 			return nil, err
 		}
-		return ssh.HeardSession(ctx, line, said)
+		return machine.HeardSession(ctx, line, said)
 	}
 	l, err := newRsyncLink(ctx, open)
 	if err != nil {
@@ -140,9 +141,9 @@ func rsyncShell(ctx context.Context, ssh *transport.SSH, sudo bool) (*RsyncLink,
 }
 
 // checkRsync fails unless the machine runs rsync when it is told to: rsync's own messages would not tell why.
-func checkRsync(ctx context.Context, ssh *transport.SSH, argv []string) error {
+func checkRsync(ctx context.Context, machine *ssh.Machine, argv []string) error {
 	const enough = 200 // of the answer
-	session, err := ssh.Session(ctx, transport.Quote(append(argv, "--version")...))
+	session, err := machine.Session(ctx, transport.Quote(append(argv, "--version")...))
 	if err != nil {
 		return err
 	}
@@ -159,32 +160,32 @@ func checkRsync(ctx context.Context, ssh *transport.SSH, argv []string) error {
 		return nil
 	case len(answer) > 0:
 		first, _, _ := strings.Cut(string(answer), "\n")
-		return hint.New(fmt.Errorf("running rsync on %s: this comes in place of it: %q", urlOf(ssh), first),
+		return hint.New(fmt.Errorf("running rsync on %s: this comes in place of it: %q", urlOf(machine), first),
 			"the key there must allow any command, and the user's login shell must print nothing of its own")
 
 	case errors.As(err, &exit):
-		return hint.New(fmt.Errorf("running rsync on %s: %w", urlOf(ssh), exit), rsyncHint(ssh, exit))
+		return hint.New(fmt.Errorf("running rsync on %s: %w", urlOf(machine), exit), rsyncHint(machine, exit))
 	case err == nil:
-		return hint.New(fmt.Errorf("running rsync on %s: it says nothing", urlOf(ssh)), "the key there must allow any command")
+		return hint.New(fmt.Errorf("running rsync on %s: it says nothing", urlOf(machine)), "the key there must allow any command")
 	}
 	return err
 }
 
-func rsyncHint(ssh *transport.SSH, exit *transport.ExitError) string {
-	if text := loginHint(ssh, exit); text != "" {
+func rsyncHint(machine *ssh.Machine, exit *transport.ExitError) string {
+	if text := loginHint(machine, exit); text != "" {
 		return text
 	}
 	if exit.State == "exit status 127" || strings.Contains(exit.Stderr, "command not found") {
-		return "install rsync on " + ssh.String()
+		return "install rsync on " + machine.String()
 	}
-	return "the key there must allow any command: see what `ssh " + ssh.String() + " rsync --version` prints"
+	return "the key there must allow any command: see what `ssh " + machine.String() + " rsync --version` prints"
 }
 
 // TunnelTo makes a link over which rsync reaches the daemon at an address, HOST:PORT, as the machine sees it. rsync takes it
 // for whatever daemon it is told to connect to.
-func TunnelTo(ctx context.Context, ssh *transport.SSH, address string) (*RsyncLink, error) {
+func TunnelTo(ctx context.Context, machine *ssh.Machine, address string) (*RsyncLink, error) {
 	l, err := newRsyncLink(ctx, func(ctx context.Context, _ []string, _ func(string)) (*transport.Session, error) {
-		return ssh.Dial(ctx, address)
+		return machine.Dial(ctx, address)
 	})
 	if err != nil {
 		return nil, err

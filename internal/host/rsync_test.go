@@ -18,6 +18,7 @@ import (
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/transport"
+	"btrfs-backup/transport/ssh"
 	"btrfs-backup/transport/sshtest"
 )
 
@@ -33,9 +34,9 @@ type linked struct {
 // newRemote reaches a machine on which no btrfs-backup answers.
 func newRemote(t testing.TB, server *sshtest.Server, program string, sudo bool) *host.Agent {
 	t.Helper()
-	target := transport.Target{User: server.User, Host: server.Host, Port: server.Port}
-	ssh := transport.NewSSH(target, transport.SSHOptions{Options: server.Options(), Program: program, Log: silent})
-	r := host.NewAgent(ssh, host.AgentOptions{Log: silent, Version: "test", Sudo: sudo, Channels: 1})
+	target := ssh.Target{User: server.User, Host: server.Host, Port: server.Port}
+	machine := ssh.New(target, ssh.Options{Options: server.Options(), Program: program, Log: silent})
+	r := host.NewAgent(machine, host.AgentOptions{Log: silent, Version: "test", Sudo: sudo, Channels: 1})
 	t.Cleanup(func() { _ = r.Close() })
 	return r
 }
@@ -316,10 +317,10 @@ func TestATunnelReachesADaemonForAnAccountThatMayRunNothing(t *testing.T) {
 
 func tunnel(t testing.TB, server *sshtest.Server, program, address string) linked {
 	t.Helper()
-	target := transport.Target{User: server.User, Host: server.Host, Port: server.Port}
-	ssh := transport.NewSSH(target, transport.SSHOptions{Options: server.Options(), Program: program, Log: silent})
-	t.Cleanup(func() { _ = ssh.Close() })
-	l, err := host.TunnelTo(t.Context(), ssh, address)
+	target := ssh.Target{User: server.User, Host: server.Host, Port: server.Port}
+	machine := ssh.New(target, ssh.Options{Options: server.Options(), Program: program, Log: silent})
+	t.Cleanup(func() { _ = machine.Close() })
+	l, err := host.TunnelTo(t.Context(), machine, address)
 	check(t, err)
 	t.Cleanup(l.Close)
 	return linked{RsyncLink: l, server: server}

@@ -27,7 +27,7 @@ func (a *Agent) OpenTrees(ctx context.Context, path string, o tree.OpenOptions) 
 
 // Rsync makes the machine reachable for an rsync on this one; the agent has no part in it.
 func (a *Agent) Rsync(ctx context.Context) (*RsyncLink, error) {
-	return rsyncShell(ctx, a.ssh, a.o.Sudo)
+	return rsyncShell(ctx, a.machine, a.o.Sudo)
 }
 
 // callTrees makes a call about trees. Hours may have passed since the last one, with rsync at work: if the connection broke

@@ -14,6 +14,7 @@ import (
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/tree"
 	"btrfs-backup/transport"
+	"btrfs-backup/transport/ssh"
 	"btrfs-backup/transport/wire"
 )
 
@@ -45,7 +46,7 @@ func TestAClientWithLimitsKeepsNoTrees(t *testing.T) {
 }
 
 func TestAnAgentOfAnEarlierVersionIsTold(t *testing.T) {
-	a := &Agent{ssh: transport.NewSSH(transport.Target{Host: "nas"}, transport.SSHOptions{}), conn: connect(t, ServeOptions{}).conn}
+	a := &Agent{machine: ssh.New(ssh.Target{Host: "nas"}, ssh.Options{}), conn: connect(t, ServeOptions{}).conn}
 	err := a.callTrees(t.Context(), "frob-tree", struct{}{}, nil, nil)
 	var hinted interface{ Hint() string }
 	if !errors.As(err, &hinted) || hinted.Hint() != "install the same version on both machines" || !strings.Contains(err.Error(), "ssh://nas") {

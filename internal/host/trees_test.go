@@ -21,6 +21,7 @@ import (
 	"btrfs-backup/internal/tree"
 	"btrfs-backup/lock"
 	"btrfs-backup/transport"
+	"btrfs-backup/transport/ssh"
 	"btrfs-backup/transport/sshtest"
 	"btrfs-backup/transport/wire"
 
@@ -229,9 +230,9 @@ func lockedAgain(t *testing.T, work func(t *testing.T, d host.TreeDir) error) {
 	key, err := os.ReadFile(server.HostKey + ".pub")
 	check(t, err)
 	check(t, os.WriteFile(server.KnownHosts, []byte("it "+string(key)), 0o600))
-	target := transport.Target{User: server.User, Host: server.Host, Port: proxy.Port()}
-	ssh := transport.NewSSH(target, transport.SSHOptions{Options: append(server.Options(), "HostKeyAlias=it"), Log: silent})
-	a := host.NewAgent(ssh, host.AgentOptions{Log: silent, Version: "test", Channels: 1, Compression: wire.Auto, ResumeWindow: time.Minute})
+	target := ssh.Target{User: server.User, Host: server.Host, Port: proxy.Port()}
+	machine := ssh.New(target, ssh.Options{Options: append(server.Options(), "HostKeyAlias=it"), Log: silent})
+	a := host.NewAgent(machine, host.AgentOptions{Log: silent, Version: "test", Channels: 1, Compression: wire.Auto, ResumeWindow: time.Minute})
 	t.Cleanup(func() { _ = a.Close() })
 	d := openTrees(t, a, folder)
 	_, err = d.Lock(t.Context(), nil)

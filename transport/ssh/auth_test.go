@@ -1,4 +1,4 @@
-package transport_test
+package ssh_test
 
 import (
 	"context"
@@ -12,10 +12,10 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/transport"
+	"btrfs-backup/transport/ssh"
 	"btrfs-backup/transport/sshtest"
 
-	"golang.org/x/crypto/ssh"
+	xssh "golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 )
 
@@ -34,7 +34,7 @@ func startAgent(t testing.TB, files ...string) string {
 	for _, file := range files {
 		pem, err := os.ReadFile(file)
 		check(t, err)
-		key, err := ssh.ParseRawPrivateKey(pem)
+		key, err := xssh.ParseRawPrivateKey(pem)
 		check(t, err)
 		check(t, keys.Add(agent.AddedKey{PrivateKey: key}))
 	}
@@ -68,7 +68,7 @@ func without(options []string, keywords ...string) []string {
 }
 
 // withKey makes a client that has a server's options but for its key.
-func withKey(t testing.TB, server *sshtest.Server, options ...string) *transport.SSH {
+func withKey(t testing.TB, server *sshtest.Server, options ...string) *ssh.Machine {
 	t.Helper()
 	o := sshOptions(t, server)
 	o.Options = append(options, without(o.Options, "IdentityFile", "IdentitiesOnly")...)
@@ -100,12 +100,12 @@ func TestAKeyThatIsNotAcceptedIsNamed(t *testing.T) {
 	sshtest.NewKey(t, file)
 	pub, err := os.ReadFile(file + ".pub")
 	check(t, err)
-	key, _, _, _, err := ssh.ParseAuthorizedKey(pub)
+	key, _, _, _, err := xssh.ParseAuthorizedKey(pub)
 	check(t, err)
 	_, err = output(t, withKey(t, server, "IdentityAgent=none", "IdentityFile="+file), "true")
-	checkRefused(t, err, "permission denied", file, ssh.FingerprintSHA256(key), "ssh-copy-id")
+	checkRefused(t, err, "permission denied", file, xssh.FingerprintSHA256(key), "ssh-copy-id")
 	_, err = output(t, withKey(t, server, "IdentityAgent="+startAgent(t, file), "IdentityFile=none"), "true")
-	checkRefused(t, err, ssh.FingerprintSHA256(key), "agent")
+	checkRefused(t, err, xssh.FingerprintSHA256(key), "agent")
 
 	o := sshOptions(t, server)
 	o.Program = "ssh"
@@ -213,13 +213,13 @@ func TestAnAgentThatIsGoneDoesNotHinderAKeyFile(t *testing.T) {
 }
 
 // serveLogin serves a way to log in, and sessions that end with success.
-func serveLogin(t testing.TB, config *ssh.ServerConfig) (port int, known string) {
+func serveLogin(t testing.TB, config *xssh.ServerConfig) (port int, known string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "host")
 	line := sshtest.NewKey(t, file)
 	pem, err := os.ReadFile(file)
 	check(t, err)
-	signer, err := ssh.ParsePrivateKey(pem)
+	signer, err := xssh.ParsePrivateKey(pem)
 	check(t, err)
 	config.AddHostKey(signer)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -234,13 +234,13 @@ func serveLogin(t testing.TB, config *ssh.ServerConfig) (port int, known string)
 	return port, writeFile(t, fmt.Sprintf("[127.0.0.1]:%d %s\n", port, line))
 }
 
-func serveSuccess(conn net.Conn, config *ssh.ServerConfig) {
+func serveSuccess(conn net.Conn, config *xssh.ServerConfig) {
 	defer conn.Close()
-	_, channels, requests, err := ssh.NewServerConn(conn, config)
+	_, channels, requests, err := xssh.NewServerConn(conn, config)
 	if err != nil {
 		return // the client gave up
 	}
-	go ssh.DiscardRequests(requests)
+	go xssh.DiscardRequests(requests)
 	for c := range channels {
 		channel, requests, err := c.Accept()
 		if err != nil {
@@ -259,27 +259,27 @@ func serveSuccess(conn net.Conn, config *ssh.ServerConfig) {
 func TestAPasswordIsAskedOfTheUser(t *testing.T) {
 	t.Parallel()
 	wrong := errors.New("wrong")
-	password := &ssh.ServerConfig{PasswordCallback: func(_ ssh.ConnMetadata, p []byte) (*ssh.Permissions, error) {
+	password := &xssh.ServerConfig{PasswordCallback: func(_ xssh.ConnMetadata, p []byte) (*xssh.Permissions, error) {
 		if string(p) != "open sesame" {
 			return nil, wrong
 		}
 		return nil, nil
 	}}
-	interactive := &ssh.ServerConfig{KeyboardInteractiveCallback: func(_ ssh.ConnMetadata, ask ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+	interactive := &xssh.ServerConfig{KeyboardInteractiveCallback: func(_ xssh.ConnMetadata, ask xssh.KeyboardInteractiveChallenge) (*xssh.Permissions, error) {
 		answers, err := ask("", "", []string{"\x1b[2JWhat? "}, []bool{false})
 		if err != nil || answers[0] != "open sesame" {
 			return nil, wrong
 		}
 		return nil, nil
 	}}
-	for name, config := range map[string]*ssh.ServerConfig{"password": password, "keyboard-interactive": interactive} {
+	for name, config := range map[string]*xssh.ServerConfig{"password": password, "keyboard-interactive": interactive} {
 		t.Run(name, func(t *testing.T) {
 			port, known := serveLogin(t, config)
 			asked := 0
-			o := transport.SSHOptions{ConfigFile: writeFile(t, ""), Options: []string{"UserKnownHostsFile=" + known,
+			o := ssh.Options{ConfigFile: writeFile(t, ""), Options: []string{"UserKnownHostsFile=" + known,
 				"GlobalKnownHostsFile=none", "IdentityAgent=none", "IdentityFile=none"}}
-			target := transport.Target{Host: "127.0.0.1", Port: port, User: "me"}
-			_, err := output(t, transport.NewSSH(target, o), "true")
+			target := ssh.Target{Host: "127.0.0.1", Port: port, User: "me"}
+			_, err := output(t, ssh.New(target, o), "true")
 			checkRefused(t, err, "permission denied", name)
 
 			o.Ask = func(_ context.Context, question string, secret bool) (string, error) {
@@ -288,7 +288,7 @@ func TestAPasswordIsAskedOfTheUser(t *testing.T) {
 				}
 				return []string{"wrong", "open sesame"}[min(asked-1, 1)], nil
 			}
-			s := transport.NewSSH(target, o)
+			s := ssh.New(target, o)
 			defer s.Close()
 			checkOutput(t, s, "true", "")
 			if asked != 2 {
@@ -309,15 +309,15 @@ func (noKerberos) DeleteSecContext() error        { return nil }
 
 func TestGSSAPIIsLeftToSSHWhereAServerOffersIt(t *testing.T) {
 	t.Parallel()
-	server := &ssh.ServerConfig{
-		PublicKeyCallback: func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) { return nil, errors.New("no") },
-		GSSAPIWithMICConfig: &ssh.GSSAPIWithMICConfig{Server: noKerberos{},
-			AllowLogin: func(ssh.ConnMetadata, string) (*ssh.Permissions, error) { return nil, errors.New("no") }},
+	server := &xssh.ServerConfig{
+		PublicKeyCallback: func(xssh.ConnMetadata, xssh.PublicKey) (*xssh.Permissions, error) { return nil, errors.New("no") },
+		GSSAPIWithMICConfig: &xssh.GSSAPIWithMICConfig{Server: noKerberos{},
+			AllowLogin: func(xssh.ConnMetadata, string) (*xssh.Permissions, error) { return nil, errors.New("no") }},
 	}
 	port, known := serveLogin(t, server)
 	for _, enabled := range []string{"yes", "no"} {
 		log := &recorder{keep: 1000}
-		s := transport.NewSSH(transport.Target{Host: "127.0.0.1", Port: port, User: "me"}, transport.SSHOptions{Log: slog.New(log),
+		s := ssh.New(ssh.Target{Host: "127.0.0.1", Port: port, User: "me"}, ssh.Options{Log: slog.New(log),
 			ConfigFile: writeFile(t, ""), Options: []string{"UserKnownHostsFile=" + known, "GlobalKnownHostsFile=none",
 				"IdentityAgent=none", "IdentityFile=none", "GSSAPIAuthentication=" + enabled}})
 		_, err := output(t, s, "true")

@@ -1,4 +1,4 @@
-package transport_test
+package ssh_test
 
 import (
 	"bytes"
@@ -15,13 +15,14 @@ import (
 	"testing"
 
 	"btrfs-backup/transport"
+	"btrfs-backup/transport/ssh"
 	"btrfs-backup/transport/sshtest"
 )
 
 // sshOptions are those that let a client into a server. The user's own files and agent are kept out.
-func sshOptions(t testing.TB, server *sshtest.Server, more ...string) transport.SSHOptions {
+func sshOptions(t testing.TB, server *sshtest.Server, more ...string) ssh.Options {
 	t.Helper()
-	return transport.SSHOptions{
+	return ssh.Options{
 		Options:    append(append(more, server.Options()...), "IdentityAgent=none"), // the first value counts
 		ConfigFile: writeFile(t, ""),
 		Log:        slog.New(slog.DiscardHandler),
@@ -36,20 +37,20 @@ func writeFile(t testing.TB, text string) string {
 }
 
 // newSSH makes a client for a port of this machine.
-func newSSH(t testing.TB, server *sshtest.Server, port int, o transport.SSHOptions) *transport.SSH {
+func newSSH(t testing.TB, server *sshtest.Server, port int, o ssh.Options) *ssh.Machine {
 	t.Helper()
-	s := transport.NewSSH(transport.Target{Host: server.Host, Port: port, User: server.User}, o)
+	s := ssh.New(ssh.Target{Host: server.Host, Port: port, User: server.User}, o)
 	t.Cleanup(func() { s.Close() })
 	return s
 }
 
-func connectTo(t testing.TB, server *sshtest.Server, more ...string) *transport.SSH {
+func connectTo(t testing.TB, server *sshtest.Server, more ...string) *ssh.Machine {
 	t.Helper()
 	return newSSH(t, server, server.Port, sshOptions(t, server, more...))
 }
 
 // output runs a line and gives what it writes.
-func output(t testing.TB, s *transport.SSH, line string) (string, error) {
+func output(t testing.TB, s *ssh.Machine, line string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -61,7 +62,7 @@ func output(t testing.TB, s *transport.SSH, line string) (string, error) {
 	return string(out), errors.Join(err, session.Wait())
 }
 
-func checkOutput(t testing.TB, s *transport.SSH, line, want string) {
+func checkOutput(t testing.TB, s *ssh.Machine, line, want string) {
 	t.Helper()
 	if got, err := output(t, s, line); got != want || err != nil {
 		t.Errorf("%s: %q, %v, want %q", line, got, err, want)
@@ -224,7 +225,7 @@ func TestAConnectionOutlivesTheExchangeOfKeys(t *testing.T) {
 
 func TestTargetsAreWrittenAsTheyAreTyped(t *testing.T) {
 	t.Parallel()
-	for want, target := range map[string]transport.Target{
+	for want, target := range map[string]ssh.Target{
 		"nas":               {Host: "nas"},
 		"me@nas:2222":       {User: "me", Host: "nas", Port: 2222},
 		"[fe80::1]":         {Host: "fe80::1"},

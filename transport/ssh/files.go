@@ -1,4 +1,4 @@
-package transport
+package ssh
 
 import (
 	"errors"
@@ -21,7 +21,7 @@ var keywords = []string{
 }
 
 // readFiles reads the settings for a machine from ssh's files without ssh. A file that cannot be understood is left out.
-func (s *SSH) readFiles(t Target, options []string) (settings, error) {
+func (m *Machine) readFiles(t Target, options []string) (settings, error) {
 	values := settings{}
 	for _, o := range options {
 		key, value, ok := strings.Cut(o, "=")
@@ -35,12 +35,12 @@ func (s *SSH) readFiles(t Target, options []string) (settings, error) {
 		values[key] = append(values[key], unquote(value))
 	}
 	files := []string{filepath.Join(homeDir(), ".ssh/config"), "/etc/ssh/ssh_config"}
-	if s.options.ConfigFile != "" {
-		files = []string{s.options.ConfigFile}
+	if m.options.ConfigFile != "" {
+		files = []string{m.options.ConfigFile}
 	}
 	for _, file := range files {
 		if err := values.addFile(file, t.Host); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			s.log.Warn(fmt.Sprintf("%s is left out, because ssh is not installed and it cannot be understood: %v", file, err))
+			m.log.Warn(fmt.Sprintf("%s is left out, because ssh is not installed and it cannot be understood: %v", file, err))
 		}
 	}
 	if name := values.get("hostname"); name != "" {

@@ -1,4 +1,4 @@
-package transport_test
+package ssh_test
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"btrfs-backup/transport"
+	"btrfs-backup/transport/ssh"
 	"btrfs-backup/transport/sshtest"
 )
 
@@ -50,7 +51,7 @@ func TestAMachineThatDoesNotAnswerIsUnreachable(t *testing.T) {
 				o.Program = program
 				s := newSSH(t, server, test.port, o)
 				if test.host != "" {
-					s = transport.NewSSH(transport.Target{Host: test.host}, o)
+					s = ssh.New(ssh.Target{Host: test.host}, o)
 				}
 				_, err := output(t, s, "true")
 				if !errors.Is(err, transport.ErrUnreachable) || errors.Is(err, transport.ErrDisconnected) {

@@ -1,4 +1,4 @@
-package transport
+package ssh
 
 import (
 	"fmt"
@@ -11,7 +11,7 @@ import (
 
 // algorithms are what the built-in client offers, the fastest first. AES-GCM leads whatever the order of the configuration:
 // where the processor has AES it is twice as fast as ChaCha20, which OpenSSH prefers.
-func (c *sshConfig) algorithms() ssh.Algorithms {
+func (c *configuration) algorithms() ssh.Algorithms {
 	all := ssh.SupportedAlgorithms()
 	ciphers := append([]string{ssh.CipherAES128GCM, ssh.CipherAES256GCM}, all.Ciphers...)
 	return ssh.Algorithms{
@@ -53,7 +53,7 @@ func permitted(names []string, list string) []string {
 //
 // GSSAPIAuthentication is not among it: distributions switch it on for everybody. It is tried with the ssh program after the
 // server refused everything else and offers it. The same holds for keys of a kind that only ssh can use.
-func (c *sshConfig) beyondBuiltIn() string {
+func (c *configuration) beyondBuiltIn() string {
 	for _, key := range []string{"ProxyCommand", "PKCS11Provider", "KnownHostsCommand"} {
 		if c.settings.get(strings.ToLower(key)) != "" {
 			return fmt.Sprintf("%s is set for %s", key, c.target)

@@ -1,4 +1,4 @@
-package transport_test
+package ssh_test
 
 import (
 	"context"
@@ -9,14 +9,14 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/transport"
+	"btrfs-backup/transport/ssh"
 	"btrfs-backup/transport/sshtest"
 
-	"golang.org/x/crypto/ssh"
+	xssh "golang.org/x/crypto/ssh"
 )
 
 // knowing makes a client of a server that knows host keys from one file.
-func knowing(t testing.TB, server *sshtest.Server, file string, options ...string) *transport.SSH {
+func knowing(t testing.TB, server *sshtest.Server, file string, options ...string) *ssh.Machine {
 	t.Helper()
 	return connectTo(t, server, append(options, "UserKnownHostsFile="+file)...)
 }
@@ -25,9 +25,9 @@ func publicKey(t testing.TB, file string) (line, fingerprint string) {
 	t.Helper()
 	text, err := os.ReadFile(file + ".pub")
 	check(t, err)
-	key, _, _, _, err := ssh.ParseAuthorizedKey(text)
+	key, _, _, _, err := xssh.ParseAuthorizedKey(text)
 	check(t, err)
-	return strings.TrimSpace(string(text)), ssh.FingerprintSHA256(key)
+	return strings.TrimSpace(string(text)), xssh.FingerprintSHA256(key)
 }
 
 func newPublicKey(t testing.TB) (line, fingerprint string) {

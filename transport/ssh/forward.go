@@ -1,4 +1,4 @@
-package transport
+package ssh
 
 import (
 	"context"
@@ -9,31 +9,33 @@ import (
 	"strings"
 	"sync"
 
+	"btrfs-backup/transport"
+
 	"golang.org/x/crypto/ssh"
 )
 
 // Dial connects to an address, HOST:PORT, as the machine reaches it. That takes no session, and so an account without a shell
 // will do. The session's streams are those of the connection: closing Stdin shuts down one direction, and Wait waits for the
 // far end to close the other. Errors are as those of Session.
-func (s *SSH) Dial(ctx context.Context, address string) (*Session, error) {
+func (m *Machine) Dial(ctx context.Context, address string) (*transport.Session, error) {
 	if _, _, err := net.SplitHostPort(address); err != nil {
-		return nil, fmt.Errorf("connecting by way of %s: %w", s, err)
+		return nil, fmt.Errorf("connecting by way of %s: %w", m, err)
 	}
-	return s.open(ctx, func(config *sshConfig) (*Session, error) {
-		return s.forward(ctx, config, address)
-	}, func(config *sshConfig) (*Session, error) {
-		argv := append(s.programArgv(config), "-W", address, "--", s.target.Host)
-		return s.runProgram(ctx, config, Command{Argv: argv, Name: "ssh -W " + address}, func(err error, stood bool) error {
+	return m.open(ctx, func(config *configuration) (*transport.Session, error) {
+		return m.forward(ctx, config, address)
+	}, func(config *configuration) (*transport.Session, error) {
+		argv := append(m.programArgv(config), "-W", address, "--", m.target.Host)
+		return m.runProgram(ctx, config, transport.Command{Argv: argv, Name: "ssh -W " + address}, func(err error, stood bool) error {
 			return config.classifyForward(address, err, stood)
 		})
 	})
 }
 
 // forward opens a connection from the machine.
-func (s *SSH) forward(ctx context.Context, config *sshConfig, address string) (*Session, error) {
+func (m *Machine) forward(ctx context.Context, config *configuration, address string) (*transport.Session, error) {
 	const attempts = 2 // a connection may have broken unnoticed
 	for attempt := 1; ; attempt++ {
-		conn, err := s.connection(ctx, config)
+		conn, err := m.connection(ctx, config)
 		if err != nil {
 			return nil, err
 		}
@@ -45,44 +47,44 @@ func (s *SSH) forward(ctx context.Context, config *sshConfig, address string) (*
 		case errors.As(err, &refusal):
 			return nil, config.forwardRefused(address, refusal.Reason == ssh.Prohibited, err)
 		case ctx.Err() != nil:
-			return nil, fmt.Errorf("connecting to %s by way of %s: %w", address, s, context.Cause(ctx))
+			return nil, fmt.Errorf("connecting to %s by way of %s: %w", address, m, context.Cause(ctx))
 		case attempt == attempts:
-			return nil, fmt.Errorf("connecting to %s by way of %s: %w", address, s, conn.orLost(io.EOF))
+			return nil, fmt.Errorf("connecting to %s by way of %s: %w", address, m, conn.orLost(io.EOF))
 		}
 	}
 }
 
 // connection gives one that stands, whether it takes sessions or not, else a new one.
-func (s *SSH) connection(ctx context.Context, config *sshConfig) (*sshConn, error) {
+func (m *Machine) connection(ctx context.Context, config *configuration) (*connection, error) {
 	for {
-		conn, attempt, mine, err := s.next(true)
+		conn, attempt, mine, err := m.next(true)
 		switch {
 		case err != nil || conn != nil:
 			return conn, err
 		case mine:
-			return s.connect(ctx, config, attempt, func(*sshConn) error { return nil })
+			return m.connect(ctx, config, attempt, func(*connection) error { return nil })
 		}
-		if err := s.await(ctx, attempt); err != nil {
+		if err := m.await(ctx, attempt); err != nil {
 			return nil, err
 		}
 	}
 }
 
 // forwardRefused is the error of a machine that did not connect.
-func (c *sshConfig) forwardRefused(address string, prohibited bool, cause error) error {
-	e := &sshError{text: fmt.Sprintf("connecting to %s by way of %s", address, c.target), cause: cause}
+func (c *configuration) forwardRefused(address string, prohibited bool, cause error) error {
+	e := &failure{text: fmt.Sprintf("connecting to %s by way of %s", address, c.target), cause: cause}
 	if prohibited {
 		e.hint = fmt.Sprintf("sshd_config on %s needs AllowTcpForwarding, and the key no option that forbids it", c.target)
 	} else {
-		e.kind, e.hint = ErrUnreachable, fmt.Sprintf("does a program listen on %s, as %s sees it?", address, c.target)
+		e.kind, e.hint = transport.ErrUnreachable, fmt.Sprintf("does a program listen on %s, as %s sees it?", address, c.target)
 	}
 	return e
 }
 
 // classifyForward is classify for an ssh program that forwards its standard streams. It tells the refusal in the words of
 // OpenSSH's channels.c, channel_input_open_failure.
-func (c *sshConfig) classifyForward(address string, err error, stood bool) error {
-	var exit *ExitError
+func (c *configuration) classifyForward(address string, err error, stood bool) error {
+	var exit *transport.ExitError
 	if errors.As(err, &exit) && strings.Contains(exit.Stderr, "open failed: ") {
 		prohibited := strings.Contains(exit.Stderr, "administratively prohibited")
 		return c.forwardRefused(address, prohibited, errors.New(exit.Stderr))
@@ -90,23 +92,23 @@ func (c *sshConfig) classifyForward(address string, err error, stood bool) error
 	return c.classify(err, stood)
 }
 
-// An sshForward is a connection that the machine forwards.
-type sshForward struct {
+// A forwarding is a connection that the machine forwards.
+type forwarding struct {
 	net.Conn
-	conn *sshConn
+	conn *connection
 	name string
 	ctx  context.Context // ends when the connection is to end
 	once sync.Once
 	done chan struct{} // the far end has closed it
 }
 
-func (c *sshConn) forward(ctx context.Context, address string) (*Session, error) {
+func (c *connection) forward(ctx context.Context, address string) (*transport.Session, error) {
 	channel, err := opened(ctx, c, func() (net.Conn, error) { return c.client.Dial("tcp", address) }, c.notForwarded, c.forwarded)
 	if err != nil {
 		return nil, err
 	}
 	c.log.Debug("connected to " + address + " by way of " + c.name)
-	f := &sshForward{Conn: channel, conn: c, name: "the connection to " + address + " by way of " + c.name, done: make(chan struct{})}
+	f := &forwarding{Conn: channel, conn: c, name: "the connection to " + address + " by way of " + c.name, done: make(chan struct{})}
 	var cancel context.CancelFunc
 	f.ctx, cancel = context.WithCancel(ctx)
 	unwatch := context.AfterFunc(f.ctx, f.end)
@@ -119,10 +121,10 @@ func (c *sshConn) forward(ctx context.Context, address string) (*Session, error)
 		}
 		return f.verdict()
 	})
-	return &Session{Stdin: forwardInput{channel}, Stdout: f, wait: wait, kill: cancel}, nil
+	return transport.NewSession(forwardInput{channel}, f, wait, cancel), nil
 }
 
-func (c *sshConn) notForwarded(err error) {
+func (c *connection) notForwarded(err error) {
 	c.forwarded()
 	var refusal *ssh.OpenChannelError
 	if !errors.As(err, &refusal) {
@@ -131,7 +133,7 @@ func (c *sshConn) notForwarded(err error) {
 }
 
 // forwarded takes note that a forwarded connection ended.
-func (c *sshConn) forwarded() {
+func (c *connection) forwarded() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.channels--
@@ -142,7 +144,7 @@ type forwardInput struct{ net.Conn }
 
 func (i forwardInput) Close() error { return i.Conn.(interface{ CloseWrite() error }).CloseWrite() }
 
-func (f *sshForward) Read(p []byte) (int, error) {
+func (f *forwarding) Read(p []byte) (int, error) {
 	n, err := f.Conn.Read(p)
 	if err != nil {
 		f.once.Do(func() {
@@ -154,13 +156,13 @@ func (f *sshForward) Read(p []byte) (int, error) {
 }
 
 // end ends the connection before the far end has closed it.
-func (f *sshForward) end() {
+func (f *forwarding) end() {
 	go func() { _, _ = io.Copy(io.Discard, f) }() // until the end, which is all that matters
 	f.conn.end(f.Conn, f.done, f.name)
 }
 
 // verdict tells whether the connection ended because that to the machine did: the streams of both end alike.
-func (f *sshForward) verdict() error {
+func (f *forwarding) verdict() error {
 	answered := make(chan error, 1)
 	go func() {
 		_ = f.Close() // of this side

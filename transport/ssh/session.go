@@ -1,4 +1,4 @@
-package transport
+package ssh
 
 import (
 	"cmp"
@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"btrfs-backup/transport"
+
 	"golang.org/x/crypto/ssh"
 )
 
@@ -19,14 +21,14 @@ const (
 	killGrace = 30 * time.Second // for it to end, if its connection has other sessions
 )
 
-// An sshSlot is an open session that runs nothing yet.
-type sshSlot struct {
-	conn    *sshConn
+// An idleSession is an open session that runs nothing yet.
+type idleSession struct {
+	conn    *connection
 	session *ssh.Session
 }
 
 // open opens a session. If sshd refuses it, the connection is full, or useless if it has no other.
-func (c *sshConn) open(ctx context.Context) (*sshSlot, error) {
+func (c *connection) open(ctx context.Context) (*idleSession, error) {
 	c.mu.Lock()
 	ended := c.ended
 	c.mu.Unlock()
@@ -34,12 +36,12 @@ func (c *sshConn) open(ctx context.Context) (*sshSlot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &sshSlot{c, session}, nil
+	return &idleSession{c, session}, nil
 }
 
 // opened opens a channel of any kind, and counts it. It ends with the context and the connection; what comes later is closed.
 // After a refusal, or what came late, the channel is for refused or late to uncount.
-func opened[T io.Closer](ctx context.Context, c *sshConn, open func() (T, error), refused func(error), late func()) (T, error) {
+func opened[T io.Closer](ctx context.Context, c *connection, open func() (T, error), refused func(error), late func()) (T, error) {
 	c.mu.Lock()
 	c.channels++
 	c.mu.Unlock()
@@ -74,7 +76,7 @@ func opened[T io.Closer](ctx context.Context, c *sshConn, open func() (T, error)
 
 var errGone = errors.New("the connection ended")
 
-func (c *sshConn) refused(err error, ended int) {
+func (c *connection) refused(err error, ended int) {
 	c.mu.Lock()
 	c.channels--
 	useless := c.channels == 0
@@ -89,14 +91,14 @@ func (c *sshConn) refused(err error, ended int) {
 }
 
 // isAlone tells that no more than one channel is open.
-func (c *sshConn) isAlone() bool {
+func (c *connection) isAlone() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.channels <= 1
 }
 
 // release takes note that a session ended.
-func (c *sshConn) release() {
+func (c *connection) release() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.channels--
@@ -104,11 +106,11 @@ func (c *sshConn) release() {
 	c.full.Store(false)
 }
 
-// An sshRun is a session that runs a line.
-type sshRun struct {
-	conn    *sshConn
+// A runningSession is a session that runs a line.
+type runningSession struct {
+	conn    *connection
 	session *ssh.Session
-	stderr  *stderrLog
+	stderr  *transport.Stderr
 	ctx     context.Context // ends when the session is to end
 	done    chan struct{}   // the end of the session
 	err     error           // after done
@@ -116,9 +118,9 @@ type sshRun struct {
 }
 
 // start runs a line in the session.
-func (s *sshSlot) start(ctx context.Context, line string, level slog.Level, said func(line string)) (*Session, error) {
-	run := &sshRun{conn: s.conn, session: s.session, done: make(chan struct{}),
-		stderr: &stderrLog{log: s.conn.log, level: level, program: lineName(line), said: said}}
+func (s *idleSession) start(ctx context.Context, line string, level slog.Level, said func(line string)) (*transport.Session, error) {
+	run := &runningSession{conn: s.conn, session: s.session, done: make(chan struct{}),
+		stderr: transport.NewStderr(s.conn.log, level, lineName(line), said)}
 	s.session.Stderr = run.stderr
 	stdin, inErr := s.session.StdinPipe()
 	stdout, outErr := s.session.StdoutPipe()
@@ -128,7 +130,7 @@ func (s *sshSlot) start(ctx context.Context, line string, level slog.Level, said
 	s.conn.log.Debug("running on " + s.conn.name + ": " + firstPart(line))
 	var cancel context.CancelFunc
 	run.ctx, cancel = context.WithCancel(ctx)
-	unwatch := context.AfterFunc(run.ctx, func() { s.conn.end(s.session, run.done, run.stderr.program) })
+	unwatch := context.AfterFunc(run.ctx, func() { s.conn.end(s.session, run.done, run.stderr.Program) })
 	started := make(chan error, 1)
 	go func() {
 		err := s.session.Start(line)
@@ -149,31 +151,31 @@ func (s *sshSlot) start(ctx context.Context, line string, level slog.Level, said
 	}
 	if err != nil {
 		cancel()
-		return nil, fmt.Errorf("starting %s on %s: %w", run.stderr.program, s.conn.name, s.conn.orLost(err))
+		return nil, fmt.Errorf("starting %s on %s: %w", run.stderr.Program, s.conn.name, s.conn.orLost(err))
 	}
 	wait := sync.OnceValue(func() error {
 		<-run.done
 		cause := context.Cause(run.ctx)
 		cancel()
-		run.stderr.flush()
+		run.stderr.Flush()
 		return run.verdict(cause)
 	})
-	return &Session{Stdin: stdin, Stdout: stdout, wait: wait, kill: cancel}, nil
+	return transport.NewSession(stdin, stdout, wait, cancel), nil
 }
 
-func (r *sshRun) verdict(cause error) error {
+func (r *runningSession) verdict(cause error) error {
 	var exit *ssh.ExitError
 	switch {
 	case r.killed: // a success too may come from the end of its input
-		return fmt.Errorf("%s on %s stopped: %w", r.stderr.program, r.conn.name, cause)
+		return fmt.Errorf("%s on %s stopped: %w", r.stderr.Program, r.conn.name, cause)
 	case r.err == nil:
 		return nil
 	case !errors.As(r.err, &exit):
-		return fmt.Errorf("%s on %s: %w", r.stderr.program, r.conn.name, r.conn.orLost(r.err))
+		return fmt.Errorf("%s on %s: %w", r.stderr.Program, r.conn.name, r.conn.orLost(r.err))
 	case exit.Signal() != "":
-		return &ExitError{Program: r.stderr.program, State: "signal: " + exit.Signal(), Stderr: r.stderr.tail()}
+		return &transport.ExitError{Program: r.stderr.Program, State: "signal: " + exit.Signal(), Stderr: r.stderr.Tail()}
 	default:
-		return &ExitError{Program: r.stderr.program, State: fmt.Sprintf("exit status %d", exit.ExitStatus()), Stderr: r.stderr.tail()}
+		return &transport.ExitError{Program: r.stderr.Program, State: fmt.Sprintf("exit status %d", exit.ExitStatus()), Stderr: r.stderr.Tail()}
 	}
 }
 
@@ -182,7 +184,7 @@ func (r *sshRun) verdict(cause error) error {
 // The local half of a channel cannot be closed alone, and sshd keeps a channel open while its command neither ends nor uses
 // its streams. Then only the end of the connection ends reads and writes here: at once where the peer is silent or no other
 // session has the connection, and after a while also where others do.
-func (c *sshConn) end(channel io.Closer, done <-chan struct{}, what string) {
+func (c *connection) end(channel io.Closer, done <-chan struct{}, what string) {
 	since := time.Now()
 	go func() { // sending blocks when the peer does not read
 		_ = channel.Close()
@@ -208,7 +210,7 @@ func lineName(line string) string {
 	if len(words) == 0 {
 		return "the login shell"
 	}
-	return programName(words)
+	return transport.ProgramName(words)
 }
 
 // firstPart is as much of a command line as a log needs.

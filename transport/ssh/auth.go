@@ -1,4 +1,4 @@
-package transport
+package ssh
 
 import (
 	"bytes"
@@ -52,10 +52,10 @@ func (s *secrets) forget(question string) {
 
 type asker func(ctx context.Context, question string, secret bool) (string, error)
 
-// An sshLogin is one attempt to log in. It collects what to log in with, and notes what it had not to try.
-type sshLogin struct {
+// A login is one attempt to log in. It collects what to log in with, and notes what it had not to try.
+type login struct {
 	ctx     context.Context
-	config  *sshConfig
+	config  *configuration
 	secrets *secrets
 	ask     asker // nil: nobody to ask
 	agent   io.Closer
@@ -69,7 +69,7 @@ type sshLogin struct {
 }
 
 // methods are the ways to log in, in OpenSSH's order.
-func (l *sshLogin) methods() []ssh.AuthMethod {
+func (l *login) methods() []ssh.AuthMethod {
 	var methods []ssh.AuthMethod
 	s := l.config.settings
 	if s.is("pubkeyauthentication", true) {
@@ -87,13 +87,13 @@ func (l *sshLogin) methods() []ssh.AuthMethod {
 	return methods
 }
 
-func (l *sshLogin) close() {
+func (l *login) close() {
 	if l.agent != nil {
 		_ = l.agent.Close() // only read from
 	}
 }
 
-func (l *sshLogin) answer(name, instruction string, questions []string, echos []bool) ([]string, error) {
+func (l *login) answer(name, instruction string, questions []string, echos []bool) ([]string, error) {
 	answers := make([]string, len(questions))
 	for i, q := range questions {
 		text := strings.TrimSpace(strings.Join([]string{name, instruction}, "\n"))
@@ -120,7 +120,7 @@ func printableText(text string) string {
 }
 
 // askPassword gives the password that was right before, unless the server just refused it.
-func (l *sshLogin) askPassword() (string, error) {
+func (l *login) askPassword() (string, error) {
 	question := fmt.Sprintf("%s@%s's password: ", l.config.user, l.config.target.Host)
 	if answer, ok := l.secrets.get(question); ok && l.password == "" {
 		l.password = question
@@ -135,7 +135,7 @@ func (l *sshLogin) askPassword() (string, error) {
 }
 
 // failed forgets a password that was not right.
-func (l *sshLogin) failed() {
+func (l *login) failed() {
 	if l.password != "" {
 		l.secrets.forget(l.password)
 	}
@@ -149,7 +149,7 @@ type candidate struct {
 
 // signers gives the keys to offer: those of the agent that are configured, its others, then key files; each one's
 // certificates before it.
-func (l *sshLogin) signers() ([]ssh.Signer, error) {
+func (l *login) signers() ([]ssh.Signer, error) {
 	files := l.keyFiles()
 	fromAgent := l.agentKeys()
 	configured := func(c candidate) bool {
@@ -201,7 +201,7 @@ func bare(key ssh.PublicKey) ssh.PublicKey {
 }
 
 // withCertificates puts before each key the certificates for it that stand in files.
-func (l *sshLogin) withCertificates(keys []candidate) []candidate {
+func (l *login) withCertificates(keys []candidate) []candidate {
 	var certs []*ssh.Certificate
 	var names []string
 	files := slices.Clone(l.config.certificateFiles)
@@ -229,7 +229,7 @@ func (l *sshLogin) withCertificates(keys []candidate) []candidate {
 }
 
 // agentKeys gives the keys of the user's agent.
-func (l *sshLogin) agentKeys() []candidate {
+func (l *login) agentKeys() []candidate {
 	socket := l.config.agentSocket()
 	if socket == "" {
 		return nil
@@ -255,7 +255,7 @@ func (l *sshLogin) agentKeys() []candidate {
 }
 
 // agentSocket is where the agent listens, "" if there is none.
-func (c *sshConfig) agentSocket() string {
+func (c *configuration) agentSocket() string {
 	value, set := c.settings["identityagent"]
 	if !set || strings.EqualFold(value[0], "SSH_AUTH_SOCK") {
 		return os.Getenv("SSH_AUTH_SOCK")
@@ -270,8 +270,8 @@ func (c *sshConfig) agentSocket() string {
 }
 
 // refused makes the error of a login that the server did not accept.
-func (l *sshLogin) refused(cause error) error {
-	e := &sshError{text: fmt.Sprintf("logging in as %s at %s: permission denied", l.config.user, l.config.target)}
+func (l *login) refused(cause error) error {
+	e := &failure{text: fmt.Sprintf("logging in as %s at %s: permission denied", l.config.user, l.config.target)}
 	switch {
 	case strings.Contains(cause.Error(), "Too many authentication failures"):
 		e.text += fmt.Sprintf(": too many keys were offered: %s", strings.Join(l.tried, ", "))

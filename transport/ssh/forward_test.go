@@ -1,4 +1,4 @@
-package transport_test
+package ssh_test
 
 import (
 	"bytes"
@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"btrfs-backup/transport"
+	"btrfs-backup/transport/ssh"
 	"btrfs-backup/transport/sshtest"
 )
 
@@ -41,7 +42,7 @@ func repeat(c net.Conn) {
 // babble writes without end.
 func babble(c net.Conn) { _, _ = io.Copy(c, endless{}) }
 
-func dial(t testing.TB, s *transport.SSH, address string) *transport.Session {
+func dial(t testing.TB, s *ssh.Machine, address string) *transport.Session {
 	t.Helper()
 	c, err := s.Dial(t.Context(), address)
 	check(t, err)

@@ -1,4 +1,4 @@
-package transport
+package ssh
 
 import (
 	"crypto/x509"
@@ -21,7 +21,7 @@ type keyFile struct {
 }
 
 // keyFiles reads the identity files.
-func (l *sshLogin) keyFiles() []keyFile {
+func (l *login) keyFiles() []keyFile {
 	var keys []keyFile
 	for _, name := range l.config.identityFiles {
 		keys = append(keys, l.readKeyFile(name))
@@ -29,7 +29,7 @@ func (l *sshLogin) keyFiles() []keyFile {
 	return keys
 }
 
-func (l *sshLogin) readKeyFile(name string) keyFile {
+func (l *login) readKeyFile(name string) keyFile {
 	k := keyFile{name: name, public: readPublic(name + ".pub")}
 	pem, err := os.ReadFile(name)
 	if err != nil {
@@ -64,7 +64,7 @@ func (l *sshLogin) readKeyFile(name string) keyFile {
 
 // unlockLater gives a signer that asks for the passphrase when the server accepts the key. Old formats without a file with
 // the public half are unlocked at once.
-func (l *sshLogin) unlockLater(name string, pem []byte, k *keyFile) ssh.Signer {
+func (l *login) unlockLater(name string, pem []byte, k *keyFile) ssh.Signer {
 	unlock := sync.OnceValues(func() (ssh.Signer, error) { return l.unlock(name, pem) })
 	if k.public != nil {
 		return &lockedSigner{bare(k.public), unlock}
@@ -78,7 +78,7 @@ func (l *sshLogin) unlockLater(name string, pem []byte, k *keyFile) ssh.Signer {
 	return signer
 }
 
-func (l *sshLogin) unlock(name string, pem []byte) (ssh.Signer, error) {
+func (l *login) unlock(name string, pem []byte) (ssh.Signer, error) {
 	question := fmt.Sprintf("Passphrase of the key %s: ", name)
 	if answer, ok := l.secrets.get(question); ok {
 		if signer, err := ssh.ParsePrivateKeyWithPassphrase(pem, []byte(answer)); err == nil {

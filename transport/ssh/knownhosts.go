@@ -1,4 +1,4 @@
-package transport
+package ssh
 
 import (
 	"bytes"
@@ -14,13 +14,15 @@ import (
 	"strconv"
 	"strings"
 
+	"btrfs-backup/transport"
+
 	"github.com/skeema/knownhosts"
 	"golang.org/x/crypto/ssh"
 	xknownhosts "golang.org/x/crypto/ssh/knownhosts"
 )
 
 // hostKeys reads the known_hosts files that exist.
-func (c *sshConfig) hostKeys() (*knownhosts.HostKeyDB, error) {
+func (c *configuration) hostKeys() (*knownhosts.HostKeyDB, error) {
 	var files []string
 	for _, f := range c.knownHosts {
 		if _, err := os.Stat(f); err == nil {
@@ -31,7 +33,7 @@ func (c *sshConfig) hostKeys() (*knownhosts.HostKeyDB, error) {
 }
 
 // knownAs is the address that the machine has in known_hosts files. An alias stands there without a port.
-func (c *sshConfig) knownAs() string {
+func (c *configuration) knownAs() string {
 	if alias := c.settings.get("hostkeyalias"); alias != "" {
 		return net.JoinHostPort(strings.ToLower(alias), "22")
 	}
@@ -39,7 +41,7 @@ func (c *sshConfig) knownAs() string {
 }
 
 // revokedKeys reads the file of revoked keys, which holds a public key in each line. Its other format is beyond this client.
-func (c *sshConfig) revokedKeys() ([]ssh.PublicKey, error) {
+func (c *configuration) revokedKeys() ([]ssh.PublicKey, error) {
 	file := c.settings.get("revokedhostkeys")
 	if file == "" {
 		return nil, nil
@@ -64,7 +66,7 @@ func (c *sshConfig) revokedKeys() ([]ssh.PublicKey, error) {
 
 // hostKeyAlgorithms puts those of the known keys first, so that a server with several keys shows one that can be compared.
 // Certificates are asked for only where an authority is known; else a server would show one that says nothing.
-func (c *sshConfig) hostKeyAlgorithms(db *knownhosts.HostKeyDB) []string {
+func (c *configuration) hostKeyAlgorithms(db *knownhosts.HostKeyDB) []string {
 	can := c.algorithms().HostKeys
 	known := slices.DeleteFunc(db.HostKeyAlgorithms(c.knownAs()), func(a string) bool { return !slices.Contains(can, a) })
 	for _, a := range can {
@@ -77,7 +79,7 @@ func (c *sshConfig) hostKeyAlgorithms(db *knownhosts.HostKeyDB) []string {
 
 // A hostKeyCheck decides on the key that a server shows.
 type hostKeyCheck struct {
-	config *sshConfig
+	config *configuration
 	db     *knownhosts.HostKeyDB
 	ask    func(ctx context.Context, question string, secret bool) (string, error) // nil: nobody
 }
@@ -137,7 +139,7 @@ func (h *hostKeyCheck) changed(key ssh.PublicKey, known []xknownhosts.KnownKey) 
 		return cmp.Compare(b2i(b.Key.Type() == key.Type()), b2i(a.Key.Type() == key.Type()))
 	})
 	want := known[0]
-	remove := Quote("ssh-keygen", "-f", want.Filename, "-R", knownhosts.Normalize(h.config.knownAs()))
+	remove := transport.Quote("ssh-keygen", "-f", want.Filename, "-R", knownhosts.Normalize(h.config.knownAs()))
 	return h.refuse(key, fmt.Sprintf("is not the known one, %s (%s:%d)", fingerprint(want.Key), want.Filename, want.Line),
 		"somebody may be in between. If the machine got a new key, remove the old one: "+remove)
 }
@@ -172,7 +174,7 @@ func (h *hostKeyCheck) unknown(ctx context.Context, key ssh.PublicKey) error {
 }
 
 func (h *hostKeyCheck) scan() string {
-	return Quote("ssh-keyscan", "-p", strconv.Itoa(h.config.port), h.config.hostName) + " >> " + Quote(h.config.userKnownHosts)
+	return transport.Quote("ssh-keyscan", "-p", strconv.Itoa(h.config.port), h.config.hostName) + " >> " + transport.Quote(h.config.userKnownHosts)
 }
 
 // add adds the key to the user's known_hosts file.
@@ -214,7 +216,7 @@ func appendLine(file, line string) (err error) {
 }
 
 func (h *hostKeyCheck) refuse(key ssh.PublicKey, why, hint string) error {
-	return &sshError{text: fmt.Sprintf("the host key %s of %s %s", fingerprint(key), h.config.target, why), hint: hint}
+	return &failure{text: fmt.Sprintf("the host key %s of %s %s", fingerprint(key), h.config.target, why), hint: hint}
 }
 
 // fingerprint names a key: "ED25519 SHA256:...".

@@ -1,9 +1,11 @@
-package transport
+package ssh
 
 import (
 	"net"
 	"strconv"
 	"strings"
+
+	"btrfs-backup/transport"
 )
 
 // A Target names a machine as its user types it.
@@ -38,5 +40,5 @@ func (t Target) byHand(program string) string {
 	if t.User != "" {
 		host = t.User + "@" + host
 	}
-	return Quote(append(argv, host)...)
+	return transport.Quote(append(argv, host)...)
 }

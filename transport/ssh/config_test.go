@@ -1,4 +1,4 @@
-package transport_test
+package ssh_test
 
 import (
 	"errors"
@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"btrfs-backup/transport"
+	"btrfs-backup/transport/ssh"
 	"btrfs-backup/transport/sshtest"
 )
 
@@ -24,10 +25,10 @@ func section(name string, server *sshtest.Server, lines ...string) string {
 }
 
 // configured makes a client that knows the machines of a configuration file.
-func configured(t testing.TB, name, config string, options ...string) (*transport.SSH, *recorder) {
+func configured(t testing.TB, name, config string, options ...string) (*ssh.Machine, *recorder) {
 	t.Helper()
 	log := &recorder{keep: 1000}
-	s := transport.NewSSH(transport.Target{Host: name}, transport.SSHOptions{Options: append(options, "IdentityAgent=none"),
+	s := ssh.New(ssh.Target{Host: name}, ssh.Options{Options: append(options, "IdentityAgent=none"),
 		ConfigFile: writeFile(t, config), Log: slog.New(log)})
 	t.Cleanup(func() { s.Close() })
 	return s, log
@@ -61,7 +62,7 @@ func TestOptionsAndTheTargetOverrideTheConfiguration(t *testing.T) {
 	config := "Host nas\n User nobody\n Port 1\n HostName no-such-host.invalid\n"
 	for _, path := range []string{os.Getenv("PATH"), t.TempDir()} {
 		t.Setenv("PATH", path)
-		s := transport.NewSSH(transport.Target{Host: "nas", Port: server.Port, User: server.User}, transport.SSHOptions{
+		s := ssh.New(ssh.Target{Host: "nas", Port: server.Port, User: server.User}, ssh.Options{
 			Options: append(server.Options(), "HostName="+server.Host, "IdentityAgent=none"), ConfigFile: writeFile(t, config)})
 		defer s.Close()
 		checkOutput(t, s, "echo in", "in\n")

@@ -1,4 +1,4 @@
-package transport
+package ssh
 
 import (
 	"errors"
@@ -10,11 +10,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"btrfs-backup/transport"
+
 	"golang.org/x/crypto/ssh"
 )
 
-// An sshConn is a connection that stands, or stood.
-type sshConn struct {
+// A connection stands, or stood.
+type connection struct {
 	name   string // of the machine, for messages
 	log    *slog.Logger
 	client *ssh.Client
@@ -57,14 +59,14 @@ func (h *heardConn) note() {
 func (h *heardConn) silence() time.Duration { return time.Since(*h.at.Load()) }
 
 // watch follows the connection to its end, which comes when the peer leaves count probes unanswered.
-func (c *sshConn) watch(interval time.Duration, count int) {
+func (c *connection) watch(interval time.Duration, count int) {
 	go c.probe(interval, count)
 	c.close(c.client.Wait())
 	close(c.gone)
 }
 
 // probe asks a peer that was silent for an interval whether it is there, again after each further one.
-func (c *sshConn) probe(interval time.Duration, count int) {
+func (c *connection) probe(interval time.Duration, count int) {
 	var asking atomic.Bool
 	for unanswered := 0; ; {
 		last, wait := c.heard.at.Load(), interval
@@ -95,13 +97,13 @@ func (c *sshConn) probe(interval time.Duration, count int) {
 }
 
 // probeOnce waits for an answer of the peer, be it a refusal. The error tells that the connection ended.
-func (c *sshConn) probeOnce() error {
+func (c *connection) probeOnce() error {
 	_, _, err := c.client.SendRequest("keepalive@openssh.com", true, nil)
 	return err
 }
 
 // close breaks the connection, whatever state it is in. The first cause is kept.
-func (c *sshConn) close(cause error) {
+func (c *connection) close(cause error) {
 	c.mu.Lock()
 	if c.cause == nil {
 		c.cause = cause
@@ -110,7 +112,7 @@ func (c *sshConn) close(cause error) {
 	_ = c.tcp.Close() // closed before is as good
 }
 
-func (c *sshConn) isGone() bool {
+func (c *connection) isGone() bool {
 	select {
 	case <-c.gone:
 		return true
@@ -122,7 +124,7 @@ func (c *sshConn) isGone() bool {
 }
 
 // orLost tells the cause of the connection's end, if it ended.
-func (c *sshConn) orLost(err error) error {
+func (c *connection) orLost(err error) error {
 	var missing *ssh.ExitMissingError
 	if !errors.As(err, &missing) && !errors.Is(err, io.EOF) && !c.isGone() {
 		return err
@@ -137,6 +139,6 @@ func (c *sshConn) orLost(err error) error {
 	if cause == nil || errors.Is(cause, io.EOF) {
 		cause = errors.New("the other end closed it")
 	}
-	return &sshError{text: "connection lost", cause: cause, kind: ErrDisconnected,
+	return &failure{text: "connection lost", cause: cause, kind: transport.ErrDisconnected,
 		hint: "see whether " + c.name + " and the network to it are up, and what its sshd logged"}
 }

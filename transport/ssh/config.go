@@ -1,4 +1,4 @@
-package transport
+package ssh
 
 import (
 	"cmp"
@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"btrfs-backup/transport"
 )
 
 const (
@@ -21,14 +23,14 @@ const (
 	maxHops               = 10 // more are a loop
 )
 
-// An sshConfig is what the user configured for one machine, resolved.
-type sshConfig struct {
+// A configuration is what the user configured for one machine, resolved.
+type configuration struct {
 	settings settings
 	target   Target // as typed
 	hostName string
 	user     string
 	port     int
-	jump     *sshConfig // the machine by way of which this one is reached; nil: directly
+	jump     *configuration // the machine by way of which this one is reached; nil: directly
 
 	network        string // "tcp", "tcp4", "tcp6"
 	connectTimeout time.Duration
@@ -77,40 +79,40 @@ func (s settings) seconds(key string) time.Duration {
 }
 
 // resolve looks up the configuration, once.
-func (s *SSH) resolve(ctx context.Context) (*sshConfig, error) {
+func (m *Machine) resolve(ctx context.Context) (*configuration, error) {
 	select {
-	case s.resolving <- struct{}{}:
-		defer func() { <-s.resolving }()
+	case m.resolving <- struct{}{}:
+		defer func() { <-m.resolving }()
 	case <-ctx.Done():
-		return nil, fmt.Errorf("connecting to %s: %w", s, context.Cause(ctx))
+		return nil, fmt.Errorf("connecting to %s: %w", m, context.Cause(ctx))
 	}
-	s.mu.Lock()
-	config := s.config
-	s.mu.Unlock()
+	m.mu.Lock()
+	config := m.config
+	m.mu.Unlock()
 	if config != nil {
 		return config, nil
 	}
-	if s.options.Program != "" {
-		config = &sshConfig{target: s.target, program: s.options.Program, why: "as configured"}
+	if m.options.Program != "" {
+		config = &configuration{target: m.target, program: m.options.Program, why: "as configured"}
 	} else {
 		var err error
-		if config, err = s.resolveHops(ctx, s.target, s.options.Options, 0); err != nil {
+		if config, err = m.resolveHops(ctx, m.target, m.options.Options, 0); err != nil {
 			return nil, err
 		}
-		s.chooseProgram(config)
+		m.chooseProgram(config)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.config = config
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.config = config
 	return config, nil
 }
 
 // chooseProgram decides for the user's ssh where the built-in client lacks what the way to the machine needs.
-func (s *SSH) chooseProgram(config *sshConfig) {
+func (m *Machine) chooseProgram(config *configuration) {
 	for hop := config; hop != nil; hop = hop.jump {
 		if why := hop.beyondBuiltIn(); why != "" {
 			config.program, config.why = "ssh", why
-			s.log.Info(fmt.Sprintf("%s: running the ssh program: %s", s, why))
+			m.log.Info(fmt.Sprintf("%s: running the ssh program: %s", m, why))
 			return
 		}
 	}
@@ -118,15 +120,15 @@ func (s *SSH) chooseProgram(config *sshConfig) {
 
 // resolveHops resolves the configuration of a machine and of those on the way to it. As with OpenSSH, the options of the
 // command line are for the machine itself; its jump hosts have the configuration files.
-func (s *SSH) resolveHops(ctx context.Context, t Target, options []string, depth int) (*sshConfig, error) {
+func (m *Machine) resolveHops(ctx context.Context, t Target, options []string, depth int) (*configuration, error) {
 	if depth > maxHops {
-		return nil, fmt.Errorf("connecting to %s: ProxyJump leads by more than %d machines", s, maxHops)
+		return nil, fmt.Errorf("connecting to %s: ProxyJump leads by more than %d machines", m, maxHops)
 	}
-	values, err := s.lookUp(ctx, t, options)
+	values, err := m.lookUp(ctx, t, options)
 	if err != nil {
 		return nil, err
 	}
-	config, err := newSSHConfig(t, values)
+	config, err := newConfiguration(t, values)
 	if err != nil {
 		return nil, err
 	}
@@ -134,11 +136,11 @@ func (s *SSH) resolveHops(ctx context.Context, t Target, options []string, depth
 	if err != nil {
 		return nil, err
 	}
-	return config, s.resolveJump(ctx, config, hops, depth)
+	return config, m.resolveJump(ctx, config, hops, depth)
 }
 
 // resolveJump resolves the last of the hops as the one before config. The first of them may have jump hosts of its own.
-func (s *SSH) resolveJump(ctx context.Context, config *sshConfig, hops []Target, depth int) (err error) {
+func (m *Machine) resolveJump(ctx context.Context, config *configuration, hops []Target, depth int) (err error) {
 	if len(hops) == 0 {
 		return nil
 	}
@@ -147,24 +149,24 @@ func (s *SSH) resolveJump(ctx context.Context, config *sshConfig, hops []Target,
 	if last > 0 {
 		options = []string{"ProxyJump=none"} // the list tells its way
 	}
-	if config.jump, err = s.resolveHops(ctx, hops[last], options, depth+1); err != nil {
+	if config.jump, err = m.resolveHops(ctx, hops[last], options, depth+1); err != nil {
 		return err
 	}
-	return s.resolveJump(ctx, config.jump, hops[:last], depth+1)
+	return m.resolveJump(ctx, config.jump, hops[:last], depth+1)
 }
 
 // lookUp gives the settings for a machine: as ssh resolves them, or where it is not installed, as they stand in its files.
-func (s *SSH) lookUp(ctx context.Context, t Target, options []string) (settings, error) {
+func (m *Machine) lookUp(ctx context.Context, t Target, options []string) (settings, error) {
 	if _, err := exec.LookPath("ssh"); err != nil {
-		return s.readFiles(t, options)
+		return m.readFiles(t, options)
 	}
-	argv := append([]string{"ssh", "-G"}, s.arguments(t, options)...)
+	argv := append([]string{"ssh", "-G"}, m.arguments(t, options)...)
 	ctx, cancel := context.WithTimeout(ctx, defaultConnectTimeout) // Match exec runs programs
 	defer cancel()
-	out, err := s.local.Output(ctx, append(argv, "--", t.Host)...)
+	out, err := m.local.Output(ctx, append(argv, "--", t.Host)...)
 	if err != nil {
-		return nil, &sshError{text: "looking up the ssh configuration of " + t.String(), cause: err,
-			hint: "see what " + Quote(append(argv, "--", t.Host)...) + " tells"}
+		return nil, &failure{text: "looking up the ssh configuration of " + t.String(), cause: err,
+			hint: "see what " + transport.Quote(append(argv, "--", t.Host)...) + " tells"}
 	}
 	values := settings{}
 	for line := range strings.Lines(out) {
@@ -175,7 +177,7 @@ func (s *SSH) lookUp(ctx context.Context, t Target, options []string) (settings,
 }
 
 // arguments are those of an ssh program but for the machine's name. What is typed with that comes first: the first value counts.
-func (s *SSH) arguments(t Target, options []string) []string {
+func (m *Machine) arguments(t Target, options []string) []string {
 	var argv []string
 	if t.Port != 0 {
 		argv = append(argv, "-p", strconv.Itoa(t.Port))
@@ -186,14 +188,14 @@ func (s *SSH) arguments(t Target, options []string) []string {
 	for _, o := range options {
 		argv = append(argv, "-o", o)
 	}
-	if s.options.ConfigFile != "" {
-		argv = append(argv, "-F", s.options.ConfigFile)
+	if m.options.ConfigFile != "" {
+		argv = append(argv, "-F", m.options.ConfigFile)
 	}
 	return argv
 }
 
-func newSSHConfig(t Target, values settings) (*sshConfig, error) {
-	c := &sshConfig{settings: values, target: t, network: "tcp",
+func newConfiguration(t Target, values settings) (*configuration, error) {
+	c := &configuration{settings: values, target: t, network: "tcp",
 		hostName:       cmp.Or(values.get("hostname"), t.Host),
 		user:           cmp.Or(t.User, values.get("user"), localUser()),
 		port:           t.Port,
@@ -234,7 +236,7 @@ var defaultIdentityFiles = []string{"~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.
 	"~/.ssh/id_ed25519_sk", "~/.ssh/id_ecdsa_sk"}
 
 // files gives the values of a keyword that may be set several times to one file each.
-func (c *sshConfig) files(key string, byDefault []string) []string {
+func (c *configuration) files(key string, byDefault []string) []string {
 	values := c.settings[key]
 	if len(values) == 0 {
 		values = byDefault
@@ -243,14 +245,14 @@ func (c *sshConfig) files(key string, byDefault []string) []string {
 }
 
 // lists gives the value of a keyword that is a list of files.
-func (c *sshConfig) lists(key string, byDefault []string) []string {
+func (c *configuration) lists(key string, byDefault []string) []string {
 	if len(c.settings[key]) == 0 {
 		return c.expandAll(byDefault)
 	}
 	return c.expandAll(strings.Fields(c.settings[key][0]))
 }
 
-func (c *sshConfig) expandAll(files []string) []string {
+func (c *configuration) expandAll(files []string) []string {
 	var expanded []string
 	for _, f := range files {
 		if !strings.EqualFold(f, "none") {
@@ -261,7 +263,7 @@ func (c *sshConfig) expandAll(files []string) []string {
 }
 
 // expand expands "~" and the tokens of ssh_config(5) in a file name.
-func (c *sshConfig) expand(file string) string {
+func (c *configuration) expand(file string) string {
 	home := homeDir()
 	if rest, ok := strings.CutPrefix(file, "~/"); ok {
 		file = filepath.Join(home, rest)
@@ -287,7 +289,7 @@ func localUser() string {
 }
 
 // jumps gives the machines that ProxyJump names.
-func (c *sshConfig) jumps() ([]Target, error) {
+func (c *configuration) jumps() ([]Target, error) {
 	value := c.settings.get("proxyjump")
 	if value == "" {
 		return nil, nil

@@ -1,4 +1,4 @@
-package transport
+package ssh
 
 import (
 	"context"
@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"btrfs-backup/transport"
+
 	"golang.org/x/crypto/ssh"
 )
 
@@ -18,10 +20,10 @@ import (
 const loginTimeout = time.Minute
 
 // dial connects to a machine, by way of its jump hosts.
-func (s *SSH) dial(ctx context.Context, config *sshConfig) (conn *sshConn, err error) {
-	var hops []*sshConfig // in the order of the way
+func (m *Machine) dial(ctx context.Context, config *configuration) (conn *connection, err error) {
+	var hops []*configuration // in the order of the way
 	for hop := config; hop != nil; hop = hop.jump {
-		hops = append([]*sshConfig{hop}, hops...)
+		hops = append([]*configuration{hop}, hops...)
 	}
 	tcp, err := hops[0].dialTCP(ctx)
 	if err != nil {
@@ -34,16 +36,16 @@ func (s *SSH) dial(ctx context.Context, config *sshConfig) (conn *sshConn, err e
 			tcp.Close()
 		}
 		if err != nil && ctx.Err() != nil {
-			conn, err = nil, fmt.Errorf("connecting to %s: %w", s, context.Cause(ctx))
+			conn, err = nil, fmt.Errorf("connecting to %s: %w", m, context.Cause(ctx))
 		}
 	}()
 	for through := net.Conn(tcp); ; {
 		hop := hops[0]
 		clock := &stepClock{conn: tcp}
 		heard := newHeardConn(through)
-		client, err := s.handshake(ctx, hop, heard, clock)
+		client, err := m.handshake(ctx, hop, heard, clock)
 		if err == nil && len(hops) == 1 {
-			conn := &sshConn{name: s.String(), log: s.log, client: client, heard: heard, tcp: tcp, gone: make(chan struct{})}
+			conn := &connection{name: m.String(), log: m.log, client: client, heard: heard, tcp: tcp, gone: make(chan struct{})}
 			go conn.watch(config.aliveInterval, config.aliveCount)
 			return conn, nil
 		}
@@ -57,9 +59,9 @@ func (s *SSH) dial(ctx context.Context, config *sshConfig) (conn *sshConn, err e
 	}
 }
 
-func (c *sshConfig) address() string { return net.JoinHostPort(c.hostName, strconv.Itoa(c.port)) }
+func (c *configuration) address() string { return net.JoinHostPort(c.hostName, strconv.Itoa(c.port)) }
 
-func (c *sshConfig) dialTCP(ctx context.Context) (net.Conn, error) {
+func (c *configuration) dialTCP(ctx context.Context) (net.Conn, error) {
 	d := net.Dialer{Timeout: c.connectTimeout}
 	if ip := net.ParseIP(c.settings.get("bindaddress")); ip != nil {
 		d.LocalAddr = &net.TCPAddr{IP: ip}
@@ -75,7 +77,7 @@ func (c *sshConfig) dialTCP(ctx context.Context) (net.Conn, error) {
 }
 
 // forward opens a connection from a jump host to the next machine.
-func (c *sshConfig) forward(client *ssh.Client, next *sshConfig, clock *stepClock) (net.Conn, error) {
+func (c *configuration) forward(client *ssh.Client, next *configuration, clock *stepClock) (net.Conn, error) {
 	clock.start(next.connectTimeout)
 	defer clock.stop()
 	conn, err := client.Dial("tcp", next.address())
@@ -86,7 +88,7 @@ func (c *sshConfig) forward(client *ssh.Client, next *sshConfig, clock *stepCloc
 	case clock.hasExpired():
 		return nil, next.unreachable(fmt.Errorf("no answer within %s, by way of %s", next.connectTimeout, c.target))
 	case errors.As(err, &refusal) && refusal.Reason == ssh.Prohibited:
-		return nil, &sshError{text: fmt.Sprintf("connecting to %s: %s does not forward connections", next.target, c.target), cause: err,
+		return nil, &failure{text: fmt.Sprintf("connecting to %s: %s does not forward connections", next.target, c.target), cause: err,
 			hint: "sshd_config on " + c.target.String() + " needs AllowTcpForwarding"}
 	default:
 		return nil, next.unreachable(fmt.Errorf("by way of %s: %w", c.target, err))
@@ -94,13 +96,13 @@ func (c *sshConfig) forward(client *ssh.Client, next *sshConfig, clock *stepCloc
 }
 
 // handshake makes an SSH connection over one to a machine's sshd. Whoever called closes that if it fails.
-func (s *SSH) handshake(ctx context.Context, config *sshConfig, over net.Conn, clock *stepClock) (*ssh.Client, error) {
+func (m *Machine) handshake(ctx context.Context, config *configuration, over net.Conn, clock *stepClock) (*ssh.Client, error) {
 	db, err := config.hostKeys()
 	if err != nil {
 		return nil, fmt.Errorf("connecting to %s: %w", config.target, err)
 	}
-	ask := clock.whilePaused(s.options.Ask)
-	login := &sshLogin{ctx: ctx, config: config, secrets: &s.secrets, ask: ask}
+	ask := clock.whilePaused(m.options.Ask)
+	login := &login{ctx: ctx, config: config, secrets: &m.secrets, ask: ask}
 	defer login.close()
 	hostKey := &shownKey{check: hostKeyCheck{config, db, ask}}
 	can := config.algorithms()
@@ -113,7 +115,7 @@ func (s *SSH) handshake(ctx context.Context, config *sshConfig, over net.Conn, c
 			return hostKey.shown(ctx, remote, key, clock)
 		},
 		BannerCallback: func(text string) error {
-			s.log.Debug(fmt.Sprintf("%s: %s", config.target, strings.TrimSpace(text)))
+			m.log.Debug(fmt.Sprintf("%s: %s", config.target, strings.TrimSpace(text)))
 			return nil
 		},
 		AuthCallback: func(a *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
@@ -160,7 +162,7 @@ func (k *shownKey) shown(ctx context.Context, remote net.Addr, key ssh.PublicKey
 }
 
 // explain tells why a handshake failed, after the host key was accepted or before it was shown.
-func (l *sshLogin) explain(err error) error {
+func (l *login) explain(err error) error {
 	c := l.config
 	var algorithms *ssh.AlgorithmNegotiationError
 	var network net.Error
@@ -169,11 +171,11 @@ func (l *sshLogin) explain(err error) error {
 		return &beyondError{why: fmt.Sprintf("%s has no %s in common with the built-in client", c.target, algorithms.What),
 			err: fmt.Errorf("connecting to %s: %w", c.target, err)}
 	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), errors.As(err, &network):
-		return &sshError{text: "connecting to " + c.target.String() + ": the connection was closed during the handshake", cause: err,
-			kind: ErrUnreachable, hint: fmt.Sprintf("is it sshd that listens on port %d? "+
+		return &failure{text: "connecting to " + c.target.String() + ": the connection was closed during the handshake", cause: err,
+			kind: transport.ErrUnreachable, hint: fmt.Sprintf("is it sshd that listens on port %d? "+
 				"It may take no more connections (MaxStartups), or bar this machine", c.port)}
 	case l.accepted == nil:
-		return &sshError{text: "connecting to " + c.target.String(), cause: err,
+		return &failure{text: "connecting to " + c.target.String(), cause: err,
 			hint: fmt.Sprintf("is it sshd that listens on port %d?", c.port)}
 	}
 	l.failed()
@@ -199,13 +201,13 @@ func (e *beyondError) Error() string { return e.err.Error() }
 func (e *beyondError) Unwrap() error { return e.err }
 
 // unreachable makes the error of a machine whose sshd does not answer.
-func (c *sshConfig) unreachable(cause error) error {
+func (c *configuration) unreachable(cause error) error {
 	var name *net.DNSError
 	var hint string
 	text := cause.Error()
 	switch {
 	case errors.As(cause, &name) && name.IsNotFound:
-		hint = "is the name right? See what " + Quote("getent", "hosts", c.hostName) + " tells"
+		hint = "is the name right? See what " + transport.Quote("getent", "hosts", c.hostName) + " tells"
 	case strings.Contains(text, "refused"):
 		hint = fmt.Sprintf("is sshd running there, on port %d?", c.port)
 	case strings.Contains(text, "no answer"), strings.Contains(text, "timeout"), strings.Contains(text, "handshake"):
@@ -213,7 +215,7 @@ func (c *sshConfig) unreachable(cause error) error {
 	default:
 		hint = "is the machine up, and the network to it?"
 	}
-	return &sshError{text: "connecting to " + c.target.String(), cause: cause, kind: ErrUnreachable, hint: hint}
+	return &failure{text: "connecting to " + c.target.String(), cause: cause, kind: transport.ErrUnreachable, hint: hint}
 }
 
 // A stepClock breaks a connection when a step of making it takes too long.
