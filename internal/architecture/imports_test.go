@@ -21,7 +21,8 @@ const (
 
 var (
 	leaves = []string{"btrfs", "btrfs/sendstream", "internal/hint", "internal/manifest", "internal/progress", "lock", "retention", "transport", "transport/ssh", "transport/wire"}
-	stores = []string{"internal/dedup", "internal/tree"}
+	stores = append([]string{"internal/dedup", "internal/tree", "internal/tree/state", "internal/tree/walk"}, rooms...)
+	rooms  = []string{"internal/tree/follow", "internal/tree/index", "internal/tree/survey", "internal/tree/verify"}
 	kinds  = []string{"internal/mirror", "internal/sink", "internal/volume"}
 )
 
@@ -66,6 +67,13 @@ var rules = []rule{
 		reason:   "what is stored on a disk does not depend on who stores it",
 		packages: stores,
 		breaks:   importing(beside(leaves, stores)),
+	},
+	{
+		reason:   "what is done with a tree does not depend on what else is",
+		packages: rooms,
+		breaks: importing(func(p string) bool {
+			return slices.Contains(append(rooms, "internal/tree"), strings.TrimPrefix(p, module+"/"))
+		}),
 	},
 	{
 		reason:   "kinds can be combined freely because none knows another",

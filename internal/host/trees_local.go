@@ -66,7 +66,9 @@ func (d *localDir) BeginTree(ctx context.Context, o tree.Order) (tree.Work, erro
 	return d.trees().Begin(ctx, o)
 }
 
-func (d *localDir) KeepTree(ctx context.Context, name string) error { return d.trees().Keep(ctx, name) }
+func (d *localDir) KeepTree(ctx context.Context, name string) error {
+	return d.trees().SavePartial(ctx, name)
+}
 
 func (d *localDir) FollowTree(ctx context.Context, name string) error {
 	return d.trees().Follow(ctx, name)

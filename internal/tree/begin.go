@@ -11,6 +11,8 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/tree/state"
+	"btrfs-backup/internal/tree/walk"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,13 +33,13 @@ type start struct {
 	Order
 	onBtrfs bool
 	boot    string
-	list    Unfinished
+	list    unfinished
 	hidden  string // name of the directory to prepare
 }
 
 func (f *Folder) begin(ctx context.Context, o Order) (w Work, err error) {
 	s := start{Folder: f, Order: o, hidden: btrfs.Incoming(o.Name)}
-	if err := CheckName(o.Name); err != nil {
+	if err := checkName(o.Name); err != nil {
 		return w, err
 	}
 	if err := f.checkFree(o.Name); err != nil {
@@ -49,7 +51,7 @@ func (f *Folder) begin(ctx context.Context, o Order) (w Work, err error) {
 	if s.boot, err = bootID(); err != nil {
 		return w, err
 	}
-	if err := f.makeState(); err != nil {
+	if err := f.state.Make(); err != nil {
 		return w, err
 	}
 	if err := f.checkLinks(s.onBtrfs); err != nil {
@@ -64,7 +66,7 @@ func (f *Folder) begin(ctx context.Context, o Order) (w Work, err error) {
 	if err := s.chooseBase(); err != nil {
 		return w, err
 	}
-	previous, err := s.interrupted(ctx)
+	partial, err := s.partialCopy(ctx)
 	if err != nil {
 		return w, err
 	}
@@ -74,9 +76,9 @@ func (f *Folder) begin(ctx context.Context, o Order) (w Work, err error) {
 	}
 	if subvolume != nil {
 		defer subvolume.Close()
-		return s.prepareSnapshot(ctx, subvolume, previous)
+		return s.prepareSnapshot(ctx, subvolume, partial)
 	}
-	return s.prepare(ctx, previous)
+	return s.prepare(ctx, partial)
 }
 
 // chooseBase leaves a base only if it can be built upon.
@@ -92,8 +94,8 @@ func (s *start) chooseBase() error {
 	return err
 }
 
-// interrupted gives the hidden name of what an interrupted run left of the same source, or "".
-func (s *start) interrupted(ctx context.Context) (string, error) {
+// partialCopy gives the hidden name of the partial copy that an interrupted run left of the same source, or "".
+func (s *start) partialCopy(ctx context.Context) (string, error) {
 	for _, hidden := range slices.Sorted(maps.Keys(s.list)) {
 		if _, isIncoming := btrfs.IncomingOf(hidden); !isIncoming || s.list[hidden].Source != s.Source {
 			continue
@@ -113,22 +115,22 @@ func (s *start) interrupted(ctx context.Context) (string, error) {
 	return "", nil
 }
 
-// prepare makes the directory out of that of an interrupted run, if there is one.
-func (s *start) prepare(ctx context.Context, previous string) (Work, error) {
-	w := Work{Path: s.pathOf(s.hidden), Subvolume: s.onBtrfs, Resumed: previous != ""}
+// prepare makes the directory out of a partial copy, if there is one.
+func (s *start) prepare(ctx context.Context, partial string) (Work, error) {
+	w := Work{Path: s.pathOf(s.hidden), Subvolume: s.onBtrfs, Resumed: partial != ""}
 	w.InPlace = s.onBtrfs && (s.Base != "" || w.Resumed)
 	if s.Base != "" && !s.onBtrfs {
 		w.LinkDest = s.pathOf(s.Base)
 	}
-	if previous != s.hidden {
+	if partial != s.hidden {
 		if err := s.checkHiddenFree(s.hidden); err != nil {
 			return w, err
 		}
 	}
 	var err error
 	if w.Resumed {
-		w.Checksum = s.list[previous].Doubtful(s.boot)
-		err = s.resume(previous)
+		w.Checksum = s.list[partial].doubtful(s.boot)
+		err = s.resume(partial)
 	} else {
 		err = s.create(s.makeHidden)
 	}
@@ -137,7 +139,7 @@ func (s *start) prepare(ctx context.Context, previous string) (Work, error) {
 	}
 	if s.onBtrfs || w.Resumed {
 		// rsync changes inodes in place: with their contents in a subvolume, which is a copy, else with their modes and owners.
-		err = unshare(ctx, s.dir, s.hidden, s.onBtrfs)
+		err = walk.Unshare(ctx, s.dir, s.hidden, s.onBtrfs)
 	}
 	if err == nil {
 		w.Nanoseconds, err = s.keepsNanoseconds()
@@ -152,32 +154,32 @@ func (s *start) keepsNanoseconds() (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("setting the time of %s: %w", s.pathOf(s.hidden), err)
 	}
-	st, err := lstatAt(s.dir, s.hidden)
+	st, err := walk.Lstat(s.dir, s.hidden)
 	return st.Mtim == precise, err
 }
 
-// resume gives what an interrupted run left the name of the new backup. From now on it is not known to be on disk.
-func (s *start) resume(previous string) error {
-	entry := s.list[previous]
-	if !entry.Doubtful(s.boot) {
+// resume gives a partial copy the name of the new backup. From now on it is not known to be on disk.
+func (s *start) resume(partial string) error {
+	entry := s.list[partial]
+	if !entry.doubtful(s.boot) {
 		entry.Boot = s.boot
 	}
 	entry.Synced = false
-	s.list[previous], s.list[s.hidden] = entry, entry
+	s.list[partial], s.list[s.hidden] = entry, entry
 	if err := s.writeUnfinished(s.list); err != nil {
 		return err
 	}
 	// What is known about it was written for a backup that it did not become.
-	if name, ok := btrfs.IncomingOf(previous); ok {
+	if name, ok := btrfs.IncomingOf(partial); ok {
 		if err := s.removeRecord(name); err != nil {
 			return err
 		}
 	}
-	if previous != s.hidden {
-		if err := s.rename(previous, s.hidden); err != nil {
+	if partial != s.hidden {
+		if err := s.rename(partial, s.hidden); err != nil {
 			return err
 		}
-		delete(s.list, previous)
+		delete(s.list, partial)
 		if err := s.writeUnfinished(s.list); err != nil {
 			return err
 		}
@@ -190,7 +192,7 @@ func (s *start) resume(previous string) error {
 
 // create makes the directory anew.
 func (s *start) create(make func() error) error {
-	s.list[s.hidden] = UnfinishedEntry{Source: s.Source, Boot: s.boot}
+	s.list[s.hidden] = unfinishedEntry{Source: s.Source, Boot: s.boot}
 	if err := s.writeUnfinished(s.list); err != nil {
 		return err
 	}
@@ -248,13 +250,13 @@ func (f *Folder) tidy(ctx context.Context) error {
 			f.log.Warn(fmt.Sprintf("removing what is left of %s: %v", f.pathOf(hidden), err))
 		}
 	}
-	files, err := readNames(f.dir, StateDir+"/"+manifestsDir)
+	files, err := f.state.Names()
 	if err != nil {
 		return err
 	}
 	for _, file := range files {
-		if strings.HasSuffix(file, temporaryEnd) {
-			if err := f.removeState(manifestsDir + "/" + file); err != nil {
+		if strings.HasSuffix(file, state.TemporaryEnd) {
+			if err := f.state.Remove(state.Manifests + "/" + file); err != nil {
 				return err
 			}
 		}
@@ -264,10 +266,10 @@ func (f *Folder) tidy(ctx context.Context) error {
 
 // tidyHidden goes on with a deletion, and forgets an unfinished backup that is gone.
 func (f *Folder) tidyHidden(ctx context.Context, hidden string) error {
-	if name, ok := DeletingOf(hidden); ok {
+	if name, ok := deletingOf(hidden); ok {
 		return f.finishDeleting(ctx, name)
 	}
-	st, err := lstatAt(f.dir, hidden)
+	st, err := walk.Lstat(f.dir, hidden)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return f.dropUnfinished(hidden)
 	}
@@ -279,26 +281,10 @@ func (f *Folder) checkLinks(onBtrfs bool) error {
 	if onBtrfs {
 		return nil
 	}
-	const probe, second = "probe", "probe.link"
-	defer f.removeState(second)
-	defer f.removeState(probe)
-	if err := f.removeState(second); err != nil {
-		return err
-	}
-	if err := f.writeState(probe, nil); err != nil {
-		return err
-	}
-	dir, err := f.state(probe)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	err = unix.Linkat(int(dir.Fd()), probe, int(dir.Fd()), second, 0)
+	err := f.state.TryLink()
 	switch {
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EMLINK):
 		return hint.New(fmt.Errorf("%w: %w", ErrNoLinks, err), "use a folder on btrfs, ext4, xfs or another filesystem with hard links")
-	case err != nil:
-		return fmt.Errorf("linking %s: %w", f.statePath(probe), err)
 	}
-	return nil
+	return err
 }

@@ -14,6 +14,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/tree/state"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,7 +28,7 @@ func TestBeginPreparesLinks(t *testing.T) {
 	if st, err := os.Stat(w.Path); err != nil || st.Mode().Perm() != 0o700 {
 		t.Errorf("others may look into it: %v, %v", st.Mode(), err)
 	}
-	check(t, f.discard("b1"))
+	check(t, f.discardPartial("b1"))
 	addBackup(t, f, Order{Name: "b1", Source: "s"}, func(dir string) { write(t, dir, "file") })
 	w = mustBegin(t, f, Order{Name: "b2", Base: "b1", Source: "s"})
 	if want := (Work{Path: f.pathOf(".b2.incoming"), LinkDest: f.pathOf("b1"), Nanoseconds: true}); w != want {
@@ -44,7 +45,7 @@ func TestBeginPreparesSubvolumes(t *testing.T) {
 	if st, err := os.Stat(w.Path); err != nil || st.Mode().Perm() != 0o700 {
 		t.Errorf("others may look into it: %v, %v", st.Mode(), err)
 	}
-	check(t, f.discard("b1"))
+	check(t, f.discardPartial("b1"))
 	addBackup(t, f, Order{Name: "b1", Source: "s"}, func(dir string) { write(t, dir, "file") })
 	base, err := btrfs.InfoAt(f.dir, "b1")
 	check(t, err)
@@ -162,18 +163,18 @@ func TestContentsAreComparedUnlessTheDataIsOnDisk(t *testing.T) {
 	const earlier = "earlier"
 	for _, test := range []struct {
 		what     string
-		entry    UnfinishedEntry
+		entry    unfinishedEntry
 		keep     bool
 		checksum bool
-		then     UnfinishedEntry // after one more Begin and, with keep, a Keep
+		then     unfinishedEntry // after one more Begin and, with keep, a Keep
 	}{
-		{"killed", UnfinishedEntry{Boot: boot}, false, false, UnfinishedEntry{Boot: boot}},
-		{"kept", UnfinishedEntry{Boot: boot, Synced: true}, false, false, UnfinishedEntry{Boot: boot}},
-		{"kept, then booted", UnfinishedEntry{Boot: earlier, Synced: true}, false, false, UnfinishedEntry{Boot: boot}},
-		{"power failure", UnfinishedEntry{Boot: earlier}, false, true, UnfinishedEntry{Boot: earlier}},
-		{"kept again", UnfinishedEntry{Boot: boot}, true, false, UnfinishedEntry{Boot: boot, Synced: true}},
+		{"killed", unfinishedEntry{Boot: boot}, false, false, unfinishedEntry{Boot: boot}},
+		{"kept", unfinishedEntry{Boot: boot, Synced: true}, false, false, unfinishedEntry{Boot: boot}},
+		{"kept, then booted", unfinishedEntry{Boot: earlier, Synced: true}, false, false, unfinishedEntry{Boot: boot}},
+		{"power failure", unfinishedEntry{Boot: earlier}, false, true, unfinishedEntry{Boot: earlier}},
+		{"kept again", unfinishedEntry{Boot: boot}, true, false, unfinishedEntry{Boot: boot, Synced: true}},
 		// A sync does not find what was lost before.
-		{"power failure, then kept", UnfinishedEntry{Boot: earlier}, true, true, UnfinishedEntry{Boot: earlier}},
+		{"power failure, then kept", unfinishedEntry{Boot: earlier}, true, true, unfinishedEntry{Boot: earlier}},
 	} {
 		t.Run(test.what, func(t *testing.T) {
 			f := newFolder(t, "ext4")
@@ -183,7 +184,7 @@ func TestContentsAreComparedUnlessTheDataIsOnDisk(t *testing.T) {
 				t.Errorf("got %+v", w)
 			}
 			if test.keep {
-				check(t, f.Keep(t.Context(), "b2"))
+				check(t, f.SavePartial(t.Context(), "b2"))
 			}
 			list, err := f.unfinished()
 			if want := test.then; err != nil || len(list) != 1 || list[".b2.incoming"] != want {
@@ -195,7 +196,7 @@ func TestContentsAreComparedUnlessTheDataIsOnDisk(t *testing.T) {
 
 func TestKeepOfNothingIsNoError(t *testing.T) {
 	f := newFolder(t, "ext4")
-	check(t, f.Keep(t.Context(), "b1"))
+	check(t, f.SavePartial(t.Context(), "b1"))
 	if exists(f.pathOf(StateDir)) {
 		t.Error("it made something")
 	}
@@ -206,12 +207,12 @@ func TestWhatAKilledRunLeavesIsNoBackup(t *testing.T) {
 	order := Order{Name: "b1", Source: "s"}
 	steps := map[string]func(t *testing.T, f *Folder){
 		"before the directory is made": func(t *testing.T, f *Folder) {
-			check(t, f.noteUnfinished(".b1.incoming", UnfinishedEntry{Source: "s"}))
+			check(t, f.noteUnfinished(".b1.incoming", unfinishedEntry{Source: "s"}))
 		},
 		"while copying": func(t *testing.T, f *Folder) { mustBegin(t, f, order) },
 		"with a manifest begun": func(t *testing.T, f *Folder) {
 			mustBegin(t, f, order)
-			file, err := f.createState(ManifestFile("b1"))
+			file, err := f.state.Create(state.ManifestFile("b1"))
 			check(t, err)
 			check(t, file.Close())
 		},
@@ -221,11 +222,11 @@ func TestWhatAKilledRunLeavesIsNoBackup(t *testing.T) {
 		},
 		"before the directory is renamed to go on": func(t *testing.T, f *Folder) {
 			mustBegin(t, f, order)
-			check(t, f.noteUnfinished(".b2.incoming", UnfinishedEntry{Source: "s"}))
+			check(t, f.noteUnfinished(".b2.incoming", unfinishedEntry{Source: "s"}))
 		},
 		"after it was renamed to go on": func(t *testing.T, f *Folder) {
 			mustBegin(t, f, order)
-			check(t, f.noteUnfinished(".b2.incoming", UnfinishedEntry{Source: "s"}))
+			check(t, f.noteUnfinished(".b2.incoming", unfinishedEntry{Source: "s"}))
 			check(t, f.rename(".b1.incoming", ".b2.incoming"))
 		},
 	}
@@ -253,7 +254,7 @@ func TestWhatAKilledRunLeavesIsNoBackup(t *testing.T) {
 				if l := mustList(t, f); len(l.Backups) > 0 || !slices.Equal(l.Leftovers, []string{".b3.incoming"}) {
 					t.Errorf("then %+v", l)
 				}
-				if files, err := readNames(f.dir, StateDir+"/"+manifestsDir); len(files) > 0 {
+				if files, err := f.state.Names(); len(files) > 0 {
 					t.Errorf("of what was not finished there is %q, %v", files, err)
 				}
 			})
@@ -287,7 +288,7 @@ func TestNothingGetsAHiddenNameBeforeItIsListed(t *testing.T) {
 	everywhere(t, func(t *testing.T, f *Folder) {
 		addBackup(t, f, Order{Name: "b1"}, func(dir string) { write(t, dir, "file") })
 		write(t, f.pathOf(".taken.incoming"), "file")
-		check(t, os.Mkdir(f.statePath(UnfinishedFile+temporaryEnd), 0o700)) // so that the list cannot be written
+		check(t, os.Mkdir(f.state.Path(state.UnfinishedFile+state.TemporaryEnd), 0o700)) // so that the list cannot be written
 		unchanged(t, paths(f, []string{"b1", ".taken.incoming"}), func() {
 			if _, err := f.Begin(t.Context(), Order{Name: "b2"}); err == nil || exists(f.pathOf(".b2.incoming")) {
 				t.Errorf("began: %v", err)
@@ -328,7 +329,7 @@ func TestOnBtrfsNothingIsBuiltUponADirectory(t *testing.T) {
 	write(t, f.pathOf("b1"), "file")
 	check(t, f.writeRecord(Record{Name: "b1"}))
 	write(t, f.pathOf(".b2.incoming"), "file")
-	check(t, f.noteUnfinished(".b2.incoming", UnfinishedEntry{}))
+	check(t, f.noteUnfinished(".b2.incoming", unfinishedEntry{}))
 	if l := mustList(t, f); len(l.Backups) != 1 || len(l.Leftovers) != 1 {
 		t.Fatalf("got %+v", l)
 	}

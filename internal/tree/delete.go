@@ -6,14 +6,30 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/tree/walk"
 
 	"golang.org/x/sys/unix"
 )
 
 // errNotBackup is the refusal to work on what this package did not make.
 var errNotBackup = errors.New("it is not a backup that was made here")
+
+const deletingEnd = ".deleting"
+
+// deletingName is the hidden name of a backup that is being deleted.
+func deletingName(name string) string { return "." + name + deletingEnd }
+
+// deletingOf gives the name that a backup had before it was deleted, and false for any other name.
+func deletingOf(hidden string) (name string, ok bool) {
+	name, ok = strings.CutPrefix(hidden, ".")
+	if !ok {
+		return "", false
+	}
+	return strings.CutSuffix(name, deletingEnd)
+}
 
 // Delete deletes what it can of the named backups, and gives the names of those that are gone and every failure. What is not a
 // backup by the rules of List is refused.
@@ -39,11 +55,11 @@ func (f *Folder) deleteOne(ctx context.Context, name string) error {
 	if _, err := f.backup(name); err != nil {
 		return err
 	}
-	hidden := Deleting(name)
+	hidden := deletingName(name)
 	if err := f.checkHiddenFree(hidden); err != nil {
 		return err
 	}
-	if err := f.noteUnfinished(hidden, UnfinishedEntry{}); err != nil {
+	if err := f.noteUnfinished(hidden, unfinishedEntry{}); err != nil {
 		return err
 	}
 	if err := f.rename(name, hidden); err != nil {
@@ -58,7 +74,7 @@ func (f *Folder) deleteOne(ctx context.Context, name string) error {
 
 // takeBack undoes the beginning of a deletion that failed: a subvolume is still complete.
 func (f *Folder) takeBack(name string) error {
-	hidden := Deleting(name)
+	hidden := deletingName(name)
 	isSubvolume, err := f.isSubvolume(hidden)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !isSubvolume {
 		return nil
@@ -77,11 +93,11 @@ func (f *Folder) takeBack(name string) error {
 
 // finishDeleting goes on with a deletion: what has left its name goes, and then what is known about it.
 func (f *Folder) finishDeleting(ctx context.Context, name string) error {
-	hidden := Deleting(name)
+	hidden := deletingName(name)
 	if err := f.removeHidden(ctx, hidden); err != nil {
 		return err
 	}
-	switch _, err := lstatAt(f.dir, name); {
+	switch _, err := walk.Lstat(f.dir, name); {
 	case errors.Is(err, fs.ErrNotExist):
 		if err := f.removeRecord(name); err != nil {
 			return err
@@ -92,32 +108,9 @@ func (f *Folder) finishDeleting(ctx context.Context, name string) error {
 	return f.dropUnfinished(hidden)
 }
 
-// discard removes what was copied for a backup. It is no error if there is nothing.
-func (f *Folder) discard(name string) error {
-	list, err := f.unfinished()
-	if err != nil {
-		return err
-	}
-	hidden := btrfs.Incoming(name)
-	if _, ours := list[hidden]; !ours {
-		return nil
-	}
-	err = f.removeHidden(context.Background(), hidden)
-	if err == nil {
-		err = f.removeRecord(name)
-	}
-	if err == nil {
-		err = f.dropUnfinished(hidden)
-	}
-	if err != nil {
-		return fmt.Errorf("discarding %s: %w", f.pathOf(hidden), err)
-	}
-	return nil
-}
-
 // removeHidden removes a directory with a hidden name, for good: it is gone from disk, too. A missing one is no error.
 func (f *Folder) removeHidden(ctx context.Context, hidden string) error {
-	st, err := lstatAt(f.dir, hidden)
+	st, err := walk.Lstat(f.dir, hidden)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -133,7 +126,7 @@ func (f *Folder) removeHidden(ctx context.Context, hidden string) error {
 	case isSubvolume:
 		err = f.deleteSubvolume(hidden)
 	default:
-		err = removeTree(ctx, f.dir, hidden)
+		err = walk.Remove(ctx, f.dir, hidden)
 	}
 	if err != nil {
 		return err
@@ -149,21 +142,4 @@ func (f *Folder) deleteSubvolume(name string) error {
 		}
 	}
 	return btrfs.Delete(f.dir, name)
-}
-
-// isSubvolume tells whether an entry is a subvolume rather than a directory.
-func (f *Folder) isSubvolume(name string) (bool, error) {
-	if onBtrfs, err := f.onBtrfs(); err != nil || !onBtrfs {
-		return false, err
-	}
-	dir, err := btrfs.OpenDirAt(f.dir, name)
-	if err != nil {
-		return false, err
-	}
-	defer dir.Close()
-	err = btrfs.CheckSubvolume(dir)
-	if errors.Is(err, btrfs.ErrNotSubvolume) {
-		return false, nil
-	}
-	return err == nil, err
 }

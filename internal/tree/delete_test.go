@@ -12,6 +12,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/tree/state"
 
 	"golang.org/x/sys/unix"
 )
@@ -51,7 +52,7 @@ func TestDeleteLeavesOtherBackupsAsTheyAre(t *testing.T) {
 		if l := mustList(t, f); !slices.Equal(backupNames(l), []string{"b1", "b4"}) || len(l.Others)+len(l.Leftovers) > 0 {
 			t.Errorf("left: %+v", l)
 		}
-		if files, err := readNames(f.dir, StateDir+"/"+manifestsDir); !slices.Equal(files, []string{"b1.json", "b1.zst", "b4.json", "b4.zst"}) {
+		if files, err := f.state.Names(); !slices.Equal(files, []string{"b1.json", "b1.zst", "b4.json", "b4.zst"}) {
 			t.Errorf("records: %q, %v", files, err)
 		}
 		if list, err := f.unfinished(); len(list) > 0 || err != nil {
@@ -66,7 +67,7 @@ func TestDeleteRefusesWhatOthersMade(t *testing.T) {
 		addBackup(t, f, Order{Name: "b1"}, func(dir string) { write(t, dir, "file") })
 		w := mustBegin(t, f, Order{Name: "b2"})
 		check(t, os.Mkdir(filepath.Join(filepath.Dir(f.dir.Name()), "beside"), 0o755))
-		check(t, f.writeState("beside.json", []byte(`{"name": "../beside"}`)))
+		check(t, f.state.Write("beside.json", []byte(`{"name": "../beside"}`)))
 		names := append(foreign, "../beside", StateDir, ".b2.incoming", "b2", "", ".", "..", "../folder", "b1/file", "b1/", "./b1", f.pathOf("b1"))
 		unchanged(t, append(paths(f, foreign), w.Path, f.pathOf("b1"), f.pathOf(StateDir)), func() {
 			for _, name := range names {
@@ -76,7 +77,7 @@ func TestDeleteRefusesWhatOthersMade(t *testing.T) {
 				}
 			}
 		})
-		check(t, f.discard("b2"))
+		check(t, f.discardPartial("b2"))
 		unchanged(t, paths(f, foreign), func() { mustBegin(t, f, Order{Name: "b3"}) })
 	})
 }
@@ -97,10 +98,10 @@ func TestDeleteRefusesAHiddenNameOfOthers(t *testing.T) {
 
 func TestADeletionThatWasInterruptedIsFinishedLater(t *testing.T) {
 	steps := []func(f *Folder) error{
-		func(f *Folder) error { return f.noteUnfinished(".b2.deleting", UnfinishedEntry{}) },
+		func(f *Folder) error { return f.noteUnfinished(".b2.deleting", unfinishedEntry{}) },
 		func(f *Folder) error { return f.rename("b2", ".b2.deleting") },
 		func(f *Folder) error { return f.removeHidden(t.Context(), ".b2.deleting") },
-		func(f *Folder) error { return f.removeState(RecordFile("b2")) },
+		func(f *Folder) error { return f.state.Remove(state.RecordFile("b2")) },
 	}
 	for n := range len(steps) + 1 {
 		t.Run(fmt.Sprintf("after %d steps", n), func(t *testing.T) {
@@ -123,7 +124,7 @@ func TestADeletionThatWasInterruptedIsFinishedLater(t *testing.T) {
 				if !slices.Equal(backupNames(l), want) || !slices.Equal(l.Leftovers, []string{".b4.incoming"}) || len(l.Others) > 0 {
 					t.Errorf("then %+v", l)
 				}
-				if files, err := readNames(f.dir, StateDir+"/"+manifestsDir); len(files) != 2*len(want) {
+				if files, err := f.state.Names(); len(files) != 2*len(want) {
 					t.Errorf("records: %q, %v", files, err)
 				}
 				if list, err := f.unfinished(); len(list) != 1 || err != nil {
@@ -164,32 +165,12 @@ func TestDeleteAndBeginStayOnTheirMount(t *testing.T) {
 	}
 }
 
-// A subvolume within a directory is not of it, whoever made it there.
-func TestSweepsStayInTheirSubvolume(t *testing.T) {
-	f := newFolder(t, "btrfs")
-	write(t, f.pathOf("directory"), "file")
-	check(t, btrfs.Create(btrfstest.Open(t, f.pathOf("directory")), "inner"))
-	write(t, f.pathOf("directory/inner"), "file")
-	check(t, os.Link(f.pathOf("directory/inner/file"), f.pathOf("directory/inner/second")))
-	unchanged(t, []string{f.pathOf("directory/inner")}, func() {
-		if err := removeTree(t.Context(), f.dir, "directory"); err == nil {
-			t.Error("removed it")
-		}
-		if err := unshare(t.Context(), f.dir, "directory", false); err == nil {
-			t.Error("looked into it")
-		}
-	})
-}
-
 func TestDeleteEndsWithItsContext(t *testing.T) {
 	f := newFolder(t, "ext4")
 	addSharing(t, f, "b1")
 	unchanged(t, []string{f.pathOf("b1")}, func() {
 		if deleted, err := f.Delete(ended(t), []string{"b1"}); len(deleted) > 0 || !errors.Is(err, ended(t).Err()) {
 			t.Errorf("deleted %q, %v", deleted, err)
-		}
-		if err := removeTree(ended(t), f.dir, "b1"); !errors.Is(err, ended(t).Err()) {
-			t.Errorf("removing: %v", err)
 		}
 	})
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/tree/state"
+	"btrfs-backup/internal/tree/survey"
 )
 
 const (
@@ -64,7 +66,7 @@ func oneAtATime(progress func(bytes int64)) func(bytes int64) {
 }
 
 func (b *making) make(ctx context.Context) (err error) {
-	if b.root, err = b.incoming(b.Name); err != nil {
+	if b.root, err = b.openPartial(b.Name); err != nil {
 		return err
 	}
 	defer b.root.Close()
@@ -90,7 +92,7 @@ func (b *making) make(ctx context.Context) (err error) {
 	if err := b.name(); err != nil {
 		return err
 	}
-	if err := errors.Join(b.forget(b.Name), b.removeState(aheadFile(b.Name)+temporaryEnd)); err != nil { // the next Begin will see that there is nothing under the hidden name
+	if err := errors.Join(b.dropUnfinished(btrfs.Incoming(b.Name)), b.state.Remove(notesFile(b.Name)+state.TemporaryEnd)); err != nil { // the next Begin will see that there is nothing under the hidden name
 		b.log.Warn(err.Error())
 	}
 	return nil
@@ -110,12 +112,12 @@ func (b *making) identify() (err error) {
 }
 
 // guard discards what was copied if too many files of the backup before are missing in it.
-func (b *making) guard(before *baseline) error {
-	if before.gone < minGone || before.gone*100 <= before.had*int64(b.MaxDelete) {
+func (b *making) guard(found survey.Findings) error {
+	if found.Gone < minGone || found.Gone*100 <= found.Had*int64(b.MaxDelete) {
 		return nil
 	}
-	refusal := &TooManyGoneError{Base: b.Base, Gone: before.gone, Had: before.had, Percent: b.MaxDelete}
-	return errors.Join(refusal, b.discard(b.Name))
+	refusal := &TooManyGoneError{Base: b.Base, Gone: found.Gone, Had: found.Had, Percent: b.MaxDelete}
+	return errors.Join(refusal, b.discardPartial(b.Name))
 }
 
 // name gives the backup its name, when all of it is on disk.

@@ -16,6 +16,7 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/manifest"
+	"btrfs-backup/internal/tree/state"
 
 	"golang.org/x/sys/unix"
 )
@@ -106,7 +107,7 @@ func (r *rig) backup(name, base string) Record {
 // entries reads the manifest of a backup.
 func (r *rig) entries(name string) []manifest.Entry {
 	r.t.Helper()
-	file, err := r.folder.openState(ManifestFile(name))
+	file, err := r.folder.state.Open(state.ManifestFile(name))
 	check(r.t, err)
 	defer file.Close()
 	return readEntries(r.t, file)

@@ -14,6 +14,8 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/tree/state"
+	"btrfs-backup/internal/tree/walk"
 
 	"golang.org/x/sys/unix"
 )
@@ -97,7 +99,7 @@ func TestTooManyMissingFilesAreRefused(t *testing.T) {
 					t.Fatalf("the error is %v", err)
 				}
 				r.mustNotBe("2", false)
-				files, err := readNames(r.folder.dir, StateDir+"/"+manifestsDir)
+				files, err := r.folder.state.Names()
 				if err != nil || !slices.Equal(files, []string{"1.json", "1.zst"}) {
 					t.Errorf("there are %q, %v", files, err)
 				}
@@ -128,12 +130,12 @@ func TestATakenNameIsLeftAloneWithAllThatIsKnownOfIt(t *testing.T) {
 		r.write("file", "another content")
 		r.copy("2", "1")
 		check(t, r.folder.rename("1", "2"))
-		check(t, r.folder.writeState(ManifestFile("2"), []byte("known")))
+		check(t, r.folder.state.Write(state.ManifestFile("2"), []byte("known")))
 		_, err := r.folder.Finish(t.Context(), result("2", ""), nil)
 		if !errors.Is(err, fs.ErrExist) {
 			t.Errorf("the error is %v", err)
 		}
-		if content, err := r.folder.readState(ManifestFile("2")); err != nil || string(content) != "known" {
+		if content, err := r.folder.state.Read(state.ManifestFile("2")); err != nil || string(content) != "known" {
 			t.Errorf("the manifest is %q, %v", content, err)
 		}
 		if content, err := os.ReadFile(r.path("2/file")); string(content) != "content" {
@@ -161,7 +163,7 @@ func TestANameThatIsTakenInTheLastMomentIsNoBackup(t *testing.T) {
 }
 
 func TestNothingHasTheNameWithoutManifestAndRecord(t *testing.T) {
-	for _, file := range []string{ManifestFile("1"), RecordFile("1")} {
+	for _, file := range []string{state.ManifestFile("1"), state.RecordFile("1")} {
 		t.Run(file, func(t *testing.T) {
 			onEachKind(t, func(t *testing.T, r *rig) {
 				r.write("file", "content")
@@ -206,7 +208,7 @@ func TestACancelledBackupIsGoneOnWith(t *testing.T) {
 			t.Errorf("the error is %v", err)
 		}
 		r.mustNotBe("1", true)
-		if _, err := r.folder.readState(ManifestFile("1")); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := r.folder.state.Read(state.ManifestFile("1")); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("a manifest is left: %v", err)
 		}
 	})
@@ -215,7 +217,7 @@ func TestACancelledBackupIsGoneOnWith(t *testing.T) {
 func TestAFileThatVanishesFailsTheBackup(t *testing.T) {
 	r := newRig(t, "ext4")
 	// More than may wait for the first one, so that the last one was not looked at yet.
-	const files = (surveyAhead + 4) * surveyBatch
+	const files = 4000
 	r.many(files)
 	w := r.copy("1", "")
 	last := fmt.Sprintf("%s/many/%05d", w.Path, files-1)
@@ -228,13 +230,13 @@ func TestAFileThatVanishesFailsTheBackup(t *testing.T) {
 
 func TestAFileThatGrowsFailsTheBackup(t *testing.T) {
 	r := newRig(t, "ext4")
-	r.write("file", strings.Repeat("x", 2*readSize))
+	r.write("file", strings.Repeat("x", 2*walk.ReadSize))
 	w := r.copy("1", "")
 	_, err := r.folder.Finish(t.Context(), result("1", ""), func(int64) {
 		file, err := os.OpenFile(w.Path+"/file", os.O_WRONLY|os.O_APPEND, 0)
 		check(t, err)
 		defer file.Close()
-		if st := stat(t, w.Path+"/file"); st.Size < 3*readSize {
+		if st := stat(t, w.Path+"/file"); st.Size < 3*walk.ReadSize {
 			file.WriteString("more")
 		}
 	})

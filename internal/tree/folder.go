@@ -2,27 +2,32 @@ package tree
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/tree/state"
+	"btrfs-backup/internal/tree/walk"
 
 	"golang.org/x/sys/unix"
 )
 
 // A Folder is an open folder of backups.
 type Folder struct {
-	dir *os.File
-	log *slog.Logger
+	dir   *os.File
+	state state.Files
+	log   *slog.Logger
 }
 
 // New gives the folder that dir is open on. It borrows dir.
-func New(dir *os.File, log *slog.Logger) *Folder { return &Folder{dir, log} }
+func New(dir *os.File, log *slog.Logger) *Folder { return &Folder{dir, state.In(dir), log} }
 
 // pathOf names an entry of the folder, by the path that the folder was opened by.
 func (f *Folder) pathOf(name string) string { return filepath.Join(f.dir.Name(), name) }
@@ -38,7 +43,7 @@ func (f *Folder) onBtrfs() (bool, error) {
 
 // checkFree refuses a name that the folder has already: that is fs.ErrExist.
 func (f *Folder) checkFree(name string) error {
-	_, err := lstatAt(f.dir, name)
+	_, err := walk.Lstat(f.dir, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -73,30 +78,60 @@ func (f *Folder) rename(from, to string) error {
 	return f.dir.Sync()
 }
 
+// checkName refuses what cannot be the name of a backup.
+func checkName(name string) error {
+	_, isIncoming := btrfs.IncomingOf(name)
+	_, isDeleting := deletingOf(name)
+	if name == "" || name == "." || name == ".." || name == StateDir || isIncoming || isDeleting ||
+		strings.ContainsAny(name, "/\x00") {
+		return fmt.Errorf("%q cannot be the name of a backup", name)
+	}
+	return nil
+}
+
+// isSubvolume tells whether an entry is a subvolume rather than a directory.
+func (f *Folder) isSubvolume(name string) (bool, error) {
+	if onBtrfs, err := f.onBtrfs(); err != nil || !onBtrfs {
+		return false, err
+	}
+	dir, err := btrfs.OpenDirAt(f.dir, name)
+	if err != nil {
+		return false, err
+	}
+	defer dir.Close()
+	err = btrfs.CheckSubvolume(dir)
+	if errors.Is(err, btrfs.ErrNotSubvolume) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // Mark gives the folder its identity, if it has none yet.
 func (f *Folder) Mark(context.Context) (id string, err error) {
-	if id, err = f.mark(); err != nil {
+	if id, err = f.id(); err == nil && id == "" {
+		id = newID()
+		err = f.state.Write(state.IDFile, []byte(id+"\n"))
+	}
+	if err != nil {
 		return "", fmt.Errorf("marking %s: %w", f.dir.Name(), err)
 	}
 	return id, nil
 }
 
-// Keep puts what was copied into the directory that Begin gave on disk, for a later Begin to go on with. It is no error if
-// there is none.
-func (f *Folder) Keep(_ context.Context, name string) error {
-	list, err := f.unfinished()
-	if err != nil {
-		return err
+// newID makes a UUID by chance.
+func newID() string {
+	var random btrfs.UUID
+	rand.Read(random[:])
+	random[6] = random[6]&0x0f | 0x40 // RFC 9562: version 4
+	random[8] = random[8]&0x3f | 0x80 // and its variant
+	return random.String()
+}
+
+// id gives the identity of the folder, "" for none.
+func (f *Folder) id() (string, error) {
+	content, err := f.state.Read(state.IDFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
 	}
-	hidden := btrfs.Incoming(name)
-	entry, ours := list[hidden]
-	boot, err := bootID()
-	if err != nil || !ours || entry.Doubtful(boot) { // what may have been lost before is not found by a sync
-		return err
-	}
-	if err := btrfs.SyncFilesystem(f.dir); err != nil {
-		return fmt.Errorf("keeping %s: %w", f.pathOf(hidden), err)
-	}
-	entry.Synced = true
-	return f.noteUnfinished(hidden, entry)
+	return strings.TrimSpace(string(content)), err
 }

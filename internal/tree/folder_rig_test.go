@@ -16,6 +16,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/tree/state"
 
 	"golang.org/x/sys/unix"
 )
@@ -66,14 +67,14 @@ func addBackup(t *testing.T, f *Folder, o Order, fill func(dir string)) {
 	fill(w.Path)
 	record(t, f, o)
 	check(t, f.rename(btrfs.Incoming(o.Name), o.Name))
-	check(t, f.forget(o.Name))
+	check(t, f.dropUnfinished(btrfs.Incoming(o.Name)))
 }
 
 // record does what comes before a backup gets its name.
 func record(t *testing.T, f *Folder, o Order) {
 	t.Helper()
 	r := Record{Name: o.Name, Source: o.Source, Base: o.Base, Finished: time.Now()}
-	dir, err := f.incoming(o.Name)
+	dir, err := f.openPartial(o.Name)
 	check(t, err)
 	defer dir.Close()
 	if mustList(t, f).Btrfs {
@@ -82,7 +83,7 @@ func record(t *testing.T, f *Folder, o Order) {
 		check(t, err)
 		r.Subvolume = info.UUID.String()
 	}
-	check(t, f.writeState(ManifestFile(o.Name), []byte("manifest")))
+	check(t, f.state.Write(state.ManifestFile(o.Name), []byte("manifest")))
 	check(t, f.writeRecord(r))
 }
 

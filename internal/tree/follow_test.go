@@ -4,15 +4,21 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/tree/state"
 
 	"golang.org/x/sys/unix"
+)
+
+const (
+	// settled is longer than a file must rest for it to be read.
+	settled = 2 * time.Second
+	// passes is long enough for several.
+	passes = 3 * time.Second
 )
 
 // begin prepares a first backup and gives its directory.
@@ -49,9 +55,9 @@ func (r *rig) awaitRead(name string, n int) {
 // countRead tells how many times a file was read.
 func (r *rig) countRead(name string) int {
 	r.t.Helper()
-	ahead, err := r.folder.readAhead(name)
+	notes, err := r.folder.notes(name)
 	check(r.t, err)
-	return len(ahead)
+	return len(notes)
 }
 
 // finish makes a backup and gives how many bytes that read.
@@ -71,7 +77,7 @@ func TestWhatWasReadDuringTheCopyIsNotReadAgain(t *testing.T) {
 		time.Sleep(settled)
 		write(t, dir, "b/c/e", "b/f/g") // in directories that were looked at before
 		r.awaitRead("1", 4)
-		time.Sleep(2 * followPause)
+		time.Sleep(passes)
 		end()
 		if n := r.countRead("1"); n != 4 {
 			t.Errorf("files were read %d times", n)
@@ -84,7 +90,7 @@ func TestWhatWasReadDuringTheCopyIsNotReadAgain(t *testing.T) {
 		if err != nil || v.Files != 5 {
 			t.Errorf("%d files, %v", v.Files, err)
 		}
-		if files, err := os.ReadDir(r.path(StateDir + "/" + manifestsDir)); err != nil || len(files) != 2 {
+		if files, err := os.ReadDir(r.path(StateDir + "/" + state.Manifests)); err != nil || len(files) != 2 {
 			t.Errorf("besides manifest and record there are %v, %v", files, err)
 		}
 	})
@@ -115,57 +121,6 @@ func TestWhatChangesAfterItWasReadIsReadAgain(t *testing.T) {
 	check(t, err)
 }
 
-// A file that changed within the precision of the times of changes would look as it did when it was read.
-func TestWhatChangedJustNowIsNotReadDuringTheCopy(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, "ext4")
-	dir := r.begin("1")
-	end := r.follow("1")
-	defer end()
-	file := filepath.Join(dir, "growing")
-	for longest := settled; longest >= settled; { // until this test was not held up itself
-		check(t, os.RemoveAll(file))
-		before := r.countRead("1")
-		longest = 0
-		for start, last := time.Now(), time.Now(); time.Since(start) < 2*settled; time.Sleep(settled / 20) {
-			check(t, os.WriteFile(file, []byte(time.Now().String()), 0o644))
-			longest, last = max(longest, time.Since(last)), time.Now()
-		}
-		if n := r.countRead("1") - before; n > 0 && longest < settled {
-			t.Errorf("it was read %d times, while it changed every %s", n, longest)
-		}
-	}
-}
-
-func TestRsyncsTemporaryFilesAreNotReadDuringTheCopy(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, "ext4")
-	dir := r.begin("1")
-	r.write("large", strings.Repeat("x", 1<<20))
-	rsync := exec.CommandContext(t.Context(), "rsync", "-a", "--bwlimit=10", r.source+"/", dir+"/")
-	check(t, rsync.Start())
-	var temporary string
-	for temporary == "" {
-		found, err := os.ReadDir(dir)
-		check(t, err)
-		if len(found) > 0 {
-			temporary = found[0].Name()
-		}
-	}
-	check(t, rsync.Process.Kill())
-	_ = rsync.Wait()
-	if !isTemporary(temporary) {
-		t.Errorf("rsync's %s is not known to be temporary", temporary)
-	}
-	write(t, dir, ".other"+temporary[strings.LastIndex(temporary, "."):], ".bashrc", "name.123456")
-	end := r.follow("1")
-	r.awaitRead("1", 2)
-	end()
-	if n := r.countRead("1"); n != 2 {
-		t.Errorf("%d files were read", n)
-	}
-}
-
 func TestLinksAreNotReadDuringTheCopy(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "ext4")
@@ -186,7 +141,7 @@ func TestFollowingIsNoTroubleWhereDirectoriesComeAndGo(t *testing.T) {
 	r := newRig(t, "btrfs")
 	dir := r.begin("1")
 	end := r.follow("1")
-	for stop := time.Now().Add(settled + 3*followPause); time.Now().Before(stop); {
+	for stop := time.Now().Add(settled + passes); time.Now().Before(stop); {
 		for i := range 20 {
 			write(t, dir, fmt.Sprintf("%d/a/file", i), fmt.Sprintf("%d/b/file", i))
 		}
@@ -209,19 +164,8 @@ func TestADamagedListOfWhatWasReadIsNoTrouble(t *testing.T) {
 	r := newRig(t, "ext4")
 	dir := r.begin("1")
 	write(t, dir, "file")
-	check(t, os.WriteFile(r.path(StateDir+"/"+aheadFile("1")+temporaryEnd), []byte(strings.Repeat("torn", 50)), 0o600))
+	check(t, os.WriteFile(r.path(StateDir+"/"+notesFile("1")+state.TemporaryEnd), []byte(strings.Repeat("torn", 50)), 0o600))
 	if read := r.finish("1"); read != int64(len("content of file")) {
 		t.Errorf("%d bytes were read", read)
-	}
-}
-
-func TestAFilesystemWithAnotherClockIsNotFollowed(t *testing.T) {
-	t.Parallel()
-	file := btrfstest.Open(t, t.TempDir())
-	check(t, checkClock(file, time.Now()))
-	for _, off := range []time.Duration{-settled, settled} {
-		if err := checkClock(file, time.Now().Add(off)); err == nil {
-			t.Errorf("a clock that is off by %s is taken", off)
-		}
 	}
 }

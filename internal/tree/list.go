@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/tree/state"
+	"btrfs-backup/internal/tree/walk"
 
 	"golang.org/x/sys/unix"
 )
@@ -59,7 +61,7 @@ func (f *Folder) list(ctx context.Context) (l Listing, err error) {
 }
 
 // classify puts an entry of the folder where it belongs in the listing.
-func (f *Folder) classify(l *Listing, name string, hidden Unfinished, recorded map[string]bool) error {
+func (f *Folder) classify(l *Listing, name string, hidden unfinished, recorded map[string]bool) error {
 	if name == StateDir {
 		return nil
 	}
@@ -83,13 +85,10 @@ func (f *Folder) classify(l *Listing, name string, hidden Unfinished, recorded m
 
 // recorded gives the names that there are records of.
 func (f *Folder) recorded() (map[string]bool, error) {
-	files, err := readNames(f.dir, StateDir+"/"+manifestsDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+	files, err := f.state.Names()
 	names := make(map[string]bool, len(files))
 	for _, file := range files {
-		if name, ok := strings.CutSuffix(file, RecordEnd); ok {
+		if name, ok := strings.CutSuffix(file, state.RecordEnd); ok {
 			names[name] = true
 		}
 	}
@@ -98,7 +97,7 @@ func (f *Folder) recorded() (map[string]bool, error) {
 
 // backup gives the record of a backup, and errNotBackup for whatever else may have the name.
 func (f *Folder) backup(name string) (Record, error) {
-	if err := CheckName(name); err != nil {
+	if err := checkName(name); err != nil {
 		return Record{}, fmt.Errorf("%w: %w", errNotBackup, err)
 	}
 	record, err := f.readRecord(name)
@@ -120,7 +119,7 @@ func (f *Folder) backup(name string) (Record, error) {
 
 // isOf tells whether the record is of what stands under its name.
 func (f *Folder) isOf(r Record) (bool, error) {
-	st, err := lstatAt(f.dir, r.Name)
+	st, err := walk.Lstat(f.dir, r.Name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

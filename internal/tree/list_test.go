@@ -9,6 +9,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/tree/state"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,13 +43,13 @@ func TestMarkGivesAnIdentityOnce(t *testing.T) {
 	if l := mustList(t, f); l.ID != id {
 		t.Errorf("listed with ID %q", l.ID)
 	}
-	for _, dir := range []string{StateDir, StateDir + "/" + manifestsDir} {
+	for _, dir := range []string{StateDir, StateDir + "/" + state.Manifests} {
 		if st, err := os.Stat(f.pathOf(dir)); err != nil || st.Mode().Perm() != 0o700 {
 			t.Errorf("%s: %v, %v", dir, st.Mode(), err)
 		}
 	}
-	check(t, os.Remove(f.statePath(IDFile)))
-	if l := mustList(t, f); l.ID != "" || exists(f.statePath(IDFile)) {
+	check(t, os.Remove(f.state.Path(state.IDFile)))
+	if l := mustList(t, f); l.ID != "" || exists(f.state.Path(state.IDFile)) {
 		t.Errorf("listing gave ID %q", l.ID)
 	}
 	if other, err := f.Mark(t.Context()); other == id || err != nil {
@@ -83,7 +84,7 @@ func TestBackupsAreListedInTheOrderInWhichTheyWereFinishedWhateverTheirNames(t *
 		check(t, r.folder.writeRecord(older))
 	}
 	r.backup("20260104-000000", "20990101-000000")
-	check(t, r.folder.writeState(RecordFile("gone"), []byte("{")))
+	check(t, r.folder.state.Write(state.RecordFile("gone"), []byte("{")))
 	_, err := r.folder.Delete(t.Context(), []string{"20990101-000000"})
 	check(t, err)
 	r.backup("20260103-000000", "20260104-000000")
@@ -106,10 +107,10 @@ func TestOnlyWhatItsRecordTellsOfIsABackup(t *testing.T) {
 	damages := map[string]func(f *Folder, path string) error{
 		"without a record": func(f *Folder, _ string) error { return f.removeRecord("b") },
 		"with a damaged record": func(f *Folder, _ string) error {
-			return f.writeState(RecordFile("b"), []byte("{"))
+			return f.state.Write(state.RecordFile("b"), []byte("{"))
 		},
 		"with the record of another name": func(f *Folder, _ string) error {
-			return errors.Join(f.writeState(RecordFile("b"), []byte(`{"name": "c"}`)), os.Mkdir(f.pathOf("c"), 0o755))
+			return errors.Join(f.state.Write(state.RecordFile("b"), []byte(`{"name": "c"}`)), os.Mkdir(f.pathOf("c"), 0o755))
 		},
 		"a symbolic link to it": replace(func(f *Folder, path string) error { return os.Symlink("away", path) }),
 		"a file":                replace(func(f *Folder, path string) error { return os.WriteFile(path, nil, 0o600) }),
@@ -167,43 +168,20 @@ func TestADamagedListOfHiddenDirectoriesProvesNothing(t *testing.T) {
 	w := mustBegin(t, f, Order{Name: "b1", Source: "s"})
 	write(t, w.Path, "file")
 	for _, content := range []string{"", "null", "[]", `{".b1.incoming": 1}`} {
-		check(t, f.writeState(UnfinishedFile, []byte(content)))
+		check(t, f.state.Write(state.UnfinishedFile, []byte(content)))
 		if l := mustList(t, f); len(l.Leftovers) > 0 || !slices.Equal(l.Others, []string{".b1.incoming"}) {
 			t.Errorf("with %q: got %+v", content, l)
 		}
 		unchanged(t, []string{w.Path}, func() {
-			check(t, f.discard("b1"))
-			check(t, f.Keep(t.Context(), "b1"))
-			if _, err := f.incoming("b1"); !errors.Is(err, os.ErrNotExist) {
+			check(t, f.discardPartial("b1"))
+			check(t, f.SavePartial(t.Context(), "b1"))
+			if _, err := f.openPartial("b1"); !errors.Is(err, os.ErrNotExist) {
 				t.Errorf("opened it: %v", err)
 			}
 			if w := mustBegin(t, f, Order{Name: "b2", Source: "s"}); w.Resumed {
 				t.Error("it was gone on with")
 			}
-			check(t, f.discard("b2"))
+			check(t, f.discardPartial("b2"))
 		})
-	}
-}
-
-func TestAStateFileIsReplacedAsAWhole(t *testing.T) {
-	f := newFolder(t, "ext4")
-	check(t, f.writeState("file", []byte("old")))
-	file, err := f.createState("file")
-	check(t, err)
-	_, err = file.WriteString("new")
-	check(t, err)
-	if content, err := f.readState("file"); string(content) != "old" {
-		t.Errorf("it reads %q, %v before its time", content, err)
-	}
-	check(t, f.commitState(file, "file"))
-	f.abandonState(file, "file")
-	if content, err := f.readState("file"); string(content) != "new" {
-		t.Errorf("it reads %q, %v", content, err)
-	}
-	file, err = f.createState("file")
-	check(t, err)
-	f.abandonState(file, "file")
-	if names, err := readNames(f.dir, StateDir); !slices.Equal(names, []string{"file", manifestsDir}) {
-		t.Errorf("there are %q, %v", names, err)
 	}
 }

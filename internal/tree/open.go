@@ -1,7 +1,6 @@
 package tree
 
 import (
-	"btrfs-backup/internal/hint"
 	"bufio"
 	"errors"
 	"fmt"
@@ -9,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"btrfs-backup/internal/hint"
 
 	"golang.org/x/sys/unix"
 )

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+
+	"btrfs-backup/internal/tree/state"
 )
 
 // writeRecord puts the record of a backup on disk.
@@ -12,22 +14,22 @@ func (f *Folder) writeRecord(r Record) error {
 	if err != nil {
 		return fmt.Errorf("writing the record of %s: %w", r.Name, err)
 	}
-	return f.writeState(RecordFile(r.Name), append(content, '\n'))
+	return f.state.Write(state.RecordFile(r.Name), append(content, '\n'))
 }
 
 // readRecord reads the record of a backup; a missing one is fs.ErrNotExist. One that is not of this name is a
 // damagedError.
 func (f *Folder) readRecord(name string) (Record, error) {
-	content, err := f.readState(RecordFile(name))
+	content, err := f.state.Read(state.RecordFile(name))
 	if err != nil {
 		return Record{}, err
 	}
 	var r Record
 	if err := json.Unmarshal(content, &r); err != nil {
-		return Record{}, &damagedError{f.statePath(RecordFile(name)), err.Error()}
+		return Record{}, &damagedError{f.state.Path(state.RecordFile(name)), err.Error()}
 	}
 	if r.Name != name {
-		return Record{}, &damagedError{f.statePath(RecordFile(name)), fmt.Sprintf("it is about %q", r.Name)}
+		return Record{}, &damagedError{f.state.Path(state.RecordFile(name)), fmt.Sprintf("it is about %q", r.Name)}
 	}
 	return r, nil
 }
@@ -51,10 +53,10 @@ func (f *Folder) nextSequence() (int64, error) {
 
 // removeRecord removes what is known about a backup.
 func (f *Folder) removeRecord(name string) error {
-	if err := f.removeState(RecordFile(name)); err != nil {
+	if err := f.state.Remove(state.RecordFile(name)); err != nil {
 		return err
 	}
-	return f.removeState(ManifestFile(name))
+	return f.state.Remove(state.ManifestFile(name))
 }
 
 // A damagedError tells of a state file that cannot be understood.

@@ -44,13 +44,13 @@ func (s *start) checkSnapshotOf(dir *os.File) error {
 	return err
 }
 
-// prepareSnapshot makes the directory a snapshot of the subvolume, in place of one that an interrupted run left.
-func (s *start) prepareSnapshot(ctx context.Context, subvolume *os.File, previous string) (Work, error) {
-	if previous != "" {
-		if err := s.removeHidden(ctx, previous); err != nil {
+// prepareSnapshot makes the directory a snapshot of the subvolume, in place of a partial copy.
+func (s *start) prepareSnapshot(ctx context.Context, subvolume *os.File, partial string) (Work, error) {
+	if partial != "" {
+		if err := s.removeHidden(ctx, partial); err != nil {
 			return Work{}, err
 		}
-		delete(s.list, previous)
+		delete(s.list, partial)
 	}
 	if err := s.checkHiddenFree(s.hidden); err != nil {
 		return Work{}, err

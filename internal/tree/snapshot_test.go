@@ -50,7 +50,7 @@ func TestWhatIsNoSubvolumeOfTheFolderIsToBeCopied(t *testing.T) {
 			if w.Filled {
 				t.Errorf("%s: %+v", path, w)
 			}
-			check(t, f.discard("b1"))
+			check(t, f.discardPartial("b1"))
 		}
 	})
 }

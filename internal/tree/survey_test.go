@@ -11,6 +11,8 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/manifest"
+	"btrfs-backup/internal/tree/state"
+	"btrfs-backup/internal/tree/survey"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,11 +27,11 @@ func TestManifestUponABaseIsThatOfACompleteReading(t *testing.T) {
 
 		var scratch bytes.Buffer
 		unread := func(path string, err error) { t.Errorf("%s: %v", path, err) }
-		s := survey{root: btrfstest.Open(t, r.path("2")), base: &baseline{}, progress: func(int64) {}, unread: unread}
-		found, err := s.run(t.Context(), &scratch)
+		o := survey.Options{Progress: func(int64) {}, Unread: unread}
+		found, err := survey.Tree(t.Context(), btrfstest.Open(t, r.path("2")), o, &scratch)
 		check(t, err)
-		if record.Files != found.files || record.Bytes != found.bytes {
-			t.Errorf("%d files with %d bytes are on record, want %d with %d", record.Files, record.Bytes, found.files, found.bytes)
+		if record.Files != found.Files || record.Bytes != found.Bytes {
+			t.Errorf("%d files with %d bytes are on record, want %d with %d", record.Files, record.Bytes, found.Files, found.Bytes)
 		}
 		want, got := readEntries(t, &scratch), r.entries("2")
 		if len(want) != len(got) {
@@ -67,40 +69,6 @@ func TestUnchangedFilesAreNotRead(t *testing.T) {
 	}
 	if read != int64(len("changed")) {
 		t.Errorf("%d bytes were read", read)
-	}
-}
-
-func TestAFileIsUnchangedOnlyIfNothingSpeaksAgainstIt(t *testing.T) {
-	old := manifest.Entry{Path: "file", Type: manifest.Regular, Mode: 0o644, UID: 1, GID: 2, Size: 3,
-		ModTime: manifest.Time{Sec: 4, Nsec: 5}, SHA256: manifest.Digest{6}, Inode: 7, Links: 2, ChangeTime: manifest.Time{Sec: 8, Nsec: 9}}
-	for _, test := range []struct {
-		name             string
-		change           func(old, e *manifest.Entry)
-		links, subvolume bool // whether it is unchanged
-	}{
-		{"nothing", func(_, e *manifest.Entry) {}, true, true},
-		{"another link", func(_, e *manifest.Entry) { e.Links++ }, true, true},
-		{"time of change", func(_, e *manifest.Entry) { e.ChangeTime.Nsec++ }, true, false},
-		{"no link to the older one", func(_, e *manifest.Entry) { e.Links = 1 }, false, true},
-		{"inode", func(_, e *manifest.Entry) { e.Inode++ }, false, false},
-		{"type", func(_, e *manifest.Entry) { e.Type = manifest.FIFO }, false, false},
-		{"size", func(_, e *manifest.Entry) { e.Size++ }, false, false},
-		{"time", func(_, e *manifest.Entry) { e.ModTime.Nsec++ }, false, false},
-		{"mode", func(_, e *manifest.Entry) { e.Mode = 0o600 }, false, false},
-		{"user", func(_, e *manifest.Entry) { e.UID++ }, false, false},
-		{"group", func(_, e *manifest.Entry) { e.GID++ }, false, false},
-		{"content not known", func(old, _ *manifest.Entry) { old.SHA256 = manifest.Digest{} }, false, false},
-		{"directory", func(old, e *manifest.Entry) { old.Type, e.Type = manifest.Directory, manifest.Directory }, false, true},
-	} {
-		before, e := old, old
-		e.SHA256 = manifest.Digest{}
-		test.change(&before, &e)
-		if got := (&survey{}).unchanged(&before, &e); got != test.links {
-			t.Errorf("%s: with links: %v", test.name, got)
-		}
-		if got := (&survey{subvolume: true}).unchanged(&before, &e); got != test.subvolume {
-			t.Errorf("%s: in a subvolume: %v", test.name, got)
-		}
 	}
 }
 
@@ -179,7 +147,7 @@ func TestAFileOfSeveralNamesIsReadOnce(t *testing.T) {
 	onEachKind(t, func(t *testing.T, r *rig) {
 		r.write("a/1", "content")
 		check(t, os.Link(r.source+"/a/1", r.source+"/a/2"))
-		r.many(surveyBatch)
+		r.many(300)
 		check(t, os.Link(r.source+"/a/1", r.source+"/z"))
 		r.copy("1", "")
 		var read int64
@@ -198,7 +166,7 @@ func TestAFileOfSeveralNamesIsReadOnce(t *testing.T) {
 
 func TestADamagedManifestOfTheBaseIsNotReliedOn(t *testing.T) {
 	r := newRig(t, "ext4")
-	r.many(3 * baselineBatch)
+	r.many(800)
 	r.backup("1", "")
 	want := r.entries("1")
 	for _, harm := range []struct {
@@ -214,7 +182,7 @@ func TestADamagedManifestOfTheBaseIsNotReliedOn(t *testing.T) {
 			return errors.Join(err, os.WriteFile(path, content, 0o600))
 		}},
 	} {
-		path := r.path(StateDir + "/" + ManifestFile("1"))
+		path := r.path(StateDir + "/" + state.ManifestFile("1"))
 		kept, err := os.ReadFile(path)
 		check(t, err)
 		check(t, harm.do(path))

@@ -16,6 +16,10 @@ import (
 	"errors"
 	"strings"
 	"time"
+
+	"btrfs-backup/internal/tree/index"
+	"btrfs-backup/internal/tree/state"
+	"btrfs-backup/internal/tree/verify"
 )
 
 // StateDir is the directory in a folder that holds what this program knows about its backups:
@@ -24,8 +28,8 @@ import (
 //	manifests/NAME.zst    what a backup holds (see package manifest)
 //	manifests/NAME.json   its Record
 //	index                 the contents known, see package dedup
-//	unfinished.json       see unfinished
-const StateDir = ".btrfs-backup"
+//	unfinished.json       the hidden directories, see unfinished
+const StateDir = state.Dir
 
 // A Record tells how a backup came about.
 type Record struct {
@@ -123,54 +127,16 @@ var (
 	ErrNoManifest = errors.New("there is no manifest of it")
 )
 
-// VerifyOptions tell how a backup is verified.
-type VerifyOptions struct {
-	Fast bool // compare existence, type, size, time and mode only
-}
-
-// A Difference is one thing in which a backup differs from its manifest.
-type Difference struct {
-	Path string         `json:"path"`
-	Kind DifferenceKind `json:"kind"`
-	Want string         `json:"want,omitempty"`
-	Got  string         `json:"got,omitempty"`
-}
-
-// A DifferenceKind is in what a file differs.
-type DifferenceKind string
-
-// The kinds of differences.
-const (
-	Missing      DifferenceKind = "missing"
-	Unexpected   DifferenceKind = "unexpected"
-	OtherType    DifferenceKind = "type"
-	OtherSize    DifferenceKind = "size"
-	OtherTime    DifferenceKind = "time"
-	OtherMode    DifferenceKind = "mode"
-	OtherOwner   DifferenceKind = "owner"
-	OtherTarget  DifferenceKind = "target"
-	OtherDevice  DifferenceKind = "device"
-	OtherXattrs  DifferenceKind = "xattrs"
-	OtherContent DifferenceKind = "content"
-	NotReadable  DifferenceKind = "not readable"
+// What the rooms of this package tell is told under its name.
+type (
+	VerifyOptions  = verify.Options
+	Difference     = verify.Difference
+	DifferenceKind = verify.Kind
+	Verified       = verify.Verified
+	Indexed        = index.Indexed
 )
-
-// Verified sums a verification up.
-type Verified struct {
-	Files       int64 // all but directories
-	Bytes       int64 // read
-	Differences int64
-}
 
 // IndexOptions tell how the index of contents is made anew.
 type IndexOptions struct {
 	Progress func(bytes int64) // is told of bytes that were read; may be nil
-}
-
-// Indexed tells what the index holds now.
-type Indexed struct {
-	Trees    int64 // backups, and trees that somebody else made
-	Files    int64
-	Contents int64 // different ones
-	Read     int64 // bytes that had to be read
 }

@@ -8,13 +8,28 @@ import (
 	"os"
 	"strings"
 
-	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/tree/state"
 )
 
+// unfinished is what unfinished.json holds: the hidden directories of this package by their names, and nothing else may be
+// removed or gone on with under a hidden name. An entry is on disk before its directory is there, and until it is gone.
+type unfinished map[string]unfinishedEntry
+
+// An unfinishedEntry tells what is in a hidden directory.
+type unfinishedEntry struct {
+	Source string `json:"source,omitempty"` // of which it is a partial copy; "" for a deletion
+	// Boot is the boot_id of the kernel under which the oldest of the data was written that may not be on disk.
+	Boot   string `json:"boot,omitempty"`
+	Synced bool   `json:"synced,omitempty"` // all data is on disk
+}
+
+// doubtful tells that what was copied need not have arrived on disk.
+func (e unfinishedEntry) doubtful(boot string) bool { return !e.Synced && e.Boot != boot }
+
 // unfinished reads the list of hidden directories. A damaged one is as none: without a proof, nothing is ours.
-func (f *Folder) unfinished() (Unfinished, error) {
-	list := make(Unfinished)
-	content, err := f.readState(UnfinishedFile)
+func (f *Folder) unfinished() (unfinished, error) {
+	list := make(unfinished)
+	content, err := f.state.Read(state.UnfinishedFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return list, nil
 	}
@@ -22,23 +37,23 @@ func (f *Folder) unfinished() (Unfinished, error) {
 		return nil, err
 	}
 	if err := json.Unmarshal(content, &list); err != nil || list == nil {
-		damaged := &damagedError{f.statePath(UnfinishedFile), fmt.Sprint(err)}
+		damaged := &damagedError{f.state.Path(state.UnfinishedFile), fmt.Sprint(err)}
 		f.log.Warn(fmt.Sprintf("%v; hidden directories in %s are left alone", damaged, f.dir.Name()))
-		return make(Unfinished), nil
+		return make(unfinished), nil
 	}
 	return list, nil
 }
 
-func (f *Folder) writeUnfinished(list Unfinished) error {
+func (f *Folder) writeUnfinished(list unfinished) error {
 	content, err := json.MarshalIndent(list, "", "    ")
 	if err != nil {
 		return err
 	}
-	return f.writeState(UnfinishedFile, append(content, '\n'))
+	return f.state.Write(state.UnfinishedFile, append(content, '\n'))
 }
 
 // noteUnfinished puts an entry on disk.
-func (f *Folder) noteUnfinished(hidden string, entry UnfinishedEntry) error {
+func (f *Folder) noteUnfinished(hidden string, entry unfinishedEntry) error {
 	list, err := f.unfinished()
 	if err != nil {
 		return err
@@ -59,24 +74,6 @@ func (f *Folder) dropUnfinished(hidden string) error {
 	delete(list, hidden)
 	return f.writeUnfinished(list)
 }
-
-// incoming opens the directory that Begin prepared for a backup. Its absence is fs.ErrNotExist.
-func (f *Folder) incoming(name string) (*os.File, error) {
-	if err := CheckName(name); err != nil {
-		return nil, err
-	}
-	list, err := f.unfinished()
-	if err != nil {
-		return nil, err
-	}
-	if _, ours := list[btrfs.Incoming(name)]; !ours {
-		return nil, fmt.Errorf("opening what was copied for %s: %w", f.pathOf(name), fs.ErrNotExist)
-	}
-	return btrfs.OpenDirAt(f.dir, btrfs.Incoming(name))
-}
-
-// forget tells that there is no unfinished directory of a backup any more: it was renamed.
-func (f *Folder) forget(name string) error { return f.dropUnfinished(btrfs.Incoming(name)) }
 
 // bootID is another one after each start of the kernel.
 func bootID() (string, error) {

@@ -1,4 +1,6 @@
-package tree
+// Package index keeps the index of the contents in a folder of backups: it lets the files of a new backup take the space of equal
+// ones (see package dedup), and makes the index anew of all that is in the folder, whoever made it. It changes no backup.
+package index
 
 import (
 	"context"
@@ -6,65 +8,84 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
-	"slices"
+	"path/filepath"
 	"strings"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/dedup"
 	"btrfs-backup/internal/manifest"
+	"btrfs-backup/internal/tree/state"
+	"btrfs-backup/internal/tree/walk"
 
 	"golang.org/x/sys/unix"
 )
 
-// Index makes the index of contents anew. It knows the files of the backups by their manifests, without reading them, and those
-// of directories that somebody else put into the folder, which are read. Hidden directories, and on btrfs writable subvolumes,
-// are left out. What cannot be read is left out with a warning. After an error the old index is what it was.
-func (f *Folder) Index(ctx context.Context, o IndexOptions) (Indexed, error) {
-	indexed, err := f.index(ctx, oneAtATime(o.Progress))
-	if err != nil {
-		return Indexed{}, fmt.Errorf("indexing %s: %w", f.dir.Name(), err)
-	}
-	return indexed, nil
+// file is the state file that holds the index.
+const file = "index"
+
+// An Index is that of an open folder.
+type Index struct {
+	Folder *os.File
+	Log    *slog.Logger
 }
 
-func (f *Folder) index(ctx context.Context, progress func(bytes int64)) (Indexed, error) {
-	list, err := f.list(ctx)
-	if err != nil {
+func (x Index) pathOf(name string) string { return filepath.Join(x.Folder.Name(), name) }
+
+// Trees are what is in a folder.
+type Trees struct {
+	Backups []string // with a manifest, those first whose files stay longest
+	Others  []string // whatever else there is
+	Btrfs   bool     // the folder lies on btrfs
+}
+
+// Indexed tells what the index holds now.
+type Indexed struct {
+	Trees    int64 // backups, and trees that somebody else made
+	Files    int64
+	Contents int64 // different ones
+	Read     int64 // bytes that had to be read
+}
+
+// Rebuild makes the index anew. It knows the files of the backups by their manifests, without reading them, and those of other
+// directories, which are read. Hidden directories, and on btrfs writable subvolumes, are left out. What cannot be read is left out
+// with a warning. After an error the old index is what it was. progress is told of bytes as they are read.
+func (x Index) Rebuild(ctx context.Context, trees Trees, progress func(bytes int64)) (Indexed, error) {
+	files := state.In(x.Folder)
+	if err := files.Make(); err != nil {
 		return Indexed{}, err
 	}
-	if err := f.makeState(); err != nil {
+	const temporary = file + state.TemporaryEnd
+	if err := files.Remove(temporary); err != nil {
 		return Indexed{}, err
 	}
-	const temporary = indexFile + temporaryEnd
-	if err := f.removeState(temporary); err != nil {
-		return Indexed{}, err
-	}
-	contents, err := dedup.Open(f.dir, StateDir+"/"+temporary, dedup.Options{Log: f.log})
+	contents, err := dedup.Open(x.Folder, state.Dir+"/"+temporary, dedup.Options{Log: x.Log})
 	if err != nil {
 		return Indexed{}, err
 	}
 	i := indexing{
-		Folder: f, contents: contents, btrfs: list.Btrfs,
-		seen: make(map[version]struct{}), buffer: make([]byte, readSize),
+		Index: x, state: files, contents: contents, btrfs: trees.Btrfs,
+		seen: make(map[version]struct{}), buffer: make([]byte, walk.ReadSize),
 	}
 	i.progress = func(bytes int64) {
 		i.Read += bytes
 		progress(bytes)
 	}
-	if err = errors.Join(i.all(ctx, list), contents.Close()); err == nil {
-		err = f.replaceState(indexFile)
+	if err = errors.Join(i.all(ctx, trees), contents.Close()); err == nil {
+		err = files.Replace(file)
 	}
 	if err != nil {
-		return Indexed{}, errors.Join(err, f.removeState(temporary))
+		return Indexed{}, errors.Join(err, files.Remove(temporary))
 	}
 	return i.Indexed, nil
 }
 
 // An indexing is the way to a new index.
 type indexing struct {
-	*Folder
+	Index
 	Indexed
+	state    state.Files
 	contents *dedup.Index
 	btrfs    bool
 	progress func(bytes int64)
@@ -79,14 +100,14 @@ type version struct {
 	modTime, change manifest.Time
 }
 
-// all indexes the folder, newest backups first: those stay longest. An error is one of the index or the end of the context.
-func (i *indexing) all(ctx context.Context, list Listing) error {
-	for _, backup := range slices.Backward(list.Backups) {
-		if err := i.each(ctx, backup.Name, i.backup); err != nil {
+// all indexes the folder. An error is one of the index or the end of the context.
+func (i *indexing) all(ctx context.Context, trees Trees) error {
+	for _, name := range trees.Backups {
+		if err := i.each(ctx, name, i.backup); err != nil {
 			return err
 		}
 	}
-	for _, name := range list.Others {
+	for _, name := range trees.Others {
 		if strings.HasPrefix(name, ".") {
 			continue
 		}
@@ -104,12 +125,11 @@ func (e notIndexedError) Unwrap() error { return e.error }
 
 // each indexes a directory of the folder. What fails in one is no reason to leave out the others.
 func (i *indexing) each(ctx context.Context, name string, index func(context.Context, string, *os.File) error) error {
-	fd, err := openNear(i.dir, name, unix.O_DIRECTORY)
+	root, err := walk.Open(i.Folder, name)
 	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EXDEV) { // it is nobody's backup
 		return nil
 	}
 	if err == nil {
-		root := os.NewFile(uintptr(fd), i.pathOf(name))
 		defer root.Close()
 		err = index(ctx, name, root)
 	}
@@ -120,7 +140,7 @@ func (i *indexing) each(ctx context.Context, name string, index func(context.Con
 		return err
 	}
 	if err != nil {
-		i.log.Warn(fmt.Sprintf("not all of %s is in the index: %v", i.pathOf(name), err))
+		i.Log.Warn(fmt.Sprintf("not all of %s is in the index: %v", i.pathOf(name), err))
 	}
 	return nil
 }
@@ -128,7 +148,7 @@ func (i *indexing) each(ctx context.Context, name string, index func(context.Con
 // backup indexes a backup by its manifest.
 func (i *indexing) backup(ctx context.Context, name string, root *os.File) error {
 	i.Trees++
-	file, err := i.openState(ManifestFile(name))
+	file, err := i.state.Open(state.ManifestFile(name))
 	if err != nil {
 		return err
 	}
@@ -161,7 +181,7 @@ func (i *indexing) listed(backup string, root *os.File, e manifest.Entry) error 
 	if e.Size == 0 || e.SHA256 == (manifest.Digest{}) || i.contents.Knows(e) {
 		return nil
 	}
-	st, err := lstatAt(root, e.Path)
+	st, err := walk.Lstat(root, e.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -191,28 +211,32 @@ func (i *indexing) foreign(ctx context.Context, name string, root *os.File) erro
 		}
 	}
 	i.Trees++
-	w := walk{
-		ctx: ctx,
-		visit: func(in *openDir, base string, e manifest.Entry) error {
-			if e.Type != manifest.Regular {
+	return walk.Tree(ctx, root, walk.Visitor{
+		Visit: func(f walk.File) error {
+			if f.Type != manifest.Regular {
 				return nil
 			}
 			i.Files++
-			if e.Size == 0 || i.met(e) {
+			if f.Size == 0 || i.met(f.Entry) {
 				return nil
 			}
 			var err error
-			if e.SHA256, err = hashFile(ctx, in, base, e, i.buffer, func(content []byte) { i.progress(int64(len(content))) }); err != nil {
-				return i.unreadable(ctx, name+"/"+e.Path, err)
+			f.SHA256, err = f.Hash(ctx, i.buffer, func(content []byte) { i.progress(int64(len(content))) })
+			if err != nil {
+				return i.unreadable(ctx, name+"/"+f.Path, err)
 			}
-			if i.contents.Knows(e) {
+			if i.contents.Knows(f.Entry) {
 				return nil
 			}
-			return i.added(i.contents.Add(name, e))
+			return i.added(i.contents.Add(name, f.Entry))
 		},
-		unread: func(path string, err error) error { return i.unreadable(ctx, name+"/"+path, err) },
-	}
-	return w.run(root)
+		Unread: func(path string, err error) error {
+			if err == unix.EXDEV {
+				return nil
+			}
+			return i.unreadable(ctx, name+"/"+path, err)
+		},
+	})
 }
 
 // met tells that the file was read before, under another name.
@@ -231,6 +255,6 @@ func (i *indexing) unreadable(ctx context.Context, path string, err error) error
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	i.log.Warn(fmt.Sprintf("%s is not in the index: %v", i.pathOf(path), err))
+	i.Log.Warn(fmt.Sprintf("%s is not in the index: %v", i.pathOf(path), err))
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/tree/state"
 
 	"golang.org/x/sys/unix"
 )
@@ -186,7 +187,7 @@ func TestTheIndexIsReplacedAsAWhole(t *testing.T) {
 	f := newFolder(t, "ext4")
 	writeLarge(t, f.dir.Name(), "old/file", "first")
 	mustIndex(t, f)
-	index := filepath.Join(StateDir, indexFile)
+	index := filepath.Join(StateDir, "index")
 	before, err := os.ReadFile(f.pathOf(index))
 	check(t, err)
 	writeLarge(t, f.dir.Name(), "old/more", "second")
@@ -205,7 +206,7 @@ func TestTheIndexIsReplacedAsAWhole(t *testing.T) {
 		t.Helper()
 		names, err := readNames(f.dir, StateDir)
 		check(t, err)
-		if want := []string{indexFile, manifestsDir}; !slices.Equal(names, want) {
+		if want := []string{"index", state.Manifests}; !slices.Equal(names, want) {
 			t.Errorf("the state is %q instead of %q", names, want)
 		}
 	}

@@ -1,4 +1,4 @@
-package tree
+package walk
 
 import (
 	"context"
@@ -12,28 +12,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A sweep removes files below a directory. It goes by names in open directories, so that no symbolic link leads it elsewhere,
-// and refuses to leave the mount, the filesystem and the subvolume that it began in. Directories that deny their owner access
-// are made accessible on the way; of other files nothing is changed but the number of their names, since older backups may
-// share them.
+// A sweep removes files below a directory, and refuses to leave the subvolume that it began in. Directories that deny their owner
+// access are made accessible on the way; of other files nothing is changed but the number of their names, since older backups
+// may share them.
 type sweep struct {
 	dev    uint64
 	doomed func(dir *os.File, name string) (bool, error) // of anything but directories
 	dirs   bool                                          // directories are removed too
 }
 
-// removeTree removes a directory with all that is in it.
-func removeTree(ctx context.Context, parent *os.File, name string) error {
+// Remove removes a directory with all that is in it.
+func Remove(ctx context.Context, parent *os.File, name string) error {
 	s := sweep{dirs: true, doomed: func(*os.File, string) (bool, error) { return true, nil }}
 	return s.begin(ctx, parent, name)
 }
 
-// unshare removes names of inodes that have several, so that what is written to the remaining ones is seen nowhere else. With
+// Unshare removes names of inodes that have several, so that what is written to the remaining ones is seen nowhere else. With
 // keepOne, the first name of each inode is left: that is for inodes all of whose names are below the directory.
-func unshare(ctx context.Context, parent *os.File, name string, keepOne bool) error {
+func Unshare(ctx context.Context, parent *os.File, name string, keepOne bool) error {
 	seen := make(map[uint64]struct{})
 	s := sweep{doomed: func(dir *os.File, name string) (bool, error) {
-		st, err := lstatAt(dir, name)
+		st, err := Lstat(dir, name)
 		if err != nil || st.Nlink < 2 {
 			return false, err
 		}
@@ -48,7 +47,7 @@ func unshare(ctx context.Context, parent *os.File, name string, keepOne bool) er
 
 // begin sweeps a directory, whose device is the one to stay on.
 func (s *sweep) begin(ctx context.Context, parent *os.File, name string) error {
-	st, err := lstatAt(parent, name)
+	st, err := Lstat(parent, name)
 	if err != nil {
 		return err
 	}
@@ -117,15 +116,14 @@ func (s *sweep) read(ctx context.Context, dir *os.File) (files, subdirs []string
 
 // open opens a directory for its entries to be removed.
 func (s *sweep) open(parent *os.File, name string) (*os.File, error) {
-	full := filepath.Join(parent.Name(), name)
-	fd, err := openNear(parent, name, unix.O_RDONLY)
+	dir, err := Open(parent, name)
 	if errors.Is(err, fs.ErrPermission) && makeAccessible(parent, name) == nil {
-		fd, err = openNear(parent, name, unix.O_RDONLY)
+		dir, err = Open(parent, name)
 	}
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: full, Err: err}
+		return nil, err
 	}
-	dir := os.NewFile(uintptr(fd), full)
+	fd := int(dir.Fd())
 	var st unix.Stat_t
 	if err = unix.Fstat(fd, &st); err == nil {
 		switch denies := st.Mode&0o700 != 0o700; {
@@ -137,22 +135,14 @@ func (s *sweep) open(parent *os.File, name string) (*os.File, error) {
 	}
 	if err != nil {
 		dir.Close()
-		return nil, fmt.Errorf("removing what is in %s: %w", full, err)
+		return nil, fmt.Errorf("removing what is in %s: %w", dir.Name(), err)
 	}
 	return dir, nil
 }
 
-// openNear opens a directory on the same mount.
-func openNear(parent *os.File, name string, flags uint64) (int, error) {
-	return unix.Openat2(int(parent.Fd()), name, &unix.OpenHow{
-		Flags:   flags | unix.O_DIRECTORY | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
-	})
-}
-
 // makeAccessible gives the owner of a directory that cannot be opened all rights to it.
 func makeAccessible(parent *os.File, name string) error {
-	fd, err := openNear(parent, name, unix.O_PATH)
+	fd, err := openAt(int(parent.Fd()), name, unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return err
 	}
@@ -160,8 +150,8 @@ func makeAccessible(parent *os.File, name string) error {
 	return os.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), 0o700)
 }
 
-// lstatAt describes an entry of a directory.
-func lstatAt(dir *os.File, name string) (st unix.Stat_t, err error) {
+// Lstat describes an entry of a directory.
+func Lstat(dir *os.File, name string) (st unix.Stat_t, err error) {
 	if err := unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return st, &os.PathError{Op: "lstat", Path: filepath.Join(dir.Name(), name), Err: err}
 	}

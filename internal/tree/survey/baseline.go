@@ -1,10 +1,10 @@
-package tree
+package survey
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"io"
-	"io/fs"
+	"os"
 	"strings"
 
 	"btrfs-backup/internal/manifest"
@@ -23,27 +23,33 @@ type baseline struct {
 	err     error // why batches ended early
 }
 
-// baseline begins to read the manifest of a backup, until the context ends. Without one, or with a missing one, it is empty.
-func (f *Folder) baseline(ctx context.Context, base string) (*baseline, error) {
-	if base == "" {
-		return &baseline{}, nil
+// A BaseError tells that the manifest of the backup before is damaged.
+type BaseError struct {
+	file  string
+	cause error
+}
+
+func (e *BaseError) Error() string { return fmt.Sprintf("%s is damaged: %v", e.file, e.cause) }
+
+// readBaseline begins to read a manifest, until the context ends or close. Without one it is empty.
+func readBaseline(ctx context.Context, file *os.File) *baseline {
+	if file == nil {
+		return &baseline{}
 	}
-	b := &baseline{file: f.statePath(ManifestFile(base))}
-	file, err := f.openState(ManifestFile(base))
-	if errors.Is(err, fs.ErrNotExist) {
-		f.log.Warn(base + " has no manifest, so that all files have to be read")
-		return b, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	b.batches = make(chan []manifest.Entry, 8)
+	b := &baseline{file: file.Name(), batches: make(chan []manifest.Entry, 8)}
 	go func() {
-		defer file.Close()
 		defer close(b.batches)
 		b.err = b.decode(ctx, file)
 	}()
-	return b, nil
+	return b
+}
+
+// close waits until the manifest is not read any more, after the context has ended.
+func (b *baseline) close() {
+	if b.batches != nil {
+		for range b.batches {
+		}
+	}
 }
 
 func (b *baseline) decode(ctx context.Context, file io.Reader) error {
@@ -83,7 +89,7 @@ func (b *baseline) peek() (e *manifest.Entry, ok bool, err error) {
 		}
 		if b.rest, ok = <-b.batches; !ok {
 			if b.err != nil {
-				return nil, false, &damagedError{b.file, b.err.Error()}
+				return nil, false, &BaseError{b.file, b.err}
 			}
 			return nil, false, nil
 		}

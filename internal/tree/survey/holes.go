@@ -1,10 +1,11 @@
-package tree
+package survey
 
 import (
 	"bytes"
 	"fmt"
 
 	"btrfs-backup/internal/manifest"
+	"btrfs-backup/internal/tree/walk"
 
 	"golang.org/x/sys/unix"
 )
@@ -56,14 +57,14 @@ func (z *zeroFinder) found() []zeros {
 
 // punch makes holes of zeros in a file that was just copied, and gives the time of its change if there was anything to do. The
 // kernel changes the file's time with it, which is put right, and takes its capabilities: one that has any stays as it is.
-func punch(in *openDir, name string, e manifest.Entry, runs []zeros) (changed manifest.Time, err error) {
-	if len(runs) == 0 || e.Mode&(unix.S_ISUID|unix.S_ISGID) != 0 {
+func punch(f *walk.File, runs []zeros) (changed manifest.Time, err error) {
+	if len(runs) == 0 || f.Mode&(unix.S_ISUID|unix.S_ISGID) != 0 {
 		return changed, nil
 	}
-	if _, err := unix.Lgetxattr(in.path(name), "security.capability", nil); err != unix.ENODATA {
+	if _, err := unix.Lgetxattr(f.NoFollowPath(), "security.capability", nil); err != unix.ENODATA {
 		return changed, nil
 	}
-	fd, err := in.open(name, unix.O_WRONLY|unix.O_NONBLOCK)
+	fd, err := f.Open(unix.O_WRONLY | unix.O_NONBLOCK)
 	if err != nil {
 		return changed, nil // it is complete as it is
 	}
@@ -80,8 +81,7 @@ func punch(in *openDir, name string, e manifest.Entry, runs []zeros) (changed ma
 	if !some {
 		return changed, nil
 	}
-	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Sec: e.ModTime.Sec, Nsec: int64(e.ModTime.Nsec)}}
-	if err := unix.UtimesNanoAt(in.fd, name, times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	if err := f.SetModTime(f.ModTime); err != nil {
 		return changed, fmt.Errorf("setting its time: %w", err)
 	}
 	var st unix.Stat_t

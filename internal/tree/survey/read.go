@@ -1,0 +1,78 @@
+package survey
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"btrfs-backup/internal/manifest"
+	"btrfs-backup/internal/tree/walk"
+)
+
+// contents are what cannot be told of a file without reading it. All names of a file have the same.
+type contents struct {
+	sha256, xattrs manifest.Digest
+	target         string
+	changed        manifest.Time // if the reading changed the file
+	names          uint64        // of the file, that were not seen yet
+}
+
+// A reading is a file that is to be read.
+type reading struct {
+	file walk.File // whose directory is held until it is done
+	into *contents
+	done *sync.WaitGroup
+}
+
+// A contentReader reads files.
+type contentReader struct {
+	Options
+	ctx  context.Context
+	fail context.CancelCauseFunc
+	root string // in messages
+}
+
+// work reads until the channel is closed, however early the context ends.
+func (c *contentReader) work(readings <-chan reading) {
+	buffer := make([]byte, walk.ReadSize)
+	for r := range readings {
+		if c.ctx.Err() == nil {
+			if err := c.read(r, buffer); walk.IsForbidden(err) {
+				c.Unread(r.file.Path, err)
+			} else if err != nil {
+				c.fail(fmt.Errorf("reading %s: %w", filepath.Join(c.root, r.file.Path), err))
+			}
+		}
+		r.file.Dir.Release()
+		r.done.Done()
+	}
+}
+
+func (c *contentReader) read(r reading, buffer []byte) (err error) {
+	if r.into.xattrs, err = manifest.Xattrs(r.file.NoFollowPath()); err != nil {
+		return err
+	}
+	switch {
+	case r.file.Type == manifest.Symlink:
+		r.into.target, err = os.Readlink(r.file.NoFollowPath())
+	case r.file.Type == manifest.Regular && r.into.sha256 == manifest.Digest{}:
+		err = c.readContent(r, buffer)
+	}
+	return err
+}
+
+func (c *contentReader) readContent(r reading, buffer []byte) (err error) {
+	var zeros zeroFinder
+	r.into.sha256, err = r.file.Hash(c.ctx, buffer, func(content []byte) {
+		c.Progress(int64(len(content)))
+		if c.Holes {
+			zeros.add(content)
+		}
+	})
+	if err == nil {
+		r.into.changed, err = punch(&r.file, zeros.found())
+	}
+	return err
+}

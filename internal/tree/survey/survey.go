@@ -1,0 +1,235 @@
+// Package survey describes a tree of copied files in a manifest. It takes what the manifest of the backup before tells of files that
+// did not change, and reads all others once. It refuses a tree that changes meanwhile.
+package survey
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+
+	"btrfs-backup/internal/manifest"
+	"btrfs-backup/internal/tree/walk"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// batchSize is how many entries are written at a time.
+	batchSize = 256
+	// batchesAhead is how many batches may wait for their files to be read.
+	batchesAhead = 8
+)
+
+// Options are what a survey goes by.
+type Options struct {
+	Base *os.File // manifest of the backup before, which is borrowed; nil for none
+	// Read gives the content of a file that was read already; nil for none.
+	Read      func(*manifest.Entry) (manifest.Digest, bool)
+	Subvolume bool                         // the tree was a snapshot of the backup before
+	Holes     bool                         // make holes of zeros in what is read
+	Progress  func(bytes int64)            // is told of what is read, by several goroutines
+	Unread    func(path string, err error) // is told of what this user may not read, by several goroutines
+}
+
+// Findings are what a survey tells besides the manifest.
+type Findings struct {
+	Files  int64    // all but directories
+	Bytes  int64    // sum of the sizes of regular files
+	Inodes []uint64 // of all regular files, sorted
+	Fresh  []uint64 // of those that are not in the backup before, sorted
+
+	Had, Gone int64 // files of the backup before: all, and those that are missing
+}
+
+// A survey is at work: one goroutine walks the tree and compares it with the backup before, several read the files that are not in
+// there, and one writes the manifest.
+type survey struct {
+	Options
+	root     string // in messages
+	base     *baseline
+	fail     context.CancelCauseFunc
+	batch    *batch
+	batches  chan *batch
+	readings chan reading
+	several  map[uint64]*contents // of new files with several names that were not all seen yet, by inode
+	found    Findings
+}
+
+// A batch is a part of the manifest.
+type batch struct {
+	items []item
+	read  sync.WaitGroup // for the contents of the items
+}
+
+type item struct {
+	entry    manifest.Entry
+	contents *contents // nil if the entry has them already
+	fresh    bool
+}
+
+// Tree surveys the tree at root, which it borrows, and writes its manifest. A BaseError tells that what was taken from the manifest
+// of the backup before cannot be relied on.
+func Tree(ctx context.Context, root *os.File, o Options, manifestTo io.Writer) (Findings, error) {
+	out, err := manifest.NewWriter(manifestTo)
+	if err != nil {
+		return Findings{}, err
+	}
+	ctx, fail := context.WithCancelCause(ctx)
+	s := survey{
+		Options: o, root: root.Name(), base: readBaseline(ctx, o.Base), fail: fail, batches: make(chan *batch, batchesAhead),
+		readings: make(chan reading, batchSize), several: make(map[uint64]*contents),
+	}
+	defer func() {
+		fail(nil)
+		s.base.close()
+	}()
+	var running sync.WaitGroup
+	reader := contentReader{ctx: ctx, fail: fail, root: s.root, Options: o}
+	for range runtime.GOMAXPROCS(0) {
+		running.Go(func() { reader.work(s.readings) })
+	}
+	running.Go(func() { s.write(ctx, out) })
+	if err := s.walk(ctx, root); err != nil {
+		fail(err)
+	}
+	close(s.readings)
+	close(s.batches)
+	running.Wait()
+	if ctx.Err() != nil {
+		return Findings{}, context.Cause(ctx)
+	}
+	slices.Sort(s.found.Inodes)
+	slices.Sort(s.found.Fresh)
+	s.found.Had, s.found.Gone = s.base.had, s.base.gone
+	return s.found, out.Close()
+}
+
+// walk hands all files of the tree to the other goroutines.
+func (s *survey) walk(ctx context.Context, root *os.File) error {
+	s.batch = newBatch()
+	if err := walk.Tree(ctx, root, walk.Visitor{Visit: s.visit, Unread: s.closed}); err != nil {
+		return err
+	}
+	s.batches <- s.batch
+	return s.base.end()
+}
+
+// closed passes over what is no part of the tree, and over directories of others.
+func (s *survey) closed(path string, err error) error {
+	switch {
+	case err == unix.EXDEV:
+		return nil
+	case walk.IsForbidden(err):
+		s.Unread(path, err)
+		return s.base.skip(path)
+	}
+	return fmt.Errorf("reading %s: %w", filepath.Join(s.root, path), err)
+}
+
+func newBatch() *batch { return &batch{items: make([]item, 0, batchSize)} }
+
+// visit takes what the backup before knows of the file, or has it read.
+func (s *survey) visit(f walk.File) error {
+	old, err := s.base.find(&f.Entry)
+	if err != nil {
+		return err
+	}
+	it := item{entry: f.Entry}
+	if old != nil && s.unchanged(old, &f.Entry) {
+		it.entry.Target, it.entry.SHA256, it.entry.Xattrs = old.Target, old.SHA256, old.Xattrs
+	} else if it.contents = s.seen(&f.Entry); it.contents == nil {
+		it.contents, it.fresh = s.read(f), f.Type == manifest.Regular
+	}
+	s.batch.items = append(s.batch.items, it)
+	if len(s.batch.items) == cap(s.batch.items) {
+		s.batches <- s.batch
+		s.batch = newBatch()
+	}
+	return nil
+}
+
+// unchanged tells that a file is the very one of the backup before: its snapshot that was not written to since, or the same
+// inode under another name. Whether the latter was written to cannot be told by its time of change, which new links change too;
+// but then both would have changed.
+func (s *survey) unchanged(old, e *manifest.Entry) bool {
+	switch {
+	case old.Inode != e.Inode || old.Type != e.Type || old.Size != e.Size || old.ModTime != e.ModTime ||
+		old.Mode != e.Mode || old.UID != e.UID || old.GID != e.GID:
+		return false
+	case e.Type == manifest.Regular && old.SHA256 == manifest.Digest{}: // it could not be read then
+		return false
+	case s.Subvolume:
+		return old.ChangeTime == e.ChangeTime
+	default:
+		return e.Type != manifest.Directory && e.Links > 1
+	}
+}
+
+// seen gives the contents of a file that was met under another name, else nil.
+func (s *survey) seen(e *manifest.Entry) *contents {
+	c := s.several[e.Inode]
+	if c == nil || e.Type == manifest.Directory {
+		return nil
+	}
+	if c.names--; c.names == 0 {
+		delete(s.several, e.Inode)
+	}
+	return c
+}
+
+// read has a file read.
+func (s *survey) read(f walk.File) *contents {
+	c := new(contents)
+	if f.Type == manifest.Regular && s.Read != nil {
+		c.sha256, _ = s.Read(&f.Entry)
+	}
+	if f.Links > 1 && f.Type != manifest.Directory {
+		c.names = f.Links - 1
+		s.several[f.Inode] = c
+	}
+	s.batch.read.Add(1)
+	f.Dir.Hold()
+	s.readings <- reading{file: f, into: c, done: &s.batch.read}
+	return c
+}
+
+// write writes entries in order, each as soon as it is known. It takes all batches, however early the context ends.
+func (s *survey) write(ctx context.Context, out *manifest.Writer) {
+	for b := range s.batches {
+		b.read.Wait()
+		for i := range b.items {
+			if ctx.Err() != nil {
+				break
+			}
+			if err := s.writeItem(out, &b.items[i]); err != nil {
+				s.fail(err)
+			}
+		}
+	}
+}
+
+func (s *survey) writeItem(out *manifest.Writer, it *item) error {
+	e := it.entry
+	if c := it.contents; c != nil { // another name of the file came before, or its reading is done
+		e.Target, e.SHA256, e.Xattrs = c.target, c.sha256, c.xattrs
+		if c.changed != (manifest.Time{}) {
+			e.ChangeTime = c.changed
+		}
+	}
+	if e.Type != manifest.Directory {
+		s.found.Files++
+	}
+	if e.Type == manifest.Regular {
+		s.found.Bytes += e.Size
+		s.found.Inodes = append(s.found.Inodes, e.Inode)
+	}
+	if it.fresh && e.SHA256 != (manifest.Digest{}) {
+		s.found.Fresh = append(s.found.Fresh, e.Inode)
+	}
+	return out.Write(e)
+}

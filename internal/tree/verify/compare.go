@@ -1,0 +1,286 @@
+package verify
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"btrfs-backup/internal/manifest"
+	"btrfs-backup/internal/tree/walk"
+
+	"golang.org/x/sys/unix"
+)
+
+// A comparison walks a tree and its manifest side by side: both are in the same order.
+type comparison struct {
+	ctx     context.Context
+	fast    bool
+	entries *manifest.Reader
+	next    manifest.Entry // the first one that the walk has not come to
+	more    bool           // there is a next one
+	files   int64
+
+	linked  map[uint64]bool      // inodes of the manifest with several paths
+	known   map[inode]*rereading // of files that have several paths
+	toRead  chan *rereading
+	checked chan checkedFile
+
+	progress func(bytes int64) // read; is called by several goroutines
+}
+
+type inode struct{ filesystem, number uint64 }
+
+// A checkedFile is what is to be told of a file: its differences, and what its content turns out to be.
+type checkedFile struct {
+	path        string
+	differences []Difference
+	content     *rereading // nil if it is not to be judged
+	sha256      manifest.Digest
+}
+
+func (f *checkedFile) add(kind Kind, want, got string) {
+	f.differences = append(f.differences, Difference{Path: f.path, Kind: kind, Want: want, Got: got})
+}
+
+// walk compares the whole tree.
+func (c *comparison) walk(root *os.File) error {
+	if err := c.advance(); err != nil {
+		return err
+	}
+	if err := walk.Tree(c.ctx, root, walk.Visitor{Visit: c.visit, Unread: c.unread}); err != nil {
+		return err
+	}
+	return c.tellWhile(Missing, "", func(string) bool { return true })
+}
+
+// advance goes to the next entry of the manifest.
+func (c *comparison) advance() error {
+	e, err := c.entries.Next()
+	if err == io.EOF {
+		c.more = false
+		return nil
+	}
+	if e.Type != manifest.Directory {
+		c.files++
+	}
+	c.next, c.more = e, err == nil
+	return err
+}
+
+// tellWhile tells the same of all next entries with such a path.
+func (c *comparison) tellWhile(kind Kind, got string, is func(path string) bool) error {
+	for c.more && is(c.next.Path) {
+		f := checkedFile{path: c.next.Path}
+		f.add(kind, "", got)
+		if err := c.tell(f); err != nil {
+			return err
+		}
+		if err := c.advance(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tellMissing tells of all entries that come before a path.
+func (c *comparison) tellMissing(path string) error {
+	return c.tellWhile(Missing, "", func(entry string) bool { return manifest.Compare(entry, path) < 0 })
+}
+
+func (c *comparison) tell(f checkedFile) error {
+	if len(f.differences) == 0 && f.content == nil {
+		return nil
+	}
+	select {
+	case c.checked <- f:
+		return nil
+	case <-c.ctx.Done():
+		return context.Cause(c.ctx)
+	}
+}
+
+// visit compares a file with its entry.
+func (c *comparison) visit(got walk.File) error {
+	if c.ctx.Err() != nil {
+		return context.Cause(c.ctx)
+	}
+	if err := c.tellMissing(got.Path); err != nil {
+		return err
+	}
+	f := checkedFile{path: got.Path}
+	if c.more && c.next.Path == got.Path {
+		if err := c.compare(&f, &got); err != nil {
+			return err
+		}
+	} else {
+		f.add(Unexpected, "", "")
+	}
+	return c.tell(f)
+}
+
+// unread tells that a file cannot be read, and with it what the manifest has below: it cannot be compared.
+func (c *comparison) unread(path string, err error) error {
+	if told := c.tellMissing(path); told != nil || err == unix.ENOENT { // gone since its name was read: its entry is told missing
+		return told
+	}
+	f := checkedFile{path: path}
+	f.add(NotReadable, "", reason(err))
+	if err := c.tell(f); err != nil {
+		return err
+	}
+	return c.tellWhile(NotReadable, reason(err), func(entry string) bool {
+		return entry == path || path == "." || strings.HasPrefix(entry, path+"/")
+	})
+}
+
+// compare compares a file with the next entry of the manifest, and takes that.
+func (c *comparison) compare(f *checkedFile, got *walk.File) error {
+	want := c.next
+	if err := c.advance(); err != nil {
+		return err
+	}
+	if want.Type != got.Type {
+		f.add(OtherType, string(want.Type), string(got.Type))
+		return nil
+	}
+	f.compareStatus(&want, &got.Entry)
+	if c.fast {
+		return nil
+	}
+	if want.UID != got.UID || want.GID != got.GID {
+		f.add(OtherOwner, owner(&want), owner(&got.Entry))
+	}
+	if want.Device != got.Device {
+		f.add(OtherDevice, deviceNumbers(want.Device), deviceNumbers(got.Device))
+	}
+	f.compareUnread(&want, got.NoFollowPath())
+	if want.Type != manifest.Regular || want.Size != got.Size {
+		return nil
+	}
+	return c.reread(f, got, &want)
+}
+
+// compareStatus compares what a fast verification looks at.
+func (f *checkedFile) compareStatus(want, got *manifest.Entry) {
+	if want.Size != got.Size {
+		f.add(OtherSize, strconv.FormatInt(want.Size, 10), strconv.FormatInt(got.Size, 10))
+	}
+	if want.ModTime != got.ModTime {
+		f.add(OtherTime, timeText(want.ModTime), timeText(got.ModTime))
+	}
+	if want.Mode != got.Mode {
+		f.add(OtherMode, fmt.Sprintf("%04o", want.Mode), fmt.Sprintf("%04o", got.Mode))
+	}
+}
+
+// compareUnread compares what takes further calls, but is no content. A symlink at path is not followed.
+func (f *checkedFile) compareUnread(want *manifest.Entry, path string) {
+	if want.Type == manifest.Symlink {
+		switch target, err := os.Readlink(path); {
+		case err != nil:
+			f.add(NotReadable, "", reason(err))
+		case target != want.Target:
+			f.add(OtherTarget, want.Target, target)
+		}
+	}
+	switch xattrs, err := manifest.Xattrs(path); {
+	case err != nil:
+		f.add(NotReadable, "", reason(err))
+	case xattrs != want.Xattrs:
+		f.add(OtherXattrs, digestText(want.Xattrs), digestText(xattrs))
+	}
+}
+
+// A rereading is a regular file whose content is read.
+type rereading struct {
+	file  walk.File     // whose directory is held until it is read
+	ended chan struct{} // is closed when what follows is known
+
+	sha256 manifest.Digest
+	err    error
+}
+
+// reread has the content of a file read, unless it was under another path.
+func (c *comparison) reread(f *checkedFile, got *walk.File, want *manifest.Entry) error {
+	f.sha256 = want.SHA256
+	id := inode{got.Filesystem, got.Inode}
+	if f.content = c.known[id]; f.content != nil {
+		return nil
+	}
+	r := &rereading{file: *got, ended: make(chan struct{})}
+	got.Dir.Hold()
+	select {
+	case c.toRead <- r:
+	case <-c.ctx.Done():
+		got.Dir.Release()
+		return context.Cause(c.ctx)
+	}
+	f.content = r
+	if c.linked[want.Inode] {
+		c.known[id] = r
+	}
+	return nil
+}
+
+// read reads the file through a buffer.
+func (r *rereading) read(ctx context.Context, buffer []byte, progress func(bytes int64)) {
+	defer close(r.ended)
+	defer r.file.Dir.Release()
+	r.sha256, r.err = r.file.Hash(ctx, buffer, func(content []byte) { progress(int64(len(content))) })
+	if r.err != nil && ctx.Err() != nil {
+		r.err = ctx.Err() // whatever its cause: nothing is known of the content
+	}
+}
+
+// judgeContent waits for the content, and adds how it differs.
+func (f *checkedFile) judgeContent() {
+	r := f.content
+	if r == nil {
+		return
+	}
+	<-r.ended
+	switch {
+	case errors.Is(r.err, context.Canceled) || errors.Is(r.err, context.DeadlineExceeded):
+	case r.err != nil:
+		f.add(NotReadable, "", reason(r.err))
+	case r.sha256 != f.sha256:
+		f.add(OtherContent, digestText(f.sha256), digestText(r.sha256))
+	}
+}
+
+// reason is an error without the path, which the difference has.
+func reason(err error) string {
+	var at *fs.PathError
+	switch {
+	case err == unix.EXDEV:
+		return "it is on another filesystem or in another subvolume"
+	case errors.As(err, &at):
+		return at.Err.Error()
+	}
+	return err.Error()
+}
+
+func owner(e *manifest.Entry) string { return fmt.Sprintf("%d:%d", e.UID, e.GID) }
+
+func deviceNumbers(device uint64) string {
+	return fmt.Sprintf("%d,%d", unix.Major(device), unix.Minor(device))
+}
+
+func timeText(t manifest.Time) string {
+	return time.Unix(t.Sec, int64(t.Nsec)).UTC().Format("2006-01-02T15:04:05.000000000Z")
+}
+
+// digestText gives "" for none.
+func digestText(d manifest.Digest) string {
+	if d == (manifest.Digest{}) {
+		return ""
+	}
+	return hex.EncodeToString(d[:])
+}

@@ -1,0 +1,191 @@
+// Package verify compares a tree with its manifest. What it could not read it never passes.
+package verify
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"io"
+	"os"
+	"slices"
+	"sync"
+
+	"btrfs-backup/internal/manifest"
+	"btrfs-backup/internal/tree/walk"
+)
+
+// Options tell how a tree is verified.
+type Options struct {
+	Fast bool // compare existence, type, size, time and mode only
+}
+
+// A Difference is one thing in which a tree differs from its manifest.
+type Difference struct {
+	Path string `json:"path"`
+	Kind Kind   `json:"kind"`
+	Want string `json:"want,omitempty"`
+	Got  string `json:"got,omitempty"`
+}
+
+// A Kind is in what a file differs.
+type Kind string
+
+// The kinds of differences.
+const (
+	Missing      Kind = "missing"
+	Unexpected   Kind = "unexpected"
+	OtherType    Kind = "type"
+	OtherSize    Kind = "size"
+	OtherTime    Kind = "time"
+	OtherMode    Kind = "mode"
+	OtherOwner   Kind = "owner"
+	OtherTarget  Kind = "target"
+	OtherDevice  Kind = "device"
+	OtherXattrs  Kind = "xattrs"
+	OtherContent Kind = "content"
+	NotReadable  Kind = "not readable"
+)
+
+// Verified sums a verification up.
+type Verified struct {
+	Files       int64 // all but directories
+	Bytes       int64 // read
+	Differences int64
+}
+
+// readersAtOnce is how many files are read at a time: while one waits for a disk, another one is hashed.
+const readersAtOnce = 4
+
+// Tree compares the tree at root with its manifest, and borrows both. It tells found of each difference before it returns, in the
+// order of manifest.Compare, and sums up the entries of the manifest and what was read.
+//
+// progress is told how many bytes were read, and how many there are to read. Its calls and those of found never
+// overlap.
+//
+// What the manifest has no entry for is Unexpected, each file of it. What is mounted in the tree, or is a subvolume of its own,
+// is not looked into. A file of another type differs in nothing else; one of another size is not read. Of what cannot be read
+// it tells NotReadable: that is a difference, too. A manifest that is damaged is an error before anything is compared.
+func Tree(ctx context.Context, root *os.File, of io.ReadSeeker, o Options, found func(Difference), progress func(read, total int64)) (v Verified, err error) {
+	linked, total, err := preview(ctx, of)
+	if err != nil {
+		return v, err
+	}
+	if _, err := of.Seek(0, io.SeekStart); err != nil {
+		return v, err
+	}
+	entries, err := manifest.NewReader(of)
+	if err != nil {
+		return v, err
+	}
+	defer entries.Close()
+	c := &comparison{
+		ctx: ctx, fast: o.Fast, entries: entries, linked: linked, known: make(map[inode]*rereading),
+		toRead: make(chan *rereading), checked: make(chan checkedFile, 256),
+	}
+	var telling sync.Mutex
+	c.progress = func(n int64) {
+		telling.Lock()
+		defer telling.Unlock()
+		v.Bytes += n
+		progress(v.Bytes, total)
+	}
+	err = c.run(root, func(d Difference) {
+		telling.Lock()
+		defer telling.Unlock()
+		v.Differences++
+		found(d)
+	})
+	v.Files = c.files
+	return v, err
+}
+
+// preview reads a manifest to its end, so that a damaged one is found before anything is compared with it. It gives the inodes of
+// regular files that have several paths (all others can be forgotten when they have been read), and the bytes of all files.
+func preview(ctx context.Context, file io.Reader) (linked map[uint64]bool, total int64, err error) {
+	type sized struct {
+		inode uint64
+		bytes int64
+	}
+	var several []sized
+	err = eachEntry(ctx, file, func(e manifest.Entry) error {
+		if e.Links > 1 && e.Type == manifest.Regular {
+			several = append(several, sized{e.Inode, e.Size})
+		} else {
+			total += e.Size
+		}
+		return nil
+	})
+	slices.SortFunc(several, func(a, b sized) int { return cmp.Compare(a.inode, b.inode) })
+	linked = make(map[uint64]bool)
+	for i, s := range several {
+		if i > 0 && s.inode == several[i-1].inode {
+			linked[s.inode] = true
+		} else {
+			total += s.bytes
+		}
+	}
+	return linked, total, err
+}
+
+func eachEntry(ctx context.Context, file io.Reader, do func(manifest.Entry) error) error {
+	entries, err := manifest.NewReader(file)
+	if err != nil {
+		return err
+	}
+	defer entries.Close()
+	for {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		e, err := entries.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err == nil {
+			err = do(e)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// run tells found from this goroutine, while others walk and read.
+func (c *comparison) run(root *os.File, found func(Difference)) error {
+	var readers sync.WaitGroup
+	for range readersAtOnce {
+		readers.Go(func() {
+			buffer := make([]byte, walk.ReadSize)
+			for r := range c.toRead {
+				r.read(c.ctx, buffer, c.progress)
+			}
+		})
+	}
+	var walked error
+	go func() {
+		defer close(c.checked)
+		defer close(c.toRead)
+		walked = c.walk(root)
+	}()
+	for file := range c.checked {
+		file.judgeContent()
+		for _, d := range file.differences {
+			found(d)
+		}
+	}
+	readers.Wait()
+	if walked == nil && c.ctx.Err() != nil {
+		walked = context.Cause(c.ctx) // a content that was not read to its end was not judged
+	}
+	return walked
+}
+
+// Export writes a list of the regular files of a manifest with their SHA-256. "sha256sum --check", run in the tree, reads it. With
+// an error, the list is incomplete.
+func Export(ctx context.Context, of io.Reader, to io.Writer) error {
+	list := bufio.NewWriter(to)
+	if err := eachEntry(ctx, of, func(e manifest.Entry) error { return manifest.Sum(list, e) }); err != nil {
+		return err
+	}
+	return list.Flush()
+}

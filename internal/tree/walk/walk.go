@@ -1,0 +1,87 @@
+// Package walk goes through directory trees, reads what is in them, and removes it.
+//
+// It goes by names in open directories, so that no symbolic link leads it elsewhere, and leaves neither the mount nor the
+// subvolume that it began in.
+package walk
+
+import (
+	"context"
+	"os"
+
+	"btrfs-backup/internal/manifest"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Visitor is told what a walk meets. An error that it gives ends the walk.
+type Visitor struct {
+	// Visit is told of each file, the root as "." in itself. Who wants to use its Dir later holds that.
+	Visit func(File) error
+	// Unread is told of a file that cannot be described, instead of its visit, and of a directory that cannot be looked into,
+	// after it. The error is that of the system, unix.EXDEV for what is mounted there and for another subvolume.
+	Unread func(path string, err error) error
+}
+
+// Tree walks the tree at root, which it borrows, in the order of manifest.Compare.
+func Tree(ctx context.Context, root *os.File, v Visitor) error {
+	dir, err := OpenDir(root)
+	if err != nil {
+		return err
+	}
+	defer dir.Release()
+	top, err := dir.File(".", ".")
+	if err != nil {
+		return &os.PathError{Op: "stat", Path: root.Name(), Err: err}
+	}
+	w := walk{Visitor: v, ctx: ctx, on: top.Filesystem, buffer: make([]byte, NamesSize)}
+	if err := v.Visit(top); err != nil {
+		return err
+	}
+	return w.directory(dir, ".")
+}
+
+type walk struct {
+	Visitor
+	ctx    context.Context
+	on     uint64 // the filesystem of the root
+	buffer []byte
+}
+
+// directory visits what is in a directory.
+func (w *walk) directory(dir *Dir, path string) error {
+	names, err := dir.Names(w.buffer)
+	if err != nil {
+		return w.Unread(path, err)
+	}
+	for _, name := range names {
+		if w.ctx.Err() != nil {
+			return context.Cause(w.ctx)
+		}
+		below := name
+		if path != "." {
+			below = path + "/" + name
+		}
+		f, err := dir.File(name, below)
+		if err != nil {
+			err = w.Unread(below, err)
+		} else if err = w.Visit(f); err == nil && f.Type == manifest.Directory {
+			err = w.enter(f)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *walk) enter(f File) error {
+	if f.Filesystem != w.on {
+		return w.Unread(f.Path, unix.EXDEV)
+	}
+	dir, err := f.Dir.Dir(f.Name)
+	if err != nil {
+		return w.Unread(f.Path, err)
+	}
+	defer dir.Release()
+	return w.directory(dir, f.Path)
+}
