@@ -10,20 +10,9 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// usageError is a command line that cannot be carried out as it is written.
-type usageError struct {
-	msg  string
-	hint string
-}
-
-func (e *usageError) Error() string { return e.msg }
-
-// Hint says how to go on; it is empty when there is nothing helpful to say.
-func (e *usageError) Hint() string { return e.hint }
-
 // expandArgs replaces argument files by their contents and abbreviated long options by their full names,
 // neither of which cobra knows. The value of an option and whatever follows "--" stay as they are.
-// Every error is a *usageError.
+// Every error is a usageError.
 //
 // The result is never nil: cobra would read os.Args in its place.
 func expandArgs(root *cobra.Command, args []string) ([]string, error) {
@@ -191,7 +180,7 @@ func (e *expander) errorf(hint, format string, args ...any) error {
 	if len(e.files) > 0 {
 		msg = fmt.Sprintf("%s: %s", e.files[len(e.files)-1], msg)
 	}
-	return &usageError{msg: msg, hint: hint}
+	return misused(msg, hint)
 }
 
 func takesValue(flag *pflag.Flag) bool { return flag.NoOptDefVal == "" }

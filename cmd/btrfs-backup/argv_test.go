@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"btrfs-backup/internal/hint"
 )
 
 // newArgvRoot gives a command tree with the options of the predecessor, and a command with options of its own.
@@ -80,15 +82,15 @@ func wantExpanded(t *testing.T, args, want []string) {
 	}
 }
 
-func wantUsageError(t *testing.T, args []string, msg, hint string) {
+func wantUsageError(t *testing.T, args []string, msg, forward string) {
 	t.Helper()
 	got, err := expandArgs(newArgvRoot(), args)
-	usage, ok := errors.AsType[*usageError](err)
+	usage, ok := errors.AsType[usageError](err)
 	if !ok {
 		t.Fatalf("expandArgs(%q) = %q, %v, want a usageError", args, got, err)
 	}
-	if usage.Error() != msg || usage.Hint() != hint {
-		t.Errorf("expandArgs(%q)\n got %q, hint %q\nwant %q, hint %q", args, usage.Error(), usage.Hint(), msg, hint)
+	if usage.Error() != msg || hint.Of(usage) != forward {
+		t.Errorf("expandArgs(%q)\n got %q, hint %q\nwant %q, hint %q", args, usage.Error(), hint.Of(usage), msg, forward)
 	}
 }
 
@@ -418,7 +420,7 @@ func FuzzExpandArgs(f *testing.F) {
 		args := strings.Split(words, "\n")
 		got, err := expandArgs(newArgvRoot(), args)
 		if err != nil {
-			if _, ok := errors.AsType[*usageError](err); !ok || err.Error() == "" {
+			if _, ok := errors.AsType[usageError](err); !ok || err.Error() == "" {
 				t.Fatalf("expandArgs(%q): %#v is not a usage error", args, err)
 			}
 			return

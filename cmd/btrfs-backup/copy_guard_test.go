@@ -186,7 +186,7 @@ func TestTheReportOfACopyIsJSON(t *testing.T) {
 	r.write("file", "content")
 	for _, dry := range []bool{true, false} {
 		var told struct {
-			report
+			printed
 			Copy bool
 		}
 		run := expect(t, exitDone, r.run("--json", fmt.Sprint("--dry-run=", dry)))

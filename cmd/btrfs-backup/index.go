@@ -8,13 +8,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/tree"
 	"btrfs-backup/lock"
 )
 
 type indexOptions struct {
-	remote remoteOptions
+	reach job.Reach
 }
 
 func newIndex(env environment) *cobra.Command {
@@ -34,8 +35,8 @@ changed.`,
 	}
 	f := c.Flags()
 	f.SortFlags = false
-	o.remote.define(f)
-	o.remote.defineFurther(f)
+	defineReach(&o.reach, f)
+	defineFurtherReach(&o.reach, f)
 	return c
 }
 
@@ -43,14 +44,15 @@ func index(ctx context.Context, env environment, o *indexOptions, texts []string
 	env, display := env.withBars()
 	defer display.Close()
 	log := slog.New(&logHandler{w: env.stderr, level: slog.LevelInfo, now: env.now})
-	hosts, places, err := o.remote.folders(env, log, texts)
+	places, machines, err := look(env, log, o.reach, texts)
 	if err != nil {
 		return err
 	}
-	defer hosts.Close()
+	defer machines.Close()
 	for i, p := range places {
+		h, path := machines.At(p)
 		shown := display.Start(ctx, "reading "+texts[i], nil)
-		made, err := indexFolder(ctx, hosts.of(p), p.path, log, shown.Add)
+		made, err := indexFolder(ctx, h, path, log, shown.Add)
 		shown.Vanish()
 		if err != nil {
 			return fmt.Errorf("indexing %s: %w", texts[i], err)

@@ -17,7 +17,9 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/report"
 	"btrfs-backup/internal/tree"
 	"btrfs-backup/internal/volume"
 )
@@ -26,7 +28,7 @@ type listOptions struct {
 	folder string
 	prefix string
 	json   bool
-	remote remoteOptions
+	reach  job.Reach
 }
 
 func newList(env environment) *cobra.Command {
@@ -48,7 +50,7 @@ of backups made by rsync, and where quotas are enabled.`,
 	f.StringVarP(&o.prefix, "snapshot-prefix", "p", "", "show only names that begin with `PREFIX`")
 	f.StringVarP(&o.folder, "snapshot-folder", "f", volume.DefaultFolder, "`FOLDER` in a source")
 	f.BoolVar(&o.json, "json", false, "print JSON")
-	o.remote.define(f)
+	defineReach(&o.reach, f)
 	return c
 }
 
@@ -83,7 +85,7 @@ const (
 
 func list(ctx context.Context, env environment, o *listOptions, places []string) error {
 	if filepath.IsAbs(o.folder) {
-		return &usageError{msg: "--snapshot-folder names a folder in a source here", hint: "name a folder that lies elsewhere as a PLACE"}
+		return misused("--snapshot-folder names a folder in a source here", "name a folder that lies elsewhere as a PLACE")
 	}
 	contents, errs, err := o.contents(ctx, env, places)
 	if err != nil {
@@ -106,7 +108,7 @@ func list(ctx context.Context, env environment, o *listOptions, places []string)
 		}
 	}
 	if o.json {
-		failures = append(failures, printJSON(env.stdout, all))
+		failures = append(failures, report.WriteJSON(env.stdout, all))
 	}
 	return errors.Join(failures...)
 }
@@ -119,33 +121,24 @@ type content struct {
 
 // contents lists the places, all at once, since some may be far away.
 func (o *listOptions) contents(ctx context.Context, env environment, texts []string) ([]content, []error, error) {
-	places, err := parsePlaces(texts)
-	if err != nil {
-		return nil, nil, err
-	}
-	for i, p := range places {
-		if err := mustBeFolder(texts[i], p); err != nil {
-			return nil, nil, err
-		}
-	}
 	log := slog.New(&logHandler{w: env.stderr, level: slog.LevelWarn, now: env.now})
-	hosts, places, err := o.remote.folders(env, log, texts)
+	places, machines, err := look(env, log, o.reach, texts)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer hosts.Close()
+	defer machines.Close()
 	contents, errs := make([]content, len(places)), make([]error, len(places))
 	var listing sync.WaitGroup
 	for i, p := range places {
-		h := hosts.of(p)
-		listing.Go(func() { contents[i], errs[i] = look(ctx, h, p.path, o.folder) })
+		h, path := machines.At(p)
+		listing.Go(func() { contents[i], errs[i] = contentOf(ctx, h, path, o.folder) })
 	}
 	listing.Wait()
 	return contents, errs, nil
 }
 
-// look lists a place. What is not on btrfs holds backups made by rsync, or nothing of ours.
-func look(ctx context.Context, h host.Trees, path, snapshotFolder string) (content, error) {
+// contentOf lists a place. What is not on btrfs holds backups made by rsync, or nothing of ours.
+func contentOf(ctx context.Context, h host.Trees, path, snapshotFolder string) (content, error) {
 	var trees tree.Listing
 	subvolumes, err := volume.List(ctx, h, path, snapshotFolder)
 	if err != nil && !errors.Is(err, btrfs.ErrNotBtrfs) {
@@ -167,17 +160,6 @@ func look(ctx context.Context, h host.Trees, path, snapshotFolder string) (conte
 	return content{volume.Content{Folder: h.String() + path, Free: trees.Free}, trees}, nil
 }
 
-// mustBeFolder refuses places in which nobody can look.
-func mustBeFolder(text string, p place) error {
-	switch {
-	case p.command != "":
-		return &usageError{msg: text + ": what a command stores cannot be listed or verified", hint: "look where it stores it"}
-	case p.module != "":
-		return &usageError{msg: text + ": the backups of an rsync daemon are not in its module", hint: "look at their folder on its machine"}
-	}
-	return nil
-}
-
 func printList(w io.Writer, content content, entries []listed) error {
 	what := "subvolumes"
 	if content.Subvolumes == nil && content.trees.ID != "" {
@@ -191,7 +173,7 @@ func printList(w io.Writer, content content, entries []listed) error {
 	for _, l := range entries {
 		rows = append(rows, l.row())
 	}
-	return writeTable(w, rows)
+	return report.WriteColumns(w, rows)
 }
 
 func describe(content content, prefix string) []listed {

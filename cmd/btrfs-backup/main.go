@@ -16,6 +16,7 @@ import (
 
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/lock"
 )
@@ -110,7 +111,6 @@ type outcomeError struct{ engine.Outcome }
 func (outcomeError) Error() string { return "not everything succeeded" }
 
 func exitStatus(err error) int {
-	var usage *usageError
 	var ended signalError
 	var outcome outcomeError
 	switch {
@@ -118,7 +118,7 @@ func exitStatus(err error) int {
 		return exitDone
 	case errors.As(err, &ended):
 		return 128 + int(ended.signal)
-	case errors.As(err, &usage):
+	case errors.As(err, new(usageError)), errors.As(err, new(job.Complaints)):
 		return exitUsage
 	case lock.IsHeld(err):
 		return exitBusy
@@ -133,6 +133,13 @@ func exitStatus(err error) int {
 
 // complain tells an error and the way forward.
 func complain(w io.Writer, err error) {
+	var several job.Complaints
+	if errors.As(err, &several) {
+		for _, c := range several {
+			complain(w, c)
+		}
+		return
+	}
 	for line := range strings.Lines(err.Error()) { // joined errors have a line each
 		fmt.Fprintf(w, "btrfs-backup: error: %s\n", strings.TrimSuffix(line, "\n"))
 	}

@@ -16,8 +16,8 @@ import (
 	"btrfs-backup/retention"
 )
 
-// report is what the program prints with --json.
-type report struct {
+// printed is what the program prints with --json.
+type printed struct {
 	DryRun       bool                `json:"dry_run"`
 	Source       string              `json:"source"`
 	Snapshot     string              `json:"snapshot"`
@@ -59,9 +59,9 @@ func clock(date string) []string {
 func march(day int) []string { return clock(fmt.Sprintf("2026-03-%02d", day)) }
 
 // backUp runs the program, which must exit with the status, and gives its report.
-func backUp(t testing.TB, status int, environ []string, args ...string) report {
+func backUp(t testing.TB, status int, environ []string, args ...string) printed {
 	t.Helper()
-	var r report
+	var r printed
 	result := expect(t, status, invoke(t, environ, append(args, "--json")...))
 	if err := json.Unmarshal([]byte(result.stdout), &r); err != nil {
 		t.Fatalf("%v in %s%s", err, result.stdout, result.stderr)
@@ -80,7 +80,7 @@ func series(t testing.TB, days int, args ...string) []string {
 }
 
 // to gives the part of the report on a destination.
-func (r report) to(t testing.TB, destination string) saved {
+func (r printed) to(t testing.TB, destination string) saved {
 	t.Helper()
 	i := slices.IndexFunc(r.Destinations, func(s saved) bool { return s.Destination == destination })
 	if i < 0 {

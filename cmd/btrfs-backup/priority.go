@@ -2,13 +2,14 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
+
+	"btrfs-backup/internal/job"
 )
 
 // priority is what this process and all that it starts leave to others.
@@ -25,14 +26,13 @@ func (p *priority) define(f *pflag.FlagSet) {
 // ionices are the classes of linux/include/uapi/linux/ioprio.h, with the level that ionice(1) gives them.
 var ionices = map[string]int{"realtime": 1<<13 | 4, "best-effort": 2<<13 | 4, "idle": 3 << 13}
 
-func (p *priority) check() error {
+func (p *priority) check(c *job.Complaints) {
 	if p.nice < -20 || p.nice > 19 {
-		return &usageError{msg: fmt.Sprintf("--nice %d is out of range", p.nice), hint: "use 0 to 19; less than 0 is for root"}
+		c.Add("nice", "use 0 to 19; less than 0 is for root", "%d is out of range", p.nice)
 	}
 	if _, ok := ionices[strings.ToLower(p.ionice)]; !ok && p.ionice != "" {
-		return &usageError{msg: "--ionice " + p.ionice + " is unknown", hint: "use idle, best-effort or realtime"}
+		c.Add("ionice", "use idle, best-effort or realtime", "%s is unknown", p.ionice)
 	}
-	return nil
 }
 
 // set sets both for every thread, and so for the threads and programs that these start. On Linux, both belong to threads.

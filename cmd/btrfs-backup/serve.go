@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -15,13 +14,14 @@ import (
 
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/job"
 	"btrfs-backup/retention"
 	"btrfs-backup/transport/wire"
 )
 
 type serveOptions struct {
 	limits       host.Limits
-	numBackups   int
+	keep         retention.Policy
 	resumeWindow time.Duration
 	protocol     int
 	verbosity    string
@@ -44,7 +44,7 @@ like the example of ~/.ssh/authorized_keys: nobody with that key can do more.`,
 	f.SortFlags = false
 	f.StringVar(&o.limits.Root, "restrict-to", "", "allow nothing outside of `DIR`")
 	f.BoolVar(&o.limits.AppendOnly, "append-only", false, "backups can be added, not deleted or replaced")
-	f.IntVarP(&o.numBackups, "num-backups", "n", 0, "after each one received, keep the newest `N`")
+	f.IntVarP(&o.keep.Last, "num-backups", "n", 0, "after each one received, keep the newest `N`")
 	f.BoolVar(&o.limits.ReceiveOnly, "receive-only", false, "backups can be brought, nothing fetched")
 	f.BoolVar(&o.limits.SendOnly, "send-only", false, "snapshots can be taken and fetched, nothing brought")
 	f.DurationVar(&o.resumeWindow, "resume-window", 24*time.Hour, "keep a broken transfer up to `TIME`")
@@ -54,34 +54,31 @@ like the example of ~/.ssh/authorized_keys: nobody with that key can do more.`,
 	return c
 }
 
-func (o *serveOptions) check() error {
-	if _, ok := levels[o.verbosity]; !ok {
-		return &usageError{msg: fmt.Sprintf("--verbosity %s is unknown", o.verbosity), hint: "use debug, info, warning or error"}
-	}
+func (o *serveOptions) check() (c job.Complaints) {
+	checkVerbosity(o.verbosity, &c)
 	if o.limits.Root != "" && !filepath.IsAbs(o.limits.Root) {
-		return &usageError{msg: "--restrict-to " + o.limits.Root + " is not absolute", hint: "begin it with a slash"}
+		c.Add("restrict-to", "begin it with a slash", "%s is not absolute", o.limits.Root)
 	}
 	if o.limits.ReceiveOnly && o.limits.SendOnly {
-		return &usageError{msg: "--receive-only and --send-only leave nothing to do", hint: "use one of them"}
+		c.Add("receive-only", "use one of them", "and --send-only leave nothing to do")
 	}
-	return nil
+	return c
 }
 
 func (o *serveOptions) serve(ctx context.Context, env environment) error {
-	if err := o.check(); err != nil {
+	if err := o.check().Err(); err != nil {
 		return err
 	}
 	if term.IsTerminal(int(os.Stdin.Fd())) {
-		return &usageError{msg: "serve talks to another btrfs-backup, not to a terminal", hint: "it is started by ssh; see btrfs-backup serve --help"}
+		return misused("serve talks to another btrfs-backup, not to a terminal", "it is started by ssh; see btrfs-backup serve --help")
 	}
 	// the connection may break under a transfer that is kept; whoever wrote to it learns of it by an error
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
 	log := slog.New(&logHandler{w: env.stderr, level: levels[o.verbosity], now: env.now})
 	options := host.ServeOptions{Log: log, Version: programVersion(), Limits: o.limits, ResumeWindow: o.resumeWindow}
-	if o.numBackups > 0 {
-		policy := retention.Policy{Last: o.numBackups}
+	if o.keep.Last > 0 {
 		options.Received = func(ctx context.Context, dir host.Dir, name string) error {
-			return engine.PruneReceived(ctx, receivedIn{dir}, name, policy, env.now(), log)
+			return engine.PruneReceived(ctx, receivedIn{dir}, name, o.keep, env.now(), log)
 		}
 	}
 	return host.Serve(ctx, os.Stdin, os.Stdout, options)

@@ -13,7 +13,9 @@ import (
 
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/report"
 	"btrfs-backup/internal/tree"
 )
 
@@ -21,7 +23,7 @@ type verifyOptions struct {
 	fast   bool
 	export bool
 	json   bool
-	remote remoteOptions
+	reach  job.Reach
 }
 
 func newVerify(env environment) *cobra.Command {
@@ -45,8 +47,8 @@ rsync have a manifest. Exit status 4 tells that something differs.`,
 	f.BoolVar(&o.fast, "fast", false, "compare existence, type, size, time, mode")
 	f.BoolVar(&o.export, "export", false, "print the list that sha256sum -c takes")
 	f.BoolVar(&o.json, "json", false, "print JSON")
-	o.remote.define(f)
-	o.remote.defineFurther(f)
+	defineReach(&o.reach, f)
+	defineFurtherReach(&o.reach, f)
 	return c
 }
 
@@ -63,21 +65,22 @@ func verify(ctx context.Context, env environment, o *verifyOptions, texts []stri
 	env, display := env.withBars()
 	defer display.Close()
 	log := slog.New(&logHandler{w: env.stderr, level: slog.LevelWarn, now: env.now})
-	hosts, places, err := o.remote.folders(env, log, texts)
+	places, machines, err := look(env, log, o.reach, texts)
 	if err != nil {
 		return err
 	}
-	defer hosts.Close()
+	defer machines.Close()
 	var all []verified
 	differs := false
 	for _, p := range places {
+		h, path := machines.At(p)
 		if o.export {
-			if err := export(ctx, env.stdout, hosts.of(p), p.path); err != nil {
+			if err := export(ctx, env.stdout, h, path); err != nil {
 				return err
 			}
 			continue
 		}
-		v, err := o.one(ctx, env, display, hosts.of(p), p.path)
+		v, err := o.one(ctx, env, display, h, path)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -88,7 +91,7 @@ func verify(ctx context.Context, env environment, o *verifyOptions, texts []stri
 		all = append(all, v)
 	}
 	if o.json {
-		if err := printJSON(env.stdout, all); err != nil {
+		if err := report.WriteJSON(env.stdout, all); err != nil {
 			return err
 		}
 	}

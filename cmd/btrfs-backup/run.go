@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/job"
+	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/report"
+)
+
+// runJob does a job of which there is nothing to complain, tells what was done, and adds it to the history.
+func runJob(ctx context.Context, env environment, spec *job.Spec, o outputOptions) error {
+	log, display := o.open(env, spec.DryRun)
+	if display != nil {
+		defer display.Close()
+	}
+	given := env.ofJob(log, display)
+	machines := job.NewMachines(spec.Reach, given)
+	defer machines.Close()
+	run, err := spec.Build(ctx, machines, given)
+	if err != nil {
+		return err
+	}
+	began := env.now()
+	log.Info(heading("Started at " + began.Format(time.ANSIC)))
+	did, ended := run(ctx)
+	if display != nil {
+		display.Close()
+	}
+	err = conclude(env, log, o, did, ended)
+	if !spec.DryRun {
+		entry := report.Summarize(did, ended)
+		entry.Time, entry.Duration, entry.Status = began, env.now().Sub(began), exitStatus(err)
+		remember(ctx, log, entry, err)
+	}
+	if err == nil {
+		log.Info(heading("Finished at " + env.now().Format(time.ANSIC)))
+	}
+	return err
+}
+
+// ofJob gives what a job is given beside its Spec.
+func (e environment) ofJob(log *slog.Logger, display *progress.Display) job.Environment {
+	return job.Environment{Log: log, Progress: display, Now: e.now, Version: programVersion(), State: stateDir(), Ask: e.ask()}
+}
+
+// stateDir is where this machine remembers runs, and what it saw of destinations. $XDG_STATE_HOME counts for root, too.
+func stateDir() string {
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "btrfs-backup")
+	}
+	if home, err := os.UserHomeDir(); err == nil && os.Geteuid() != 0 {
+		return filepath.Join(home, ".local/state/btrfs-backup")
+	}
+	return "/var/lib/btrfs-backup"
+}
+
+// conclude tells what a run did, and gives the error that the program ends with. ended is what ended the run early.
+func conclude(env environment, log *slog.Logger, o outputOptions, did *engine.Report, ended error) error {
+	printErr := o.print(env, log, did)
+	for _, f := range did.AllFailures() {
+		complain(env.stderr, f.Err)
+	}
+	switch outcome := did.Outcome(); {
+	case ended != nil:
+		return ended
+	case printErr != nil:
+		return printErr
+	case outcome != engine.Done:
+		return outcomeError{outcome}
+	}
+	return nil
+}
+
+// remember adds a run to the history. It is no reason for the run to fail that it cannot.
+func remember(ctx context.Context, log *slog.Logger, run report.Run, err error) {
+	if errors.As(err, new(signalError)) {
+		run.Outcome = report.Interrupted
+	}
+	const patience = 10 * time.Second
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	history := report.History{Dir: stateDir(), Limit: report.DefaultLimit}
+	if err := history.Add(ctx, run); err != nil {
+		log.Warn(fmt.Sprintf("this run is not in the history of runs: %v", err))
+	}
+}

@@ -1,0 +1,210 @@
+package job
+
+import (
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/mirror"
+	"btrfs-backup/transport/wire"
+)
+
+// A Complaint is a reason why something cannot be done as it is wanted. It has a hint.
+type Complaint struct {
+	Setting string // its option; "" for what is about a place
+	Err     error
+}
+
+func (c Complaint) Error() string {
+	if c.Setting == "" {
+		return c.Err.Error()
+	}
+	return "--" + c.Setting + " " + c.Err.Error()
+}
+
+func (c Complaint) Unwrap() error { return c.Err }
+
+// Complaints are all that is wrong with a job.
+type Complaints []Complaint
+
+func (c Complaints) Error() string {
+	texts := make([]string, len(c))
+	for i, one := range c {
+		texts[i] = one.Error()
+	}
+	return strings.Join(texts, "\n")
+}
+
+// Err gives the complaints as an error, nil if there are none.
+func (c Complaints) Err() error {
+	if len(c) == 0 {
+		return nil
+	}
+	return c
+}
+
+// Add complains of a setting, or with "" of a place, and tells the way forward.
+func (c *Complaints) Add(setting, forward, format string, args ...any) {
+	*c = append(*c, Complaint{setting, hint.New(fmt.Errorf(format, args...), forward)})
+}
+
+// Check gives all that can be said against the job without looking at its places. A place that is nil was complained about
+// when it was read, and is passed over.
+func (s *Spec) Check() Complaints {
+	var c Complaints
+	if !slices.Contains([]Engine{Automatic, Btrfs, Rsync}, s.Engine) {
+		c.Add("engine", "use auto, btrfs or rsync", "%s is unknown", s.Engine)
+	}
+	const nameMax = 255
+	longest := btrfs.Incoming(s.Prefix + "20060102-150405")
+	if strings.ContainsAny(s.Prefix, "/\x00") || len(longest) > nameMax || !utf8.ValidString(s.Prefix) {
+		c.Add("snapshot-prefix", "it may be any text without a slash, up to 230 bytes", "%q cannot begin the name of a snapshot", s.Prefix)
+	}
+	if p, ok := s.Source.(Command); ok {
+		c.Add("", "name a subvolume or another directory", "%s: a command cannot be a source", p)
+	}
+	s.Copy.check(&c)
+	c = append(c, s.Reach.Check()...)
+	if engine, known := s.engine(); known {
+		c = append(c, s.checkFor(engine)...)
+	}
+	return c
+}
+
+func (o *Copy) check(c *Complaints) {
+	if o.MaxDelete < 0 || o.MaxDelete > 100 {
+		c.Add("max-delete", "use 0 to 100; 100 allows all", "%d is not a percentage", o.MaxDelete)
+	}
+	if filepath.IsAbs(o.Marker) {
+		c.Add("marker", "name a file in SOURCE, from there", "%s is absolute", o.Marker)
+	}
+	for _, f := range o.Filters {
+		if filterRules[f.Rule] == nil {
+			c.Add("", "use exclude, exclude-from, include, skip or skip-dir", "%s %s: there is no such filter", f.Rule, f.Value)
+		}
+	}
+	if _, err := mirror.SplitOptions(o.Options); err != nil {
+		c.Add("rsync-options", "quote it as for a shell", "%q: %w", o.Options, err)
+	}
+	if o.Tunnel != "" {
+		if _, err := parseTarget(o.Tunnel, o.Tunnel); err != nil {
+			*c = append(*c, Complaint{"tunnel", err})
+		}
+	}
+}
+
+// Check gives all that can be said against the way in which machines are to be reached.
+func (r *Reach) Check() Complaints {
+	var c Complaints
+	if _, err := r.compression(); err != nil {
+		c.Add("compress", "use auto, zstd or none", "%s is unknown", r.Compress)
+	}
+	if r.Channels < 0 || r.Channels > 64 {
+		c.Add("channels", "use 1 to 64", "%d is out of range", r.Channels)
+	}
+	return c
+}
+
+func (r *Reach) compression() (wire.Compression, error) {
+	if r.Compress == "" {
+		return wire.Auto, nil
+	}
+	return wire.ParseCompression(r.Compress)
+}
+
+// engine gives the engine, if it does not depend on what the source is found to be.
+func (s *Spec) engine() (e Engine, known bool) {
+	_, isDaemon := s.Source.(Daemon)
+	switch {
+	case s.Engine == Rsync || s.Engine == Automatic && isDaemon:
+		return Rsync, true
+	case s.Engine == Btrfs || s.Engine == Automatic && s.Subvolume.SkipChecks:
+		return Btrfs, true
+	}
+	return "", false
+}
+
+// checkFor gives what can be said against backing up by an engine.
+func (s *Spec) checkFor(e Engine) Complaints {
+	if e == Rsync {
+		return s.checkForRsync()
+	}
+	return s.checkForBtrfs()
+}
+
+func (s *Spec) checkForBtrfs() Complaints {
+	var c Complaints
+	const hint = "--engine rsync copies the subvolume as it stands, without a snapshot"
+	for _, o := range s.onlyRsync() {
+		if o.given {
+			c.Add(o.name, hint, "is for sources that are copied by rsync, and this one is a btrfs subvolume")
+		}
+	}
+	for _, p := range append([]Place{s.Source}, s.Destinations...) {
+		if d, ok := p.(Daemon); ok {
+			c.Add("", hint, "%s: an rsync daemon is for sources that are copied by rsync, and this one is a btrfs subvolume", d)
+		}
+	}
+	return c
+}
+
+func (s *Spec) checkForRsync() Complaints {
+	var c Complaints
+	if len(s.Destinations) == 0 && s.Source != nil {
+		c.Add("", "name the folder that it is to be copied to",
+			"DEST is missing: no snapshot is taken of %s, which is to be copied by rsync", s.Source)
+	}
+	for _, o := range []option{
+		{"no-snapshot", s.Subvolume.NoSnapshot}, {"no-transfer", s.Subvolume.NoTransfer}, {"locked-dests", s.Subvolume.LockedDests},
+	} {
+		if o.given {
+			c.Add(o.name, "leave it out", "is about snapshots, and there are none of a source that is copied by rsync")
+		}
+	}
+	isDaemon := func(p Place) bool { _, ok := p.(Daemon); return ok }
+	if s.Copy.Tunnel != "" && !isDaemon(s.Source) && !slices.ContainsFunc(s.Destinations, isDaemon) {
+		c.Add("tunnel", "name it as HOST::MODULE", "is for an rsync daemon, and no place is one")
+	}
+	for _, p := range s.Destinations {
+		if p, ok := p.(Command); ok {
+			c.Add("", "copy to a folder on btrfs first, and back that up",
+				"%s: a command takes send streams, which only btrfs subvolumes have", p)
+		}
+	}
+	return c
+}
+
+// An option of the command line was given if its setting is not the default.
+type option struct {
+	name  string
+	given bool
+}
+
+// onlyRsync are the settings for sources that are copied by rsync.
+func (s *Spec) onlyRsync() []option {
+	o := s.Copy
+	all := []option{
+		{"multi-fs", o.MultiFS}, {"rsync-options", o.Options != ""}, {"marker", o.Marker != ""}, {"max-delete", o.MaxDelete != defaultDelete},
+		{"mount-point", o.MountPoint != ""}, {"dedup", o.Dedup != nil && *o.Dedup}, {"no-dedup", o.Dedup != nil && !*o.Dedup},
+		{"tunnel", o.Tunnel != ""},
+	}
+	for _, rule := range slices.Sorted(maps.Keys(filterRules)) {
+		all = append(all, option{rule, slices.ContainsFunc(o.Filters, func(f Filter) bool { return f.Rule == rule })})
+	}
+	return all
+}
+
+// idleForRsync are the settings that are of no consequence for sources that are copied by rsync.
+func (s *Spec) idleForRsync() []option {
+	o, d := s.Subvolume, Default()
+	return []option{
+		{"num-snapshots", s.KeepSnapshots != d.KeepSnapshots}, {"snapshot-folder", o.Folder != d.Subvolume.Folder},
+		{"no-incremental", o.NoIncremental}, {"remove-locks", o.RemoveLocks}, {"sync", o.Sync}, {"convert-rw", o.ConvertRW},
+		{"compress", s.Reach.Compress != d.Reach.Compress}, {"channels", s.Reach.Channels != d.Reach.Channels},
+	}
+}

@@ -1,0 +1,81 @@
+package job
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/progress"
+	"btrfs-backup/transport/ssh"
+)
+
+// An Environment is what a run is given beside what its user wants.
+type Environment struct {
+	Log      *slog.Logger
+	Progress *progress.Display // nil if nobody sees it
+	Now      func() time.Time
+	Version  string // of this program
+	State    string // directory in which this machine remembers what it saw of others
+	// Ask asks the user; see ssh.Options. It is nil if there is nobody to ask.
+	Ask func(ctx context.Context, question string, secret bool) (string, error)
+}
+
+// Machines are those of a run, this one among them. Others are reached when they are first needed, by one connection each.
+type Machines struct {
+	local   *host.Local
+	agent   host.AgentOptions
+	ssh     ssh.Options
+	remote  map[ssh.Target]*host.Agent
+	tunnels map[ssh.Target]*ssh.Machine
+}
+
+// NewMachines gives the machines that are reached as r tells, of which nothing is to be complained. It must be closed.
+func NewMachines(r Reach, e Environment) *Machines {
+	compression, _ := r.compression() // which was checked
+	m := &Machines{local: host.NewLocal(e.Log), remote: make(map[ssh.Target]*host.Agent),
+		tunnels: make(map[ssh.Target]*ssh.Machine)}
+	m.agent = host.AgentOptions{Log: e.Log, Version: e.Version, Sudo: r.Sudo, Channels: max(r.Channels, 1), Compression: compression,
+		ResumeWindow: r.ResumeWindow}
+	if r.Command != defaultCommand {
+		m.agent.Command = r.Command
+	}
+	m.ssh = ssh.Options{Options: r.Options, Program: r.Program, Log: e.Log, Level: slog.LevelDebug, Ask: e.Ask}
+	return m
+}
+
+// At gives the machine of a Local or a Machine, and the path there.
+func (m *Machines) At(p Place) (h host.Trees, path string) {
+	switch p := p.(type) {
+	case Local:
+		return m.local, p.Path
+	case Machine:
+		r, ok := m.remote[p.Target]
+		if !ok {
+			r = host.NewAgent(ssh.New(p.Target, m.ssh), m.agent)
+			m.remote[p.Target] = r
+		}
+		return r, p.Path
+	}
+	panic("internal error: " + p.String() + " is no directory of a machine")
+}
+
+// through gives how a machine is reached that is only passed through. The run ends with the connection.
+func (m *Machines) through(t ssh.Target) *ssh.Machine {
+	s, ok := m.tunnels[t]
+	if !ok {
+		s = ssh.New(t, m.ssh)
+		m.tunnels[t] = s
+	}
+	return s
+}
+
+// Close ends the connections.
+func (m *Machines) Close() {
+	for _, r := range m.remote {
+		_ = r.Close() // nothing is under way any more
+	}
+	for _, s := range m.tunnels {
+		_ = s.Close()
+	}
+}

@@ -1,0 +1,109 @@
+// Package job holds a backup job as a value: a Spec says what a user wants, Check tells all that is wrong with it, and Build
+// makes the parts of which the engine runs it. It is known here alone which kinds of source and destination there are.
+//
+// A Spec may come from a command line, from a program that calls this one, or from a file. It is plain data: a setting that was not
+// given has the value that Default gives it. Places are understood here, too (ParsePlace).
+package job
+
+import (
+	"time"
+
+	"btrfs-backup/internal/volume"
+	"btrfs-backup/retention"
+
+	"golang.org/x/time/rate"
+)
+
+// A Spec is what a user wants.
+type Spec struct {
+	Source       Place
+	Destinations []Place
+	Engine       Engine
+
+	Prefix        string           // of the names of snapshots and backups
+	KeepSnapshots retention.Policy // at the source
+	KeepBackups   retention.Policy // at each destination
+
+	NewDestination bool // begin anew where the backups of a destination that was used are gone
+	RateLimit      rate.Limit
+	DryRun         bool
+	NoWait         bool // fail at a lock that is held
+
+	Subvolume Subvolume
+	Copy      Copy
+	Reach     Reach
+}
+
+// An Engine is a way to back up.
+type Engine string
+
+// The engines. Automatic is Btrfs for subvolumes, and Rsync for the rest.
+const (
+	Automatic Engine = "auto"
+	Btrfs     Engine = "btrfs"
+	Rsync     Engine = "rsync"
+)
+
+// Subvolume has the settings for sources of which snapshots are taken.
+type Subvolume struct {
+	Folder        string // of the snapshots; relative to the source, unless it is absolute
+	NoSnapshot    bool
+	NoTransfer    bool
+	NoIncremental bool
+	LockedDests   bool // add the destinations that the ledger has unfinished transfers to
+	RemoveLocks   bool // forget what the ledger says of the destinations
+	Sync          bool // wait until what is deleted is off the disk
+	ConvertRW     bool // make subvolumes writable to delete them
+	SkipChecks    bool // leave it to the kernel to refuse what is no subvolume
+	Verbose       bool // log what btrfs tells
+}
+
+// Copy has the settings for sources that are copied by rsync.
+type Copy struct {
+	Options    string   // of rsync in place of the usual ones, quoted as for a shell
+	Filters    []Filter // the first that matches a name counts
+	MultiFS    bool     // copy what is mounted in the source, too
+	Marker     string   // a file in the source without which that is refused
+	MaxDelete  int      // percent of the files that may be gone
+	MountPoint string   // that destinations must lie on
+	Dedup      *bool    // nil: where files are linked
+	Tunnel     string   // [USER@]HOST[:PORT], through which daemons are reached by SSH
+	// Frozen tells that nothing changes in the source, so that a snapshot of it can be the backup.
+	Frozen bool
+	// Incomplete tells what is known to be missing in the source; "" for nothing.
+	Incomplete string
+}
+
+// A Filter tells what is left out of a copy, or not.
+type Filter struct {
+	Rule  string // exclude, exclude-from, include, skip or skip-dir
+	Value string // a pattern, or a name
+}
+
+// Reach tells how other machines are reached. The zero value will do where nothing is transferred.
+type Reach struct {
+	Options      []string // KEY=VALUE as for ssh -o
+	Program      string   // an ssh in place of the one built in; "": as ssh's configuration says
+	Sudo         bool
+	Command      string // this program there
+	Channels     int    // SSH sessions for each transfer
+	Compress     string // auto, zstd or none; "" is auto
+	ResumeWindow time.Duration
+}
+
+const (
+	defaultCommand  = "btrfs-backup"
+	defaultChannels = 4
+	defaultDelete   = 50
+	autoCompress    = "auto"
+)
+
+// Default gives a Spec without places, in which all settings are as if they were not given.
+func Default() Spec {
+	return Spec{
+		Engine:    Automatic,
+		Subvolume: Subvolume{Folder: volume.DefaultFolder},
+		Copy:      Copy{MaxDelete: defaultDelete},
+		Reach:     Reach{Command: defaultCommand, Channels: defaultChannels, Compress: autoCompress, ResumeWindow: time.Hour},
+	}
+}

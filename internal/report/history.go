@@ -1,0 +1,174 @@
+package report
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/lock"
+
+	"github.com/google/renameio/v2"
+)
+
+// A Run is what the history tells of a run: one line of JSON.
+type Run struct {
+	Time         time.Time        `json:"time"` // of its beginning
+	Duration     time.Duration    `json:"nanoseconds"`
+	Source       string           `json:"source"`
+	Outcome      string           `json:"outcome"`
+	Status       int              `json:"exit_status"`
+	Snapshot     string           `json:"snapshot,omitempty"` // the one taken
+	Destinations []Destination    `json:"destinations,omitempty"`
+	Failures     []engine.Failure `json:"failures,omitempty"` // at the source, and what ended the run
+}
+
+// Destination is what the history tells of one destination.
+type Destination struct {
+	Destination string           `json:"destination"`
+	Saved       []string         `json:"saved,omitempty"` // the names of the backups
+	Bytes       int64            `json:"bytes,omitempty"` // of what was saved
+	Deleted     []string         `json:"deleted,omitempty"`
+	Failures    []engine.Failure `json:"failures,omitempty"`
+}
+
+// How runs end.
+const (
+	Done        = "done"
+	Partly      = "partly" // some of it failed
+	Failed      = "failed" // nothing was saved
+	Busy        = "busy"   // another run held a lock
+	Interrupted = "interrupted"
+)
+
+// Summarize gives what the history is to tell of a run: r is its report, and err what ended it early, if anything did.
+func Summarize(r *engine.Report, err error) Run {
+	run := Run{Source: r.Source, Snapshot: r.Snapshot, Outcome: outcome(r, err), Failures: some(r.Failures)}
+	if err != nil {
+		run.Failures = append(run.Failures, engine.Failure{Err: err})
+	}
+	for _, d := range r.Destinations {
+		run.Destinations = append(run.Destinations, summarize(d))
+	}
+	return run
+}
+
+func summarize(d engine.Saved) Destination {
+	told := Destination{Destination: d.Destination, Deleted: d.Deleted}
+	var failures []engine.Failure
+	for _, t := range d.Transfers {
+		if t.Failure != nil {
+			failures = append(failures, *t.Failure)
+			continue
+		}
+		told.Saved = append(told.Saved, t.Snapshot)
+		told.Bytes += t.Bytes
+		if t.Incomplete != nil {
+			failures = append(failures, *t.Incomplete)
+		}
+	}
+	told.Failures = some(append(failures, d.Failures...))
+	return told
+}
+
+// some keeps the line of a run short in which everything failed.
+func some(failures []engine.Failure) []engine.Failure {
+	const most = 10
+	return slices.Clone(failures[:min(len(failures), most)])
+}
+
+func outcome(r *engine.Report, err error) string {
+	if err != nil && lock.IsHeld(err) {
+		return Busy
+	}
+	if err != nil {
+		return Failed
+	}
+	return map[engine.Outcome]string{engine.Done: Done, engine.Partly: Partly, engine.Failed: Failed, engine.Busy: Busy}[r.Outcome()]
+}
+
+// A History is a file with a line for each run, the newest last. When it grows beyond its limit, the older half goes.
+type History struct {
+	Dir   string // is made if it is missing
+	Limit int64  // in bytes
+}
+
+// HistoryFile is the name of the history in its directory.
+const HistoryFile = "history.jsonl"
+
+// DefaultLimit has room for some thousand runs.
+const DefaultLimit = 1 << 20
+
+// Add adds a run and puts it on disk. Programs that add at the same time wait for each other. A line that a power failure cut
+// off stays as it is, and what follows has lines of its own.
+func (h History) Add(ctx context.Context, run Run) error {
+	line, err := json.Marshal(run)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(h.Dir, 0o700); err != nil {
+		return err
+	}
+	dir, err := os.Open(h.Dir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	held, err := lock.Acquire(ctx, dir, func(*lock.HeldError) {})
+	if err != nil {
+		return err
+	}
+	defer held.Release()
+	return h.add(append(line, '\n'))
+}
+
+func (h History) path() string { return filepath.Join(h.Dir, HistoryFile) }
+
+func (h History) add(line []byte) error {
+	f, err := os.OpenFile(h.path(), os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	if size+int64(len(line)) > h.Limit {
+		return h.rewrite(f, max(size-h.Limit/2, 0), line)
+	}
+	last := []byte{'\n'}
+	if size > 0 {
+		if _, err := f.ReadAt(last, size-1); err != nil {
+			return err
+		}
+	}
+	if last[0] != '\n' { // a power failure cut it off
+		line = append([]byte{'\n'}, line...)
+	}
+	if _, err := f.Write(line); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// rewrite replaces the file by its lines behind an offset, and one more.
+func (h History) rewrite(f *os.File, offset int64, line []byte) error {
+	if _, err := f.Seek(offset, io.SeekStart); err != nil {
+		return err
+	}
+	content, err := io.ReadAll(f)
+	if err != nil {
+		return err
+	}
+	_, content, _ = bytes.Cut(content, []byte{'\n'}) // which may be a part of a line
+	if len(content) > 0 && content[len(content)-1] != '\n' {
+		content = append(content, '\n')
+	}
+	return renameio.WriteFile(h.path(), append(content, line...), 0o600)
+}

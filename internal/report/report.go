@@ -1,0 +1,134 @@
+// Package report tells people and programs what a run did, and keeps a history of runs.
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"text/tabwriter"
+
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/progress"
+	"btrfs-backup/retention"
+)
+
+// WriteColumns writes rows, the first of which is the heading, in columns.
+func WriteColumns(w io.Writer, rows [][]string) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		if _, err := io.WriteString(t, strings.Join(row, "\t")+"\n"); err != nil {
+			return err
+		}
+	}
+	return t.Flush()
+}
+
+// WriteJSON writes a value for other programs.
+func WriteJSON(w io.Writer, value any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(value)
+}
+
+// Log tells each transfer in a line of the log.
+func Log(log *slog.Logger, r *engine.Report) {
+	for _, d := range r.Destinations {
+		for _, t := range d.Transfers {
+			kind := "complete copy"
+			if t.Parent != "" {
+				kind = "increment to " + engine.Printable(t.Parent)
+			}
+			log.Info(fmt.Sprintf("%s: %s %s: %s, %s in %s", d.Destination, t.Snapshot, verdict(t), kind, size(t), progress.Duration(t.Duration)))
+		}
+	}
+}
+
+// WriteTable sums a run up, in a table with a line for each transfer.
+func WriteTable(w io.Writer, r *engine.Report) error {
+	rows := [][]string{{"DESTINATION", "SNAPSHOT", "PARENT", "SIZE", "TIME", "VERDICT"}}
+	for _, d := range r.Destinations {
+		for _, t := range d.Transfers {
+			parent := engine.Printable(t.Parent)
+			if parent == "" {
+				parent = "none"
+			}
+			rows = append(rows, []string{d.Destination, t.Snapshot, parent, size(t), progress.Duration(t.Duration), verdict(t)})
+		}
+		if len(d.Failures) > 0 {
+			rows = append(rows, []string{d.Destination, "", "", "", "", "FAILED"})
+		} else if len(d.Transfers) == 0 {
+			rows = append(rows, []string{d.Destination, "", "", "", "", "nothing to send"})
+		}
+	}
+	if len(rows) == 1 {
+		return nil
+	}
+	return WriteColumns(w, rows)
+}
+
+func verdict(t engine.Sent) string {
+	switch {
+	case t.Failure != nil:
+		return "FAILED"
+	case t.Incomplete != nil:
+		return "saved, INCOMPLETE"
+	case t.Stored:
+		return "stored, not verified"
+	default:
+		return "saved"
+	}
+}
+
+// size tells the bytes of a transfer, and those that crossed a network if they were more or fewer.
+func size(t engine.Sent) string {
+	const noticeable = 20 // one part in so many
+	if difference := t.Bytes - t.Wire; t.Wire == 0 || max(difference, -difference) < t.Bytes/noticeable {
+		return progress.Bytes(t.Bytes)
+	}
+	return fmt.Sprintf("%s (%s on the wire)", progress.Bytes(t.Bytes), progress.Bytes(t.Wire))
+}
+
+// WritePlan tells what a dry run found, a line for each thing that would be done.
+func WritePlan(w io.Writer, r *engine.Report) error {
+	var p plan
+	if r.Snapshot != "" {
+		p.would(r.Source, "take snapshot %s", r.Snapshot)
+	}
+	for _, d := range r.Destinations {
+		for _, name := range d.Leftovers {
+			p.would(d.Destination, "delete %s: left unfinished by an earlier run", name)
+		}
+		for _, t := range d.Transfers {
+			how, verb := "as a complete copy", "send"
+			if t.Parent != "" {
+				how = "as an increment to " + engine.Printable(t.Parent)
+			}
+			if r.Copy {
+				verb = "copy " + r.Source + " to"
+			}
+			p.would(d.Destination, "%s %s %s", verb, t.Snapshot, how)
+		}
+		p.verdicts(d.Destination, d.Verdicts)
+	}
+	if r.Latest != "" {
+		p.would(r.Source, "point the link to the newest snapshot to %s", r.Latest)
+	}
+	p.verdicts(r.Source, r.Verdicts)
+	_, err := io.WriteString(w, p.String())
+	return err
+}
+
+// plan is the text of one.
+type plan struct{ strings.Builder }
+
+func (p *plan) would(place, format string, args ...any) {
+	fmt.Fprintf(p, "%s: would %s\n", place, fmt.Sprintf(format, args...))
+}
+
+func (p *plan) verdicts(place string, verdicts []retention.Verdict) {
+	for _, v := range verdicts {
+		p.would(place, "%s", v)
+	}
+}
