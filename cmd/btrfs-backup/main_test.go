@@ -23,7 +23,20 @@ const (
 
 // TestMain puts this test binary into PATH as btrfs-backup, so that tests run the real program, in a process of its own.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"btrfs-backup": testOnlyMain})
+	testscript.Main(ownState{m}, map[string]func(){"btrfs-backup": testOnlyMain})
+}
+
+// ownState keeps what tests make a machine remember out of its own memory.
+type ownState struct{ *testing.M }
+
+func (m ownState) Run() int {
+	dir, err := os.MkdirTemp("", "btrfs-backup-state")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	os.Setenv("XDG_STATE_HOME", dir)
+	return m.M.Run()
 }
 
 func testOnlyMain() {

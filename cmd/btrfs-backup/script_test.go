@@ -22,6 +22,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Values[testingKey{}] = env.T().(testing.TB)
 			env.Setenv("TZ", "UTC")
+			env.Setenv("XDG_STATE_HOME", env.WorkDir)
 			env.Setenv(testOnlyNow, "2026-03-01T12:00:00Z")
 			return nil
 		},

@@ -1,0 +1,180 @@
+package report
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/lock"
+)
+
+var check = btrfstest.Check
+
+func add(t testing.TB, h History, source string) {
+	t.Helper()
+	check(t, h.Add(t.Context(), Run{Source: source}))
+}
+
+// sources gives the sources of the runs in a history, in their order, and how many lines are no runs.
+func sources(t testing.TB, h History) (all []string, damaged int) {
+	t.Helper()
+	content, err := os.ReadFile(h.path())
+	check(t, err)
+	for line := range strings.Lines(string(content)) {
+		var run struct{ Source string }
+		if json.Unmarshal([]byte(line), &run) != nil || !strings.HasSuffix(line, "\n") {
+			damaged++
+			continue
+		}
+		all = append(all, run.Source)
+	}
+	return all, damaged
+}
+
+func newHistory(t testing.TB) History {
+	return History{Dir: filepath.Join(t.TempDir(), "state"), Limit: DefaultLimit}
+}
+
+func TestARunIsALineOfJSONThatOnlyItsOwnerReads(t *testing.T) {
+	h := newHistory(t)
+	add(t, h, "/home")
+	add(t, h, "/two\nlines")
+	if all, damaged := sources(t, h); damaged > 0 || len(all) != 2 || all[1] != "/two\nlines" {
+		t.Errorf("runs of %q, %d lines damaged", all, damaged)
+	}
+	for path, want := range map[string]os.FileMode{h.Dir: 0o700 | os.ModeDir, h.path(): 0o600} {
+		if info, err := os.Stat(path); err != nil || info.Mode() != want {
+			t.Errorf("%s: %v, %v", path, info.Mode(), err)
+		}
+	}
+}
+
+func TestALineThatWasCutOffHarmsNoOther(t *testing.T) {
+	h := newHistory(t)
+	add(t, h, "/1")
+	add(t, h, "/2")
+	info, err := os.Stat(h.path())
+	check(t, err)
+	check(t, os.Truncate(h.path(), info.Size()-7))
+	add(t, h, "/3")
+	if all, damaged := sources(t, h); damaged != 1 || fmt.Sprint(all) != "[/1 /3]" {
+		t.Errorf("runs of %q, %d lines damaged", all, damaged)
+	}
+}
+
+func TestTheOlderHalfGoesWhenTheFileIsFull(t *testing.T) {
+	h := newHistory(t)
+	h.Limit = 4000
+	const runs = 300
+	for i := range runs {
+		add(t, h, fmt.Sprint(i))
+		info, err := os.Stat(h.path())
+		check(t, err)
+		if info.Size() > h.Limit {
+			t.Fatalf("%d bytes after %d runs", info.Size(), i)
+		}
+	}
+	all, damaged := sources(t, h)
+	for i, source := range all {
+		if source != fmt.Sprint(runs-len(all)+i) {
+			t.Fatalf("run %d of %d is of %s", i, len(all), source)
+		}
+	}
+	if damaged > 0 || len(all) < 10 {
+		t.Errorf("%d runs, %d lines damaged", len(all), damaged)
+	}
+	check(t, os.Truncate(h.path(), h.Limit-1)) // with a last line that is cut off
+	add(t, h, "last")
+	if all, damaged := sources(t, h); damaged != 1 || all[len(all)-1] != "last" {
+		t.Errorf("runs of %q, %d lines damaged", all, damaged)
+	}
+}
+
+func TestRunsAtTheSameTimeAreAllRemembered(t *testing.T) {
+	h := newHistory(t)
+	h.Limit = 10_000 // is reached meanwhile
+	const writers, runs = 2, 100
+	var writing sync.WaitGroup
+	for w := range writers {
+		writing.Go(func() {
+			for i := range runs {
+				if err := h.Add(context.Background(), Run{Source: fmt.Sprintf("%d.%d", w, i)}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	writing.Wait()
+	all, damaged := sources(t, h)
+	next := map[string]int{}
+	for _, source := range all {
+		writer, number, _ := strings.Cut(source, ".")
+		if want, ok := next[writer]; ok && number != fmt.Sprint(want) {
+			t.Errorf("%s follows upon %s.%d", source, writer, want-1)
+		}
+		var n int
+		fmt.Sscan(number, &n)
+		next[writer] = n + 1
+	}
+	if damaged > 0 || len(next) > writers {
+		t.Errorf("%d lines damaged in %q", damaged, all)
+	}
+}
+
+func TestAHistoryThatCannotBeWrittenIsAnErrorInTime(t *testing.T) {
+	h := newHistory(t)
+	add(t, h, "/home")
+	dir := btrfstest.Open(t, h.Dir)
+	held, err := lock.Acquire(t.Context(), dir, nil)
+	check(t, err)
+	defer held.Release()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := h.Add(ctx, Run{}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("while the lock is held: %v", err)
+	}
+	h.Dir = h.path()
+	if err := h.Add(t.Context(), Run{}); err == nil {
+		t.Error("a file is no directory")
+	}
+}
+
+func TestTheHistoryTellsWhatWasSavedAndWhatFailed(t *testing.T) {
+	failure := func(text string) engine.Failure { return engine.Failure{Err: errors.New(text)} }
+	broken, unread := failure("broken"), failure("unreadable")
+	r := &engine.Report{Source: "/home", Snapshot: "3", Destinations: []engine.Saved{
+		{Destination: "/usb", Transfers: []engine.Sent{{Snapshot: "1", Bytes: 5}, {Snapshot: "2", Bytes: 7, Incomplete: &unread}}},
+		{Destination: "nas", Transfers: []engine.Sent{{Snapshot: "1", Bytes: 9, Failure: &broken}}},
+	}}
+	for range 30 {
+		r.Destinations[1].Failures = append(r.Destinations[1].Failures, failure("more"))
+	}
+	run := Summarize(r, nil)
+	usb, nas := run.Destinations[0], run.Destinations[1]
+	if run.Outcome != Partly || run.Source != "/home" || run.Snapshot != "3" {
+		t.Errorf("%+v", run)
+	}
+	if fmt.Sprint(usb.Saved) != "[1 2]" || usb.Bytes != 12 || len(usb.Failures) != 1 {
+		t.Errorf("%+v", usb)
+	}
+	if len(nas.Saved) > 0 || len(nas.Failures) != 10 || nas.Failures[0] != broken {
+		t.Errorf("%+v", nas)
+	}
+	for _, test := range []struct {
+		err  error
+		want string
+	}{{errors.New("gone"), Failed}, {&lock.HeldError{}, Busy}} {
+		if run := Summarize(&engine.Report{}, test.err); run.Outcome != test.want || len(run.Failures) != 1 {
+			t.Errorf("%v: %+v", test.err, run)
+		}
+	}
+}
