@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Begin prepares a directory for a backup, after it has removed what earlier runs left and is of no use. What an interrupted
-// run copied of the same source is gone on with.
+// Begin prepares the partial copy of a backup, after it has removed what earlier runs left and is of no use. One of the same source
+// that an interrupted run left is resumed.
 func (f *Folder) Begin(ctx context.Context, o Order) (Work, error) {
 	w, err := f.begin(ctx, o)
 	if err != nil {
@@ -264,7 +264,7 @@ func (f *Folder) tidy(ctx context.Context) error {
 	return nil
 }
 
-// tidyHidden goes on with a deletion, and forgets an unfinished backup that is gone.
+// tidyHidden goes on with a deletion, and forgets a partial copy that is gone.
 func (f *Folder) tidyHidden(ctx context.Context, hidden string) error {
 	if name, ok := deletingOf(hidden); ok {
 		return f.finishDeleting(ctx, name)

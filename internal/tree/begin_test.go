@@ -202,7 +202,7 @@ func TestKeepOfNothingIsNoError(t *testing.T) {
 	}
 }
 
-// Whatever a killed run leaves, it is no backup, and the next run goes on with it.
+// Whatever a killed run leaves, it is no backup, and the next run resumes it.
 func TestWhatAKilledRunLeavesIsNoBackup(t *testing.T) {
 	order := Order{Name: "b1", Source: "s"}
 	steps := map[string]func(t *testing.T, f *Folder){
@@ -273,7 +273,7 @@ func TestABackupThatGotItsNameBeforeTheRunWasKilledIsOne(t *testing.T) {
 				t.Errorf("got %+v", l)
 			}
 			if w := mustBegin(t, f, Order{Name: "b2", Source: "s", Base: "b1"}); w.Resumed {
-				t.Error("it was gone on with")
+				t.Error("it was resumed")
 			}
 		})
 		if l := mustList(t, f); len(l.Backups) != 1 {

@@ -35,7 +35,7 @@ func (b *making) describe(ctx context.Context) error {
 	return draft.Commit()
 }
 
-// survey describes the tree in the draft of its manifest. If the manifest of the backup before turns out to be damaged, nothing
+// survey describes the tree in the draft of its manifest. If the manifest of the base turns out to be damaged, nothing
 // that was taken from it can be relied on.
 func (b *making) survey(ctx context.Context, draft *state.Draft) (survey.Findings, error) {
 	base, err := b.baseManifest()
@@ -59,7 +59,7 @@ func (b *making) survey(ctx context.Context, draft *state.Draft) (survey.Finding
 	return found, b.guard(found)
 }
 
-// baseManifest opens the manifest of the backup before, and gives nil if there is none.
+// baseManifest opens the manifest of the base, and gives nil if there is none.
 func (b *making) baseManifest() (*os.File, error) {
 	if b.Base == "" {
 		return nil, nil

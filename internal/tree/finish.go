@@ -17,7 +17,7 @@ import (
 const (
 	// maxIncomplete is how many messages about missing files a record holds.
 	maxIncomplete = 1000
-	// minGone is how many files of the backup before must be missing for a refusal.
+	// minGone is how many files of the base must be gone for a refusal.
 	minGone = 100
 )
 
@@ -40,11 +40,11 @@ type making struct {
 	record    Record
 }
 
-// Finish makes a backup of what was copied into the directory that Begin gave: complete and on disk, with its manifest and its
-// record. progress is told of bytes as they are read, by one goroutine at a time; it may be nil.
+// Finish makes a backup of a partial copy to which all was copied: puts it on disk with its manifest and its record, and gives it its
+// name. progress is told of bytes as they are read, by one goroutine at a time; it may be nil.
 //
-// After a TooManyGoneError everything is as it was before Begin. After another error, what was copied is left for a later
-// Begin to go on with.
+// After a TooManyGoneError everything is as it was before Begin. After another error, the partial copy is left for a later Begin to
+// resume.
 func (f *Folder) Finish(ctx context.Context, r Result, progress func(bytes int64)) (Record, error) {
 	b := making{Folder: f, Result: r, progress: oneAtATime(progress)}
 	if err := b.make(ctx); err != nil {
@@ -111,7 +111,7 @@ func (b *making) identify() (err error) {
 	return err
 }
 
-// guard discards what was copied if too many files of the backup before are missing in it.
+// guard discards the partial copy if too many files of the base are gone.
 func (b *making) guard(found survey.Findings) error {
 	if found.Gone < minGone || found.Gone*100 <= found.Had*int64(b.MaxDelete) {
 		return nil

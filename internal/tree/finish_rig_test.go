@@ -150,7 +150,7 @@ func (r *rig) listed() (backups, others []string) {
 	return backups, l.Others
 }
 
-// mustNotBe fails the test unless there is no backup of that name, and what was copied can be gone on with or is gone.
+// mustNotBe fails the test unless there is no backup of that name, and its partial copy can be resumed or is gone.
 func (r *rig) mustNotBe(name string, goneOn bool) {
 	r.t.Helper()
 	if backups, _ := r.listed(); slices.Contains(backups, name) {
@@ -168,7 +168,7 @@ func (r *rig) mustNotBe(name string, goneOn bool) {
 	w, err := r.folder.Begin(r.t.Context(), Order{Name: name, Source: "source"})
 	check(r.t, err)
 	if !w.Resumed {
-		r.t.Error("it is not gone on with")
+		r.t.Error("it is not resumed")
 	}
 }
 

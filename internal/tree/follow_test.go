@@ -124,7 +124,7 @@ func TestWhatChangesAfterItWasReadIsReadAgain(t *testing.T) {
 func TestLinksAreNotReadDuringTheCopy(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "ext4")
-	r.write("old", "of the backup before")
+	r.write("old", "of the base")
 	r.backup("1", "")
 	r.write("new", "new")
 	r.copy("2", "1")

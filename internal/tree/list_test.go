@@ -179,7 +179,7 @@ func TestADamagedListOfHiddenDirectoriesProvesNothing(t *testing.T) {
 				t.Errorf("opened it: %v", err)
 			}
 			if w := mustBegin(t, f, Order{Name: "b2", Source: "s"}); w.Resumed {
-				t.Error("it was gone on with")
+				t.Error("it was resumed")
 			}
 			check(t, f.discardPartial("b2"))
 		})

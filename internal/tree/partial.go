@@ -30,7 +30,7 @@ func (f *Folder) openPartial(name string) (*os.File, error) {
 	return btrfs.OpenDirAt(f.dir, btrfs.Incoming(name))
 }
 
-// SavePartial puts a partial copy on disk, for a later Begin to go on with. It is no error if there is none.
+// SavePartial puts a partial copy on disk, for a later Begin to resume. It is no error if there is none.
 func (f *Folder) SavePartial(_ context.Context, name string) error {
 	list, err := f.unfinished()
 	if err != nil {

@@ -28,7 +28,7 @@ func TestABackupOfASubvolumeBesideItIsASnapshot(t *testing.T) {
 		}
 		write(t, current, "c")
 	}
-	// what an interrupted run left is not gone on with: it shows an earlier state
+	// what an interrupted run left is not resumed: it shows an earlier state
 	mustBegin(t, f, Order{Name: "b3", Source: "s", Snapshot: current})
 	write(t, current, "d")
 	if w := mustBegin(t, f, Order{Name: "b4", Source: "s", Snapshot: current}); w.Resumed || !exists(filepath.Join(w.Path, "d")) {

@@ -1,8 +1,9 @@
 // Package tree keeps dated backups of directory trees in a folder of this machine.
 //
 // On btrfs a backup is a read-only subvolume, made from a writable snapshot of the one before it. Elsewhere it is a directory in
-// which each file that did not change is a hard link to that of the backup before it. Files arrive by other means (rsync) in a
-// directory with a hidden name, which Begin prepares and Finish makes a backup: complete, on disk, and then renamed.
+// which each file that did not change is a hard link to that of the backup before it, its base. Files arrive by other means (rsync)
+// in a directory with a hidden name, the partial copy, which Begin prepares and Finish makes a backup: complete, on disk, and then
+// renamed. A partial copy that an interrupted run left is resumed.
 //
 // A backup of this package has a record and a manifest in the folder's state directory, StateDir. What has none is somebody
 // else's and is never deleted, built upon, or counted. No file of an older backup is ever changed: nothing is written to an
@@ -61,7 +62,7 @@ type Listing struct {
 	ID        string   // see Folder.Mark; "" for a folder that was never used
 	Btrfs     bool     // backups are subvolumes
 	Backups   []Record // in the order of Record.Compare: the last one was finished last
-	Leftovers []string // names of hidden entries: unfinished backups and deletions of this package, sorted
+	Leftovers []string // names of hidden entries: partial copies and deletions of this package, sorted
 	Others    []string // names of further entries, sorted
 	Free      uint64   // bytes that an ordinary user can still write
 }
@@ -76,19 +77,19 @@ type OpenOptions struct {
 type Order struct {
 	Name   string // of the backup to be; it must be free
 	Base   string // the backup to build upon, "" for none
-	Source string // what an interrupted run copied of the same source is gone on with
+	Source string // of which a partial copy is resumed
 	// Snapshot is the absolute path of a directory on the machine of the folder, or "". If it is a subvolume on the folder's
 	// filesystem, the backup is a snapshot of it.
 	Snapshot string
 }
 
-// Work is a directory that is ready to be copied into.
+// Work is a partial copy that is ready to be copied into.
 type Work struct {
 	Path      string // absolute
 	Subvolume bool   // backups are subvolumes
 	LinkDest  string // absolute path of the backup whose unchanged files are to be linked; "" for none
 	InPlace   bool   // unchanged blocks stay shared with the older backup only if changes are written in place
-	Resumed   bool   // it holds what an interrupted run copied
+	Resumed   bool   // it is a partial copy that an interrupted run left
 	Filled    bool   // it is a snapshot: nothing is to be copied
 	// Nanoseconds tells that the filesystem keeps times to the nanosecond.
 	Nanoseconds bool
@@ -97,7 +98,7 @@ type Work struct {
 	Checksum bool
 }
 
-// A Result tells what was copied into the directory that Begin gave.
+// A Result tells what was copied into a partial copy.
 type Result struct {
 	Name       string
 	Base       string // as in the Order
@@ -106,11 +107,11 @@ type Result struct {
 	InPlace    bool     // as in the Work: rsync wrote zeros where there were to be holes
 	Incomplete []string // see Record
 	Missing    int
-	MaxDelete  int // percent of the base's files that may be missing; 100 for any number
+	MaxDelete  int // percent of the base's files that may be gone; 100 for any number
 	Dedup      bool
 }
 
-// A TooManyGoneError is the refusal to make a backup in which too many files of the one before it are missing.
+// A TooManyGoneError is the refusal to make a backup in which too many files of its base are gone.
 type TooManyGoneError struct {
 	Base      string
 	Gone, Had int64

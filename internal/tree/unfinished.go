@@ -12,7 +12,7 @@ import (
 )
 
 // unfinished is what unfinished.json holds: the hidden directories of this package by their names, and nothing else may be
-// removed or gone on with under a hidden name. An entry is on disk before its directory is there, and until it is gone.
+// removed or resumed under a hidden name. An entry is on disk before its directory is there, and until it is gone.
 type unfinished map[string]unfinishedEntry
 
 // An unfinishedEntry tells what is in a hidden directory.

@@ -230,7 +230,7 @@ func (i *indexing) foreign(ctx context.Context, name string, root *os.File) erro
 			}
 			return i.added(i.contents.Add(name, f.Entry))
 		},
-		Unread: func(path string, err error) error {
+		Closed: func(path string, err error) error {
 			if err == unix.EXDEV {
 				return nil
 			}

@@ -1,4 +1,4 @@
-// Package survey describes a tree of copied files in a manifest. It takes what the manifest of the backup before tells of files that
+// Package survey describes a tree of copied files in a manifest. It takes what the manifest of the base tells of files that
 // did not change, and reads all others once. It refuses a tree that changes meanwhile.
 package survey
 
@@ -27,10 +27,10 @@ const (
 
 // Options are what a survey goes by.
 type Options struct {
-	Base *os.File // manifest of the backup before, which is borrowed; nil for none
+	Base *os.File // manifest of the base, which is borrowed; nil for none
 	// Read gives the content of a file that was read already; nil for none.
 	Read      func(*manifest.Entry) (manifest.Digest, bool)
-	Subvolume bool                         // the tree was a snapshot of the backup before
+	Subvolume bool                         // the tree was a snapshot of the base
 	Holes     bool                         // make holes of zeros in what is read
 	Progress  func(bytes int64)            // is told of what is read, by several goroutines
 	Unread    func(path string, err error) // is told of what this user may not read, by several goroutines
@@ -41,17 +41,17 @@ type Findings struct {
 	Files  int64    // all but directories
 	Bytes  int64    // sum of the sizes of regular files
 	Inodes []uint64 // of all regular files, sorted
-	Fresh  []uint64 // of those that are not in the backup before, sorted
+	Fresh  []uint64 // of those that are not in the base, sorted
 
-	Had, Gone int64 // files of the backup before: all, and those that are missing
+	Had, Gone int64 // files of the base: all, and those that are not in the tree
 }
 
-// A survey is at work: one goroutine walks the tree and compares it with the backup before, several read the files that are not in
+// A survey is at work: one goroutine walks the tree and compares it with the base, several read the files that are not in
 // there, and one writes the manifest.
 type survey struct {
 	Options
 	root     string // in messages
-	base     *baseline
+	base     *baseManifest
 	fail     context.CancelCauseFunc
 	batch    *batch
 	batches  chan *batch
@@ -73,7 +73,7 @@ type item struct {
 }
 
 // Tree surveys the tree at root, which it borrows, and writes its manifest. A BaseError tells that what was taken from the manifest
-// of the backup before cannot be relied on.
+// of the base cannot be relied on.
 func Tree(ctx context.Context, root *os.File, o Options, manifestTo io.Writer) (Findings, error) {
 	out, err := manifest.NewWriter(manifestTo)
 	if err != nil {
@@ -81,7 +81,7 @@ func Tree(ctx context.Context, root *os.File, o Options, manifestTo io.Writer) (
 	}
 	ctx, fail := context.WithCancelCause(ctx)
 	s := survey{
-		Options: o, root: root.Name(), base: readBaseline(ctx, o.Base), fail: fail, batches: make(chan *batch, batchesAhead),
+		Options: o, root: root.Name(), base: readBase(ctx, o.Base), fail: fail, batches: make(chan *batch, batchesAhead),
 		readings: make(chan reading, batchSize), several: make(map[uint64]*contents),
 	}
 	defer func() {
@@ -112,7 +112,7 @@ func Tree(ctx context.Context, root *os.File, o Options, manifestTo io.Writer) (
 // walk hands all files of the tree to the other goroutines.
 func (s *survey) walk(ctx context.Context, root *os.File) error {
 	s.batch = newBatch()
-	if err := walk.Tree(ctx, root, walk.Visitor{Visit: s.visit, Unread: s.closed}); err != nil {
+	if err := walk.Tree(ctx, root, walk.Visitor{Visit: s.visit, Closed: s.closed}); err != nil {
 		return err
 	}
 	s.batches <- s.batch
@@ -133,7 +133,7 @@ func (s *survey) closed(path string, err error) error {
 
 func newBatch() *batch { return &batch{items: make([]item, 0, batchSize)} }
 
-// visit takes what the backup before knows of the file, or has it read.
+// visit takes what the base knows of the file, or has it read.
 func (s *survey) visit(f walk.File) error {
 	old, err := s.base.find(&f.Entry)
 	if err != nil {
@@ -153,7 +153,7 @@ func (s *survey) visit(f walk.File) error {
 	return nil
 }
 
-// unchanged tells that a file is the very one of the backup before: its snapshot that was not written to since, or the same
+// unchanged tells that a file is the very one of the base: its snapshot that was not written to since, or the same
 // inode under another name. Whether the latter was written to cannot be told by its time of change, which new links change too;
 // but then both would have changed.
 func (s *survey) unchanged(old, e *manifest.Entry) bool {

@@ -54,7 +54,7 @@ func (c *comparison) walk(root *os.File) error {
 	if err := c.advance(); err != nil {
 		return err
 	}
-	if err := walk.Tree(c.ctx, root, walk.Visitor{Visit: c.visit, Unread: c.unread}); err != nil {
+	if err := walk.Tree(c.ctx, root, walk.Visitor{Visit: c.visit, Closed: c.unread, Lost: c.lost}); err != nil {
 		return err
 	}
 	return c.tellWhile(Missing, "", func(string) bool { return true })
@@ -108,9 +108,6 @@ func (c *comparison) tell(f checkedFile) error {
 
 // visit compares a file with its entry.
 func (c *comparison) visit(got walk.File) error {
-	if c.ctx.Err() != nil {
-		return context.Cause(c.ctx)
-	}
 	if err := c.tellMissing(got.Path); err != nil {
 		return err
 	}
@@ -125,10 +122,18 @@ func (c *comparison) visit(got walk.File) error {
 	return c.tell(f)
 }
 
+// lost leaves what is gone since its name was read to be told missing.
+func (c *comparison) lost(path string, err error) error {
+	if err == unix.ENOENT {
+		return nil
+	}
+	return c.unread(path, err)
+}
+
 // unread tells that a file cannot be read, and with it what the manifest has below: it cannot be compared.
 func (c *comparison) unread(path string, err error) error {
-	if told := c.tellMissing(path); told != nil || err == unix.ENOENT { // gone since its name was read: its entry is told missing
-		return told
+	if err := c.tellMissing(path); err != nil {
+		return err
 	}
 	f := checkedFile{path: path}
 	f.add(NotReadable, "", reason(err))

@@ -7,6 +7,7 @@ package walk
 import (
 	"context"
 	"os"
+	"path/filepath"
 
 	"btrfs-backup/internal/manifest"
 
@@ -17,9 +18,12 @@ import (
 type Visitor struct {
 	// Visit is told of each file, the root as "." in itself. Who wants to use its Dir later holds that.
 	Visit func(File) error
-	// Unread is told of a file that cannot be described, instead of its visit, and of a directory that cannot be looked into,
-	// after it. The error is that of the system, unix.EXDEV for what is mounted there and for another subvolume.
-	Unread func(path string, err error) error
+	// Closed is told of a directory, after its visit, that cannot be looked into. The error is that of the system, unix.EXDEV for
+	// what is mounted there and for another subvolume.
+	Closed func(path string, err error) error
+	// Lost is told, instead of its visit, of a file that cannot be described; most likely it is gone. Without Lost, that ends the
+	// walk.
+	Lost func(path string, err error) error
 }
 
 // Tree walks the tree at root, which it borrows, in the order of manifest.Compare.
@@ -32,6 +36,11 @@ func Tree(ctx context.Context, root *os.File, v Visitor) error {
 	top, err := dir.File(".", ".")
 	if err != nil {
 		return &os.PathError{Op: "stat", Path: root.Name(), Err: err}
+	}
+	if v.Lost == nil {
+		v.Lost = func(path string, err error) error {
+			return &os.PathError{Op: "lstat", Path: filepath.Join(root.Name(), path), Err: err}
+		}
 	}
 	w := walk{Visitor: v, ctx: ctx, on: top.Filesystem, buffer: make([]byte, NamesSize)}
 	if err := v.Visit(top); err != nil {
@@ -51,7 +60,7 @@ type walk struct {
 func (w *walk) directory(dir *Dir, path string) error {
 	names, err := dir.Names(w.buffer)
 	if err != nil {
-		return w.Unread(path, err)
+		return w.Closed(path, err)
 	}
 	for _, name := range names {
 		if w.ctx.Err() != nil {
@@ -63,7 +72,7 @@ func (w *walk) directory(dir *Dir, path string) error {
 		}
 		f, err := dir.File(name, below)
 		if err != nil {
-			err = w.Unread(below, err)
+			err = w.Lost(below, err)
 		} else if err = w.Visit(f); err == nil && f.Type == manifest.Directory {
 			err = w.enter(f)
 		}
@@ -76,11 +85,11 @@ func (w *walk) directory(dir *Dir, path string) error {
 
 func (w *walk) enter(f File) error {
 	if f.Filesystem != w.on {
-		return w.Unread(f.Path, unix.EXDEV)
+		return w.Closed(f.Path, unix.EXDEV)
 	}
 	dir, err := f.Dir.Dir(f.Name)
 	if err != nil {
-		return w.Unread(f.Path, err)
+		return w.Closed(f.Path, err)
 	}
 	defer dir.Release()
 	return w.directory(dir, f.Path)

@@ -28,20 +28,20 @@ func write(t *testing.T, dir string, paths ...string) {
 	}
 }
 
-// walked tells what a walk visits, and of what it tells why it is not read.
-func walked(t *testing.T, dir string) (visited, unread []string) {
+// walked tells what a walk visits, and of which directory it tells that it is closed.
+func walked(t *testing.T, dir string) (visited, closed []string) {
 	t.Helper()
 	check(t, Tree(t.Context(), btrfstest.Open(t, dir), Visitor{
 		Visit: func(f File) error {
 			visited = append(visited, f.Path)
 			return nil
 		},
-		Unread: func(path string, err error) error {
-			unread = append(unread, fmt.Sprintf("%s: %v", path, err))
+		Closed: func(path string, err error) error {
+			closed = append(closed, fmt.Sprintf("%s: %v", path, err))
 			return nil
 		},
 	}))
-	return visited, unread
+	return visited, closed
 }
 
 func TestATreeIsWalkedInTheOrderOfAManifest(t *testing.T) {
@@ -49,12 +49,12 @@ func TestATreeIsWalkedInTheOrderOfAManifest(t *testing.T) {
 	write(t, outside, "file")
 	write(t, dir, "a/b/c", "a/d", "a-b", "a.b/c", "z")
 	check(t, os.Symlink(outside, dir+"/link"))
-	visited, unread := walked(t, dir)
+	visited, closed := walked(t, dir)
 	if want := []string{".", "a", "a/b", "a/b/c", "a/d", "a-b", "a.b", "a.b/c", "link", "z"}; !slices.Equal(slices.Sorted(slices.Values(want)), slices.Sorted(slices.Values(visited))) {
 		t.Errorf("visited %q, want %q", visited, want)
 	}
-	if !slices.IsSortedFunc(visited, manifest.Compare) || len(unread) > 0 {
-		t.Errorf("visited %q, unread %q", visited, unread)
+	if !slices.IsSortedFunc(visited, manifest.Compare) || len(closed) > 0 {
+		t.Errorf("visited %q, closed %q", visited, closed)
 	}
 }
 
@@ -65,12 +65,12 @@ func TestWhatIsMountedInATreeAndSubvolumesAreToldAndNotEntered(t *testing.T) {
 	t.Cleanup(func() { unix.Unmount(dir+"/mounted", 0) })
 	check(t, btrfs.Create(btrfstest.Open(t, dir), "subvolume"))
 	write(t, dir, "subvolume/file")
-	visited, unread := walked(t, dir)
+	visited, closed := walked(t, dir)
 	if want := []string{".", "mounted", "other", "other/file", "subvolume"}; !slices.Equal(visited, want) {
 		t.Errorf("visited %q, want %q", visited, want)
 	}
-	if want := []string{"mounted: invalid cross-device link", "subvolume: invalid cross-device link"}; !slices.Equal(unread, want) {
-		t.Errorf("unread %q, want %q", unread, want)
+	if want := []string{"mounted: invalid cross-device link", "subvolume: invalid cross-device link"}; !slices.Equal(closed, want) {
+		t.Errorf("closed %q, want %q", closed, want)
 	}
 }
 

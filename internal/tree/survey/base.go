@@ -10,20 +10,20 @@ import (
 	"btrfs-backup/internal/manifest"
 )
 
-// baselineBatch is how many entries are decoded ahead at a time.
-const baselineBatch = 256
+// baseBatch is how many entries are decoded ahead at a time.
+const baseBatch = 256
 
-// A baseline is the manifest of the backup before, as far as a walk in the same order has come.
-type baseline struct {
+// A baseManifest is the manifest of the base, as far as a walk in the same order has come.
+type baseManifest struct {
 	had, gone int64 // of its files that are no directories: all, and those that were passed over
 
 	file    string
-	batches chan []manifest.Entry // nil for no backup before
+	batches chan []manifest.Entry // nil for no base
 	rest    []manifest.Entry
 	err     error // why batches ended early
 }
 
-// A BaseError tells that the manifest of the backup before is damaged.
+// A BaseError tells that the manifest of the base is damaged.
 type BaseError struct {
 	file  string
 	cause error
@@ -31,12 +31,12 @@ type BaseError struct {
 
 func (e *BaseError) Error() string { return fmt.Sprintf("%s is damaged: %v", e.file, e.cause) }
 
-// readBaseline begins to read a manifest, until the context ends or close. Without one it is empty.
-func readBaseline(ctx context.Context, file *os.File) *baseline {
+// readBase begins to read a manifest, until the context ends or close. Without one it is empty.
+func readBase(ctx context.Context, file *os.File) *baseManifest {
 	if file == nil {
-		return &baseline{}
+		return &baseManifest{}
 	}
-	b := &baseline{file: file.Name(), batches: make(chan []manifest.Entry, 8)}
+	b := &baseManifest{file: file.Name(), batches: make(chan []manifest.Entry, 8)}
 	go func() {
 		defer close(b.batches)
 		b.err = b.decode(ctx, file)
@@ -45,21 +45,21 @@ func readBaseline(ctx context.Context, file *os.File) *baseline {
 }
 
 // close waits until the manifest is not read any more, after the context has ended.
-func (b *baseline) close() {
+func (b *baseManifest) close() {
 	if b.batches != nil {
 		for range b.batches {
 		}
 	}
 }
 
-func (b *baseline) decode(ctx context.Context, file io.Reader) error {
+func (b *baseManifest) decode(ctx context.Context, file io.Reader) error {
 	r, err := manifest.NewReader(file)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
 	for {
-		batch := make([]manifest.Entry, 0, baselineBatch)
+		batch := make([]manifest.Entry, 0, baseBatch)
 		for len(batch) < cap(batch) && err == nil {
 			var e manifest.Entry
 			if e, err = r.Next(); err == nil {
@@ -82,7 +82,7 @@ func (b *baseline) decode(ctx context.Context, file io.Reader) error {
 }
 
 // peek gives the next entry; ok is false at the end.
-func (b *baseline) peek() (e *manifest.Entry, ok bool, err error) {
+func (b *baseManifest) peek() (e *manifest.Entry, ok bool, err error) {
 	for len(b.rest) == 0 {
 		if b.batches == nil {
 			return nil, false, nil
@@ -98,7 +98,7 @@ func (b *baseline) peek() (e *manifest.Entry, ok bool, err error) {
 }
 
 // advance passes over the entry that peek gave.
-func (b *baseline) advance(gone bool) {
+func (b *baseManifest) advance(gone bool) {
 	if b.rest[0].Type != manifest.Directory {
 		b.had++
 		if gone {
@@ -108,8 +108,8 @@ func (b *baseline) advance(gone bool) {
 	b.rest = b.rest[1:]
 }
 
-// find gives what the backup before has where e is, nil for nothing. Paths must be asked for in order.
-func (b *baseline) find(e *manifest.Entry) (*manifest.Entry, error) {
+// find gives what the base has where e is, nil for nothing. Paths must be asked for in order.
+func (b *baseManifest) find(e *manifest.Entry) (*manifest.Entry, error) {
 	for {
 		old, ok, err := b.peek()
 		if err != nil || !ok {
@@ -127,7 +127,7 @@ func (b *baseline) find(e *manifest.Entry) (*manifest.Entry, error) {
 }
 
 // skip passes over what is below a directory, of which nobody knows whether it is gone.
-func (b *baseline) skip(dir string) error {
+func (b *baseManifest) skip(dir string) error {
 	for {
 		old, ok, err := b.peek()
 		if err != nil || !ok || !strings.HasPrefix(old.Path, dir+"/") {
@@ -138,7 +138,7 @@ func (b *baseline) skip(dir string) error {
 }
 
 // end passes over all that is left.
-func (b *baseline) end() error {
+func (b *baseManifest) end() error {
 	for {
 		if _, ok, err := b.peek(); err != nil || !ok {
 			return err
