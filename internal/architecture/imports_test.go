@@ -81,6 +81,21 @@ var rules = []rule{
 		breaks:   importing(isKind),
 	},
 	{
+		reason: "which kinds there are is known in one place; the command only lists what subvolumes there are",
+		breaks: importing(isKind),
+		exempt: []string{"internal/job", "cmd/btrfs-backup"},
+	},
+	{
+		reason: "a job is plain data, whether a command line makes it or something else",
+		breaks: importing(func(p string) bool { return strings.HasPrefix(p, "github.com/spf13/") }),
+		exempt: []string{"cmd/btrfs-backup"},
+	},
+	{
+		reason:   "what was done is told from the report of the engine alone",
+		packages: []string{"internal/report"},
+		breaks:   importing(beside(leaves, []string{"internal/engine"})),
+	},
+	{
 		reason: "the command wires the packages together, and nothing depends on how",
 		breaks: importing(func(p string) bool { return strings.HasPrefix(p, module+"/cmd/") }),
 	},
