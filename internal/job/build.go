@@ -27,8 +27,8 @@ type builder struct {
 	Environment
 }
 
-// Build makes the parts of a job of which Check has nothing to say. It looks at the source if the engine depends on that, and what is
-// wrong with the job then is an error of type Complaints.
+// Build makes the parts of a job of which Check has nothing to say. It looks at the source if the engine depends on that; what
+// is wrong with the job then is an error of type Complaints.
 func (s *Spec) Build(ctx context.Context, m *Machines, e Environment) (Run, error) {
 	b := builder{s, m, e}
 	use, known := s.engine()
@@ -39,8 +39,8 @@ func (s *Spec) Build(ctx context.Context, m *Machines, e Environment) (Run, erro
 		}
 	}
 	if use == Rsync {
-		job, err := b.copyJob()
-		return func(ctx context.Context) (*engine.Report, error) { return engine.RunCopy(ctx, job) }, err
+		job := b.copyJob()
+		return func(ctx context.Context) (*engine.Report, error) { return engine.RunCopy(ctx, job) }, nil
 	}
 	job, err := b.volumeJob(ctx)
 	return func(ctx context.Context) (*engine.Report, error) { return engine.Run(ctx, job) }, err
@@ -92,7 +92,8 @@ func (b *builder) volumeJob(ctx context.Context) (engine.Job, error) {
 
 func (b *builder) volumeOptions() volume.Options {
 	o := b.Subvolume
-	return volume.Options{Log: b.Log, Verbose: o.Verbose, ConvertRW: o.ConvertRW, Sync: o.Sync, SkipChecks: o.SkipChecks, Limit: b.RateLimit}
+	return volume.Options{Log: b.Log, Verbose: o.Verbose, ConvertRW: o.ConvertRW, Sync: o.Sync, SkipChecks: o.SkipChecks,
+		Limit: b.RateLimit}
 }
 
 // streamTo gives a destination of send streams.
@@ -138,7 +139,7 @@ func addOnce[D fmt.Stringer](all []D, d D) []D {
 }
 
 // copyJob makes the job of a source that is copied by rsync.
-func (b *builder) copyJob() (engine.CopyJob, error) {
+func (b *builder) copyJob() engine.CopyJob {
 	for _, o := range b.idleForRsync() {
 		if o.given {
 			b.Log.Warn(fmt.Sprintf("--%s has nothing to do: %s is copied by rsync", o.name, b.Source))
@@ -147,16 +148,12 @@ func (b *builder) copyJob() (engine.CopyJob, error) {
 	job := engine.CopyJob{Naming: b.naming(), Keep: b.KeepBackups, Settings: b.settings()}
 	_, fromDaemon := b.Source.(Daemon)
 	job.Automatic = b.Engine == Automatic && !fromDaemon
-	options, err := b.mirrorOptions()
-	if err != nil {
-		return job, err
-	}
-	source := b.tree()
+	options, source := b.mirrorOptions(), b.tree()
 	job.Tree = source
 	for _, p := range b.Destinations {
 		job.Mirrors = addOnce(job.Mirrors, b.copyTo(p, source, options))
 	}
-	return job, nil
+	return job
 }
 
 // filterRules give the options of rsync.
@@ -168,18 +165,17 @@ var filterRules = map[string]func(value string) string{
 	"skip-dir":     mirror.SkipDir,
 }
 
-func (b *builder) mirrorOptions() (mirror.Options, error) {
+func (b *builder) mirrorOptions() mirror.Options {
 	o := b.Copy
 	m := mirror.Options{Log: b.Log, Progress: b.Progress, Limit: b.RateLimit, MultiFS: o.MultiFS, MaxDelete: o.MaxDelete,
 		Dedup: o.Dedup, MountPoint: o.MountPoint, NewDestination: b.NewDestination, State: b.State}
 	for _, f := range o.Filters {
 		m.Filters = append(m.Filters, filterRules[f.Rule](f.Value))
 	}
-	var err error
 	if o.Options != "" {
-		m.Rsync, err = mirror.SplitOptions(o.Options)
+		m.Rsync, _ = mirror.SplitOptions(o.Options) // which was checked
 	}
-	return m, err
+	return m
 }
 
 // tree gives the source of a copy.
@@ -201,7 +197,8 @@ func (b *builder) copyTo(p Place, source *mirror.Source, o mirror.Options) engin
 		return mirror.NewFolder(h, path, source, o)
 	}
 	if b.KeepBackups.Last > 0 {
-		b.Log.Warn(fmt.Sprintf("%s: --num-backups does nothing there: the daemon's machine keeps as many as its `btrfs-backup freeze` says", p))
+		b.Log.Warn(fmt.Sprintf("%s: --num-backups does nothing there: "+
+			"the daemon's machine keeps as many as its `btrfs-backup freeze` says", p))
 	}
 	return mirror.NewDaemon(d.URL, b.tunnel(d), source, o)
 }

@@ -63,7 +63,8 @@ func (s *Spec) Check() Complaints {
 	const nameMax = 255
 	longest := btrfs.Incoming(s.Prefix + "20060102-150405")
 	if strings.ContainsAny(s.Prefix, "/\x00") || len(longest) > nameMax || !utf8.ValidString(s.Prefix) {
-		c.Add("snapshot-prefix", "it may be any text without a slash, up to 230 bytes", "%q cannot begin the name of a snapshot", s.Prefix)
+		c.Add("snapshot-prefix", "it may be any text without a slash, up to 230 bytes",
+			"%q cannot begin the name of a snapshot", s.Prefix)
 	}
 	if p, ok := s.Source.(Command); ok {
 		c.Add("", "name a subvolume or another directory", "%s: a command cannot be a source", p)
@@ -189,9 +190,9 @@ type option struct {
 func (s *Spec) onlyRsync() []option {
 	o := s.Copy
 	all := []option{
-		{"multi-fs", o.MultiFS}, {"rsync-options", o.Options != ""}, {"marker", o.Marker != ""}, {"max-delete", o.MaxDelete != defaultDelete},
-		{"mount-point", o.MountPoint != ""}, {"dedup", o.Dedup != nil && *o.Dedup}, {"no-dedup", o.Dedup != nil && !*o.Dedup},
-		{"tunnel", o.Tunnel != ""},
+		{"multi-fs", o.MultiFS}, {"rsync-options", o.Options != ""}, {"marker", o.Marker != ""},
+		{"max-delete", o.MaxDelete != defaultDelete}, {"mount-point", o.MountPoint != ""},
+		{"dedup", o.Dedup != nil && *o.Dedup}, {"no-dedup", o.Dedup != nil && !*o.Dedup}, {"tunnel", o.Tunnel != ""},
 	}
 	for _, rule := range slices.Sorted(maps.Keys(filterRules)) {
 		all = append(all, option{rule, slices.ContainsFunc(o.Filters, func(f Filter) bool { return f.Rule == rule })})

@@ -1,8 +1,8 @@
 // Package job holds a backup job as a value: a Spec says what a user wants, Check tells all that is wrong with it, and Build
-// makes the parts of which the engine runs it. It is known here alone which kinds of source and destination there are.
+// makes the parts that run. No other package knows which kinds of source and destination there are.
 //
-// A Spec may come from a command line, from a program that calls this one, or from a file. It is plain data: a setting that was not
-// given has the value that Default gives it. Places are understood here, too (ParsePlace).
+// A Spec is plain data, whoever makes it: a setting that was not given has the value that Default gives it. Places are read here,
+// too (ParsePlace).
 package job
 
 import (
