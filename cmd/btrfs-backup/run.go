@@ -38,7 +38,7 @@ func runJob(ctx context.Context, env environment, spec *job.Spec, o outputOption
 	if !spec.DryRun {
 		entry := report.Summarize(did, ended)
 		entry.Time, entry.Duration, entry.Status = began, env.now().Sub(began), exitStatus(err)
-		remember(ctx, log, entry, err)
+		remember(ctx, given, entry, err)
 	}
 	if err == nil {
 		log.Info(heading("Finished at " + env.now().Format(time.ANSIC)))
@@ -80,15 +80,15 @@ func conclude(env environment, log *slog.Logger, o outputOptions, did *engine.Re
 }
 
 // remember adds a run to the history. It is no reason for the run to fail that it cannot.
-func remember(ctx context.Context, log *slog.Logger, run report.Run, err error) {
+func remember(ctx context.Context, e job.Environment, run report.Run, err error) {
 	if errors.As(err, new(signalError)) {
 		run.Outcome = report.Interrupted
 	}
 	const patience = 10 * time.Second
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
-	history := report.History{Dir: stateDir(), Limit: report.DefaultLimit}
+	history := report.History{Dir: e.State, Limit: report.DefaultLimit}
 	if err := history.Add(ctx, run); err != nil {
-		log.Warn(fmt.Sprintf("this run is not in the history of runs: %v", err))
+		e.Log.Warn(fmt.Sprintf("this run is not in the history of runs: %v", err))
 	}
 }
