@@ -24,7 +24,6 @@ import (
 type Index struct {
 	Options
 	folder   *os.File
-	file     string
 	contents *store
 	sharing  sharing
 	inline   int64 // size up to which a content takes no extents
@@ -69,7 +68,7 @@ func Open(folder *os.File, file string, o Options) (*Index, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &Index{Options: o, folder: folder, file: file, contents: contents, linked: make(map[uint64]time.Time)}
+	x := &Index{Options: o, folder: folder, contents: contents, linked: make(map[uint64]time.Time)}
 	if btrfs.CheckFilesystem(folder) == nil {
 		x.sharing, x.inline = byExtents, maxInline
 	}

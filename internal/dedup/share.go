@@ -7,25 +7,18 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
 	"slices"
-	"strings"
 	"time"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/manifest"
+	"btrfs-backup/internal/tree/state"
 
 	"golang.org/x/sys/unix"
 )
 
 // trusted is how long a content that was read is relied on.
 const trusted = 30 * 24 * time.Hour
-
-// recordEnd is the end of the names of the files that tell which backups there are. They lie in recordsDir, beside the index.
-const (
-	recordsDir = "manifests"
-	recordEnd  = ".json"
-)
 
 // candidate is a file of the folder whose content is known.
 type candidate struct {
@@ -82,7 +75,7 @@ func (x *Index) openPlace(p place, e manifest.Entry) (*candidate, error) {
 func (x *Index) near(backup string) []string {
 	const newer, older = 3, 1
 	if x.backups == nil {
-		x.backups = x.recorded()
+		x.backups, _ = state.In(x.folder).Recorded() // those that can be read are enough
 	}
 	i, found := slices.BinarySearch(x.backups, backup)
 	next := i
@@ -90,24 +83,6 @@ func (x *Index) near(backup string) []string {
 		next++
 	}
 	return slices.Concat(x.backups[next:min(next+newer, len(x.backups))], x.backups[max(i-older, 0):i])
-}
-
-// recorded gives the names of the backups on record, sorted and never nil.
-func (x *Index) recorded() []string {
-	backups := []string{}
-	dir, err := btrfs.OpenDirAt(x.folder, path.Join(path.Dir(x.file), recordsDir))
-	if err != nil {
-		return backups
-	}
-	defer dir.Close()
-	files, _ := dir.Readdirnames(-1) // those that can be read are enough
-	for _, file := range files {
-		if name, ok := strings.CutSuffix(file, recordEnd); ok {
-			backups = append(backups, name)
-		}
-	}
-	slices.Sort(backups)
-	return backups
 }
 
 // share lets the file take the space of the candidate, and updates what is known of it.

@@ -13,6 +13,7 @@ import (
 
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/manifest"
+	"btrfs-backup/internal/tree/state"
 
 	"golang.org/x/sys/unix"
 )
@@ -43,7 +44,7 @@ func newFixture(t testing.TB, filesystem string) *fixture {
 func newFixtureIn(t testing.TB, dir string) *fixture {
 	t.Helper()
 	f := &fixture{t: t, dir: dir, now: time.Unix(2e9, 0), inUse: make(map[uint64]bool)}
-	check(t, os.MkdirAll(filepath.Join(f.dir, filepath.Dir(indexFile), recordsDir), 0o700))
+	check(t, os.MkdirAll(filepath.Join(f.dir, filepath.Dir(indexFile), state.Manifests), 0o700))
 	f.folder = btrfstest.Open(t, f.dir)
 	return f
 }

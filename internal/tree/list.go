@@ -7,10 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"strings"
 
 	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/tree/state"
 	"btrfs-backup/internal/tree/walk"
 
 	"golang.org/x/sys/unix"
@@ -40,7 +38,7 @@ func (f *Folder) list(ctx context.Context) (l Listing, err error) {
 	if err != nil {
 		return l, err
 	}
-	recorded, err := f.recorded()
+	recorded, err := f.state.Recorded()
 	if err != nil {
 		return l, err
 	}
@@ -61,7 +59,7 @@ func (f *Folder) list(ctx context.Context) (l Listing, err error) {
 }
 
 // classify puts an entry of the folder where it belongs in the listing.
-func (f *Folder) classify(l *Listing, name string, hidden unfinished, recorded map[string]bool) error {
+func (f *Folder) classify(l *Listing, name string, hidden unfinished, recorded []string) error {
 	if name == StateDir {
 		return nil
 	}
@@ -69,7 +67,7 @@ func (f *Folder) classify(l *Listing, name string, hidden unfinished, recorded m
 		l.Leftovers = append(l.Leftovers, name)
 		return nil
 	}
-	if recorded[name] {
+	if _, ok := slices.BinarySearch(recorded, name); ok {
 		record, err := f.backup(name)
 		if err == nil {
 			l.Backups = append(l.Backups, record)
@@ -81,18 +79,6 @@ func (f *Folder) classify(l *Listing, name string, hidden unfinished, recorded m
 	}
 	l.Others = append(l.Others, name)
 	return nil
-}
-
-// recorded gives the names that there are records of.
-func (f *Folder) recorded() (map[string]bool, error) {
-	files, err := f.state.Names()
-	names := make(map[string]bool, len(files))
-	for _, file := range files {
-		if name, ok := strings.CutSuffix(file, state.RecordEnd); ok {
-			names[name] = true
-		}
-	}
-	return names, err
 }
 
 // backup gives the record of a backup, and errNotBackup for whatever else may have the name.

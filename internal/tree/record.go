@@ -36,12 +36,12 @@ func (f *Folder) readRecord(name string) (Record, error) {
 
 // nextSequence gives the Sequence of a backup that is finished now.
 func (f *Folder) nextSequence() (int64, error) {
-	names, err := f.recorded()
+	names, err := f.state.Recorded()
 	if err != nil {
 		return 0, err
 	}
 	var highest int64
-	for name := range names {
+	for _, name := range names {
 		r, err := f.readRecord(name)
 		if err != nil && !isDamaged(err) {
 			return 0, err

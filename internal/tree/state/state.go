@@ -11,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"btrfs-backup/btrfs"
 
@@ -27,14 +28,15 @@ const (
 const (
 	IDFile         = "id"
 	UnfinishedFile = "unfinished.json"
-	RecordEnd      = ".json" // of the name of a RecordFile
+
+	recordEnd = ".json"
 )
 
 // ManifestFile says what a backup holds.
 func ManifestFile(name string) string { return Manifests + "/" + name + ".zst" }
 
 // RecordFile holds the record of a backup.
-func RecordFile(name string) string { return Manifests + "/" + name + RecordEnd }
+func RecordFile(name string) string { return Manifests + "/" + name + recordEnd }
 
 // TemporaryEnd is the end of the name of a file that is being written.
 const TemporaryEnd = ".tmp"
@@ -195,6 +197,19 @@ func (s Files) Names() ([]string, error) {
 	names, err := dir.Readdirnames(-1)
 	slices.Sort(names)
 	return names, err
+}
+
+// Recorded gives the names of the backups that there are records of, sorted and never nil.
+func (s Files) Recorded() (backups []string, err error) {
+	files, err := s.Names()
+	backups = make([]string, 0, len(files))
+	for _, file := range files {
+		if name, ok := strings.CutSuffix(file, recordEnd); ok {
+			backups = append(backups, name)
+		}
+	}
+	slices.Sort(backups)
+	return backups, err
 }
 
 // TryLink gives the error of making a hard link, if any.

@@ -1,8 +1,9 @@
-package tree
+package index_test
 
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,10 +13,82 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/tree/state"
+	"btrfs-backup/internal/tree"
 
 	"golang.org/x/sys/unix"
 )
+
+var check = btrfstest.Check
+
+const imageSize = 320 << 20
+
+// A folder of backups that are indexed.
+type folder struct {
+	*tree.Folder
+	dir *os.File
+}
+
+func (f folder) pathOf(name string) string { return filepath.Join(f.dir.Name(), name) }
+
+// newFolder makes a folder on a filesystem of its own.
+func newFolder(t *testing.T, kind string) folder {
+	t.Helper()
+	var disk *btrfstest.FS
+	if kind == "btrfs" {
+		disk = btrfstest.New(t, imageSize)
+	} else {
+		disk = btrfstest.NewOther(t, kind, imageSize)
+	}
+	path := filepath.Join(disk.Dir, "folder")
+	check(t, os.Mkdir(path, 0o755))
+	dir := btrfstest.Open(t, path)
+	return folder{tree.New(dir, slog.New(slog.DiscardHandler)), dir}
+}
+
+// everywhere runs a test on each kind of filesystem, in a new folder.
+func everywhere(t *testing.T, test func(t *testing.T, f folder)) {
+	for _, kind := range []string{"btrfs", "ext4", "xfs"} {
+		t.Run(kind, func(t *testing.T) { test(t, newFolder(t, kind)) })
+	}
+}
+
+// onBtrfs tells whether backups are subvolumes.
+func (f folder) onBtrfs(t *testing.T) bool {
+	t.Helper()
+	l, err := f.List(t.Context())
+	check(t, err)
+	return l.Btrfs
+}
+
+// write makes files below a directory, and the directories above them.
+func write(t *testing.T, dir string, paths ...string) {
+	t.Helper()
+	for _, path := range paths {
+		full := filepath.Join(dir, path)
+		check(t, os.MkdirAll(filepath.Dir(full), 0o755))
+		check(t, os.WriteFile(full, []byte("content of "+path), 0o644))
+	}
+}
+
+// unchanged fails the test if do changes anything in a directory of the folder.
+func (f folder) unchanged(t *testing.T, name string, do func()) {
+	t.Helper()
+	before := filepath.Join(t.TempDir(), "before")
+	btrfstest.Run(t, "cp", "-a", f.pathOf(name), before)
+	do()
+	btrfstest.Equal(t, before, f.pathOf(name), tree.StateDir)
+}
+
+// stateFiles gives the names in the state directory.
+func (f folder) stateFiles(t *testing.T) (names []string) {
+	t.Helper()
+	found, err := os.ReadDir(f.pathOf(tree.StateDir))
+	check(t, err)
+	for _, file := range found {
+		names = append(names, file.Name())
+	}
+	return names
+}
 
 const content = 20_000 // bytes in each of the tests' large files
 
@@ -29,19 +102,20 @@ func writeLarge(t *testing.T, dir, path, seed string) {
 }
 
 // finishBackup makes a backup; fill puts files into its directory.
-func finishBackup(t *testing.T, f *Folder, name, base string, dedup bool, fill func(dir string)) Record {
+func finishBackup(t *testing.T, f folder, name, base string, dedup bool, fill func(dir string)) tree.Record {
 	t.Helper()
-	w := mustBegin(t, f, Order{Name: name, Base: base, Source: "source"})
+	w, err := f.Begin(t.Context(), tree.Order{Name: name, Base: base, Source: "source"})
+	check(t, err)
 	fill(w.Path)
-	r, err := f.Finish(t.Context(), Result{Name: name, Base: base, Source: "source", MaxDelete: 100, Dedup: dedup}, nil)
+	r, err := f.Finish(t.Context(), tree.Result{Name: name, Base: base, Source: "source", MaxDelete: 100, Dedup: dedup}, nil)
 	check(t, err)
 	return r
 }
 
-func mustIndex(t *testing.T, f *Folder) Indexed {
+func mustIndex(t *testing.T, f folder) tree.Indexed {
 	t.Helper()
 	var told int64
-	indexed, err := f.Index(t.Context(), IndexOptions{Progress: func(bytes int64) { told += bytes }})
+	indexed, err := f.Index(t.Context(), tree.IndexOptions{Progress: func(bytes int64) { told += bytes }})
 	check(t, err)
 	if told != indexed.Read {
 		t.Errorf("%d bytes were read, %d told of", indexed.Read, told)
@@ -50,7 +124,7 @@ func mustIndex(t *testing.T, f *Folder) Indexed {
 }
 
 // shared tells how many bytes of a new backup, with one file of that content, need no space.
-func shared(t *testing.T, f *Folder, seed string) int64 {
+func shared(t *testing.T, f folder, seed string) int64 {
 	t.Helper()
 	const name = "20990101-000000"
 	r := finishBackup(t, f, name, "", true, func(dir string) { writeLarge(t, dir, "a/new/name", seed) })
@@ -60,7 +134,7 @@ func shared(t *testing.T, f *Folder, seed string) int64 {
 }
 
 func TestBackupsAreIndexedByTheirManifests(t *testing.T) {
-	everywhere(t, func(t *testing.T, f *Folder) {
+	everywhere(t, func(t *testing.T, f folder) {
 		finishBackup(t, f, "20260101-000000", "", false, func(dir string) {
 			writeLarge(t, dir, "a", "first")
 			writeLarge(t, dir, "b/c", "second")
@@ -68,9 +142,9 @@ func TestBackupsAreIndexedByTheirManifests(t *testing.T) {
 			check(t, os.Symlink("a", filepath.Join(dir, "link")))
 			check(t, os.WriteFile(filepath.Join(dir, "empty"), nil, 0o644))
 		})
-		var got Indexed
-		unchanged(t, []string{f.pathOf("20260101-000000")}, func() { got = mustIndex(t, f) })
-		if want := (Indexed{Trees: 1, Files: 4, Contents: 3}); got != want {
+		var got tree.Indexed
+		f.unchanged(t, "20260101-000000", func() { got = mustIndex(t, f) })
+		if want := (tree.Indexed{Trees: 1, Files: 4, Contents: 3}); got != want {
 			t.Errorf("%+v instead of %+v", got, want)
 		}
 		for _, seed := range []string{"first", "second"} {
@@ -89,7 +163,7 @@ func TestAFileOfABackupThatWasChangedIsNotIndexed(t *testing.T) {
 	})
 	check(t, os.Chtimes(f.pathOf("20260101-000000/changed"), time.Time{}, time.Unix(1e9, 6)))
 	check(t, os.Remove(f.pathOf("20260101-000000/gone")))
-	if got, want := mustIndex(t, f), (Indexed{Trees: 1, Files: 2}); got != want {
+	if got, want := mustIndex(t, f), (tree.Indexed{Trees: 1, Files: 2}); got != want {
 		t.Errorf("%+v instead of %+v", got, want)
 	}
 }
@@ -106,9 +180,9 @@ func TestAManifestIsNoProofOfWhatAFileHoldsNow(t *testing.T) {
 }
 
 func TestTreesOfOtherProgramsAreIndexed(t *testing.T) {
-	everywhere(t, func(t *testing.T, f *Folder) {
+	everywhere(t, func(t *testing.T, f folder) {
 		dir := f.dir.Name()
-		for _, tree := range []string{
+		for _, name := range []string{
 			"2017-05-01-120000",   // rsync-time-backup
 			"hourly.0/localhost",  // rsnapshot
 			"photos/2016-01-07",   // PyHardLinkBackup
@@ -116,10 +190,10 @@ func TestTreesOfOtherProgramsAreIndexed(t *testing.T) {
 			".hidden",
 			"writable",
 		} {
-			if tree == "writable" && mustList(t, f).Btrfs {
-				check(t, btrfs.Create(f.dir, tree))
+			if name == "writable" && f.onBtrfs(t) {
+				check(t, btrfs.Create(f.dir, name))
 			}
-			writeLarge(t, dir, tree+"/file", tree)
+			writeLarge(t, dir, name+"/file", name)
 		}
 		write(t, dir, "notes.txt", "photos/2016-01-07/SHA256SUMS")
 		check(t, os.Symlink("2017-05-01-120000", filepath.Join(dir, "latest")))
@@ -129,21 +203,21 @@ func TestTreesOfOtherProgramsAreIndexed(t *testing.T) {
 		check(t, os.MkdirAll(filepath.Join(dir, "hourly.1"), 0o755))
 		check(t, os.Link(filepath.Join(dir, "hourly.0/localhost/file"), filepath.Join(dir, "hourly.1/file")))
 		writeLarge(t, dir, "hourly.1/copy", "photos/2016-01-07")
-		names, err := readNames(f.dir, ".")
-		check(t, err)
 
-		var got Indexed
-		unchanged(t, paths(f, names), func() { got = mustIndex(t, f) })
-		want := Indexed{Trees: 6, Files: 8, Contents: 6, Read: 6*content + int64(len("content of photos/2016-01-07/SHA256SUMS"))}
-		if mustList(t, f).Btrfs {
+		var got tree.Indexed
+		_, err := f.Mark(t.Context()) // which makes the state directory
+		check(t, err)
+		f.unchanged(t, ".", func() { got = mustIndex(t, f) })
+		want := tree.Indexed{Trees: 6, Files: 8, Contents: 6, Read: 6*content + int64(len("content of photos/2016-01-07/SHA256SUMS"))}
+		if f.onBtrfs(t) {
 			want.Trees, want.Files, want.Contents, want.Read = want.Trees-1, want.Files-1, want.Contents-1, want.Read-content
 		}
 		if got != want {
 			t.Errorf("%+v instead of %+v", got, want)
 		}
-		for _, tree := range []string{"2017-05-01-120000", "hourly.0/localhost", "photos/2016-01-07", "2017-05-01 12:00:00"} {
-			if n := shared(t, f, tree); n != content {
-				t.Errorf("%d bytes of %s are shared", n, tree)
+		for _, name := range []string{"2017-05-01-120000", "hourly.0/localhost", "photos/2016-01-07", "2017-05-01 12:00:00"} {
+			if n := shared(t, f, name); n != content {
+				t.Errorf("%d bytes of %s are shared", n, name)
 			}
 		}
 		if n := shared(t, f, ".hidden"); n != 0 {
@@ -161,7 +235,7 @@ func TestSnapshotsOfOthersAreReadOnce(t *testing.T) {
 		check(t, btrfs.Snapshot(live, f.dir, name))
 		writeLarge(t, f.pathOf("live"), name, name) // in the second only
 	}
-	want := Indexed{Trees: 2, Files: 3, Contents: 2, Read: 2 * content}
+	want := tree.Indexed{Trees: 2, Files: 3, Contents: 2, Read: 2 * content}
 	if got := mustIndex(t, f); got != want {
 		t.Errorf("%+v instead of %+v", got, want)
 	}
@@ -176,9 +250,10 @@ func TestNothingThatIsMountedInTheFolderIsIndexed(t *testing.T) {
 	writeLarge(t, elsewhere, "file", "first")
 	for _, point := range []string{"mounted", "tree/mounted"} {
 		check(t, os.MkdirAll(f.pathOf(point), 0o755))
-		mount(t, elsewhere, f.pathOf(point))
+		check(t, unix.Mount(elsewhere, f.pathOf(point), "", unix.MS_BIND, ""))
+		t.Cleanup(func() { check(t, unix.Unmount(f.pathOf(point), 0)) })
 	}
-	if got, want := mustIndex(t, f), (Indexed{Trees: 1}); got != want {
+	if got, want := mustIndex(t, f), (tree.Indexed{Trees: 1}); got != want {
 		t.Errorf("%+v instead of %+v", got, want)
 	}
 }
@@ -187,14 +262,14 @@ func TestTheIndexIsReplacedAsAWhole(t *testing.T) {
 	f := newFolder(t, "ext4")
 	writeLarge(t, f.dir.Name(), "old/file", "first")
 	mustIndex(t, f)
-	index := filepath.Join(StateDir, "index")
+	index := filepath.Join(tree.StateDir, "index")
 	before, err := os.ReadFile(f.pathOf(index))
 	check(t, err)
 	writeLarge(t, f.dir.Name(), "old/more", "second")
 
 	ctx, cancel := context.WithCancelCause(t.Context())
 	reason := errors.New("enough")
-	if _, err = f.Index(ctx, IndexOptions{Progress: func(int64) { cancel(reason) }}); !errors.Is(err, reason) {
+	if _, err = f.Index(ctx, tree.IndexOptions{Progress: func(int64) { cancel(reason) }}); !errors.Is(err, reason) {
 		t.Errorf("%v instead of %v", err, reason)
 	}
 	after, err := os.ReadFile(f.pathOf(index))
@@ -204,15 +279,13 @@ func TestTheIndexIsReplacedAsAWhole(t *testing.T) {
 	}
 	expectState := func() {
 		t.Helper()
-		names, err := readNames(f.dir, StateDir)
-		check(t, err)
-		if want := []string{"index", state.Manifests}; !slices.Equal(names, want) {
+		if names, want := f.stateFiles(t), []string{"index", "manifests"}; !slices.Equal(names, want) {
 			t.Errorf("the state is %q instead of %q", names, want)
 		}
 	}
 	expectState()
 	check(t, os.RemoveAll(f.pathOf("old")))
-	if got := mustIndex(t, f); got != (Indexed{}) {
+	if got := mustIndex(t, f); got != (tree.Indexed{}) {
 		t.Errorf("an index of nothing: %+v", got)
 	}
 	expectState()
