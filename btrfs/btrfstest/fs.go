@@ -11,6 +11,7 @@
 // The environment decides what differs between machines:
 //
 //	BTRFS_BACKUP_REQUIRE_ROOT=1  fail, instead of skip, without root
+//	BTRFS_BACKUP_TEST_ALL=1      run also what OnlyInAll skips
 //	BTRFS_BACKUP_TEST_DIR=DIR    keep images and mount points in DIR
 //	BTRFS_BACKUP_KEEP=1          leave the filesystem of a failed test as it is
 package btrfstest
@@ -30,7 +31,7 @@ import (
 
 // busyPatience is how long a mount may stay busy after its test: a killed
 // program needs a moment to let go of its files.
-const busyPatience = 3 * time.Second
+const busyPatience = 30 * time.Second
 
 // FS is a filesystem that lives as long as one test.
 type FS struct {

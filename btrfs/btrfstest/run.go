@@ -5,11 +5,12 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 )
 
 // RequireRoot skips the test without root, and fails it instead when
-// BTRFS_BACKUP_REQUIRE_ROOT=1. No test skips in any other way.
+// BTRFS_BACKUP_REQUIRE_ROOT=1. Beside OnlyInAll, no test skips in any other way.
 func RequireRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() == 0 {
@@ -19,6 +20,15 @@ func RequireRoot(t testing.TB) {
 		t.Fatal("needs root, and BTRFS_BACKUP_REQUIRE_ROOT=1 forbids to skip")
 	}
 	t.Skip("needs root")
+}
+
+// OnlyInAll skips the test unless BTRFS_BACKUP_TEST_ALL=1, as in `scripts/test --all`:
+// for what takes long, and repeats in other surroundings what other tests show.
+func OnlyInAll(t testing.TB) {
+	t.Helper()
+	if os.Getenv("BTRFS_BACKUP_TEST_ALL") != "1" {
+		t.Skip("only with --all")
+	}
 }
 
 // Run runs a program, in the C locale so that its words can be relied on, and
@@ -34,6 +44,16 @@ func Run(t testing.TB, argv ...string) string {
 		t.Fatalf("%q: %v\n%s%s", argv, err, &stdout, &stderr)
 	}
 	return strings.TrimSpace(stdout.String())
+}
+
+// WriteProgram writes a program that can be run at once. No other test forks
+// meanwhile: its child would have the file open for writing for a moment, and the
+// kernel runs no such file (ETXTBSY, https://go.dev/issue/22315).
+func WriteProgram(t testing.TB, path, content string) {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	Check(t, os.WriteFile(path, []byte(content), 0o755))
 }
 
 // Check fails the test with any error.

@@ -130,6 +130,7 @@ func TestExpandArgsKeepsCompleteArguments(t *testing.T) {
 }
 
 func TestExpandArgsCompletesAbbreviatedOptions(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct{ args, want string }{
 		{"--num-s 5 /home", "--num-snapshots 5 /home"},
 		{"--num-s=5 --no-t", "--num-snapshots=5 --no-transfer"},
@@ -159,6 +160,7 @@ func TestExpandArgsCompletesAbbreviatedOptions(t *testing.T) {
 }
 
 func TestExpandArgsSortsCandidatesOfUnsortedFlags(t *testing.T) {
+	t.Parallel()
 	root := newArgvRoot()
 	root.Flags().SortFlags = false
 	_, err := expandArgs(root, []string{"--num"})
@@ -169,6 +171,7 @@ func TestExpandArgsSortsCandidatesOfUnsortedFlags(t *testing.T) {
 }
 
 func TestExpandArgsRejectsUnknownOptions(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct{ args, msg, hint string }{
 		{"--num-bakups 3", "unknown option --num-bakups", "did you mean --num-backups?"},
 		{"--num-bakups=3", "unknown option --num-bakups", "did you mean --num-backups?"},
@@ -194,6 +197,7 @@ func TestExpandArgsRejectsUnknownOptions(t *testing.T) {
 }
 
 func TestExpandArgsLooksUpOptionsInTheCommand(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct{ args, want string }{
 		{"list --js", "list --json"},
 		{"ls --js", "ls --json"},
@@ -214,6 +218,7 @@ func TestExpandArgsLooksUpOptionsInTheCommand(t *testing.T) {
 }
 
 func TestExpandArgsLeavesCompletionRequestsAlone(t *testing.T) {
+	t.Parallel()
 	for _, request := range []string{cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd} {
 		args := []string{request, "@missing", "--no-t", "--no", "-Z"}
 		wantExpanded(t, args, args)
@@ -381,6 +386,7 @@ func TestErrorsTellTheLineOfTheArgumentFile(t *testing.T) {
 }
 
 func TestNearestCommand(t *testing.T) {
+	t.Parallel()
 	for word, want := range map[string]string{
 		"lsit":       "list",
 		"List":       "list",
@@ -400,6 +406,7 @@ func TestNearestCommand(t *testing.T) {
 }
 
 func TestNearestPrefersTheShorterDistance(t *testing.T) {
+	t.Parallel()
 	if got := nearest("syncs", []string{"zincs", "sync"}); got != "sync" {
 		t.Errorf("got %q, want sync", got)
 	}

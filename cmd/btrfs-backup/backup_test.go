@@ -36,6 +36,7 @@ func names(t testing.TB, dir string) []string {
 }
 
 func TestBackupIsEqualToItsSnapshotFullAndIncremental(t *testing.T) {
+	t.Parallel()
 	source, destination := newPair(t)
 	for generation := range int64(4) {
 		if generation > 0 {

@@ -48,6 +48,7 @@ func (v *vault) stream(name string) string { return filepath.Join(v.dir, name) }
 func (v *vault) snapshots() []string { return names(v, filepath.Join(v.source, "snapshot")) }
 
 func TestStreamsStoredByACommandAreAChainThatCanBeReceived(t *testing.T) {
+	t.Parallel()
 	v := newVault(t)
 	for generation := range int64(3) {
 		if generation > 0 {
@@ -78,6 +79,7 @@ func TestStreamsStoredByACommandAreAChainThatCanBeReceived(t *testing.T) {
 }
 
 func TestACommandGetsCompleteStreamsOnRequest(t *testing.T) {
+	t.Parallel()
 	v := newVault(t)
 	for range 2 {
 		succeed(t, "-I", v.source, v.place())
@@ -90,6 +92,7 @@ func TestACommandGetsCompleteStreamsOnRequest(t *testing.T) {
 }
 
 func TestANewCommandBeginsWithTheNewestSnapshot(t *testing.T) {
+	t.Parallel()
 	v := newVault(t)
 	for range 2 {
 		succeed(t, v.source)
@@ -101,6 +104,7 @@ func TestANewCommandBeginsWithTheNewestSnapshot(t *testing.T) {
 }
 
 func TestACommandThatFailsIsAFailedDestinationAndGetsTheSnapshotAgain(t *testing.T) {
+	t.Parallel()
 	v := newVault(t)
 	succeed(t, v.source, v.place())
 	btrfstest.Check(t, os.WriteFile(v.stream("fail"), nil, 0o644))
@@ -127,6 +131,7 @@ func TestACommandThatFailsIsAFailedDestinationAndGetsTheSnapshotAgain(t *testing
 }
 
 func TestACommandThatDoesNotReadEverythingIsAFailure(t *testing.T) {
+	t.Parallel()
 	v := newVault(t)
 	expect(t, exitFailed, invoke(t, nil, v.source, "shell://head -c 1000 >/dev/null"), "error: sending")
 	if content, err := os.ReadFile(filepath.Join(v.source, "snapshot", ".outstanding_transfers")); err != nil || !strings.Contains(string(content), `"locks"`) {
@@ -135,6 +140,7 @@ func TestACommandThatDoesNotReadEverythingIsAFailure(t *testing.T) {
 }
 
 func TestACommandIsNotShownAnEndWhenTheSenderFails(t *testing.T) {
+	t.Parallel()
 	v := newVault(t)
 	s := newShim(t, fmt.Sprintf(`
 	case $* in
@@ -155,6 +161,7 @@ func TestACommandIsNotShownAnEndWhenTheSenderFails(t *testing.T) {
 }
 
 func TestACommandIsNoPlaceForRetention(t *testing.T) {
+	t.Parallel()
 	v := newVault(t)
 	expect(t, exitDone, invoke(t, nil, "-n", "1", v.source, v.place()), "--num-backups does nothing there")
 	succeed(t, v.source, v.place())
@@ -164,6 +171,7 @@ func TestACommandIsNoPlaceForRetention(t *testing.T) {
 }
 
 func TestACommandWithoutAReadableLedgerIsRefused(t *testing.T) {
+	t.Parallel()
 	v := newVault(t)
 	succeed(t, v.source, v.place())
 	btrfstest.Check(t, os.WriteFile(filepath.Join(v.source, "snapshot", ".outstanding_transfers"), []byte("["), 0o644))

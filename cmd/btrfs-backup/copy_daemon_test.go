@@ -106,6 +106,7 @@ func (d *daemon) takes(status int, saying string, options ...string) result {
 }
 
 func TestWhatADaemonReceivesIsFrozenBesideItsModule(t *testing.T) {
+	t.Parallel()
 	onEachKind(t, func(r *copyRig) {
 		if r.kind == "xfs" {
 			return // there a daemon as root loses ACLs: rsync takes what xfs shows of them for attributes that are too many
@@ -138,6 +139,7 @@ func TestWhatADaemonReceivesIsFrozenBesideItsModule(t *testing.T) {
 }
 
 func TestHistoryBesideADaemonsModuleSurvivesABadClient(t *testing.T) {
+	t.Parallel()
 	r := newCopyRig(t, "ext4")
 	d := newDaemon(r, "")
 	for i := range 200 {
@@ -159,6 +161,7 @@ func TestHistoryBesideADaemonsModuleSurvivesABadClient(t *testing.T) {
 }
 
 func TestNothingIsFrozenAfterATransferThatFailed(t *testing.T) {
+	t.Parallel()
 	r := newCopyRig(t, "ext4")
 	dir := filepath.Join(r.destination, "current")
 	btrfstest.Check(t, os.MkdirAll(dir, 0o755))
@@ -183,6 +186,7 @@ func TestNothingIsFrozenAfterATransferThatFailed(t *testing.T) {
 }
 
 func TestADaemonIsReachedThroughAnAccountThatMayRunNothing(t *testing.T) {
+	t.Parallel()
 	r := newCopyRig(t, "btrfs")
 	d := newDaemon(r, "", "[photos]", "path = "+r.source, "uid = root", "read only = true")
 	r.write("file", "content")
@@ -198,6 +202,7 @@ func TestADaemonIsReachedThroughAnAccountThatMayRunNothing(t *testing.T) {
 }
 
 func TestAModuleIsASource(t *testing.T) {
+	t.Parallel()
 	r := newCopyRig(t, "ext4")
 	btrfstest.Populate(t, r.source, 1)
 	d := newDaemon(r, "", "[photos]", "path = "+filepath.Dir(r.source), "uid = root", "read only = true")

@@ -2,8 +2,10 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -36,7 +38,8 @@ func (r *copyRig) beforeSharing() (first string) {
 }
 
 func TestRenamedAndMovedFilesTakeNoNewSpace(t *testing.T) {
-	onEachKind(t, func(r *copyRig) {
+	t.Parallel()
+	onEachKindOfSharing(t, func(r *copyRig) {
 		first := r.beforeSharing()
 		before := historyOf(r, first)
 		btrfstest.Check(r, os.Rename(r.at("photos/0"), r.at("photos/renamed")))
@@ -52,7 +55,8 @@ func TestRenamedAndMovedFilesTakeNoNewSpace(t *testing.T) {
 }
 
 func TestAnotherSourceWithTheSameFilesTakesNoNewSpace(t *testing.T) {
-	onEachKind(t, func(r *copyRig) {
+	t.Parallel()
+	onEachKindOfSharing(t, func(r *copyRig) {
 		first := r.beforeSharing()
 		before := historyOf(r, first)
 		other := *r
@@ -77,42 +81,47 @@ func (r *copyRig) savesSeries(prefix string, options ...string) string {
 	return found[0]
 }
 
-// Each case changes one thing of a file that has another name now, so that its content is found by the index alone.
+// Each change is one of a file that has another name now, so that its content is found by the index alone.
 func TestFilesOfEqualContentKeepWhatElseIsTheirOwn(t *testing.T) {
-	for name, differ := range map[string]func(t *testing.T, path string){
-		"mode":  func(t *testing.T, path string) { btrfstest.Check(t, os.Chmod(path, 0o600)) },
-		"owner": func(t *testing.T, path string) { btrfstest.Check(t, os.Chown(path, 1234, 0)) },
-		"group": func(t *testing.T, path string) { btrfstest.Check(t, os.Chown(path, 0, 1234)) },
-		"time": func(t *testing.T, path string) {
+	t.Parallel()
+	differ := map[string]func(t testing.TB, path string){
+		"mode":  func(t testing.TB, path string) { btrfstest.Check(t, os.Chmod(path, 0o600)) },
+		"owner": func(t testing.TB, path string) { btrfstest.Check(t, os.Chown(path, 1234, 0)) },
+		"group": func(t testing.TB, path string) { btrfstest.Check(t, os.Chown(path, 0, 1234)) },
+		"time": func(t testing.TB, path string) {
 			btrfstest.Check(t, os.Chtimes(path, time.Time{}, time.Unix(1_000_000_000, 1)))
 		},
-		"ACL": func(t *testing.T, path string) {
+		"ACL": func(t testing.TB, path string) {
 			btrfstest.Check(t, unix.Setxattr(path, "system.posix_acl_access", []byte(namedUser), 0))
 		},
-		"attribute": func(t *testing.T, path string) { btrfstest.Check(t, unix.Setxattr(path, "user.a", []byte("b"), 0)) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			onEachKind(t, func(r *copyRig) {
-				first := r.beforeSharing()
-				before, reference := historyOf(r, first), r.reference()
-				btrfstest.Check(t, os.Rename(r.at("photos/0"), r.at("renamed")))
-				differ(t, r.at("renamed"))
-				var least, most int64 = 0, overhead
-				if r.kind == "ext4" { // which can only make a link
-					least, most = sharedSize, sharedSize+overhead
-				}
-				r.takes(least, most, func() { r.saves(r.sharing()...) })
-				r.equal(r.source, r.newest())
-				before.unchanged(r, first)
-				r.equal(reference, first)
-			})
-		})
+		"attribute": func(t testing.TB, path string) { btrfstest.Check(t, unix.Setxattr(path, "user.a", []byte("b"), 0)) },
 	}
+	onEachKindOfSharing(t, func(r *copyRig) {
+		for i, name := range slices.Sorted(maps.Keys(differ)) {
+			r.random(byte(i), sharedSize, name)
+		}
+		first := r.saves(r.sharing()...)
+		before, reference := historyOf(r, first), r.reference()
+		for name, change := range differ {
+			btrfstest.Check(r, os.Rename(r.at(name), r.at("renamed "+name)))
+			change(r, r.at("renamed "+name))
+		}
+		var least, most int64 = 0, overhead
+		if r.kind == "ext4" { // which can only make links
+			least = int64(len(differ)) * sharedSize
+			most += least
+		}
+		r.takes(least, most, func() { r.saves(r.sharing()...) })
+		r.equal(r.source, r.newest())
+		before.unchanged(r, first)
+		r.equal(reference, first)
+	})
 }
 
 // A link within one backup would make two files of the source one when they are restored.
 func TestCopiesWithinASourceStayTwoFiles(t *testing.T) {
-	onEachKind(t, func(r *copyRig) {
+	t.Parallel()
+	onEachKindOfSharing(t, func(r *copyRig) {
 		r.beforeSharing()
 		copies := []string{"copy 1", "copy 2"}
 		for _, name := range copies {
@@ -136,7 +145,8 @@ func TestCopiesWithinASourceStayTwoFiles(t *testing.T) {
 }
 
 func TestWithoutDedupEqualContentsAreStoredAgain(t *testing.T) {
-	onEachKind(t, func(r *copyRig) {
+	t.Parallel()
+	onEachKindOfSharing(t, func(r *copyRig) {
 		r.beforeSharing()
 		btrfstest.Check(r, os.Rename(r.at("photos"), r.at("pictures")))
 		r.takes(sharedFiles*sharedSize, sharedFiles*sharedSize+overhead, func() { r.saves("--no-dedup") })
@@ -147,7 +157,8 @@ func TestWithoutDedupEqualContentsAreStoredAgain(t *testing.T) {
 // A content that was read within a month is relied on where contents are shared by links. An index that was made anew has read
 // none of them.
 func TestADamagedBackupDoesNotSpread(t *testing.T) {
-	onEachKind(t, func(r *copyRig) {
+	t.Parallel()
+	onEachKindOfSharing(t, func(r *copyRig) {
 		first := r.beforeSharing()
 		r.rot(first, "photos/0")
 		expect(r, exitDone, invoke(r, nil, "index", r.destination))
@@ -188,9 +199,14 @@ var layouts = map[string]struct {
 }
 
 func TestTreesOfOtherProgramsAreMadeUseOfAndStay(t *testing.T) {
+	t.Parallel()
 	for name, layout := range layouts {
 		t.Run(name, func(t *testing.T) {
-			onEachKind(t, func(r *copyRig) {
+			onKinds(t, func(t *testing.T, kind string) {
+				if kind != "xfs" && name != "rsnapshot" {
+					btrfstest.OnlyInAll(t)
+				}
+				r := newCopyRig(t, kind)
 				for i := range sharedFiles {
 					r.random(byte(i), sharedSize, fmt.Sprintf("photos/%d", i))
 				}

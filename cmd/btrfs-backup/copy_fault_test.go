@@ -26,7 +26,7 @@ func newRsyncShim(t testing.TB, script string) rsyncShim {
 	btrfstest.Check(t, err)
 	s := rsyncShim{t.TempDir()}
 	script = fmt.Sprintf("#!/bin/sh\nreal='%s' dir='%s'\n%s\nexec \"$real\" \"$@\"\n", real, s.dir, script)
-	btrfstest.Check(t, os.WriteFile(filepath.Join(s.dir, "rsync"), []byte(script), 0o755))
+	btrfstest.WriteProgram(t, filepath.Join(s.dir, "rsync"), script)
 	return s
 }
 
@@ -151,6 +151,7 @@ func (r *copyRig) listing(options ...string) result {
 }
 
 func TestAFailedRsyncMakesNoBackupAndDeletesNone(t *testing.T) {
+	t.Parallel()
 	const part = `"$real" --exclude=/late "$@"; `
 	onEachKind(t, func(r *copyRig) {
 		r.write("early", "first")
@@ -178,6 +179,7 @@ func TestAFailedRsyncMakesNoBackupAndDeletesNone(t *testing.T) {
 }
 
 func TestVanishedFilesMakeNoDifference(t *testing.T) {
+	t.Parallel()
 	r := newCopyRig(t, "ext4")
 	r.write("file", "content")
 	expect(t, exitDone, r.withShim(`"$real" "$@"; echo "file has vanished: \"/x\"" >&2; exit 24`))
@@ -192,6 +194,7 @@ func TestVanishedFilesMakeNoDifference(t *testing.T) {
 const asNobodySpecial = `exec setpriv --bounding-set=-dac_override,-dac_read_search "$real" "$@"`
 
 func TestUnreadableFilesMakeABackupThatIsCalledIncomplete(t *testing.T) {
+	t.Parallel()
 	onEachKind(t, func(r *copyRig) {
 		r.write("readable", "first")
 		r.write("secret", "first")
@@ -228,6 +231,7 @@ func TestUnreadableFilesMakeABackupThatIsCalledIncomplete(t *testing.T) {
 }
 
 func TestAFullDestinationKeepsItsBackupsAndHealsWithSpace(t *testing.T) {
+	t.Parallel()
 	onEachKind(t, func(r *copyRig) {
 		large := 60 << 20
 		if r.kind == "btrfs" {
@@ -257,6 +261,7 @@ func TestAFullDestinationKeepsItsBackupsAndHealsWithSpace(t *testing.T) {
 }
 
 func TestADeletionThatWasCutShortIsFinishedByTheNextRun(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"ext4", "xfs"} { // on btrfs a backup is deleted at once
 		t.Run(kind, func(t *testing.T) {
 			r := newCopyRig(t, kind)
@@ -280,6 +285,7 @@ func TestADeletionThatWasCutShortIsFinishedByTheNextRun(t *testing.T) {
 }
 
 func TestADestinationThatCannotBeWrittenToIsRefused(t *testing.T) {
+	t.Parallel()
 	onEachKind(t, func(r *copyRig) {
 		r.write("file", "content")
 		r.saves()
@@ -295,6 +301,7 @@ func TestADestinationThatCannotBeWrittenToIsRefused(t *testing.T) {
 }
 
 func TestASecondCopyWaitsForTheFirstOrFailsAtOnce(t *testing.T) {
+	t.Parallel()
 	r := newCopyRig(t, "ext4")
 	r.write("file", "content")
 	s := newRsyncShim(t, atTheGate)
@@ -313,6 +320,7 @@ func TestASecondCopyWaitsForTheFirstOrFailsAtOnce(t *testing.T) {
 }
 
 func TestAFileThatHasAllTheLinksItCanIsInTheNextBackupToo(t *testing.T) {
+	t.Parallel()
 	r := newCopyRig(t, "ext4")
 	r.write("file", "content")
 	first := r.saves()

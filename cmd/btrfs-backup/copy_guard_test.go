@@ -21,6 +21,7 @@ func (r *copyRig) refuses(options []string, texts ...string) {
 }
 
 func TestADoubtfulSourceIsRefusedAndNothingIsTouched(t *testing.T) {
+	t.Parallel()
 	onEachKind(t, func(r *copyRig) {
 		r.write("file", "content")
 		r.saves()
@@ -41,6 +42,7 @@ func TestADoubtfulSourceIsRefusedAndNothingIsTouched(t *testing.T) {
 }
 
 func TestASourceThatLostMostOfItsFilesIsRefused(t *testing.T) {
+	t.Parallel()
 	onEachKind(t, func(whole *copyRig) {
 		t := whole.TB.(*testing.T)
 		for _, test := range []struct {
@@ -81,6 +83,7 @@ func TestASourceThatLostMostOfItsFilesIsRefused(t *testing.T) {
 }
 
 func TestADestinationWhoseDiskIsNotMountedIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	onEachKind(t, func(r *copyRig) {
 		r.write("file", "content")
 		r.saves()
@@ -108,6 +111,7 @@ func TestADestinationWhoseDiskIsNotMountedIsLeftAlone(t *testing.T) {
 }
 
 func TestADestinationThatLostItsIdentityIsRefused(t *testing.T) {
+	t.Parallel()
 	r := newCopyRig(t, "ext4")
 	r.write("file", "content")
 	r.saves()
@@ -117,6 +121,7 @@ func TestADestinationThatLostItsIdentityIsRefused(t *testing.T) {
 }
 
 func TestAMountPointIsInsistedUpon(t *testing.T) {
+	t.Parallel()
 	onEachKind(t, func(r *copyRig) {
 		r.write("file", "content")
 		disk := r.destinationFS.Dir
@@ -143,6 +148,7 @@ func TestAMountPointIsInsistedUpon(t *testing.T) {
 
 // What is found where a subvolume was to be mounted is no reason to prune its backups.
 func TestAFolderOfASubvolumeGetsNoCopiesUnlessAsked(t *testing.T) {
+	t.Parallel()
 	r := newCopyRig(t, "btrfs")
 	disk := btrfstest.New(t, copyRigSize)
 	r.source = newSource(t, disk.Dir, "home")
@@ -159,6 +165,7 @@ func TestAFolderOfASubvolumeGetsNoCopiesUnlessAsked(t *testing.T) {
 }
 
 func TestADryRunOfACopyTellsWhatItWouldDoAndDoesNothing(t *testing.T) {
+	t.Parallel()
 	onEachKind(t, func(r *copyRig) {
 		r.write("file", "content")
 		changesNothing := func(texts ...string) {
@@ -182,6 +189,7 @@ func TestADryRunOfACopyTellsWhatItWouldDoAndDoesNothing(t *testing.T) {
 }
 
 func TestTheReportOfACopyIsJSON(t *testing.T) {
+	t.Parallel()
 	r := newCopyRig(t, "ext4")
 	r.write("file", "content")
 	for _, dry := range []bool{true, false} {
@@ -200,6 +208,7 @@ func TestTheReportOfACopyIsJSON(t *testing.T) {
 }
 
 func TestOptionsAboutSnapshotsMeanNothingForACopy(t *testing.T) {
+	t.Parallel()
 	r := newCopyRig(t, "ext4")
 	r.write("file", "content")
 	expect(t, exitDone, r.run("--num-snapshots", "3"), "--num-snapshots has nothing to do")

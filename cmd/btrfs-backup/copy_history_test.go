@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -133,39 +134,52 @@ func (r *copyRig) beforeChanges() {
 }
 
 func TestOlderBackupsStayAsTheyAreWhateverChangesInTheSource(t *testing.T) {
-	onEachKind(t, func(r *copyRig) {
-		r.beforeChanges()
-		type past struct {
-			backup, reference string
-			history
-		}
-		first := r.saves()
-		all := []past{{first, r.reference(), historyOf(r, first)}}
-		for _, c := range changes {
+	t.Parallel()
+	onEachKind(t, func(r *copyRig) { r.keepsOlderBackups(8) })
+}
+
+func TestOlderBackupsStayAsTheyAreAfterEachChangeInTheSource(t *testing.T) {
+	btrfstest.OnlyInAll(t)
+	t.Parallel()
+	onEachKind(t, func(r *copyRig) { r.keepsOlderBackups(1) })
+}
+
+// keepsOlderBackups makes so many changes before each backup.
+func (r *copyRig) keepsOlderBackups(atOnce int) {
+	r.beforeChanges()
+	type past struct {
+		backup, reference string
+		history
+	}
+	first := r.saves()
+	all := []past{{first, r.reference(), historyOf(r, first)}}
+	for some := range slices.Chunk(changes, atOnce) {
+		for _, c := range some {
 			c.make(r, r.at(c.name))
-			backup := r.saves()
-			r.equal(r.source, backup, r.joined()...)
-			all[len(all)-1].unchanged(r, all[len(all)-1].backup)
-			if r.Failed() {
-				r.Fatalf("after: %s", c.name)
-			}
-			all = append(all, past{backup, "", historyOf(r, backup)})
 		}
-		for _, p := range all {
-			p.unchanged(r, p.backup)
+		backup := r.saves()
+		r.equal(r.source, backup, r.joined()...)
+		all[len(all)-1].unchanged(r, all[len(all)-1].backup)
+		if r.Failed() {
+			r.Fatalf("after: %s", some[len(some)-1].name)
 		}
-		r.equal(all[0].reference, first)
-		last := all[len(all)-1]
-		btrfstest.Run(r, "rsync", "-aHAX", "--delete", "--checksum", first+"/", r.source+"/") // all of it changes back
-		r.equal(r.source, r.saves())
-		last.unchanged(r, last.backup)
-		all[0].unchanged(r, first)
-		r.equal(all[0].reference, first)
-	})
+		all = append(all, past{backup, "", historyOf(r, backup)})
+	}
+	for _, p := range all {
+		p.unchanged(r, p.backup)
+	}
+	r.equal(all[0].reference, first)
+	last := all[len(all)-1]
+	btrfstest.Run(r, "rsync", "-aHAX", "--delete", "--checksum", first+"/", r.source+"/") // all of it changes back
+	r.equal(r.source, r.saves())
+	last.unchanged(r, last.backup)
+	all[0].unchanged(r, first)
+	r.equal(all[0].reference, first)
 }
 
 // What an interrupted run left holds links to the backup before it, or the contents of its files.
 func TestOlderBackupsStayAsTheyAreWhenAnInterruptedCopyIsGoneOnWith(t *testing.T) {
+	t.Parallel()
 	onEachKind(t, func(r *copyRig) {
 		r.beforeChanges()
 		first := r.saves()

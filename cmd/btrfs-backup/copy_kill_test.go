@@ -60,9 +60,11 @@ func (r *copyRig) nameOfRun() string {
 }
 
 func TestAnInterruptedCopyIsNoBackupAndIsGoneOnWith(t *testing.T) {
+	t.Parallel()
 	const small, large = 200_000, 3_000_000
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGKILL} {
 		t.Run(signal.String(), func(t *testing.T) {
+			t.Parallel()
 			onEachKind(t, func(r *copyRig) {
 				r.write("0 unchanged", "content")
 				r.saves()
@@ -105,8 +107,10 @@ func TestAnInterruptedCopyIsNoBackupAndIsGoneOnWith(t *testing.T) {
 
 // An rsync that reads and writes nothing does not notice that the run has ended.
 func TestACopyThatEndsTakesRsyncWithIt(t *testing.T) {
+	t.Parallel()
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		t.Run(signal.String(), func(t *testing.T) {
+			t.Parallel()
 			r := newCopyRig(t, "ext4")
 			r.write("file", "content")
 			s := newRsyncShim(t, `echo $$ >"$dir/pid"; exec sleep 1000`)
@@ -124,8 +128,12 @@ func TestACopyThatEndsTakesRsyncWithIt(t *testing.T) {
 }
 
 func TestACopyKilledAtAnyStepLeavesOnlyCompleteBackupsAndHeals(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"btrfs", "ext4"} {
-		t.Run(kind, func(t *testing.T) { newCopyRig(t, kind).isKilledAtEachStep() })
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			newCopyRig(t, kind).isKilledAtEachStep()
+		})
 	}
 }
 

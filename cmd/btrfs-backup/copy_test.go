@@ -17,8 +17,12 @@ import (
 )
 
 func TestThreeGenerationsOfADirectoryAreCopiedAsTheyWere(t *testing.T) {
+	t.Parallel()
 	onEachKind(t, func(r *copyRig) { r.copiesGenerations() })
-	t.Run("btrfs with dedup", func(t *testing.T) { newCopyRig(t, "btrfs").copiesGenerations("--dedup") })
+	t.Run("btrfs with dedup", func(t *testing.T) {
+		t.Parallel()
+		newCopyRig(t, "btrfs").copiesGenerations("--dedup")
+	})
 }
 
 func (r *copyRig) copiesGenerations(options ...string) {
@@ -55,6 +59,7 @@ func (r *copyRig) everyByteInNames() {
 }
 
 func TestHolesStayHoles(t *testing.T) {
+	t.Parallel()
 	onEachKind(t, func(r *copyRig) {
 		const size = 100 << 20
 		for _, name := range []string{"nothing", "disk"} {
@@ -92,6 +97,7 @@ func (r *copyRig) random(seed byte, n int, paths ...string) {
 
 // With --inplace --sparse, rsync 3.2 leaves the old content there.
 func TestAFileThatEndsInZerosNowHasNoneOfItsOldContent(t *testing.T) {
+	t.Parallel()
 	onEachKind(t, func(r *copyRig) {
 		old, now := bytes.Repeat([]byte("B"), 300_000), bytes.Repeat([]byte("A"), 300_000)
 		clear(now[70_000:])
@@ -103,6 +109,7 @@ func TestAFileThatEndsInZerosNowHasNoneOfItsOldContent(t *testing.T) {
 }
 
 func TestUnchangedFilesTakeNoSpace(t *testing.T) {
+	t.Parallel()
 	onEachKind(t, func(r *copyRig) {
 		for i := range 20 {
 			r.random(byte(i), 1<<20, fmt.Sprintf("directory %d/file", i))
@@ -132,6 +139,7 @@ func inode(t testing.TB, path string) uint64 {
 }
 
 func TestOnBtrfsTheUnchangedBlocksOfAChangedFileTakeNoSpace(t *testing.T) {
+	t.Parallel()
 	r := newCopyRig(t, "btrfs")
 	r.random(1, 20<<20, "large")
 	first := r.saves()
@@ -146,6 +154,7 @@ func TestOnBtrfsTheUnchangedBlocksOfAChangedFileTakeNoSpace(t *testing.T) {
 func atTime(now time.Time) []string { return []string{testOnlyNow + "=" + now.Format(time.RFC3339)} }
 
 func TestAsManyBackupsAreKeptAsAskedFor(t *testing.T) {
+	t.Parallel()
 	onEachKind(t, func(r *copyRig) {
 		r.write("file", "content")
 		var all []string
@@ -162,6 +171,7 @@ func TestAsManyBackupsAreKeptAsAskedFor(t *testing.T) {
 }
 
 func TestTheNewestBackupSurvivesRunsWithinOneHour(t *testing.T) {
+	t.Parallel()
 	onEachKind(t, func(r *copyRig) {
 		now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 		for i := range 3 {
@@ -177,6 +187,7 @@ func TestTheNewestBackupSurvivesRunsWithinOneHour(t *testing.T) {
 }
 
 func TestNothingButBackupsIsPruned(t *testing.T) {
+	t.Parallel()
 	onEachKind(t, func(r *copyRig) {
 		r.write("file", "content")
 		r.saves()
@@ -205,6 +216,7 @@ func TestNothingButBackupsIsPruned(t *testing.T) {
 }
 
 func TestEachSeriesInAFolderHasItsOwnLinkAndIsPrunedOnItsOwn(t *testing.T) {
+	t.Parallel()
 	onEachKind(t, func(r *copyRig) {
 		other := *r
 		other.source = filepath.Join(filepath.Dir(r.source), "other")
@@ -239,6 +251,7 @@ func TestEachSeriesInAFolderHasItsOwnLinkAndIsPrunedOnItsOwn(t *testing.T) {
 }
 
 func TestBackupsOnBtrfsAreSentOnAsIncrements(t *testing.T) {
+	t.Parallel()
 	r := newCopyRig(t, "btrfs")
 	btrfstest.Populate(t, r.source, 1)
 	further := filepath.Join(btrfstest.New(t, copyRigSize).Dir, "further")

@@ -64,8 +64,10 @@ func (u copyUser) ownAll() {
 }
 
 func TestAnOrdinaryUserGetsABackupOfAllThatHeMayRead(t *testing.T) {
-	for _, kind := range copyKinds {
+	t.Parallel()
+	for _, kind := range []string{"btrfs", "ext4"} {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			u := newCopyUser(t, kind)
 			for _, path := range []string{"before", "directory/file", "of root/file", "secret", "my closed/file", "mute", "zz after"} {
 				u.owns(path, 0o644)
@@ -95,8 +97,10 @@ func TestAnOrdinaryUserGetsABackupOfAllThatHeMayRead(t *testing.T) {
 }
 
 func TestAnOrdinaryUserKeepsAHistoryOfHisOwnTree(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"ext4", "xfs"} {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			u := newCopyUser(t, kind)
 			u.owns("read-only/below/file", 0o444)
 			u.owns("read-only/file", 0o644)
@@ -120,6 +124,7 @@ func TestAnOrdinaryUserKeepsAHistoryOfHisOwnTree(t *testing.T) {
 }
 
 func TestWhatIsToBeLeftOutIsLeftOut(t *testing.T) {
+	t.Parallel()
 	onEachKind(t, func(whole *copyRig) {
 		for i, test := range []struct {
 			options []string
@@ -159,6 +164,7 @@ func paths(t testing.TB, dir string) (all []string) {
 }
 
 func TestWhatIsMountedInTheSourceIsEnteredOnRequest(t *testing.T) {
+	t.Parallel()
 	r := newCopyRig(t, "ext4")
 	r.write("file", "content")
 	mounted(t, makeDir(t, r.at("inner")), "mount", "-t", "tmpfs", "none", r.at("inner"))
@@ -169,6 +175,7 @@ func TestWhatIsMountedInTheSourceIsEnteredOnRequest(t *testing.T) {
 }
 
 func TestDirectoriesAreLeftOutByTheirNamesOnlyInTheRoot(t *testing.T) {
+	t.Parallel()
 	r := newCopyRig(t, "ext4")
 	r.source = makeDir(t, r.at("mnt/tmp"))
 	for _, dir := range []string{"dev", "proc", "sys", "run", "tmp", "var/tmp", "mnt", "media", "lost+found"} {
@@ -195,6 +202,7 @@ func TestDirectoriesAreLeftOutByTheirNamesOnlyInTheRoot(t *testing.T) {
 }
 
 func TestOptionsOfRsyncReplaceTheUsualOnes(t *testing.T) {
+	t.Parallel()
 	r := newCopyRig(t, "ext4")
 	for _, name := range []string{"a b", "c'd", "ef", "kept"} {
 		r.write(name, "content")
@@ -216,6 +224,7 @@ func TestOptionsOfRsyncReplaceTheUsualOnes(t *testing.T) {
 }
 
 func TestHabitsOfTheUserDoNotMatter(t *testing.T) {
+	t.Parallel()
 	r := newCopyRig(t, "ext4")
 	home := t.TempDir()
 	for _, path := range []string{".cvsignore", ".rsync-filter", "file"} {
@@ -231,6 +240,7 @@ func TestHabitsOfTheUserDoNotMatter(t *testing.T) {
 }
 
 func TestADestinationWithinTheSourceIsLeftOutOfTheCopy(t *testing.T) {
+	t.Parallel()
 	r := newCopyRig(t, "ext4")
 	r.write("file", "content")
 	r.write("directory/backups/file", "content")
@@ -244,6 +254,7 @@ func TestADestinationWithinTheSourceIsLeftOutOfTheCopy(t *testing.T) {
 }
 
 func TestRsyncIsAsNiceAsAskedFor(t *testing.T) {
+	t.Parallel()
 	r := newCopyRig(t, "ext4")
 	r.write("file", "content")
 	s := newRsyncShim(t, `cut -d' ' -f19 /proc/self/stat >"$dir/nice"; ionice -p $$ >"$dir/ionice"`) // proc(5): nice is field 19

@@ -34,6 +34,7 @@ var damages = []damage{
 }
 
 func TestWhatIsDamagedInABackupIsTold(t *testing.T) {
+	t.Parallel()
 	onEachKind(t, func(r *copyRig) {
 		for _, file := range []string{"file", "other", "d/inside"} {
 			r.write(file, file)
@@ -86,6 +87,7 @@ func kindsIn(t testing.TB, r result) (kinds []string) {
 }
 
 func TestTheExportedListIsOneThatSha256sumTakes(t *testing.T) {
+	t.Parallel()
 	onEachKind(t, func(r *copyRig) {
 		btrfstest.Populate(r, r.source, 1)
 		r.everyByteInNames()

@@ -30,6 +30,7 @@ func crash(t testing.TB, fs *btrfstest.FS) (mounted string) {
 }
 
 func TestWhatIsReportedAsSavedIsOnDisk(t *testing.T) {
+	t.Parallel()
 	r := newRigOn(t, btrfstest.New(t, rigSize, neverCommits), btrfstest.New(t, rigSize, neverCommits))
 	r.write("large", 4<<20)
 	expect(t, exitDone, r.run(nil))
@@ -39,6 +40,7 @@ func TestWhatIsReportedAsSavedIsOnDisk(t *testing.T) {
 
 // The record of origins does not change with the second transfer of a snapshot, so it writes nothing to the disk on the way.
 func TestWhatIsReportedAsSavedAgainIsOnDisk(t *testing.T) {
+	t.Parallel()
 	r := newRigOn(t, btrfstest.New(t, rigSize), btrfstest.New(t, rigSize, neverCommits))
 	r.write("large", 4<<20)
 	expect(t, exitDone, r.run(nil))
@@ -49,6 +51,7 @@ func TestWhatIsReportedAsSavedAgainIsOnDisk(t *testing.T) {
 }
 
 func TestSourceGoesOnAfterACrash(t *testing.T) {
+	t.Parallel()
 	r := newRigOn(t, btrfstest.New(t, rigSize, neverCommits), btrfstest.New(t, rigSize))
 	r.write("large", 4<<20)
 	expect(t, exitDone, r.run(nil))
@@ -63,6 +66,7 @@ func TestSourceGoesOnAfterACrash(t *testing.T) {
 
 // The run ends between the renaming and what follows, and the kernel commits then, as it may at any time.
 func TestDataIsOnDiskBeforeTheFinalName(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.write("large", 4<<20)
 	expect(t, 128+int(syscall.SIGKILL), r.run([]string{testOnlyKillAt + "=renamed "}, "-v", "debug"))

@@ -49,8 +49,10 @@ func immortal(t testing.TB) *btrfstest.FS {
 }
 
 func TestDeadDestinationStopsNoOtherAndHealsByIncrement(t *testing.T) {
+	t.Parallel()
 	for _, death := range deaths {
 		t.Run(death.name, func(t *testing.T) {
+			t.Parallel()
 			fs := immortal(t)
 			r := newRigOn(t, btrfstest.New(t, rigSize), fs)
 			dead, others := r.destination, []string{r.another(btrfstest.New(t, rigSize)), r.another(btrfstest.New(t, rigSize))}
@@ -79,6 +81,7 @@ func TestDeadDestinationStopsNoOtherAndHealsByIncrement(t *testing.T) {
 }
 
 func TestSnapshotIsTakenAlthoughAllDestinationsAreDead(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	missing := filepath.Join(t.TempDir(), "no", "such", "disk")
 	btrfstest.Run(t, "umount", r.destinationFS.Dir)

@@ -20,6 +20,7 @@ func refuseCalls(n int) string {
 }
 
 func TestFailedIncrementFallsBackToAnotherParentAndAtLastToACompleteCopy(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.heals()
 	for _, test := range []struct {

@@ -23,6 +23,7 @@ func holder(run *background) string {
 }
 
 func TestSecondRunWaitsForTheFirstOrFailsAtOnce(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	s, first := r.hold("-v", "debug")
 
@@ -42,6 +43,7 @@ func TestSecondRunWaitsForTheFirstOrFailsAtOnce(t *testing.T) {
 }
 
 func TestSourcesTakeTurnsAtOneDestination(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	other := filepath.Join(r.sourceFS.Dir, "other")
 	btrfstest.Run(t, "btrfs", "subvolume", "create", other)
@@ -68,6 +70,7 @@ func TestSourcesTakeTurnsAtOneDestination(t *testing.T) {
 }
 
 func TestRunsInOneSecondMakeSnapshotsWithDistinctNames(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	clock := []string{testOnlyNow + "=2026-02-03T04:05:06Z"}
 	expect(t, exitDone, r.run(clock))

@@ -268,7 +268,7 @@ func (b *background) wait() result {
 }
 
 // patience is for machines with much else to do.
-const patience = 20 * time.Second
+const patience = 5 * time.Minute
 
 // within tells whether the condition comes to hold.
 func within(holds func() bool) bool {

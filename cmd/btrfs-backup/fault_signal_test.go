@@ -7,8 +7,10 @@ import (
 )
 
 func TestSignalInMidTransferLeavesNothingUnfinished(t *testing.T) {
+	t.Parallel()
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		t.Run(signal.String(), func(t *testing.T) {
+			t.Parallel()
 			r := newRig(t)
 			before := names(t, r.destination)
 			s := newShim(t, "", heldAfter(100_000))
@@ -31,6 +33,7 @@ func TestSignalInMidTransferLeavesNothingUnfinished(t *testing.T) {
 }
 
 func TestSignalWhileWaitingForALockEndsTheRun(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	s := newShim(t, "", heldAfter(100_000))
 	first := start(t, r.command(s.environ()))

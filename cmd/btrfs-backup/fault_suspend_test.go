@@ -13,6 +13,7 @@ import (
 const beganAgain = "btrfs send was suspended and began again"
 
 func TestSuspendedSendGivesACompleteBackup(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	const tries = 5 // a sender that is not stopped in the kernel does not begin again
 	for range tries {
@@ -66,6 +67,7 @@ test "$(stat -c %s "$dir/other")" = "$size" || exit 9
 head -c $((size * 3 / 4)) "$dir/stream"; cat "$dir/other"; exit`
 
 func TestRestartWithAnotherStreamIsNeverABackup(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	before := names(t, r.destination)
 	r.otherSnapshot()
@@ -76,6 +78,7 @@ func TestRestartWithAnotherStreamIsNeverABackup(t *testing.T) {
 }
 
 func TestRestartWithAnotherStreamIsSavedBySendingAgain(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.otherSnapshot()
 	s := newShim(t, `if test $call = 1; then `+sendWithAnotherBehind+`; fi`, "")
@@ -85,6 +88,7 @@ func TestRestartWithAnotherStreamIsSavedBySendingAgain(t *testing.T) {
 }
 
 func TestRestartWithTheSameStreamIsPickedUp(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	s := newShim(t, intoFile+`head -c $((size * 3 / 4)) "$dir/stream"; `+sendFile, "")
 	expect(t, exitDone, r.run(s.environ()), beganAgain)

@@ -35,6 +35,7 @@ func fill(t testing.TB, fs *btrfstest.FS, free int64) {
 }
 
 func TestFullDestinationFailsOnceAndHealsWithSpace(t *testing.T) {
+	t.Parallel()
 	r := newRigOn(t, btrfstest.New(t, rigSize), btrfstest.New(t, 128<<20))
 	before := names(t, r.destination)
 	fill(t, r.destinationFS, 4<<20)
@@ -49,6 +50,7 @@ func TestFullDestinationFailsOnceAndHealsWithSpace(t *testing.T) {
 }
 
 func TestFullDestinationDoesNotStopAnother(t *testing.T) {
+	t.Parallel()
 	r := newRigOn(t, btrfstest.New(t, rigSize), btrfstest.New(t, 128<<20))
 	other := r.another(btrfstest.New(t, rigSize))
 	before := names(t, r.destination)
@@ -69,6 +71,7 @@ func newRigOnDisk(t testing.TB) *rig {
 }
 
 func TestKnownDestinationWhoseFolderIsGoneIsNotCreated(t *testing.T) {
+	t.Parallel()
 	r := newRigOnDisk(t)
 	btrfstest.Run(t, "umount", r.destinationFS.Dir)
 	expect(t, exitFailed, r.run(nil), "btrfs-backup: error: destination", r.destination, "btrfs-backup: hint: ", "is its disk mounted?")
@@ -78,6 +81,7 @@ func TestKnownDestinationWhoseFolderIsGoneIsNotCreated(t *testing.T) {
 }
 
 func TestKnownDestinationThatIsAnEmptyFolderOfTheSourceIsRefused(t *testing.T) {
+	t.Parallel()
 	r := newRigOnDisk(t)
 	btrfstest.Run(t, "umount", r.destinationFS.Dir)
 	btrfstest.Run(t, "mkdir", r.destination)

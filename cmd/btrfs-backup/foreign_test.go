@@ -68,12 +68,14 @@ func rename(t testing.TB, from, to string) {
 }
 
 func TestBackupsMadeByOthersAreParents(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct{ first, second string }{
 		{"before the update", "after it"},
 		{"home.20260101T1200", "home.20260102T1200"},
 		{"20260101-120000", "20260102-120000"},
 	} {
 		t.Run(test.first, func(t *testing.T) {
+			t.Parallel()
 			source, destination := newSmallPair(t)
 			folder := makeDir(t, filepath.Join(source, "snapshot"))
 			makeDir(t, destination)
@@ -90,6 +92,7 @@ func TestBackupsMadeByOthersAreParents(t *testing.T) {
 }
 
 func TestParentIsFoundByUUIDWhateverItsNames(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	folder := filepath.Join(source, "snapshot")
 	taken := series(t, 2, source, destination)
@@ -104,6 +107,7 @@ func TestParentIsFoundByUUIDWhateverItsNames(t *testing.T) {
 }
 
 func TestWhatIsInTheWayOfANameIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	for kind, put := range map[string]func(t *testing.T, path string){
 		"directory":         func(t *testing.T, path string) { makeDir(t, path) },
 		"file":              func(t *testing.T, path string) { write(t, path, "precious") },
@@ -113,6 +117,7 @@ func TestWhatIsInTheWayOfANameIsLeftAlone(t *testing.T) {
 		"backup of another": putBackupOfAnother,
 	} {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			source, destination := newSmallPair(t)
 			taken := series(t, 3, "-T", source)
 			path := filepath.Join(makeDir(t, destination), taken[1])
@@ -146,6 +151,7 @@ func putBackupOfAnother(t *testing.T, path string) {
 }
 
 func TestLeftoversOfEarlierRunsAreReplaced(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	folder := filepath.Join(source, "snapshot")
 	taken := series(t, 3, "-T", source)
@@ -174,6 +180,7 @@ func TestLeftoversOfEarlierRunsAreReplaced(t *testing.T) {
 }
 
 func TestWhatMayBeSomebodysOwnIsNoLeftover(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	folder := filepath.Join(source, "snapshot")
 	first := series(t, 1, source, destination)[0]
@@ -214,6 +221,7 @@ func everything(t testing.TB, dir string) []string {
 }
 
 func TestRestoredSourceGoesOn(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	disk := filepath.Dir(source)
 	taken := series(t, 2, source, destination)
@@ -231,6 +239,7 @@ func TestRestoredSourceGoesOn(t *testing.T) {
 }
 
 func TestRestoredSourceWithoutItsSnapshotsIsSentCompletely(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	taken := series(t, 2, source, destination)
 	rename(t, source, source+".broken")

@@ -13,6 +13,7 @@ import (
 )
 
 func TestARunThatASignalEndedIsInTheHistory(t *testing.T) {
+	t.Parallel()
 	source, _ := newSmallPair(t)
 	state := t.TempDir()
 	cmd := exec.Command("btrfs-backup", source, "shell://exec sleep 1000")

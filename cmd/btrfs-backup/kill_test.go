@@ -14,6 +14,7 @@ import (
 
 // Each line of the log is a step.
 func TestKilledAtAnyStepLeavesOnlyCompleteBackupsAndHeals(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	retention := []string{"-N", "3", "-n", "2"}
 	for range 2 { // from here on each run has something to delete
@@ -52,6 +53,7 @@ func TestKilledAtAnyStepLeavesOnlyCompleteBackupsAndHeals(t *testing.T) {
 }
 
 func TestKilledInMidStreamLeavesOnlyCompleteBackupsAndHeals(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	s := newShim(t, "", heldAfter(100_000))
 	run := start(t, r.command(s.environ()))
@@ -77,6 +79,7 @@ func (r *rig) receivesPart() {
 
 // A program that reads and writes nothing does not notice that its peer is gone.
 func TestKilledRunTakesItsProgramsWithIt(t *testing.T) {
+	t.Parallel()
 	for _, command := range []string{"send", "receive"} {
 		t.Run(command, func(t *testing.T) {
 			r := newRig(t)
@@ -115,6 +118,7 @@ var childKills = []childKill{
 }
 
 func TestKilledChildFailsTheTransferAndHeals(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	for _, kill := range childKills {
 		t.Run(kill.command+" "+kill.name, func(t *testing.T) {
@@ -134,6 +138,7 @@ func TestKilledChildFailsTheTransferAndHeals(t *testing.T) {
 }
 
 func TestMessageOfFailedChildIsTold(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	const strike = `echo "ERROR: on strike" >&2; exit 1`
 	for _, command := range []string{"send", "receive"} {

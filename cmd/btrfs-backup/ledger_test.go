@@ -56,6 +56,7 @@ func deadDestination(t testing.TB, beside string) string {
 }
 
 func TestLedgerTellsWhatDestinationsHoldAndLack(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	folder := filepath.Join(source, "snapshot")
 	dead := deadDestination(t, destination)
@@ -73,6 +74,7 @@ func TestLedgerTellsWhatDestinationsHoldAndLack(t *testing.T) {
 }
 
 func TestLedgerOfVersion031IsHonouredAndMerged(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	folder := filepath.Join(source, "snapshot")
 	taken := series(t, 4, "-T", source)
@@ -90,6 +92,7 @@ func TestLedgerOfVersion031IsHonouredAndMerged(t *testing.T) {
 }
 
 func TestLedgerKeepsTheEntriesOfOtherPrefixes(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	folder := filepath.Join(source, "snapshot")
 	writeLedger(t, folder, `{
@@ -109,6 +112,7 @@ func TestLedgerKeepsTheEntriesOfOtherPrefixes(t *testing.T) {
 }
 
 func TestUnreadableLedgerStopsDeletionsAtTheSourceOnly(t *testing.T) {
+	t.Parallel()
 	for _, content := range []string{
 		"not JSON",
 		`{"20260301-120000": ["/mnt/usb"]}`,
@@ -140,6 +144,7 @@ func TestUnreadableLedgerStopsDeletionsAtTheSourceOnly(t *testing.T) {
 
 // Without the ledger nobody knows whether a missing folder is that of a disk which is not mounted.
 func TestUnreadableLedgerStopsFoldersFromBeingCreated(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	series(t, 1, source, destination)
 	writeLedger(t, filepath.Join(source, "snapshot"), "not JSON")
@@ -151,6 +156,7 @@ func TestUnreadableLedgerStopsFoldersFromBeingCreated(t *testing.T) {
 }
 
 func TestRemoveLocksForgetsDestinationsHoweverTheyAreSpelled(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	folder := filepath.Join(source, "snapshot")
 	const other = "/mnt/other"
@@ -174,6 +180,7 @@ func TestRemoveLocksForgetsDestinationsHoweverTheyAreSpelled(t *testing.T) {
 }
 
 func TestLockedDestinationsAreThoseThatFailed(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	dead := deadDestination(t, destination)
 	backUp(t, exitPartly, march(1), source, destination, dead)
@@ -196,6 +203,7 @@ func TestLockedDestinationsAreThoseThatFailed(t *testing.T) {
 }
 
 func TestLockedDestinationThatIsNamedTooIsServedOnce(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	dead := deadDestination(t, destination)
 	backUp(t, exitFailed, march(1), source, dead)

@@ -45,6 +45,7 @@ func uuid(t testing.TB, field, path string) string {
 }
 
 func TestListTellsStatesAndParents(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	taken := series(t, 2, source, destination)
 	at := func(name string) string { return filepath.Join(destination, name) }
@@ -84,6 +85,7 @@ func TestListTellsStatesAndParents(t *testing.T) {
 }
 
 func TestListOfASourceIsThatOfItsSnapshotFolder(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	taken := series(t, 2, source, destination)
 	other := backUp(t, exitDone, march(3), "-f", "other", "-p", "o-", source).Snapshot
@@ -104,6 +106,7 @@ func TestListOfASourceIsThatOfItsSnapshotFolder(t *testing.T) {
 }
 
 func TestListIsATableForEachPlace(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	taken := series(t, 2, source, destination)
 
@@ -141,6 +144,7 @@ func line(text, word string) string {
 }
 
 func TestListTellsSizesWhereQuotasAreEnabled(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	const size = 3 << 20
 	if err := os.WriteFile(filepath.Join(source, "large"), make([]byte, size), 0o644); err != nil {
@@ -160,6 +164,7 @@ func TestListTellsSizesWhereQuotasAreEnabled(t *testing.T) {
 }
 
 func TestListQuotesNamesThatUpsetATerminal(t *testing.T) {
+	t.Parallel()
 	const evil = "two\nlines \x1b[31mred"
 	disk := smallFS(t).Dir
 	snapshotByHand(t, subvolume(t, filepath.Join(disk, evil)), filepath.Join(disk, "child"))
@@ -174,6 +179,7 @@ func TestListQuotesNamesThatUpsetATerminal(t *testing.T) {
 }
 
 func TestListOfWhatIsNoPlaceIsAnError(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	expect(t, exitFailed, invoke(t, nil, "list", dir), dir+": not on a btrfs filesystem", "hint: is its disk mounted?")
 	expect(t, exitFailed, invoke(t, nil, "list", filepath.Join(dir, "missing")), "no such file or directory", "hint: ")

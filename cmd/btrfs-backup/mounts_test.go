@@ -30,6 +30,7 @@ func subvolume(t testing.TB, path string) string {
 
 // TestMountsOfDestinations backs up to folders that mounts lead to in the ways of the table.
 func TestMountsOfDestinations(t *testing.T) {
+	t.Parallel()
 	for name, mount := range map[string]func(t *testing.T, disk *btrfstest.FS, at string) (folder string){
 		"bind mount of a directory": func(t *testing.T, disk *btrfstest.FS, at string) string {
 			return bind(t, makeDir(t, filepath.Join(disk.Dir, "some", "directory")), at)
@@ -85,6 +86,7 @@ func TestMountsOfDestinations(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			source := newSource(t, smallFS(t).Dir, "home")
 			destination := filepath.Join(mount(t, smallFS(t), filepath.Join(t.TempDir(), "usb")), "backups")
 			backUpTwice(t, source, destination)
@@ -107,6 +109,7 @@ func backUpTwice(t testing.TB, source, destination string) {
 
 // TestMountsOfSources backs up subvolumes that mounts lead to in the ways of the table.
 func TestMountsOfSources(t *testing.T) {
+	t.Parallel()
 	for name, mount := range map[string]func(t *testing.T, disk *btrfstest.FS, at string) (source string){
 		"bind mount of the subvolume": func(t *testing.T, disk *btrfstest.FS, at string) string {
 			return bind(t, newSource(t, disk.Dir, "home"), at)
@@ -149,6 +152,7 @@ func TestMountsOfSources(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			source := mount(t, smallFS(t), filepath.Join(t.TempDir(), "mount"))
 			backUpTwice(t, source, filepath.Join(smallFS(t).Dir, "backups"))
 		})
@@ -156,6 +160,7 @@ func TestMountsOfSources(t *testing.T) {
 }
 
 func TestSnapshotFolderInAnotherMountOfTheFilesystem(t *testing.T) {
+	t.Parallel()
 	disk := smallFS(t)
 	newSource(t, disk.Dir, "@home")
 	source := filepath.Join(t.TempDir(), "home")
@@ -171,6 +176,7 @@ func TestSnapshotFolderInAnotherMountOfTheFilesystem(t *testing.T) {
 }
 
 func TestDirectoryBesideAMountOfSimilarNameIsNotOnIt(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	smallFS(t).Mount(t, filepath.Join(dir, "back"))
 	mounted(t, makeDir(t, filepath.Join(dir, "backups")), "mount", "-t", "tmpfs", "tmpfs", filepath.Join(dir, "backups"))
@@ -186,6 +192,7 @@ func TestDirectoryBesideAMountOfSimilarNameIsNotOnIt(t *testing.T) {
 }
 
 func TestSourceThatIsMountedReadOnlyIsAClearError(t *testing.T) {
+	t.Parallel()
 	disk := smallFS(t)
 	home := newSource(t, disk.Dir, "home")
 	source := filepath.Join(t.TempDir(), "home")
@@ -197,6 +204,7 @@ func TestSourceThatIsMountedReadOnlyIsAClearError(t *testing.T) {
 }
 
 func TestDestinationThatIsTheSnapshotFolderIsRefused(t *testing.T) {
+	t.Parallel()
 	disk := smallFS(t)
 	source := newSource(t, disk.Dir, "home")
 	taken := series(t, 2, source)
@@ -214,6 +222,7 @@ func TestDestinationThatIsTheSnapshotFolderIsRefused(t *testing.T) {
 }
 
 func TestNestedSubvolumesAreNamedOnce(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	subvolume(t, filepath.Join(makeDir(t, filepath.Join(source, "var", "lib")), "images"))
 	subvolume(t, filepath.Join(source, "work"))
@@ -233,8 +242,10 @@ func TestNestedSubvolumesAreNamedOnce(t *testing.T) {
 }
 
 func TestFolderOfADiskThatIsNotMountedIsNotFilled(t *testing.T) {
+	t.Parallel()
 	for _, folder := range []string{".", "backups"} {
 		t.Run(folder, func(t *testing.T) {
+			t.Parallel()
 			root, usb := smallFS(t), smallFS(t)
 			source := newSource(t, root.Dir, "home")
 			mountPoint := filepath.Join(root.Dir, "usb")

@@ -158,6 +158,7 @@ func unchanged(t testing.TB, before []string, dirs ...string) {
 }
 
 func TestOptionsChooseBetweenTakingAndSending(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	folder := filepath.Join(source, "snapshot")
 
@@ -178,6 +179,7 @@ func TestOptionsChooseBetweenTakingAndSending(t *testing.T) {
 }
 
 func TestNoTransferStillPrunesBackups(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	taken := series(t, 3, source, destination)
 
@@ -188,6 +190,7 @@ func TestNoTransferStillPrunesBackups(t *testing.T) {
 }
 
 func TestNoIncrementalSendsCompleteCopiesNewestFirst(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	a := series(t, 1, source, destination)[0]
 	b := backUp(t, exitDone, march(2), "-T", source).Snapshot
@@ -201,6 +204,7 @@ func TestNoIncrementalSendsCompleteCopiesNewestFirst(t *testing.T) {
 }
 
 func TestIncrementsAreSentInTheOrderOfTheSnapshots(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	var taken []string
 	for day := range 3 {
@@ -213,6 +217,7 @@ func TestIncrementsAreSentInTheOrderOfTheSnapshots(t *testing.T) {
 }
 
 func TestSnapshotFolderIsRelativeToTheSourceUnlessAbsolute(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	for i, test := range []struct{ option, folder string }{
 		{"", filepath.Join(source, "snapshot")},
@@ -232,6 +237,7 @@ func TestSnapshotFolderIsRelativeToTheSourceUnlessAbsolute(t *testing.T) {
 }
 
 func TestLatestLinkPointsToTheNewestSavedSnapshot(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct{ prefix, link string }{{"", ".latest"}, {"home-", ".home-_latest"}} {
 		t.Run(test.link, func(t *testing.T) {
 			source, destination := newSmallPair(t)
@@ -254,6 +260,7 @@ func TestLatestLinkPointsToTheNewestSavedSnapshot(t *testing.T) {
 }
 
 func TestLatestThatIsNoLinkIsAnErrorAndNothingElseSuffers(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	first := series(t, 1, source, destination)[0]
 	link := filepath.Join(source, "snapshot", ".latest")
@@ -274,6 +281,7 @@ func TestLatestThatIsNoLinkIsAnErrorAndNothingElseSuffers(t *testing.T) {
 }
 
 func TestNumbersOfSnapshotsAndBackupsAreIndependent(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		options            string
 		snapshots, backups int
@@ -298,6 +306,7 @@ func TestNumbersOfSnapshotsAndBackupsAreIndependent(t *testing.T) {
 }
 
 func TestFreshDestinationGetsNoMoreThanTheNumberOfBackups(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	taken := series(t, 3, source)
 	r := backUp(t, exitDone, march(4), "-n2", source, destination)
@@ -313,6 +322,7 @@ func points(t testing.TB, link, target string) {
 }
 
 func TestDestinationsAreAllServed(t *testing.T) {
+	t.Parallel()
 	source, first := newSmallPair(t)
 	second := filepath.Join(smallFS(t).Dir, "second")
 	taken := series(t, 2, source, second)
@@ -329,6 +339,7 @@ func TestDestinationsAreAllServed(t *testing.T) {
 }
 
 func TestDestinationsOnOneFilesystemAreServedSideBySide(t *testing.T) {
+	t.Parallel()
 	source, first := newSmallPair(t)
 	second := filepath.Join(filepath.Dir(first), "second")
 	series(t, 4, "-T", source)
@@ -341,6 +352,7 @@ func TestDestinationsOnOneFilesystemAreServedSideBySide(t *testing.T) {
 }
 
 func TestSkippedChecksLeaveTheRefusalToTheKernel(t *testing.T) {
+	t.Parallel()
 	source, _ := newSmallPair(t)
 	plain := makeDir(t, filepath.Join(source, "plain"))
 	for _, option := range []string{"-C", "--skip-fs-checks"} {
@@ -354,6 +366,7 @@ func TestSkippedChecksLeaveTheRefusalToTheKernel(t *testing.T) {
 }
 
 func TestBtrfsDebugLogsWhatBtrfsDoes(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	for i, option := range []string{"-P", "-d", "--debug", "--btrfs-debug"} {
 		r := expect(t, exitDone, invoke(t, march(i+1), option, source, destination))

@@ -55,8 +55,10 @@ var absences = []absence{
 }
 
 func TestRemoteThatIsDownStopsNoOtherAndHealsByIncrements(t *testing.T) {
+	t.Parallel()
 	for _, absence := range absences {
 		t.Run(absence.name, func(t *testing.T) {
+			t.Parallel()
 			f := newFarRig(t, sshtest.Options{})
 			other := filepath.Join(btrfstest.New(t, rigSize).Dir, "backups")
 			common := f.newest()
@@ -144,6 +146,7 @@ func fingerprint(t testing.TB, file string) string {
 }
 
 func TestRemoteThatRefusesOrIsNotTrustedGetsNothing(t *testing.T) {
+	t.Parallel()
 	f := newFarRig(t, sshtest.Options{})
 	for _, refusal := range refusals {
 		t.Run(refusal.name, func(t *testing.T) {
@@ -161,6 +164,7 @@ func TestRemoteThatRefusesOrIsNotTrustedGetsNothing(t *testing.T) {
 }
 
 func TestRemoteThatIsFullOrReadOnlyIsLeftCleanAndHeals(t *testing.T) {
+	t.Parallel()
 	faults := []struct {
 		name, error, hint string
 		begin, end        func(t testing.TB, fs *btrfstest.FS)

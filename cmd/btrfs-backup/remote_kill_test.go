@@ -25,8 +25,10 @@ func (f *farRig) resumed(run result, before int64) {
 }
 
 func TestRemoteAgentKilledInMidTransferIsStartedAnew(t *testing.T) {
+	t.Parallel()
 	for name, resumed := range map[string]bool{"the first": false, "that keeps the transfer after a resume": true} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			f := newFarRig(t, sshtest.Options{})
 			run := f.midway()
 			if resumed {
@@ -44,6 +46,7 @@ func TestRemoteAgentKilledInMidTransferIsStartedAnew(t *testing.T) {
 }
 
 func TestRemoteAgentThatIsKilledEachTimeFailsTheTransferAndHeals(t *testing.T) {
+	t.Parallel()
 	s := newShim(t, "", `test -e "$dir/deadly" && kill -9 $PPID`)
 	f := newFarRig(t, sshtest.Options{Env: s.environ()})
 	before := names(t, f.destination)
@@ -57,6 +60,7 @@ func TestRemoteAgentThatIsKilledEachTimeFailsTheTransferAndHeals(t *testing.T) {
 }
 
 func TestRemoteSessionKilledInMidTransferIsResumed(t *testing.T) {
+	t.Parallel()
 	f := newFarRig(t, sshtest.Options{})
 	before := f.far.proxy.Up.Load()
 	run := f.midway()
@@ -67,6 +71,7 @@ func TestRemoteSessionKilledInMidTransferIsResumed(t *testing.T) {
 }
 
 func TestRemoteKilledInMidTransferLeavesOnlyCompleteBackupsAndHeals(t *testing.T) {
+	t.Parallel()
 	f := newFarRig(t, sshtest.Options{})
 	before := names(t, f.destination)
 	run := f.midway("--resume-window", "1s")
@@ -85,6 +90,7 @@ func TestRemoteKilledInMidTransferLeavesOnlyCompleteBackupsAndHeals(t *testing.T
 }
 
 func TestRemoteTransferOfAKilledRunIsResumedByTheNext(t *testing.T) {
+	t.Parallel()
 	f := newFarRig(t, sshtest.Options{})
 	before, backups := f.far.proxy.Up.Load(), names(t, f.destination)
 	run := f.midway()
@@ -98,6 +104,7 @@ func TestRemoteTransferOfAKilledRunIsResumedByTheNext(t *testing.T) {
 }
 
 func TestRemoteTransferOfAKilledRunIsGivenUpAfterAWhile(t *testing.T) {
+	t.Parallel()
 	f := newFarRig(t, newAgent(t, briefly).options())
 	before := names(t, f.destination)
 	run := f.midway()
@@ -113,6 +120,7 @@ func TestRemoteTransferOfAKilledRunIsGivenUpAfterAWhile(t *testing.T) {
 }
 
 func TestRemoteTransferIsKeptAsLongAsItsCallerAsksFor(t *testing.T) {
+	t.Parallel()
 	f := newFarRig(t, sshtest.Options{})
 	before := names(t, f.destination)
 	run := f.midway("--resume-window", "500ms")
@@ -124,6 +132,7 @@ func TestRemoteTransferIsKeptAsLongAsItsCallerAsksFor(t *testing.T) {
 
 // So does a machine that is shut down.
 func TestAnAgentThatKeepsATransferEndsBySIGTERM(t *testing.T) {
+	t.Parallel()
 	f := newFarRig(t, sshtest.Options{})
 	before := names(t, f.destination)
 	run := f.midway()
@@ -141,6 +150,7 @@ const heldAtTheEnd = `test -d "$dir/hold" || exec "$real" "$@"
 "$real" "$@"; status=$?; mkdir "$dir/received"; gate; exit $status`
 
 func TestRemoteTransferCutBeforeItsEndIsConfirmedIsSentOnce(t *testing.T) {
+	t.Parallel()
 	s := newShim(t, "", heldAtTheEnd)
 	f := newFarRig(t, sshtest.Options{Env: s.environ()})
 	before := f.far.proxy.Up.Load()
@@ -158,6 +168,7 @@ func TestRemoteTransferCutBeforeItsEndIsConfirmedIsSentOnce(t *testing.T) {
 }
 
 func TestRemoteTransferOfARunKilledBeforeTheCommitIsSentOnce(t *testing.T) {
+	t.Parallel()
 	f := newFarRig(t, sshtest.Options{})
 	before, backups := f.far.proxy.Up.Load(), names(t, f.destination)
 	f.write("large", transferSize)
@@ -172,6 +183,7 @@ func TestRemoteTransferOfARunKilledBeforeTheCommitIsSentOnce(t *testing.T) {
 
 // The agent is killed between the steps of the commit, so that the reply never comes.
 func TestRemoteCommitThatWasInterruptedIsFinished(t *testing.T) {
+	t.Parallel()
 	agent := newAgent(t, `rmdir "$dir/deadly" 2>/dev/null && export `+testOnlyKillAt+`=renamed; exec "$real" "$@" -v debug`)
 	f := newFarRig(t, agent.options())
 	deadly := makeDir(t, filepath.Join(agent.dir, "deadly"))

@@ -41,6 +41,7 @@ func (l *link) sampled() (stop func() []sample) {
 
 // The limit is one of each destination, of the wire where there is one.
 func TestRemoteRateLimitHoldsOnTheWireAndHere(t *testing.T) {
+	t.Parallel()
 	const rate, size, burst = 4 << 20, 6 << 20, 1 << 20
 	f := newFarRig(t, sshtest.Options{})
 	other := f.another(btrfstest.New(t, rigSize))
@@ -70,6 +71,7 @@ func TestRemoteRateLimitHoldsOnTheWireAndHere(t *testing.T) {
 }
 
 func TestRemoteCompressionMakesFewerBytesCross(t *testing.T) {
+	t.Parallel()
 	const size = 8 << 20
 	f := newFarRig(t, sshtest.Options{})
 	text := filepath.Join(f.source, "text")
@@ -94,6 +96,7 @@ func (r *remote) logins() (logins, sessions int) {
 }
 
 func TestRemoteDestinationsOfOneMachineShareAConnection(t *testing.T) {
+	t.Parallel()
 	f := newFarRig(t, sshtest.Options{})
 	second := f.destination + "-too"
 	before, _ := f.far.logins()
@@ -107,6 +110,7 @@ func TestRemoteDestinationsOfOneMachineShareAConnection(t *testing.T) {
 }
 
 func TestRemotePlacesAreListedInOneSession(t *testing.T) {
+	t.Parallel()
 	f := newFarRig(t, sshtest.Options{})
 	places := []string{f.url}
 	for i := range 9 {

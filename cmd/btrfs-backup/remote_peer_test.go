@@ -39,6 +39,7 @@ func (s standIn) greets(t testing.TB, protocol int) (script string) {
 }
 
 func TestRemoteOfAnotherProtocolTellsWhichSideToUpdate(t *testing.T) {
+	t.Parallel()
 	agent := newAgent(t, insteadOf)
 	f := newFarRig(t, agent.options())
 	before := names(t, f.destination)
@@ -72,6 +73,7 @@ func tellsOnce(t testing.TB, r result) {
 }
 
 func TestRemoteWithAnOlderProgramOfTheNameIsToldToInstallThisOne(t *testing.T) {
+	t.Parallel()
 	agent := newAgent(t, insteadOf)
 	f := newFarRig(t, agent.options())
 	before := names(t, f.destination)
@@ -83,6 +85,7 @@ func TestRemoteWithAnOlderProgramOfTheNameIsToldToInstallThisOne(t *testing.T) {
 }
 
 func TestRemoteProgramThatFailsIsToldWithItsWords(t *testing.T) {
+	t.Parallel()
 	agent := newAgent(t, insteadOf)
 	f := newFarRig(t, agent.options())
 	before := names(t, f.destination)
@@ -95,6 +98,7 @@ func TestRemoteProgramThatFailsIsToldWithItsWords(t *testing.T) {
 }
 
 func TestRemoteCommandTellsWhereTheProgramIs(t *testing.T) {
+	t.Parallel()
 	f := newFarRig(t, newAgent(t, `echo "$0: not found" >&2; exit 127`).options())
 	program := newAgent(t, `touch "$dir/called"; exec "$real" "$@"`)
 	path := filepath.Join(program.dir, "btrfs-backup")
@@ -115,6 +119,7 @@ func forced(command string) sshtest.Options {
 }
 
 func TestRemoteWhoseShellGreetsIsServedByTheAgent(t *testing.T) {
+	t.Parallel()
 	f := newFarRig(t, forced(`echo Welcome to this machine; exec sh -c "$SSH_ORIGINAL_COMMAND"`))
 	healed := f.healsFar("-v", "debug")
 	if !strings.Contains(healed.stderr, "Welcome to this machine") {
@@ -123,6 +128,7 @@ func TestRemoteWhoseShellGreetsIsServedByTheAgent(t *testing.T) {
 }
 
 func TestRemoteWhoseShellOnlySpeaksIsToldWithItsWords(t *testing.T) {
+	t.Parallel()
 	const words = "This account is currently not available." // nologin(8)
 	f := newFarRig(t, sshtest.Options{})
 	f.far = newBareLink(t, forced("echo "+words+"; exit 1"))
@@ -131,6 +137,7 @@ func TestRemoteWhoseShellOnlySpeaksIsToldWithItsWords(t *testing.T) {
 }
 
 func TestRemoteSudoIsUsedAndItsRefusalTold(t *testing.T) {
+	t.Parallel()
 	sudo := newStandIn(t, "sudo", `echo "$@" >>"$dir/calls"
 test -f "$dir/instead" && . "$dir/instead"
 test "$1 $2" = "-n --" && shift 2 && exec "$@"`)

@@ -3,6 +3,7 @@ package main
 import "testing"
 
 func TestRates(t *testing.T) {
+	t.Parallel()
 	for text, want := range map[string]float64{
 		"1": 1, "500K": 500 << 10, "10M": 10 << 20, "10m": 10 << 20, "1.5G": 1.5 * (1 << 30), "2MiB": 2 << 20, "1KB": 1 << 10,
 	} {

@@ -14,9 +14,10 @@ import (
 )
 
 // alert are options with which silence is noticed soon.
-var alert = []string{"--ssh-opt", "ServerAliveInterval=1", "--ssh-opt", "ServerAliveCountMax=2", "--ssh-opt", "ConnectTimeout=1"}
+var alert = []string{"--ssh-opt", "ServerAliveInterval=1", "--ssh-opt", "ServerAliveCountMax=2", "--ssh-opt", "ConnectTimeout=60"}
 
 func TestRemoteThatFallsSilentIsNoticedAndResumed(t *testing.T) {
+	t.Parallel()
 	f := newFarRig(t, sshtest.Options{})
 	before := f.far.proxy.Up.Load()
 	run := f.midway(alert...)
@@ -51,6 +52,7 @@ const twinSize = 1 << 20
 
 // The kernel lets the blocks of a read-only snapshot be shared, which changes its stream.
 func TestRemoteTransferWhoseStreamHasChangedBeginsAnew(t *testing.T) {
+	t.Parallel()
 	f := newFarRig(t, sshtest.Options{})
 	f.write("twin-a", twinSize)
 	btrfstest.Run(t, "cp", "--reflink=never", filepath.Join(f.source, "twin-a"), filepath.Join(f.source, "twin-b"))
@@ -79,6 +81,7 @@ func (f *farRig) pull(options ...string) (run *background, destination string) {
 }
 
 func TestRemoteSourceThatIsKilledInMidTransferIsResumed(t *testing.T) {
+	t.Parallel()
 	slow := newShim(t, `echo $PPID >"$dir/pid"; "$real" "$@" | { head -c 7000000; gate; exec cat; }; exit`, "")
 	f := newFarRig(t, sshtest.Options{Env: slow.environ()})
 	f.write("large", transferSize)
@@ -96,6 +99,7 @@ func TestRemoteSourceThatIsKilledInMidTransferIsResumed(t *testing.T) {
 }
 
 func TestRemoteSourceThatIsKilledEachTimeFailsTheTransfer(t *testing.T) {
+	t.Parallel()
 	s := newShim(t, `kill -9 $PPID; exit 1`, "")
 	f := newFarRig(t, sshtest.Options{Env: s.environ()})
 	run, destination := f.pull("-n", "1")
@@ -109,6 +113,7 @@ func TestRemoteSourceThatIsKilledEachTimeFailsTheTransfer(t *testing.T) {
 
 // The machine of the first run is gone without a word, and its connection seems to stand.
 func TestRemoteTransferOfARunThatVanishedIsResumedByTheNext(t *testing.T) {
+	t.Parallel()
 	f := newFarRig(t, sshtest.Options{Config: []string{"ClientAliveInterval 1", "ClientAliveCountMax 2"}})
 	run := f.midway()
 	f.far.proxy.Stall(true)

@@ -178,7 +178,7 @@ func newStandIn(t testing.TB, name, script string) standIn {
 	s := standIn{t.TempDir()}
 	real, _ := exec.LookPath(name) // there may be none
 	text := fmt.Sprintf("#!/bin/sh\ndir='%s' real='%s'\n%s\n", s.dir, real, script)
-	btrfstest.Check(t, os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o755))
+	btrfstest.WriteProgram(t, filepath.Join(s.dir, name), text)
 	return s
 }
 

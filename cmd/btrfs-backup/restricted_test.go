@@ -18,6 +18,7 @@ func newRestricted(t testing.TB, options string) *remote {
 }
 
 func TestAReceiverThatOnlyAddsPrunesByItsOwnCounts(t *testing.T) {
+	t.Parallel()
 	source, destination := newPair(t)
 	folder := filepath.Join(destination, "laptop")
 	btrfstest.Check(t, os.MkdirAll(folder, 0o755))
@@ -51,6 +52,7 @@ func (r *remote) refuses(t testing.TB, why string, args ...string) {
 }
 
 func TestAKeyIsGoodForItsRoleAndDirectoryOnly(t *testing.T) {
+	t.Parallel()
 	source, destination := newPair(t)
 	btrfstest.Check(t, os.MkdirAll(destination, 0o755))
 	beside := destination + "-beside"

@@ -83,6 +83,7 @@ func (l *link) cutAt(every int64, times int) (cuts func() int) {
 }
 
 func TestABrokenTransferGoesOnWhereItWas(t *testing.T) {
+	t.Parallel()
 	const size = 300 << 20
 	for name, push := range map[string]bool{"push": true, "pull": false} {
 		t.Run(name, func(t *testing.T) {

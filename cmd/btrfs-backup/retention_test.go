@@ -14,6 +14,7 @@ import (
 )
 
 func TestParentOfADestinationThatIsAwayIsKept(t *testing.T) {
+	t.Parallel()
 	source, near := newSmallPair(t)
 	disk := smallFS(t)
 	mountPoint := filepath.Join(t.TempDir(), "usb")
@@ -38,6 +39,7 @@ func TestParentOfADestinationThatIsAwayIsKept(t *testing.T) {
 }
 
 func TestClockThatIsWrongForAWhileLosesNothing(t *testing.T) {
+	t.Parallel()
 	for _, wrong := range []string{"2025-03-03", "2036-03-03"} {
 		t.Run(wrong, func(t *testing.T) {
 			source, destination := newSmallPair(t)
@@ -60,6 +62,7 @@ func TestClockThatIsWrongForAWhileLosesNothing(t *testing.T) {
 }
 
 func TestSnapshotsDatedInTheFutureAreKept(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	taken := series(t, 2, source, destination)
 
@@ -92,6 +95,7 @@ var resembling = []string{
 }
 
 func TestNamesThatResembleOursAreNeitherDeletedNorSent(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	folder := filepath.Join(source, "snapshot")
 	first := series(t, 1, "-p", "home", source, destination)[0]
@@ -122,6 +126,7 @@ func TestNamesThatResembleOursAreNeitherDeletedNorSent(t *testing.T) {
 }
 
 func TestPrefixThatEndsInDigitsKeepsToItself(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	folder := filepath.Join(source, "snapshot")
 	disk := series(t, 2, "-p", "disk", source, destination)
@@ -139,13 +144,12 @@ func truncating(t testing.TB) []string {
 	t.Helper()
 	dir := t.TempDir()
 	script := "#!/bin/sh\nPATH=${PATH#*:}\ncase $1 in\nreceive) head -c 200 | btrfs \"$@\" ;;\n*) exec btrfs \"$@\" ;;\nesac\n"
-	if err := os.WriteFile(filepath.Join(dir, "btrfs"), []byte(script), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	btrfstest.WriteProgram(t, filepath.Join(dir, "btrfs"), script)
 	return []string{"PATH=" + dir + ":" + os.Getenv("PATH")}
 }
 
 func TestPrefixesInOneFolderDoNotDisturbEachOther(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	folder := filepath.Join(source, "snapshot")
 	broken := truncating(t)
@@ -175,6 +179,7 @@ func TestPrefixesInOneFolderDoNotDisturbEachOther(t *testing.T) {
 }
 
 func TestBackupsOfAnotherSourceAreNeverDeleted(t *testing.T) {
+	t.Parallel()
 	host1, destination := newSmallPair(t)
 	host2 := newSource(t, smallFS(t).Dir, "home")
 	on1 := series(t, 2, host1, destination)
@@ -192,6 +197,7 @@ func TestBackupsOfAnotherSourceAreNeverDeleted(t *testing.T) {
 }
 
 func TestBackupsOfAnUnknownSourceAreNeverDeleted(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	elsewhere := newSource(t, smallFS(t).Dir, "other")
 	first := series(t, 1, source, destination)[0]
@@ -209,6 +215,7 @@ func TestBackupsOfAnUnknownSourceAreNeverDeleted(t *testing.T) {
 }
 
 func TestSourcesThatShareASnapshotFolderKeepToThemselves(t *testing.T) {
+	t.Parallel()
 	disk := smallFS(t).Dir
 	source, other := newSource(t, disk, "home"), newSource(t, disk, "other")
 	folder := filepath.Join(disk, "snapshots")
@@ -224,6 +231,7 @@ func TestSourcesThatShareASnapshotFolderKeepToThemselves(t *testing.T) {
 }
 
 func TestBackupsAreNotDeletedWhereTheListingFails(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	taken := series(t, 2, source, destination)
 	write(t, filepath.Join(destination, ".btrfs-backup", "origins.json"), "not JSON")
@@ -239,6 +247,7 @@ func TestBackupsAreNotDeletedWhereTheListingFails(t *testing.T) {
 }
 
 func TestDryRunTellsEveryVerdictAndChangesNothing(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	folder := filepath.Join(source, "snapshot")
 	taken := series(t, 3, source, destination)
@@ -281,6 +290,7 @@ func TestDryRunTellsEveryVerdictAndChangesNothing(t *testing.T) {
 }
 
 func TestSyncWaitsUntilDeletedSubvolumesAreGone(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	btrfstest.SmallFiles(t, source, 1000, 1)
 	taken := series(t, 2, source, destination)
@@ -296,6 +306,7 @@ func TestSyncWaitsUntilDeletedSubvolumesAreGone(t *testing.T) {
 }
 
 func TestConvertRWDeletesReceivedSubvolumes(t *testing.T) {
+	t.Parallel()
 	source, destination := newSmallPair(t)
 	series(t, 3, source, destination)
 

@@ -17,6 +17,7 @@ import (
 
 // TestScripts runs the command lines in testdata/script, beside the commands of testscript with those below.
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
 		Setup: func(env *testscript.Env) error {

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"btrfs-backup/btrfs/btrfstest"
 )
 
 // A shim is a program in front of the real btrfs in PATH. It misbehaves in the commands send and receive, for which it has
@@ -51,9 +53,7 @@ func newShim(t testing.TB, send, receive string) shim {
 	}
 	s := shim{t.TempDir()}
 	script := fmt.Sprintf(shimScript, s.dir, real, orColon(send), orColon(receive))
-	if err := os.WriteFile(filepath.Join(s.dir, "btrfs"), []byte(script), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	btrfstest.WriteProgram(t, filepath.Join(s.dir, "btrfs"), script)
 	return s
 }
 

@@ -37,6 +37,7 @@ func (r *remote) arguments(args ...string) []string {
 }
 
 func TestBackupsGoToAndFromOtherMachines(t *testing.T) {
+	t.Parallel()
 	btrfstest.RequireRoot(t)
 	r := newRemote(t, sshtest.Options{})
 	local := func(dir string) string { return dir }

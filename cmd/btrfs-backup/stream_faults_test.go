@@ -29,6 +29,7 @@ var flippedBits = []streamFault{
 }
 
 func TestBadStreamIsRetriedOnceAndNeverBecomesABackup(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	for kind, faults := range map[string][]streamFault{"truncated": truncations, "flipped bit": flippedBits} {
 		for _, fault := range faults {
@@ -47,6 +48,7 @@ func TestBadStreamIsRetriedOnceAndNeverBecomesABackup(t *testing.T) {
 }
 
 func TestStreamThatIsBadOnceIsSavedBySendingAgain(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	for _, fault := range []streamFault{truncations[3], flippedBits[0], flippedBits[4]} {
 		t.Run(fault.name, func(t *testing.T) {
@@ -61,6 +63,7 @@ func TestStreamThatIsBadOnceIsSavedBySendingAgain(t *testing.T) {
 }
 
 func TestEmptyStreamFails(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	before := names(t, r.destination)
 	expect(t, exitFailed, r.run(newShim(t, `exit 0`, "").environ()), "to "+r.destination+": the sender produced no stream")
@@ -70,6 +73,7 @@ func TestEmptyStreamFails(t *testing.T) {
 
 // What a receiver with status 0 left behind is looked at.
 func TestReceiverThatIsWrongAboutSuccessIsNotBelieved(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	for _, fault := range []struct{ name, script, complaint string }{
 		{"receives nothing", `cat >/dev/null; exit 0`, "no such file or directory"},

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -57,22 +56,13 @@ func (u ordinary) install(t testing.TB, program string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	from, err := os.Open(path)
+	content, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer from.Close()
-	to, err := os.OpenFile(filepath.Join(u.programs, program), os.O_WRONLY|os.O_CREATE, 0o755)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.Copy(to, from); err != nil {
-		t.Fatal(err)
-	}
-	if err := to.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return to.Name()
+	copied := filepath.Join(u.programs, program)
+	btrfstest.WriteProgram(t, copied, string(content))
+	return copied
 }
 
 // invoke runs the program as the user.
@@ -91,6 +81,7 @@ func (u ordinary) succeed(t testing.TB, environ []string, args ...string) result
 }
 
 func TestOrdinaryUserTakesAndListsSnapshotsOfHisOwn(t *testing.T) {
+	t.Parallel()
 	u := newOrdinary(t)
 	u.succeed(t, march(1), u.source)
 	u.succeed(t, march(2), u.source)
@@ -110,6 +101,7 @@ func TestOrdinaryUserTakesAndListsSnapshotsOfHisOwn(t *testing.T) {
 }
 
 func TestOrdinaryUserDeletesWhereTheMountAllowsIt(t *testing.T) {
+	t.Parallel()
 	u := newOrdinary(t, "user_subvol_rm_allowed")
 	for day := range 3 {
 		u.succeed(t, march(day+1), "-w", "-N1", u.source)
@@ -118,11 +110,13 @@ func TestOrdinaryUserDeletesWhereTheMountAllowsIt(t *testing.T) {
 }
 
 func TestOrdinaryUserIsToldWhatDeletingNeeds(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct{ name, mount, option string }{
 		{"without the mount option", "noatime", "-w"},
 		{"without convert-rw", "user_subvol_rm_allowed", "-P"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			u := newOrdinary(t, test.mount)
 			u.succeed(t, march(1), u.source)
 			r := u.invoke(t, march(2), test.option, "-N1", u.source)
@@ -139,6 +133,7 @@ func TestOrdinaryUserIsToldWhatDeletingNeeds(t *testing.T) {
 }
 
 func TestOrdinaryUserIsToldWhatSendingNeeds(t *testing.T) {
+	t.Parallel()
 	u := newOrdinary(t)
 	r := u.invoke(t, march(1), u.source, u.destination)
 	expect(t, exitFailed, r, "btrfs-backup: error: sending 20260301-120000", "hint: btrfs send needs the capability CAP_SYS_ADMIN", "sudo", "setcap")
@@ -147,6 +142,7 @@ func TestOrdinaryUserIsToldWhatSendingNeeds(t *testing.T) {
 }
 
 func TestOrdinaryUserBacksUpWithCapabilitiesOfBtrfs(t *testing.T) {
+	t.Parallel()
 	u := newOrdinary(t, "user_subvol_rm_allowed")
 	capable := u.install(t, "btrfs")
 	btrfstest.Run(t, "setcap", "cap_sys_admin,cap_chown,cap_fowner,cap_dac_override,cap_fsetid,cap_mknod,cap_setfcap+ep", capable)
@@ -167,6 +163,7 @@ func TestOrdinaryUserBacksUpWithCapabilitiesOfBtrfs(t *testing.T) {
 }
 
 func TestOrdinaryUserDeletesNothingWhenTheListingFails(t *testing.T) {
+	t.Parallel()
 	u := newOrdinary(t, "user_subvol_rm_allowed")
 	u.succeed(t, march(1), u.source)
 	folder := filepath.Join(u.source, "snapshot")

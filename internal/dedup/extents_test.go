@@ -22,6 +22,7 @@ func (f *fixture) used() int64 {
 }
 
 func TestExtentsAreSharedByFilesWithMetadataOfTheirOwn(t *testing.T) {
+	t.Parallel()
 	for _, filesystem := range []string{"btrfs", "xfs"} {
 		t.Run(filesystem, func(t *testing.T) {
 			f := newFixture(t, filesystem)
@@ -59,6 +60,7 @@ func TestExtentsAreSharedByFilesWithMetadataOfTheirOwn(t *testing.T) {
 }
 
 func TestTwoFilesOfTheBackupShareExtents(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, "xfs")
 	content := random(large, 1)
 	a, b := f.write(hidden, "a", content), f.write(hidden, "b", content)
@@ -73,6 +75,7 @@ func TestTwoFilesOfTheBackupShareExtents(t *testing.T) {
 }
 
 func TestAFileSharesNothingWithItself(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, "xfs")
 	content := random(large, 1)
 	f.known("old", "file", content)
@@ -91,6 +94,7 @@ func TestAFileSharesNothingWithItself(t *testing.T) {
 }
 
 func TestTheFirstAttemptDecidesWhetherTheFilesystemSharesExtents(t *testing.T) {
+	t.Parallel()
 	for filesystem, want := range map[string]sharing{"btrfs": byExtents, "xfs": byExtents, "ext4": byLinks} {
 		f := newFixture(t, filesystem)
 		content := random(large, 1)
@@ -106,6 +110,7 @@ func TestTheFirstAttemptDecidesWhetherTheFilesystemSharesExtents(t *testing.T) {
 }
 
 func TestTheKernelComparesContents(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, "xfs")
 	content := random(large, 1)
 	f.known("old", "file", content)
@@ -119,6 +124,7 @@ func TestTheKernelComparesContents(t *testing.T) {
 }
 
 func TestWhatOneFileCannotShareDoesNotDecideForTheFolder(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, "btrfs")
 	odd, content := random(large, 1), random(large, 2)
 	check(t, os.Mkdir(filepath.Join(f.dir, "old"), 0o755))
@@ -142,6 +148,7 @@ func TestWhatOneFileCannotShareDoesNotDecideForTheFolder(t *testing.T) {
 }
 
 func TestSmallFilesAreNoTrouble(t *testing.T) {
+	t.Parallel()
 	for _, filesystem := range []string{"btrfs", "xfs", "ext4"} {
 		t.Run(filesystem, func(t *testing.T) {
 			f := newFixture(t, filesystem)

@@ -19,6 +19,7 @@ import (
 const large = 100_000
 
 func TestAFileThatIsKnownUnderAnotherNameBecomesALink(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, "ext4")
 	content := random(large, 1)
 	f.known("old", "a/name", content)
@@ -39,6 +40,7 @@ func TestAFileThatIsKnownUnderAnotherNameBecomesALink(t *testing.T) {
 }
 
 func TestAFileThatDiffersInItsMetadataIsNotLinked(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, "ext4")
 	content := random(large, 1)
 	f.known("old", "file", content)
@@ -70,6 +72,7 @@ func TestAFileThatDiffersInItsMetadataIsNotLinked(t *testing.T) {
 }
 
 func TestEqualAttributesDoNotKeepAFileFromBeingLinked(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, "ext4")
 	content := random(large, 1)
 	for _, root := range []string{"old", hidden} {
@@ -84,6 +87,7 @@ func TestEqualAttributesDoNotKeepAFileFromBeingLinked(t *testing.T) {
 }
 
 func TestTwoFilesOfTheSourceNeverBecomeOne(t *testing.T) {
+	t.Parallel()
 	content := random(large, 1)
 	t.Run("the known file is part of the backup", func(t *testing.T) {
 		f := newFixture(t, "ext4")
@@ -123,6 +127,7 @@ func TestTwoFilesOfTheSourceNeverBecomeOne(t *testing.T) {
 }
 
 func TestAFileWithSeveralLinksKeepsThem(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, "ext4")
 	content := random(large, 1)
 	f.known("old", "file", content)
@@ -135,6 +140,7 @@ func TestAFileWithSeveralLinksKeepsThem(t *testing.T) {
 }
 
 func TestTheLimitOfLinksEndsInACopy(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, "ext4")
 	content := random(large, 1)
 	f.known("old", "file", content)
@@ -158,6 +164,7 @@ func TestTheLimitOfLinksEndsInACopy(t *testing.T) {
 }
 
 func TestALinkToAnotherFilesystemEndsInACopy(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, "btrfs")
 	content := random(large, 1)
 	btrfstest.Run(t, "btrfs", "subvolume", "create", filepath.Join(f.dir, "old"))
@@ -173,6 +180,7 @@ func TestALinkToAnotherFilesystemEndsInACopy(t *testing.T) {
 }
 
 func TestMountsInTheFolderAreNotEntered(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, "ext4")
 	content := random(large, 1)
 	elsewhere := filepath.Join(f.dir, "elsewhere")
@@ -207,6 +215,7 @@ func (f *fixture) rot(root, path string) {
 const days = 24 * time.Hour
 
 func TestRotDoesNotSpread(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, "ext4")
 	content := random(large, 1)
 	f.known("old", "file", content)
@@ -230,6 +239,7 @@ func TestRotDoesNotSpread(t *testing.T) {
 }
 
 func TestAContentIsReadAgainAfterAMonthOfUse(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, "ext4")
 	content := random(large, 1)
 	f.known("old", "file", content)
@@ -258,6 +268,7 @@ func TestAContentIsReadAgainAfterAMonthOfUse(t *testing.T) {
 }
 
 func TestAContentThatWasReadAgainIsTrustedForAnotherMonth(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, "ext4")
 	content := random(large, 1)
 	f.known("old", "file", content)
@@ -274,6 +285,7 @@ func TestAContentThatWasReadAgainIsTrustedForAnotherMonth(t *testing.T) {
 }
 
 func TestAContentThatWasReadInTheFutureIsReadAgain(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, "ext4")
 	content := random(large, 1)
 	f.known("old", "file", content)
@@ -286,6 +298,7 @@ func TestAContentThatWasReadInTheFutureIsReadAgain(t *testing.T) {
 }
 
 func TestAContentThatWasNeverReadIsReadBeforeItIsLinked(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, "ext4")
 	content := random(large, 1)
 	known := f.write("old", "file", content)
@@ -298,6 +311,7 @@ func TestAContentThatWasNeverReadIsReadBeforeItIsLinked(t *testing.T) {
 }
 
 func TestAKnownFileThatIsNotWhatItWasIsNotLinked(t *testing.T) {
+	t.Parallel()
 	content := random(large, 1)
 	replace := map[string]func(t *testing.T, f *fixture, path string){
 		"another size": func(t *testing.T, _ *fixture, path string) {
@@ -344,6 +358,7 @@ func TestAKnownFileThatIsNotWhatItWasIsNotLinked(t *testing.T) {
 }
 
 func TestOnlyRegularFilesAreOpened(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, "ext4")
 	check(t, unix.Mkfifo(filepath.Join(f.dir, "fifo"), 0o644))
 	check(t, unix.Mknod(filepath.Join(f.dir, "null"), unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))))
@@ -359,6 +374,7 @@ func TestOnlyRegularFilesAreOpened(t *testing.T) {
 }
 
 func TestANewFileBehindASymbolicLinkIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, "ext4")
 	content := random(large, 1)
 	f.known("old", "file", content)
@@ -371,6 +387,7 @@ func TestANewFileBehindASymbolicLinkIsLeftAlone(t *testing.T) {
 }
 
 func TestAFileThatCannotBeReplacedStaysAndNothingElse(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, "ext4")
 	content := random(large, 1)
 	f.known("old", "file", content)
@@ -385,6 +402,7 @@ func TestAFileThatCannotBeReplacedStaysAndNothingElse(t *testing.T) {
 }
 
 func TestAForgedIndexLeadsNowhere(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, "ext4")
 	content := random(large, 1)
 	outside := f.dir
@@ -412,6 +430,7 @@ func TestAForgedIndexLeadsNowhere(t *testing.T) {
 }
 
 func TestAFileIsFoundInANeighbourOfABackupThatIsGone(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, "ext4")
 	content := random(large, 1)
 	known := f.known("20260103", "file", content)
@@ -444,6 +463,7 @@ func TestAFileIsFoundInANeighbourOfABackupThatIsGone(t *testing.T) {
 }
 
 func TestAFileIsSharedOnlyIfItIsTheOneDescribed(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, "ext4")
 	content := random(large, 1)
 	f.known("old", "file", content)
@@ -455,6 +475,7 @@ func TestAFileIsSharedOnlyIfItIsTheOneDescribed(t *testing.T) {
 }
 
 func TestTheEndOfTheContextEndsSharing(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, "ext4")
 	content := random(large, 1)
 	known := f.write("old", "file", content)

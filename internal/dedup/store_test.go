@@ -26,6 +26,7 @@ func entries(n int) []manifest.Entry {
 }
 
 func TestWhatWasAddedIsKnownAtOnceAndAfterClosing(t *testing.T) {
+	t.Parallel()
 	f := newFixtureIn(t, t.TempDir())
 	all := entries(2*batch + 10)
 	expect := func(x *Index) {
@@ -48,6 +49,7 @@ func TestWhatWasAddedIsKnownAtOnceAndAfterClosing(t *testing.T) {
 }
 
 func TestACrashLosesTheLastAdditionsOnly(t *testing.T) {
+	t.Parallel()
 	f := newFixtureIn(t, t.TempDir())
 	all := entries(batch + 10)
 	path := filepath.Join(f.dir, indexFile)
@@ -72,6 +74,7 @@ func TestACrashLosesTheLastAdditionsOnly(t *testing.T) {
 }
 
 func TestOnlyTheUserMayReadTheIndex(t *testing.T) {
+	t.Parallel()
 	f := newFixtureIn(t, t.TempDir())
 	f.with(func(*Index) {})
 	if mode := f.stat("", indexFile).Mode; mode != unix.S_IFREG|0o600 {
@@ -80,6 +83,7 @@ func TestOnlyTheUserMayReadTheIndex(t *testing.T) {
 }
 
 func TestPlacesAreReadAsTheyWereWritten(t *testing.T) {
+	t.Parallel()
 	for _, p := range []place{
 		{Backup: "b", Path: "p"},
 		{Backup: "b\xff\n", Path: "p/\xfe/é", ModTime: manifest.Time{Sec: -1 << 62, Nsec: 999_999_999}, Verified: time.Unix(1e9, 0)},
@@ -96,6 +100,7 @@ func TestPlacesAreReadAsTheyWereWritten(t *testing.T) {
 }
 
 func TestADamagedIndexBeginsAnew(t *testing.T) {
+	t.Parallel()
 	e := entries(1)[0]
 	damage := map[string]func(t *testing.T, path string){
 		"garbage": func(t *testing.T, path string) { check(t, os.WriteFile(path, random(100_000, 1), 0o600)) },
@@ -157,6 +162,7 @@ func TestADamagedIndexBeginsAnew(t *testing.T) {
 }
 
 func TestNoDamagedPageEndsTheProgram(t *testing.T) {
+	t.Parallel()
 	f := newFixtureIn(t, t.TempDir())
 	all := entries(500)
 	f.with(func(x *Index) {
@@ -192,6 +198,7 @@ func TestNoDamagedPageEndsTheProgram(t *testing.T) {
 }
 
 func TestAnIndexInUseIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	f := newFixtureIn(t, t.TempDir())
 	e := entries(1)[0]
 	f.with(func(x *Index) {
@@ -209,6 +216,7 @@ func TestAnIndexInUseIsLeftAlone(t *testing.T) {
 }
 
 func TestAFullDiskCostsTheIndexAndNothingElse(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, "ext4")
 	f.with(func(*Index) {})
 	x := f.open()

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/retention"
 )
 
@@ -221,9 +222,16 @@ func parentsAreAtBothSides(p planner, plan Plan) string {
 	return ""
 }
 
-func TestNoPlanBreaksAPromise(t *testing.T) {
+func TestNoPlanBreaksAPromise(t *testing.T) { plansKeepPromises(t, 4000) }
+
+func TestNoneOfManyPlansBreaksAPromise(t *testing.T) {
+	btrfstest.OnlyInAll(t)
+	plansKeepPromises(t, 100_000)
+}
+
+func plansKeepPromises(t *testing.T, plans int) {
 	var sent, increments, deleted, cleaned int
-	for seed := range uint64(20000) {
+	for seed := range uint64(plans) {
 		r := &randomState{Rand: rand.New(rand.NewPCG(seed, 0))}
 		p := r.planner(t)
 		plan := p.plan()
@@ -238,7 +246,7 @@ func TestNoPlanBreaksAPromise(t *testing.T) {
 			}
 		}
 	}
-	if min(sent, increments, deleted, cleaned) < 5000 {
+	if min(sent, increments, deleted, cleaned) < plans/4 {
 		t.Errorf("too tame: %d sent, %d as increments, %d deleted, %d cleaned", sent, increments, deleted, cleaned)
 	}
 }

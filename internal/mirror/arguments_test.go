@@ -98,6 +98,7 @@ func blanksAsDots(args []string) []string {
 }
 
 func TestOnlyTheRootDirectoryIsCopiedWithoutTemporaryFiles(t *testing.T) {
+	t.Parallel()
 	excludes := func(s *Source, o Options) []string {
 		return slices.DeleteFunc(o.arguments(s, nil, nil), func(arg string) bool { return !strings.HasPrefix(arg, "--exclude=") })
 	}
@@ -151,6 +152,7 @@ func TestAliasesOfTheUserDoNotChangeWhatIsCopied(t *testing.T) {
 }
 
 func TestOptionsThatMakeAFalseBackupAreRefused(t *testing.T) {
+	t.Parallel()
 	for text, why := range map[string]string{
 		"-avn":                     "-n cannot be used",
 		"--dry-run":                "--dry-run",
@@ -172,6 +174,7 @@ func TestOptionsThatMakeAFalseBackupAreRefused(t *testing.T) {
 }
 
 func TestSkippedDirectoriesAreThoseOfThatNameOnly(t *testing.T) {
+	t.Parallel()
 	hostile := []string{"a*b", "c[d]", "e?", `f\g`, `h\*`, "+ plus", "- minus", "!", "new\nline", " blank", "#", ";", "\xff"}
 	near := []string{"aXb", "cd", "eX", "fg", `hX`, "plus", "minus"}
 	var files, filters []string
@@ -209,6 +212,7 @@ func TestSkippedDirectoriesAreThoseOfThatNameOnly(t *testing.T) {
 }
 
 func TestSourcesAndFoldersHaveAnyName(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"-dash", "host:dir", "~", "a*b[c]?", `back\slash`, "new\nline", "$(id) `id` ;", "\xff\x1b[31m", "::", "rsync:", `\#007`} {
 		base := t.TempDir()
 		write(t, base, name+"/file", strings.NewReplacer("*", "X", "[c]", "c", "?", "Y").Replace(name)+"/file")
@@ -221,6 +225,7 @@ func TestSourcesAndFoldersHaveAnyName(t *testing.T) {
 }
 
 func TestADryRunCountsAndWritesNothing(t *testing.T) {
+	t.Parallel()
 	s := sourceOf(t, SourceOptions{}, "same", "changed", "gone", "also/gone")
 	diary := &journal{}
 	f := folderFor(t, s, Options{State: filepath.Join(t.TempDir(), "state")})
@@ -254,6 +259,7 @@ func TestADryRunCountsAndWritesNothing(t *testing.T) {
 }
 
 func TestTheEngineMakesAndPrunesBackups(t *testing.T) {
+	t.Parallel()
 	var _ engine.Mirror = (*Folder)(nil)
 	s := sourceOf(t, SourceOptions{}, "a")
 	f := folderFor(t, s, Options{})

@@ -16,6 +16,7 @@ import (
 )
 
 func TestADoubtfulSourceIsRefused(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	write(t, dir, "full/file", "marked/.backup_valid", "marked/file", "wrong/file", "outside")
 	check(t, os.Mkdir(filepath.Join(dir, "empty"), 0o755))
@@ -57,6 +58,7 @@ func TestADoubtfulSourceIsRefused(t *testing.T) {
 }
 
 func TestADestinationWhoseDiskIsNotMountedIsRefused(t *testing.T) {
+	t.Parallel()
 	btrfstest.RequireRoot(t)
 	s := sourceOf(t, SourceOptions{}, "a")
 	o := Options{State: filepath.Join(t.TempDir(), "state")}
@@ -108,6 +110,7 @@ func TestADestinationWhoseDiskIsNotMountedIsRefused(t *testing.T) {
 }
 
 func TestARehearsalRemembersNothing(t *testing.T) {
+	t.Parallel()
 	s := sourceOf(t, SourceOptions{}, "a")
 	f := folderFor(t, s, Options{State: filepath.Join(t.TempDir(), "state")})
 	check(t, os.MkdirAll(f.path, 0o755))
@@ -122,6 +125,7 @@ func TestARehearsalRemembersNothing(t *testing.T) {
 }
 
 func TestWithoutUsableStateTheCheckIsNotDoneAndThatIsSaid(t *testing.T) {
+	t.Parallel()
 	s := sourceOf(t, SourceOptions{}, "a")
 	for name, spoil := range map[string]func(state string) error{
 		"no JSON":  func(state string) error { return os.WriteFile(filepath.Join(state, usedFile), []byte("{"), 0o600) },
@@ -140,6 +144,7 @@ func TestWithoutUsableStateTheCheckIsNotDoneAndThatIsSaid(t *testing.T) {
 }
 
 func TestDestinationsThatAreOpenedSideBySideAreAllRemembered(t *testing.T) {
+	t.Parallel()
 	used := usedFolders{filepath.Join(t.TempDir(), "state")}
 	var adding sync.WaitGroup
 	for i := range 20 {
@@ -160,6 +165,7 @@ func TestDestinationsThatAreOpenedSideBySideAreAllRemembered(t *testing.T) {
 }
 
 func TestAFolderInTheSourceIsNotCopiedIntoItself(t *testing.T) {
+	t.Parallel()
 	s := sourceOf(t, SourceOptions{}, "a", "b[c]*/file", "other/b[c]*/folder/file")
 	link := filepath.Join(t.TempDir(), "link")
 	check(t, os.Symlink(s.path, link))
@@ -183,6 +189,7 @@ func TestAFolderInTheSourceIsNotCopiedIntoItself(t *testing.T) {
 }
 
 func TestTheSourceIsNoDestination(t *testing.T) {
+	t.Parallel()
 	s := sourceOf(t, SourceOptions{}, "a")
 	link := filepath.Join(t.TempDir(), "link")
 	check(t, os.Symlink(s.path, link))
@@ -197,6 +204,7 @@ func TestTheSourceIsNoDestination(t *testing.T) {
 }
 
 func TestAFolderThatLiesElsewhereThanTheMountPointIsRefused(t *testing.T) {
+	t.Parallel()
 	s := sourceOf(t, SourceOptions{}, "a")
 	f := folderFor(t, s, Options{MountPoint: t.TempDir()})
 	_, err := backUp(t.Context(), f, "1")
@@ -209,6 +217,7 @@ func TestAFolderThatLiesElsewhereThanTheMountPointIsRefused(t *testing.T) {
 }
 
 func TestASourceThatLostMostOfItsFilesIsNotBackedUp(t *testing.T) {
+	t.Parallel()
 	var files []string
 	for i := range 300 {
 		files = append(files, fmt.Sprint("file", i))
@@ -235,6 +244,7 @@ func TestASourceThatLostMostOfItsFilesIsNotBackedUp(t *testing.T) {
 }
 
 func TestSourcesAreToldApartByMachineAndPath(t *testing.T) {
+	t.Parallel()
 	name, err := os.Hostname()
 	check(t, err)
 	for want, s := range map[string]*Source{

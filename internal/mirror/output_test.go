@@ -38,6 +38,7 @@ sent 3,000,976 bytes  received 66 bytes  857,440.57 bytes/sec
 `
 
 func TestProgressAndStatisticsAreRead(t *testing.T) {
+	t.Parallel()
 	diary, shown := &journal{}, make(chan string, 1000)
 	display := progress.NewLines(func(line string) { shown <- line }, 10*time.Millisecond)
 	defer display.Close()
@@ -70,6 +71,7 @@ func TestProgressAndStatisticsAreRead(t *testing.T) {
 }
 
 func TestTheTotalIsTakenOnlyOnceRsyncKnowsTheWholeSource(t *testing.T) {
+	t.Parallel()
 	for line, want := range map[string]bool{
 		"      2,000,000  66%    1.01MB/s    0:00:02 (xfr#1, ir-chk=3/5)": false,
 		"      1,081,344  36% 1000.98kB/s    0:00:01":                     false,
@@ -87,6 +89,7 @@ func TestTheTotalIsTakenOnlyOnceRsyncKnowsTheWholeSource(t *testing.T) {
 }
 
 func TestLongLinesEndNothing(t *testing.T) {
+	t.Parallel()
 	var got int
 	long := strings.Repeat("x", 3*maxLine)
 	check(t, readLines(strings.NewReader(long+"\nend"), func(line string) { got += len(line) }))
@@ -140,6 +143,7 @@ func TestThereIsTimeToKeepWhatArrivedWhenTheRunIsStopped(t *testing.T) {
 }
 
 func TestAStoppedCopyKeepsWhatArrived(t *testing.T) {
+	t.Parallel()
 	btrfstest.RequireRoot(t)
 	s := sourceOf(t, SourceOptions{}, "small")
 	check(t, os.WriteFile(filepath.Join(s.path, "large"), bytes.Repeat([]byte("x"), 64<<20), 0o644))

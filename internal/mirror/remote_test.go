@@ -43,6 +43,7 @@ func likeTo(name string) string {
 }
 
 func TestPathsOnOtherMachinesAreTakenLiterally(t *testing.T) {
+	t.Parallel()
 	for _, name := range hostileNames {
 		base := t.TempDir()
 		write(t, base, likeTo(name)+"/wrong", name+"/file")
@@ -69,6 +70,7 @@ func mustHold(t *testing.T, want, got string) {
 }
 
 func TestUnchangedFilesAreLinkedOnOtherMachines(t *testing.T) {
+	t.Parallel()
 	for way, ends := range map[string][2]host.Trees{"from": {newElsewhere(t), here()}, "to": {here(), newElsewhere(t)}} {
 		s := sourceOf(t, SourceOptions{}, "file")
 		s.host = ends[0]
@@ -91,6 +93,7 @@ func TestUnchangedFilesAreLinkedOnOtherMachines(t *testing.T) {
 }
 
 func TestRsyncDoesNotCopyBetweenTwoOtherMachines(t *testing.T) {
+	t.Parallel()
 	write(t, t.TempDir(), "a")
 	for _, s := range []*Source{NewSource(newElsewhere(t), "/etc", SourceOptions{Log: quiet()}), NewModule("rsync://nas/m", SourceOptions{Log: quiet()})} {
 		for _, m := range []engine.Mirror{
@@ -143,6 +146,7 @@ func daemon(t *testing.T) (address, dir string) {
 }
 
 func TestADirectoryOfADaemonIsASource(t *testing.T) {
+	t.Parallel()
 	address, dir := daemon(t)
 	base := filepath.Join(dir, "out")
 	for _, name := range hostileNames {
@@ -161,6 +165,7 @@ func TestADirectoryOfADaemonIsASource(t *testing.T) {
 }
 
 func TestADoubtfulDirectoryOfADaemonIsRefused(t *testing.T) {
+	t.Parallel()
 	address, dir := daemon(t)
 	write(t, dir, "out/full/file")
 	check(t, os.Mkdir(filepath.Join(dir, "out/empty"), 0o755))
@@ -180,6 +185,7 @@ func TestADoubtfulDirectoryOfADaemonIsRefused(t *testing.T) {
 }
 
 func TestADirectoryOfADaemonIsADestination(t *testing.T) {
+	t.Parallel()
 	address, dir := daemon(t)
 	s := sourceOf(t, SourceOptions{}, "file", "gone", "deep/file")
 	for _, name := range []string{"", "-dash", "a*b[c]?", "new\nline"} {

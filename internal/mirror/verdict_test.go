@@ -174,6 +174,7 @@ func TestASourceThatCannotBeListedAnyMoreMakesNoBackup(t *testing.T) {
 }
 
 func TestAnUnreadableSourceIsNoIncompleteBackup(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"/mnt/data", `/mnt/ä "x" \#007`, "/"} {
 		for _, message := range []string{
 			`rsync: [sender] opendir "%s" failed: Permission denied (13)`,
@@ -193,6 +194,7 @@ func TestAnUnreadableSourceIsNoIncompleteBackup(t *testing.T) {
 }
 
 func TestOnlyTheFirstOfManyMessagesAreKept(t *testing.T) {
+	t.Parallel()
 	var c complaints
 	for i := range 5000 {
 		c.add(fmt.Sprintf(`rsync: [sender] send_files failed to open "/s/%d": Permission denied (13)`, i))

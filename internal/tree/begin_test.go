@@ -20,6 +20,7 @@ import (
 )
 
 func TestBeginPreparesLinks(t *testing.T) {
+	t.Parallel()
 	f := newFolder(t, "ext4")
 	w := mustBegin(t, f, Order{Name: "b1", Source: "s"})
 	if want := (Work{Path: f.pathOf(".b1.incoming"), Nanoseconds: true}); w != want {
@@ -37,6 +38,7 @@ func TestBeginPreparesLinks(t *testing.T) {
 }
 
 func TestBeginPreparesSubvolumes(t *testing.T) {
+	t.Parallel()
 	f := newFolder(t, "btrfs")
 	w := mustBegin(t, f, Order{Name: "b1", Source: "s"})
 	if want := (Work{Path: f.pathOf(".b1.incoming"), Subvolume: true, Nanoseconds: true}); w != want {
@@ -62,6 +64,7 @@ func TestBeginPreparesSubvolumes(t *testing.T) {
 }
 
 func TestBeginRefusesNames(t *testing.T) {
+	t.Parallel()
 	f := newFolder(t, "ext4")
 	addForeign(t, f)
 	for _, name := range []string{"", ".", "..", "a/b", "/a", "a\x00b", StateDir, ".x.incoming", ".x.deleting", strings.Repeat("x", 246)} {
@@ -81,6 +84,7 @@ func TestBeginRefusesNames(t *testing.T) {
 }
 
 func TestBeginGoesOnWithWorkOnTheSameSourceOnly(t *testing.T) {
+	t.Parallel()
 	everywhere(t, func(t *testing.T, f *Folder) {
 		foreign := paths(f, addForeign(t, f))
 		other := mustBegin(t, f, Order{Name: "b0", Source: "other"})
@@ -104,6 +108,7 @@ func TestBeginGoesOnWithWorkOnTheSameSourceOnly(t *testing.T) {
 
 // rsync changes modes and owners in place, through all links of a file.
 func TestWhatIsGoneOnWithSharesNoFileWithAnOlderBackup(t *testing.T) {
+	t.Parallel()
 	everywhere(t, func(t *testing.T, f *Folder) {
 		outside := filepath.Join(filepath.Dir(f.dir.Name()), "outside")
 		write(t, outside, "file")
@@ -136,6 +141,7 @@ func TestWhatIsGoneOnWithSharesNoFileWithAnOlderBackup(t *testing.T) {
 
 // With --inplace, rsync writes one file's content into all names of what were links to one inode.
 func TestNoFileOfASubvolumeHasTwoNames(t *testing.T) {
+	t.Parallel()
 	f := newFolder(t, "btrfs")
 	addBackup(t, f, Order{Name: "b1"}, func(dir string) {
 		write(t, dir, "a/one", "alone")
@@ -158,6 +164,7 @@ func TestNoFileOfASubvolumeHasTwoNames(t *testing.T) {
 }
 
 func TestContentsAreComparedUnlessTheDataIsOnDisk(t *testing.T) {
+	t.Parallel()
 	boot, err := bootID()
 	check(t, err)
 	const earlier = "earlier"
@@ -195,6 +202,7 @@ func TestContentsAreComparedUnlessTheDataIsOnDisk(t *testing.T) {
 }
 
 func TestKeepOfNothingIsNoError(t *testing.T) {
+	t.Parallel()
 	f := newFolder(t, "ext4")
 	check(t, f.SavePartial(t.Context(), "b1"))
 	if exists(f.pathOf(StateDir)) {
@@ -204,6 +212,7 @@ func TestKeepOfNothingIsNoError(t *testing.T) {
 
 // Whatever a killed run leaves, it is no backup, and the next run resumes it.
 func TestWhatAKilledRunLeavesIsNoBackup(t *testing.T) {
+	t.Parallel()
 	order := Order{Name: "b1", Source: "s"}
 	steps := map[string]func(t *testing.T, f *Folder){
 		"before the directory is made": func(t *testing.T, f *Folder) {
@@ -263,6 +272,7 @@ func TestWhatAKilledRunLeavesIsNoBackup(t *testing.T) {
 }
 
 func TestABackupThatGotItsNameBeforeTheRunWasKilledIsOne(t *testing.T) {
+	t.Parallel()
 	everywhere(t, func(t *testing.T, f *Folder) {
 		w := mustBegin(t, f, Order{Name: "b1", Source: "s"})
 		write(t, w.Path, "file")
@@ -285,6 +295,7 @@ func TestABackupThatGotItsNameBeforeTheRunWasKilledIsOne(t *testing.T) {
 // What stands in no list is nobody's, and what stands in it is ours. So the list comes first, and before it a look at what is
 // there already.
 func TestNothingGetsAHiddenNameBeforeItIsListed(t *testing.T) {
+	t.Parallel()
 	everywhere(t, func(t *testing.T, f *Folder) {
 		addBackup(t, f, Order{Name: "b1"}, func(dir string) { write(t, dir, "file") })
 		write(t, f.pathOf(".taken.incoming"), "file")
@@ -305,6 +316,7 @@ func TestNothingGetsAHiddenNameBeforeItIsListed(t *testing.T) {
 
 // Else a later run would take for its own what somebody else makes under that name.
 func TestADirectoryThatWasNotMadeIsNotListed(t *testing.T) {
+	t.Parallel()
 	f := newFolder(t, "btrfs")
 	_, err := denying(unix.SYS_IOCTL, func() (Work, error) { return f.Begin(t.Context(), Order{Name: "b1"}) })
 	if list, failure := f.unfinished(); err == nil || failure != nil || len(list) > 0 {
@@ -313,6 +325,7 @@ func TestADirectoryThatWasNotMadeIsNotListed(t *testing.T) {
 }
 
 func TestNoNameIsTakenFromOthersInARace(t *testing.T) {
+	t.Parallel()
 	f := newFolder(t, "ext4")
 	for _, name := range []string{"one", "other"} {
 		check(t, os.Mkdir(f.pathOf(name), 0o755))
@@ -325,6 +338,7 @@ func TestNoNameIsTakenFromOthersInARace(t *testing.T) {
 }
 
 func TestOnBtrfsNothingIsBuiltUponADirectory(t *testing.T) {
+	t.Parallel()
 	f := newFolder(t, "btrfs")
 	write(t, f.pathOf("b1"), "file")
 	check(t, f.writeRecord(Record{Name: "b1"}))
@@ -343,6 +357,7 @@ func TestOnBtrfsNothingIsBuiltUponADirectory(t *testing.T) {
 }
 
 func TestBeginRefusesAFilesystemWithoutHardLinks(t *testing.T) {
+	t.Parallel()
 	f := newFolder(t, "ext4")
 	_, err := denying(unix.SYS_LINKAT, func() (Work, error) { return f.Begin(t.Context(), Order{Name: "b1"}) })
 	if !errors.Is(err, ErrNoLinks) || hintOf(err) == "" || exists(f.pathOf(".b1.incoming")) {
@@ -383,6 +398,7 @@ func deny(call uint32) error {
 }
 
 func TestBeginEndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	f := newFolder(t, "ext4")
 	w := mustBegin(t, f, Order{Name: "b1"})
 	write(t, w.Path, "file")
@@ -395,6 +411,7 @@ func TestBeginEndsWithItsContext(t *testing.T) {
 }
 
 func TestRecordsAreReadAsTheyWereWritten(t *testing.T) {
+	t.Parallel()
 	f := newFolder(t, "ext4")
 	want := Record{Name: "b", Source: "s\xff", Incomplete: []string{"no"}, Missing: 2, Files: 1 << 40}
 	check(t, f.writeRecord(want))

@@ -41,6 +41,7 @@ func addSharing(t *testing.T, f *Folder, names ...string) (outside string) {
 }
 
 func TestDeleteLeavesOtherBackupsAsTheyAre(t *testing.T) {
+	t.Parallel()
 	everywhere(t, func(t *testing.T, f *Folder) {
 		outside := addSharing(t, f, "b1", "b2", "b3", "b4")
 		unchanged(t, []string{f.pathOf("b1"), f.pathOf("b4"), outside}, func() {
@@ -62,6 +63,7 @@ func TestDeleteLeavesOtherBackupsAsTheyAre(t *testing.T) {
 }
 
 func TestDeleteRefusesWhatOthersMade(t *testing.T) {
+	t.Parallel()
 	everywhere(t, func(t *testing.T, f *Folder) {
 		foreign := addForeign(t, f)
 		addBackup(t, f, Order{Name: "b1"}, func(dir string) { write(t, dir, "file") })
@@ -84,6 +86,7 @@ func TestDeleteRefusesWhatOthersMade(t *testing.T) {
 
 // A hidden name that was in use before is not taken for a deletion that a later run may finish.
 func TestDeleteRefusesAHiddenNameOfOthers(t *testing.T) {
+	t.Parallel()
 	everywhere(t, func(t *testing.T, f *Folder) {
 		addBackup(t, f, Order{Name: "b1"}, func(dir string) { write(t, dir, "file") })
 		write(t, f.pathOf(".b1.deleting"), "file")
@@ -97,6 +100,7 @@ func TestDeleteRefusesAHiddenNameOfOthers(t *testing.T) {
 }
 
 func TestADeletionThatWasInterruptedIsFinishedLater(t *testing.T) {
+	t.Parallel()
 	steps := []func(f *Folder) error{
 		func(f *Folder) error { return f.noteUnfinished(".b2.deleting", unfinishedEntry{}) },
 		func(f *Folder) error { return f.rename("b2", ".b2.deleting") },
@@ -136,6 +140,7 @@ func TestADeletionThatWasInterruptedIsFinishedLater(t *testing.T) {
 }
 
 func TestDeleteAndBeginStayOnTheirMount(t *testing.T) {
+	t.Parallel()
 	f := newFolder(t, "ext4")
 	precious := filepath.Join(filepath.Dir(f.dir.Name()), "precious") // of the same filesystem
 	write(t, precious, "file")
@@ -166,6 +171,7 @@ func TestDeleteAndBeginStayOnTheirMount(t *testing.T) {
 }
 
 func TestDeleteEndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	f := newFolder(t, "ext4")
 	addSharing(t, f, "b1")
 	unchanged(t, []string{f.pathOf("b1")}, func() {
@@ -176,6 +182,7 @@ func TestDeleteEndsWithItsContext(t *testing.T) {
 }
 
 func TestASubvolumeThatCannotBeDeletedKeepsItsName(t *testing.T) {
+	t.Parallel()
 	f := newFolder(t, "btrfs")
 	addBackup(t, f, Order{Name: "b1"}, func(dir string) { // one that holds another one cannot be deleted
 		write(t, dir, "file")
@@ -214,6 +221,7 @@ func setUser(t *testing.T, uid uintptr) {
 }
 
 func TestAUserDeletesAndGoesOnWithDirectoriesThatDenyAccess(t *testing.T) {
+	t.Parallel()
 	everywhere(t, func(t *testing.T, f *Folder) {
 		const user = 1234
 		disk := filepath.Dir(f.dir.Name())
@@ -254,6 +262,7 @@ func TestAUserDeletesAndGoesOnWithDirectoriesThatDenyAccess(t *testing.T) {
 }
 
 func TestASubvolumeThatItsUserMayNotDeleteStaysABackup(t *testing.T) {
+	t.Parallel()
 	const user = 1234
 	f := newFolder(t, "btrfs")
 	check(t, os.Chmod(filepath.Dir(filepath.Dir(f.dir.Name())), 0o755))

@@ -24,7 +24,13 @@ import (
 // onEachKind runs a test with a new folder on each kind of filesystem.
 func onEachKind(t *testing.T, test func(t *testing.T, r *rig)) {
 	for _, kind := range []string{"btrfs", "ext4", "xfs"} {
-		t.Run(kind, func(t *testing.T) { test(t, newRig(t, kind)) })
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			if kind == "xfs" { // which is like ext4 where nothing is shared
+				btrfstest.OnlyInAll(t)
+			}
+			test(t, newRig(t, kind))
+		})
 	}
 }
 

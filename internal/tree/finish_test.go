@@ -21,6 +21,7 @@ import (
 )
 
 func TestBackupsAreWhatWasCopiedAndStaySo(t *testing.T) {
+	t.Parallel()
 	onEachKind(t, func(t *testing.T, r *rig) {
 		r.populate()
 		base := ""
@@ -51,6 +52,7 @@ func TestBackupsAreWhatWasCopiedAndStaySo(t *testing.T) {
 }
 
 func TestBackupsAreReadOnlySubvolumes(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "btrfs")
 	r.write("file", "content")
 	record := r.backup("1", "")
@@ -62,7 +64,8 @@ func TestBackupsAreReadOnlySubvolumes(t *testing.T) {
 }
 
 func TestTooManyMissingFilesAreRefused(t *testing.T) {
-	for _, test := range []struct {
+	t.Parallel()
+	for i, test := range []struct {
 		had, gone, maxDelete int
 		refused              bool
 	}{
@@ -74,41 +77,43 @@ func TestTooManyMissingFilesAreRefused(t *testing.T) {
 		{had: 100, gone: 100, maxDelete: 100},
 		{had: 200, gone: 100, maxDelete: 0, refused: true},
 	} {
-		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
-			onEachKind(t, func(t *testing.T, r *rig) {
-				r.many(test.had)
-				r.backup("1", "")
-				kept := filepath.Join(t.TempDir(), "1")
-				btrfstest.Run(t, "cp", "-a", r.path("1"), kept)
-				for i := range test.gone {
-					check(t, os.Remove(fmt.Sprintf("%s/many/%05d", r.source, i)))
-				}
-				r.write("a new file", "is not what is missed")
-				r.copy("2", "1")
-				order := result("2", "1")
-				order.MaxDelete = test.maxDelete
-				_, err := r.folder.Finish(t.Context(), order, nil)
-				btrfstest.Equal(t, kept, r.path("1"))
-				if !test.refused {
-					check(t, err)
-					return
-				}
-				var refusal *TooManyGoneError
-				want := TooManyGoneError{Base: "1", Gone: int64(test.gone), Had: int64(test.had), Percent: test.maxDelete}
-				if !errors.As(err, &refusal) || *refusal != want {
-					t.Fatalf("the error is %v", err)
-				}
-				r.mustNotBe("2", false)
-				files, err := r.folder.state.Names()
-				if err != nil || !slices.Equal(files, []string{"1.json", "1.zst"}) {
-					t.Errorf("there are %q, %v", files, err)
-				}
-			})
+		kind := []string{"btrfs", "ext4"}[i%2]
+		t.Run(fmt.Sprintf("%+v on %s", test, kind), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, kind)
+			r.many(test.had)
+			r.backup("1", "")
+			kept := filepath.Join(t.TempDir(), "1")
+			btrfstest.Run(t, "cp", "-a", r.path("1"), kept)
+			for i := range test.gone {
+				check(t, os.Remove(fmt.Sprintf("%s/many/%05d", r.source, i)))
+			}
+			r.write("a new file", "is not what is missed")
+			r.copy("2", "1")
+			order := result("2", "1")
+			order.MaxDelete = test.maxDelete
+			_, err := r.folder.Finish(t.Context(), order, nil)
+			btrfstest.Equal(t, kept, r.path("1"))
+			if !test.refused {
+				check(t, err)
+				return
+			}
+			var refusal *TooManyGoneError
+			want := TooManyGoneError{Base: "1", Gone: int64(test.gone), Had: int64(test.had), Percent: test.maxDelete}
+			if !errors.As(err, &refusal) || *refusal != want {
+				t.Fatalf("the error is %v", err)
+			}
+			r.mustNotBe("2", false)
+			files, err := r.folder.state.Names()
+			if err != nil || !slices.Equal(files, []string{"1.json", "1.zst"}) {
+				t.Errorf("there are %q, %v", files, err)
+			}
 		})
 	}
 }
 
 func TestADirectoryInPlaceOfAFileIsAMissingFile(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "ext4")
 	r.many(100)
 	r.backup("1", "")
@@ -124,6 +129,7 @@ func TestADirectoryInPlaceOfAFileIsAMissingFile(t *testing.T) {
 }
 
 func TestATakenNameIsLeftAloneWithAllThatIsKnownOfIt(t *testing.T) {
+	t.Parallel()
 	onEachKind(t, func(t *testing.T, r *rig) {
 		r.write("file", "content")
 		r.backup("1", "")
@@ -147,6 +153,7 @@ func TestATakenNameIsLeftAloneWithAllThatIsKnownOfIt(t *testing.T) {
 }
 
 func TestANameThatIsTakenInTheLastMomentIsNoBackup(t *testing.T) {
+	t.Parallel()
 	onEachKind(t, func(t *testing.T, r *rig) {
 		r.write("file", "content")
 		r.copy("1", "")
@@ -163,6 +170,7 @@ func TestANameThatIsTakenInTheLastMomentIsNoBackup(t *testing.T) {
 }
 
 func TestNothingHasTheNameWithoutManifestAndRecord(t *testing.T) {
+	t.Parallel()
 	for _, file := range []string{state.ManifestFile("1"), state.RecordFile("1")} {
 		t.Run(file, func(t *testing.T) {
 			onEachKind(t, func(t *testing.T, r *rig) {
@@ -181,6 +189,7 @@ func TestNothingHasTheNameWithoutManifestAndRecord(t *testing.T) {
 }
 
 func TestARecordHoldsTheFirstMessages(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "ext4")
 	r.copy("1", "")
 	order := result("1", "")
@@ -198,6 +207,7 @@ func TestARecordHoldsTheFirstMessages(t *testing.T) {
 }
 
 func TestACancelledBackupIsGoneOnWith(t *testing.T) {
+	t.Parallel()
 	onEachKind(t, func(t *testing.T, r *rig) {
 		r.many(3000)
 		r.copy("1", "")
@@ -215,6 +225,7 @@ func TestACancelledBackupIsGoneOnWith(t *testing.T) {
 }
 
 func TestAFileThatVanishesFailsTheBackup(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "ext4")
 	// More than may wait for the first one, so that the last one was not looked at yet.
 	const files = 4000
@@ -229,6 +240,7 @@ func TestAFileThatVanishesFailsTheBackup(t *testing.T) {
 }
 
 func TestAFileThatGrowsFailsTheBackup(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "ext4")
 	r.write("file", strings.Repeat("x", 2*walk.ReadSize))
 	w := r.copy("1", "")
@@ -246,6 +258,7 @@ func TestAFileThatGrowsFailsTheBackup(t *testing.T) {
 }
 
 func TestARenamedFileTakesNoSpaceAndLeavesTheTimeOfItsDirectory(t *testing.T) {
+	t.Parallel()
 	onEachKind(t, func(t *testing.T, r *rig) {
 		content := strings.Repeat("content ", 10_000)
 		r.write("old/name", content)
@@ -273,6 +286,7 @@ func TestARenamedFileTakesNoSpaceAndLeavesTheTimeOfItsDirectory(t *testing.T) {
 }
 
 func TestTwoFilesOfTheSourceStayTwo(t *testing.T) {
+	t.Parallel()
 	onEachKind(t, func(t *testing.T, r *rig) {
 		content := strings.Repeat("content ", 10_000)
 		r.write("z", content)

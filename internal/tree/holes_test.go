@@ -19,6 +19,7 @@ func allocated(t *testing.T, path string) int64 {
 }
 
 func TestNewSparseFilesStaySparseWhereRsyncWritesInPlace(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "btrfs")
 	const size = 8 << 20
 	sparse := func(name, start, end string) {
@@ -83,6 +84,7 @@ func TestNewSparseFilesStaySparseWhereRsyncWritesInPlace(t *testing.T) {
 }
 
 func TestHolesAreMadeOnlyWhereRsyncWroteInPlace(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "btrfs")
 	r.write("zeros", strings.Repeat("\x00", 1<<20))
 	r.copy("1", "")

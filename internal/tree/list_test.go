@@ -15,6 +15,7 @@ import (
 )
 
 func TestListOfAFolderOfOthersIsEmptyAndChangesNothing(t *testing.T) {
+	t.Parallel()
 	everywhere(t, func(t *testing.T, f *Folder) {
 		foreign := addForeign(t, f)
 		unchanged(t, []string{f.dir.Name()}, func() {
@@ -30,6 +31,7 @@ func TestListOfAFolderOfOthersIsEmptyAndChangesNothing(t *testing.T) {
 }
 
 func TestMarkGivesAnIdentityOnce(t *testing.T) {
+	t.Parallel()
 	f := newFolder(t, "ext4")
 	id, err := f.Mark(t.Context())
 	check(t, err)
@@ -58,6 +60,7 @@ func TestMarkGivesAnIdentityOnce(t *testing.T) {
 }
 
 func TestListSortsWhatItFinds(t *testing.T) {
+	t.Parallel()
 	everywhere(t, func(t *testing.T, f *Folder) {
 		foreign := addForeign(t, f)
 		for _, name := range []string{"b2", "b1"} {
@@ -73,6 +76,7 @@ func TestListSortsWhatItFinds(t *testing.T) {
 }
 
 func TestBackupsAreListedInTheOrderInWhichTheyWereFinishedWhateverTheirNames(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "ext4")
 	r.write("file", "content")
 	r.backup("20990101-000000", "")
@@ -96,6 +100,7 @@ func TestBackupsAreListedInTheOrderInWhichTheyWereFinishedWhateverTheirNames(t *
 
 // Whatever is not what the record is about is somebody else's.
 func TestOnlyWhatItsRecordTellsOfIsABackup(t *testing.T) {
+	t.Parallel()
 	replace := func(put func(f *Folder, path string) error) func(f *Folder, path string) error {
 		return func(f *Folder, path string) error {
 			if err := os.Rename(path, f.pathOf("away")); err != nil {
@@ -164,6 +169,7 @@ func TestOnlyWhatItsRecordTellsOfIsABackup(t *testing.T) {
 }
 
 func TestADamagedListOfHiddenDirectoriesProvesNothing(t *testing.T) {
+	t.Parallel()
 	f := newFolder(t, "ext4")
 	w := mustBegin(t, f, Order{Name: "b1", Source: "s"})
 	write(t, w.Path, "file")

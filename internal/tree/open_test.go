@@ -30,6 +30,7 @@ func mount(t *testing.T, source, dir string) {
 }
 
 func TestOpenCreatesAFolderOnlyWhenAsked(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "a", "b")
 	if _, err := Open(path, OpenOptions{}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("opening what is missing: %v", err)
@@ -46,6 +47,7 @@ func TestOpenCreatesAFolderOnlyWhenAsked(t *testing.T) {
 }
 
 func TestOpenRefusesWhatIsNoDirectory(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	write(t, dir, "file")
 	for _, path := range []string{"file", "file/below"} {
@@ -57,6 +59,7 @@ func TestOpenRefusesWhatIsNoDirectory(t *testing.T) {
 }
 
 func TestOpenAcceptsWhatLiesOnTheMount(t *testing.T) {
+	t.Parallel()
 	btrfstest.RequireRoot(t)
 	x := t.TempDir()
 	disk := filepath.Join(x, "backup")
@@ -80,6 +83,7 @@ func TestOpenAcceptsWhatLiesOnTheMount(t *testing.T) {
 
 // Each subvolume of a btrfs has a device number of its own.
 func TestOpenAcceptsSubvolumesOfTheMount(t *testing.T) {
+	t.Parallel()
 	disk := btrfstest.New(t, imageSize).Dir
 	check(t, btrfs.Create(btrfstest.Open(t, disk), "subvolume"))
 	dir, err := Open(disk+"/subvolume/folder", OpenOptions{MountPoint: disk, Create: true})
@@ -88,6 +92,7 @@ func TestOpenAcceptsSubvolumesOfTheMount(t *testing.T) {
 }
 
 func TestOpenRefusesWhatLiesElsewhereAndCreatesNothing(t *testing.T) {
+	t.Parallel()
 	btrfstest.RequireRoot(t)
 	x := t.TempDir()
 	mounted, plain := filepath.Join(x, "backup"), filepath.Join(x, "plain")

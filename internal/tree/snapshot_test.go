@@ -10,6 +10,7 @@ import (
 )
 
 func TestABackupOfASubvolumeBesideItIsASnapshot(t *testing.T) {
+	t.Parallel()
 	f := newFolder(t, "btrfs")
 	current := f.pathOf("current")
 	btrfstest.Run(t, "btrfs", "subvolume", "create", current)
@@ -40,6 +41,7 @@ func TestABackupOfASubvolumeBesideItIsASnapshot(t *testing.T) {
 }
 
 func TestWhatIsNoSubvolumeOfTheFolderIsToBeCopied(t *testing.T) {
+	t.Parallel()
 	everywhere(t, func(t *testing.T, f *Folder) {
 		current := f.pathOf("current")
 		write(t, current, "a")

@@ -18,6 +18,7 @@ import (
 )
 
 func TestManifestUponABaseIsThatOfACompleteReading(t *testing.T) {
+	t.Parallel()
 	onEachKind(t, func(t *testing.T, r *rig) {
 		r.populate()
 		r.backup("1", "")
@@ -50,6 +51,7 @@ func TestManifestUponABaseIsThatOfACompleteReading(t *testing.T) {
 }
 
 func TestUnchangedFilesAreNotRead(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "ext4")
 	r.write("unchanged", "what is on record")
 	r.write("changed", "what will change")
@@ -73,6 +75,7 @@ func TestUnchangedFilesAreNotRead(t *testing.T) {
 }
 
 func TestUnreadableContentFailsTheBackupUnlessItIsUnchanged(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "btrfs")
 	marker := strings.Repeat("the content that is going to be damaged ", 1000)
 	r.write("file", marker)
@@ -124,6 +127,7 @@ func dropCache(t *testing.T, path string) {
 }
 
 func TestTimesOfChangeRevealAWriteToASubvolume(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "btrfs")
 	r.write("file", "before")
 	r.backup("1", "")
@@ -144,6 +148,7 @@ func TestTimesOfChangeRevealAWriteToASubvolume(t *testing.T) {
 }
 
 func TestAFileOfSeveralNamesIsReadOnce(t *testing.T) {
+	t.Parallel()
 	onEachKind(t, func(t *testing.T, r *rig) {
 		r.write("a/1", "content")
 		check(t, os.Link(r.source+"/a/1", r.source+"/a/2"))
@@ -165,6 +170,7 @@ func TestAFileOfSeveralNamesIsReadOnce(t *testing.T) {
 }
 
 func TestADamagedManifestOfTheBaseIsNotReliedOn(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "ext4")
 	r.many(800)
 	r.backup("1", "")
@@ -209,6 +215,7 @@ func TestADamagedManifestOfTheBaseIsNotReliedOn(t *testing.T) {
 }
 
 func TestWhatIsMountedInATreeIsNotEntered(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "ext4")
 	r.write("dir/file", "content")
 	r.write("other/file", "content of the other")
@@ -225,6 +232,7 @@ func TestWhatIsMountedInATreeIsNotEntered(t *testing.T) {
 }
 
 func TestASubvolumeInATreeIsNotEntered(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "btrfs")
 	w := r.copy("1", "")
 	check(t, btrfs.Create(btrfstest.Open(t, w.Path), "nested"))

@@ -20,6 +20,7 @@ func newVerifiable(t *testing.T, name string) *rig {
 }
 
 func TestVerifyNeedsABackupAndItsManifest(t *testing.T) {
+	t.Parallel()
 	r := newVerifiable(t, "1")
 	fail := func(d Difference) { t.Errorf("it told %+v", d) }
 	check(t, r.folder.state.Remove(state.ManifestFile("1")))
@@ -38,6 +39,7 @@ func TestVerifyNeedsABackupAndItsManifest(t *testing.T) {
 }
 
 func TestVerifyTakesNothingButTheNameOfABackup(t *testing.T) {
+	t.Parallel()
 	r := newVerifiable(t, "1")
 	for _, name := range []string{"", ".", "..", "../folder/1", "1/a", StateDir} {
 		_, err := r.folder.Verify(t.Context(), name, VerifyOptions{}, func(Difference) {}, unwatched)
@@ -51,6 +53,7 @@ func TestVerifyTakesNothingButTheNameOfABackup(t *testing.T) {
 }
 
 func TestABackupIsVerifiedByALinkToIt(t *testing.T) {
+	t.Parallel()
 	r := newVerifiable(t, "1")
 	check(t, os.Symlink("1", r.path(".latest")))
 	v, err := r.folder.Verify(t.Context(), ".latest", VerifyOptions{}, func(d Difference) { t.Error(d) }, unwatched)
@@ -70,6 +73,7 @@ func TestABackupIsVerifiedByALinkToIt(t *testing.T) {
 func unwatched(int64, int64) {}
 
 func TestHowFarAVerificationIsIsTold(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "ext4")
 	r.populate()
 	r.backup("1", "")

@@ -17,6 +17,7 @@ import (
 )
 
 func TestADestinationIsCreatedOnBtrfsOnly(t *testing.T) {
+	t.Parallel()
 	top, plain := btrfstest.New(t, testSize).Dir, t.TempDir()
 	tests := []struct {
 		name, path string
@@ -47,6 +48,7 @@ func TestADestinationIsCreatedOnBtrfsOnly(t *testing.T) {
 }
 
 func TestReceivingRefusesANameThatIsTaken(t *testing.T) {
+	t.Parallel()
 	folder := filepath.Join(btrfstest.New(t, testSize).Dir, "folder")
 	d := openDestination(t, folder, silent)
 	newDir(t, folder, "directory")
@@ -57,6 +59,7 @@ func TestReceivingRefusesANameThatIsTaken(t *testing.T) {
 }
 
 func TestWhatIsReceivedCountsOnlyWhenItIsCommitted(t *testing.T) {
+	t.Parallel()
 	top := btrfstest.New(t, testSize).Dir
 	home := newSubvolume(t, top, "home")
 	check(t, os.WriteFile(home+"/file", []byte("content"), 0o644))
@@ -90,6 +93,7 @@ func TestWhatIsReceivedCountsOnlyWhenItIsCommitted(t *testing.T) {
 }
 
 func TestASubvolumeThatCannotBeDeletedStaysReadOnly(t *testing.T) {
+	t.Parallel()
 	o := silent
 	o.ConvertRW = true
 	d := openDestination(t, filepath.Join(btrfstest.New(t, testSize).Dir, "folder"), o)

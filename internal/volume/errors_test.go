@@ -19,6 +19,7 @@ func exited(stderr string) error {
 }
 
 func TestFailuresOfTheReceiverAreExplained(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		err  error
 		want error
@@ -44,6 +45,7 @@ func TestFailuresOfTheReceiverAreExplained(t *testing.T) {
 }
 
 func TestFailuresOfTheSenderAreExplained(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		err  error
 		want error
@@ -81,6 +83,7 @@ func checkExplained(t testing.TB, got, err, errno error, forward string) {
 }
 
 func TestMissingPrivilegesAreNamed(t *testing.T) {
+	t.Parallel()
 	for err, want := range map[error]bool{unix.EPERM: true, unix.EACCES: true, unix.ENOENT: false, unix.ENOTEMPTY: false} {
 		got := withHint(fmt.Errorf("deleting: %w", err), needToDelete)
 		if hinted := hint.Of(got) == needToDelete; hinted != want || !errors.Is(got, err) {
@@ -105,6 +108,7 @@ type elsewhere struct{ host.Host }
 func (elsewhere) String() string { return "ssh://nas" }
 
 func TestPrivilegesOnOtherMachinesAreGotInOtherWays(t *testing.T) {
+	t.Parallel()
 	f := at("/folder")
 	f.host = elsewhere{}
 	err := f.receiverError(exited("ERROR: chown x failed: Operation not permitted"))

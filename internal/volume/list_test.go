@@ -13,6 +13,7 @@ import (
 )
 
 func TestListTakesTheSnapshotFolderIfThereIsOne(t *testing.T) {
+	t.Parallel()
 	top, elsewhere := btrfstest.New(t, testSize).Dir, t.TempDir()
 	home, backups := newSubvolume(t, top, "home"), newDir(t, top, "backups")
 	within, outside := newDir(t, home, "snapshot"), newDir(t, top, "outside")

@@ -17,6 +17,7 @@ func bind(t testing.TB, dir string) string {
 }
 
 func TestIncrementsArriveThroughEveryMount(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name  string
 		mount func(t *testing.T, filesystem *btrfstest.FS, disk string) (folder string)

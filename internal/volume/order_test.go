@@ -62,6 +62,7 @@ func openOn(t testing.TB, h host.Host, o Options) (*Source, *Destination) {
 }
 
 func TestOrdersReachTheHost(t *testing.T) {
+	t.Parallel()
 	h := &recordingHost{dir: recordingDir{status: host.Status{Btrfs: true}}}
 	s, d := openOn(t, h, Options{Verbose: true, ConvertRW: true, Sync: true, Limit: 1000})
 	transfer := engine.Transfer{Snapshot: btrfs.Subvolume{Name: "new"}, Parent: &btrfs.Subvolume{Name: "old"}}
@@ -94,6 +95,7 @@ func TestOrdersReachTheHost(t *testing.T) {
 }
 
 func TestNamesTellTheHost(t *testing.T) {
+	t.Parallel()
 	h := &recordingHost{dir: recordingDir{status: host.Status{Btrfs: true}}}
 	s, d := openOn(t, h, Options{})
 	if s.String() != "ssh://nas/home" || d.String() != "ssh://nas/backups" {
@@ -105,6 +107,7 @@ func TestNamesTellTheHost(t *testing.T) {
 }
 
 func TestKeysAreEqualForEqualStreamsOnly(t *testing.T) {
+	t.Parallel()
 	s1, s2 := btrfs.Subvolume{UUID: btrfs.UUID{1}}, btrfs.Subvolume{UUID: btrfs.UUID{2}}
 	v1, v2 := sendstream.Format{Protocol: 1}, sendstream.Format{Protocol: 2}
 	packed := sendstream.Format{Protocol: 2, Compressed: true}
@@ -135,6 +138,7 @@ func (lastingReceiver) Taken(context.Context) (sendstream.Prefix, error) {
 }
 
 func TestOnlyAReceiverThatCanResumeSaysSo(t *testing.T) {
+	t.Parallel()
 	h := &recordingHost{dir: recordingDir{status: host.Status{Btrfs: true}}}
 	_, d := openOn(t, h, Options{})
 	for _, r := range []host.Receiver{plainReceiver{}, lastingReceiver{}} {
@@ -154,6 +158,7 @@ func TestOnlyAReceiverThatCanResumeSaysSo(t *testing.T) {
 }
 
 func TestAReadOnlySubvolumeThatAnOrdinaryUserCannotDeleteIsExplained(t *testing.T) {
+	t.Parallel()
 	const toAll = "the filesystem is mounted read-only: mount it for writing"
 	for privileged, forward := range map[bool]string{false: needThere, true: toAll} {
 		h := &recordingHost{dir: recordingDir{status: host.Status{Btrfs: true, Privileged: privileged}, err: unix.EROFS}}

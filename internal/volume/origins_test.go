@@ -20,6 +20,7 @@ func listedOrigins(t testing.TB, d *Destination) (map[btrfs.UUID]btrfs.UUID, err
 }
 
 func TestTheOriginsOfBackupsAreOnRecord(t *testing.T) {
+	t.Parallel()
 	top := btrfstest.New(t, testSize).Dir
 	s := openSource(t, newSubvolume(t, top, "home"), "", silent)
 	d := openDestination(t, filepath.Join(top, "folder"), silent)
@@ -37,6 +38,7 @@ func TestTheOriginsOfBackupsAreOnRecord(t *testing.T) {
 }
 
 func TestARecordOfOriginsThatCannotBeReadIsAnErrorWithAHint(t *testing.T) {
+	t.Parallel()
 	d := openDestination(t, filepath.Join(btrfstest.New(t, testSize).Dir, "folder"), silent)
 	dir := newDir(t, d.path, ".btrfs-backup")
 	for _, content := range []string{"", "{", `{"home": "away"}`, `["x"]`} {

@@ -41,6 +41,7 @@ func sendTwo(t testing.TB, s *Source, d *Destination) {
 }
 
 func TestASourceThatCannotBeSnapshottedIsRefusedAndNothingIsCreated(t *testing.T) {
+	t.Parallel()
 	top, elsewhere := btrfstest.New(t, testSize).Dir, btrfstest.New(t, testSize).Dir
 	home, plain, outside := newSubvolume(t, top, "home"), newDir(t, top, "plain"), t.TempDir()
 	tests := []struct {
@@ -71,6 +72,7 @@ func TestASourceThatCannotBeSnapshottedIsRefusedAndNothingIsCreated(t *testing.T
 }
 
 func TestNestedSubvolumesAreThoseThatNoSnapshotHolds(t *testing.T) {
+	t.Parallel()
 	top := btrfstest.New(t, testSize).Dir
 	home := newSubvolume(t, top, "home")
 	newSubvolume(t, home, "nested")
@@ -100,6 +102,7 @@ func TestNestedSubvolumesAreThoseThatNoSnapshotHolds(t *testing.T) {
 }
 
 func TestAPlaceIsTheSameUnderEveryPath(t *testing.T) {
+	t.Parallel()
 	top := btrfstest.New(t, testSize).Dir
 	folder := newDir(t, newSubvolume(t, top, "a"), "folder")
 	check(t, os.Symlink(folder, top+"/link"))
@@ -116,6 +119,7 @@ func TestAPlaceIsTheSameUnderEveryPath(t *testing.T) {
 }
 
 func TestTheLedgerIsReplacedAndReadBack(t *testing.T) {
+	t.Parallel()
 	s := openSource(t, newSubvolume(t, btrfstest.New(t, testSize).Dir, "home"), "", silent)
 	l, err := listedLedger(t, s)
 	check(t, err)

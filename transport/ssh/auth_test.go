@@ -144,7 +144,7 @@ func TestAPassphraseIsAskedOnce(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			server := sshtest.Start(t, sshtest.Options{Config: []string{"MaxSessions 1"}})
 			file := filepath.Join(t.TempDir(), "locked")
-			keygen(t, append(test.keygen, "-N", "open sesame", "-f", file)...)
+			keygen(t, append(test.keygen, "-a", "1", "-N", "open sesame", "-f", file)...) // of many rounds, it takes long
 			pub, err := os.ReadFile(file + ".pub")
 			check(t, err)
 			check(t, os.WriteFile(filepath.Join(server.Dir, "authorized_keys"), pub, 0o600))

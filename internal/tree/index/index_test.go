@@ -134,6 +134,7 @@ func shared(t *testing.T, f folder, seed string) int64 {
 }
 
 func TestBackupsAreIndexedByTheirManifests(t *testing.T) {
+	t.Parallel()
 	everywhere(t, func(t *testing.T, f folder) {
 		finishBackup(t, f, "20260101-000000", "", false, func(dir string) {
 			writeLarge(t, dir, "a", "first")
@@ -156,6 +157,7 @@ func TestBackupsAreIndexedByTheirManifests(t *testing.T) {
 }
 
 func TestAFileOfABackupThatWasChangedIsNotIndexed(t *testing.T) {
+	t.Parallel()
 	f := newFolder(t, "ext4")
 	finishBackup(t, f, "20260101-000000", "", false, func(dir string) {
 		writeLarge(t, dir, "changed", "first")
@@ -169,6 +171,7 @@ func TestAFileOfABackupThatWasChangedIsNotIndexed(t *testing.T) {
 }
 
 func TestAManifestIsNoProofOfWhatAFileHoldsNow(t *testing.T) {
+	t.Parallel()
 	f := newFolder(t, "ext4")
 	const backup = "20260101-000000"
 	finishBackup(t, f, backup, "", false, func(dir string) { writeLarge(t, dir, "file", "first") })
@@ -180,6 +183,7 @@ func TestAManifestIsNoProofOfWhatAFileHoldsNow(t *testing.T) {
 }
 
 func TestTreesOfOtherProgramsAreIndexed(t *testing.T) {
+	t.Parallel()
 	everywhere(t, func(t *testing.T, f folder) {
 		dir := f.dir.Name()
 		for _, name := range []string{
@@ -227,6 +231,7 @@ func TestTreesOfOtherProgramsAreIndexed(t *testing.T) {
 }
 
 func TestSnapshotsOfOthersAreReadOnce(t *testing.T) {
+	t.Parallel()
 	f := newFolder(t, "btrfs")
 	check(t, btrfs.Create(f.dir, "live"))
 	live := btrfstest.Open(t, f.pathOf("live"))
@@ -245,6 +250,7 @@ func TestSnapshotsOfOthersAreReadOnce(t *testing.T) {
 }
 
 func TestNothingThatIsMountedInTheFolderIsIndexed(t *testing.T) {
+	t.Parallel()
 	f := newFolder(t, "ext4")
 	elsewhere := t.TempDir()
 	writeLarge(t, elsewhere, "file", "first")
@@ -259,6 +265,7 @@ func TestNothingThatIsMountedInTheFolderIsIndexed(t *testing.T) {
 }
 
 func TestTheIndexIsReplacedAsAWhole(t *testing.T) {
+	t.Parallel()
 	f := newFolder(t, "ext4")
 	writeLarge(t, f.dir.Name(), "old/file", "first")
 	mustIndex(t, f)

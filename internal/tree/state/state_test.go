@@ -11,6 +11,7 @@ import (
 var check = btrfstest.Check
 
 func TestAFileIsReplacedAsAWhole(t *testing.T) {
+	t.Parallel()
 	folder := btrfstest.Open(t, t.TempDir())
 	files := In(folder)
 	expect := func(content string) {
@@ -40,6 +41,7 @@ func TestAFileIsReplacedAsAWhole(t *testing.T) {
 }
 
 func TestNoFileIsReachedThroughASymbolicLink(t *testing.T) {
+	t.Parallel()
 	folder := btrfstest.Open(t, t.TempDir())
 	files, outside := In(folder), t.TempDir()
 	check(t, os.WriteFile(outside+"/file", []byte("precious"), 0o600))
@@ -59,6 +61,7 @@ func TestNoFileIsReachedThroughASymbolicLink(t *testing.T) {
 }
 
 func TestOnlyFilesInTheDirectoryOfManifestsAreNamed(t *testing.T) {
+	t.Parallel()
 	files := In(btrfstest.Open(t, t.TempDir()))
 	if names, err := files.Names(); len(names) > 0 || err != nil {
 		t.Errorf("without it there are %q, %v", names, err)

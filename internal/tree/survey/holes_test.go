@@ -7,6 +7,7 @@ import (
 )
 
 func TestLongRunsOfZerosAreFound(t *testing.T) {
+	t.Parallel()
 	z := func(n int) string { return strings.Repeat("\x00", n) }
 	x := func(n int) string { return strings.Repeat("x", n) }
 	for _, test := range []struct {

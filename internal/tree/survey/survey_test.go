@@ -7,6 +7,7 @@ import (
 )
 
 func TestAFileIsUnchangedOnlyIfNothingSpeaksAgainstIt(t *testing.T) {
+	t.Parallel()
 	old := manifest.Entry{Path: "file", Type: manifest.Regular, Mode: 0o644, UID: 1, GID: 2, Size: 3,
 		ModTime: manifest.Time{Sec: 4, Nsec: 5}, SHA256: manifest.Digest{6}, Inode: 7, Links: 2, ChangeTime: manifest.Time{Sec: 8, Nsec: 9}}
 	for _, test := range []struct {

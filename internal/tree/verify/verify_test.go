@@ -160,6 +160,7 @@ func expectDifferences(t *testing.T, f described, o Options, want ...string) {
 }
 
 func TestVerifyPassesABackupThatIsAsItWas(t *testing.T) {
+	t.Parallel()
 	btrfstest.RequireRoot(t)
 	f, _ := newDescribed(t)
 	v, differences := mustVerify(t, f, Options{})
@@ -173,6 +174,7 @@ func TestVerifyPassesABackupThatIsAsItWas(t *testing.T) {
 }
 
 func TestVerifyTellsEachAspectThatDiffers(t *testing.T) {
+	t.Parallel()
 	btrfstest.RequireRoot(t)
 	for _, c := range []struct {
 		change func(t *testing.T, dir string)
@@ -271,6 +273,7 @@ func overwrite(t *testing.T, path string) {
 }
 
 func TestVerifyTellsWhatWasAndWhatIs(t *testing.T) {
+	t.Parallel()
 	f, backup := newDescribed(t)
 	check(t, os.Chmod(backup+"/z", 0o600))
 	setTime(t, backup+"/z", unix.Timespec{Sec: -2, Nsec: 5e8})
@@ -304,6 +307,7 @@ func TestVerifyNeverPassesWhatItCannotRead(t *testing.T) {
 }
 
 func TestAContentThatFailsToBeReadIsNotPassed(t *testing.T) {
+	t.Parallel()
 	dir, err := walk.OpenDir(btrfstest.Open(t, t.TempDir()))
 	check(t, err)
 	directory, err := dir.File(".", "file") // can be opened, and not read as a file
@@ -324,6 +328,7 @@ func asOrdinaryUser(t *testing.T) (end func()) {
 }
 
 func TestVerifyDoesNotLookIntoWhatIsMountedInABackup(t *testing.T) {
+	t.Parallel()
 	btrfstest.RequireRoot(t)
 	for _, bind := range []bool{false, true} {
 		f, backup := newDescribed(t)
@@ -348,6 +353,7 @@ func TestVerifyDoesNotLookIntoWhatIsMountedInABackup(t *testing.T) {
 }
 
 func TestVerifyDoesNotLookIntoASubvolumeInABackup(t *testing.T) {
+	t.Parallel()
 	backup := filepath.Join(btrfstest.New(t, 320<<20).Dir, "tree")
 	f := described{backup, filepath.Join(t.TempDir(), "manifest")}
 	check(t, os.Mkdir(backup, 0o755))
@@ -358,6 +364,7 @@ func TestVerifyDoesNotLookIntoASubvolumeInABackup(t *testing.T) {
 }
 
 func TestVerifyTellsDifferencesInOrderHoweverManyAreReadAtOnce(t *testing.T) {
+	t.Parallel()
 	f, backup := newDescribed(t)
 	var want []string
 	for i := range 1000 {
@@ -377,6 +384,7 @@ func TestVerifyTellsDifferencesInOrderHoweverManyAreReadAtOnce(t *testing.T) {
 }
 
 func TestVerifyReadsAnInodeOnce(t *testing.T) {
+	t.Parallel()
 	f, backup := newDescribed(t)
 	before, _ := mustVerify(t, f, Options{})
 	for i := range 50 {
@@ -391,6 +399,7 @@ func TestVerifyReadsAnInodeOnce(t *testing.T) {
 }
 
 func TestVerifyIsNotLedOutOfABackupByItsManifest(t *testing.T) {
+	t.Parallel()
 	f, backup := newDescribed(t)
 	outside := t.TempDir()
 	write(t, outside, "file")
@@ -406,6 +415,7 @@ func TestVerifyIsNotLedOutOfABackupByItsManifest(t *testing.T) {
 }
 
 func TestVerifyNeedsAManifestThatIsWhole(t *testing.T) {
+	t.Parallel()
 	f, backup := newDescribed(t)
 	content, err := os.ReadFile(f.manifest)
 	check(t, err)
@@ -417,6 +427,7 @@ func TestVerifyNeedsAManifestThatIsWhole(t *testing.T) {
 }
 
 func TestVerifyEndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	f, backup := newDescribed(t)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -453,6 +464,7 @@ func (d described) describeSparse(t *testing.T) {
 }
 
 func TestSha256sumSaysTheSameOfAnExportedListAsVerify(t *testing.T) {
+	t.Parallel()
 	f, backup := newDescribed(t)
 	write(t, backup, "-", "new\nline", `back\slash`, "\xff", "-c/--help")
 	f.describe(t)

@@ -45,6 +45,7 @@ func walked(t *testing.T, dir string) (visited, closed []string) {
 }
 
 func TestATreeIsWalkedInTheOrderOfAManifest(t *testing.T) {
+	t.Parallel()
 	dir, outside := t.TempDir(), t.TempDir()
 	write(t, outside, "file")
 	write(t, dir, "a/b/c", "a/d", "a-b", "a.b/c", "z")
@@ -59,6 +60,7 @@ func TestATreeIsWalkedInTheOrderOfAManifest(t *testing.T) {
 }
 
 func TestWhatIsMountedInATreeAndSubvolumesAreToldAndNotEntered(t *testing.T) {
+	t.Parallel()
 	dir := btrfstest.New(t, 320<<20).Dir
 	write(t, dir, "mounted/file", "other/file")
 	check(t, unix.Mount(dir+"/other", dir+"/mounted", "", unix.MS_BIND, ""))
@@ -75,6 +77,7 @@ func TestWhatIsMountedInATreeAndSubvolumesAreToldAndNotEntered(t *testing.T) {
 }
 
 func TestAFileThatIsReplacedByALinkIsNotRead(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	write(t, dir, "file")
 	d, err := OpenDir(btrfstest.Open(t, dir))
@@ -91,6 +94,7 @@ func TestAFileThatIsReplacedByALinkIsNotRead(t *testing.T) {
 
 // A subvolume within a directory is not of it, whoever made it there.
 func TestNothingIsRemovedInASubvolumeWithinADirectory(t *testing.T) {
+	t.Parallel()
 	top := btrfstest.New(t, 320<<20).Dir
 	folder := btrfstest.Open(t, top)
 	write(t, top, "directory/file")
@@ -111,6 +115,7 @@ func TestNothingIsRemovedInASubvolumeWithinADirectory(t *testing.T) {
 }
 
 func TestRemovingEndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	write(t, dir, "directory/file")
 	ctx, cancel := context.WithCancel(t.Context())
