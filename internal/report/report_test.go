@@ -1,0 +1,112 @@
+package report
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/retention"
+)
+
+// manyFates is a report in which everything occurs that can become of a transfer.
+func manyFates() *engine.Report {
+	failure := &engine.Failure{Err: errors.New("broken")}
+	second := time.Second
+	return &engine.Report{Source: "/home", Snapshot: "3", Latest: "3", Destinations: []engine.Saved{
+		{Destination: "/usb", Leftovers: []string{".2.incoming"}, Transfers: []engine.Sent{
+			{Snapshot: "2", Bytes: 2048, Duration: second},
+			{Snapshot: "3", Parent: "2", Bytes: 2048, Wire: 1024, Duration: second},
+		}, Verdicts: []retention.Verdict{{Name: "1", Reasons: []string{"older than the newest 2"}}}},
+		{Destination: "nas", Transfers: []engine.Sent{{Snapshot: "3", Incomplete: failure}, {Snapshot: "4", Failure: failure}}},
+		{Destination: "shell://cat", Transfers: []engine.Sent{{Snapshot: "3", Parent: "\x1b[2J", Stored: true}}},
+		{Destination: "/away", Failures: []engine.Failure{*failure}},
+		{Destination: "/same"},
+	}}
+}
+
+// wantLines fails the test unless the text has these lines, however wide their columns are.
+func wantLines(t *testing.T, text string, lines ...string) {
+	t.Helper()
+	var got []string
+	for line := range strings.Lines(text) {
+		got = append(got, strings.Join(strings.Fields(line), " "))
+	}
+	if want := strings.Join(lines, "\n"); strings.Join(got, "\n") != want {
+		t.Errorf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), want)
+	}
+}
+
+func TestTheTableTellsTheFateOfEachTransfer(t *testing.T) {
+	var b bytes.Buffer
+	if err := WriteTable(&b, manyFates()); err != nil {
+		t.Fatal(err)
+	}
+	wantLines(t, b.String(), "DESTINATION SNAPSHOT PARENT SIZE TIME VERDICT",
+		"/usb 2 none 2.0 KiB 1.0 s saved",
+		"/usb 3 2 2.0 KiB (1.0 KiB on the wire) 1.0 s saved",
+		"nas 3 none 0 B 0.0 s saved, INCOMPLETE",
+		"nas 4 none 0 B 0.0 s FAILED",
+		`shell://cat 3 "\x1b[2J" 0 B 0.0 s stored, not verified`,
+		"/away FAILED",
+		"/same nothing to send")
+	b.Reset()
+	if err := WriteTable(&b, &engine.Report{Snapshot: "3"}); err != nil || b.Len() > 0 {
+		t.Errorf("without destinations: %q, %v", b.String(), err)
+	}
+}
+
+func TestThePlanTellsAllThatWouldBeDone(t *testing.T) {
+	r := manyFates()
+	r.Destinations = r.Destinations[:1]
+	for _, copied := range []bool{false, true} {
+		var b bytes.Buffer
+		if err := WritePlan(&b, r); err != nil {
+			t.Fatal(err)
+		}
+		verb := "send"
+		if r.Copy {
+			verb = "copy /home to"
+		}
+		wantLines(t, b.String(), "/home: would take snapshot 3",
+			"/usb: would delete .2.incoming: left unfinished by an earlier run",
+			"/usb: would "+verb+" 2 as a complete copy",
+			"/usb: would "+verb+" 3 as an increment to 2",
+			"/usb: would delete 1: older than the newest 2",
+			"/home: would point the link to the newest snapshot to 3")
+		r.Copy = !copied
+	}
+}
+
+func TestTheLogHasALineForEachTransfer(t *testing.T) {
+	var b bytes.Buffer
+	leave := func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key != slog.MessageKey {
+			return slog.Attr{}
+		}
+		return a
+	}
+	Log(slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{ReplaceAttr: leave})), manyFates())
+	if lines := strings.Count(b.String(), "\n"); lines != 5 || !strings.Contains(b.String(), "/usb: 3 saved: increment to 2, 2.0 KiB") {
+		t.Errorf("%d lines:\n%s", lines, b.String())
+	}
+}
+
+// full takes nothing.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, io.ErrShortWrite }
+
+func TestThatNothingCouldBeWrittenIsAnError(t *testing.T) {
+	for name, write := range map[string]func(io.Writer, *engine.Report) error{
+		"table": WriteTable, "plan": WritePlan, "JSON": func(w io.Writer, r *engine.Report) error { return WriteJSON(w, r) },
+	} {
+		if err := write(full{}, manyFates()); !errors.Is(err, io.ErrShortWrite) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
