@@ -3,9 +3,9 @@ package main
 import (
 	"os"
 
-	"github.com/spf13/cobra"
+	"btrfs-backup/internal/rsh"
 
-	"btrfs-backup/internal/host"
+	"github.com/spf13/cobra"
 )
 
 // newRsh makes the command that rsync takes for its remote shell. It ends with the status of the far command.
@@ -14,6 +14,6 @@ func newRsh(env environment) *cobra.Command {
 		Use:    "rsh -- ADDRESS [-l USER] HOST COMMAND...",
 		Short:  "Be the remote shell of an rsync that btrfs-backup runs",
 		Hidden: true,
-		Run:    func(c *cobra.Command, args []string) { os.Exit(host.Rsh(c.Context(), args, env.stderr)) },
+		Run:    func(c *cobra.Command, args []string) { os.Exit(rsh.Run(c.Context(), args, env.stderr)) },
 	}
 }

@@ -14,13 +14,14 @@ import (
 
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/host/serve"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/retention"
 	"btrfs-backup/transport/wire"
 )
 
 type serveOptions struct {
-	limits       host.Limits
+	limits       serve.Limits
 	keep         retention.Policy
 	resumeWindow time.Duration
 	protocol     int
@@ -75,11 +76,11 @@ func (o *serveOptions) serve(ctx context.Context, env environment) error {
 	// the connection may break under a transfer that is kept; whoever wrote to it learns of it by an error
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
 	log := slog.New(&logHandler{w: env.stderr, level: levels[o.verbosity], now: env.now})
-	options := host.ServeOptions{Log: log, Version: programVersion(), Limits: o.limits, ResumeWindow: o.resumeWindow}
+	options := serve.Options{Log: log, Version: programVersion(), Limits: o.limits, ResumeWindow: o.resumeWindow}
 	if o.keep.Last > 0 {
 		options.Received = func(ctx context.Context, dir host.Dir, name string) error {
 			return engine.PruneReceived(ctx, receivedIn{dir}, name, o.keep, env.now(), log)
 		}
 	}
-	return host.Serve(ctx, os.Stdin, os.Stdout, options)
+	return serve.Run(ctx, os.Stdin, os.Stdout, options)
 }

@@ -23,6 +23,8 @@ var (
 	leaves = []string{"btrfs", "btrfs/sendstream", "internal/hint", "internal/manifest", "internal/progress", "lock", "retention", "transport", "transport/ssh", "transport/wire"}
 	stores = append([]string{"internal/dedup", "internal/tree", "internal/tree/state", "internal/tree/walk"}, rooms...)
 	rooms  = []string{"internal/tree/follow", "internal/tree/index", "internal/tree/survey", "internal/tree/verify"}
+	hands  = []string{"internal/handoff", "internal/rsh"}
+	hosts  = []string{"internal/host", "internal/host/agent", "internal/host/guard", "internal/host/local", "internal/host/protocol", "internal/host/serve"}
 	kinds  = []string{"internal/mirror", "internal/sink", "internal/volume"}
 )
 
@@ -60,8 +62,28 @@ var rules = []rule{
 	},
 	{
 		reason:   "a machine is worked on without knowing what for",
+		packages: append([]string{"internal/rsh"}, hosts...),
+		breaks:   importing(beside(leaves, stores, hands, hosts)),
+	},
+	{
+		reason:   "the contract of a host knows none of them",
 		packages: []string{"internal/host"},
-		breaks:   importing(beside(leaves, stores)),
+		breaks:   importing(beside(leaves, stores, []string{"internal/rsh"})),
+	},
+	{
+		reason:   "the two ends of a connection share what they say to each other, and no more",
+		packages: []string{"internal/host/agent"},
+		breaks:   importing(beside(leaves, stores, []string{"internal/host", "internal/host/guard", "internal/host/protocol", "internal/rsh"})),
+	},
+	{
+		reason:   "streams are handed over without knowing what they carry",
+		packages: []string{"internal/handoff", "internal/host/guard"},
+		breaks:   importing(beside(leaves)),
+	},
+	{
+		reason:   "kinds work on any host",
+		packages: append([]string{"internal/engine"}, kinds...),
+		breaks:   importing(func(p string) bool { return strings.HasPrefix(p, module+"/internal/host/") }),
 	},
 	{
 		reason:   "what is stored on a disk does not depend on who stores it",

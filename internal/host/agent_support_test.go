@@ -12,7 +12,8 @@ import (
 
 	"os/signal"
 
-	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/host/agent"
+	"btrfs-backup/internal/host/serve"
 	"btrfs-backup/transport/ssh"
 	"btrfs-backup/transport/sshtest"
 	"btrfs-backup/transport/wire"
@@ -22,12 +23,9 @@ import (
 const testOnlyServe = "BTRFS_BACKUP_TEST_SERVE"
 
 func TestMain(m *testing.M) {
-	if len(os.Args) > 2 && os.Args[1] == "rsh" { // as cmd does
-		os.Exit(host.Rsh(context.Background(), os.Args[3:], os.Stderr))
-	}
 	if os.Getenv(testOnlyServe) != "" {
 		signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
-		err := host.Serve(context.Background(), os.Stdin, os.Stdout, host.ServeOptions{
+		err := serve.Run(context.Background(), os.Stdin, os.Stdout, serve.Options{
 			Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Version: "test", ResumeWindow: time.Minute})
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -50,12 +48,12 @@ func newAgentServer(t testing.TB) *sshtest.Server {
 }
 
 // newAgent reaches this machine through the agent at the far end of a real sshd.
-func newAgent(t testing.TB) *host.Agent {
+func newAgent(t testing.TB) *agent.Host {
 	t.Helper()
 	server := newAgentServer(t)
 	target := ssh.Target{User: server.User, Host: server.Host, Port: server.Port}
 	machine := ssh.New(target, ssh.Options{Options: server.Options(), Log: silent})
-	a := host.NewAgent(machine, host.AgentOptions{
+	a := agent.New(machine, agent.Options{
 		Log: silent, Version: "test", Channels: 2, Compression: wire.Auto, ResumeWindow: time.Minute})
 	t.Cleanup(func() { _ = a.Close() })
 	return a

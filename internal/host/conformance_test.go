@@ -16,6 +16,7 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/host/local"
 	"btrfs-backup/lock"
 
 	"golang.org/x/sys/unix"
@@ -32,7 +33,7 @@ var kinds = []struct {
 	name string
 	make func(testing.TB) host.Host
 }{
-	{"local", func(testing.TB) host.Host { return host.NewLocal(silent) }},
+	{"local", func(testing.TB) host.Host { return local.New(silent) }},
 	{"agent", func(t testing.TB) host.Host { return newAgent(t) }},
 }
 
@@ -67,7 +68,7 @@ func TestAnOpenDirectoryIsDescribed(t *testing.T) {
 				t.Errorf("opening %q: %v", dir, err)
 				continue
 			}
-			got, want := d.Status(), open(t, host.NewLocal(silent), dir).Status()
+			got, want := d.Status(), open(t, local.New(silent), dir).Status()
 			got.Subvolume, want.Subvolume = told(got.Subvolume), told(want.Subvolume)
 			if got.Subvolume.Name = want.Subvolume.Name; got != want {
 				t.Errorf("%q is\n%+v, want\n%+v", dir, got, want)
@@ -286,7 +287,7 @@ func TestNestedSubvolumesAreThoseOfTheSameSubvolume(t *testing.T) {
 		newSubvolume(t, home, "dir", "deeper", "below")
 		snapshot(t, home, home+"/dir/snapshot")
 		for _, dir := range []string{home, home + "/dir"} {
-			want, err := open(t, host.NewLocal(silent), dir).Nested(t.Context())
+			want, err := open(t, local.New(silent), dir).Nested(t.Context())
 			check(t, err)
 			got, err := open(t, h, dir).Nested(t.Context())
 			check(t, err)
@@ -421,7 +422,7 @@ func TestDeletingEndsWithItsContext(t *testing.T) {
 
 func TestFormatsAreThoseOfTheProgram(t *testing.T) {
 	btrfstest.RequireRoot(t)
-	want, err := host.NewLocal(silent).Format(t.Context())
+	want, err := local.New(silent).Format(t.Context())
 	check(t, err)
 	for _, kind := range kinds {
 		t.Run(kind.name, func(t *testing.T) {

@@ -1,7 +1,7 @@
 // Package host works on directories of subvolumes, on this machine or on another one.
 //
-// A machine is reached in one of two ways, which do the same: as this process (Local), or by this program at the far end of
-// an SSH session (Agent, answered by Serve). Names are single path components in an open directory; only Open and MkdirAll
+// It is the contract only. A machine is reached in one of two ways, which do the same: as this process (local), or by this
+// program at the far end of an SSH session (agent, answered by serve). Names are single path components in an open directory; only Open and MkdirAll
 // take paths, which are absolute.
 //
 // Errors of a far side keep what errors.Is and errors.As find in them: fs.ErrNotExist and fs.ErrExist, errnos,
@@ -20,6 +20,9 @@ import (
 
 	"golang.org/x/time/rate"
 )
+
+// ErrNotLink is in errors of what stands where a symbolic link belongs.
+var ErrNotLink = errors.New("is not a symbolic link")
 
 // A Host is a machine.
 type Host interface {
@@ -73,7 +76,7 @@ type Dir interface {
 	Status() Status
 	// Lock keeps other runs out until release or Close; see lock.Acquire.
 	Lock(ctx context.Context, waiting func(*lock.HeldError)) (release func() error, err error)
-	// List reads everything anew. Unfinished backups that are kept for a sender to resume are left out.
+	// List reads everything anew. Unfinished backups that wait for their sender are left out.
 	List(ctx context.Context) (Content, error)
 	// Nested gives the subvolumes of the same subvolume below the directory, without those within them.
 	Nested(ctx context.Context) ([]Nested, error)
@@ -127,7 +130,7 @@ type SendOrder struct {
 // A ReceiveOrder tells what is going to be received.
 type ReceiveOrder struct {
 	Name    string // the final one
-	Key     string // equal for equal streams: a receiver that is kept is resumed only by the same
+	Key     string // equal for equal streams: an interrupted transfer goes on only with the same
 	Verbose bool
 	Limit   *rate.Limiter `cbor:"-"` // of bytes on the network, or of the stream where there is none; may be nil
 	Wire    func(n int64) `cbor:"-"`

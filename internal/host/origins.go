@@ -7,15 +7,13 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/hint"
-
-	"golang.org/x/sys/unix"
 )
 
 // The kernel does not record of what subvolume a received snapshot was taken, so a file in the directory does. It keeps the
 // backups of two sources with the same names apart.
 const (
-	stateDir    = ".btrfs-backup"
-	originsFile = stateDir + "/origins.json"
+	StateDir    = ".btrfs-backup"
+	OriginsFile = StateDir + "/origins.json"
 )
 
 // Origins gives the source subvolume of each received UUID.
@@ -32,8 +30,8 @@ func ParseOrigins(f File) (Origins, error) {
 	return o, err
 }
 
-// add gives the record with the backup name in it, and without those that are gone. changed is false if it is the same.
-func (o Origins) add(name string, origin btrfs.UUID, listing btrfs.Listing) (content []byte, changed bool, err error) {
+// Add gives the record with the backup name in it, and without those that are gone. changed is false if it is the same.
+func (o Origins) Add(name string, origin btrfs.UUID, listing btrfs.Listing) (content []byte, changed bool, err error) {
 	here := make(Origins)
 	for _, s := range listing.InDirectory {
 		if from, ok := o[s.ReceivedUUID]; ok {
@@ -50,29 +48,8 @@ func (o Origins) add(name string, origin btrfs.UUID, listing btrfs.Listing) (con
 	return append(content, '\n'), true, err
 }
 
-// recordOrigin adds a backup to the record.
-func (d *localDir) recordOrigin(name string, origin btrfs.UUID) error {
-	origins, err := ParseOrigins(d.file(originsFile))
-	if err != nil {
-		return BadOrigins(d.status.Path, err)
-	}
-	listing, err := btrfs.List(d.dir)
-	if err != nil {
-		return err
-	}
-	content, changed, err := origins.add(name, origin, listing)
-	if err != nil || !changed {
-		return err
-	}
-	if err := unix.Mkdirat(int(d.dir.Fd()), stateDir, 0o755); err != nil && err != unix.EEXIST {
-		return &os.PathError{Op: "mkdir", Path: d.status.Path + "/" + stateDir, Err: err}
-	}
-	return d.replaceFile(originsFile, content)
-}
-
 // BadOrigins explains why the record of a directory cannot be read.
 func BadOrigins(dir string, err error) error {
-	return hint.New(&os.PathError{Op: "reading", Path: dir + "/" + originsFile, Err: err},
+	return hint.New(&os.PathError{Op: "reading", Path: dir + "/" + OriginsFile, Err: err},
 		"repair the file or move it away; it tells which source a backup is of")
-
 }

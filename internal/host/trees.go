@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 
+	"btrfs-backup/internal/rsh"
 	"btrfs-backup/internal/tree"
 )
 
@@ -13,7 +14,7 @@ type Trees interface {
 	// OpenTrees opens a folder of such backups. A missing one is fs.ErrNotExist unless it is to be created.
 	OpenTrees(ctx context.Context, path string, o tree.OpenOptions) (TreeDir, error)
 	// Rsync makes the machine reachable for an rsync that runs on this one, until the link is closed.
-	Rsync(ctx context.Context) (*RsyncLink, error)
+	Rsync(ctx context.Context) (*rsh.Link, error)
 }
 
 // A TreeDir is a Dir that keeps backups of directory trees; see package tree for what its methods promise.

@@ -18,6 +18,8 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/host/agent"
+	"btrfs-backup/internal/host/local"
 	"btrfs-backup/internal/tree"
 	"btrfs-backup/lock"
 	"btrfs-backup/transport"
@@ -33,7 +35,7 @@ func eachTrees(t *testing.T, test func(t *testing.T, h host.Trees, folder string
 	btrfstest.RequireRoot(t)
 	tops := map[string]string{"btrfs": btrfstest.New(t, testSize).Dir, "ext4": btrfstest.NewOther(t, "ext4", testSize).Dir}
 	for _, fsType := range []string{"btrfs", "ext4"} {
-		t.Run("local on "+fsType, func(t *testing.T) { test(t, host.NewLocal(silent), tops[fsType]+"/local/new") })
+		t.Run("local on "+fsType, func(t *testing.T) { test(t, local.New(silent), tops[fsType]+"/local/new") })
 		t.Run("agent on "+fsType, func(t *testing.T) { test(t, newAgent(t), tops[fsType]+"/agent/new") })
 	}
 }
@@ -232,7 +234,7 @@ func lockedAgain(t *testing.T, work func(t *testing.T, d host.TreeDir) error) {
 	check(t, os.WriteFile(server.KnownHosts, []byte("it "+string(key)), 0o600))
 	target := ssh.Target{User: server.User, Host: server.Host, Port: proxy.Port()}
 	machine := ssh.New(target, ssh.Options{Options: append(server.Options(), "HostKeyAlias=it"), Log: silent})
-	a := host.NewAgent(machine, host.AgentOptions{Log: silent, Version: "test", Channels: 1, Compression: wire.Auto, ResumeWindow: time.Minute})
+	a := agent.New(machine, agent.Options{Log: silent, Version: "test", Channels: 1, Compression: wire.Auto, ResumeWindow: time.Minute})
 	t.Cleanup(func() { _ = a.Close() })
 	d := openTrees(t, a, folder)
 	_, err = d.Lock(t.Context(), nil)

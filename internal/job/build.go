@@ -7,9 +7,9 @@ import (
 	"slices"
 
 	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/mirror"
 	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/rsh"
 	"btrfs-backup/internal/sink"
 	"btrfs-backup/internal/volume"
 	"btrfs-backup/transport"
@@ -209,7 +209,7 @@ func (b *builder) tunnel(d Daemon) mirror.Tunnel {
 		return nil
 	}
 	target, _ := parseTarget(b.Copy.Tunnel, b.Copy.Tunnel) // which was checked
-	return func(ctx context.Context) (*host.RsyncLink, error) {
-		return host.TunnelTo(ctx, b.through(target), daemonSeenFrom(target, d))
+	return func(ctx context.Context) (*rsh.Link, error) {
+		return rsh.Tunnel(ctx, b.through(target), daemonSeenFrom(target, d))
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"btrfs-backup/transport/ssh"
 )
 
-// local gives a job of this machine, with settings as if none were given.
-func local() Spec {
+// localSpec gives a job of this machine, with settings as if none were given.
+func localSpec() Spec {
 	s := Default()
 	s.Source, s.Destinations = Local{"/home"}, []Place{Local{"/mnt/usb/home"}}
 	return s
@@ -27,7 +27,7 @@ func wantComplaints(t *testing.T, got Complaints, texts ...string) {
 }
 
 func TestNothingIsSaidAgainstAJobWithoutSettings(t *testing.T) {
-	s := local()
+	s := localSpec()
 	wantComplaints(t, s.Check())
 	for _, engine := range []Engine{Btrfs, Rsync} {
 		s.Engine = engine
@@ -38,7 +38,7 @@ func TestNothingIsSaidAgainstAJobWithoutSettings(t *testing.T) {
 }
 
 func TestAllComplaintsAreToldAtOnce(t *testing.T) {
-	s := local()
+	s := localSpec()
 	s.Engine, s.Prefix, s.Source = "tar", "sub/dir", Command{"cat"}
 	s.Copy = Copy{MaxDelete: 101, Marker: "/valid", Options: "'", Tunnel: "me:secret@nas", Filters: []Filter{{"omit", "*.o"}}}
 	s.Reach = Reach{Channels: 65, Compress: "lzo"}
@@ -56,7 +56,7 @@ func TestPrefixesAreWhatBeginsAFileName(t *testing.T) {
 		"": true, "home-": true, "höme ": true, strings.Repeat("x", 230): true,
 		"a/": false, "a\x00": false, "a\xff": false, strings.Repeat("x", 231): false,
 	} {
-		s := local()
+		s := localSpec()
 		s.Prefix = prefix
 		if c := s.Check(); (len(c) == 0) != good {
 			t.Errorf("%q: %v", prefix, c)
@@ -90,7 +90,7 @@ func TestSettingsOfTheOtherEngineAreRefused(t *testing.T) {
 		{change: func(s *Spec) { s.Destinations = []Place{far, Command{"cat"}} }, byRsync: []string{"shell://cat: a command takes send streams"}},
 	} {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
-			s := local()
+			s := localSpec()
 			test.change(&s)
 			wantComplaints(t, s.checkFor(Btrfs), test.byBtrfs...)
 			wantComplaints(t, s.checkFor(Rsync), test.byRsync...)

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/host/agent"
+	"btrfs-backup/internal/host/local"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/transport/ssh"
 )
@@ -23,19 +25,19 @@ type Environment struct {
 
 // Machines are those of a run, this one among them. Others are reached when they are first needed, by one connection each.
 type Machines struct {
-	local   *host.Local
-	agent   host.AgentOptions
+	local   *local.Host
+	agent   agent.Options
 	ssh     ssh.Options
-	remote  map[ssh.Target]*host.Agent
+	remote  map[ssh.Target]*agent.Host
 	tunnels map[ssh.Target]*ssh.Machine
 }
 
 // NewMachines gives the machines that are reached as r tells, of which nothing is to be complained. It must be closed.
 func NewMachines(r Reach, e Environment) *Machines {
 	compression, _ := r.compression() // which was checked
-	m := &Machines{local: host.NewLocal(e.Log), remote: make(map[ssh.Target]*host.Agent),
+	m := &Machines{local: local.New(e.Log), remote: make(map[ssh.Target]*agent.Host),
 		tunnels: make(map[ssh.Target]*ssh.Machine)}
-	m.agent = host.AgentOptions{Log: e.Log, Version: e.Version, Sudo: r.Sudo, Channels: max(r.Channels, 1), Compression: compression,
+	m.agent = agent.Options{Log: e.Log, Version: e.Version, Sudo: r.Sudo, Channels: max(r.Channels, 1), Compression: compression,
 		ResumeWindow: r.ResumeWindow}
 	if r.Command != defaultCommand {
 		m.agent.Command = r.Command
@@ -52,7 +54,7 @@ func (m *Machines) At(p Place) (h host.Trees, path string) {
 	case Machine:
 		r, ok := m.remote[p.Target]
 		if !ok {
-			r = host.NewAgent(ssh.New(p.Target, m.ssh), m.agent)
+			r = agent.New(ssh.New(p.Target, m.ssh), m.agent)
 			m.remote[p.Target] = r
 		}
 		return r, p.Path

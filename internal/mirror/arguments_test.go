@@ -11,6 +11,7 @@ import (
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/host/local"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/tree"
 	"btrfs-backup/lock"
@@ -20,12 +21,12 @@ import (
 
 // prepared is a host whose folders prepare work as they are told, and in which nothing is made of it.
 type prepared struct {
-	*host.Local
+	*local.Host
 	work tree.Work
 }
 
 func (p prepared) OpenTrees(ctx context.Context, path string, o tree.OpenOptions) (host.TreeDir, error) {
-	dir, err := p.Local.OpenTrees(ctx, path, o)
+	dir, err := p.Host.OpenTrees(ctx, path, o)
 	return preparedDir{dir, p.work}, err
 }
 

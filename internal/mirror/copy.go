@@ -5,22 +5,22 @@ import (
 	"fmt"
 
 	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/rsh"
 )
 
 // copying is one copy of a source by rsync.
 type copying struct {
 	Options
 	source *Source
-	link   *host.RsyncLink // to the other machine
-	reach  []string        // rsync's options for that
-	first  []string        // filters before all others
-	own    []string        // options that depend on the destination
-	to     string          // as rsync takes it, with a slash at the end
-	dest   string          // in messages
-	name   string          // of what is made of it, in messages
-	atMost int64           // bytes, until more is known
+	link   *rsh.Link // to the other machine
+	reach  []string  // rsync's options for that
+	first  []string  // filters before all others
+	own    []string  // options that depend on the destination
+	to     string    // as rsync takes it, with a slash at the end
+	dest   string    // in messages
+	name   string    // of what is made of it, in messages
+	atMost int64     // bytes, until more is known
 }
 
 // run copies, and looks at the source again: one that goes away meanwhile looks to rsync as if its files had been deleted.

@@ -8,7 +8,7 @@ import (
 
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/rsh"
 	"btrfs-backup/internal/tree"
 	"btrfs-backup/lock"
 )
@@ -28,11 +28,11 @@ var (
 )
 
 // A Tunnel reaches a daemon through another machine; nil reaches it directly.
-type Tunnel func(context.Context) (*host.RsyncLink, error)
+type Tunnel func(context.Context) (*rsh.Link, error)
 
-func (t Tunnel) open(ctx context.Context) (*host.RsyncLink, error) {
+func (t Tunnel) open(ctx context.Context) (*rsh.Link, error) {
 	if t == nil {
-		return &host.RsyncLink{}, nil
+		return &rsh.Link{}, nil
 	}
 	return t(ctx)
 }

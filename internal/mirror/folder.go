@@ -14,6 +14,7 @@ import (
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/rsh"
 	"btrfs-backup/internal/tree"
 	"btrfs-backup/lock"
 
@@ -229,7 +230,7 @@ func (f *Folder) Close() error {
 }
 
 // link reaches the other machine, if either end lies on one, by the options of rsync that it gives.
-func (f *Folder) link(ctx context.Context) (link *host.RsyncLink, options []string, err error) {
+func (f *Folder) link(ctx context.Context) (link *rsh.Link, options []string, err error) {
 	if f.isLocal() {
 		if link, err = f.source.link(ctx); err != nil {
 			return nil, nil, err
@@ -243,7 +244,7 @@ func (f *Folder) link(ctx context.Context) (link *host.RsyncLink, options []stri
 }
 
 // argument names a directory on the host as rsync takes it.
-func (f *Folder) argument(link *host.RsyncLink, directory string) string {
+func (f *Folder) argument(link *rsh.Link, directory string) string {
 	if f.isLocal() {
 		return directory + "/"
 	}

@@ -15,6 +15,7 @@ import (
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/host/local"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/tree"
 )
@@ -100,12 +101,12 @@ func TestLongLinesEndNothing(t *testing.T) {
 
 // keeping is a host that tells of what is kept.
 type keeping struct {
-	*host.Local
+	*local.Host
 	kept chan<- error // the state of the context
 }
 
 func (k keeping) OpenTrees(ctx context.Context, path string, o tree.OpenOptions) (host.TreeDir, error) {
-	dir, err := k.Local.OpenTrees(ctx, path, o)
+	dir, err := k.Host.OpenTrees(ctx, path, o)
 	return keepingDir{dir, k}, err
 }
 

@@ -12,7 +12,7 @@ import (
 	"os/exec"
 
 	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/rsh"
 	"btrfs-backup/transport"
 )
 
@@ -20,7 +20,7 @@ import (
 type program struct {
 	log  *slog.Logger
 	args []string
-	link *host.RsyncLink
+	link *rsh.Link
 	// line is told each line of its output, and each state of its progress.
 	line   func(line string)
 	stdin  *os.File // may be nil

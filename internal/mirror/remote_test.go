@@ -14,11 +14,13 @@ import (
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/host/local"
+	"btrfs-backup/internal/rsh"
 )
 
 // elsewhere is this machine, which rsync takes for another one.
 type elsewhere struct {
-	*host.Local
+	*local.Host
 	shell string
 }
 
@@ -31,8 +33,8 @@ func newElsewhere(t *testing.T) *elsewhere {
 
 func (e *elsewhere) String() string { return "ssh://elsewhere" }
 
-func (e *elsewhere) Rsync(context.Context) (*host.RsyncLink, error) {
-	return &host.RsyncLink{Prefix: "remote:", Options: []string{"-s", "-e", e.shell}}, nil
+func (e *elsewhere) Rsync(context.Context) (*rsh.Link, error) {
+	return &rsh.Link{Prefix: "remote:", Options: []string{"-s", "-e", e.shell}}, nil
 }
 
 var hostileNames = []string{"plain", "-dash", "host:dir", "a*b", "a*b[c]?", `back\slash`, `back\*`, "new\nline", "$(id) `id` ;'\"", "\xff\x1b[31m", `\#007`}

@@ -15,6 +15,7 @@ import (
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/rsh"
 
 	"golang.org/x/sys/unix"
 )
@@ -177,7 +178,7 @@ func (s *Source) checkThere(ctx context.Context) error {
 }
 
 // list tells the type of each file that rsync lists, as the first letter of its mode.
-func (s *Source) list(ctx context.Context, link *host.RsyncLink, what string, found func(kind byte)) error {
+func (s *Source) list(ctx context.Context, link *rsh.Link, what string, found func(kind byte)) error {
 	args := append([]string{"--list-only", "--dirs"}, s.reach(link)...)
 	_, err := runRsync(ctx, program{log: s.Log, args: append(args, "--", what), link: link, source: s, line: func(line string) {
 		if mode, _, ok := strings.Cut(line, " "); ok && len(mode) >= 10 && strings.ContainsRune("-dlcbps", rune(mode[0])) {
@@ -188,17 +189,17 @@ func (s *Source) list(ctx context.Context, link *host.RsyncLink, what string, fo
 }
 
 // link reaches the machine of the source.
-func (s *Source) link(ctx context.Context) (*host.RsyncLink, error) {
+func (s *Source) link(ctx context.Context) (*rsh.Link, error) {
 	switch {
 	case s.host == nil:
 		return s.Tunnel.open(ctx)
 	case s.isLocal():
-		return &host.RsyncLink{}, nil
+		return &rsh.Link{}, nil
 	}
 	return linkTo(ctx, s.host)
 }
 
-func linkTo(ctx context.Context, h host.Host) (*host.RsyncLink, error) {
+func linkTo(ctx context.Context, h host.Host) (*rsh.Link, error) {
 	trees, ok := h.(host.Trees)
 	if !ok {
 		return nil, fmt.Errorf("rsync cannot reach %s", h)
@@ -207,7 +208,7 @@ func linkTo(ctx context.Context, h host.Host) (*host.RsyncLink, error) {
 }
 
 // reach are the options with which rsync reaches the source.
-func (s *Source) reach(link *host.RsyncLink) []string {
+func (s *Source) reach(link *rsh.Link) []string {
 	switch {
 	case s.host == nil:
 		return append([]string{"--no-motd"}, link.Options...)
@@ -219,7 +220,7 @@ func (s *Source) reach(link *host.RsyncLink) []string {
 
 // argument names the source as rsync takes it, without the slash at the end. Elsewhere rsync takes it for a pattern: -s keeps
 // it from a shell, not from that.
-func (s *Source) argument(link *host.RsyncLink) string {
+func (s *Source) argument(link *rsh.Link) string {
 	switch {
 	case s.host == nil:
 		daemon, rest := cutDaemon(s.url)

@@ -16,7 +16,7 @@ import (
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/host/local"
 	"btrfs-backup/lock"
 )
 
@@ -47,7 +47,7 @@ func (j *journal) log() *slog.Logger {
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // here is this machine.
-func here() *host.Local { return host.NewLocal(quiet()) }
+func here() *local.Host { return local.New(quiet()) }
 
 // write makes files whose content is their path.
 func write(t *testing.T, dir string, paths ...string) {

@@ -9,6 +9,7 @@ import (
 
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/host/local"
 	"btrfs-backup/transport"
 
 	"golang.org/x/sys/unix"
@@ -100,7 +101,7 @@ func TestMissingPrivilegesAreNamed(t *testing.T) {
 	}
 }
 
-func at(path string) *folder { return &folder{host: host.NewLocal(silent.Log), path: path} }
+func at(path string) *folder { return &folder{host: local.New(silent.Log), path: path} }
 
 // elsewhere is another machine.
 type elsewhere struct{ host.Host }

@@ -10,6 +10,7 @@ import (
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/host/local"
 
 	"golang.org/x/sys/unix"
 )
@@ -50,7 +51,7 @@ func TestAFailedReceiveComesWithAHint(t *testing.T) {
 func TestAMissingProgramComesWithAHint(t *testing.T) {
 	btrfstest.RequireRoot(t)
 	top := btrfstest.New(t, testSize).Dir
-	missing := host.NewLocal(silent.Log)
+	missing := local.New(silent.Log)
 	s, d := sourceOn(t, missing), NewDestination(missing, top, silent)
 	check(t, d.Open(t.Context(), false))
 	t.Cleanup(func() { check(t, d.Close()) })

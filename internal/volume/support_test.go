@@ -11,6 +11,7 @@ import (
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/host/local"
 )
 
 const testSize = 256 << 20
@@ -20,7 +21,7 @@ var silent = Options{Log: slog.New(slog.DiscardHandler)}
 var check, open = btrfstest.Check, btrfstest.Open
 
 // here is this machine. What it knows of the btrfs program is the same in every test.
-var here = host.NewLocal(silent.Log)
+var here = local.New(silent.Log)
 
 func newDir(t testing.TB, path ...string) string {
 	t.Helper()
@@ -91,5 +92,5 @@ func fakeBtrfs(t *testing.T, script string) host.Host {
 	dir := t.TempDir()
 	check(t, os.WriteFile(filepath.Join(dir, "btrfs"), []byte("#!/bin/sh\n"+script), 0o755))
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
-	return host.NewLocal(silent.Log)
+	return local.New(silent.Log)
 }

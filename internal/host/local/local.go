@@ -1,0 +1,326 @@
+// Package local is the host that is this machine. Its directories are worked on by their file descriptors.
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/host"
+	"btrfs-backup/lock"
+	"btrfs-backup/transport"
+
+	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
+)
+
+// Host is this machine.
+type Host struct {
+	log     *slog.Logger
+	confine Confinement // nil: any directory will do
+
+	asked  sync.Mutex // guards format
+	format *format
+}
+
+var _ host.Host = (*Host)(nil)
+
+// A Confinement keeps whoever works on this machine within a part of it.
+type Confinement interface {
+	// Open opens a directory.
+	Open(path string) (*os.File, error)
+	// MkdirAll makes a directory and those above it that are missing.
+	MkdirAll(path string) error
+	// Check refuses a directory in which nothing can be done.
+	Check(s host.Status) error
+	// Narrow leaves out of a listing of the directory what is outside.
+	Narrow(d *Dir, l btrfs.Listing) (btrfs.Listing, error)
+}
+
+// New gives this machine.
+func New(log *slog.Logger) *Host { return &Host{log: log} }
+
+// NewConfined gives this machine to somebody who is not trusted. What is received is isolated, or refused.
+func NewConfined(log *slog.Logger, c Confinement) *Host { return &Host{log: log, confine: c} }
+
+func (l *Host) String() string { return "" }
+
+// run gives what runs programs. What they say is debugging output unless the user asked for it.
+func (l *Host) run(verbose bool) transport.Local {
+	level := slog.LevelDebug
+	if verbose {
+		level = slog.LevelInfo
+	}
+	return transport.Local{Log: l.log, Level: level}
+}
+
+// Dir is an open directory of this machine.
+type Dir struct {
+	host   *Host
+	dir    *os.File
+	status host.Status
+	locks  []*lock.Lock
+}
+
+// Open opens the directory at path.
+func (l *Host) Open(_ context.Context, path string) (host.Dir, error) { return l.OpenDir(path) }
+
+// OpenDir is Open.
+func (l *Host) OpenDir(path string) (*Dir, error) {
+	dir, err := l.openFile(path)
+	if err != nil {
+		return nil, err
+	}
+	d := &Dir{host: l, dir: dir}
+	if d.status, err = describe(dir); err == nil && l.confine != nil {
+		err = l.confine.Check(d.status)
+	}
+	if err != nil {
+		dir.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (l *Host) openFile(path string) (*os.File, error) {
+	if l.confine != nil {
+		return l.confine.Open(path)
+	}
+	return os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY, 0)
+}
+
+func describe(dir *os.File) (host.Status, error) {
+	s := host.Status{Path: dir.Name(), Privileged: os.Geteuid() == 0}
+	err := btrfs.CheckFilesystem(dir)
+	if errors.Is(err, btrfs.ErrNotBtrfs) {
+		return s, nil
+	}
+	if err != nil {
+		return s, err
+	}
+	s.Btrfs = true
+	s.IsRoot = btrfs.CheckSubvolume(dir) == nil
+	if s.Subvolume, err = btrfs.Info(dir); err != nil {
+		return s, err
+	}
+	s.Place, err = btrfs.PlaceOf(dir)
+	return s, err
+}
+
+// List opens the directory at path and lists it.
+func (l *Host) List(ctx context.Context, path string) (host.Status, host.Content, error) {
+	d, err := l.OpenDir(path)
+	if err != nil {
+		return host.Status{}, host.Content{}, err
+	}
+	defer d.Close()
+	content, err := d.List(ctx)
+	return d.status, content, err
+}
+
+// MkdirAll makes a directory and those above it that are missing.
+func (l *Host) MkdirAll(_ context.Context, path string) error {
+	if l.confine != nil {
+		return l.confine.MkdirAll(path)
+	}
+	return os.MkdirAll(path, 0o755)
+}
+
+func (d *Dir) Status() host.Status { return d.status }
+
+// File is the open directory itself.
+func (d *Dir) File() *os.File { return d.dir }
+
+func (d *Dir) Close() error {
+	var errs []error
+	for _, l := range d.locks {
+		errs = append(errs, l.Release())
+	}
+	return errors.Join(append(errs, d.dir.Close())...)
+}
+
+func (d *Dir) Lock(ctx context.Context, waiting func(*lock.HeldError)) (release func() error, err error) {
+	l, err := lock.Acquire(ctx, d.dir, waiting)
+	if err != nil {
+		return nil, err
+	}
+	d.locks = append(d.locks, l)
+	return l.Release, nil
+}
+
+func (d *Dir) List(context.Context) (host.Content, error) {
+	if !d.status.Btrfs {
+		return host.Content{}, nil
+	}
+	listing, err := btrfs.List(d.dir)
+	if err != nil {
+		return host.Content{}, err
+	}
+	c := host.Content{Listing: d.withoutParked(listing)}
+	if c.Sizes, err = btrfs.Sizes(d.dir); err != nil {
+		return host.Content{}, err
+	}
+	if d.host.confine != nil {
+		if err := d.narrow(&c); err != nil {
+			return host.Content{}, err
+		}
+	}
+	c.Ledger, c.Origins = d.file(lock.LedgerFile), d.file(host.OriginsFile)
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(d.dir.Fd()), &st); err != nil {
+		return host.Content{}, os.NewSyscallError("fstatfs", err)
+	}
+	c.Free = st.Bavail * uint64(st.Bsize)
+	return c, nil
+}
+
+// narrow leaves out what is outside of where the caller is confined to.
+func (d *Dir) narrow(c *host.Content) (err error) {
+	if c.Listing, err = d.host.confine.Narrow(d, c.Listing); err != nil {
+		return err
+	}
+	sizes := make(map[uint64]btrfs.Size)
+	for _, s := range c.Listing.All {
+		if size, ok := c.Sizes[s.ID]; ok {
+			sizes[s.ID] = size
+		}
+	}
+	c.Sizes = sizes
+	return nil
+}
+
+func (d *Dir) file(name string) host.File {
+	content, err := d.readFile(name)
+	if err != nil {
+		return host.File{Failure: err.Error()}
+	}
+	return host.File{Content: content}
+}
+
+// readFile reads a file of ours in the directory; a missing one is nil.
+func (d *Dir) readFile(name string) ([]byte, error) {
+	f, err := openBeneath(d.dir, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readAll(f)
+}
+
+func (d *Dir) Nested(context.Context) ([]host.Nested, error) {
+	children, err := btrfs.Children(d.dir)
+	if err != nil {
+		return nil, err
+	}
+	var nested []host.Nested
+	for _, c := range children {
+		n := host.Nested{Path: c.Path, Container: d.status.Subvolume.ID, ContainerAt: c.DirID}
+		if info, err := btrfs.InfoAt(d.dir, c.Path); err == nil {
+			n.ParentUUID = info.ParentUUID
+		}
+		nested = append(nested, n)
+	}
+	return nested, nil
+}
+
+func (d *Dir) Take(_ context.Context, source string, uuid btrfs.UUID, name string) (btrfs.Subvolume, error) {
+	dir, err := d.host.openFile(source)
+	if err != nil {
+		return btrfs.Subvolume{}, err
+	}
+	defer dir.Close()
+	info, err := btrfs.Info(dir)
+	if err != nil {
+		return btrfs.Subvolume{}, err
+	}
+	if info.UUID != uuid {
+		return btrfs.Subvolume{}, fmt.Errorf("%s is another subvolume than before: UUID %s instead of %s", source, info.UUID, uuid)
+	}
+	if err := btrfs.Snapshot(dir, d.dir, name); err != nil {
+		return btrfs.Subvolume{}, err
+	}
+	if err := btrfs.SyncFilesystem(d.dir); err != nil {
+		return btrfs.Subvolume{}, fmt.Errorf("snapshot %s was taken, but may not be on disk: %w", name, err)
+	}
+	return btrfs.InfoAt(d.dir, name)
+}
+
+func (d *Dir) Delete(ctx context.Context, names []string, o host.DeleteOptions) (deleted []string, err error) {
+	var failures []error
+	for _, name := range names {
+		if ctx.Err() != nil {
+			failures = append(failures, context.Cause(ctx))
+			break
+		}
+		if err := d.deleteOne(name, o.ConvertRW); err != nil {
+			failures = append(failures, err)
+			continue
+		}
+		d.host.log.Debug("deleted " + filepath.Join(d.status.Path, name))
+		deleted = append(deleted, name)
+	}
+	if o.Wait && len(deleted) > 0 {
+		_, err := d.host.run(o.Verbose).Output(ctx, program, "subvolume", "sync", d.status.Path)
+		failures = append(failures, err)
+	}
+	return deleted, errors.Join(failures...)
+}
+
+func (d *Dir) deleteOne(name string, convertRW bool) error {
+	if convertRW {
+		if err := btrfs.SetReadOnly(d.dir, name, false); err != nil {
+			return err
+		}
+	}
+	err := btrfs.Delete(d.dir, name)
+	if err != nil && convertRW {
+		err = errors.Join(err, btrfs.SetReadOnly(d.dir, name, true))
+	}
+	return err
+}
+
+func (d *Dir) WriteLedger(_ context.Context, content []byte) error {
+	return d.replaceFile(lock.LedgerFile, content)
+}
+
+// replaceFile writes a file beside the old one, puts it on disk and then in the old one's place. To put the new name on
+// disk is left to the caller.
+func (d *Dir) replaceFile(name string, content []byte) error {
+	path := d.pathOf(name)
+	err := renameio.WriteFile(path, content, 0o644, renameio.WithTempDir(filepath.Dir(path)))
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", filepath.Join(d.status.Path, name), err)
+	}
+	return nil
+}
+
+// pathOf names a file in the directory for calls that take a path.
+func (d *Dir) pathOf(name string) string {
+	return fmt.Sprintf("/proc/self/fd/%d/%s", d.dir.Fd(), name)
+}
+
+func (d *Dir) Link(_ context.Context, name, target string) error {
+	var st unix.Stat_t
+	err := unix.Fstatat(int(d.dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFLNK {
+		return hint.New(fmt.Errorf("%s %w", filepath.Join(d.status.Path, name), host.ErrNotLink),
+			"move it away; the link to the newest snapshot belongs there")
+
+	}
+	if err := renameio.Symlink(target, d.pathOf(name)); err != nil {
+		return fmt.Errorf("linking the newest snapshot: %w", err)
+	}
+	return nil
+}
+
+func (d *Dir) Sync(context.Context) error { return d.dir.Sync() }

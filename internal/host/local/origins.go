@@ -1,0 +1,30 @@
+package local
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/host"
+)
+
+// RecordOrigin adds a backup to the record.
+func (d *Dir) RecordOrigin(name string, origin btrfs.UUID) error {
+	origins, err := host.ParseOrigins(d.file(host.OriginsFile))
+	if err != nil {
+		return host.BadOrigins(d.status.Path, err)
+	}
+	listing, err := btrfs.List(d.dir)
+	if err != nil {
+		return err
+	}
+	content, changed, err := origins.Add(name, origin, listing)
+	if err != nil || !changed {
+		return err
+	}
+	if err := unix.Mkdirat(int(d.dir.Fd()), host.StateDir, 0o755); err != nil && err != unix.EEXIST {
+		return &os.PathError{Op: "mkdir", Path: d.status.Path + "/" + host.StateDir, Err: err}
+	}
+	return d.replaceFile(host.OriginsFile, content)
+}

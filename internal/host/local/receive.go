@@ -1,0 +1,155 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/host"
+	"btrfs-backup/transport"
+
+	"golang.org/x/sys/unix"
+)
+
+// Receive runs `btrfs receive` in the directory.
+func (d *Dir) Receive(ctx context.Context, o host.ReceiveOrder) (host.Receiver, error) {
+	r, err := d.StartReceive(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	r.Writer = transport.Limit(ctx, r.Writer, o.Limit)
+	return r, nil
+}
+
+// StartReceive is Receive without a limit.
+func (d *Dir) StartReceive(ctx context.Context, o host.ReceiveOrder) (*Receiver, error) {
+	hidden := btrfs.Incoming(o.Name)
+	for _, n := range []string{o.Name, hidden} {
+		if err := d.checkFree(n); err != nil {
+			return nil, err
+		}
+	}
+	r, w, err := transport.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	p, err := d.startReceive(ctx, o.Verbose, r)
+	if err != nil {
+		w.Close()
+		return nil, err
+	}
+	return &Receiver{Writer: sendstream.NewRenamer(w, hidden), d: d, name: o.Name, stream: w, process: p}, nil
+}
+
+// checkFree looks for what would be in the way of a name.
+func (d *Dir) checkFree(name string) error {
+	var st unix.Stat_t
+	err := unix.Fstatat(int(d.dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	path := filepath.Join(d.status.Path, name)
+	if err != nil {
+		return &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	kind := "a file"
+	switch {
+	case st.Ino == 256 && st.Mode&unix.S_IFMT == unix.S_IFDIR:
+		kind = "another subvolume"
+	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
+		kind = "a directory"
+	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
+		kind = "a symbolic link"
+	}
+	return inTheWay(path, kind)
+}
+
+// Receiver is one run of `btrfs receive`.
+type Receiver struct {
+	io.Writer
+	d       *Dir
+	name    string
+	stream  *os.File
+	process process
+	ended   bool
+}
+
+func (r *Receiver) Close(context.Context) (btrfs.Subvolume, error) {
+	if err := r.End(); err != nil {
+		return btrfs.Subvolume{}, err
+	}
+	return btrfs.InfoAt(r.d.dir, btrfs.Incoming(r.name))
+}
+
+// End ends the stream and waits for the program, whose verdict it gives.
+func (r *Receiver) End() error {
+	r.ended = true
+	r.stream.Close()
+	return r.process.Wait()
+}
+
+// Commit syncs before it renames: the name must not reach the disk before the data.
+func (r *Receiver) Commit(_ context.Context, origin btrfs.UUID) error {
+	return r.d.Commit(r.name, origin)
+}
+
+// Commit gives what was received its final name, as Receiver.Commit does.
+func (d *Dir) Commit(name string, origin btrfs.UUID) error {
+	if err := btrfs.SyncFilesystem(d.dir); err != nil {
+		return err
+	}
+	if err := btrfs.Rename(d.dir, btrfs.Incoming(name), name); err != nil {
+		return err
+	}
+	d.host.log.Debug("renamed " + filepath.Join(d.status.Path, name))
+	if err := d.RecordOrigin(name, origin); err != nil {
+		return err
+	}
+	return btrfs.SyncFilesystem(d.dir)
+}
+
+// FinishCommit does what of Commit comes after the renaming, if that has not been done.
+func (d *Dir) FinishCommit(backup btrfs.Subvolume, name string, origin btrfs.UUID) error {
+	origins, err := host.ParseOrigins(d.file(host.OriginsFile))
+	if err != nil {
+		return host.BadOrigins(d.status.Path, err)
+	}
+	if _, known := origins[backup.ReceivedUUID]; known {
+		return nil
+	}
+	if err := d.RecordOrigin(name, origin); err != nil {
+		return err
+	}
+	return btrfs.SyncFilesystem(d.dir)
+}
+
+func (r *Receiver) Abort(context.Context) error {
+	if !r.ended {
+		r.process.Kill()
+		_ = r.End() // it was killed
+	}
+	return r.d.Discard(r.name)
+}
+
+// Discard deletes what was received under the hidden name.
+func (d *Dir) Discard(name string) error {
+	err := d.deleteOne(btrfs.Incoming(name), false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// inTheWay refuses to receive what could not get its name in the end.
+func inTheWay(path, kind string) error {
+	return hint.New(fmt.Errorf("%w: %s is %s, not a copy of the snapshot", fs.ErrExist, path, kind),
+		"move it away or rename it; it was left as it is")
+}

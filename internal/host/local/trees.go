@@ -1,0 +1,98 @@
+package local
+
+import (
+	"context"
+	"encoding/binary"
+	"io"
+	"os"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/rsh"
+	"btrfs-backup/internal/tree"
+
+	"golang.org/x/sys/unix"
+)
+
+var _ host.Trees = (*Host)(nil)
+
+// OpenTrees opens a folder of backups of directory trees, on any filesystem.
+func (l *Host) OpenTrees(_ context.Context, path string, o tree.OpenOptions) (host.TreeDir, error) {
+	d, err := l.OpenTreesDir(path, o)
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// OpenTreesDir is OpenTrees.
+func (l *Host) OpenTreesDir(path string, o tree.OpenOptions) (*Dir, error) {
+	dir, err := tree.Open(path, o)
+	if err != nil {
+		return nil, err
+	}
+	d := &Dir{host: l, dir: dir}
+	if d.status, err = describe(dir); err == nil {
+		d.status.Place, err = d.Identity()
+	}
+	if err != nil {
+		dir.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// Identity is the place of a directory. Where there are no subvolumes it is made up, and means nothing elsewhere.
+func (d *Dir) Identity() (btrfs.Place, error) {
+	if d.status.Btrfs {
+		return d.status.Place, nil
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(d.dir.Fd()), &st); err != nil {
+		return btrfs.Place{}, os.NewSyscallError("fstat", err)
+	}
+	p := btrfs.Place{Inode: st.Ino}
+	binary.BigEndian.PutUint64(p.Filesystem[:], st.Dev)
+	return p, nil
+}
+
+// Rsync gives a link that needs nothing.
+func (l *Host) Rsync(context.Context) (*rsh.Link, error) { return &rsh.Link{}, nil }
+
+func (d *Dir) trees() *tree.Folder { return tree.New(d.dir, d.host.log) }
+
+func (d *Dir) ListTrees(ctx context.Context) (tree.Listing, error) { return d.trees().List(ctx) }
+
+func (d *Dir) MarkTrees(ctx context.Context) (id string, err error) { return d.trees().Mark(ctx) }
+
+func (d *Dir) BeginTree(ctx context.Context, o tree.Order) (tree.Work, error) {
+	return d.trees().Begin(ctx, o)
+}
+
+func (d *Dir) KeepTree(ctx context.Context, name string) error {
+	return d.trees().SavePartial(ctx, name)
+}
+
+func (d *Dir) FollowTree(ctx context.Context, name string) error {
+	return d.trees().Follow(ctx, name)
+}
+
+func (d *Dir) FinishTree(ctx context.Context, r tree.Result, progress func(bytes int64)) (tree.Record, error) {
+	return d.trees().Finish(ctx, r, progress)
+}
+
+func (d *Dir) DeleteTrees(ctx context.Context, names []string) (deleted []string, err error) {
+	return d.trees().Delete(ctx, names)
+}
+
+func (d *Dir) VerifyTree(ctx context.Context, name string, o tree.VerifyOptions, found func(tree.Difference), progress func(read, total int64)) (tree.Verified, error) {
+	return d.trees().Verify(ctx, name, o, found, progress)
+}
+
+func (d *Dir) ExportTree(ctx context.Context, name string, w io.Writer) error {
+	return d.trees().Export(ctx, name, w)
+}
+
+func (d *Dir) IndexTrees(ctx context.Context, o tree.IndexOptions) (tree.Indexed, error) {
+	return d.trees().Index(ctx, o)
+}

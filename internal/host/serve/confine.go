@@ -1,0 +1,361 @@
+package serve
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/host/guard"
+	"btrfs-backup/internal/host/local"
+
+	"golang.org/x/sys/unix"
+)
+
+// Limits are what a client of an agent may not do, whoever it is.
+type Limits struct {
+	Root        string // absolute: nothing outside of this directory
+	AppendOnly  bool   // delete or overwrite no backup
+	ReceiveOnly bool   // read nothing
+	SendOnly    bool   // write nothing but snapshots of what is there
+}
+
+func (l Limits) abilities() []string {
+	var can []string
+	if !l.SendOnly {
+		can = append(can, "receive")
+	}
+	if !l.ReceiveOnly {
+		can = append(can, "send")
+	}
+	if !l.AppendOnly {
+		can = append(can, "delete")
+	}
+	return can
+}
+
+// allow refuses a role.
+func (l Limits) allow(r role) error {
+	switch {
+	case r == sourceRole && l.ReceiveOnly:
+		return hint.New(errors.New("refused: this key may only bring backups"), "its agent runs with --receive-only")
+	case r == destinationRole && l.SendOnly:
+		return hint.New(errors.New("refused: this key may only fetch snapshots"), "its agent runs with --send-only")
+	case r == treesRole && l != (Limits{}):
+		return hint.New(errors.New("refused: this key may bring and fetch subvolumes only, no copies of directories"),
+			"its agent runs with limits, which rsync would not keep: use a key without, or an rsync daemon there with `btrfs-backup freeze`")
+	}
+	return nil
+}
+
+// scope makes a key for resuming that only clients with the same limits know: a transfer is guarded by the first one's.
+func (l Limits) scope(key string) string { return fmt.Sprintf("%+v %s", l, key) }
+
+// namePattern is what the name of a backup looks like: a prefix, and the time.
+var namePattern = regexp.MustCompile(`^[^/\x00]*\d{8}-\d{6}$`)
+
+// linkPattern is what the name of a link to the newest snapshot looks like.
+var linkPattern = regexp.MustCompile(`^\.[^/\x00]*latest$`)
+
+// checkName refuses names that no backup has.
+func (l Limits) checkName(name string) error {
+	if l == (Limits{}) {
+		return nil
+	}
+	if !namePattern.MatchString(name) || len(btrfs.Incoming(name)) > unix.NAME_MAX {
+		return fmt.Errorf("%q is not the name of a backup", name)
+	}
+	return nil
+}
+
+// checkLink refuses links other than the one to the newest snapshot.
+func (l Limits) checkLink(name, target string) error {
+	if l == (Limits{}) {
+		return nil
+	}
+	if !linkPattern.MatchString(name) || l.checkName(target) != nil {
+		return fmt.Errorf("%q is no name for a link to %q", name, target)
+	}
+	return nil
+}
+
+// checkDelete refuses to delete a subvolume.
+func (l Limits) checkDelete(d *local.Dir, name string, o host.DeleteOptions) error {
+	of, incoming := btrfs.IncomingOf(name)
+	if !incoming {
+		of = name
+	}
+	switch {
+	case l.AppendOnly && !incoming:
+		return hint.New(fmt.Errorf("refused: this key may not delete %q", name),
+			"its agent runs with --append-only and deletes old backups itself: leave out --num-backups")
+	case l.AppendOnly && o.ConvertRW:
+		return hint.New(fmt.Errorf("refused: this key may not make %q writable", name),
+			"its agent runs with --append-only: leave out --convert-rw")
+	case incoming && d.IsParked(of):
+		return fmt.Errorf("%s is being received by another session", filepath.Join(d.Status().Path, of))
+	}
+	return l.checkName(of)
+}
+
+// deletable gives the names of what may be deleted, and the error for the others.
+func (l Limits) deletable(d *local.Dir, names []string, o host.DeleteOptions) (allowed []string, err error) {
+	var refused []error
+	for _, name := range names {
+		if err := l.checkDelete(d, name, o); err != nil {
+			refused = append(refused, err)
+		} else {
+			allowed = append(allowed, name)
+		}
+	}
+	return allowed, joined(refused...)
+}
+
+// guard gives what looks at each command of a stream that is to be received in a directory.
+func (s *server) guard(d *local.Dir) func(sendstream.Command) error {
+	g := new(guard.Guard)
+	if s.o.Limits.AppendOnly {
+		g.Fresh = func(stream btrfs.UUID) error { return mustLack(d, stream) }
+	}
+	if s.confine != nil {
+		g.Parent = func(parent btrfs.UUID) error { return s.confine.mayBuildOn(d, parent) }
+	}
+	return g.Allow
+}
+
+// mustLack refuses a second copy of a snapshot: it would be recorded as the first one's origin, too.
+func mustLack(d *local.Dir, stream btrfs.UUID) error {
+	listing, err := btrfs.List(d.File())
+	if err != nil {
+		return err
+	}
+	for _, s := range listing.InDirectory {
+		if _, incoming := btrfs.IncomingOf(s.Name); !incoming && s.ReceivedUUID == stream {
+			return fmt.Errorf("%w: %s is a copy of the same snapshot", fs.ErrExist, filepath.Join(d.Status().Path, s.Name))
+		}
+	}
+	return nil
+}
+
+// mayBuildOn refuses a parent that is not within the root. btrfs receive takes any subvolume with the UUID, also where there
+// is one more within the root.
+func (c *confinement) mayBuildOn(d *local.Dir, parent btrfs.UUID) error {
+	listing, err := btrfs.List(d.File())
+	if err != nil {
+		return err
+	}
+	within, err := c.Narrow(d, listing)
+	if err != nil {
+		return err
+	}
+	allowed, all := parents(within.All, parent), parents(listing.All, parent)
+	switch {
+	case parent.IsZero() || len(allowed) == 0:
+		return hint.New(fmt.Errorf("parent %s not found in %s", parent, c.path), "--no-incremental sends a complete copy")
+	case len(allowed) != len(all):
+		return hint.New(fmt.Errorf("parent %s has a copy outside of %s too, which btrfs receive might build on", parent, c.path),
+			"keep that copy on another filesystem; until then --no-incremental sends complete copies")
+	}
+	for _, s := range allowed {
+		if _, incoming := btrfs.IncomingOf(s.Name); incoming || !s.ReadOnly {
+			return fmt.Errorf("the parent %s is not complete", s.Name)
+		}
+	}
+	return nil
+}
+
+// parents gives those of which btrfs receive takes one (btrfs-progs/cmds/receive.c: process_snapshot).
+func parents(all []btrfs.Subvolume, uuid btrfs.UUID) []btrfs.Subvolume {
+	var copies, originals []btrfs.Subvolume
+	for _, s := range all {
+		switch uuid {
+		case s.ReceivedUUID:
+			copies = append(copies, s)
+		case s.UUID:
+			originals = append(originals, s)
+		}
+	}
+	if len(copies) > 0 {
+		return copies
+	}
+	return originals
+}
+
+// confinement keeps a client within a directory.
+type confinement struct {
+	root *os.File
+	path string
+}
+
+func (l Limits) confinement() (*confinement, error) {
+	if l.Root == "" {
+		return nil, nil
+	}
+	root, err := os.OpenFile(path.Clean(l.Root), os.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &confinement{root, root.Name()}, nil
+}
+
+func (c *confinement) Close() error {
+	if c == nil {
+		return nil
+	}
+	return c.root.Close()
+}
+
+// relative gives the components of a path within the root.
+func (c *confinement) relative(p string) ([]string, error) {
+	clean := path.Clean(p)
+	if clean == c.path {
+		return nil, nil
+	}
+	rest, ok := strings.CutPrefix(clean, strings.TrimSuffix(c.path, "/")+"/")
+	if !ok {
+		return nil, hint.New(&fs.PathError{Op: "open", Path: p, Err: errors.New("refused: this key is confined to " + c.path)},
+			"name a folder in "+c.path)
+	}
+	return strings.Split(rest, "/"), nil
+}
+
+// Open opens a directory within the root.
+func (c *confinement) Open(p string) (*os.File, error) { return c.walk(p, openBelow) }
+
+// MkdirAll makes a directory within the root, and those above it that are missing.
+func (c *confinement) MkdirAll(p string) error {
+	dir, err := c.walk(p, func(dir *os.File, name string) (*os.File, error) {
+		if err := unix.Mkdirat(int(dir.Fd()), name, 0o755); err != nil && err != unix.EEXIST {
+			return nil, &fs.PathError{Op: "mkdir", Path: filepath.Join(dir.Name(), name), Err: err}
+		}
+		return openBelow(dir, name)
+	})
+	if err == nil {
+		dir.Close()
+	}
+	return err
+}
+
+// walk goes down to a directory, one step at a time.
+func (c *confinement) walk(p string, step func(dir *os.File, name string) (*os.File, error)) (*os.File, error) {
+	names, err := c.relative(p)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.mustStand(); err != nil {
+		return nil, err
+	}
+	dir, err := openBelow(c.root, ".")
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if _, incoming := btrfs.IncomingOf(name); incoming || name == host.StateDir {
+			dir.Close()
+			return nil, &fs.PathError{Op: "open", Path: p, Err: fmt.Errorf("refused: %s is no folder for backups", name)}
+		}
+		next, err := step(dir, name)
+		dir.Close()
+		if err != nil {
+			return nil, err
+		}
+		if dir = next; btrfs.CheckSubvolume(dir) == nil {
+			if err := mustBeOurs(dir); err != nil {
+				dir.Close()
+				return nil, err
+			}
+		}
+	}
+	return dir, nil
+}
+
+// mustStand fails if another directory is in the root's place: what runs by its path would not be confined.
+func (c *confinement) mustStand() error {
+	now, err := os.OpenFile(c.path, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer now.Close()
+	same, err := local.SameFile(c.root, now)
+	if err == nil && !same {
+		err = fmt.Errorf("%s is another directory than when the session began", c.path)
+	}
+	return err
+}
+
+// mustBeOurs refuses backups: what is in them came from the client.
+func mustBeOurs(subvolume *os.File) error {
+	s, err := btrfs.Info(subvolume)
+	if err == nil && !s.ReceivedUUID.IsZero() {
+		err = &fs.PathError{Op: "open", Path: subvolume.Name(), Err: errors.New("refused: it is a backup, not a folder for backups")}
+	}
+	return err
+}
+
+// openBelow opens a directory in another one.
+func openBelow(dir *os.File, name string) (*os.File, error) {
+	full := filepath.Join(dir.Name(), name)
+	fd, err := unix.Openat2(int(dir.Fd()), name, &unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	})
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: full, Err: err}
+	}
+	return os.NewFile(uintptr(fd), full), nil
+}
+
+// Check refuses directories in which nothing can be done.
+func (c *confinement) Check(s host.Status) error {
+	if s.Btrfs && s.Subvolume.ReadOnly {
+		return &fs.PathError{Op: "open", Path: s.Path, Err: errors.New("refused: it lies in a read-only subvolume")}
+	}
+	return nil
+}
+
+// Narrow leaves out of the listing of a directory what is outside of the root.
+func (c *confinement) Narrow(d *local.Dir, listing btrfs.Listing) (btrfs.Listing, error) {
+	top := c.root
+	root, err := btrfs.FilesystemID(c.root)
+	if err != nil || root != d.Status().Place.Filesystem { // mounted below the root
+		top = d.File()
+	}
+	children, err := btrfs.Children(top)
+	if err != nil {
+		return btrfs.Listing{}, err
+	}
+	inside := make(map[uint64]bool)
+	for _, child := range children {
+		inside[child.ID] = true
+	}
+	container := make(map[uint64]uint64)
+	for _, s := range listing.All {
+		container[s.ID] = s.Container
+	}
+	listing.All = slices.DeleteFunc(slices.Clone(listing.All), func(s btrfs.Subvolume) bool {
+		id := s.ID
+		for id != 0 && !inside[id] {
+			id = container[id]
+		}
+		return id == 0
+	})
+	return listing, nil
+}
+
+// joined joins errors; a single one stays as it is.
+func joined(errs ...error) error {
+	joined := errors.Join(errs...)
+	if several, ok := joined.(interface{ Unwrap() []error }); ok && len(several.Unwrap()) == 1 {
+		return several.Unwrap()[0]
+	}
+	return joined
+}

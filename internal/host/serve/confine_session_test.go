@@ -1,0 +1,86 @@
+package serve
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/handoff"
+	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/host/protocol"
+	"btrfs-backup/transport/wire"
+)
+
+func TestALiveTransferIsItsSessionsOwn(t *testing.T) {
+	s := newClientScene(t)
+	first, second := connect(t, s.limits()), connect(t, s.limits())
+	dir, name := protocol.DirName{Path: s.folder}, "20260505-000000"
+	btrfstest.Check(t, os.WriteFile(s.top+"/home/big", make([]byte, 16<<20), 0o600)) // more than waits to be sent
+	s.snapshot(name)
+	stream := s.stream(name, mine)
+	r, sender, err := first.push(dir, name, stream[:len(stream)/2])
+	btrfstest.Check(t, err)
+	hidden := filepath.Join(s.folder, btrfs.Incoming(name))
+	for _, err := os.Stat(hidden); err != nil; _, err = os.Stat(hidden) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	guessed := protocol.StreamName{Address: r.Stream.Address, Secret: handoff.NewSecret()}
+	for call, args := range map[string]any{
+		protocol.VerbReceive:            protocol.ReceiveCall{Dir: dir, Order: host.ReceiveOrder{Name: name, Key: "key"}},
+		protocol.VerbReceive + " other": protocol.ReceiveCall{Dir: dir, Order: host.ReceiveOrder{Name: name, Key: "other"}},
+		protocol.VerbReceive + " again": protocol.ReceiveCall{Dir: dir, Order: host.ReceiveOrder{Name: name, Key: "key"}, Again: guessed},
+		protocol.VerbAbort:              protocol.AbortCall{Dir: dir, Name: name, Stream: guessed},
+		protocol.VerbAbort + " unnamed": protocol.AbortCall{Dir: dir, Name: name},
+		protocol.VerbDelete:             protocol.DeleteCall{Dir: dir, Names: []string{btrfs.Incoming(name)}},
+		protocol.VerbCommit:             protocol.CommitCall{Dir: dir, Name: name, UUID: info(t, hidden).UUID},
+		protocol.VerbClose:              guessed,
+	} {
+		if err := second.ask(call, args); err == nil {
+			t.Errorf("%s of another session's transfer is allowed", call)
+		}
+	}
+	for _, name := range []protocol.StreamName{guessed, {Address: r.Stream.Address}, {Address: "@/tmp/.X11-unix/X0", Secret: r.Stream.Secret}, {Address: "/run/udev/control", Secret: "x"}} {
+		if session, err := second.join(name); err == nil {
+			session.Close()
+			t.Errorf("%v is joined", name)
+		}
+	}
+	_, err = sender.Write(stream[len(stream)/2:])
+	btrfstest.Check(t, err)
+	btrfstest.Check(t, sender.Close())
+	var sub btrfs.Subvolume
+	btrfstest.Check(t, first.call(protocol.VerbClose, r.Stream, &sub))
+	btrfstest.Check(t, first.call(protocol.VerbCommit, protocol.CommitCall{Dir: dir, Name: name, UUID: sub.UUID, Stream: r.Stream}, nil))
+	btrfstest.Equal(t, s.source.Status().Path+"/"+name, s.folder+"/"+name)
+}
+
+func TestNoOtherProgramsSocketIsJoined(t *testing.T) {
+	address := filepath.Join(t.TempDir(), "socket")
+	socket, err := handoff.Listen(address)
+	btrfstest.Check(t, err)
+	defer socket.Close()
+	asked := make(chan struct{}, 1)
+	go socket.Serve(func(c *handoff.Conn, _ wire.Raw) {
+		asked <- struct{}{}
+		c.Close()
+	})
+	c := &client{t: t, o: Options{Log: slog.New(slog.DiscardHandler)}}
+	if _, err := c.join(protocol.StreamName{Address: address}); err == nil {
+		t.Error("it is joined")
+	}
+	select {
+	case <-asked:
+		t.Error("it was asked")
+	default:
+	}
+}
+
+func TestAResumedTransferHasTheLimitsWithWhichItBegan(t *testing.T) {
+	if a, b := (Limits{Root: "/a"}).scope("k"), (Limits{Root: "/b"}).scope("k"); a == b || a == (Limits{Root: "/a", AppendOnly: true}).scope("k") {
+		t.Errorf("%q, %q", a, b)
+	}
+}

@@ -1,0 +1,486 @@
+package serve
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/host/guard"
+	"btrfs-backup/internal/host/guard/streamtest"
+	"btrfs-backup/internal/host/protocol"
+	"btrfs-backup/transport/wire"
+)
+
+// escapes are paths that a confined client may not name.
+func (s *scene) escapes() []string {
+	return []string{
+		"", ".", "..", "home", "/", "/etc", s.top, s.top + "/outside", s.other, s.root + "2", s.root + "/..", s.root + "/../laptop2",
+		s.folder + "/../../laptop2", s.root + "/home/../../laptop2", s.root + "/link", s.root + "/link/", s.root + "/link/x", s.folder + "/up",
+		s.folder + "/up/new", s.folder + "/loop/.", s.folder + "/loop/x", s.folder + "/" + mine, s.folder + "/" + mine + "/dir", s.folder + "/" + mine + "/out",
+		s.folder + "/.x.incoming", s.folder + "/.x.incoming/dir", s.folder + "/.btrfs-backup", s.folder + "/.btrfs-backup/x", s.folder + "\x00", s.root + "/\x00/x",
+		s.root + "/" + strings.Repeat("x", 300), "/proc/self/fd/0", "/proc/self/cwd", "/proc/self/root" + s.root, "//" + s.other,
+		s.folder + "/read-only", s.folder + "/read-only/dir",
+	}
+}
+
+// badNames are names of no backup.
+var badNames = []string{"", ".", "..", "/", "/etc", "../laptop2/" + theirs, "../../laptop2/" + theirs, "../../../outside", "../../../source/" + theirs, "a/" + mine, mine + "/", mine + "/dir",
+	"../../laptop2/.latest", ".x/../../../laptop2/latest", "./latest", "up", "up/" + theirs, "loop/" + mine, ".x.incoming", ".btrfs-backup", ".outstanding_transfers", "x\x00" + mine, mine + "\x00", strings.Repeat("x", 300), strings.Repeat("x", 290) + mine, strings.Repeat("x", 235) + mine}
+
+// inFolder are all calls with a directory, by what they are told it is.
+func (s *scene) inFolder(dir protocol.DirName) map[string]any {
+	return map[string]any{
+		protocol.VerbOpen: dir, protocol.VerbList: dir, protocol.VerbLock: protocol.LockCall{Dir: dir}, protocol.VerbNested: dir, protocol.VerbSync: dir,
+		protocol.VerbTake:    protocol.TakeCall{Dir: dir, Source: s.root + "/sub", UUID: info(s.t, s.root, "sub").UUID, Name: "20260201-000000"},
+		protocol.VerbDelete:  protocol.DeleteCall{Dir: dir, Names: []string{mine, theirs}},
+		protocol.VerbSend:    protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: theirs}},
+		protocol.VerbMeasure: protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: theirs}},
+		protocol.VerbReceive: protocol.ReceiveCall{Dir: dir, Order: host.ReceiveOrder{Name: "20260201-000000"}},
+		protocol.VerbCommit:  protocol.CommitCall{Dir: dir, Name: "20260201-000000"},
+		protocol.VerbAbort:   protocol.AbortCall{Dir: dir, Name: "20260201-000000"},
+		protocol.VerbLedger:  protocol.LedgerCall{Dir: dir, Content: []byte("{}")},
+		protocol.VerbLink:    protocol.LinkCall{Dir: dir, Name: ".latest", Target: mine},
+	}
+}
+
+// withName are all calls with a name in a directory.
+func (s *scene) withName(dir protocol.DirName, name string) map[string]any {
+	return map[string]any{
+		protocol.VerbTake:             protocol.TakeCall{Dir: dir, Source: s.root + "/sub", UUID: info(s.t, s.root, "sub").UUID, Name: name},
+		protocol.VerbDelete:           protocol.DeleteCall{Dir: dir, Names: []string{name}, Options: host.DeleteOptions{Wait: true}},
+		protocol.VerbDelete + " rw":   protocol.DeleteCall{Dir: dir, Names: []string{name}, Options: host.DeleteOptions{ConvertRW: true}},
+		protocol.VerbSend:             protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: name}},
+		protocol.VerbSend + " from":   protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: mine, Parent: name}},
+		protocol.VerbMeasure:          protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: name}},
+		protocol.VerbMeasure + " on":  protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: mine, Parent: name}},
+		protocol.VerbReceive:          protocol.ReceiveCall{Dir: dir, Order: host.ReceiveOrder{Name: name}},
+		protocol.VerbCommit:           protocol.CommitCall{Dir: dir, Name: name},
+		protocol.VerbCommit + " mine": protocol.CommitCall{Dir: dir, Name: name, UUID: info(s.t, s.folder, mine).UUID},
+		protocol.VerbCommit + " dir":  protocol.CommitCall{Dir: dir, Name: name, UUID: info(s.t, s.folder).UUID},
+		protocol.VerbAbort:            protocol.AbortCall{Dir: dir, Name: name},
+		protocol.VerbLink:             protocol.LinkCall{Dir: dir, Name: name, Target: mine},
+		protocol.VerbLink + " to":     protocol.LinkCall{Dir: dir, Name: ".latest", Target: name},
+	}
+}
+
+// ask makes a call and gives its error, that of a deletion included.
+func (c *client) ask(call string, args any) error {
+	verb, _, _ := strings.Cut(call, " ")
+	if verb == protocol.VerbDelete {
+		var reply protocol.DeleteReply
+		if err := c.call(verb, args, &reply); err != nil {
+			return err
+		}
+		if reply.Failure == nil {
+			return nil
+		}
+		return protocol.FromWire(reply.Failure)
+	}
+	return c.call(verb, args, nil)
+}
+
+// newClientScene is a scene with a subvolume in the client's root, and with traps in its folder.
+func newClientScene(t *testing.T) *scene {
+	s := newScene(t)
+	newSubvolume(t, s.root, "sub")
+	readOnly := newSubvolume(t, s.folder, "read-only")
+	btrfstest.Check(t, os.Mkdir(readOnly+"/dir", 0o755))
+	btrfstest.Check(t, btrfs.SetReadOnly(btrfstest.Open(t, s.folder), "read-only", true))
+	s.outside = s.look()
+	return s
+}
+
+func TestNoPathLeadsOutOfTheRoot(t *testing.T) {
+	s := newClientScene(t)
+	c := connect(t, s.limits())
+	for _, path := range s.escapes() {
+		calls := s.inFolder(protocol.DirName{Path: path})
+		calls[protocol.VerbMkdir] = path
+		calls[protocol.VerbTake+" of"] = protocol.TakeCall{Dir: protocol.DirName{Path: s.folder}, Source: path, UUID: info(t, s.top, "home").UUID, Name: "20260202-000000"}
+		for call, args := range calls {
+			if call == protocol.VerbMkdir && strings.Contains(path, "read-only") && c.ask(call, args) == nil {
+				continue // it is there
+			}
+			if err := c.ask(call, args); err == nil {
+				t.Errorf("%s in %q is allowed", call, path)
+			}
+		}
+	}
+	s.mustStand()
+	s.mustServe(c)
+}
+
+func TestASourceOutsideOfTheRootIsNotTaken(t *testing.T) {
+	s := newClientScene(t)
+	c := connect(t, s.limits())
+	for _, source := range []string{s.top + "/home", s.root + "/../../home", s.other + "/" + theirs, s.root + "/home-link"} {
+		if source == s.root+"/home-link" {
+			btrfstest.Check(t, os.Symlink(s.top+"/home", source))
+		}
+		call := protocol.TakeCall{Dir: protocol.DirName{Path: s.folder}, Source: source, UUID: info(t, source).UUID, Name: "20260202-000000"}
+		if err := c.ask(protocol.VerbTake, call); err == nil {
+			t.Errorf("%s is taken", source)
+		}
+	}
+	if _, err := os.Lstat(s.folder + "/20260202-000000"); err == nil {
+		t.Error("there is a snapshot")
+	}
+}
+
+func TestNoNameLeadsOutOfTheFolder(t *testing.T) {
+	s := newClientScene(t)
+	for _, o := range []Options{s.limits(), {Limits: Limits{Root: s.root}}} {
+		c := connect(t, o)
+		for _, name := range badNames {
+			for call, args := range s.withName(protocol.DirName{Path: s.folder}, name) {
+				if call == protocol.VerbSend+" from" || call == protocol.VerbMeasure+" on" {
+					if name == "" {
+						continue // no parent
+					}
+				}
+				if err := c.ask(call, args); err == nil {
+					t.Errorf("%s with %q is allowed", call, name)
+				}
+			}
+		}
+		s.mustStand()
+		s.mustServe(c)
+	}
+}
+
+func TestAnAppendOnlyClientLosesAndReplacesNoBackup(t *testing.T) {
+	s := newClientScene(t)
+	c := connect(t, s.limits())
+	dir := protocol.DirName{Path: s.folder}
+	calls := s.withName(dir, mine)
+	for _, allowed := range []string{protocol.VerbSend, protocol.VerbMeasure, protocol.VerbSend + " from", protocol.VerbMeasure + " on", protocol.VerbLink + " to", protocol.VerbAbort, protocol.VerbCommit + " mine"} {
+		if allowed == protocol.VerbAbort || allowed == protocol.VerbCommit+" mine" { // of what is not under way; once more
+			if err := c.ask(allowed, calls[allowed]); err != nil {
+				t.Errorf("%s: %v", allowed, err)
+			}
+		}
+		delete(calls, allowed)
+	}
+	for call, args := range calls {
+		if err := c.ask(call, args); err == nil {
+			t.Errorf("%s is allowed", call)
+		}
+	}
+	s.mustStand()
+	stream := s.stream(mine, "")
+	if err := c.backUp(s.folder, "20260303-000000", stream, btrfs.UUID{7}); err == nil || !strings.Contains(err.Error(), "same snapshot") {
+		t.Errorf("a second copy, whose origin would be the first one's: %v", err)
+	}
+	if err := c.backUp(s.folder, mine, stream, btrfs.UUID{7}); err == nil {
+		t.Error("a backup is replaced")
+	}
+	s.mustStand()
+	s.mustServe(c)
+}
+
+func TestAHiddenNameWithoutACompleteBackupIsNotCommitted(t *testing.T) {
+	s := newClientScene(t)
+	c := connect(t, s.limits())
+	dir, name := protocol.DirName{Path: s.folder}, "20260303-000000"
+	hidden := newSubvolume(t, s.folder, btrfs.Incoming(name))
+	uuid := info(t, hidden).UUID
+	wantNot := func(what string, uuid btrfs.UUID) {
+		t.Helper()
+		if err := c.ask(protocol.VerbCommit, protocol.CommitCall{Dir: dir, Name: name, UUID: uuid}); err == nil {
+			t.Errorf("%s is a backup", what)
+		}
+	}
+	wantNot("a writable subvolume", uuid)
+	btrfstest.Check(t, btrfs.SetReadOnly(btrfstest.Open(t, s.folder), btrfs.Incoming(name), true))
+	wantNot("what was not received", uuid)
+	wantNot("another one", btrfs.UUID{1})
+	if err := c.ask(protocol.VerbDelete, protocol.DeleteCall{Dir: dir, Names: []string{btrfs.Incoming(name)}, Options: host.DeleteOptions{ConvertRW: true}}); err == nil {
+		t.Error("it is made writable")
+	}
+	if err := c.ask(protocol.VerbDelete, protocol.DeleteCall{Dir: dir, Names: []string{btrfs.Incoming(name)}}); err != nil {
+		t.Errorf("a leftover stays: %v", err)
+	}
+	s.mustStand()
+	s.mustServe(c)
+}
+
+func TestOnlyTheCompleteBackupThatWasReceivedIsCommitted(t *testing.T) {
+	s := newClientScene(t)
+	c := connect(t, s.limits())
+	dir, name := protocol.DirName{Path: s.folder}, "20260303-000000"
+	s.snapshot(name)
+	r, sender, err := c.push(dir, name, s.stream(name, ""))
+	btrfstest.Check(t, err)
+	btrfstest.Check(t, sender.Close())
+	var sub btrfs.Subvolume
+	btrfstest.Check(t, c.call(protocol.VerbClose, r.Stream, &sub))
+	commit := protocol.CommitCall{Dir: dir, Name: name, UUID: s.first.UUID, Stream: r.Stream}
+	if err := c.ask(protocol.VerbCommit, commit); err == nil {
+		t.Error("another one is committed")
+	}
+	commit.UUID = sub.UUID
+	folder := btrfstest.Open(t, s.folder)
+	btrfstest.Check(t, btrfs.SetReadOnly(folder, btrfs.Incoming(name), false))
+	if err := c.ask(protocol.VerbCommit, commit); err == nil {
+		t.Error("a writable one is committed")
+	}
+	btrfstest.Check(t, btrfs.SetReadOnly(folder, btrfs.Incoming(name), true))
+	if err := c.ask(protocol.VerbCommit, commit); err != nil && info(t, s.folder, btrfs.Incoming(name)).ReceivedUUID == sub.ReceivedUUID {
+		t.Errorf("the right one: %v", err)
+	}
+	plain := "20260701-000000"
+	btrfstest.Check(t, os.Mkdir(s.folder+"/"+plain, 0o755))
+	if err := c.ask(protocol.VerbCommit, protocol.CommitCall{Dir: dir, Name: plain, UUID: info(t, s.folder).UUID}); err == nil {
+		t.Error("a plain directory is a backup")
+	}
+}
+
+func TestAConfinedClientDeletesBackupsOnly(t *testing.T) {
+	s := newClientScene(t)
+	c := connect(t, Options{Limits: Limits{Root: s.root}})
+	dir := protocol.DirName{Path: s.folder}
+	if err := c.ask(protocol.VerbDelete, protocol.DeleteCall{Dir: dir, Names: []string{"read-only"}}); err == nil {
+		t.Error("what is no backup is deleted")
+	}
+	s.mustStand()
+	if err := c.ask(protocol.VerbDelete, protocol.DeleteCall{Dir: dir, Names: []string{mine}}); err != nil {
+		t.Errorf("a backup is not deleted: %v", err)
+	}
+}
+
+func TestAConfinedClientSeesOnlyWhatIsWithinTheRoot(t *testing.T) {
+	s := newClientScene(t)
+	btrfstest.Run(t, "btrfs", "quota", "enable", s.top)
+	c := connect(t, s.limits())
+	var reply protocol.ListReply
+	btrfstest.Check(t, c.call(protocol.VerbList, protocol.DirName{Path: s.folder}, &reply))
+	var names []string
+	for _, sub := range reply.Content.All {
+		names = append(names, sub.Name)
+	}
+	slices.Sort(names)
+	if want := []string{mine, "read-only", "sub"}; !slices.Equal(names, want) || len(reply.In) != 2 {
+		t.Errorf("%q, %d of them in the folder, want %q", names, len(reply.In), want)
+	}
+	for id := range reply.Content.Sizes {
+		if !slices.ContainsFunc(reply.Content.All, func(s btrfs.Subvolume) bool { return s.ID == id }) {
+			t.Errorf("the size of subvolume %d is told", id)
+		}
+	}
+	if len(reply.Content.Sizes) == 0 {
+		t.Error("no size is told")
+	}
+}
+
+func TestHostileStreamsLeaveNothingBehind(t *testing.T) {
+	s := newClientScene(t)
+	c := connect(t, s.limits())
+	disk := s.newDisk()
+	for name, stream := range s.hostile() {
+		if err := c.backUp(s.folder, "20260404-000000", stream, btrfs.UUID{1}); err == nil {
+			t.Errorf("%s is accepted", name)
+		}
+		s.mustStand()
+		if s.disk() != disk {
+			t.Fatalf("%s wrote to the disk", name)
+		}
+		if t.Failed() {
+			t.Fatalf("after %s", name)
+		}
+	}
+	s.mustServe(c)
+}
+
+// TestTrapsCatchNobodyWithoutLimits is about machines that take streams from each other.
+func TestTrapsCatchNobodyWithoutLimits(t *testing.T) {
+	s := newClientScene(t)
+	c := connect(t, Options{})
+	disk := s.newDisk()
+	for name, stream := range s.traps() {
+		if err := c.backUp(s.folder, "20260404-000000", stream, btrfs.UUID{1}); err == nil {
+			t.Errorf("%s is accepted", name)
+		}
+		s.mustStand()
+		if s.disk() != disk || t.Failed() {
+			t.Fatalf("after %s", name)
+		}
+	}
+}
+
+func (s *scene) newDisk() string {
+	s.device()
+	return s.disk()
+}
+
+// hostile are streams that must not be received by a confined agent.
+func (s *scene) hostile() map[string][]byte {
+	streams := s.traps()
+	first := func(rest ...[]byte) []byte {
+		return streamtest.Stream(1, append([][]byte{streamtest.Subvol()}, rest...)...)
+	}
+	for c := sendstream.CmdMkfile; c <= sendstream.CmdEncodedWrite; c++ {
+		for _, a := range streamtest.PathAttributes {
+			if c == sendstream.CmdEnd || c == sendstream.CmdSymlink && a == sendstream.AttrPathLink {
+				continue
+			}
+			streams[fmt.Sprintf("%v, attribute %d", c, a)] = first(streamtest.Makes(sendstream.CmdMkfile, "f"), streamtest.Encode(c, streamtest.Text(a, "../"+mine+"/file")))
+		}
+	}
+	maps.Copy(streams, map[string][]byte{
+		"a file beside":              first(streamtest.Makes(sendstream.CmdMkfile, "../x")),
+		"removing the subvolume":     first(streamtest.Encode(sendstream.CmdRmdir, streamtest.Text(sendstream.AttrPath, ""))),
+		"a second subvolume":         first(streamtest.Encode(sendstream.CmdSubvol, streamtest.Text(sendstream.AttrPath, "20200101-000000"), streamtest.UUID(sendstream.AttrUUID, streamtest.OwnUUID), streamtest.Number(sendstream.AttrCtransid, 7))),
+		"a second name":              streamtest.Stream(1, streamtest.Encode(sendstream.CmdSubvol, streamtest.Text(sendstream.AttrPath, "x"), streamtest.Text(sendstream.AttrPath, "20200101-000000"), streamtest.UUID(sendstream.AttrUUID, streamtest.OwnUUID), streamtest.Number(sendstream.AttrCtransid, 7))),
+		"another's data":             first(streamtest.Makes(sendstream.CmdMkfile, "mine"), streamtest.CloneFrom(s.stolen.UUID, "file")),
+		"data of one that is here":   first(streamtest.Makes(sendstream.CmdMkfile, "mine"), streamtest.CloneFrom(s.first.UUID, "file")),
+		"another's backup as parent": streamtest.Stream(1, streamtest.SnapshotOf(s.stolen.UUID)),
+		"the original as parent":     streamtest.Stream(1, streamtest.SnapshotOf(info(s.t, s.top, "home").UUID)),
+		"no parent":                  streamtest.Stream(1, streamtest.SnapshotOf(btrfs.UUID{})),
+		"the top level as parent":    streamtest.Stream(1, streamtest.SnapshotOf(info(s.t, s.top).UUID)),
+		"no end":                     first()[:len(first())-10],
+		"more behind the end":        append(first(), "more"...),
+		"no stream":                  []byte("hello"),
+		"nothing":                    {},
+	})
+	return streams
+}
+
+func TestAParentThatIsAlsoElsewhereIsNotBuiltOn(t *testing.T) {
+	s := newClientScene(t)
+	hidden := s.snapshot("20260105-000000")
+	whole := s.stream("20260105-000000", "")
+	everywhere := connect(t, Options{})
+	btrfstest.Check(t, everywhere.backUp(s.other, "20260105-000000", whole, btrfs.UUID{2}))
+	c := connect(t, s.limits())
+	// a fake with the UUID of what is to be stolen: btrfs receive would find the other one by it
+	fake := streamtest.Stream(1, streamtest.Encode(sendstream.CmdSubvol, streamtest.Text(sendstream.AttrPath, "x"), streamtest.UUID(sendstream.AttrUUID, hidden.UUID), streamtest.Number(sendstream.AttrCtransid, 7)))
+	btrfstest.Check(t, c.backUp(s.folder, "20260105-000000", fake, btrfs.UUID{1}))
+	if err := c.backUp(s.folder, "20260106-000000", streamtest.Stream(1, streamtest.SnapshotOf(hidden.UUID)), btrfs.UUID{1}); err == nil {
+		content, _ := os.ReadFile(s.folder + "/20260106-000000/file")
+		t.Errorf("%d bytes of another client's backup are stolen", len(content))
+	}
+}
+
+func TestARootThatWasReplacedIsNoRoot(t *testing.T) {
+	for _, replace := range []func(s *scene) error{
+		func(*scene) error { return nil },
+		func(s *scene) error { return os.Mkdir(s.root, 0o755) },
+		func(s *scene) error { return os.Symlink(s.other, s.root) },
+	} {
+		s := newClientScene(t)
+		c := connect(t, s.limits())
+		btrfstest.Check(t, c.ask(protocol.VerbOpen, protocol.DirName{Path: s.root}))
+		btrfstest.Check(t, os.Rename(s.root, s.root+"-moved"))
+		btrfstest.Check(t, replace(s))
+		for call, args := range map[string]any{protocol.VerbOpen: protocol.DirName{Path: s.folder}, protocol.VerbMkdir: s.folder, protocol.VerbList: protocol.DirName{Path: s.root},
+			protocol.VerbReceive: protocol.ReceiveCall{Dir: protocol.DirName{Path: s.root}, Order: host.ReceiveOrder{Name: mine}}} {
+			if err := c.ask(call, args); err == nil {
+				t.Errorf("%s is allowed", call)
+			}
+		}
+		c.end()
+	}
+}
+
+func TestFoldersAreMadeWithinTheRoot(t *testing.T) {
+	s := newClientScene(t)
+	c := connect(t, s.limits())
+	for _, path := range []string{s.root, s.folder, s.root + "/a/b/c", s.root + "/a/b/c", s.root + "/a/../d/", s.root + "//e"} {
+		if err := c.ask(protocol.VerbMkdir, path); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+		if info, err := os.Lstat(filepath.Clean(path)); err != nil || !info.IsDir() {
+			t.Errorf("%s: %v", path, err)
+		}
+		if err := c.ask(protocol.VerbOpen, protocol.DirName{Path: path}); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+func TestARoleIsAllAClientHas(t *testing.T) {
+	s := newClientScene(t)
+	for _, limits := range []Limits{{Root: s.root, ReceiveOnly: true}, {Root: s.root, SendOnly: true}} {
+		c := connect(t, Options{Limits: limits})
+		calls := s.inFolder(protocol.DirName{Path: s.folder})
+		calls[protocol.VerbMkdir] = s.root + "/new"
+		calls[protocol.VerbClose] = protocol.StreamName{}
+		for call, args := range calls {
+			role := verbs[call].role
+			if role == anyRole || limits.allow(role) == nil {
+				continue
+			}
+			if err := c.ask(call, args); err == nil || !strings.Contains(err.Error(), "refused: this key may only") {
+				t.Errorf("%+v: %s: %v", limits, call, err)
+			}
+		}
+	}
+	s.mustStand()
+}
+
+func TestLinksAndSnapshotsOfAConfinedClient(t *testing.T) {
+	s := newClientScene(t)
+	c := connect(t, s.limits())
+	dir := protocol.DirName{Path: s.folder}
+	sub := info(t, s.root, "sub")
+	for call, args := range map[string]any{
+		protocol.VerbTake:   protocol.TakeCall{Dir: dir, Source: s.root + "/sub", UUID: sub.UUID, Name: "sub_20260601-000000"},
+		protocol.VerbLink:   protocol.LinkCall{Dir: dir, Name: ".sub_latest", Target: "sub_20260601-000000"},
+		protocol.VerbLedger: protocol.LedgerCall{Dir: dir, Content: []byte("{}")},
+	} {
+		if err := c.ask(call, args); err != nil {
+			t.Errorf("%s: %v", call, err)
+		}
+	}
+	if to, err := os.Readlink(s.folder + "/.sub_latest"); err != nil || to != "sub_20260601-000000" {
+		t.Errorf("%s, %v", to, err)
+	}
+	var n int64
+	btrfstest.Check(t, c.call(protocol.VerbMeasure, protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: "sub_20260601-000000"}}, &n))
+	var stream bytes.Buffer
+	btrfstest.Check(t, c.pull(protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: "sub_20260601-000000"}}, &stream))
+	if _, err := sendstream.CopyAllowed(io.Discard, bytes.NewReader(stream.Bytes()), new(guard.Guard).Allow); err != nil || n != int64(stream.Len()) {
+		t.Errorf("%d bytes, measured %d: %v", stream.Len(), n, err)
+	}
+}
+
+// pull lets the agent send a stream.
+func (c *client) pull(call protocol.SendCall, into *bytes.Buffer) error {
+	in := wire.NewReceiver(wire.ReceiverOptions{})
+	written := make(chan error, 1)
+	go func() {
+		_, err := in.WriteTo(into)
+		written <- err
+	}()
+	err := protocol.FromWire(c.conn.Call(c.t.Context(), protocol.VerbSend, call, nil, func(n wire.Raw) {
+		var name protocol.StreamName
+		if n.Decode(&name) == nil {
+			go func() {
+				session, err := c.join(name)
+				if err != nil {
+					in.Abort(err)
+					return
+				}
+				in.Add(session)
+			}()
+		}
+	}))
+	if err != nil {
+		in.Abort(err)
+	}
+	writeErr := <-written
+	return cmp.Or(err, writeErr)
+}
+
+// asUser runs do on a thread of another user.

@@ -1,0 +1,112 @@
+package serve
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/host/protocol"
+	"btrfs-backup/internal/tree"
+	"btrfs-backup/transport"
+	"btrfs-backup/transport/wire"
+)
+
+func TestAClientWithLimitsKeepsNoTrees(t *testing.T) {
+	folder := t.TempDir()
+	for _, limits := range []Limits{{Root: folder}, {AppendOnly: true}, {ReceiveOnly: true}, {SendOnly: true}} {
+		c := connect(t, Options{Limits: limits})
+		for verb, args := range map[string]any{
+			protocol.VerbOpenTrees: protocol.OpenTreesCall{Path: folder + "/new", Options: tree.OpenOptions{Create: true}},
+			protocol.VerbListTrees: protocol.DirName{Path: folder}, protocol.VerbMarkTrees: protocol.DirName{Path: folder}, protocol.VerbIndexTrees: protocol.DirName{Path: folder},
+			protocol.VerbBeginTree:   protocol.BeginTreeCall{Dir: protocol.DirName{Path: folder}, Order: tree.Order{Name: "20260101-000000"}},
+			protocol.VerbKeepTree:    protocol.TreeCall{Dir: protocol.DirName{Path: folder}, Name: "20260101-000000"},
+			protocol.VerbFinishTree:  protocol.FinishTreeCall{Dir: protocol.DirName{Path: folder}, Result: tree.Result{Name: "20260101-000000"}},
+			protocol.VerbDeleteTrees: protocol.DeleteTreesCall{Dir: protocol.DirName{Path: folder}, Names: []string{"20260101-000000"}},
+			protocol.VerbFollowTree:  protocol.TreeCall{Dir: protocol.DirName{Path: folder}, Name: "20260101-000000"},
+			protocol.VerbExportTree:  protocol.TreeCall{Dir: protocol.DirName{Path: folder}, Name: "20260101-000000"},
+			protocol.VerbVerifyTree:  protocol.VerifyTreeCall{Dir: protocol.DirName{Path: folder}, Name: "20260101-000000"},
+		} {
+			var hinted interface{ Hint() string }
+			err := c.call(verb, args, nil)
+			if !errors.As(err, &hinted) || !strings.Contains(err.Error(), "refused") || !strings.Contains(hinted.Hint(), "btrfs-backup freeze") {
+				t.Errorf("%+v: %s: %v", limits, verb, err)
+			}
+		}
+	}
+	if entries, err := os.ReadDir(folder); err != nil || len(entries) > 0 {
+		t.Errorf("the folder holds %v, %v", entries, err)
+	}
+}
+
+func TestFinishingATreeEndsWithTheConnection(t *testing.T) {
+	btrfstest.RequireRoot(t)
+	const name = "20260101-000000"
+	folder := btrfstest.New(t, 512<<20).Dir
+	c := connect(t, Options{})
+	var status host.Status
+	btrfstest.Check(t, c.call(protocol.VerbOpenTrees, protocol.OpenTreesCall{Path: folder}, &status))
+	dir := protocol.DirName{Path: status.Path, Place: status.Place}
+	var work tree.Work
+	btrfstest.Check(t, c.call(protocol.VerbBeginTree, protocol.BeginTreeCall{Dir: dir, Order: tree.Order{Name: name, Source: "here"}}, &work))
+	for i := range 64 {
+		btrfstest.Check(t, os.WriteFile(filepath.Join(work.Path, fmt.Sprint(i)), slices.Repeat([]byte{byte(i)}, 4<<20), 0o600))
+	}
+	err := protocol.FromWire(c.conn.Call(t.Context(), protocol.VerbFinishTree, protocol.FinishTreeCall{Dir: dir, Result: tree.Result{Name: name, Source: "here", MaxDelete: 100}}, nil,
+		func(wire.Raw) { go c.conn.Close() }))
+	if !errors.Is(err, transport.ErrDisconnected) {
+		t.Errorf("error: %v", err)
+	}
+	c.end()
+	if _, err := os.Stat(filepath.Join(folder, name)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it was finished all the same: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(folder, btrfs.Incoming(name))); err != nil {
+		t.Errorf("what was copied is gone: %v", err)
+	}
+	c = connect(t, Options{})
+	btrfstest.Check(t, c.call(protocol.VerbBeginTree, protocol.BeginTreeCall{Dir: dir, Order: tree.Order{Name: "20260102-000000", Source: "here"}}, &work))
+	if !work.Resumed {
+		t.Error("the next run does not go on with it")
+	}
+}
+
+func TestAnotherFolderInThePlaceOfTheFirstIsNotWorkedOn(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "folder")
+	c := connect(t, Options{})
+	var status host.Status
+	btrfstest.Check(t, c.call(protocol.VerbOpenTrees, protocol.OpenTreesCall{Path: folder, Options: tree.OpenOptions{Create: true}}, &status))
+	dir := protocol.DirName{Path: status.Path, Place: status.Place}
+	btrfstest.Check(t, c.call(protocol.VerbMarkTrees, dir, nil))
+	btrfstest.Check(t, c.call(protocol.VerbSync, dir, nil))
+	btrfstest.Check(t, os.Rename(folder, folder+" away"))
+	btrfstest.Check(t, os.Mkdir(folder, 0o755))
+	for verb, args := range map[string]any{protocol.VerbMarkTrees: dir, protocol.VerbBeginTree: protocol.BeginTreeCall{Dir: dir, Order: tree.Order{Name: "20260101-000000"}}, protocol.VerbSync: dir} {
+		if err := c.call(verb, args, nil); err == nil || !strings.Contains(err.Error(), "another directory than before") {
+			t.Errorf("%s: %v", verb, err)
+		}
+	}
+}
+
+func TestASlowLinkHasFewNoticesToCarry(t *testing.T) {
+	var told []int64
+	c := counting(func(v any) { told = append(told, v.(int64)) })
+	for range 100000 {
+		c.add(1)
+	}
+	c.flush()
+	c.flush()
+	var sum int64
+	for _, n := range told {
+		sum += n
+	}
+	if sum != 100000 || len(told) > 1000 {
+		t.Errorf("%d bytes in %d notices", sum, len(told))
+	}
+}
