@@ -26,23 +26,15 @@ type reading struct {
 	done *sync.WaitGroup
 }
 
-// A contentReader reads files.
-type contentReader struct {
-	Options
-	ctx  context.Context
-	fail context.CancelCauseFunc
-	root string // in messages
-}
-
-// work reads until the channel is closed, however early the context ends.
-func (c *contentReader) work(readings <-chan reading) {
+// readAll reads until the channel is closed, however early the context ends.
+func (s *survey) readAll(ctx context.Context) {
 	buffer := make([]byte, walk.ReadSize)
-	for r := range readings {
-		if c.ctx.Err() == nil {
-			if err := c.read(r, buffer); walk.IsForbidden(err) {
-				c.Unread(r.file.Path, err)
+	for r := range s.readings {
+		if ctx.Err() == nil {
+			if err := s.readFile(ctx, r, buffer); walk.IsForbidden(err) {
+				s.Unread(r.file.Path, err)
 			} else if err != nil {
-				c.fail(fmt.Errorf("reading %s: %w", filepath.Join(c.root, r.file.Path), err))
+				s.fail(fmt.Errorf("reading %s: %w", filepath.Join(s.root, r.file.Path), err))
 			}
 		}
 		r.file.Dir.Release()
@@ -50,7 +42,7 @@ func (c *contentReader) work(readings <-chan reading) {
 	}
 }
 
-func (c *contentReader) read(r reading, buffer []byte) (err error) {
+func (s *survey) readFile(ctx context.Context, r reading, buffer []byte) (err error) {
 	if r.into.xattrs, err = manifest.Xattrs(r.file.NoFollowPath()); err != nil {
 		return err
 	}
@@ -58,16 +50,16 @@ func (c *contentReader) read(r reading, buffer []byte) (err error) {
 	case r.file.Type == manifest.Symlink:
 		r.into.target, err = os.Readlink(r.file.NoFollowPath())
 	case r.file.Type == manifest.Regular && r.into.sha256 == manifest.Digest{}:
-		err = c.readContent(r, buffer)
+		err = s.readContent(ctx, r, buffer)
 	}
 	return err
 }
 
-func (c *contentReader) readContent(r reading, buffer []byte) (err error) {
+func (s *survey) readContent(ctx context.Context, r reading, buffer []byte) (err error) {
 	var zeros zeroFinder
-	r.into.sha256, err = r.file.Hash(c.ctx, buffer, func(content []byte) {
-		c.Progress(int64(len(content)))
-		if c.Holes {
+	r.into.sha256, err = r.file.Hash(ctx, buffer, func(content []byte) {
+		s.Progress(int64(len(content)))
+		if s.Holes {
 			zeros.add(content)
 		}
 	})

@@ -89,9 +89,8 @@ func Tree(ctx context.Context, root *os.File, o Options, manifestTo io.Writer) (
 		s.base.close()
 	}()
 	var running sync.WaitGroup
-	reader := contentReader{ctx: ctx, fail: fail, root: s.root, Options: o}
 	for range runtime.GOMAXPROCS(0) {
-		running.Go(func() { reader.work(s.readings) })
+		running.Go(func() { s.readAll(ctx) })
 	}
 	running.Go(func() { s.write(ctx, out) })
 	if err := s.walk(ctx, root); err != nil {
