@@ -81,6 +81,24 @@ func TestCopiesToAndFromOtherMachinesAreTheSource(t *testing.T) {
 	})
 }
 
+func TestDirectoriesAreCopiedToMachinesWithoutTheProgram(t *testing.T) {
+	t.Parallel()
+	r := newCopyRig(t, "ext4")
+	home := t.TempDir()
+	far := newRemote(t, sshtest.Options{Env: []string{"PATH=/usr/bin:/bin", "HOME=" + home}})
+	f := farCopy{r, far, r.source, far.place(r.destination)}
+	f.write("file", "content")
+	f.random(1, 1<<20, "large")
+	if first := f.copies(); !strings.Contains(first.stderr, "using the one brought to "+home+"/.cache/btrfs-backup/") {
+		t.Errorf("it is not told:\n%s", first.stderr)
+	}
+	f.write("file", "other content")
+	f.copies()
+	expect(f, exitDone, f.invoke("verify", far.place(f.destination+"/.latest")), "as it was made")
+	expect(f, exitDone, f.invoke("list", f.to), f.backups()...)
+	expect(f, exitFailed, f.invoke("list", "--agent", "installed", f.to), "not found", "hint: install btrfs-backup on ", "--agent auto")
+}
+
 func TestBackupsOnAnotherMachineAreVerifiedAndListed(t *testing.T) {
 	t.Parallel()
 	onEachWay(t, func(f farCopy) {

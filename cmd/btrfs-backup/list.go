@@ -51,6 +51,7 @@ of backups made by rsync, and where quotas are enabled.`,
 	f.StringVarP(&o.folder, "snapshot-folder", "f", volume.DefaultFolder, "`FOLDER` in a source")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	defineReach(&o.reach, f)
+	defineFurtherReach(&o.reach, f)
 	return c
 }
 

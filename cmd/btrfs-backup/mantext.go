@@ -56,9 +56,17 @@ known_hosts. Where ssh_config(5) asks for what the built-in client lacks (a Prox
 KnownHostsCommand), or --ssh-program is given, that program is run instead. It cannot ask questions.
 An unknown host key is asked about on a terminal, and refused elsewhere.
 
-There, btrfs-backup is started as "btrfs-backup serve" and does the work of that side. It is looked for in
-PATH, or as --remote-command tells. Root is needed there to send, to receive and to delete: log in as root,
-or use --ssh-sudo, which runs "sudo -n".`},
+There, btrfs-backup is started as "btrfs-backup serve" and does the work of that side. Root is needed there
+to send, to receive and to delete: log in as root, or use --ssh-sudo, which runs "sudo -n".
+
+If btrfs-backup is not in PATH there, or speaks another protocol, this program is sent, compressed, over the
+connection that is open, and is kept there for later runs; a version that nobody used for 30 days is removed. It goes to
+~/.cache/btrfs-backup. Where that cannot be written to or run from, XDG_RUNTIME_DIR, /run (as root) and /var/tmp are
+tried. It is run only from a directory that nobody but the user and root can write to, and its SHA-256 is compared there
+before each run. Needed are a POSIX shell, the usual commands, and sha256sum, shasum or openssl. To a machine with another CPU
+the file btrfs-backup-linux-GOARCH is sent (amd64, arm64, arm for version 7, riscv64), which is looked for in
+/usr/lib/btrfs-backup/agents or the directory that --agents names. With --agent installed,
+or with --remote-command, nothing is brought. Where a forced command answers, nothing is brought either.`},
 			{macro: "SS", title: "Broken transfers", text: `
 When a connection breaks, its machine is tried again for the time of --resume-window, and the transfer
 goes on where it was. The far side keeps what it has for the same time, unless its btrfs-backup-serve(8)
@@ -108,6 +116,8 @@ another file, relative to the first. To name a directory that begins with @, wri
 				{"/var/lib/btrfs-backup/history.jsonl", "The history of runs, a line of JSON for each: when, from where, how it ended, what each destination got. A dry run is not in it; of 1 MiB, the older half goes. Of an ordinary user, in ~/.local/state/btrfs-backup."},
 				{"/var/lib/btrfs-backup/destinations.json", "The identities of the folders that directories were copied to; of an ordinary user, in ~/.local/state/btrfs-backup."},
 				{"DEST/.NAME.incoming", "A backup while it is received, or one that was not completed; the next run deletes it, or goes on with it."},
+				{"~/.cache/btrfs-backup/SHA256/btrfs-backup", "This program, on other machines, where it is not installed."},
+				{"/usr/lib/btrfs-backup/agents/btrfs-backup-linux-GOARCH", "This program for machines with another CPU, unless --agents names another directory."},
 				{"~/.ssh/config, ~/.ssh/known_hosts, /etc/ssh/ssh_config, /etc/ssh/ssh_known_hosts", "How machines are reached, and the keys that they have. An accepted host key is added to the user's file."},
 			}},
 			{title: "ENVIRONMENT", items: [][2]string{

@@ -27,7 +27,10 @@ func defineReach(r *job.Reach, f *pflag.FlagSet) {
 // defineFurtherReach defines what few need.
 func defineFurtherReach(r *job.Reach, f *pflag.FlagSet) {
 	f.StringVar(&r.Program, "ssh-program", "", "reach other machines by this ssh `PROGRAM`")
-	f.StringVar(&r.Command, "remote-command", job.Default().Reach.Command, "run `PATH` there")
+	d := job.Default().Reach
+	f.StringVar(&r.Command, "remote-command", d.Command, "run `PATH` there")
+	f.StringVar(&r.Agent, "agent", d.Agent, "run `WHICH`: auto or installed")
+	f.StringVar(&r.Agents, "agents", d.Agents, "`DIR` of the programs for other CPUs")
 }
 
 // look gives the places that a command is to look at, and the machines that they are on.

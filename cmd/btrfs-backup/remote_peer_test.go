@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/binary"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -53,7 +54,7 @@ func TestRemoteOfAnotherProtocolTellsWhichSideToUpdate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := f.inFar(t)
 			agent.becomes(t, agent.greets(t, peer.protocol))
-			run := start(t, f.to(nil))
+			run := start(t, f.to([]string{"--agent", "installed"}))
 			speaks := "btrfs-backup 9.9 on the far side speaks protocol"
 			tellsOnce(t, expect(t, exitFailed, run.wait(), "btrfs-backup: error: ", f.url, speaks, peer.hint))
 			f.holdsOnly(before)
@@ -72,16 +73,55 @@ func tellsOnce(t testing.TB, r result) {
 	}
 }
 
-func TestRemoteWithAnOlderProgramOfTheNameIsToldToInstallThisOne(t *testing.T) {
+func TestRemoteWhoseProgramDoesNotFitIsServedByThisOneOnlyIfThatMayBeBrought(t *testing.T) {
 	t.Parallel()
 	agent := newAgent(t, insteadOf)
 	f := newFarRig(t, agent.options())
-	before := names(t, f.destination)
-	agent.becomes(t, `echo "btrfs-backup: error: unrecognized arguments: --protocol=1" >&2; exit 2`)
-	tellsOnce(t, expect(t, exitFailed, f.send(), "btrfs-backup: error: ", f.url, "unrecognized arguments", "hint: install btrfs-backup on "))
-	f.holdsOnly(before)
-	agent.isItselfAgain(t)
-	f.healsFar()
+	before, found := names(t, f.destination), ""
+	for _, state := range []struct{ program, says, told string }{
+		{`echo "unrecognized arguments: --protocol=1" >&2; exit 2`, "unrecognized arguments", "is not installed there"},
+		{`echo "$0: not found" >&2; exit 127`, ": not found", "is not installed there"},
+		{agent.greets(t, wire.Protocol+98), "speaks protocol", "there speaks another protocol"},
+	} {
+		agent.becomes(t, state.program)
+		tellsOnce(t, expect(t, exitFailed, f.send("--agent", "installed"), "btrfs-backup: error: ", f.url, state.says, "btrfs-backup: hint: "))
+		f.holdsOnly(before)
+		run := f.healsFar()
+		_, place, _ := strings.Cut(run.stderr, f.far.place("")+": btrfs-backup "+state.told+"; using the one brought to ")
+		place, _, _ = strings.Cut(place, "\n")
+		place, size, sent := strings.Cut(place, ", ")
+		if strings.Count(run.stderr, "brought") != 1 || sent != (found == "") || sent && !strings.HasSuffix(size, " MiB") {
+			t.Errorf("it is told as %s %s:\n%s", place, size, run.stderr)
+		}
+		if !exists(place) || found != "" && place != found {
+			t.Errorf("it was brought to %q, and before to %q", place, found)
+		}
+		found = place
+		f.change()
+		before = names(t, f.destination)
+	}
+}
+
+func TestRemoteOfAnotherProtocolThatIsAForcedCommandIsToldAsSuch(t *testing.T) {
+	t.Parallel()
+	agent := newAgent(t, insteadOf)
+	f := newFarRig(t, sshtest.Options{})
+	f.far = newBareLink(t, forced(agent.greets(t, wire.Protocol-1)))
+	refused := expect(t, exitFailed, invokeCmd(t, f.to(nil, f.far.place(f.destination))), "speaks protocol", "hint: update btrfs-backup on the far side")
+	tellsOnce(t, refused)
+}
+
+func TestRemoteForcedCommandThatIsMissingIsToldAndNothingBrought(t *testing.T) {
+	t.Parallel()
+	f := newFarRig(t, sshtest.Options{})
+	f.far = newBareLink(t, forced("/opt/btrfs-backup serve"))
+	before := f.far.proxy.Up.Load()
+	refused := expect(t, exitFailed, invokeCmd(t, f.to(nil, f.far.place(f.destination))), "does not run commands", "/opt/btrfs-backup",
+		"hint: ", "bound to a command")
+	tellsOnce(t, refused)
+	if sent := f.far.proxy.Up.Load() - before; sent > 100_000 {
+		t.Errorf("%d bytes were sent to nobody", sent)
+	}
 }
 
 func TestRemoteProgramThatFailsIsToldWithItsWords(t *testing.T) {
@@ -136,11 +176,17 @@ func TestRemoteWhoseShellOnlySpeaksIsToldWithItsWords(t *testing.T) {
 	tellsOnce(t, refused)
 }
 
-func TestRemoteSudoIsUsedAndItsRefusalTold(t *testing.T) {
-	t.Parallel()
-	sudo := newStandIn(t, "sudo", `echo "$@" >>"$dir/calls"
+// newSudo makes a sudo that writes down what it is called for.
+func newSudo(t testing.TB) standIn {
+	t.Helper()
+	return newStandIn(t, "sudo", `printf "%s\n" "$*" >>"$dir/calls"
 test -f "$dir/instead" && . "$dir/instead"
 test "$1 $2" = "-n --" && shift 2 && exec "$@"`)
+}
+
+func TestRemoteSudoIsUsedAndItsRefusalTold(t *testing.T) {
+	t.Parallel()
+	sudo := newSudo(t)
 	f := newFarRig(t, sudo.options())
 	f.healsFar("--ssh-sudo")
 	calls, err := os.ReadFile(filepath.Join(sudo.dir, "calls"))
@@ -148,12 +194,33 @@ test "$1 $2" = "-n --" && shift 2 && exec "$@"`)
 	if !strings.Contains(string(calls), "btrfs-backup serve") {
 		t.Errorf("sudo was called for %q", calls)
 	}
+	program, err := exec.LookPath("btrfs-backup")
+	btrfstest.Check(t, err)
 	sudo.becomes(t, `echo "sudo: a password is required" >&2; exit 1`)
 	f.change()
 	before := names(t, f.destination)
 	refused := f.send("--ssh-sudo")
-	tellsOnce(t, expect(t, exitFailed, refused, "btrfs-backup: error: ", f.url, "a password is required", "hint: ", "NOPASSWD"))
+	tellsOnce(t, expect(t, exitFailed, refused, "btrfs-backup: error: ", f.url, "a password is required", "hint: ",
+		": root ALL=(root) NOPASSWD: "+program+" serve *\n"))
 	f.holdsOnly(before)
 	sudo.isItselfAgain(t)
 	f.healsFar("--ssh-sudo")
+}
+
+func TestRemoteSudoRunsWhatWasBrought(t *testing.T) {
+	t.Parallel()
+	sudo, home := newSudo(t), t.TempDir()
+	f := newFarRig(t, sshtest.Options{Env: []string{"PATH=" + sudo.dir + ":/usr/bin:/bin", "HOME=" + home}})
+	f.healsFar("--ssh-sudo")
+	calls, err := os.ReadFile(filepath.Join(sudo.dir, "calls"))
+	btrfstest.Check(t, err)
+	for call := range strings.Lines(string(calls)) {
+		if !strings.HasPrefix(call, "-n -- "+home+"/.cache/btrfs-backup/") || !strings.HasSuffix(call, "/btrfs-backup serve --protocol=1\n") {
+			t.Errorf("sudo was called for %q", call)
+		}
+	}
+	sudo.becomes(t, `echo "sudo: a password is required" >&2; exit 1`)
+	f.change()
+	tellsOnce(t, expect(t, exitFailed, f.send("--ssh-sudo"), "btrfs-backup: error: ", f.url, "a password is required", "hint: ",
+		": root ALL=(root) NOPASSWD: "+home+"/.cache/btrfs-backup/*/btrfs-backup serve *\n"))
 }

@@ -24,7 +24,7 @@ var (
 	stores = append([]string{"internal/dedup", "internal/tree", "internal/tree/state", "internal/tree/walk"}, rooms...)
 	rooms  = []string{"internal/tree/follow", "internal/tree/index", "internal/tree/survey", "internal/tree/verify"}
 	hands  = []string{"internal/handoff", "internal/rsh"}
-	hosts  = []string{"internal/host", "internal/host/agent", "internal/host/guard", "internal/host/local", "internal/host/protocol", "internal/host/serve"}
+	hosts  = []string{"internal/host", "internal/host/agent", "internal/host/bring", "internal/host/guard", "internal/host/local", "internal/host/protocol", "internal/host/serve"}
 	kinds  = []string{"internal/mirror", "internal/sink", "internal/volume"}
 )
 
@@ -73,7 +73,7 @@ var rules = []rule{
 	{
 		reason:   "the two ends of a connection share what they say to each other, and no more",
 		packages: []string{"internal/host/agent"},
-		breaks:   importing(beside(leaves, stores, []string{"internal/host", "internal/host/guard", "internal/host/protocol", "internal/rsh"})),
+		breaks:   importing(beside(leaves, stores, []string{"internal/host", "internal/host/bring", "internal/host/guard", "internal/host/protocol", "internal/rsh"})),
 	},
 	{
 		reason:   "streams are handed over without knowing what they carry",
@@ -84,6 +84,11 @@ var rules = []rule{
 		reason:   "kinds work on any host",
 		packages: append([]string{"internal/engine"}, kinds...),
 		breaks:   importing(func(p string) bool { return strings.HasPrefix(p, module+"/internal/host/") }),
+	},
+	{
+		reason:   "the program is brought to a machine before anything is known of what it does there",
+		packages: []string{"internal/host/bring"},
+		breaks:   importing(beside([]string{"internal/hint", "transport"})),
 	},
 	{
 		reason:   "what is stored on a disk does not depend on who stores it",

@@ -105,6 +105,9 @@ func (r *Reach) Check() Complaints {
 	if _, err := r.compression(); err != nil {
 		c.Add("compress", "use auto, zstd or none", "%s is unknown", r.Compress)
 	}
+	if !slices.Contains([]string{"", autoAgent, "installed"}, r.Agent) {
+		c.Add("agent", "use auto or installed", "%s is unknown", r.Agent)
+	}
 	if r.Channels < 0 || r.Channels > 64 {
 		c.Add("channels", "use 1 to 64", "%d is out of range", r.Channels)
 	}

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"time"
@@ -38,10 +39,11 @@ func NewMachines(r Reach, e Environment) *Machines {
 	m := &Machines{local: local.New(e.Log), remote: make(map[ssh.Target]*agent.Host),
 		tunnels: make(map[ssh.Target]*ssh.Machine)}
 	m.agent = agent.Options{Log: e.Log, Version: e.Version, Sudo: r.Sudo, Channels: max(r.Channels, 1), Compression: compression,
-		ResumeWindow: r.ResumeWindow}
+		Agents: r.Agents, ResumeWindow: r.ResumeWindow}
 	if r.Command != defaultCommand {
 		m.agent.Command = r.Command
 	}
+	m.agent.Bring = m.agent.Command == "" && cmp.Or(r.Agent, autoAgent) == autoAgent
 	m.ssh = ssh.Options{Options: r.Options, Program: r.Program, Log: e.Log, Level: slog.LevelDebug, Ask: e.Ask}
 	return m
 }

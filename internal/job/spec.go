@@ -86,6 +86,8 @@ type Reach struct {
 	Program      string   // an ssh in place of the one built in; "": as ssh's configuration says
 	Sudo         bool
 	Command      string // this program there
+	Agent        string // auto, or installed: none is brought; "" is auto
+	Agents       string // the directory of the programs for other CPUs; "" is bring.DefaultAgents
 	Channels     int    // SSH sessions for each transfer
 	Compress     string // auto, zstd or none; "" is auto
 	ResumeWindow time.Duration
@@ -96,6 +98,7 @@ const (
 	defaultChannels = 4
 	defaultDelete   = 50
 	autoCompress    = "auto"
+	autoAgent       = "auto"
 )
 
 // Default gives a Spec without places, in which all settings are as if they were not given.
@@ -104,6 +107,7 @@ func Default() Spec {
 		Engine:    Automatic,
 		Subvolume: Subvolume{Folder: volume.DefaultFolder},
 		Copy:      Copy{MaxDelete: defaultDelete},
-		Reach:     Reach{Command: defaultCommand, Channels: defaultChannels, Compress: autoCompress, ResumeWindow: time.Hour},
+		Reach: Reach{Command: defaultCommand, Agent: autoAgent, Channels: defaultChannels, Compress: autoCompress,
+			ResumeWindow: time.Hour},
 	}
 }

@@ -14,8 +14,8 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/host/bring"
 	"btrfs-backup/internal/host/protocol"
 	"btrfs-backup/lock"
 	"btrfs-backup/transport"
@@ -28,6 +28,8 @@ type Options struct {
 	Log          *slog.Logger
 	Version      string
 	Command      string // the program at the far end; "" for btrfs-backup in PATH
+	Bring        bool   // this program, where that is missing or speaks another protocol
+	Agents       string // the directory of what is brought to other CPUs; "" for bring.DefaultAgents
 	Sudo         bool   // run it by sudo
 	Channels     int    // sessions that carry a stream, at most
 	Compression  wire.Compression
@@ -45,6 +47,9 @@ type Host struct {
 	format *sendstream.Format
 
 	relocking sync.Mutex // one at a time takes locks again
+
+	bringing sync.Mutex
+	brought  *bring.Copy // nil: the installed program answers
 }
 
 var _ host.Host = (*Host)(nil)
@@ -57,21 +62,6 @@ func (h *Host) String() string { return urlOf(h.machine) }
 // urlOf names a machine as in ssh://[user@]host[:port].
 func urlOf(machine *ssh.Machine) string { return "ssh://" + machine.String() }
 
-// line is the command line that starts the agent. The option keeps older programs of the same name, which know neither the
-// command nor the option, from doing anything.
-func (h *Host) line() string {
-	const script = `PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; exec "$@"`
-	command := h.o.Command
-	if command == "" {
-		command = "btrfs-backup"
-	}
-	argv := []string{command, "serve", fmt.Sprintf("--protocol=%d", wire.Protocol)}
-	if h.o.Sudo {
-		argv = append([]string{"sudo", "-n", "--"}, argv...)
-	}
-	return transport.Quote(append([]string{"sh", "-c", script, "sh"}, argv...)...)
-}
-
 // connect gives the connection, a new one if there is none that stands.
 func (h *Host) connect(ctx context.Context) (*wire.Conn, error) {
 	h.mu.Lock()
@@ -80,10 +70,6 @@ func (h *Host) connect(ctx context.Context) (*wire.Conn, error) {
 		return h.conn, nil
 	}
 	met, err := h.greet(ctx, protocol.StreamName{})
-	var none *wire.NoAgentError
-	if errors.As(err, &none) {
-		return nil, hint.New(err, h.noAgentHint(none))
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -94,9 +80,9 @@ func (h *Host) connect(ctx context.Context) (*wire.Conn, error) {
 	return h.conn, nil
 }
 
-// greet starts a session of the agent.
-func (h *Host) greet(ctx context.Context, stream protocol.StreamName) (*wire.Greeting, error) {
-	session, err := h.machine.Session(context.WithoutCancel(ctx), h.line())
+// greetBy starts a session of a program that may be an agent.
+func (h *Host) greetBy(ctx context.Context, brought *bring.Copy, stream protocol.StreamName) (*wire.Greeting, error) {
+	session, err := h.machine.Session(context.WithoutCancel(ctx), h.line(brought))
 	if err != nil {
 		return nil, err
 	}

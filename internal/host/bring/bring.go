@@ -10,6 +10,7 @@
 package bring
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -117,16 +118,20 @@ func (c *Copy) Line(sudo bool, args ...string) string {
 // Sudoers is the line of sudoers(5) that lets the user run what is brought there, in all its versions.
 func (c *Copy) Sudoers() string { return sudoers(c.user, path.Dir(path.Dir(c.Path))+"/*/btrfs-backup") }
 
-// InstalledSudoers is the line of sudoers(5) that lets the user run the program that is installed there.
-func InstalledSudoers(ctx context.Context, m Machine) (string, error) {
+// Sudoers is the line of sudoers(5) that lets the user run a program there; "" is the installed one.
+func Sudoers(ctx context.Context, m Machine, program string) string {
 	there, err := look(ctx, m, "")
 	if err != nil {
-		return "", err
+		return sudoers("USER", "")
 	}
-	return sudoers(there.user, there.installed), nil
+	return sudoers(there.user, cmp.Or(program, there.installed))
 }
 
 func sudoers(user, program string) string {
 	special := strings.NewReplacer(`\`, `\\`, " ", `\ `, ",", `\,`, ":", `\:`, "=", `\=`)
-	return fmt.Sprintf("%s ALL=(root) NOPASSWD: %s serve *", special.Replace(user), special.Replace(program))
+	line := special.Replace(user) + " ALL=(root) NOPASSWD: "
+	if !path.IsAbs(program) {
+		return line + "ALL"
+	}
+	return line + special.Replace(program) + " serve *"
 }
