@@ -69,7 +69,7 @@ func TestDataIsOnDiskBeforeTheFinalName(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.write("large", 4<<20)
-	expect(t, 128+int(syscall.SIGKILL), r.run([]string{testOnlyKillAt + "=renamed "}, "-v", "debug"))
+	expect(t, 128+int(syscall.SIGKILL), r.run([]string{testOnlyKillAt + "=renamed"}))
 	nextCommits(t, r.destinationFS)
 	r.destination = filepath.Join(crash(t, r.destinationFS), "backups")
 	if got := onlyCompleteBackups(t, r.source, r.destination); len(got) != 2 {

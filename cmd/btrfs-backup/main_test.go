@@ -3,21 +3,24 @@ package main
 import (
 	"bytes"
 	"errors"
-	"io"
+	"fmt"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"btrfs-backup/internal/failpoint"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
 // Variables that a test sets for the program that it runs.
 const (
-	testOnlyKillAt = "BTRFS_BACKUP_TEST_KILL_AT" // the program kills itself after writing this many lines, or this text, to standard error
+	testOnlyKillAt = "BTRFS_BACKUP_TEST_KILL_AT" // the program kills itself behind this many of its steps, or the first of this name
 	testOnlyNow    = "BTRFS_BACKUP_TEST_NOW"     // its clock starts at this time, in RFC 3339
 )
 
@@ -41,10 +44,8 @@ func (m ownState) Run() int {
 
 func testOnlyMain() {
 	env := environment{stdout: os.Stdout, stderr: os.Stderr, now: time.Now}
-	if at, err := strconv.Atoi(os.Getenv(testOnlyKillAt)); err == nil {
-		env.stderr = &suicidal{w: os.Stderr, lines: at}
-	} else if text := os.Getenv(testOnlyKillAt); text != "" {
-		env.stderr = &suicidal{w: os.Stderr, text: text}
+	if at := os.Getenv(testOnlyKillAt); at != "" {
+		failpoint.OnReach(killAt(at))
 	}
 	if start, err := time.Parse(time.RFC3339, os.Getenv(testOnlyNow)); err == nil {
 		began := time.Now()
@@ -53,20 +54,32 @@ func testOnlyMain() {
 	os.Exit(run(env, os.Args[1:]))
 }
 
-// suicidal kills its process at a line.
-type suicidal struct {
-	w     io.Writer
-	lines int
-	text  string // counts in place of lines, if it is not ""
+// killedAt begins the last line that the program writes if it kills itself.
+const killedAt = "killed at: "
+
+// killAt gives what counts steps (see package failpoint), and kills the process.
+func killAt(at string) func(step string) {
+	var mu sync.Mutex
+	number, _ := strconv.Atoi(at) // or it is a name
+	return func(step string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if number--; number == 0 || step == at {
+			fmt.Fprintln(os.Stderr, killedAt+step)
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		}
+	}
 }
 
-func (s *suicidal) Write(p []byte) (int, error) {
-	n, err := s.w.Write(p)
-	if s.lines--; s.lines == 0 || s.text != "" && strings.Contains(string(p), s.text) {
-		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-		select {}
+// step gives the step at which the program killed itself, or "".
+func (r result) step() string {
+	lines := strings.Split(strings.TrimSpace(r.stderr), "\n")
+	step, _ := strings.CutPrefix(lines[len(lines)-1], killedAt)
+	if r.status != 128+int(syscall.SIGKILL) || step == lines[len(lines)-1] {
+		return ""
 	}
-	return n, err
+	return step
 }
 
 // result is how a run of the program ended.

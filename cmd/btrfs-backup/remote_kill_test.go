@@ -173,7 +173,7 @@ func TestRemoteTransferOfARunKilledBeforeTheCommitIsSentOnce(t *testing.T) {
 	before, backups := f.far.proxy.Up.Load(), names(t, f.destination)
 	f.write("large", transferSize)
 	cmd := f.to([]string{"--compress", "none", "-v", "debug"})
-	cmd.Env = append(cmd.Env, testOnlyKillAt+"= is received")
+	cmd.Env = append(cmd.Env, testOnlyKillAt+"=transferred")
 	expect(t, 128+int(syscall.SIGKILL), invokeCmd(t, cmd))
 	if got := onlyCompleteBackups(t, f.source, f.destination); len(got) != len(backups) {
 		t.Fatalf("the backups are %v instead of %v", got, backups)
@@ -184,7 +184,7 @@ func TestRemoteTransferOfARunKilledBeforeTheCommitIsSentOnce(t *testing.T) {
 // The agent is killed between the steps of the commit, so that the reply never comes.
 func TestRemoteCommitThatWasInterruptedIsFinished(t *testing.T) {
 	t.Parallel()
-	agent := newAgent(t, `rmdir "$dir/deadly" 2>/dev/null && export `+testOnlyKillAt+`=renamed; exec "$real" "$@" -v debug`)
+	agent := newAgent(t, `rmdir "$dir/deadly" 2>/dev/null && export `+testOnlyKillAt+`=renamed; exec "$real" "$@"`)
 	f := newFarRig(t, agent.options())
 	deadly := makeDir(t, filepath.Join(agent.dir, "deadly"))
 	run := expect(t, exitDone, f.send("-v", "debug"), "once more")

@@ -9,6 +9,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/internal/failpoint"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/transport"
 )
@@ -51,6 +52,7 @@ func (d *delivery) transmit(ctx context.Context) error {
 		return err
 	}
 	d.Log.Debug(fmt.Sprintf("%s: %s is committed", d.to, d.Snapshot.Name))
+	failpoint.Reach("saved")
 	received.Name = d.Snapshot.Name
 	d.backups.InDirectory = append(d.backups.InDirectory, received)
 	return nil
@@ -99,6 +101,7 @@ func (d *delivery) streamOnce(ctx context.Context, o SendOptions) (received btrf
 	}
 	received, receiveErr := d.receiver.Close(ctx)
 	d.Log.Debug(fmt.Sprintf("%s: %s is received", d.to, d.Snapshot.Name))
+	failpoint.Reach("transferred")
 	// when the receiver gave up, the sender only saw a broken pipe
 	return received, cmp.Or(receiveErr, sendErr)
 }

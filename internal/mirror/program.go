@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 
+	"btrfs-backup/internal/failpoint"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/rsh"
 	"btrfs-backup/transport"
@@ -60,6 +61,7 @@ func runRsync(ctx context.Context, p program) (*IncompleteError, error) {
 	read := make(chan error, 1)
 	go func() { read <- readLines(r, p.line) }()
 	ended := process.Wait()
+	failpoint.Reach("rsync ended")
 	if ctx.Err() != nil {
 		r.Close() // a process that rsync left may hold the other end
 	}

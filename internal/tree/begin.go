@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/failpoint"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/tree/state"
 	"btrfs-backup/internal/tree/walk"
@@ -199,6 +200,7 @@ func (s *start) create(make func() error) error {
 	if err := make(); err != nil {
 		return errors.Join(err, s.dropUnfinished(s.hidden))
 	}
+	failpoint.Reach("partial copy made")
 	return nil
 }
 

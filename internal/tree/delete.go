@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/failpoint"
 	"btrfs-backup/internal/tree/walk"
 
 	"golang.org/x/sys/unix"
@@ -131,7 +132,9 @@ func (f *Folder) removeHidden(ctx context.Context, hidden string) error {
 	if err != nil {
 		return err
 	}
-	return f.dir.Sync()
+	err = f.dir.Sync()
+	failpoint.Reach("removed")
+	return err
 }
 
 // deleteSubvolume deletes a subvolume. An ordinary user can delete only what can be written to.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/failpoint"
 	"btrfs-backup/internal/tree/state"
 	"btrfs-backup/internal/tree/survey"
 )
@@ -125,11 +126,13 @@ func (b *making) name() error {
 	if err := btrfs.SyncFilesystem(b.dir); err != nil {
 		return err
 	}
+	failpoint.Reach("synced")
 	hidden := btrfs.Incoming(b.Name)
 	if b.subvolume {
 		if err := btrfs.SetReadOnly(b.dir, hidden, true); err != nil {
 			return err
 		}
+		failpoint.Reach("read-only")
 	}
 	err := b.rename(hidden, b.Name)
 	if errors.Is(err, fs.ErrExist) { // what took the name just now is not what the record tells of

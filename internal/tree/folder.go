@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/failpoint"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/tree/state"
 	"btrfs-backup/internal/tree/walk"
@@ -75,7 +76,9 @@ func (f *Folder) rename(from, to string) error {
 	if err != nil {
 		return &os.LinkError{Op: "rename", Old: f.pathOf(from), New: f.pathOf(to), Err: err}
 	}
-	return f.dir.Sync()
+	err = f.dir.Sync()
+	failpoint.Reach("renamed")
+	return err
 }
 
 // checkName refuses what cannot be the name of a backup.

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/failpoint"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/lock"
@@ -249,6 +250,7 @@ func (d *Dir) Take(_ context.Context, source string, uuid btrfs.UUID, name strin
 	if err := btrfs.Snapshot(dir, d.dir, name); err != nil {
 		return btrfs.Subvolume{}, err
 	}
+	failpoint.Reach("snapshot taken")
 	if err := btrfs.SyncFilesystem(d.dir); err != nil {
 		return btrfs.Subvolume{}, fmt.Errorf("snapshot %s was taken, but may not be on disk: %w", name, err)
 	}
@@ -266,6 +268,7 @@ func (d *Dir) Delete(ctx context.Context, names []string, o host.DeleteOptions) 
 			failures = append(failures, err)
 			continue
 		}
+		failpoint.Reach("subvolume deleted")
 		d.host.log.Debug("deleted " + filepath.Join(d.status.Path, name))
 		deleted = append(deleted, name)
 	}
@@ -301,6 +304,7 @@ func (d *Dir) replaceFile(name string, content []byte) error {
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", filepath.Join(d.status.Path, name), err)
 	}
+	failpoint.Reach("file replaced")
 	return nil
 }
 
@@ -320,6 +324,7 @@ func (d *Dir) Link(_ context.Context, name, target string) error {
 	if err := renameio.Symlink(target, d.pathOf(name)); err != nil {
 		return fmt.Errorf("linking the newest snapshot: %w", err)
 	}
+	failpoint.Reach("link replaced")
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/internal/failpoint"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/transport"
@@ -46,6 +47,7 @@ func (d *Dir) StartReceive(ctx context.Context, o host.ReceiveOrder) (*Receiver,
 		w.Close()
 		return nil, err
 	}
+	failpoint.Reach("receive begun")
 	return &Receiver{Writer: sendstream.NewRenamer(w, hidden), d: d, name: o.Name, stream: w, process: p}, nil
 }
 
@@ -86,6 +88,7 @@ func (r *Receiver) Close(context.Context) (btrfs.Subvolume, error) {
 	if err := r.End(); err != nil {
 		return btrfs.Subvolume{}, err
 	}
+	failpoint.Reach("received")
 	return btrfs.InfoAt(r.d.dir, btrfs.Incoming(r.name))
 }
 
@@ -106,14 +109,18 @@ func (d *Dir) Commit(name string, origin btrfs.UUID) error {
 	if err := btrfs.SyncFilesystem(d.dir); err != nil {
 		return err
 	}
+	failpoint.Reach("synced")
 	if err := btrfs.Rename(d.dir, btrfs.Incoming(name), name); err != nil {
 		return err
 	}
+	failpoint.Reach("renamed")
 	d.host.log.Debug("renamed " + filepath.Join(d.status.Path, name))
 	if err := d.RecordOrigin(name, origin); err != nil {
 		return err
 	}
-	return btrfs.SyncFilesystem(d.dir)
+	err := btrfs.SyncFilesystem(d.dir)
+	failpoint.Reach("committed")
+	return err
 }
 
 // FinishCommit does what of Commit comes after the renaming, if that has not been done.

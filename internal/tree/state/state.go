@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/failpoint"
 
 	"golang.org/x/sys/unix"
 )
@@ -97,6 +98,7 @@ func (s Files) Create(name string) (*Draft, error) {
 	if err != nil {
 		return nil, fmt.Errorf("writing %s: %w", s.Path(name), err)
 	}
+	failpoint.Reach("state begun")
 	return &Draft{os.NewFile(uintptr(fd), filepath.Join(dir.Name(), temporary)), s, name}, nil
 }
 
@@ -110,6 +112,7 @@ func (d *Draft) Commit() error {
 		d.files.Remove(d.name + TemporaryEnd)
 		return fmt.Errorf("writing %s: %w", d.files.Path(d.name), err)
 	}
+	failpoint.Reach("state written")
 	return nil
 }
 
@@ -181,6 +184,7 @@ func (s Files) Remove(name string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("removing %s: %w", s.Path(name), err)
 	}
+	failpoint.Reach("state removed")
 	return nil
 }
 
