@@ -85,9 +85,9 @@ func TestKnownDestinationThatIsAnEmptyFolderOfTheSourceIsRefused(t *testing.T) {
 	r := newRigOnDisk(t)
 	btrfstest.Run(t, "umount", r.destinationFS.Dir)
 	btrfstest.Run(t, "mkdir", r.destination)
-	expect(t, exitFailed, r.run(nil), "btrfs-backup: error: "+r.destination+": none of the backups made there before is there",
-		"btrfs-backup: hint: is its disk mounted?", "--remove-locks")
+	expect(t, exitFailed, r.run(nil), "btrfs-backup: error: destination "+r.destination+": none of the backups made there before is there",
+		"btrfs-backup: hint: is its disk mounted?", "--new-destination")
 	r.holdsOnly(nil)
-	expect(t, exitDone, r.run(nil, "--remove-locks"))
+	expect(t, exitDone, r.run(nil, "--new-destination"))
 	r.isSaved(r.destination)
 }

@@ -139,7 +139,9 @@ func TestRemoteProgramThatFailsIsToldWithItsWords(t *testing.T) {
 
 func TestRemoteCommandTellsWhereTheProgramIs(t *testing.T) {
 	t.Parallel()
-	f := newFarRig(t, newAgent(t, `echo "$0: not found" >&2; exit 127`).options())
+	agent := newAgent(t, insteadOf)
+	f := newFarRig(t, agent.options())
+	agent.becomes(t, `echo "$0: not found" >&2; exit 127`)
 	program := newAgent(t, `touch "$dir/called"; exec "$real" "$@"`)
 	path := filepath.Join(program.dir, "btrfs-backup")
 	f.healsFar("--remote-command", path)

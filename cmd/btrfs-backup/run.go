@@ -24,13 +24,13 @@ func runJob(ctx context.Context, env environment, spec *job.Spec, o outputOption
 	given := env.ofJob(log, display)
 	machines := job.NewMachines(spec.Reach, given)
 	defer machines.Close()
-	run, err := spec.Build(ctx, machines, given)
+	planned, err := spec.Build(ctx, machines, given)
 	if err != nil {
 		return err
 	}
 	began := env.now()
 	log.Info(heading("Started at " + began.Format(time.ANSIC)))
-	did, ended := run(ctx)
+	did, ended := engine.Run(ctx, planned)
 	if display != nil {
 		display.Close()
 	}

@@ -10,30 +10,30 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/internal/progress"
 	"btrfs-backup/lock"
 	"btrfs-backup/retention"
 )
 
-// fakeTree is a directory, or none.
-type fakeTree struct{ err error }
+// fakeDirectory is a directory, or none.
+type fakeDirectory struct{ err error }
 
-func (fakeTree) String() string                { return "/etc" }
-func (t fakeTree) Check(context.Context) error { return t.err }
+func (fakeDirectory) String() string                            { return "/etc" }
+func (d fakeDirectory) Open(context.Context, bool) error        { return d.err }
+func (fakeDirectory) Omitted(context.Context) ([]string, error) { return nil, nil }
 
-// fakeMirror writes down what is asked of it.
+// fakeMirror is a destination of copies of a directory, which writes down what is asked of it.
 type fakeMirror struct {
 	*diary
-	copies  Copies
-	made    Copied
-	saveErr error
-	openErr error
+	contents Contents
+	made     Result
+	saveErr  error
+	openErr  error
 }
 
 func (m *fakeMirror) String() string { return "/backups" }
 
-func (m *fakeMirror) Open(context.Context, bool) error {
-	m.note("open")
+func (m *fakeMirror) Open(_ context.Context, create bool) error {
+	m.note("open %t", create)
 	return m.openErr
 }
 
@@ -41,13 +41,23 @@ func (m *fakeMirror) Lock(context.Context, func(*lock.HeldError)) (func() error,
 	return func() error { return nil }, nil
 }
 
-func (m *fakeMirror) List(context.Context) (Copies, error) {
+func (m *fakeMirror) List(context.Context) (Contents, error) {
 	m.note("list")
-	return m.copies, nil
+	return m.contents, nil
 }
 
-func (m *fakeMirror) Save(_ context.Context, c Copy) (Copied, error) {
-	m.note("save %s on %q", c.Name, c.Base)
+func (m *fakeMirror) Mark(context.Context) (string, error) {
+	m.note("mark")
+	return "its identity", nil
+}
+
+func (m *fakeMirror) Save(_ context.Context, t Transfer) (Result, error) {
+	m.note("save %s on %q", t.Snapshot.Name, t.ParentName())
+	return m.made, m.saveErr
+}
+
+func (m *fakeMirror) Rehearse(_ context.Context, t Transfer) (Result, error) {
+	m.note("rehearse %s on %q", t.Snapshot.Name, t.ParentName())
 	return m.made, m.saveErr
 }
 
@@ -61,22 +71,25 @@ func (m *fakeMirror) Link(_ context.Context, name, target string) error {
 	return nil
 }
 
-type writeOnlyMirror struct{ *fakeMirror }
+// fakeDaemon can be saved to only.
+type fakeDaemon struct{ to *fakeMirror }
 
-func (writeOnlyMirror) WriteOnly() {}
+func (d fakeDaemon) String() string { return "rsync://nas/backups" }
 
-func kept(days ...uint64) []Kept {
-	var all []Kept
+func (d fakeDaemon) Save(ctx context.Context, t Transfer) (Result, error) { return d.to.Save(ctx, t) }
+
+func copiesOf(days ...uint64) []Copy {
+	var all []Copy
 	for _, d := range days {
-		all = append(all, Kept{Name: day(d), Complete: true})
+		all = append(all, Copy{Name: day(d), Complete: true})
 	}
 	return all
 }
 
 // copyJobOf is a job on the tenth day that keeps two backups.
-func copyJobOf(m Mirror, changes ...func(*CopyJob)) CopyJob {
-	job := CopyJob{Tree: fakeTree{}, Mirrors: []Mirror{m}, Keep: retention.Policy{Last: 2}, Settings: Settings{
-		Log: slog.New(slog.DiscardHandler), Progress: progress.Silent(), Now: func() time.Time { return dayTime(10) }}}
+func copyJobOf(d Destination, changes ...func(*Job)) Job {
+	job := Job{Source: fakeDirectory{}, Destinations: []Destination{d}, KeepBackups: retention.Policy{Last: 2}, Settings: Settings{
+		Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return dayTime(10) }}}
 	for _, c := range changes {
 		c(&job)
 	}
@@ -88,13 +101,13 @@ func dayTime(n uint64) time.Time {
 	return t
 }
 
-func newMirror(backups ...Kept) *fakeMirror {
-	return &fakeMirror{diary: new(diary), copies: Copies{Backups: backups}}
+func newMirror(copies ...Copy) *fakeMirror {
+	return &fakeMirror{diary: new(diary), contents: Contents{Copies: copies, Identity: "its identity"}}
 }
 
-func runCopy(t testing.TB, job CopyJob) *Report {
+func runCopy(t testing.TB, job Job) *Report {
 	t.Helper()
-	report, err := RunCopy(t.Context(), job)
+	report, err := Run(t.Context(), job)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,35 +115,35 @@ func runCopy(t testing.TB, job CopyJob) *Report {
 }
 
 func TestACopyBuildsOnTheNewestBackupAndPrunesTheOldest(t *testing.T) {
-	m := newMirror(kept(1, 2, 3)...)
+	m := newMirror(copiesOf(1, 2, 3)...)
 	report := runCopy(t, copyJobOf(m))
-	m.want(t, "open", "list", `save 10 on "3"`, "link .latest 10", "delete 1 2")
+	m.want(t, "open true", "list", "mark", `save 10 on "3"`, "link .latest 10", "delete 1 2")
 	if report.Outcome() != Done || !report.Copy {
 		t.Errorf("outcome %d of %+v", report.Outcome(), report)
 	}
 }
 
 func TestACopyBuildsOnTheBackupThatWasFinishedLastWhateverItsDate(t *testing.T) {
-	m := newMirror(kept(20, 2, 3)...)
-	m.copies.Backups[2].Complete = false
+	m := newMirror(copiesOf(20, 2, 3)...)
+	m.contents.Copies[2].Complete = false
 	m.made.Incomplete = errSome
-	runCopy(t, copyJobOf(m, func(j *CopyJob) { j.Keep.Last = 1 }))
-	m.want(t, "open", "list", `save 10 on "3"`, "link .latest 10", "delete 3")
+	runCopy(t, copyJobOf(m, func(j *Job) { j.KeepBackups.Last = 1 }))
+	m.want(t, "open true", "list", "mark", `save 10 on "3"`, "link .latest 10", "delete 3")
 }
 
 func TestNothingIsPrunedAfterACopyThatFailed(t *testing.T) {
-	m := newMirror(kept(1, 2, 3)...)
+	m := newMirror(copiesOf(1, 2, 3)...)
 	m.saveErr = errSome
 	report := runCopy(t, copyJobOf(m))
-	m.want(t, "open", "list", `save 10 on "3"`)
+	m.want(t, "open true", "list", "mark", `save 10 on "3"`)
 	if report.Outcome() != Failed || len(report.AllFailures()) != 1 {
 		t.Errorf("outcome %d, failures %v", report.Outcome(), report.AllFailures())
 	}
 }
 
 func TestNoMirrorIsTouchedForABadSource(t *testing.T) {
-	m := newMirror(kept(1)...)
-	_, err := RunCopy(t.Context(), copyJobOf(m, func(j *CopyJob) { j.Tree = fakeTree{errSome} }))
+	m := newMirror(copiesOf(1)...)
+	_, err := Run(t.Context(), copyJobOf(m, func(j *Job) { j.Source = fakeDirectory{errSome} }))
 	if !errors.Is(err, errSome) {
 		t.Errorf("error: %v", err)
 	}
@@ -138,13 +151,13 @@ func TestNoMirrorIsTouchedForABadSource(t *testing.T) {
 }
 
 func TestIncompleteCopiesNeverPushOutTheNewestCompleteOne(t *testing.T) {
-	m := newMirror(kept(1, 2)...)
+	m := newMirror(copiesOf(1, 2)...)
 	for d := uint64(3); d <= 6; d++ {
-		m.copies.Backups = append(m.copies.Backups, Kept{Name: day(d)})
+		m.contents.Copies = append(m.contents.Copies, Copy{Name: day(d)})
 	}
 	m.made.Incomplete = errSome
 	report := runCopy(t, copyJobOf(m))
-	m.want(t, "open", "list", `save 10 on "6"`, "link .latest 10",
+	m.want(t, "open true", "list", "mark", `save 10 on "6"`, "link .latest 10",
 		"delete 1 3 4 5")
 	if report.Outcome() != Partly || !errors.Is(report.AllFailures()[0].Err, errSome) {
 		t.Errorf("outcome %d, failures %v", report.Outcome(), report.AllFailures())
@@ -152,21 +165,21 @@ func TestIncompleteCopiesNeverPushOutTheNewestCompleteOne(t *testing.T) {
 }
 
 func TestBackupsOfOthersAreNeitherDeletedNorCounted(t *testing.T) {
-	m := newMirror(kept(1, 2, 3)...)
-	m.copies.Backups[0].Foreign = true
-	m.copies.Backups = append(m.copies.Backups, Kept{Name: "root-" + day(4), Complete: true})
+	m := newMirror(copiesOf(1, 2, 3)...)
+	m.contents.Copies[0].Foreign = true
+	m.contents.Copies = append(m.contents.Copies, Copy{Name: "root-" + day(4), Complete: true})
 	report := runCopy(t, copyJobOf(m))
-	m.want(t, "open", "list", `save 10 on "3"`, "link .latest 10", "delete 2")
+	m.want(t, "open true", "list", "mark", `save 10 on "3"`, "link .latest 10", "delete 2")
 	if v := report.Destinations[0].Verdicts[0]; v.Name != day(1) || !v.Keep {
 		t.Errorf("verdict on another source's backup: %v", v)
 	}
 }
 
 func TestADryRunOfACopyChangesNothing(t *testing.T) {
-	m := newMirror(kept(1, 2, 3)...)
-	dry := func(j *CopyJob) { j.DryRun = true }
+	m := newMirror(copiesOf(1, 2, 3)...)
+	dry := func(j *Job) { j.DryRun = true }
 	report := runCopy(t, copyJobOf(m, dry))
-	m.want(t, "open", "list", `save 10 on "3"`)
+	m.want(t, "open false", "list", `rehearse 10 on "3"`)
 	if got := report.Destinations[0].Deleted; !slices.Equal(got, []string{day(1), day(2)}) {
 		t.Errorf("would delete %q", got)
 	}
@@ -175,14 +188,14 @@ func TestADryRunOfACopyChangesNothing(t *testing.T) {
 	if report := runCopy(t, copyJobOf(m, dry)); report.Outcome() != Done || len(report.Destinations[0].Transfers) != 1 {
 		t.Errorf("without the folder: %+v", report)
 	}
-	m.want(t, "open")
+	m.want(t, "open false")
 }
 
 func TestANameThatIsTakenIsNotUsed(t *testing.T) {
-	m := newMirror(kept(9, 10)...)
-	m.copies.Taken = []string{Naming{}.Name(dayTime(10).Add(time.Second))}
+	m := newMirror(copiesOf(9, 10)...)
+	m.contents.Taken = []string{Naming{}.Name(dayTime(10).Add(time.Second))}
 	now := dayTime(10)
-	clock := func(j *CopyJob) {
+	clock := func(j *Job) {
 		j.Now = func() time.Time {
 			now = now.Add(500 * time.Millisecond)
 			return now
@@ -198,8 +211,8 @@ func TestANameThatIsTakenIsNotUsed(t *testing.T) {
 func TestACopyNobodyAskedForStaysOutOfAFolderOfBtrfsBackups(t *testing.T) {
 	for _, automatic := range []bool{true, false} {
 		m := newMirror()
-		m.copies.Taken = []string{day(1), day(2)}
-		report := runCopy(t, copyJobOf(m, func(j *CopyJob) { j.Automatic = automatic }))
+		m.contents.Taken = []string{day(1), day(2)}
+		report := runCopy(t, copyJobOf(m, func(j *Job) { j.Automatic = automatic }))
 		if failed := report.Outcome() == Failed; failed != automatic {
 			t.Errorf("automatic %t: outcome %d, failures %v", automatic, report.Outcome(), report.AllFailures())
 		}
@@ -207,24 +220,24 @@ func TestACopyNobodyAskedForStaysOutOfAFolderOfBtrfsBackups(t *testing.T) {
 }
 
 func TestAMirrorThatNobodyCanListIsOnlySavedTo(t *testing.T) {
-	m := newMirror(kept(1, 2, 3)...)
-	report := runCopy(t, copyJobOf(writeOnlyMirror{m}))
-	m.want(t, "open", `save 10 on ""`)
+	m := newMirror(copiesOf(1, 2, 3)...)
+	report := runCopy(t, copyJobOf(fakeDaemon{m}))
+	m.want(t, `save 10 on ""`)
 	if !report.Destinations[0].Transfers[0].Stored {
 		t.Error("it counts as verified")
 	}
 }
 
 func TestWhatIsSentOnIsKeptForTheNextIncrement(t *testing.T) {
-	m := newMirror(kept(1, 2, 3)...)
-	m.copies.Ledger = ledger(t, `{"`+day(1)+`": {"parent_locks": ["/archive"]}}`)
+	m := newMirror(copiesOf(1, 2, 3)...)
+	m.contents.Ledger = ledger(t, `{"`+day(1)+`": {"parent_locks": ["/archive"]}}`)
 	runCopy(t, copyJobOf(m))
-	m.want(t, "open", "list", `save 10 on "3"`, "link .latest 10", "delete 2")
+	m.want(t, "open true", "list", "mark", `save 10 on "3"`, "link .latest 10", "delete 2")
 
-	m = newMirror(kept(1, 2, 3)...)
-	m.copies.NoPrune = errSome
+	m = newMirror(copiesOf(1, 2, 3)...)
+	m.contents.NoPrune = errSome
 	if report := runCopy(t, copyJobOf(m)); report.Outcome() != Partly || len(report.Destinations[0].Transfers) != 1 {
 		t.Errorf("outcome %d of %+v", report.Outcome(), report)
 	}
-	m.want(t, "open", "list", `save 10 on "3"`, "link .latest 10")
+	m.want(t, "open true", "list", "mark", `save 10 on "3"`, "link .latest 10")
 }

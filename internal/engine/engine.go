@@ -1,126 +1,184 @@
-// Package engine runs a backup: Run takes a snapshot, sends every destination what it lacks, and prunes both sides; Copy copies
-// a directory that no snapshot can be taken of to every destination, and prunes there.
+// Package engine runs a backup, of whatever kind of source, to whatever kinds of destination.
+//
+// A source that keeps versions of itself (History) takes a snapshot, and what a destination lacks of all snapshots is saved
+// there. Any other source is saved as it stands. Either way a destination saves one version after another, each built upon a
+// base that it holds; then both sides are pruned.
 //
 // What is done follows from a Plan, made by pure functions from complete listings, and is told in a Report. Snapshots and
-// backups are paired by UUID; their names only sort and select. A destination that fails is reported and stops neither the
-// snapshot nor the other destinations. Nothing is deleted on a side whose listing or saving failed.
+// backups are paired by UUID, copies of directories are known by their records; names only sort and select. A destination that
+// fails is reported and stops neither the snapshot nor the other destinations. Nothing is deleted on a side whose listing or
+// saving failed.
 //
-// The engine knows its sources and destinations only by interfaces.
+// The engine knows its sources and destinations only by interfaces. What only some can do is an interface of its own, which is
+// asked for by assertion.
 package engine
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"time"
 
 	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/internal/progress"
 	"btrfs-backup/lock"
 	"btrfs-backup/retention"
 )
 
-// A Folder is a directory of subvolumes: the snapshots of a source, or the backups at a destination.
-type Folder interface {
-	// String is the name of the folder in messages and in the ledger.
+// A Source is what is backed up.
+type Source interface {
 	String() string
-	// Open must be called first. A missing folder is created on request, else it is an error.
+	// Open must be called first. It fails unless the source is there and is what it should be. What it needs to keep its
+	// versions is created on request.
 	Open(ctx context.Context, create bool) error
-	// Lock keeps other runs out until release; see lock.Acquire.
-	Lock(ctx context.Context, waiting func(*lock.HeldError)) (release func() error, err error)
-	List(ctx context.Context) (btrfs.Listing, error)
-	// Delete deletes what it can of the named subvolumes; it gives the names of those deleted, and every failure.
-	Delete(ctx context.Context, names []string) (deleted []string, err error)
-	// Place identifies the folder.
-	Place() btrfs.Place
-	// Ledger gives the ledger in the folder, as it was when it was last listed.
-	Ledger(ctx context.Context, ours func(name string) bool) (*lock.Ledger, error)
+	// Omitted gives the paths in the source that no version of it holds.
+	Omitted(ctx context.Context) ([]string, error)
 }
 
-// A Source is a subvolume and the folder of its snapshots.
-type Source interface {
-	Folder
-	// Subvolume describes the source itself.
-	Subvolume() btrfs.Subvolume
-	// Nested gives the paths of the subvolumes in the source, which no snapshot of it holds.
-	Nested(ctx context.Context) ([]string, error)
+// A History is a Source that keeps versions of itself: snapshots in a folder.
+type History interface {
+	Locker
+	Deleter
+	Linker
+	// List gives the snapshots, and what the ledger in their folder says. The ledger may fail alone.
+	List(ctx context.Context, ours func(name string) bool) (Snapshots, error)
 	// Take makes a read-only snapshot in the folder and waits until it is on disk. A name that is taken is fs.ErrExist.
 	Take(ctx context.Context, name string) (btrfs.Subvolume, error)
-	// Send writes the checked send stream to w. An error of w is returned as a *sendstream.WriteError.
-	Send(ctx context.Context, t Transfer, o SendOptions, w io.Writer) error
-	// Measure tells how many bytes Send will write.
-	Measure(ctx context.Context, t Transfer, f sendstream.Format) (progress.Total, error)
 	// WriteLedger replaces the ledger in the folder.
 	WriteLedger(ctx context.Context, l *lock.Ledger) error
-	// Link makes or replaces the symbolic link of that name in the folder.
-	Link(ctx context.Context, name, target string) error
 	// Sync waits until the ledger and the link are on disk.
 	Sync(ctx context.Context) error
 }
 
-// A Destination is a folder that receives send streams.
+// Snapshots are what a History holds.
+type Snapshots struct {
+	btrfs.Listing
+	Of        btrfs.Subvolume // the source itself
+	Ledger    *lock.Ledger    // nil if it could not be read
+	LedgerErr error
+}
+
+// A Destination is what versions of one source are saved to. One that is no Lister is known from the source's ledger alone:
+// nothing is verified or deleted there.
 type Destination interface {
-	Folder
-	// Accepts gives the best format that the destination understands.
-	Accepts(ctx context.Context) (sendstream.Format, error)
-	// Origins gives the source subvolume of each received UUID for which it is on record, as of the last listing.
-	Origins(ctx context.Context) (map[btrfs.UUID]btrfs.UUID, error)
-	// Receive begins to receive a backup. Its final name, that of the snapshot, must be free.
-	Receive(ctx context.Context, s Shipment) (Receiver, error)
+	String() string // its name in messages and in the ledger
+	// Save makes a backup of a version, or none. Only the context's end or a lost connection leaves something for a later Save
+	// to go on with.
+	Save(ctx context.Context, t Transfer) (Result, error)
 }
 
-// WriteOnly is a Destination that nobody can list. What it holds is known from the source's ledger alone; nothing is
-// verified or deleted there.
-type WriteOnly interface{ WriteOnly() }
-
-// SendOptions tell how a snapshot is sent.
-type SendOptions struct {
-	Format sendstream.Format
-	After  sendstream.Prefix // what the receiver has already; see sendstream.NewRemainder
-	Wire   func(n int64)     // is told of bytes that cross a network
+// An Opener is a Destination that must be opened first.
+type Opener interface {
+	// Open fails unless the destination is what it should be. A missing one is created on request, else it is fs.ErrNotExist.
+	Open(ctx context.Context, create bool) error
 }
 
-// A Shipment tells a destination what is going to come.
-type Shipment struct {
-	Transfer
-	Format  sendstream.Format
-	Measure func(ctx context.Context) (progress.Total, error)
-	Wire    func(n int64)
+// A Lister is a Destination that can be looked at.
+type Lister interface {
+	Locker
+	Deleter
+	List(ctx context.Context) (Contents, error)
 }
 
-// A Receiver takes one send stream. The backup stands under a hidden name until Commit. Close is called only when the whole
-// stream was written, or to learn why the receiver ended. Commit or Abort must be called last.
-type Receiver interface {
-	io.Writer
-	// Close ends the stream and describes what was received.
-	Close(ctx context.Context) (btrfs.Subvolume, error)
-	// Commit puts the backup on disk and then under its final name, and records origin as its source subvolume.
-	Commit(ctx context.Context, origin btrfs.UUID) error
-	// Abort ends receiving and removes what was received.
-	Abort(ctx context.Context) error
+// A Locker keeps other runs out until release; see lock.Acquire.
+type Locker interface {
+	Lock(ctx context.Context, waiting func(*lock.HeldError)) (release func() error, err error)
 }
 
-// A Resumer is a Receiver that outlives a broken connection, and the run that began to send to it.
-type Resumer interface {
-	// Taken tells what the receiver has of the stream: before the first Write, what an earlier run left; after a Write
-	// that failed with transport.ErrDisconnected, once the machine is reached again, where to go on.
-	Taken(ctx context.Context) (sendstream.Prefix, error)
+// A Deleter deletes what it can of the named snapshots or backups; it gives the names of those deleted, and every failure.
+type Deleter interface {
+	Delete(ctx context.Context, names []string) (deleted []string, err error)
+}
+
+// A Linker makes or replaces the symbolic link of that name in its folder, to the newest version.
+type Linker interface {
+	Link(ctx context.Context, name, target string) error
+}
+
+// A Rehearser is a Destination that can tell more of a transfer than the plan does, without saving anything.
+type Rehearser interface {
+	Rehearse(ctx context.Context, t Transfer) (Result, error)
+}
+
+// A Marker is a Destination that has an identity of its own, by which it is told from the place where its disk is mounted.
+type Marker interface {
+	// Mark gives the identity, a new one if there is none yet.
+	Mark(ctx context.Context) (id string, err error)
+}
+
+// A Placed source or destination lies in a directory.
+type Placed interface {
+	// Place identifies the directory. It is zero before Open, and where there are no subvolumes.
+	Place() btrfs.Place
+}
+
+// Contents are what a destination holds.
+type Contents struct {
+	btrfs.Listing                           // received subvolumes
+	Origins       map[btrfs.UUID]btrfs.UUID // of each received UUID for which it is on record, the source subvolume
+
+	Copies []Copy   // of directories, in the order in which they were finished
+	Taken  []string // further names that no copy can have
+
+	Identity string       // of a Marker; "" if it has none
+	Ledger   *lock.Ledger // of what the backups are sent on to; nil if they never were
+	NoPrune  error        // why nothing may be deleted; nil if it may
+}
+
+// Copy is a copy of a directory, as its record tells.
+type Copy struct {
+	Name     string
+	Complete bool
+	Foreign  bool // of another source
+}
+
+// A Transfer is one version to be saved.
+type Transfer struct {
+	Snapshot btrfs.Subvolume  // of a source that is no History, the name alone
+	Parent   *btrfs.Subvolume // upon which it builds, as Snapshot; nil: a complete copy
+	Started  time.Time
+}
+
+// ParentName gives the name of the version upon which it builds, or "".
+func (t Transfer) ParentName() string {
+	if t.Parent == nil {
+		return ""
+	}
+	return t.Parent.Name
+}
+
+// How tells in words upon what the transfer builds.
+func (t Transfer) How() string {
+	if t.Parent == nil {
+		return "a complete copy"
+	}
+	return "an increment to " + Printable(t.Parent.Name)
+}
+
+// Result tells what a transfer took, and made.
+type Result struct {
+	Bytes   int64           // of the stream, or of files that were copied
+	Wire    int64           // that crossed networks
+	Resumed int             // times that it went on after a break
+	Backup  btrfs.Subvolume // under its final name; zero where it is no subvolume, or nobody can look
+	// Incomplete tells what could not be read of the source, and is nil when the backup is complete.
+	Incomplete error
 }
 
 // A Job is one run.
 type Job struct {
 	Source       Source
-	Destinations []Destination
+	Destinations []Destination // of that source
 	Naming       Naming
 
 	KeepSnapshots retention.Policy
 	KeepBackups   retention.Policy
 
-	NoSnapshot    bool // work on the snapshots there are
-	NoTransfer    bool
-	NoIncremental bool // send complete copies, the newest snapshot first
-	RemoveLocks   bool // forget what the ledger says of the destinations
+	NoSnapshot     bool // work on the snapshots there are
+	NoTransfer     bool
+	NoIncremental  bool // save complete copies, the newest snapshot first
+	Forget         bool // what the ledger says of the destinations
+	NewDestination bool // a destination need not be the one that was used before
+	// Automatic tells that nobody asked for a source that is no History: it is one because it is not a subvolume, at present.
+	Automatic bool
 
 	Settings
 }
@@ -130,7 +188,8 @@ type Settings struct {
 	NoWait bool // fail at a lock that is held
 	DryRun bool // change nothing
 
-	Log      *slog.Logger
-	Progress *progress.Display
-	Now      func() time.Time
+	Log *slog.Logger
+	Now func() time.Time
+	// Used remembers on this machine which destinations were used before.
+	Used lock.Destinations
 }

@@ -1,21 +1,16 @@
 package engine
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
 	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/internal/progress"
 	"btrfs-backup/lock"
-	"btrfs-backup/transport"
 )
 
 // diary is what happened, in order.
@@ -36,13 +31,11 @@ func (d *diary) want(t testing.TB, want ...string) {
 	}
 }
 
-// fakeFolder is a Folder in memory.
+// fakeFolder is a folder in memory.
 type fakeFolder struct {
 	*diary
-	name      string
-	here      subvolumes
-	ledger    string
-	badLedger bool
+	name string
+	here subvolumes
 }
 
 func (f *fakeFolder) String() string                   { return f.name }
@@ -55,70 +48,30 @@ func (f *fakeFolder) Lock(context.Context, func(*lock.HeldError)) (func() error,
 	return func() error { return nil }, nil
 }
 
-func (f *fakeFolder) List(context.Context) (btrfs.Listing, error) {
-	return inFolder(Naming{}, f.here).Listing, nil
-}
-
 func (f *fakeFolder) Delete(_ context.Context, names []string) ([]string, error) {
 	f.note("delete %s", strings.Join(names, " "))
 	return names, nil
 }
 
-func (f *fakeFolder) Ledger(_ context.Context, ours func(string) bool) (*lock.Ledger, error) {
-	if f.badLedger {
-		return nil, errSome
-	}
-	return lock.ParseLedger([]byte(f.ledger), ours)
-}
-
-// content is the stream of every snapshot.
-var content = bytes.Repeat([]byte("0123456789"), 10)
-
-// fakeSource sends content in pieces of ten bytes.
+// fakeSource is a History in memory.
 type fakeSource struct {
 	fakeFolder
-	fail []error // of each time of sending, instead of it
+	ledger    string
+	badLedger bool
 }
 
-func (s *fakeSource) Subvolume() btrfs.Subvolume { return home }
+func (s *fakeSource) Omitted(context.Context) ([]string, error) { return nil, nil }
 
-func (s *fakeSource) Nested(context.Context) ([]string, error) { return nil, nil }
+func (s *fakeSource) List(_ context.Context, ours func(string) bool) (Snapshots, error) {
+	found := Snapshots{Listing: inFolder(Naming{}, s.here).Listing, Of: home, LedgerErr: errSome}
+	if !s.badLedger {
+		found.Ledger, found.LedgerErr = lock.ParseLedger([]byte(s.ledger), ours)
+	}
+	return found, nil
+}
 
 func (s *fakeSource) Take(context.Context, string) (btrfs.Subvolume, error) {
 	return btrfs.Subvolume{}, errors.New("no snapshot was asked for")
-}
-
-func (s *fakeSource) Send(_ context.Context, t Transfer, o SendOptions, w io.Writer) error {
-	s.note("%s", strings.TrimSuffix("send "+t.Snapshot.Name+" from "+parentName(t), " from ")+after(o.After))
-	if len(s.fail) > 0 {
-		err := s.fail[0]
-		s.fail = s.fail[1:]
-		if err != nil {
-			return err
-		}
-	}
-	rest := sendstream.NewRemainder(w, o.After)
-	for at := 0; at < len(content); at += 10 {
-		if o.Wire != nil {
-			o.Wire(1)
-		}
-		if _, err := rest.Write(content[at : at+10]); err != nil {
-			return fmt.Errorf("sending: %w", &sendstream.WriteError{Err: err})
-		}
-	}
-	return rest.Close()
-}
-
-// after tells a prefix, if there is one.
-func after(p sendstream.Prefix) string {
-	if p.Bytes == 0 {
-		return ""
-	}
-	return fmt.Sprintf(" after %d", p.Bytes)
-}
-
-func (s *fakeSource) Measure(context.Context, Transfer, sendstream.Format) (progress.Total, error) {
-	return progress.Total{}, errSome
 }
 
 func (s *fakeSource) WriteLedger(_ context.Context, l *lock.Ledger) error {
@@ -129,118 +82,42 @@ func (s *fakeSource) WriteLedger(_ context.Context, l *lock.Ledger) error {
 func (s *fakeSource) Link(context.Context, string, string) error { return nil }
 func (s *fakeSource) Sync(context.Context) error                 { return nil }
 
-// fakeDestination receives into memory.
+// fakeDestination saves into memory.
 type fakeDestination struct {
 	fakeFolder
-	receivers []Receiver // those to come; then complete ones
+	fail []error // of each time of saving, instead of it
 }
 
-func (d *fakeDestination) Accepts(context.Context) (sendstream.Format, error) {
-	return sendstream.Format{Protocol: 1}, nil
+func (d *fakeDestination) List(context.Context) (Contents, error) {
+	return Contents{Listing: inFolder(Naming{}, d.here).Listing}, nil
 }
 
-func (d *fakeDestination) Origins(context.Context) (map[btrfs.UUID]btrfs.UUID, error) {
-	return nil, nil
-}
-
-func (d *fakeDestination) Receive(_ context.Context, s Shipment) (Receiver, error) {
-	d.note("receive %s", s.Snapshot.Name)
-	if len(d.receivers) == 0 {
-		return d.receiver(s.Snapshot), nil
-	}
-	r := d.receivers[0]
-	d.receivers = d.receivers[1:]
-	return r, nil
-}
-
-// receiver makes a receiver of a complete copy of s.
-func (d *fakeDestination) receiver(s btrfs.Subvolume) *fakeReceiver {
-	return &fakeReceiver{diary: d.diary, received: backup(s, hidden)}
-}
-
-// writeOnlyDestination fails the test if anybody looks at it.
-type writeOnlyDestination struct {
-	*fakeDestination
-	t testing.TB
-}
-
-func (d writeOnlyDestination) WriteOnly() {}
-
-func (d writeOnlyDestination) List(context.Context) (btrfs.Listing, error) {
-	d.t.Error("a destination that cannot be listed was listed")
-	return btrfs.Listing{}, nil
-}
-
-// fakeReceiver fails a write with each error, after it has taken so many bytes.
-type fakeReceiver struct {
-	*diary
-	data     []byte
-	breaks   []writeBreak
-	received btrfs.Subvolume
-	closeErr error
-
-	closesOnce bool // closeErr is that of the first time only
-}
-
-type writeBreak struct {
-	at   int // bytes taken
-	err  error
-	lost int // of those taken
-	then func()
-}
-
-func (r *fakeReceiver) Write(p []byte) (int, error) {
-	if len(r.breaks) > 0 && len(r.data)+len(p) > r.breaks[0].at {
-		b := r.breaks[0]
-		r.breaks = r.breaks[1:]
-		n := b.at - len(r.data)
-		r.data = append(r.data, p[:n]...)
-		r.data = r.data[:len(r.data)-b.lost]
-		if b.then != nil {
-			b.then()
+func (d *fakeDestination) Save(_ context.Context, t Transfer) (Result, error) {
+	d.note("%s", sending(t))
+	if len(d.fail) > 0 {
+		err := d.fail[0]
+		if d.fail = d.fail[1:]; err != nil {
+			return Result{}, err
 		}
-		return n, b.err
 	}
-	r.data = append(r.data, p...)
-	return len(p), nil
+	return Result{Bytes: 100, Backup: backup(t.Snapshot)}, nil
 }
 
-func (r *fakeReceiver) Close(context.Context) (btrfs.Subvolume, error) {
-	r.note("close")
-	err := r.closeErr
-	if r.closesOnce {
-		r.closeErr = nil
-	}
-	return r.received, err
+// sending tells what a transfer is to do.
+func sending(t Transfer) string {
+	return strings.TrimSuffix("send "+t.Snapshot.Name+" from "+t.ParentName(), " from ")
 }
 
-func (r *fakeReceiver) Commit(_ context.Context, origin btrfs.UUID) error {
-	if origin != home.UUID {
-		r.note("commit of another source")
-	}
-	r.note("commit %d", len(r.data))
-	return nil
-}
+// blindDestination can be saved to only.
+type blindDestination struct{ to *fakeDestination }
 
-func (r *fakeReceiver) Abort(context.Context) error {
-	r.note("abort")
-	return nil
-}
+func (d blindDestination) String() string { return d.to.name }
 
-// resumableReceiver is a fakeReceiver that outlives its connection.
-type resumableReceiver struct {
-	*fakeReceiver
-	takenErr error
+func (d blindDestination) Save(ctx context.Context, t Transfer) (Result, error) {
+	r, err := d.to.Save(ctx, t)
+	r.Backup = btrfs.Subvolume{} // nobody can look
+	return r, err
 }
-
-func (r *resumableReceiver) Taken(context.Context) (sendstream.Prefix, error) {
-	r.note("taken")
-	c := sendstream.NewPrefixCounter(io.Discard)
-	_, err := c.Write(r.data)
-	return c.Prefix(), errors.Join(err, r.takenErr)
-}
-
-var errLost = fmt.Errorf("reading: %w", transport.ErrDisconnected)
 
 // newFakes makes a source with snapshots, and an empty destination; both write the same diary.
 func newFakes(snapshots ...btrfs.Subvolume) (*fakeSource, *fakeDestination) {
@@ -252,7 +129,7 @@ func newFakes(snapshots ...btrfs.Subvolume) (*fakeSource, *fakeDestination) {
 func jobOf(s Source, d Destination, changes ...func(*Job)) Job {
 	job := Job{
 		Source: s, Destinations: []Destination{d}, NoSnapshot: true,
-		Settings: Settings{Log: slog.New(slog.DiscardHandler), Progress: progress.Silent(), Now: time.Now},
+		Settings: Settings{Log: slog.New(slog.DiscardHandler), Now: time.Now},
 	}
 	for _, c := range changes {
 		c(&job)

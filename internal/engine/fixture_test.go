@@ -68,7 +68,7 @@ func inFolder(naming Naming, s subvolumes) side {
 
 func newPlanner(snapshots, backups subvolumes, changes ...func(*planner)) planner {
 	p := planner{
-		source: home, snapshots: inFolder(Naming{}, snapshots), backups: inFolder(Naming{}, backups),
+		history: true, source: home, snapshots: inFolder(Naming{}, snapshots), backups: inFolder(Naming{}, backups),
 		now: time.Date(2026, 6, 1, 0, 0, 0, 0, time.Local), transfer: true, incremental: true,
 	}
 	for _, c := range changes {
@@ -110,7 +110,7 @@ func actions(p Plan) string {
 		all = append(all, "clean "+name)
 	}
 	for _, t := range p.Transfers {
-		all = append(all, strings.TrimSuffix("send "+t.Snapshot.Name+" from "+parentName(t), " from "))
+		all = append(all, sending(t))
 	}
 	for _, name := range p.Delete {
 		all = append(all, "delete "+name)
@@ -122,10 +122,4 @@ func actions(p Plan) string {
 	return text
 }
 
-func namesOf(s subvolumes) string {
-	var names []string
-	for _, sub := range s {
-		names = append(names, sub.Name)
-	}
-	return strings.Join(names, " ")
-}
+func joined(s subvolumes) string { return strings.Join(namesOf(s), " ") }

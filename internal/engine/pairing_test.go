@@ -30,7 +30,7 @@ func TestPairing(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			if got := namesOf(findCopies(test.present).of(test.of)); got != test.want {
+			if got := joined(findCopies(test.present).of(test.of)); got != test.want {
 				t.Errorf("copies: %q, want %q", got, test.want)
 			}
 		})
@@ -103,11 +103,11 @@ func TestLadderOrder(t *testing.T) {
 	others := btrfs.Subvolume{UUID: uuid(900)}
 	candidates := subvolumes{snap(7), snap(2), snap(4, childOf(others)), s, snap(3), snap(6), snap(1)}
 	l := findLineage(append(candidates, home)...)
-	if got, want := namesOf(l.ladder(s, candidates)), namesOf(subvolumes{snap(3), snap(2), snap(1), snap(6), snap(7)}); got != want {
+	if got, want := joined(l.ladder(s, candidates)), joined(subvolumes{snap(3), snap(2), snap(1), snap(6), snap(7)}); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 	planned := btrfs.Subvolume{ID: 1<<64 - 1, ParentUUID: home.UUID, CreatedIn: 1<<64 - 1}
-	if got, want := namesOf(l.ladder(planned, subvolumes{snap(1), snap(2)})), namesOf(subvolumes{snap(2), snap(1)}); got != want {
+	if got, want := joined(l.ladder(planned, subvolumes{snap(1), snap(2)})), joined(subvolumes{snap(2), snap(1)}); got != want {
 		t.Errorf("for one that is yet to be taken: %s, want %s", got, want)
 	}
 }

@@ -9,12 +9,6 @@ import (
 	"btrfs-backup/retention"
 )
 
-// A Transfer is one snapshot to be sent.
-type Transfer struct {
-	Snapshot btrfs.Subvolume
-	Parent   *btrfs.Subvolume // nil: a complete copy
-}
-
 // A Plan is what is to be done at one destination.
 type Plan struct {
 	Leftovers []string // what earlier runs left unfinished; deleted first
@@ -95,50 +89,83 @@ func (s side) holds(name string) []string {
 
 // A planner plans for one destination.
 type planner struct {
-	source      btrfs.Subvolume
-	snapshots   side // at the source
-	backups     side // at the destination
+	history     bool            // the source keeps its versions as snapshots; else there is only the one to be saved
+	source      btrfs.Subvolume // of a history
+	snapshots   side            // at the source
+	backups     side            // at the destination
 	origins     map[btrfs.UUID]btrfs.UUID
+	copies      []Copy // at the destination, of a source without history
 	keep        retention.Policy
 	now         time.Time
 	writeOnly   bool             // the destination cannot be listed
 	newestSent  *btrfs.Subvolume // to such a destination
 	transfer    bool
 	incremental bool
+	incomplete  bool // the version that was saved is not complete
+}
+
+// A relation tells what a destination holds of a source.
+type relation interface {
+	// versions gives those at the source that can be saved, oldest first.
+	versions() []btrfs.Subvolume
+	// holds gives the names of the backups of a version.
+	holds(s btrfs.Subvolume) []string
+	// own gives the names of the backups that are certainly the source's, oldest first; foreign the verdicts on others that have
+	// a name of the series.
+	own() []string
+	foreign() []retention.Verdict
+	// needs gives the names of what must stay, and why. Newest is the newest version that the destination holds or will.
+	needs(newest *btrfs.Subvolume) (names []string, reason string)
+	// bases gives the versions that s can build upon when those in sent are there too, the best one first.
+	bases(s btrfs.Subvolume, sent []btrfs.Subvolume) []btrfs.Subvolume
+}
+
+func (p planner) relation() relation {
+	if p.history {
+		return newByUUID(p)
+	}
+	return byRecord{p}
 }
 
 func (p planner) plan() Plan {
-	present := findCopies(p.backups.InDirectory)
-	own := p.ownBackups(present)
-	missing, newest := p.missing(present, own)
-	candidates := p.candidates(own, present, missing, newest)
-	verdicts := retention.Decide(p.keep, p.now, candidates)
+	r := p.relation()
+	own := r.own()
+	missing, newest := p.missing(r, setOf(own))
+	verdicts := retention.Decide(p.keep, p.now, p.candidates(r, own, missing, newest))
 
 	plan := Plan{Leftovers: p.leftovers()}
 	kept := make(map[string]bool)
 	for _, v := range verdicts {
 		kept[v.Name] = v.Keep
 	}
+	var sent []btrfs.Subvolume
 	for _, s := range missing {
-		if kept[s.Name] {
-			plan.Transfers = append(plan.Transfers, Transfer{Snapshot: s})
+		if !kept[s.Name] {
+			continue
+		}
+		t := Transfer{Snapshot: s}
+		if p.incremental {
+			if bases := r.bases(s, sent); len(bases) > 0 {
+				t.Parent = &bases[0]
+			}
+		}
+		plan.Transfers = append(plan.Transfers, t)
+		sent = append(sent, s)
+	}
+	for _, name := range own {
+		if keep, decided := kept[name]; decided && !keep {
+			plan.Delete = append(plan.Delete, name)
 		}
 	}
-	p.chooseParents(plan.Transfers, present)
-	for _, b := range own {
-		if keep, decided := kept[b.Name]; decided && !keep {
-			plan.Delete = append(plan.Delete, b.Name)
-		}
-	}
-	plan.Verdicts = append(p.foreign(own), verdicts...)
+	plan.Verdicts = append(r.foreign(), verdicts...)
 	return plan
 }
 
-// missing gives the snapshots that the destination lacks, in the order of sending, and the newest one that it holds or will.
-func (p planner) missing(present copies, own []btrfs.Subvolume) (missing []btrfs.Subvolume, newest *btrfs.Subvolume) {
-	for _, s := range p.snapshots.seriesOf(p.source) {
-		has := len(present.of(s)) > 0
-		taken := slices.ContainsFunc(own, func(b btrfs.Subvolume) bool { return b.Name == s.Name })
+// missing gives the versions that the destination lacks, in the order of sending, and the newest one that it holds or will.
+func (p planner) missing(r relation, own map[string]bool) (missing []btrfs.Subvolume, newest *btrfs.Subvolume) {
+	for _, s := range r.versions() {
+		has := len(r.holds(s)) > 0
+		taken := own[s.Name]
 		if p.newestSent != nil && byAge(s, *p.newestSent) <= 0 {
 			has = true
 		}
@@ -158,49 +185,36 @@ func (p planner) missing(present copies, own []btrfs.Subvolume) (missing []btrfs
 	return missing, newest
 }
 
-// candidates is what the policy is applied to: the source's own backups and the snapshots to come.
-func (p planner) candidates(own []btrfs.Subvolume, present copies, missing []btrfs.Subvolume, newest *btrfs.Subvolume) []retention.Snapshot {
-	hold := make(map[string]bool)
-	if newest != nil {
-		for _, b := range present.of(*newest) {
-			hold[b.Name] = true
-		}
-	}
+// candidates is what the policy is applied to: the source's own backups and the versions to come.
+func (p planner) candidates(r relation, own []string, missing []btrfs.Subvolume, newest *btrfs.Subvolume) []retention.Snapshot {
 	var candidates []retention.Snapshot
-	add := func(name string, held bool) {
+	needed, reason := r.needs(newest)
+	taken := setOf(own)
+	add := func(name string) {
 		t, _ := p.backups.naming.Time(name)
 		c := retention.Snapshot{Name: name, Time: t, Holds: p.backups.holds(name)}
-		if held {
-			c.Holds = append(c.Holds, "newest common with the source")
+		if slices.Contains(needed, name) {
+			c.Holds = append(c.Holds, reason)
 		}
 		candidates = append(candidates, c)
 	}
-	taken := make(map[string]bool)
-	for _, b := range own {
-		taken[b.Name] = true
-		add(b.Name, hold[b.Name])
+	for _, name := range own {
+		add(name)
 	}
 	for _, s := range missing {
 		if !taken[s.Name] {
-			add(s.Name, newest != nil && s.ID == newest.ID)
+			add(s.Name)
 		}
 	}
 	return candidates
 }
 
-// chooseParents gives each transfer the parent that it has when those before it succeed.
-func (p planner) chooseParents(transfers []Transfer, present copies) {
-	if !p.incremental {
-		return
+func setOf(names []string) map[string]bool {
+	set := make(map[string]bool, len(names))
+	for _, name := range names {
+		set[name] = true
 	}
-	l := p.snapshots.lineage(p.source)
-	have := p.snapshots.copiedTo(present)
-	for i, t := range transfers {
-		if ladder := l.ladder(t.Snapshot, have); len(ladder) > 0 {
-			transfers[i].Parent = &ladder[0]
-		}
-		have = append(have, t.Snapshot)
-	}
+	return set
 }
 
 // leftovers gives the unfinished backups of this series. With the folder locked nobody is working on them.
@@ -217,55 +231,6 @@ func (p planner) leftovers() []string {
 	}
 	slices.Sort(names)
 	return names
-}
-
-// ownBackups gives the complete backups of the series that are known to come from this source: copies of its snapshots,
-// recorded as such, or linked to one of these by the parents that they were received with.
-func (p planner) ownBackups(present copies) []btrfs.Subvolume {
-	ancestors := p.snapshots.ancestors(p.source)
-	copied, foreign := make(map[btrfs.UUID]bool), make(map[btrfs.UUID]bool)
-	for _, s := range p.snapshots.InDirectory {
-		for _, b := range present.of(s) {
-			copied[b.UUID] = !ancestors.exclude(s)
-			foreign[b.UUID] = ancestors.exclude(s)
-		}
-	}
-	backups := slices.DeleteFunc(p.backups.series(), func(b btrfs.Subvolume) bool {
-		return !isComplete(b) || foreign[b.UUID] || p.elsewhere(b)
-	})
-	l := findLineage(p.backups.All...) // the parent may be a copy in another folder
-	own := make(map[btrfs.UUID]bool)
-	for _, b := range p.backups.InDirectory {
-		if origin := p.origins[b.ReceivedUUID]; copied[b.UUID] || !origin.IsZero() && origin == p.source.UUID {
-			own[l.root(b)] = true
-		}
-	}
-	return slices.DeleteFunc(backups, func(b btrfs.Subvolume) bool { return !own[l.root(b)] })
-}
-
-// elsewhere tells that a backup is on record as another source's.
-func (p planner) elsewhere(b btrfs.Subvolume) bool {
-	origin := p.origins[b.ReceivedUUID]
-	return !origin.IsZero() && origin != p.source.UUID
-}
-
-// foreign gives the verdicts on subvolumes that have a name of the series but are not this source's backups.
-func (p planner) foreign(own []btrfs.Subvolume) []retention.Verdict {
-	var verdicts []retention.Verdict
-	for _, b := range p.backups.series() {
-		if slices.ContainsFunc(own, func(o btrfs.Subvolume) bool { return o.ID == b.ID }) {
-			continue
-		}
-		reason := "not known to come from this source"
-		switch {
-		case !isComplete(b):
-			reason = "not a received subvolume"
-		case p.elsewhere(b):
-			reason = "a backup of another source"
-		}
-		verdicts = append(verdicts, retention.Verdict{Name: b.Name, Keep: true, Reasons: []string{reason}})
-	}
-	return verdicts
 }
 
 // pruneSource decides on the snapshots. newest is the one that must stay because this run made or sent it, or "".

@@ -19,7 +19,9 @@ import (
 // run is a Job under way.
 type run struct {
 	Job
+	history   History // nil: the source keeps no versions of itself
 	report    Report
+	source    btrfs.Subvolume // of a history
 	snapshots side
 
 	ledgerMu sync.Mutex // the destinations are served side by side
@@ -29,76 +31,65 @@ type run struct {
 // or the end of the context.
 func Run(ctx context.Context, job Job) (*Report, error) {
 	r := &run{Job: job, report: Report{DryRun: job.DryRun, Source: job.Source.String()}}
-	release, err := r.openSource(ctx)
+	r.history, _ = job.Source.(History)
+	r.report.Copy = r.history == nil
+	r.snapshots.naming = job.Naming
+	if err := r.Source.Open(ctx, !r.DryRun); err != nil {
+		return &r.report, err
+	}
+	release, err := r.openHistory(ctx)
 	if err != nil {
 		return &r.report, err
 	}
 	defer release()
-	if r.NoSnapshot {
-		r.Log.Debug("no snapshot is taken")
-	} else if err := r.takeSnapshot(ctx); err != nil {
-		r.report.fail(err)
-	}
+	r.reportOmitted(ctx)
+	r.prepare(ctx)
 	r.serveAll(ctx)
 	if ctx.Err() != nil {
 		return &r.report, context.Cause(ctx)
 	}
-	r.linkLatest(ctx)
-	r.pruneSource(ctx)
-	if !r.DryRun {
-		if err := r.Source.Sync(ctx); err != nil {
-			r.report.fail(err)
-		}
-	}
+	r.concludeHistory(ctx)
 	return &r.report, nil
 }
 
-// openSource opens, locks and lists the source. Without a readable ledger the run goes on, but prunes no snapshots.
-func (r *run) openSource(ctx context.Context) (release func(), err error) {
-	if err := r.Source.Open(ctx, !r.DryRun); err != nil {
-		return nil, err
+// openHistory locks and lists the snapshots. Without a readable ledger the run goes on, but prunes none of them.
+func (r *run) openHistory(ctx context.Context) (release func(), err error) {
+	if r.history == nil {
+		return func() {}, nil
 	}
-	release, err = r.lock(ctx, r.Source)
+	release, err = r.lock(ctx, r.Source, r.history)
 	if err != nil {
 		return nil, err
 	}
-	listing, err := r.Source.List(ctx)
+	found, err := r.history.List(ctx, r.Naming.Ours)
 	if err != nil {
 		release()
 		return nil, err
 	}
-	r.snapshots = side{Listing: listing, naming: r.Naming}
-	r.snapshots.ledger, err = r.Source.Ledger(ctx, r.Naming.Ours)
-	if err != nil {
-		r.report.fail(err)
+	r.source, r.snapshots.Listing, r.snapshots.ledger = found.Of, found.Listing, found.Ledger
+	if found.LedgerErr != nil {
+		r.report.fail(found.LedgerErr)
 	}
-	if r.RemoveLocks {
+	if r.Forget || r.NewDestination {
 		r.updateLedger(ctx, func(l *lock.Ledger) {
 			for _, d := range r.Destinations {
 				l.Forget(d.String())
 			}
 		})
 	}
-	r.reportNested(ctx)
 	return release, nil
 }
 
-// A lockable keeps other runs out.
-type lockable interface {
-	String() string
-	Lock(ctx context.Context, waiting func(*lock.HeldError)) (release func() error, err error)
-}
-
 // lock takes the lock of a folder, which a dry run does not need.
-func (s Settings) lock(ctx context.Context, f lockable) (release func(), err error) {
+func (s Settings) lock(ctx context.Context, name fmt.Stringer, l Locker) (release func(), err error) {
 	if s.DryRun {
 		return func() {}, nil
 	}
-	waiting := func(held *lock.HeldError) { s.Log.Info(fmt.Sprintf("%s: waiting for %s", f, held.Holder())) }
+	waiting := func(held *lock.HeldError) { s.Log.Info(fmt.Sprintf("%s: waiting for %s", name, held.Holder())) }
 	if s.NoWait {
 		waiting = nil
 	}
-	unlock, err := f.Lock(ctx, waiting)
+	unlock, err := l.Lock(ctx, waiting)
 	if lock.IsHeld(err) {
 		return nil, hint.New(err, "try again later, or leave out --no-wait to wait for it")
 	}
@@ -112,37 +103,64 @@ func (s Settings) lock(ctx context.Context, f lockable) (release func(), err err
 	}, nil
 }
 
-func (r *run) reportNested(ctx context.Context) {
-	nested, err := r.Source.Nested(ctx)
+// reportOmitted tells what of the source is in no version of it.
+func (r *run) reportOmitted(ctx context.Context) {
+	omitted, err := r.Source.Omitted(ctx)
 	if err != nil {
 		r.report.fail(err)
 	}
-	r.report.Nested = nested
-	if len(nested) > 0 {
-		r.Log.Info(fmt.Sprintf("%s: the subvolumes in it are not part of its snapshots and need backups of their own: %q", r.Source, nested))
+	r.report.Nested = omitted
+	if len(omitted) > 0 {
+		r.Log.Info(fmt.Sprintf("%s: not in its backups, and in need of backups of their own: %s", r.Source, few(omitted)))
+		r.Log.Debug(fmt.Sprintf("%s: not in its backups: %q", r.Source, omitted))
 	}
 }
 
-// takeSnapshot takes the snapshot, in the next second if the name is taken.
-func (r *run) takeSnapshot(ctx context.Context) error {
+// few names at most three of many.
+func few(paths []string) string {
+	const most = 3
+	text := strings.Trim(fmt.Sprintf("%q", paths[:min(most, len(paths))]), "[]")
+	if more := len(paths) - most; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}
+
+// prepare takes the snapshot of a history, in the next second if the name is taken.
+func (r *run) prepare(ctx context.Context) {
+	if r.history == nil || r.NoSnapshot {
+		r.Log.Debug("no snapshot is taken")
+		return
+	}
+	var taken btrfs.Subvolume
+	name, err := r.freeName(ctx, func(name string) (err error) {
+		taken, err = r.take(ctx, name)
+		return err
+	})
+	if err != nil {
+		r.report.fail(err)
+		return
+	}
+	r.report.Snapshot = name
+	r.snapshots.InDirectory = append(r.snapshots.InDirectory, taken)
+	r.snapshots.All = append(r.snapshots.All, taken)
+}
+
+// freeName tries the name of each second, from now on, until one is not fs.ErrExist.
+func (r *run) freeName(ctx context.Context, try func(name string) error) (string, error) {
 	for {
 		now := r.Now()
 		name := r.Naming.Name(now)
-		taken, err := r.take(ctx, name)
-		if errors.Is(err, fs.ErrExist) {
-			r.Log.Info(name + " exists already, waiting for the next second")
-			if err := wait(ctx, now.Truncate(time.Second).Add(time.Second).Sub(now)); err != nil {
-				return err
-			}
-			continue
+		err := try(name)
+		if !errors.Is(err, fs.ErrExist) {
+			return name, err
 		}
-		if err != nil {
-			return err
+		r.Log.Info(name + " exists already, waiting for the next second")
+		select {
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
+		case <-time.After(now.Truncate(time.Second).Add(time.Second).Sub(now)):
 		}
-		r.report.Snapshot = name
-		r.snapshots.InDirectory = append(r.snapshots.InDirectory, taken)
-		r.snapshots.All = append(r.snapshots.All, taken)
-		return nil
 	}
 }
 
@@ -151,24 +169,20 @@ func (r *run) take(ctx context.Context, name string) (btrfs.Subvolume, error) {
 		if slices.ContainsFunc(r.snapshots.InDirectory, func(s btrfs.Subvolume) bool { return s.Name == name }) {
 			return btrfs.Subvolume{}, fs.ErrExist
 		}
-		const newest = 1<<64 - 1
-		return btrfs.Subvolume{ID: newest, Name: name, ParentUUID: r.Source.Subvolume().UUID, ReadOnly: true, CreatedIn: newest}, nil
+		return pending(name, r.source.UUID), nil
 	}
 	r.Log.Debug("taking snapshot " + name)
-	s, err := r.Source.Take(ctx, name)
+	s, err := r.history.Take(ctx, name)
 	if err == nil {
 		r.Log.Info("took snapshot " + name)
 	}
 	return s, err
 }
 
-func wait(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(d):
-		return nil
-	}
+// pending is a version that does not exist, newer than all that do.
+func pending(name string, of btrfs.UUID) btrfs.Subvolume {
+	const newest = 1<<64 - 1
+	return btrfs.Subvolume{ID: newest, Name: name, ParentUUID: of, ReadOnly: true, CreatedIn: newest}
 }
 
 // serveAll serves the destinations side by side.
@@ -180,7 +194,7 @@ func (r *run) serveAll(ctx context.Context) {
 	var serving sync.WaitGroup
 	for i, d := range r.Destinations {
 		serving.Go(func() {
-			v := visit{run: r, to: d, saved: &r.report.Destinations[i]}
+			v := newVisit(r, d, &r.report.Destinations[i])
 			v.saved.Destination = d.String()
 			v.serve(ctx)
 		})
@@ -202,14 +216,34 @@ func (r *run) updateLedger(ctx context.Context, change func(*lock.Ledger)) {
 		return
 	}
 	r.Log.Debug("writing the ledger")
-	if err := r.Source.WriteLedger(ctx, l); err != nil {
+	if err := r.history.WriteLedger(ctx, l); err != nil {
 		r.report.fail(err)
 		r.snapshots.ledger = nil // what it does not hold must not be deleted
 	}
 }
 
+// concludeHistory points the link to the newest snapshot, and applies the retention to the snapshots.
+func (r *run) concludeHistory(ctx context.Context) {
+	if r.history == nil {
+		return
+	}
+	r.linkLatest(ctx)
+	r.pruneSource(ctx)
+	if r.DryRun {
+		return
+	}
+	if err := r.history.Sync(ctx); err != nil {
+		r.report.fail(err)
+	}
+}
+
 // ownSnapshots gives the snapshots of the source, oldest first.
-func (r *run) ownSnapshots() []btrfs.Subvolume { return r.snapshots.seriesOf(r.Source.Subvolume()) }
+func (r *run) ownSnapshots() []btrfs.Subvolume {
+	if r.history == nil {
+		return nil
+	}
+	return r.snapshots.seriesOf(r.source)
+}
 
 // linkLatest points the link to the newest snapshot, once every destination holds it.
 func (r *run) linkLatest(ctx context.Context) {
@@ -221,7 +255,7 @@ func (r *run) linkLatest(ctx context.Context) {
 	}
 	newest := ours[len(ours)-1].Name
 	if !r.DryRun {
-		if err := r.Source.Link(ctx, r.Naming.Latest(), newest); err != nil {
+		if err := r.history.Link(ctx, r.Naming.Latest(), newest); err != nil {
 			r.report.fail(err)
 			return
 		}
@@ -244,8 +278,8 @@ func (r *run) pruneSource(ctx context.Context) {
 	if ours := r.ownSnapshots(); len(ours) > 0 {
 		newest = ours[len(ours)-1].Name
 	}
-	r.report.Verdicts = pruneSource(r.Source.Subvolume(), r.snapshots, r.KeepSnapshots, r.Now(), newest)
-	r.report.Deleted = r.delete(ctx, r.Source, deletions(r.report.Verdicts), r.report.fail)
+	r.report.Verdicts = pruneSource(r.source, r.snapshots, r.KeepSnapshots, r.Now(), newest)
+	r.report.Deleted = r.delete(ctx, r.Source, r.history, deletions(r.report.Verdicts), r.report.fail)
 	r.updateLedger(ctx, func(l *lock.Ledger) {
 		l.DropMissing(func(name string) bool {
 			return !slices.Contains(r.report.Deleted, name) &&
@@ -264,19 +298,13 @@ func deletions(verdicts []retention.Verdict) []string {
 	return names
 }
 
-// A deleter deletes what it can of the named snapshots or backups; it gives the names of those deleted, and every failure.
-type deleter interface {
-	String() string
-	Delete(ctx context.Context, names []string) (deleted []string, err error)
-}
-
 // delete gives back the names of those that it deleted, or in a dry run would.
-func (s Settings) delete(ctx context.Context, f deleter, names []string, fail func(error)) []string {
+func (s Settings) delete(ctx context.Context, at fmt.Stringer, d Deleter, names []string, fail func(error)) []string {
 	if len(names) == 0 || s.DryRun {
 		return names
 	}
-	s.Log.Info(fmt.Sprintf("%s: deleting %d: %s", f, len(names), abbreviate(names)))
-	deleted, err := f.Delete(ctx, names)
+	s.Log.Info(fmt.Sprintf("%s: deleting %d: %s", at, len(names), abbreviate(names)))
+	deleted, err := d.Delete(ctx, names)
 	if err != nil {
 		fail(err)
 	}

@@ -16,14 +16,27 @@ import (
 // visit is the serving of one destination.
 type visit struct {
 	*run
-	to    Destination
-	saved *Saved
+	to     Destination
+	lister Lister // nil: nobody can look at it
+	saved  *Saved
 
-	backups side
+	missing bool // it would be created, but for the dry run
+	noPrune error
+	planner planner
 	plan    Plan
 }
 
-// serve lists the destination, plans, cleans up, sends, and prunes if everything was sent.
+func newVisit(r *run, to Destination, saved *Saved) *visit {
+	v := &visit{run: r, to: to, saved: saved}
+	v.lister, _ = to.(Lister)
+	v.planner = planner{
+		history: r.history != nil, source: r.source, snapshots: r.snapshots, backups: side{naming: r.Naming},
+		keep: r.KeepBackups, now: r.Now(), transfer: !r.NoTransfer, incremental: !r.NoIncremental,
+	}
+	return v
+}
+
+// serve lists the destination, plans, cleans up, saves, and prunes if everything was saved.
 func (v *visit) serve(ctx context.Context) {
 	release, err := v.arrive(ctx)
 	if err != nil {
@@ -31,13 +44,10 @@ func (v *visit) serve(ctx context.Context) {
 		return
 	}
 	defer release()
-	v.saved.Leftovers = v.delete(ctx, v.to, v.plan.Leftovers, v.saved.fail)
-	v.sendAll(ctx)
+	v.saved.Leftovers = v.delete(ctx, v.to, v.lister, v.plan.Leftovers, v.saved.fail)
+	v.saveAll(ctx)
 	v.record(ctx)
-	v.saved.Verdicts = v.plan.Verdicts
-	if !v.saved.failed() && ctx.Err() == nil {
-		v.saved.Deleted = v.delete(ctx, v.to, v.plan.Delete, v.saved.fail)
-	}
+	v.conclude(ctx)
 }
 
 // fail reports that the destination could not be served, and records what it lacks.
@@ -62,60 +72,89 @@ func (v *visit) recordOutstanding(ctx context.Context) {
 
 // arrive opens and locks the destination, and makes the plan.
 func (v *visit) arrive(ctx context.Context) (release func(), err error) {
-	v.backups.naming = v.Naming
 	known := v.known()
-	err = v.to.Open(ctx, !known && !v.DryRun)
-	missing := errors.Is(err, fs.ErrNotExist)
-	switch {
-	case missing && known:
-		return nil, hint.New(err, "backups may have been made there before: is its disk mounted? To begin anew there, create the folder")
-	case missing && v.DryRun: // it would be created
-		v.plan = v.planner(nil).plan()
-		return func() {}, nil
+	if opener, ok := v.to.(Opener); ok {
+		err = opener.Open(ctx, !known && !v.DryRun)
+	}
+	switch v.missing = errors.Is(err, fs.ErrNotExist); {
+	case v.missing && known:
+		return nil, hint.New(fmt.Errorf("%w, but backups were made there before", err), mountIt)
+	case v.missing && v.DryRun:
+		return func() {}, v.prepare(ctx, Contents{}, false)
 	case err != nil:
 		return nil, err
 	}
-	if v.to.Place() == v.Source.Place() {
+	release = func() {}
+	if v.lister == nil {
+		return release, v.prepare(ctx, Contents{}, known)
+	}
+	if here, there := placeOf(v.Source), placeOf(v.to); here == there && here != (btrfs.Place{}) {
 		return nil, hint.New(fmt.Errorf("%s: the destination is the folder of the snapshots themselves", v.to), "choose another folder")
 	}
-	if release, err = v.lock(ctx, v.to); err != nil {
+	if release, err = v.lock(ctx, v.to, v.lister); err != nil {
 		return nil, err
 	}
-	if err := v.prepare(ctx, known); err != nil {
+	contents, err := v.lister.List(ctx)
+	if err == nil {
+		err = v.prepare(ctx, contents, known)
+	}
+	if err != nil {
 		release()
 		return nil, err
 	}
 	return release, nil
 }
 
-// prepare lists the destination and makes the plan.
-func (v *visit) prepare(ctx context.Context, known bool) (err error) {
-	if v.writeOnly() {
-		return v.assume()
-	}
-	if v.backups, err = v.list(ctx); err != nil {
-		return err
-	}
-	origins, err := v.to.Origins(ctx)
-	if err != nil {
-		return err
-	}
-	if known && v.looksUnmounted() {
-		return hint.New(fmt.Errorf("%s: none of the backups made there before is there, and it lies on the source's filesystem", v.to),
-			"is its disk mounted? To begin anew there, use --remove-locks once")
+// mountIt is the way forward where a disk may be missing.
+const mountIt = "is its disk mounted? --new-destination begins anew there"
 
+func placeOf(v any) btrfs.Place {
+	if p, ok := v.(Placed); ok {
+		return p.Place()
 	}
-	v.plan = v.planner(origins).plan()
+	return btrfs.Place{}
+}
+
+// prepare makes the plan.
+func (v *visit) prepare(ctx context.Context, found Contents, known bool) error {
+	if known && v.looksUnmounted(found) {
+		return hint.New(fmt.Errorf("destination %s: none of the backups made there before is there", v.to), mountIt)
+	}
+	p := &v.planner
+	p.backups.Listing, p.backups.ledger, p.origins, p.copies = found.Listing, found.Ledger, found.Origins, found.Copies
+	v.noPrune = found.NoPrune
+	switch {
+	case v.history == nil:
+		if err := v.prepareCopy(ctx, found); err != nil {
+			return err
+		}
+	case v.lister == nil:
+		if err := v.assume(); err != nil {
+			return err
+		}
+	}
+	v.plan = p.plan()
 	return nil
 }
 
-func (v *visit) writeOnly() bool {
-	_, ok := v.to.(WriteOnly)
-	return ok
+// prepareCopy finds a name for the version of a source that keeps none.
+func (v *visit) prepareCopy(ctx context.Context, found Contents) error {
+	if v.Automatic && !slices.ContainsFunc(found.Copies, func(c Copy) bool { return v.Naming.Ours(c.Name) }) &&
+		slices.ContainsFunc(found.Taken, v.Naming.Ours) {
+		return hint.New(fmt.Errorf("%s: it holds backups of a btrfs subvolume, which %s is not", v.to, v.Source),
+			"is the source's filesystem mounted? --engine rsync copies what is there into this folder")
+	}
+	name, err := v.freeName(ctx, func(name string) error {
+		if slices.Contains(found.Taken, name) || slices.ContainsFunc(found.Copies, func(c Copy) bool { return c.Name == name }) {
+			return fs.ErrExist
+		}
+		return nil
+	})
+	v.planner.snapshots.InDirectory = []btrfs.Subvolume{pending(name, btrfs.UUID{})}
+	return err
 }
 
-// assume plans for a destination that cannot be listed: it is taken to hold the newest snapshot that the ledger says, and to
-// need nothing older. A new one begins with the newest.
+// assume takes a destination that cannot be listed to hold the newest snapshot that the ledger says, and to need nothing older.
 func (v *visit) assume() error {
 	v.ledgerMu.Lock()
 	ledger := v.snapshots.ledger
@@ -123,7 +162,7 @@ func (v *visit) assume() error {
 	if ledger == nil {
 		return hint.New(fmt.Errorf("%s: what was sent there is not known without the ledger", v.to), "repair the ledger first")
 	}
-	p := v.planner(nil)
+	p := &v.planner
 	p.keep, p.writeOnly = retention.Policy{}, true
 	for _, s := range v.ownSnapshots() {
 		if ledger.IsCommon(v.to.String(), s.Name) {
@@ -131,9 +170,6 @@ func (v *visit) assume() error {
 			p.backups.InDirectory = []btrfs.Subvolume{assumedCopy(s)}
 		}
 	}
-	v.backups = p.backups
-	v.plan = p.plan()
-	v.plan.Verdicts = nil
 	return nil
 }
 
@@ -142,52 +178,55 @@ func assumedCopy(s btrfs.Subvolume) btrfs.Subvolume {
 	return btrfs.Subvolume{ID: s.ID, Name: s.Name, UUID: s.UUID, ReceivedUUID: s.Identity(), ReadOnly: true}
 }
 
-func (v *visit) planner(origins map[btrfs.UUID]btrfs.UUID) planner {
-	return planner{
-		source: v.Source.Subvolume(), snapshots: v.snapshots, backups: v.backups, origins: origins,
-		keep: v.KeepBackups, now: v.Now(), transfer: !v.NoTransfer, incremental: !v.NoIncremental,
-	}
-}
-
 // known tells whether the destination is on record as holding a backup, as any may be when there is no record.
 func (v *visit) known() bool {
+	if v.NewDestination {
+		return false
+	}
+	used, err := v.Used.Know(v.to.String())
+	if err != nil {
+		v.Log.Warn(fmt.Sprintf("%s: not checked whether its disk is mounted: what is known of it cannot be read: %v", v.to, err))
+	}
+	if v.history == nil {
+		return used
+	}
 	v.ledgerMu.Lock()
 	defer v.ledgerMu.Unlock()
-	return v.snapshots.ledger == nil || v.snapshots.ledger.Knows(v.to.String())
+	return used || v.snapshots.ledger == nil || v.snapshots.ledger.Knows(v.to.String())
 }
 
-func (v *visit) list(ctx context.Context) (side, error) {
-	listing, err := v.to.List(ctx)
-	if err != nil {
-		return side{}, err
+// looksUnmounted tells that the destination is the empty place where a disk should be mounted.
+func (v *visit) looksUnmounted(found Contents) bool {
+	if v.lister == nil {
+		return false
 	}
-	// where the destination is a source for others, their needs count
-	ledger, err := v.to.Ledger(ctx, v.Naming.Ours)
-	return side{Listing: listing, naming: v.Naming, ledger: ledger}, err
+	if _, ok := v.to.(Marker); ok {
+		return found.Identity == ""
+	}
+	return len(found.InDirectory) == 0 && placeOf(v.to).Filesystem == placeOf(v.Source).Filesystem
 }
 
-// looksUnmounted tells that the folder is the empty place where a disk should be mounted.
-func (v *visit) looksUnmounted() bool {
-	return len(v.backups.InDirectory) == 0 && v.to.Place().Filesystem == v.Source.Place().Filesystem
-}
-
-// sendAll sends what the destination lacks. After a failure only the newest of the rest is tried: it is worth most, and a
+// saveAll saves what the destination lacks. After a failure only the newest of the rest is tried: it is worth most, and a
 // destination that fails twice is left alone.
-func (v *visit) sendAll(ctx context.Context) {
+func (v *visit) saveAll(ctx context.Context) {
 	rest := v.plan.Transfers
 	if len(rest) > 0 && !v.DryRun {
 		v.Log.Info(fmt.Sprintf("%s: going to send %d", v.to, len(rest)))
 		v.recordOutstanding(ctx)
+		if err := v.mark(ctx); err != nil {
+			v.saved.fail(err)
+			return
+		}
 	}
 	failures := 0
 	for len(rest) > 0 && ctx.Err() == nil {
-		sent := v.send(ctx, rest[0])
+		sent := v.save(ctx, rest[0])
 		rest = rest[1:]
 		v.saved.Transfers = append(v.saved.Transfers, sent)
 		if sent.Failure == nil {
 			continue
 		}
-		if failures++; failures > 1 || isAboutDestination(sent.Failure.Err) || v.writeOnly() {
+		if failures++; failures > 1 || isAboutDestination(sent.Failure.Err) || v.lister == nil {
 			return // what a destination that cannot be listed lacks is known only if it gets all in order
 		}
 		if len(rest) > 0 {
@@ -196,9 +235,25 @@ func (v *visit) sendAll(ctx context.Context) {
 	}
 }
 
+// mark gives the destination its identity, if it can have one, and remembers that.
+func (v *visit) mark(ctx context.Context) error {
+	m, ok := v.to.(Marker)
+	if !ok {
+		return nil
+	}
+	id, err := m.Mark(ctx)
+	if err != nil {
+		return err
+	}
+	if err := v.Used.Add(ctx, v.to.String(), id); err != nil {
+		v.Log.Warn(fmt.Sprintf("%s: the next run cannot check whether its disk is mounted: it cannot be remembered: %v", v.to, err))
+	}
+	return nil
+}
+
 // record notes in the ledger the newest snapshot that the destination holds now, and the newest one that it lacks.
 func (v *visit) record(ctx context.Context) {
-	present := findCopies(v.backups.InDirectory)
+	present := findCopies(v.planner.backups.InDirectory)
 	sent := func(s btrfs.Subvolume) bool {
 		return slices.ContainsFunc(v.saved.Transfers, func(t Sent) bool { return t.Snapshot == s.Name && t.Failure == nil })
 	}
@@ -219,4 +274,32 @@ func (v *visit) record(ctx context.Context) {
 			l.SetOutstanding(v.to.String(), lacking)
 		}
 	})
+}
+
+// conclude points the link of the destination to what was saved, and prunes if nothing failed.
+func (v *visit) conclude(ctx context.Context) {
+	if v.planner.incomplete { // which was not known when it was planned
+		v.plan = v.planner.plan()
+	}
+	if v.lister != nil {
+		v.saved.Verdicts = v.plan.Verdicts
+	}
+	if v.saved.failed() {
+		return
+	}
+	if linker, ok := v.to.(Linker); ok && len(v.saved.Transfers) > 0 && !v.DryRun {
+		newest := v.saved.Transfers[len(v.saved.Transfers)-1].Snapshot
+		if err := linker.Link(ctx, v.Naming.Latest(), newest); err != nil {
+			v.saved.fail(err)
+			return
+		}
+	}
+	if v.noPrune != nil {
+		v.saved.Verdicts = nil
+		v.saved.fail(v.noPrune)
+		return
+	}
+	if ctx.Err() == nil {
+		v.saved.Deleted = v.delete(ctx, v.to, v.lister, v.plan.Delete, v.saved.fail)
+	}
 }

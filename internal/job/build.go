@@ -1,24 +1,17 @@
 package job
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
 
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/mirror"
-	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/rsh"
 	"btrfs-backup/internal/sink"
 	"btrfs-backup/internal/volume"
-	"btrfs-backup/transport"
-
-	"golang.org/x/time/rate"
+	"btrfs-backup/lock"
 )
-
-// A Run does a job. What failed stands in the report, which is never nil; see engine.Run.
-type Run func(ctx context.Context) (*engine.Report, error)
 
 // builder makes the parts of one job.
 type builder struct {
@@ -29,21 +22,26 @@ type builder struct {
 
 // Build makes the parts of a job of which Check has nothing to say. It looks at the source if the engine depends on that; what
 // is wrong with the job then is an error of type Complaints.
-func (s *Spec) Build(ctx context.Context, m *Machines, e Environment) (Run, error) {
+func (s *Spec) Build(ctx context.Context, m *Machines, e Environment) (engine.Job, error) {
 	b := builder{s, m, e}
 	use, known := s.engine()
 	if !known {
 		use = b.find(ctx)
 		if err := s.checkFor(use).Err(); err != nil {
-			return nil, err
+			return engine.Job{}, err
 		}
 	}
-	if use == Rsync {
-		job := b.copyJob()
-		return func(ctx context.Context) (*engine.Report, error) { return engine.RunCopy(ctx, job) }, nil
+	job := engine.Job{
+		Naming: engine.Naming{Prefix: b.Prefix}, KeepSnapshots: b.KeepSnapshots, KeepBackups: b.KeepBackups,
+		NoIncremental: b.Subvolume.NoIncremental, NewDestination: b.NewDestination,
+		Settings: engine.Settings{NoWait: b.NoWait, DryRun: b.DryRun, Log: b.Log, Now: b.Now, Used: lock.Destinations{Dir: b.State}},
 	}
-	job, err := b.volumeJob(ctx)
-	return func(ctx context.Context) (*engine.Report, error) { return engine.Run(ctx, job) }, err
+	if use == Rsync {
+		b.addCopies(&job)
+		return job, nil
+	}
+	err := b.addVolumes(ctx, &job)
+	return job, err
 }
 
 // find gives the engine for what the source is. What cannot be opened is for the engine to tell.
@@ -60,57 +58,43 @@ func (b *builder) find(ctx context.Context) Engine {
 	return Rsync
 }
 
-func (b *builder) settings() engine.Settings {
-	return engine.Settings{NoWait: b.NoWait, DryRun: b.DryRun, Log: b.Log, Progress: cmp.Or(b.Progress, progress.Silent()), Now: b.Now}
-}
-
-func (b *builder) naming() engine.Naming { return engine.Naming{Prefix: b.Prefix} }
-
-// volumeJob makes the job of a source that is a subvolume.
-func (b *builder) volumeJob(ctx context.Context) (engine.Job, error) {
+// addVolumes makes the parts for a source that is a subvolume.
+func (b *builder) addVolumes(ctx context.Context, job *engine.Job) error {
 	o := b.Subvolume
 	h, path := b.At(b.Source)
 	source := volume.NewSource(h, path, o.Folder, b.volumeOptions())
 	destinations := b.Destinations
 	if o.LockedDests {
-		more, err := ParsePlaces(outstanding(ctx, source, b.naming()))
+		more, err := ParsePlaces(outstanding(ctx, source, job.Naming))
 		if err != nil {
-			return engine.Job{}, err
+			return err
 		}
 		destinations = slices.Concat(destinations, more)
 	}
-	job := engine.Job{
-		Source: source, Naming: b.naming(), KeepSnapshots: b.KeepSnapshots, KeepBackups: b.KeepBackups,
-		NoSnapshot: o.NoSnapshot, NoTransfer: o.NoTransfer, NoIncremental: o.NoIncremental,
-		RemoveLocks: o.RemoveLocks || b.NewDestination, Settings: b.settings(),
-	}
+	job.Source, job.NoSnapshot, job.NoTransfer, job.Forget = source, o.NoSnapshot, o.NoTransfer, o.RemoveLocks
 	for _, p := range destinations {
-		job.Destinations = addOnce(job.Destinations, b.streamTo(p))
+		job.Destinations = addOnce(job.Destinations, b.streamTo(p, source))
 	}
-	return job, nil
+	return nil
 }
 
 func (b *builder) volumeOptions() volume.Options {
 	o := b.Subvolume
 	return volume.Options{Log: b.Log, Verbose: o.Verbose, ConvertRW: o.ConvertRW, Sync: o.Sync, SkipChecks: o.SkipChecks,
-		Limit: b.RateLimit}
+		Limit: b.RateLimit, Progress: b.Progress}
 }
 
 // streamTo gives a destination of send streams.
-func (b *builder) streamTo(p Place) engine.Destination {
+func (b *builder) streamTo(p Place, source *volume.Source) engine.Destination {
 	command, ok := p.(Command)
 	if !ok {
 		h, path := b.At(p)
-		return volume.NewDestination(h, path, b.volumeOptions())
+		return volume.NewDestination(h, path, source, b.volumeOptions())
 	}
 	if b.KeepBackups.Last > 0 {
 		b.Log.Warn(fmt.Sprintf("%s: --num-backups does nothing there, since nobody can list what the command stores", p))
 	}
-	var limiter *rate.Limiter
-	if b.RateLimit > 0 {
-		limiter = transport.NewLimiter(b.RateLimit)
-	}
-	return sink.NewCommand(command.Line, limiter, b.Log)
+	return sink.NewCommand(command.Line, source, sink.Options{Log: b.Log, Progress: b.Progress, Limit: b.RateLimit})
 }
 
 // outstanding gives the destinations that the ledger has unfinished transfers to. That a ledger cannot be read is told by
@@ -120,40 +104,35 @@ func outstanding(ctx context.Context, source *volume.Source, naming engine.Namin
 		return nil
 	}
 	defer source.Close()
-	if _, err := source.List(ctx); err != nil {
+	found, err := source.List(ctx, naming.Ours)
+	if err != nil || found.Ledger == nil {
 		return nil
 	}
-	ledger, err := source.Ledger(ctx, naming.Ours)
-	if err != nil {
-		return nil
-	}
-	return ledger.Outstanding()
+	return found.Ledger.Outstanding()
 }
 
 // addOnce appends a destination unless it is there.
-func addOnce[D fmt.Stringer](all []D, d D) []D {
-	if slices.ContainsFunc(all, func(other D) bool { return other.String() == d.String() }) {
+func addOnce(all []engine.Destination, d engine.Destination) []engine.Destination {
+	if slices.ContainsFunc(all, func(other engine.Destination) bool { return other.String() == d.String() }) {
 		return all
 	}
 	return append(all, d)
 }
 
-// copyJob makes the job of a source that is copied by rsync.
-func (b *builder) copyJob() engine.CopyJob {
+// addCopies makes the parts for a source that is copied by rsync.
+func (b *builder) addCopies(job *engine.Job) {
 	for _, o := range b.idleForRsync() {
 		if o.given {
 			b.Log.Warn(fmt.Sprintf("--%s has nothing to do: %s is copied by rsync", o.name, b.Source))
 		}
 	}
-	job := engine.CopyJob{Naming: b.naming(), Keep: b.KeepBackups, Settings: b.settings()}
 	_, fromDaemon := b.Source.(Daemon)
 	job.Automatic = b.Engine == Automatic && !fromDaemon
-	options, source := b.mirrorOptions(), b.tree()
-	job.Tree = source
+	options, source := b.mirrorOptions(), b.directory()
+	job.Source = source
 	for _, p := range b.Destinations {
-		job.Mirrors = addOnce(job.Mirrors, b.copyTo(p, source, options))
+		job.Destinations = addOnce(job.Destinations, b.copyTo(p, source, options))
 	}
-	return job
 }
 
 // filterRules give the options of rsync.
@@ -167,8 +146,8 @@ var filterRules = map[string]func(value string) string{
 
 func (b *builder) mirrorOptions() mirror.Options {
 	o := b.Copy
-	m := mirror.Options{Log: b.Log, Progress: b.Progress, Limit: b.RateLimit, MultiFS: o.MultiFS, MaxDelete: o.MaxDelete,
-		Dedup: o.Dedup, MountPoint: o.MountPoint, NewDestination: b.NewDestination, State: b.State}
+	m := mirror.Options{Log: b.Log, Progress: b.Progress, Limit: b.RateLimit, MaxDelete: o.MaxDelete,
+		Dedup: o.Dedup, MountPoint: o.MountPoint}
 	for _, f := range o.Filters {
 		m.Filters = append(m.Filters, filterRules[f.Rule](f.Value))
 	}
@@ -178,9 +157,10 @@ func (b *builder) mirrorOptions() mirror.Options {
 	return m
 }
 
-// tree gives the source of a copy.
-func (b *builder) tree() *mirror.Source {
-	options := mirror.SourceOptions{Log: b.Log, Marker: b.Copy.Marker, Frozen: b.Copy.Frozen, Incomplete: b.Copy.Incomplete}
+// directory gives the source of copies. What other options of rsync do at the border of a filesystem is not known.
+func (b *builder) directory() *mirror.Source {
+	options := mirror.SourceOptions{Log: b.Log, Marker: b.Copy.Marker, Frozen: b.Copy.Frozen, Incomplete: b.Copy.Incomplete,
+		MultiFS: b.Copy.MultiFS || b.Copy.Options != ""}
 	if d, ok := b.Source.(Daemon); ok {
 		options.Tunnel = b.tunnel(d)
 		return mirror.NewModule(d.URL, options)
@@ -190,7 +170,7 @@ func (b *builder) tree() *mirror.Source {
 }
 
 // copyTo gives a destination of copies.
-func (b *builder) copyTo(p Place, source *mirror.Source, o mirror.Options) engine.Mirror {
+func (b *builder) copyTo(p Place, source *mirror.Source, o mirror.Options) engine.Destination {
 	d, ok := p.(Daemon)
 	if !ok {
 		h, path := b.At(p)

@@ -208,7 +208,7 @@ func (s *Spec) idleForRsync() []option {
 	o, d := s.Subvolume, Default()
 	return []option{
 		{"num-snapshots", s.KeepSnapshots != d.KeepSnapshots}, {"snapshot-folder", o.Folder != d.Subvolume.Folder},
-		{"no-incremental", o.NoIncremental}, {"remove-locks", o.RemoveLocks}, {"sync", o.Sync}, {"convert-rw", o.ConvertRW},
+		{"remove-locks", o.RemoveLocks}, {"sync", o.Sync}, {"convert-rw", o.ConvertRW},
 		{"compress", s.Reach.Compress != d.Reach.Compress}, {"channels", s.Reach.Channels != d.Reach.Channels},
 	}
 }

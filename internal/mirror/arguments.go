@@ -22,7 +22,7 @@ func (o Options) arguments(source *Source, first, own []string) []string {
 	args := append([]string{}, first...)
 	if o.Rsync == nil {
 		args = append(args, defaults...)
-		if !o.MultiFS {
+		if !source.MultiFS {
 			args = append(args, "--one-file-system")
 		}
 	}

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/host/local"
 	"btrfs-backup/internal/progress"
@@ -64,7 +63,6 @@ func TestArgumentsAreExactlyThese(t *testing.T) {
 		{Options{}, tree.Work{LinkDest: "/b/1"}, standard + stay + linked + precisely + " --itemize-changes" + told + end},
 		{Options{}, tree.Work{InPlace: true}, standard + stay + inPlace + unsparing + told + end},
 		{Options{}, tree.Work{Checksum: true}, standard + stay + fresh + " --checksum" + precisely + told + end},
-		{Options{MultiFS: true}, tree.Work{}, standard + fresh + precisely + told + end},
 		{Options{Progress: progress.Silent()}, tree.Work{}, standard + stay + fresh + precisely + told + " --info=progress2" + end},
 		{Options{Filters: []string{"--include=a", "--exclude=*"}}, tree.Work{}, standard + stay + " --include=a --exclude=*" + fresh + precisely + told + end},
 		// the user's options cannot undo what older backups rest on
@@ -218,7 +216,7 @@ func TestSourcesAndFoldersHaveAnyName(t *testing.T) {
 		base := t.TempDir()
 		write(t, base, name+"/file", strings.NewReplacer("*", "X", "[c]", "c", "?", "Y").Replace(name)+"/file")
 		s := NewSource(here(), filepath.Join(base, name), SourceOptions{Log: quiet()})
-		f := NewFolder(here(), filepath.Join(base, "to", name), s, Options{Log: quiet(), MaxDelete: 100, State: t.TempDir()})
+		f := NewFolder(here(), filepath.Join(base, "to", name), s, Options{Log: quiet(), MaxDelete: 100})
 		mustBackUp(t, f, "a")
 		mustBackUp(t, f, "b")
 		mustEqual(t, s.path, filepath.Join(f.path, "b"))
@@ -229,7 +227,7 @@ func TestADryRunCountsAndWritesNothing(t *testing.T) {
 	t.Parallel()
 	s := sourceOf(t, SourceOptions{}, "same", "changed", "gone", "also/gone")
 	diary := &journal{}
-	f := folderFor(t, s, Options{State: filepath.Join(t.TempDir(), "state")})
+	f := folderFor(t, s, Options{})
 	f.Log = diary.log()
 	parent := filepath.Dir(f.path)
 	for _, step := range []struct {
@@ -261,7 +259,6 @@ func TestADryRunCountsAndWritesNothing(t *testing.T) {
 
 func TestTheEngineMakesAndPrunesBackups(t *testing.T) {
 	t.Parallel()
-	var _ engine.Mirror = (*Folder)(nil)
 	s := sourceOf(t, SourceOptions{}, "a")
 	f := folderFor(t, s, Options{})
 	for _, name := range []string{"1", "2", "3"} {
@@ -278,9 +275,9 @@ func TestTheEngineMakesAndPrunesBackups(t *testing.T) {
 	if !slices.Equal(deleted, []string{"1", "2"}) {
 		t.Errorf("deleted are %v", deleted)
 	}
-	copies, err := f.List(t.Context())
+	found, err := f.List(t.Context())
 	check(t, err)
-	if len(copies.Backups) != 1 || copies.Backups[0].Name != "3" || copies.Backups[0].Foreign || copies.Backups[0].Bytes != 1 {
-		t.Errorf("there are %+v", copies.Backups)
+	if len(found.Copies) != 1 || found.Copies[0].Name != "3" || found.Copies[0].Foreign || f.sizeOf("3") != 1 {
+		t.Errorf("there are %+v", found.Copies)
 	}
 }

@@ -34,18 +34,18 @@ func (c *copying) run(ctx context.Context) (told *output, missing *IncompleteErr
 	if err != nil {
 		return told, nil, err
 	}
-	if err := c.source.Check(ctx); err != nil {
+	if err := c.source.check(ctx); err != nil {
 		return told, nil, fmt.Errorf("after it was copied: %w", err)
 	}
 	return told, missing, nil
 }
 
 // rehearse logs what a copy would do. Nothing is written.
-func (c *copying) rehearse(ctx context.Context) (engine.Copied, error) {
+func (c *copying) rehearse(ctx context.Context) (engine.Result, error) {
 	c.own = append(c.own, "--dry-run")
 	told, missing, err := c.run(ctx)
 	if err != nil {
-		return engine.Copied{}, err
+		return engine.Result{}, err
 	}
 	c.Log.Info(fmt.Sprintf("%s: %d files with %s would be copied, %d are gone", c.dest, told.files, progress.Bytes(told.bytes),
 		told.deleted))
@@ -53,8 +53,8 @@ func (c *copying) rehearse(ctx context.Context) (engine.Copied, error) {
 }
 
 // copied sums a copy up.
-func (o *output) copied(missing *IncompleteError, remote bool) engine.Copied {
-	copied := engine.Copied{Bytes: o.bytes}
+func (o *output) copied(missing *IncompleteError, remote bool) engine.Result {
+	copied := engine.Result{Bytes: o.bytes}
 	if remote {
 		copied.Wire = o.wire
 	}
@@ -62,4 +62,15 @@ func (o *output) copied(missing *IncompleteError, remote bool) engine.Copied {
 		copied.Incomplete = missing
 	}
 	return copied
+}
+
+// worded tells of what a result or an error is.
+func worded(s *Source, to fmt.Stringer, name string, r engine.Result, err error) (engine.Result, error) {
+	if err != nil {
+		err = fmt.Errorf("copying %s to %s: %w", s, to, err)
+	}
+	if r.Incomplete != nil {
+		r.Incomplete = fmt.Errorf("%s is incomplete at %s: %w", name, to, r.Incomplete)
+	}
+	return r, err
 }

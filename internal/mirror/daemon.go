@@ -10,11 +10,10 @@ import (
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/rsh"
 	"btrfs-backup/internal/tree"
-	"btrfs-backup/lock"
 )
 
-// Daemon is an engine.Mirror: a directory of an rsync daemon, which holds the latest copy only. What the daemon's machine makes
-// of it is not known here.
+// Daemon is an engine.Destination: a directory of an rsync daemon, which holds the latest copy only. What the daemon's machine
+// makes of it is not known here. The daemon keeps runs apart if it has `max connections = 1`.
 type Daemon struct {
 	url    string // rsync://[user@]host[:port]/module[/directory]
 	tunnel Tunnel
@@ -23,8 +22,9 @@ type Daemon struct {
 }
 
 var (
-	_ engine.Mirror    = (*Daemon)(nil)
-	_ engine.WriteOnly = (*Daemon)(nil)
+	_ engine.Destination = (*Daemon)(nil)
+	_ engine.Opener      = (*Daemon)(nil)
+	_ engine.Rehearser   = (*Daemon)(nil)
 )
 
 // A Tunnel reaches a daemon through another machine; nil reaches it directly.
@@ -44,9 +44,6 @@ func NewDaemon(url string, tunnel Tunnel, s *Source, o Options) *Daemon {
 
 func (d *Daemon) String() string { return engine.PlaceName(d.url) }
 
-// WriteOnly marks it as an engine.WriteOnly.
-func (d *Daemon) WriteOnly() {}
-
 // Open refuses what rsync cannot do; nothing is opened.
 func (d *Daemon) Open(context.Context, bool) error {
 	if !d.source.isLocal() {
@@ -57,39 +54,36 @@ func (d *Daemon) Open(context.Context, bool) error {
 	return nil
 }
 
-// Lock does nothing: the daemon keeps runs apart if it has `max connections = 1`.
-func (d *Daemon) Lock(context.Context, func(*lock.HeldError)) (release func() error, err error) {
-	return func() error { return nil }, nil
-}
-
-// List gives nothing.
-func (d *Daemon) List(context.Context) (engine.Copies, error) { return engine.Copies{}, nil }
-
-// Link does nothing.
-func (d *Daemon) Link(context.Context, string, string) error { return nil }
-
-// Delete refuses.
-func (d *Daemon) Delete(context.Context, []string) ([]string, error) {
-	return nil, fmt.Errorf("%s: nothing can be deleted there", d)
-}
-
 // Save makes the directory like the source.
-func (d *Daemon) Save(ctx context.Context, c engine.Copy) (engine.Copied, error) {
+func (d *Daemon) Save(ctx context.Context, t engine.Transfer) (engine.Result, error) {
+	d.Log.Info(fmt.Sprintf("%s: copying %s to %s", d, d.source, t.Snapshot.Name))
+	r, err := d.copy(ctx, t, (*copying).fill)
+	return worded(d.source, d, t.Snapshot.Name, r, err)
+}
+
+// Rehearse tells what Save would do.
+func (d *Daemon) Rehearse(ctx context.Context, t engine.Transfer) (engine.Result, error) {
+	r, err := d.copy(ctx, t, (*copying).rehearse)
+	return worded(d.source, d, t.Snapshot.Name, r, err)
+}
+
+func (d *Daemon) copy(ctx context.Context, t engine.Transfer, do func(*copying, context.Context) (engine.Result, error)) (engine.Result, error) {
 	link, err := d.tunnel.open(ctx)
 	if err != nil {
-		return engine.Copied{}, err
+		return engine.Result{}, err
 	}
 	defer link.Close()
-	copying := copying{Options: d.Options, source: d.source, link: link, reach: append([]string{"--no-motd"}, link.Options...),
-		to: d.argument(), dest: d.String(), name: c.Name}
-	if c.DryRun {
-		return copying.rehearse(ctx)
+	return do(&copying{Options: d.Options, source: d.source, link: link, reach: append([]string{"--no-motd"}, link.Options...),
+		to: d.argument(), dest: d.String(), name: t.Snapshot.Name}, ctx)
+}
+
+// fill copies into a directory of a daemon.
+func (c *copying) fill(ctx context.Context) (engine.Result, error) {
+	c.own = filling(tree.Work{})
+	if c.Rsync == nil {
+		c.own = append(c.own, sparse, nanoseconds) // at worst, unchanged files are read there to no purpose
 	}
-	copying.own = filling(tree.Work{})
-	if d.Rsync == nil {
-		copying.own = append(copying.own, sparse, nanoseconds) // at worst, unchanged files are read there to no purpose
-	}
-	told, missing, err := copying.run(ctx)
+	told, missing, err := c.run(ctx)
 	if err != nil && hint.Of(err) == "" && !errors.Is(err, context.Canceled) {
 		err = hint.New(err, "what was copied is kept there, and the next run goes on with it")
 	}

@@ -21,7 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Folder is an engine.Mirror: a folder of dated backups on a host.
+// Folder is an engine.Destination: a folder of dated backups on a host.
 type Folder struct {
 	host   host.Trees
 	path   string // absolute and clean
@@ -29,10 +29,18 @@ type Folder struct {
 	Options
 
 	dir    host.TreeDir
-	within []string // the filter that leaves the folder out of its own source
+	within []string     // the filter that leaves the folder out of its own source
+	found  tree.Listing // as last listed
 }
 
-var _ engine.Mirror = (*Folder)(nil)
+var (
+	_ engine.Destination = (*Folder)(nil)
+	_ engine.Opener      = (*Folder)(nil)
+	_ engine.Lister      = (*Folder)(nil)
+	_ engine.Linker      = (*Folder)(nil)
+	_ engine.Marker      = (*Folder)(nil)
+	_ engine.Rehearser   = (*Folder)(nil)
+)
 
 // NewFolder names the folder at an absolute path.
 func NewFolder(h host.Trees, folder string, s *Source, o Options) *Folder {
@@ -43,7 +51,7 @@ func (f *Folder) String() string { return engine.PlaceName(f.host.String() + f.p
 
 func (f *Folder) isLocal() bool { return f.host.String() == "" }
 
-// Open opens the folder, and creates it if asked to. It refuses one that lacks the identity which it had before.
+// Open opens the folder, and creates it if asked to.
 func (f *Folder) Open(ctx context.Context, create bool) error {
 	if err := f.open(ctx, create); err != nil {
 		return fmt.Errorf("destination %s: %w", f, engine.WithoutPath(err, f.path))
@@ -58,52 +66,16 @@ func (f *Folder) open(ctx context.Context, create bool) error {
 	if err := f.checkApart(); err != nil { // before anything is created
 		return err
 	}
-	used := f.usedBefore()
-	dir, err := f.host.OpenTrees(ctx, f.path, tree.OpenOptions{MountPoint: f.MountPoint, Create: create && !used})
-	if errors.Is(err, fs.ErrNotExist) && used {
-		return f.gone("the folder")
-	}
+	dir, err := f.host.OpenTrees(ctx, f.path, tree.OpenOptions{MountPoint: f.MountPoint, Create: create})
 	if err != nil {
 		return f.explained(err)
 	}
 	f.dir = dir
-	if err := f.check(ctx, used); err != nil {
+	if err := f.checkApart(); err != nil {
 		f.Close()
 		return err
 	}
 	return nil
-}
-
-// check tells whether the folder that was opened is one to copy to.
-func (f *Folder) check(ctx context.Context, used bool) error {
-	if used {
-		found, err := f.dir.ListTrees(ctx)
-		if err != nil {
-			return err
-		}
-		if found.ID == "" {
-			return f.gone(tree.StateDir + "/id")
-		}
-	}
-	return f.checkApart()
-}
-
-func (f *Folder) gone(what string) error {
-	return hint.New(fmt.Errorf("backups were made there before, but %s is gone", what),
-		"is its disk mounted? --new-destination begins anew there")
-
-}
-
-// usedBefore tells that a folder was once found at this destination, so that there must be one.
-func (f *Folder) usedBefore() bool {
-	if f.NewDestination || f.State == "" {
-		return false
-	}
-	used, err := usedFolders{f.State}.read()
-	if err != nil {
-		f.Log.Warn(fmt.Sprintf("%s: not checked whether its disk is mounted: what is known of it cannot be read: %v", f, err))
-	}
-	return len(used[f.String()]) > 0
 }
 
 // checkApart refuses the source itself as the folder, and keeps rsync from copying a folder within the source into itself.
@@ -138,7 +110,7 @@ func (f *Folder) checkApart() error {
 	if err != nil || !filepath.IsLocal(below) {
 		return err
 	}
-	if deviceOf(from) != deviceOf(to) && f.Rsync == nil && !f.MultiFS {
+	if deviceOf(from) != deviceOf(to) && f.Rsync == nil && !f.source.MultiFS {
 		return nil // rsync does not go there
 	}
 	f.within = []string{exclude("/" + literal(below))}
@@ -157,33 +129,37 @@ func (f *Folder) Lock(ctx context.Context, waiting func(*lock.HeldError)) (relea
 	return f.dir.Lock(ctx, waiting)
 }
 
-// mark gives the folder its identity, which is remembered on this machine.
-func (f *Folder) mark(ctx context.Context) error {
-	id, err := f.dir.MarkTrees(ctx)
-	if err != nil || f.State == "" {
-		return f.explained(err)
-	}
-	if err := (usedFolders{f.State}).add(ctx, f.String(), id); err != nil {
-		f.Log.Warn(fmt.Sprintf("%s: the next run cannot check whether its disk is mounted: it cannot be remembered: %v", f, err))
-	}
-	return nil
+// Mark gives the folder its identity.
+func (f *Folder) Mark(ctx context.Context) (id string, err error) {
+	id, err = f.dir.MarkTrees(ctx)
+	return id, f.explained(err)
 }
 
 // List tells what the folder holds.
-func (f *Folder) List(ctx context.Context) (engine.Copies, error) {
+func (f *Folder) List(ctx context.Context) (engine.Contents, error) {
 	found, err := f.dir.ListTrees(ctx)
 	if err != nil {
-		return engine.Copies{}, fmt.Errorf("listing %s: %w", f, err)
+		return engine.Contents{}, fmt.Errorf("listing %s: %w", f, err)
 	}
-	copies := engine.Copies{Taken: found.Others}
+	f.found = found
+	c := engine.Contents{Taken: found.Others, Identity: found.ID}
 	for _, r := range found.Backups {
-		foreign := r.Source != f.source.Identity()
-		copies.Backups = append(copies.Backups, engine.Kept{Name: r.Name, Complete: r.Complete(), Foreign: foreign, Bytes: r.Bytes})
+		c.Copies = append(c.Copies, engine.Copy{Name: r.Name, Complete: r.Complete(), Foreign: r.Source != f.source.Identity()})
 	}
 	if found.Btrfs {
-		copies.Ledger, copies.NoPrune = f.ledger(ctx)
+		c.Ledger, c.NoPrune = f.ledger(ctx)
 	}
-	return copies, nil
+	return c, nil
+}
+
+// sizeOf gives the bytes in the files of a backup, as far as they are known.
+func (f *Folder) sizeOf(backup string) int64 {
+	for _, r := range f.found.Backups {
+		if r.Name == backup {
+			return r.Bytes
+		}
+	}
+	return 0
 }
 
 // ledger reads what destinations that the backups are sent on to hold and lack.

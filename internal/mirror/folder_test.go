@@ -33,7 +33,7 @@ func everywhere(t *testing.T, test func(t *testing.T, source string, f *Folder))
 			source := filepath.Join(from.Dir, "source")
 			check(t, os.Mkdir(source, 0o755))
 			s := NewSource(here(), source, SourceOptions{Log: quiet()})
-			test(t, source, NewFolder(here(), filepath.Join(disk.Dir, "folder"), s, Options{Log: quiet(), MaxDelete: 100, State: t.TempDir()}))
+			test(t, source, NewFolder(here(), filepath.Join(disk.Dir, "folder"), s, Options{Log: quiet(), MaxDelete: 100}))
 		})
 	}
 }

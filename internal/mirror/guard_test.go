@@ -8,10 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/tree"
 )
 
@@ -39,7 +37,7 @@ func TestADoubtfulSourceIsRefused(t *testing.T) {
 			if h != nil {
 				s.host = h
 			}
-			err := s.Check(t.Context())
+			err := s.Open(t.Context(), false)
 			if test.says == "" {
 				if err != nil {
 					t.Errorf("%s, %s is refused: %v", place, test.name, err)
@@ -53,113 +51,6 @@ func TestADoubtfulSourceIsRefused(t *testing.T) {
 			if hint := mustRefuse(t, err, s.path); !strings.Contains(hint, test.hint) {
 				t.Errorf("%s, the hint on %s is %q", place, test.name, hint)
 			}
-		}
-	}
-}
-
-func TestADestinationWhoseDiskIsNotMountedIsRefused(t *testing.T) {
-	t.Parallel()
-	btrfstest.RequireRoot(t)
-	s := sourceOf(t, SourceOptions{}, "a")
-	o := Options{State: filepath.Join(t.TempDir(), "state")}
-	f := folderFor(t, s, o)
-	mustBackUp(t, f, "1")
-	away := f.path + ".away"
-
-	check(t, os.Rename(f.path, away))
-	for _, try := range []string{"backup", "dry run"} {
-		_, err := backUp(t.Context(), f, "2")
-		if try == "dry run" {
-			_, err = rehearsal(t.Context(), f, "2")
-		}
-		if hint := mustRefuse(t, err, "backups were made there before"); !strings.Contains(hint, "is its disk mounted?") {
-			t.Errorf("the hint is %q", hint)
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("the engine takes %v for a folder to be created", err)
-		}
-		if _, err := os.Lstat(f.path); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("the folder was created: %v", err)
-		}
-	}
-
-	check(t, os.Mkdir(f.path, 0o755)) // the mount point
-	_, err := backUp(t.Context(), f, "2")
-	mustRefuse(t, err, "/id is gone")
-	if entries, err := os.ReadDir(f.path); err != nil || len(entries) > 0 {
-		t.Errorf("there is %v, %v", entries, err)
-	}
-
-	f.NewDestination = true
-	mustBackUp(t, f, "2")
-	f.NewDestination = false
-	mustBackUp(t, f, "3")
-
-	// the first disk of the two is as good
-	check(t, os.Rename(f.path, f.path+".second"))
-	check(t, os.Rename(away, f.path))
-	mustBackUp(t, f, "4")
-	if got := names(t, f); !slices.Equal(got, []string{"1", "4"}) {
-		t.Errorf("there are %v", got)
-	}
-	used, err := usedFolders{o.State}.read()
-	check(t, err)
-	if len(used[f.path]) != 2 {
-		t.Errorf("on record are %v", used)
-	}
-}
-
-func TestARehearsalRemembersNothing(t *testing.T) {
-	t.Parallel()
-	s := sourceOf(t, SourceOptions{}, "a")
-	f := folderFor(t, s, Options{State: filepath.Join(t.TempDir(), "state")})
-	check(t, os.MkdirAll(f.path, 0o755))
-	_, err := rehearsal(t.Context(), f, "1")
-	check(t, err)
-	if _, err := os.Lstat(f.State); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("there is %s: %v", f.State, err)
-	}
-	if entries, err := os.ReadDir(f.path); err != nil || len(entries) > 0 {
-		t.Errorf("there is %v, %v", entries, err)
-	}
-}
-
-func TestWithoutUsableStateTheCheckIsNotDoneAndThatIsSaid(t *testing.T) {
-	t.Parallel()
-	s := sourceOf(t, SourceOptions{}, "a")
-	for name, spoil := range map[string]func(state string) error{
-		"no JSON":  func(state string) error { return os.WriteFile(filepath.Join(state, usedFile), []byte("{"), 0o600) },
-		"no file":  func(state string) error { return os.Mkdir(filepath.Join(state, usedFile), 0o700) },
-		"no place": func(state string) error { return errors.Join(os.Remove(state), os.WriteFile(state, nil, 0o600)) },
-	} {
-		diary := &journal{}
-		f := folderFor(t, s, Options{State: t.TempDir()})
-		f.Log = diary.log()
-		check(t, spoil(f.State))
-		mustBackUp(t, f, "1")
-		if !strings.Contains(diary.String(), "level=WARN") || !strings.Contains(diary.String(), "mounted") {
-			t.Errorf("%s: the log tells: %s", name, diary)
-		}
-	}
-}
-
-func TestDestinationsThatAreOpenedSideBySideAreAllRemembered(t *testing.T) {
-	t.Parallel()
-	used := usedFolders{filepath.Join(t.TempDir(), "state")}
-	var adding sync.WaitGroup
-	for i := range 20 {
-		adding.Go(func() {
-			if err := used.add(t.Context(), fmt.Sprint(i%10), fmt.Sprint("id", i)); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	adding.Wait()
-	got, err := used.read()
-	check(t, err)
-	for i := range 10 {
-		if len(got[fmt.Sprint(i)]) != 2 {
-			t.Fatalf("on record are %v", got)
 		}
 	}
 }

@@ -24,22 +24,15 @@ type Options struct {
 	Limit    rate.Limit        // bytes per second, which rsync rounds to KiB; 0: as many as go
 	Rsync    []string          // rsync's options in place of the default ones, as SplitOptions gives them; nil for those
 	Filters  []string          // rsync's --exclude=..., --include=... and so on, in their order
-	MultiFS  bool              // cross the borders of filesystems
 
-	MaxDelete      int    // percent of the files of the backup before that may be missing
-	Dedup          *bool  // nil: where hard links are used
-	MountPoint     string // that a folder must lie on; "" for any
-	NewDestination bool   // a folder need not be the one that was used before
-	State          string // directory that remembers which folders were used before; "": they are not remembered
+	MaxDelete  int    // percent of the files of the backup before that may be missing
+	Dedup      *bool  // nil: where hard links are used
+	MountPoint string // that a folder must lie on; "" for any
 }
 
 // show shows something that moves at most so many bytes until it is done.
 func (o Options) show(ctx context.Context, title string, atMost int64) *progress.Transfer {
-	d := o.Progress
-	if d == nil {
-		d = progress.Silent()
-	}
-	return d.Start(ctx, title, func(context.Context) (progress.Total, error) {
+	return o.Progress.Start(ctx, title, func(context.Context) (progress.Total, error) {
 		return progress.Total{Bytes: atMost, AtMost: true}, nil
 	})
 }

@@ -98,7 +98,7 @@ func TestRsyncDoesNotCopyBetweenTwoOtherMachines(t *testing.T) {
 	t.Parallel()
 	write(t, t.TempDir(), "a")
 	for _, s := range []*Source{NewSource(newElsewhere(t), "/etc", SourceOptions{Log: quiet()}), NewModule("rsync://nas/m", SourceOptions{Log: quiet()})} {
-		for _, m := range []engine.Mirror{
+		for _, m := range []engine.Opener{
 			NewFolder(newElsewhere(t), filepath.Join(t.TempDir(), "new"), s, Options{Log: quiet()}),
 			NewDaemon("rsync://nas/m", nil, s, Options{Log: quiet()}),
 		} {
@@ -180,7 +180,7 @@ func TestADoubtfulDirectoryOfADaemonIsRefused(t *testing.T) {
 		{"closed", "", "auth failed", "RSYNC_PASSWORD"},
 	} {
 		s := NewModule("rsync://me@"+address+"/"+test.path, SourceOptions{Log: quiet(), Marker: test.marker})
-		if hint := mustRefuse(t, s.Check(t.Context()), test.says); !strings.Contains(hint, test.hint) {
+		if hint := mustRefuse(t, s.Open(t.Context(), false), test.says); !strings.Contains(hint, test.hint) {
 			t.Errorf("the hint on %s is %q", s, hint)
 		}
 	}
@@ -194,26 +194,23 @@ func TestADirectoryOfADaemonIsADestination(t *testing.T) {
 		diary := &journal{}
 		d := NewDaemon("rsync://"+address+"/in/"+name, nil, s, Options{Log: diary.log()})
 		check(t, d.Open(t.Context(), true))
-		_, err := d.Save(t.Context(), engine.Copy{Name: "1", DryRun: true})
+		_, err := d.Rehearse(t.Context(), transferOf("1"))
 		check(t, err)
 		if name == "" && !strings.Contains(diary.String(), "3 files") {
 			t.Errorf("the log tells: %s", diary)
 		}
 		write(t, s.path, "gone")
-		_, err = d.Save(t.Context(), engine.Copy{Name: "1"})
+		_, err = d.Save(t.Context(), transferOf("1"))
 		check(t, err)
 		check(t, os.Remove(filepath.Join(s.path, "gone")))
-		copied, err := d.Save(t.Context(), engine.Copy{Name: "2"})
+		copied, err := d.Save(t.Context(), transferOf("2"))
 		check(t, err)
 		mustEqual(t, s.path, filepath.Join(dir, "in", name))
 		if copied.Wire == 0 {
 			t.Error("nothing crossed the network")
 		}
 	}
-	if _, err := NewDaemon("rsync://"+address+"/in", nil, s, Options{}).Delete(t.Context(), []string{"x"}); err == nil {
-		t.Error("something was deleted")
-	}
 	refusing := NewDaemon("rsync://"+address+"/out", nil, s, Options{Log: quiet()})
-	_, err := refusing.Save(t.Context(), engine.Copy{Name: "1"})
+	_, err := refusing.Save(t.Context(), transferOf("1"))
 	mustRefuse(t, err, "module is read only")
 }

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,48 +15,58 @@ import (
 )
 
 // Save makes a backup of the source. After a failure, what was copied stays for the next run to go on with.
-func (f *Folder) Save(ctx context.Context, c engine.Copy) (engine.Copied, error) {
+func (f *Folder) Save(ctx context.Context, t engine.Transfer) (engine.Result, error) {
+	f.Log.Info(fmt.Sprintf("%s: copying %s to %s", f, f.source, t.Snapshot.Name))
+	r, err := f.copy(ctx, t, f.save)
+	return worded(f.source, f, t.Snapshot.Name, r, err)
+}
+
+// Rehearse lets rsync tell what it would copy into the backup that the transfer builds upon.
+func (f *Folder) Rehearse(ctx context.Context, t engine.Transfer) (engine.Result, error) {
+	r, err := f.copy(ctx, t, func(ctx context.Context, t engine.Transfer, c copying) (engine.Result, error) {
+		base := cmp.Or(t.ParentName(), t.Snapshot.Name) // which is missing, and so empty to rsync
+		c.to = f.argument(c.link, f.dir.Status().Path+"/"+base)
+		return c.rehearse(ctx)
+	})
+	return worded(f.source, f, t.Snapshot.Name, r, err)
+}
+
+// copy reaches the other machine, if there is one, and lets do copy.
+func (f *Folder) copy(ctx context.Context, t engine.Transfer, do func(context.Context, engine.Transfer, copying) (engine.Result, error)) (engine.Result, error) {
 	link, reach, err := f.link(ctx)
 	if err != nil {
-		return engine.Copied{}, err
+		return engine.Result{}, err
 	}
 	defer link.Close()
 	if f.within != nil {
 		f.Log.Info(fmt.Sprintf("%s lies in the source, and is left out of the copy", f))
 	}
-	copying := copying{Options: f.Options, source: f.source, link: link, reach: reach, first: f.within,
-		dest: f.String(), name: c.Name, atMost: c.Bytes}
-	if c.DryRun {
-		base := c.Base
-		if base == "" {
-			base = c.Name // is missing, which rsync takes for empty
-		}
-		copying.to = f.argument(link, f.dir.Status().Path+"/"+base)
-		return copying.rehearse(ctx)
-	}
-	if err := f.mark(ctx); err != nil {
-		return engine.Copied{}, err
-	}
-	order := tree.Order{Name: c.Name, Base: c.Base, Source: f.source.Identity()}
+	return do(ctx, t, copying{Options: f.Options, source: f.source, link: link, reach: reach, first: f.within,
+		dest: f.String(), name: t.Snapshot.Name, atMost: f.sizeOf(t.ParentName())})
+}
+
+func (f *Folder) save(ctx context.Context, t engine.Transfer, copying copying) (engine.Result, error) {
+	name, base := t.Snapshot.Name, t.ParentName()
+	order := tree.Order{Name: name, Base: base, Source: f.source.Identity()}
 	if f.source.Frozen {
 		order.Snapshot = f.source.path
 	}
 	work, err := f.dir.BeginTree(ctx, order)
 	if err != nil {
-		return engine.Copied{}, f.explained(err)
+		return engine.Result{}, f.explained(err)
 	}
 	if work.Filled {
 		missing := f.source.missing(nil)
-		if err := f.finish(ctx, c, work, missing, 0); err != nil {
-			return engine.Copied{}, f.keep(ctx, c.Name, err)
+		if err := f.finish(ctx, t, work, missing, 0); err != nil {
+			return engine.Result{}, f.keep(ctx, name, err)
 		}
 		return new(output).copied(missing, false), nil
 	}
 	if work.Resumed {
 		f.Log.Info(fmt.Sprintf("%s: going on with what an interrupted run copied", f))
 	}
-	copying.own, copying.to = filling(work), f.argument(link, work.Path)
-	if work.Resumed && !(work.Subvolume && c.Base != "") {
+	copying.own, copying.to = filling(work), f.argument(copying.link, work.Path)
+	if work.Resumed && !(work.Subvolume && base != "") {
 		// without a backup below it, all that is in the directory and not in the source was left by the interrupted run
 		copying.own = append(copying.own, "--delete", "--delete-excluded")
 	}
@@ -65,7 +76,7 @@ func (f *Folder) Save(ctx context.Context, c engine.Copy) (engine.Copied, error)
 			copying.own = append(copying.own, itemize)
 		}
 	}
-	unfollow := f.follow(ctx, c.Name, work)
+	unfollow := f.follow(ctx, name, work)
 	told, missing, err := copying.run(ctx)
 	unfollow()
 	missing = f.source.missing(missing)
@@ -73,11 +84,11 @@ func (f *Folder) Save(ctx context.Context, c engine.Copy) (engine.Copied, error)
 		err = f.repair(ctx, copying, work, told.retouched)
 	}
 	if err == nil {
-		err = f.finish(ctx, c, work, missing, told.bytes)
+		err = f.finish(ctx, t, work, missing, told.bytes)
 	}
-	copied := told.copied(missing, reach != nil)
+	copied := told.copied(missing, copying.reach != nil)
 	if err != nil {
-		return copied, f.keep(ctx, c.Name, err)
+		return copied, f.keep(ctx, name, err)
 	}
 	return copied, nil
 }
@@ -120,8 +131,9 @@ func (f *Folder) faithful(w tree.Work) (options []string) {
 }
 
 // finish makes a backup of what was copied, which has at most so many new bytes.
-func (f *Folder) finish(ctx context.Context, c engine.Copy, work tree.Work, missing *IncompleteError, atMost int64) error {
-	r := tree.Result{Name: c.Name, Base: c.Base, Source: f.source.Identity(), Started: c.Started, InPlace: work.InPlace, MaxDelete: f.MaxDelete,
+func (f *Folder) finish(ctx context.Context, t engine.Transfer, work tree.Work, missing *IncompleteError, atMost int64) error {
+	name := t.Snapshot.Name
+	r := tree.Result{Name: name, Base: t.ParentName(), Source: f.source.Identity(), Started: t.Started, InPlace: work.InPlace, MaxDelete: f.MaxDelete,
 		Dedup: !work.Subvolume}
 	if f.Dedup != nil {
 		r.Dedup = *f.Dedup
@@ -129,16 +141,16 @@ func (f *Folder) finish(ctx context.Context, c engine.Copy, work tree.Work, miss
 	if missing != nil {
 		r.Incomplete, r.Missing = missing.Messages, missing.Count
 	}
-	f.Log.Info(fmt.Sprintf("%s: %s is copied, and is being finished", f, c.Name))
+	f.Log.Info(fmt.Sprintf("%s: %s is copied, and is being finished", f, name))
 	read := rereading{began: time.Now(), show: func() *progress.Transfer {
-		return f.show(ctx, fmt.Sprintf("%s: reading %s", f, c.Name), atMost)
+		return f.show(ctx, fmt.Sprintf("%s: reading %s", f, name), atMost)
 	}}
 	record, err := f.dir.FinishTree(ctx, r, read.add)
 	read.done()
 	if err != nil {
 		return f.explained(err)
 	}
-	f.Log.Debug(fmt.Sprintf("%s: %s has %d files with %s, of which %s were there already; %s were read in the end, in %s", f, c.Name,
+	f.Log.Debug(fmt.Sprintf("%s: %s has %d files with %s, of which %s were there already; %s were read in the end, in %s", f, name,
 		record.Files, progress.Bytes(record.Bytes), progress.Bytes(record.Shared), progress.Bytes(read.bytes),
 		time.Since(read.began).Round(time.Millisecond)))
 	return nil

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"btrfs-backup/internal/engine"
@@ -17,6 +18,7 @@ import (
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/rsh"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -29,11 +31,12 @@ type SourceOptions struct {
 	Frozen bool
 	// Incomplete tells what is known to be missing in the source; "" for nothing.
 	Incomplete string
+	MultiFS    bool // copy what is mounted in the source, too
 	// Tunnel reaches the daemon of a module; nil for a daemon that is reached directly.
 	Tunnel Tunnel
 }
 
-// Source is an engine.Tree: a directory on a host, or one of an rsync daemon.
+// Source is an engine.Source: a directory on a host, or one of an rsync daemon, which is copied as it stands.
 type Source struct {
 	host host.Host // nil for a daemon
 	path string    // there, absolute and clean
@@ -41,7 +44,7 @@ type Source struct {
 	SourceOptions
 }
 
-var _ engine.Tree = (*Source)(nil)
+var _ engine.Source = (*Source)(nil)
 
 // NewSource names the directory at an absolute path. A host other than this machine must be a host.Trees.
 func NewSource(h host.Host, directory string, o SourceOptions) *Source {
@@ -88,8 +91,10 @@ func (s *Source) isLocal() bool { return s.host != nil && s.host.String() == "" 
 
 const notMounted = "is it mounted?"
 
-// Check fails unless the source is a directory that holds something, and its marker. It changes nothing.
-func (s *Source) Check(ctx context.Context) error {
+// Open fails unless the source is a directory that holds something, and its marker. It changes nothing.
+func (s *Source) Open(ctx context.Context, _ bool) error { return s.check(ctx) }
+
+func (s *Source) check(ctx context.Context) error {
 	check := s.checkThere
 	if s.isLocal() {
 		check = s.checkHere
@@ -254,4 +259,62 @@ func (s *Source) missing(m *IncompleteError) *IncompleteError {
 		m = &IncompleteError{}
 	}
 	return &IncompleteError{append([]string{s.Incomplete}, m.Messages...), m.Count + 1}
+}
+
+// Omitted gives the directories in the source at which rsync finds another filesystem, and so stops.
+func (s *Source) Omitted(ctx context.Context) ([]string, error) {
+	if s.MultiFS || s.host == nil {
+		return nil, nil
+	}
+	dir, err := s.host.Open(ctx, s.path)
+	if err != nil {
+		return nil, nil // whether it can be read is told by rsync
+	}
+	defer dir.Close()
+	var omitted []string
+	if dir.Status().Btrfs {
+		nested, err := dir.Nested(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range nested {
+			omitted = append(omitted, n.Path)
+		}
+	}
+	if s.isLocal() {
+		mounts, err := mountedIn(s.path)
+		if err != nil {
+			return nil, err
+		}
+		omitted = append(omitted, mounts...)
+	}
+	slices.Sort(omitted)
+	return slices.Compact(omitted), nil
+}
+
+// isLeftOut tells what a copy of the root directory never holds.
+func isLeftOut(source, path string) bool {
+	return source == "/" && slices.ContainsFunc(notOfTheRoot, func(pattern string) bool {
+		dir := strings.TrimSuffix(pattern, "/*")
+		return path == dir || strings.HasPrefix(path, dir+"/")
+	})
+}
+
+// mountedIn gives the mount points below a directory, from there.
+func mountedIn(dir string) ([]string, error) {
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return nil, err
+	}
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(real))
+	if err != nil {
+		return nil, fmt.Errorf("reading the mount table: %w", err)
+	}
+	var below []string
+	for _, m := range mounts {
+		if path, err := filepath.Rel(real, m.Mountpoint); err == nil && path != "." && !isLeftOut(real, m.Mountpoint) {
+			below = append(below, path)
+		}
+	}
+	return below, nil
 }

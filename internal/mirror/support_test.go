@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
@@ -80,35 +81,45 @@ func folderFor(t *testing.T, s *Source, o Options) *Folder {
 }
 
 // backUp makes a backup of that name as the engine does.
-func backUp(ctx context.Context, f *Folder, name string) (engine.Copied, error) {
-	return save(ctx, f, engine.Copy{Name: name, Started: time.Now()})
+func backUp(ctx context.Context, f *Folder, name string) (engine.Result, error) {
+	return save(ctx, f, name, func(t engine.Transfer) (engine.Result, error) {
+		if _, err := f.Mark(ctx); err != nil {
+			return engine.Result{}, err
+		}
+		return f.Save(ctx, t)
+	})
 }
 
-func rehearsal(ctx context.Context, f *Folder, name string) (engine.Copied, error) {
-	return save(ctx, f, engine.Copy{Name: name, Started: time.Now(), DryRun: true})
+func rehearsal(ctx context.Context, f *Folder, name string) (engine.Result, error) {
+	return save(ctx, f, name, func(t engine.Transfer) (engine.Result, error) { return f.Rehearse(ctx, t) })
 }
 
-func save(ctx context.Context, f *Folder, c engine.Copy) (engine.Copied, error) {
-	if err := f.source.Check(ctx); err != nil {
-		return engine.Copied{}, err
+func save(ctx context.Context, f *Folder, name string, do func(engine.Transfer) (engine.Result, error)) (engine.Result, error) {
+	if err := f.source.Open(ctx, false); err != nil {
+		return engine.Result{}, err
 	}
-	if err := f.Open(ctx, !c.DryRun); err != nil {
-		return engine.Copied{}, err
+	if err := f.Open(ctx, true); err != nil {
+		return engine.Result{}, err
 	}
 	defer f.Close()
 	release, err := f.Lock(ctx, func(*lock.HeldError) {})
 	if err != nil {
-		return engine.Copied{}, err
+		return engine.Result{}, err
 	}
 	defer release()
-	copies, err := f.List(ctx)
+	found, err := f.List(ctx)
 	if err != nil {
-		return engine.Copied{}, err
+		return engine.Result{}, err
 	}
-	if n := len(copies.Backups); n > 0 {
-		c.Base = copies.Backups[n-1].Name
+	t := transferOf(name)
+	if n := len(found.Copies); n > 0 {
+		t.Parent = &btrfs.Subvolume{Name: found.Copies[n-1].Name}
 	}
-	return f.Save(ctx, c)
+	return do(t)
+}
+
+func transferOf(name string) engine.Transfer {
+	return engine.Transfer{Snapshot: btrfs.Subvolume{Name: name}, Started: time.Now()}
 }
 
 func mustBackUp(t *testing.T, f *Folder, name string) {
@@ -125,10 +136,10 @@ func names(t *testing.T, f *Folder) []string {
 	t.Helper()
 	check(t, f.Open(t.Context(), false))
 	defer f.Close()
-	copies, err := f.List(t.Context())
+	found, err := f.List(t.Context())
 	check(t, err)
 	var names []string
-	for _, k := range copies.Backups {
+	for _, k := range found.Copies {
 		names = append(names, k.Name)
 	}
 	return names

@@ -130,10 +130,10 @@ func TestWhatCouldNotBeReadMakesAnIncompleteBackup(t *testing.T) {
 			}
 			check(t, f.Open(t.Context(), false))
 			defer f.Close()
-			copies, err := f.List(t.Context())
+			found, err := f.List(t.Context())
 			check(t, err)
-			if len(copies.Backups) != 1 || copies.Backups[0].Complete {
-				t.Errorf("after %q the folder holds %+v", said, copies.Backups)
+			if len(found.Copies) != 1 || found.Copies[0].Complete {
+				t.Errorf("after %q the folder holds %+v", said, found.Copies)
 			}
 		})
 	}

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// A Display shows the running transfers. Its methods are safe for concurrent use.
+// A Display shows the running transfers. Its methods are safe for concurrent use. A nil one can be started on, and shows nothing.
 type Display struct {
 	mu      sync.Mutex
 	view    view
@@ -78,6 +78,9 @@ func (d *Display) refresh() {
 // after its context ends, which Done and Close wait for. It may be nil, and may
 // fail: the transfer is then shown without percentage and remaining time.
 func (d *Display) Start(ctx context.Context, title string, total func(context.Context) (Total, error)) *Transfer {
+	if d == nil {
+		d = Silent()
+	}
 	t := newTransfer(ctx, d, title, total)
 	d.mu.Lock()
 	defer d.mu.Unlock()

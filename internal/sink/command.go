@@ -16,7 +16,8 @@ import (
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
-	"btrfs-backup/lock"
+	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/stream"
 	"btrfs-backup/transport"
 
 	"golang.org/x/time/rate"
@@ -33,51 +34,40 @@ const Scheme = "shell://"
 //	BTRFS_BACKUP_UUID      the UUID of the snapshot, as it stands in the stream
 //	BTRFS_BACKUP_BYTES     how many bytes will come, or an upper bound where extents are sent compressed
 type Command struct {
-	line    string
+	line string
+	from stream.Sender
+	Options
 	limiter *rate.Limiter
-	local   transport.Local
+}
+
+// Options tell how the command is given the stream.
+type Options struct {
+	Log      *slog.Logger
+	Progress *progress.Display
+	Limit    rate.Limit // bytes of the stream per second; 0: as many as go
 }
 
 var (
 	_ engine.Destination = (*Command)(nil)
-	_ engine.WriteOnly   = (*Command)(nil)
+	_ stream.Target      = (*Command)(nil)
 )
 
-// NewCommand gives the destination that runs a shell command. The limiter, of bytes of the stream, may be nil.
-func NewCommand(line string, limiter *rate.Limiter, log *slog.Logger) *Command {
-	return &Command{line: line, limiter: limiter, local: transport.Local{Log: log, Level: slog.LevelInfo}}
+// NewCommand gives the destination that runs a shell command for the snapshots of a source.
+func NewCommand(line string, from stream.Sender, o Options) *Command {
+	c := &Command{line: line, from: from, Options: o}
+	if o.Limit > 0 {
+		c.limiter = transport.NewLimiter(o.Limit)
+	}
+	return c
 }
 
 // String is what stands in the ledger.
 func (c *Command) String() string { return Scheme + c.line }
 
-// WriteOnly marks it as an engine.WriteOnly.
-func (c *Command) WriteOnly() {}
-
-// Open does nothing.
-func (c *Command) Open(context.Context, bool) error { return nil }
-
-// Lock does nothing: the lock of the source keeps runs apart.
-func (c *Command) Lock(context.Context, func(*lock.HeldError)) (release func() error, err error) {
-	return func() error { return nil }, nil
+// Save gives the command the stream of a snapshot.
+func (c *Command) Save(ctx context.Context, t engine.Transfer) (engine.Result, error) {
+	return stream.Course{From: c.from, To: c, Log: c.Log, Progress: c.Progress}.Save(ctx, t)
 }
-
-// List gives nothing.
-func (c *Command) List(context.Context) (btrfs.Listing, error) { return btrfs.Listing{}, nil }
-
-// Delete refuses.
-func (c *Command) Delete(context.Context, []string) ([]string, error) {
-	return nil, fmt.Errorf("%s: nothing can be deleted there", c)
-}
-
-// Place is that of no directory.
-func (c *Command) Place() btrfs.Place { return btrfs.Place{} }
-
-// Ledger gives nothing.
-func (c *Command) Ledger(context.Context, func(string) bool) (*lock.Ledger, error) { return nil, nil }
-
-// Origins gives nothing.
-func (c *Command) Origins(context.Context) (map[btrfs.UUID]btrfs.UUID, error) { return nil, nil }
 
 // Accepts gives the protocol that every version of the btrfs program can receive one day.
 func (c *Command) Accepts(context.Context) (sendstream.Format, error) {
@@ -85,8 +75,8 @@ func (c *Command) Accepts(context.Context) (sendstream.Format, error) {
 }
 
 // Receive runs the command.
-func (c *Command) Receive(ctx context.Context, s engine.Shipment) (engine.Receiver, error) {
-	total, err := s.Measure(ctx)
+func (c *Command) Receive(ctx context.Context, t stream.Transfer) (stream.Receiver, error) {
+	total, err := t.Measure(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("measuring the stream: %w", err)
 	}
@@ -95,17 +85,13 @@ func (c *Command) Receive(ctx context.Context, s engine.Shipment) (engine.Receiv
 		return nil, err
 	}
 	defer r.Close()
-	parent := ""
-	if s.Parent != nil {
-		parent = s.Parent.Name
-	}
-	p, err := c.local.Start(ctx, transport.Command{
+	p, err := transport.Local{Log: c.Log, Level: slog.LevelInfo}.Start(ctx, transport.Command{
 		Argv:  []string{"sh", "-c", c.line},
 		Stdin: r,
 		Env: []string{
-			"BTRFS_BACKUP_SNAPSHOT=" + s.Snapshot.Name,
-			"BTRFS_BACKUP_PARENT=" + parent,
-			"BTRFS_BACKUP_UUID=" + s.Snapshot.UUID.String(),
+			"BTRFS_BACKUP_SNAPSHOT=" + t.Snapshot.Name,
+			"BTRFS_BACKUP_PARENT=" + t.ParentName(),
+			"BTRFS_BACKUP_UUID=" + t.Snapshot.UUID.String(),
 			"BTRFS_BACKUP_BYTES=" + strconv.FormatInt(total.Bytes, 10),
 		},
 	})

@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"slices"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/stream"
 	"btrfs-backup/transport"
 
 	"golang.org/x/time/rate"
@@ -18,14 +20,22 @@ import (
 // Destination is an engine.Destination: a folder on a btrfs filesystem.
 type Destination struct {
 	folder
+	from  stream.Sender
 	limit *rate.Limiter
 }
 
-var _ engine.Destination = (*Destination)(nil)
+var (
+	_ engine.Destination = (*Destination)(nil)
+	_ engine.Opener      = (*Destination)(nil)
+	_ engine.Lister      = (*Destination)(nil)
+	_ engine.Placed      = (*Destination)(nil)
+	_ stream.Target      = (*Destination)(nil)
+	_ stream.Verifier    = (*Destination)(nil)
+)
 
-// NewDestination names the folder at an absolute path.
-func NewDestination(h host.Host, folderPath string, o Options) *Destination {
-	d := &Destination{folder: folder{host: h, path: path.Clean(folderPath), Options: o}}
+// NewDestination names the folder at an absolute path, for the snapshots of a source.
+func NewDestination(h host.Host, folderPath string, from stream.Sender, o Options) *Destination {
+	d := &Destination{folder: folder{host: h, path: path.Clean(folderPath), Options: o}, from: from}
 	if o.Limit > 0 {
 		d.limit = transport.NewLimiter(o.Limit)
 	}
@@ -55,18 +65,59 @@ func (d *Destination) Accepts(ctx context.Context) (sendstream.Format, error) {
 	return f, d.senderError(err)
 }
 
-// Origins gives the record that was found by List.
-func (d *Destination) Origins(context.Context) (map[btrfs.UUID]btrfs.UUID, error) {
-	o, err := host.ParseOrigins(d.held.Origins)
+// List lists the folder. Where it is a source for others, what these need is in its ledger.
+func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
+	found, err := d.dir.List(ctx)
 	if err != nil {
-		return nil, host.BadOrigins(d.String(), err)
+		return engine.Contents{}, err
 	}
-	return o, nil
+	c := engine.Contents{Listing: found.Listing}
+	if c.Origins, err = host.ParseOrigins(found.Origins); err != nil {
+		return engine.Contents{}, host.BadOrigins(d.String(), err)
+	}
+	c.Ledger, c.NoPrune = d.ledger(found.Ledger, func(string) bool { return true })
+	return c, nil
+}
+
+// Save sends a snapshot to the folder.
+func (d *Destination) Save(ctx context.Context, t engine.Transfer) (engine.Result, error) {
+	return stream.Course{From: d.from, To: d, Log: d.Log, Progress: d.Progress}.Save(ctx, t)
+}
+
+// Verify lists the folder anew: btrfs receive may have taken a parent that another run received since.
+func (d *Destination) Verify(ctx context.Context, t stream.Transfer, received btrfs.Subvolume) error {
+	found, err := d.dir.List(ctx)
+	if err != nil {
+		return err
+	}
+	return verify(t.Transfer, received, found.All)
+}
+
+// verify compares what was received with what was sent. There are the subvolumes of the destination's filesystem, since
+// btrfs receive takes any copy of the parent there.
+func verify(t engine.Transfer, received btrfs.Subvolume, there []btrfs.Subvolume) error {
+	switch {
+	case !received.ReadOnly || received.ReceivedUUID != t.Snapshot.Identity():
+		return fmt.Errorf("the received subvolume is not complete: read-only %t, received UUID %s instead of %s",
+			received.ReadOnly, received.ReceivedUUID, t.Snapshot.Identity())
+	case t.Parent == nil && !received.ParentUUID.IsZero():
+		return fmt.Errorf("the received subvolume has the parent %s although a complete copy was sent", received.ParentUUID)
+	case t.Parent == nil:
+		return nil
+	}
+	identity := t.Parent.Identity()
+	isParent := func(s btrfs.Subvolume) bool {
+		return s.UUID == received.ParentUUID && s.ReadOnly && (s.UUID == identity || s.ReceivedUUID == identity)
+	}
+	if !slices.ContainsFunc(there, isParent) {
+		return fmt.Errorf("the received subvolume has the parent %s, which is no copy of %s", received.ParentUUID, engine.Printable(t.Parent.Name))
+	}
+	return nil
 }
 
 // Receive runs `btrfs receive` in the folder.
-func (d *Destination) Receive(ctx context.Context, s engine.Shipment) (engine.Receiver, error) {
-	order := host.ReceiveOrder{Name: s.Snapshot.Name, Key: keyOf(s), Verbose: d.Verbose, Limit: d.limit, Wire: s.Wire}
+func (d *Destination) Receive(ctx context.Context, t stream.Transfer) (stream.Receiver, error) {
+	order := host.ReceiveOrder{Name: t.Snapshot.Name, Key: keyOf(t), Verbose: d.Verbose, Limit: d.limit, Wire: t.Wire}
 	r, err := d.dir.Receive(ctx, order)
 	if err != nil {
 		return nil, d.receiverError(err)
@@ -79,12 +130,12 @@ func (d *Destination) Receive(ctx context.Context, s engine.Shipment) (engine.Re
 }
 
 // keyOf identifies a stream: equal keys, equal streams.
-func keyOf(s engine.Shipment) string {
+func keyOf(t stream.Transfer) string {
 	var parent btrfs.Subvolume
-	if s.Parent != nil {
-		parent = *s.Parent
+	if t.Parent != nil {
+		parent = *t.Parent
 	}
-	return fmt.Sprint(s.Snapshot.UUID, parent.UUID, s.Format.Protocol, s.Format.Compressed)
+	return fmt.Sprint(t.Snapshot.UUID, parent.UUID, t.Format.Protocol, t.Format.Compressed)
 }
 
 // receiver explains what goes wrong with a host.Receiver.

@@ -10,8 +10,10 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/stream"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,7 +35,7 @@ func TestADestinationIsCreatedOnBtrfsOnly(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			d := NewDestination(here, test.path, test.o)
+			d := NewDestination(here, test.path, nil, test.o)
 			err := d.Open(t.Context(), test.create)
 			if !errors.Is(err, test.want) || err != nil && !strings.Contains(err.Error(), test.path) {
 				t.Errorf("error: %v, want %v", err, test.want)
@@ -52,7 +54,7 @@ func TestReceivingRefusesANameThatIsTaken(t *testing.T) {
 	folder := filepath.Join(btrfstest.New(t, testSize).Dir, "folder")
 	d := openDestination(t, folder, silent)
 	newDir(t, folder, "directory")
-	if _, err := d.Receive(t.Context(), shipmentOf("directory")); !errors.Is(err, fs.ErrExist) || hint.Of(err) == "" {
+	if _, err := d.Receive(t.Context(), transferOf("directory")); !errors.Is(err, fs.ErrExist) || hint.Of(err) == "" {
 		t.Errorf("error: %v, hint: %q", err, hint.Of(err))
 	}
 	wantNames(t, folder, "directory")
@@ -71,9 +73,9 @@ func TestWhatIsReceivedCountsOnlyWhenItIsCommitted(t *testing.T) {
 	check(t, err)
 
 	for _, commit := range []bool{false, true} {
-		r, err := d.Receive(t.Context(), engine.Shipment{Transfer: engine.Transfer{Snapshot: taken}, Format: format})
+		r, err := d.Receive(t.Context(), stream.Transfer{Transfer: engine.Transfer{Snapshot: taken}, Format: format})
 		check(t, err)
-		check(t, s.Send(t.Context(), engine.Transfer{Snapshot: taken}, engine.SendOptions{Format: format}, r))
+		check(t, s.Send(t.Context(), stream.Transfer{Transfer: engine.Transfer{Snapshot: taken}, Format: format}, sendstream.Prefix{}, r))
 		received, err := r.Close(t.Context())
 		check(t, err)
 		if received.ReceivedUUID != taken.UUID || !received.ReadOnly {

@@ -15,6 +15,7 @@ import (
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/progress"
 	"btrfs-backup/lock"
 
 	"golang.org/x/sys/unix"
@@ -29,15 +30,16 @@ type Options struct {
 	Sync       bool       // wait until deleted subvolumes are gone from the disk
 	SkipChecks bool       // do not check in advance what directories are
 	Limit      rate.Limit // bytes per second to a destination; 0: as many as go
+
+	Progress *progress.Display // of transfers; nil if nobody sees it
 }
 
-// folder is an engine.Folder.
+// folder is a directory of subvolumes: the snapshots of a source, or the backups at a destination.
 type folder struct {
 	host host.Host
 	path string // absolute and clean; symbolic links are kept, since it stands in the ledger
 	dir  host.Dir
 	at   btrfs.Place
-	held host.Content // as last listed
 	Options
 }
 
@@ -102,12 +104,6 @@ func (f *folder) Lock(ctx context.Context, waiting func(*lock.HeldError)) (relea
 	return f.dir.Lock(ctx, waiting)
 }
 
-func (f *folder) List(ctx context.Context) (btrfs.Listing, error) {
-	content, err := f.dir.List(ctx)
-	f.held = content
-	return content.Listing, err
-}
-
 func (f *folder) Delete(ctx context.Context, names []string) (deleted []string, err error) {
 	deleted, err = f.dir.Delete(ctx, names, host.DeleteOptions{ConvertRW: f.ConvertRW, Wait: f.Sync, Verbose: f.Verbose})
 	if errors.Is(err, unix.EROFS) && !f.dir.Status().Privileged {
@@ -117,9 +113,9 @@ func (f *folder) Delete(ctx context.Context, names []string) (deleted []string, 
 	return deleted, withHint(err, f.lacking(needToDelete))
 }
 
-// Ledger parses the ledger that was found by List.
-func (f *folder) Ledger(_ context.Context, ours func(string) bool) (*lock.Ledger, error) {
-	content, err := f.held.Ledger.Read()
+// ledger parses the ledger in the folder.
+func (f *folder) ledger(file host.File, ours func(string) bool) (*lock.Ledger, error) {
+	content, err := file.Read()
 	var l *lock.Ledger
 	if err == nil {
 		l, err = lock.ParseLedger(content, ours)

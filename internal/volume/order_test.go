@@ -11,6 +11,7 @@ import (
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/stream"
 
 	"golang.org/x/sys/unix"
 )
@@ -55,7 +56,7 @@ func (d *recordingDir) Delete(_ context.Context, _ []string, o host.DeleteOption
 func openOn(t testing.TB, h host.Host, o Options) (*Source, *Destination) {
 	t.Helper()
 	o.Log, o.SkipChecks = silent.Log, true
-	s, d := NewSource(h, "/home", "", o), NewDestination(h, "/backups", o)
+	s, d := NewSource(h, "/home", "", o), NewDestination(h, "/backups", nil, o)
 	check(t, s.Open(t.Context(), false))
 	check(t, d.Open(t.Context(), false))
 	return s, d
@@ -70,14 +71,14 @@ func TestOrdersReachTheHost(t *testing.T) {
 	wired := 0
 	wire := func(n int64) { wired += int(n) }
 
-	check(t, s.Send(t.Context(), transfer, engine.SendOptions{Format: format, After: after, Wire: wire}, io.Discard))
+	check(t, s.Send(t.Context(), stream.Transfer{Transfer: transfer, Format: format, Wire: wire}, after, io.Discard))
 	got := h.dir.send
 	got.Wire(1)
 	if got.Snapshot != "new" || got.Parent != "old" || got.Format != format || got.After != after || !got.Verbose || wired != 1 {
 		t.Errorf("sent as %+v", got)
 	}
 
-	_, err := d.Receive(t.Context(), engine.Shipment{Transfer: transfer, Format: format, Wire: wire})
+	_, err := d.Receive(t.Context(), stream.Transfer{Transfer: transfer, Format: format, Wire: wire})
 	check(t, err)
 	order := h.dir.receive
 	order.Wire(1)
@@ -101,7 +102,7 @@ func TestNamesTellTheHost(t *testing.T) {
 	if s.String() != "ssh://nas/home" || d.String() != "ssh://nas/backups" {
 		t.Errorf("%s, %s", s, d)
 	}
-	if got := NewDestination(here, "/not \xff utf-8", silent).String(); got != `"/not \xff utf-8"` {
+	if got := NewDestination(here, "/not \xff utf-8", nil, silent).String(); got != `"/not \xff utf-8"` {
 		t.Errorf("a path that JSON cannot hold: %s", got)
 	}
 }
@@ -111,7 +112,7 @@ func TestKeysAreEqualForEqualStreamsOnly(t *testing.T) {
 	s1, s2 := btrfs.Subvolume{UUID: btrfs.UUID{1}}, btrfs.Subvolume{UUID: btrfs.UUID{2}}
 	v1, v2 := sendstream.Format{Protocol: 1}, sendstream.Format{Protocol: 2}
 	packed := sendstream.Format{Protocol: 2, Compressed: true}
-	streams := []engine.Shipment{
+	streams := []stream.Transfer{
 		{Transfer: engine.Transfer{Snapshot: s1}, Format: v1},
 		{Transfer: engine.Transfer{Snapshot: s2}, Format: v1},
 		{Transfer: engine.Transfer{Snapshot: s1, Parent: &s2}, Format: v1},
@@ -143,9 +144,9 @@ func TestOnlyAReceiverThatCanResumeSaysSo(t *testing.T) {
 	_, d := openOn(t, h, Options{})
 	for _, r := range []host.Receiver{plainReceiver{}, lastingReceiver{}} {
 		h.dir.receiver = r
-		got, err := d.Receive(t.Context(), shipmentOf("new"))
+		got, err := d.Receive(t.Context(), transferOf("new"))
 		check(t, err)
-		resumer, can := got.(engine.Resumer)
+		resumer, can := got.(stream.Resumer)
 		if _, want := r.(host.Resumer); can != want {
 			t.Errorf("%T: can resume %t", r, can)
 		}

@@ -14,9 +14,8 @@ import (
 // listedOrigins lists the folder and parses the record that was in it.
 func listedOrigins(t testing.TB, d *Destination) (map[btrfs.UUID]btrfs.UUID, error) {
 	t.Helper()
-	_, err := d.List(t.Context())
-	check(t, err)
-	return d.Origins(t.Context())
+	found, err := d.List(t.Context())
+	return found.Origins, err
 }
 
 func TestTheOriginsOfBackupsAreOnRecord(t *testing.T) {

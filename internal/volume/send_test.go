@@ -7,10 +7,10 @@ import (
 
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/host/local"
+	"btrfs-backup/internal/stream"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,19 +29,19 @@ func TestAFailedSendComesWithAHint(t *testing.T) {
 	failing := fakeBtrfs(t, `[ "$1" = send ] || exec echo btrfs-progs v6.2
 echo 'send ioctl failed with -1: Operation not permitted' >&2; exit 1`)
 	s := sourceOn(t, failing)
-	sendErr := s.Send(t.Context(), engine.Transfer{}, engine.SendOptions{}, io.Discard)
+	sendErr := s.Send(t.Context(), stream.Transfer{}, sendstream.Prefix{}, io.Discard)
 	checkExplained(t, sendErr, sendErr, unix.EPERM, "setcap")
-	_, measureErr := s.Measure(t.Context(), engine.Transfer{}, sendstream.Format{})
+	_, measureErr := s.Measure(t.Context(), stream.Transfer{})
 	checkExplained(t, measureErr, measureErr, unix.EPERM, "setcap")
 }
 
 func TestAFailedReceiveComesWithAHint(t *testing.T) {
 	btrfstest.RequireRoot(t)
 	failing := fakeBtrfs(t, `cat >/dev/null; echo 'write to f failed: No space left on device' >&2; exit 1`)
-	d := NewDestination(failing, btrfstest.New(t, testSize).Dir, silent)
+	d := NewDestination(failing, btrfstest.New(t, testSize).Dir, nil, silent)
 	check(t, d.Open(t.Context(), false))
 	t.Cleanup(func() { check(t, d.Close()) })
-	r, err := d.Receive(t.Context(), shipmentOf("new"))
+	r, err := d.Receive(t.Context(), transferOf("new"))
 	check(t, err)
 	_, err = r.Close(t.Context())
 	checkExplained(t, err, err, unix.ENOSPC, "make room at "+d.path)
@@ -52,13 +52,13 @@ func TestAMissingProgramComesWithAHint(t *testing.T) {
 	btrfstest.RequireRoot(t)
 	top := btrfstest.New(t, testSize).Dir
 	missing := local.New(silent.Log)
-	s, d := sourceOn(t, missing), NewDestination(missing, top, silent)
+	s, d := sourceOn(t, missing), NewDestination(missing, top, nil, silent)
 	check(t, d.Open(t.Context(), false))
 	t.Cleanup(func() { check(t, d.Close()) })
 	path := t.TempDir()
 	accept := func() error { _, err := d.Accepts(t.Context()); return err }
-	receive := func() error { _, err := d.Receive(t.Context(), shipmentOf("new")); return err }
-	send := func() error { return s.Send(t.Context(), engine.Transfer{}, engine.SendOptions{}, io.Discard) }
+	receive := func() error { _, err := d.Receive(t.Context(), transferOf("new")); return err }
+	send := func() error { return s.Send(t.Context(), stream.Transfer{}, sendstream.Prefix{}, io.Discard) }
 	t.Run("without it", func(t *testing.T) {
 		t.Setenv("PATH", path)
 		for name, do := range map[string]func() error{"accept": accept, "receive": receive, "send": send} {

@@ -15,6 +15,7 @@ import (
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/stream"
 	"btrfs-backup/lock"
 )
 
@@ -29,7 +30,12 @@ type Source struct {
 	status     host.Status // of the source
 }
 
-var _ engine.Source = (*Source)(nil)
+var (
+	_ engine.Source  = (*Source)(nil)
+	_ engine.History = (*Source)(nil)
+	_ engine.Placed  = (*Source)(nil)
+	_ stream.Sender  = (*Source)(nil)
+)
 
 // NewSource names the subvolume at an absolute path and its snapshot folder, which is relative to path unless it is absolute.
 func NewSource(h host.Host, sourcePath, snapshotFolder string, o Options) *Source {
@@ -117,16 +123,26 @@ func (s *Source) Close() error {
 func (s *Source) Subvolume() btrfs.Subvolume { return s.status.Subvolume }
 
 // List lists the snapshot folder.
-func (s *Source) List(ctx context.Context) (btrfs.Listing, error) {
-	if s.dir != nil {
-		return s.folder.List(ctx)
+func (s *Source) List(ctx context.Context, ours func(string) bool) (engine.Snapshots, error) {
+	found := engine.Snapshots{Of: s.Subvolume()}
+	folder := s.dir
+	if folder == nil { // it would be created
+		folder = s.source
 	}
-	content, err := s.source.List(ctx)
-	return btrfs.Listing{All: content.All}, err
+	content, err := folder.List(ctx)
+	if err != nil {
+		return found, err
+	}
+	if s.dir == nil {
+		content = host.Content{Listing: btrfs.Listing{All: content.All}}
+	}
+	found.Listing = content.Listing
+	found.Ledger, found.LedgerErr = s.ledger(content.Ledger, ours)
+	return found, nil
 }
 
-// Nested gives the subvolumes in the source that are not snapshots of it.
-func (s *Source) Nested(ctx context.Context) ([]string, error) {
+// Omitted gives the subvolumes in the source that are not snapshots of it.
+func (s *Source) Omitted(ctx context.Context) ([]string, error) {
 	all, err := s.source.Nested(ctx)
 	if err != nil {
 		return nil, err
@@ -150,9 +166,9 @@ func (s *Source) Take(ctx context.Context, name string) (btrfs.Subvolume, error)
 }
 
 // Send runs `btrfs send` and checks its output on the way to w.
-func (s *Source) Send(ctx context.Context, t engine.Transfer, o engine.SendOptions, w io.Writer) error {
-	order := sendOrder(t, o.Format)
-	order.After, order.Wire, order.Verbose = o.After, o.Wire, s.Verbose
+func (s *Source) Send(ctx context.Context, t stream.Transfer, after sendstream.Prefix, w io.Writer) error {
+	order := sendOrder(t)
+	order.After, order.Wire, order.Verbose = after, t.Wire, s.Verbose
 	summary, err := s.dir.Send(ctx, order, w)
 	if summary.Restarts > 0 {
 		s.Log.Warn("btrfs send was suspended and began again; what it repeated was dropped", "times", summary.Restarts)
@@ -161,17 +177,13 @@ func (s *Source) Send(ctx context.Context, t engine.Transfer, o engine.SendOptio
 }
 
 // Measure runs `btrfs send --no-data`, which reads no file's content.
-func (s *Source) Measure(ctx context.Context, t engine.Transfer, f sendstream.Format) (progress.Total, error) {
-	bytes, err := s.dir.Measure(ctx, sendOrder(t, f))
-	return progress.Total{Bytes: bytes, AtMost: f.Compressed}, s.senderError(err)
+func (s *Source) Measure(ctx context.Context, t stream.Transfer) (progress.Total, error) {
+	bytes, err := s.dir.Measure(ctx, sendOrder(t))
+	return progress.Total{Bytes: bytes, AtMost: t.Format.Compressed}, s.senderError(err)
 }
 
-func sendOrder(t engine.Transfer, f sendstream.Format) host.SendOrder {
-	order := host.SendOrder{Snapshot: t.Snapshot.Name, Format: f}
-	if t.Parent != nil {
-		order.Parent = t.Parent.Name
-	}
-	return order
+func sendOrder(t stream.Transfer) host.SendOrder {
+	return host.SendOrder{Snapshot: t.Snapshot.Name, Parent: t.ParentName(), Format: t.Format}
 }
 
 // WriteLedger replaces the ledger.

@@ -11,8 +11,10 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/stream"
 	"btrfs-backup/lock"
 )
 
@@ -27,9 +29,9 @@ func sendTwo(t testing.TB, s *Source, d *Destination) {
 		taken, err := s.Take(t.Context(), name)
 		check(t, err)
 		transfer := engine.Transfer{Snapshot: taken, Parent: parent}
-		r, err := d.Receive(t.Context(), engine.Shipment{Transfer: transfer, Format: format})
+		r, err := d.Receive(t.Context(), stream.Transfer{Transfer: transfer, Format: format})
 		check(t, err)
-		check(t, s.Send(t.Context(), transfer, engine.SendOptions{Format: format}, r))
+		check(t, s.Send(t.Context(), stream.Transfer{Transfer: transfer, Format: format}, sendstream.Prefix{}, r))
 		received, err := r.Close(t.Context())
 		check(t, err)
 		if (parent == nil) != received.ParentUUID.IsZero() {
@@ -93,7 +95,7 @@ func TestNestedSubvolumesAreThoseThatNoSnapshotHolds(t *testing.T) {
 		{outside, []string{"below/too", "nested", "snapshot/somebody's"}},
 	}
 	for _, test := range tests {
-		got, err := openSource(t, home, test.folder, silent).Nested(t.Context())
+		got, err := openSource(t, home, test.folder, silent).Omitted(t.Context())
 		check(t, err)
 		if !slices.Equal(got, test.want) {
 			t.Errorf("with the snapshots in %s: %q, want %q", test.folder, got, test.want)
@@ -145,7 +147,7 @@ func TestTheLedgerIsReplacedAndReadBack(t *testing.T) {
 // listedLedger lists the folder and parses the ledger that was in it.
 func listedLedger(t testing.TB, s *Source) (*lock.Ledger, error) {
 	t.Helper()
-	_, err := s.List(t.Context())
+	found, err := s.List(t.Context(), func(string) bool { return true })
 	check(t, err)
-	return s.Ledger(t.Context(), func(string) bool { return true })
+	return found.Ledger, found.LedgerErr
 }

@@ -12,6 +12,7 @@ import (
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/host/local"
+	"btrfs-backup/internal/stream"
 )
 
 const testSize = 256 << 20
@@ -55,15 +56,15 @@ func openSource(t testing.TB, path, folder string, o Options) *Source {
 
 func openDestination(t testing.TB, path string, o Options) *Destination {
 	t.Helper()
-	d := NewDestination(here, path, o)
+	d := NewDestination(here, path, nil, o)
 	check(t, d.Open(t.Context(), true))
 	t.Cleanup(func() { check(t, d.Close()) })
 	return d
 }
 
-// shipmentOf is a complete copy of a snapshot of that name.
-func shipmentOf(name string) engine.Shipment {
-	return engine.Shipment{Transfer: engine.Transfer{Snapshot: btrfs.Subvolume{Name: name}}}
+// transferOf is a complete copy of a snapshot of that name.
+func transferOf(name string) stream.Transfer {
+	return stream.Transfer{Transfer: engine.Transfer{Snapshot: btrfs.Subvolume{Name: name}}}
 }
 
 // names gives the entries of a directory, in order.

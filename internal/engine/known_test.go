@@ -1,0 +1,68 @@
+package engine
+
+import (
+	"bytes"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"btrfs-backup/internal/hint"
+	"btrfs-backup/lock"
+)
+
+func TestACopyRemembersItsDestinationAndADryRunDoesNot(t *testing.T) {
+	used := lock.Destinations{Dir: filepath.Join(t.TempDir(), "state")}
+	for _, dryRun := range []bool{true, false} {
+		runCopy(t, copyJobOf(newMirror(), func(j *Job) { j.Used, j.DryRun = used, dryRun }))
+		if known, err := used.Know("/backups"); known == dryRun || err != nil {
+			t.Errorf("dry run %t: remembered %t, %v", dryRun, known, err)
+		}
+	}
+}
+
+func TestADestinationOnRecordWhoseDiskIsNotMountedIsRefusedUnlessItIsToBeginAnew(t *testing.T) {
+	used := lock.Destinations{Dir: t.TempDir()}
+	if err := used.Add(t.Context(), "/backups", "its identity"); err != nil {
+		t.Fatal(err)
+	}
+	for name, away := range map[string]func(*fakeMirror){
+		"the folder is gone":       func(m *fakeMirror) { m.openErr = fs.ErrNotExist },
+		"it has lost its identity": func(m *fakeMirror) { m.contents.Identity = "" },
+	} {
+		for _, dryRun := range []bool{true, false} {
+			m := newMirror()
+			away(m)
+			report := runCopy(t, copyJobOf(m, func(j *Job) { j.Used, j.DryRun = used, dryRun }))
+			failures := report.AllFailures()
+			if report.Outcome() != Failed || len(failures) != 1 || !strings.Contains(hint.Of(failures[0].Err), "--new-destination") {
+				t.Errorf("%s, dry run %t: %v", name, dryRun, failures)
+			}
+			if m.entries[0] != "open false" || strings.Contains(strings.Join(m.entries, " "), "save") {
+				t.Errorf("%s: %q", name, m.entries)
+			}
+		}
+	}
+	m := newMirror()
+	m.contents.Identity = ""
+	if report := runCopy(t, copyJobOf(m, func(j *Job) { j.Used, j.NewDestination = used, true })); report.Outcome() != Done {
+		t.Errorf("a new destination: %v", report.AllFailures())
+	}
+	m.want(t, "open true", "list", "mark", `save 10 on ""`, "link .latest 10")
+}
+
+func TestWithoutUsableStateTheCheckIsNotDoneAndThatIsSaid(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "destinations.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var said bytes.Buffer
+	report := runCopy(t, copyJobOf(newMirror(), func(j *Job) {
+		j.Used, j.Log = lock.Destinations{Dir: dir}, slog.New(slog.NewTextHandler(&said, nil))
+	}))
+	if report.Outcome() != Done || strings.Count(said.String(), "level=WARN") != 2 || !strings.Contains(said.String(), "mounted") {
+		t.Errorf("outcome %d, the log tells: %s", report.Outcome(), &said)
+	}
+}

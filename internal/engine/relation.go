@@ -1,0 +1,153 @@
+package engine
+
+import (
+	"slices"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/retention"
+)
+
+// byUUID relates received subvolumes with the snapshots that they are copies of.
+type byUUID struct {
+	planner
+	present copies
+	ours    []btrfs.Subvolume // the source's own backups
+	common  []btrfs.Subvolume // snapshots that have copies
+	kin     lineage           // of the snapshots
+}
+
+func newByUUID(p planner) relation {
+	r := &byUUID{planner: p, present: findCopies(p.backups.InDirectory), kin: p.snapshots.lineage(p.source)}
+	r.ours, r.common = r.ownBackups(), p.snapshots.copiedTo(r.present)
+	return r
+}
+
+func (r *byUUID) versions() []btrfs.Subvolume { return r.snapshots.seriesOf(r.source) }
+
+func (r *byUUID) holds(s btrfs.Subvolume) []string { return namesOf(r.present.of(s)) }
+
+func (r *byUUID) own() []string { return namesOf(r.ours) }
+
+func namesOf(subvolumes []btrfs.Subvolume) []string {
+	var names []string
+	for _, s := range subvolumes {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
+func (r *byUUID) needs(newest *btrfs.Subvolume) (names []string, reason string) {
+	if newest == nil {
+		return nil, ""
+	}
+	if names = r.holds(*newest); len(names) == 0 {
+		names = []string{newest.Name}
+	}
+	return names, "newest common with the source"
+}
+
+func (r *byUUID) bases(s btrfs.Subvolume, sent []btrfs.Subvolume) []btrfs.Subvolume {
+	return r.kin.ladder(s, slices.Concat(r.common, sent))
+}
+
+// ownBackups gives the complete backups of the series that are known to come from this source: copies of its snapshots,
+// recorded as such, or linked to one of these by the parents that they were received with.
+func (r *byUUID) ownBackups() []btrfs.Subvolume {
+	ancestors := r.snapshots.ancestors(r.source)
+	copied, foreign := make(map[btrfs.UUID]bool), make(map[btrfs.UUID]bool)
+	for _, s := range r.snapshots.InDirectory {
+		for _, b := range r.present.of(s) {
+			copied[b.UUID] = !ancestors.exclude(s)
+			foreign[b.UUID] = ancestors.exclude(s)
+		}
+	}
+	backups := slices.DeleteFunc(r.backups.series(), func(b btrfs.Subvolume) bool {
+		return !isComplete(b) || foreign[b.UUID] || r.elsewhere(b)
+	})
+	l := findLineage(r.backups.All...) // the parent may be a copy in another folder
+	own := make(map[btrfs.UUID]bool)
+	for _, b := range r.backups.InDirectory {
+		if origin := r.origins[b.ReceivedUUID]; copied[b.UUID] || !origin.IsZero() && origin == r.source.UUID {
+			own[l.root(b)] = true
+		}
+	}
+	return slices.DeleteFunc(backups, func(b btrfs.Subvolume) bool { return !own[l.root(b)] })
+}
+
+// elsewhere tells that a backup is on record as another source's.
+func (r *byUUID) elsewhere(b btrfs.Subvolume) bool {
+	origin := r.origins[b.ReceivedUUID]
+	return !origin.IsZero() && origin != r.source.UUID
+}
+
+func (r *byUUID) foreign() []retention.Verdict {
+	var verdicts []retention.Verdict
+	for _, b := range r.backups.series() {
+		if slices.ContainsFunc(r.ours, func(o btrfs.Subvolume) bool { return o.ID == b.ID }) {
+			continue
+		}
+		reason := "not known to come from this source"
+		switch {
+		case !isComplete(b):
+			reason = "not a received subvolume"
+		case r.elsewhere(b):
+			reason = anotherSource
+		}
+		verdicts = append(verdicts, retention.Verdict{Name: b.Name, Keep: true, Reasons: []string{reason}})
+	}
+	return verdicts
+}
+
+const anotherSource = "a backup of another source"
+
+// byRecord knows the copies of a source without history by their records. The one version is the one to be saved.
+type byRecord struct{ planner }
+
+func (r byRecord) versions() []btrfs.Subvolume { return r.snapshots.InDirectory }
+
+func (r byRecord) holds(btrfs.Subvolume) []string { return nil }
+
+func (r byRecord) own() (names []string) {
+	for _, c := range r.series() {
+		if !c.Foreign {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
+
+func (r byRecord) foreign() (verdicts []retention.Verdict) {
+	for _, c := range r.series() {
+		if c.Foreign {
+			verdicts = append(verdicts, retention.Verdict{Name: c.Name, Keep: true, Reasons: []string{anotherSource}})
+		}
+	}
+	return verdicts
+}
+
+func (r byRecord) series() []Copy {
+	return slices.DeleteFunc(slices.Clone(r.copies), func(c Copy) bool { return !r.backups.naming.Ours(c.Name) })
+}
+
+// needs keeps the newest complete copy, however many incomplete ones came after it.
+func (r byRecord) needs(newest *btrfs.Subvolume) (names []string, reason string) {
+	reason = "the newest complete one"
+	if newest != nil && !r.incomplete {
+		return []string{newest.Name}, reason
+	}
+	for _, c := range slices.Backward(r.series()) {
+		if c.Complete && !c.Foreign {
+			return []string{c.Name}, reason
+		}
+	}
+	return nil, reason
+}
+
+// bases gives the copy that was finished last, whatever source it is of: what it holds of this one need not be copied.
+func (r byRecord) bases(btrfs.Subvolume, []btrfs.Subvolume) []btrfs.Subvolume {
+	series := r.series()
+	if len(series) == 0 {
+		return nil
+	}
+	return []btrfs.Subvolume{{Name: series[len(series)-1].Name}}
+}

@@ -1,0 +1,171 @@
+package stream
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/failpoint"
+	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/progress"
+	"btrfs-backup/transport"
+)
+
+// Save sends a snapshot and makes it a backup, or leaves nothing but what a later Save can go on with.
+func (c Course) Save(ctx context.Context, t engine.Transfer) (engine.Result, error) {
+	result, err := c.attempt(ctx, t)
+	if isBadStream(err) && ctx.Err() == nil {
+		c.Log.Warn(fmt.Sprintf("%v; sending once more from the start", err))
+		resumed := result.Resumed
+		result, err = c.attempt(ctx, t)
+		result.Resumed += resumed
+	}
+	return result, err
+}
+
+// isBadStream tells that the sender's output was wrong although the sender ended well.
+func isBadStream(err error) bool {
+	return errors.Is(err, sendstream.ErrRestartDiffers) || errors.Is(err, sendstream.ErrCorrupt) ||
+		errors.Is(err, sendstream.ErrTruncated) || errors.Is(err, sendstream.ErrPrefixDiffers)
+}
+
+func (c Course) attempt(ctx context.Context, t engine.Transfer) (result engine.Result, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("sending %s to %s: %w", t.Snapshot.Name, c.To, err)
+		}
+	}()
+	c.Log.Info(fmt.Sprintf("%s: sending %s as %s", c.To, t.Snapshot.Name, t.How()))
+	format, err := c.To.Accepts(ctx)
+	if err != nil {
+		return result, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	d := &delivery{Course: c, Transfer: Transfer{Transfer: t, Format: format}}
+	d.Measure = func(ctx context.Context) (progress.Total, error) { return c.From.Measure(ctx, d.Transfer) }
+	d.Wire = d.countWire
+	if d.receiver, err = c.To.Receive(ctx, d.Transfer); err != nil {
+		return result, err
+	}
+	d.shown = c.Progress.Start(ctx, c.To.String()+": "+t.Snapshot.Name, d.Measure)
+	defer func() { d.shown.Done(err) }()
+	err = d.transmit(ctx)
+	result = engine.Result{Bytes: d.taken, Wire: d.wire.Load(), Resumed: d.resumed, Backup: d.received}
+	if err == nil {
+		return result, nil
+	}
+	lost := errors.Is(err, transport.ErrDisconnected) || errors.Is(err, transport.ErrUnreachable)
+	if _, resumable := d.receiver.(Resumer); resumable && (ctx.Err() != nil || lost) {
+		return result, hint.New(err, "what has arrived is kept there for a while: run it again to go on with it")
+	}
+	return result, errors.Join(err, d.receiver.Abort(context.WithoutCancel(ctx)))
+}
+
+// delivery is one attempt to send a snapshot. Written to, it counts what goes by.
+type delivery struct {
+	Course
+	Transfer
+	receiver Receiver
+	shown    *progress.Transfer
+	taken    int64 // bytes of the stream
+	wire     atomic.Int64
+	resumed  int
+	received btrfs.Subvolume // under its final name, when it is committed
+}
+
+func (d *delivery) Write(p []byte) (int, error) {
+	n, err := d.receiver.Write(p)
+	d.taken += int64(n)
+	d.shown.Add(int64(n))
+	return n, err
+}
+
+func (d *delivery) countWire(n int64) {
+	d.wire.Add(n)
+	d.shown.AddWire(n)
+}
+
+// transmit sends the stream and commits what was received.
+func (d *delivery) transmit(ctx context.Context) error {
+	received, err := d.stream(ctx)
+	if err != nil {
+		return err
+	}
+	if v, ok := d.To.(Verifier); ok {
+		if err := v.Verify(ctx, d.Transfer, received); err != nil {
+			return err
+		}
+	}
+	if err := d.receiver.Commit(ctx, d.From.Subvolume().UUID); err != nil {
+		return err
+	}
+	d.Log.Debug(fmt.Sprintf("%s: %s is committed", d.To, d.Snapshot.Name))
+	failpoint.Reach("saved")
+	received.Name = d.Snapshot.Name
+	d.received = received
+	return nil
+}
+
+// stream sends the stream to the receiver, going on where it was whenever a connection was lost.
+func (d *delivery) stream(ctx context.Context) (btrfs.Subvolume, error) {
+	resumer, ok := d.receiver.(Resumer)
+	if !ok {
+		return d.streamOnce(ctx, sendstream.Prefix{})
+	}
+	const attempts = 5 // in a row that bring nothing more
+	for reached, vain := int64(-1), 0; ; {
+		after, err := resumer.Taken(ctx)
+		if err != nil {
+			return btrfs.Subvolume{}, err
+		}
+		if vain++; after.Bytes > reached {
+			reached, vain = after.Bytes, 0
+		}
+		d.goOn(after)
+		received, err := d.streamOnce(ctx, after)
+		if !errors.Is(err, transport.ErrDisconnected) || ctx.Err() != nil || vain == attempts {
+			return received, err
+		}
+		d.Log.Warn(fmt.Sprintf("%s: sending %s: %v; trying to reach it again", d.To, d.Snapshot.Name, err))
+		d.resumed++
+	}
+}
+
+func (d *delivery) streamOnce(ctx context.Context, after sendstream.Prefix) (received btrfs.Subvolume, err error) {
+	sendErr := d.From.Send(ctx, d.Transfer, after, d)
+	d.Log.Debug(fmt.Sprintf("%s: %s is sent", d.To, d.Snapshot.Name))
+	if sendErr != nil && !receiverEnded(sendErr) {
+		return received, sendErr
+	}
+	received, receiveErr := d.receiver.Close(ctx)
+	d.Log.Debug(fmt.Sprintf("%s: %s is received", d.To, d.Snapshot.Name))
+	failpoint.Reach("transferred")
+	// when the receiver gave up, the sender only saw a broken pipe
+	return received, cmp.Or(receiveErr, sendErr)
+}
+
+// goOn sets what the receiver has.
+func (d *delivery) goOn(after sendstream.Prefix) {
+	if after.Bytes == 0 && d.taken == 0 {
+		return
+	}
+	if after.Bytes > 0 {
+		d.Log.Info(fmt.Sprintf("%s: %s goes on after the %s that are there already", d.To, d.Snapshot.Name, progress.Bytes(after.Bytes)))
+	} else {
+		d.Log.Info(fmt.Sprintf("%s: %s is sent from the start: nothing of it is there any more", d.To, d.Snapshot.Name))
+	}
+	d.taken = after.Bytes
+	d.shown.Resume(after.Bytes)
+}
+
+// receiverEnded tells that sending failed because the receiver took no more.
+func receiverEnded(err error) bool {
+	var write *sendstream.WriteError
+	return errors.As(err, &write) && !errors.Is(err, sendstream.ErrPrefixDiffers)
+}

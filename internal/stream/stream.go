@@ -1,0 +1,77 @@
+// Package stream saves a snapshot by a send stream: the source writes it, a receiver takes it under a hidden name, and only what
+// both ends and the listing of the destination agree on gets the name of a backup.
+//
+// A stream that a lost connection broke goes on where the receiver is. One that is bad although its sender ended well is sent
+// once more from the start. What fails otherwise is removed.
+package stream
+
+import (
+	"context"
+	"io"
+	"log/slog"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/progress"
+)
+
+// A Sender is a source that writes send streams.
+type Sender interface {
+	// Subvolume describes the source.
+	Subvolume() btrfs.Subvolume
+	// Send writes the checked send stream to w. An error of w is returned as a *sendstream.WriteError.
+	Send(ctx context.Context, t Transfer, after sendstream.Prefix, w io.Writer) error
+	// Measure tells how many bytes Send will write in all.
+	Measure(ctx context.Context, t Transfer) (progress.Total, error)
+}
+
+// A Target is a destination that receives send streams.
+type Target interface {
+	String() string
+	// Accepts gives the best format that the destination understands.
+	Accepts(ctx context.Context) (sendstream.Format, error)
+	// Receive begins to receive a backup. Its final name, that of the snapshot, must be free.
+	Receive(ctx context.Context, t Transfer) (Receiver, error)
+}
+
+// A Verifier is a Target at which what was received can be looked at.
+type Verifier interface {
+	// Verify fails unless what was received is what was sent.
+	Verify(ctx context.Context, t Transfer, received btrfs.Subvolume) error
+}
+
+// A Transfer is a stream on which both ends agree.
+type Transfer struct {
+	engine.Transfer
+	Format  sendstream.Format
+	Measure func(ctx context.Context) (progress.Total, error)
+	Wire    func(n int64) // is told of bytes that cross a network
+}
+
+// A Receiver takes one send stream. The backup stands under a hidden name until Commit. Close is called only when the whole
+// stream was written, or to learn why the receiver ended. Commit or Abort must be called last.
+type Receiver interface {
+	io.Writer
+	// Close ends the stream and describes what was received.
+	Close(ctx context.Context) (btrfs.Subvolume, error)
+	// Commit puts the backup on disk and then under its final name, and records origin as its source subvolume.
+	Commit(ctx context.Context, origin btrfs.UUID) error
+	// Abort ends receiving and removes what was received.
+	Abort(ctx context.Context) error
+}
+
+// A Resumer is a Receiver that outlives a broken connection, and the run that began to send to it.
+type Resumer interface {
+	// Taken tells what the receiver has of the stream: before the first Write, what an earlier run left; after a Write
+	// that failed with transport.ErrDisconnected, once the machine is reached again, where to go on.
+	Taken(ctx context.Context) (sendstream.Prefix, error)
+}
+
+// A Course is the way from a source to a destination.
+type Course struct {
+	From     Sender
+	To       Target
+	Log      *slog.Logger
+	Progress *progress.Display
+}

@@ -1,0 +1,70 @@
+package volume
+
+import (
+	"testing"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/engine"
+)
+
+type change func(*btrfs.Subvolume)
+
+func uuid(n int) btrfs.UUID { return btrfs.UUID{1, byte(n >> 8), byte(n)} }
+
+func changed(s btrfs.Subvolume, changes []change) btrfs.Subvolume {
+	for _, c := range changes {
+		c(&s)
+	}
+	return s
+}
+
+func writable(s *btrfs.Subvolume)      { s.ReadOnly = false }
+func neverReceived(s *btrfs.Subvolume) { s.ReceivedUUID = btrfs.UUID{} }
+func receivedAs(n int) change          { return func(s *btrfs.Subvolume) { s.ReceivedUUID = uuid(n) } }
+func childOf(parent btrfs.Subvolume) change {
+	return func(s *btrfs.Subvolume) { s.ParentUUID = parent.UUID }
+}
+
+// snap is the nth snapshot, backup a complete copy of a snapshot, and foreign one of a snapshot that nobody knows.
+func snap(n int, changes ...change) btrfs.Subvolume {
+	return changed(btrfs.Subvolume{ID: uint64(n), Name: "snapshot", UUID: uuid(n), ReadOnly: true}, changes)
+}
+
+func backup(s btrfs.Subvolume, changes ...change) btrfs.Subvolume {
+	return changed(btrfs.Subvolume{ID: s.ID, UUID: uuid(1000 + int(s.ID)), ReceivedUUID: s.Identity(), ReadOnly: true}, changes)
+}
+
+func foreign(n int, changes ...change) btrfs.Subvolume { return backup(snap(2000+n), changes...) }
+
+func TestVerifyAcceptsOnlyWhatWasSent(t *testing.T) {
+	s1, s2 := snap(1), snap(2)
+	restored := snap(3, receivedAs(77))
+	b1 := backup(s1)
+	full, increment := engine.Transfer{Snapshot: s2}, engine.Transfer{Snapshot: s2, Parent: &s1}
+	tests := []struct {
+		name     string
+		transfer engine.Transfer
+		received btrfs.Subvolume
+		good     bool
+	}{
+		{"a complete copy", full, backup(s2), true},
+		{"a complete copy of a restored snapshot", engine.Transfer{Snapshot: restored}, foreign(3, receivedAs(77)), true},
+		{"an increment", increment, backup(s2, childOf(b1)), true},
+		{"an increment to another copy", increment, backup(s2, childOf(foreign(5))), true},
+		{"writable", full, backup(s2, writable), false},
+		{"without a received UUID", full, backup(s2, neverReceived), false},
+		{"a copy of something else", full, foreign(2), false},
+		{"a copy of a restored snapshot by its own UUID", engine.Transfer{Snapshot: restored}, foreign(3, receivedAs(3)), false},
+		{"an increment instead of a complete copy", full, backup(s2, childOf(b1)), false},
+		{"a complete copy instead of an increment", increment, backup(s2), false},
+		{"an increment to something else", increment, backup(s2, childOf(foreign(6))), false},
+		{"an increment to the snapshot itself", increment, backup(s2, childOf(snap(7))), false},
+	}
+	another := foreign(5, receivedAs(1)) // of s1, in another folder of the filesystem
+	there := []btrfs.Subvolume{b1, another, foreign(6)}
+	for _, test := range tests {
+		if err := verify(test.transfer, test.received, there); (err == nil) != test.good {
+			t.Errorf("%s: %v", test.name, err)
+		}
+	}
+}

@@ -1,0 +1,54 @@
+package lock
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+func TestDestinationsThatAreOpenedSideBySideAreAllRemembered(t *testing.T) {
+	d := Destinations{filepath.Join(t.TempDir(), "state")}
+	var adding sync.WaitGroup
+	for i := range 20 {
+		adding.Go(func() {
+			if err := d.Add(t.Context(), fmt.Sprint(i%10), fmt.Sprint("id", i)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	adding.Wait()
+	got, err := d.read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 {
+		if len(got[fmt.Sprint(i)]) != 2 {
+			t.Fatalf("on record are %v", got)
+		}
+	}
+}
+
+func TestAnUnreadableRecordOfDestinationsIsAnErrorAndNeverOverwritten(t *testing.T) {
+	d := Destinations{t.TempDir()}
+	if known, err := d.Know("/x"); known || err != nil {
+		t.Errorf("without a record: %t, %v", known, err)
+	}
+	file := filepath.Join(d.Dir, destinationsFile)
+	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Know("/x"); err == nil {
+		t.Error("a damaged record is read")
+	}
+	if err := d.Add(t.Context(), "/x", "id"); err == nil {
+		t.Error("a damaged record is added to")
+	}
+	if content, err := os.ReadFile(file); err != nil || string(content) != "{" {
+		t.Errorf("it holds %q, %v", content, err)
+	}
+	if known, err := (Destinations{}).Know("/x"); known || err != nil {
+		t.Errorf("nothing is to be remembered: %t, %v", known, err)
+	}
+}
