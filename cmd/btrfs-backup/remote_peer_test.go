@@ -217,7 +217,7 @@ func TestRemoteSudoRunsWhatWasBrought(t *testing.T) {
 	calls, err := os.ReadFile(filepath.Join(sudo.dir, "calls"))
 	btrfstest.Check(t, err)
 	for call := range strings.Lines(string(calls)) {
-		if !strings.HasPrefix(call, "-n -- "+home+"/.cache/btrfs-backup/") || !strings.HasSuffix(call, "/btrfs-backup serve --protocol=1\n") {
+		if !strings.HasPrefix(call, "-n -- "+home+"/.cache/btrfs-backup/") || !strings.HasSuffix(call, "/btrfs-backup serve --protocol=2\n") {
 			t.Errorf("sudo was called for %q", call)
 		}
 	}

@@ -142,7 +142,7 @@ func stranger(y net.Conn, hello any) {
 }
 
 func TestAnotherProtocolIsRefusedWithAHint(t *testing.T) {
-	for protocol, hint := range map[int]string{0: "far side", 2: "this machine"} {
+	for protocol, hint := range map[int]string{Protocol - 1: "far side", Protocol + 1: "this machine"} {
 		synctest.Test(t, func(t *testing.T) {
 			x, y := net.Pipe()
 			go stranger(y, map[string]any{"protocol": protocol, "version": "9.9", "new": []int{1}})

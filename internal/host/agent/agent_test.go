@@ -34,7 +34,7 @@ func TestAnAgentOfAnEarlierVersionIsTold(t *testing.T) {
 		return nil, errors.New(protocol.UnknownVerb(verb))
 	})
 	h := &Host{machine: ssh.New(ssh.Target{Host: "nas"}, ssh.Options{}), conn: conn}
-	err := h.callTrees(t.Context(), "frob-tree", struct{}{}, nil, nil)
+	err := h.Call(t.Context(), protocol.About{Name: "frob"}, protocol.Nothing{}, nil, nil)
 	var hinted interface{ Hint() string }
 	if !errors.As(err, &hinted) || hinted.Hint() != "install the same version on both machines" || !strings.Contains(err.Error(), "ssh://nas") {
 		t.Errorf("%v", err)

@@ -93,19 +93,16 @@ func (d *dir) send(ctx context.Context, o host.SendOrder, w io.Writer) (summary 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	in := wire.NewReceiver(wire.ReceiverOptions{Offset: o.After.Bytes, Wire: counted(o.Wire)})
-	carried := func(n wire.Raw) {
-		var name protocol.StreamName
-		err := n.Decode(&name)
-		if err == nil {
-			err = d.host.carry(ctx, name, in.Add)
-		}
-		if err != nil {
+	carried := func(name protocol.StreamName) {
+		if err := d.host.carry(ctx, name, in.Add); err != nil {
 			in.Abort(err)
 		}
 	}
 	called := make(chan error, 1)
 	go func() {
-		err := d.host.callOnce(ctx, protocol.VerbSend, protocol.SendCall{Dir: d.name(), Order: o, Compression: d.host.o.Compression}, &summary, func(n wire.Raw) { go carried(n) })
+		call := protocol.SendCall{Dir: d.name(), Order: o, Compression: d.host.o.Compression}
+		var err error
+		summary, err = protocol.Send.CallTold(ctx, d.host, call, func(name protocol.StreamName) { go carried(name) })
 		if err != nil {
 			in.Abort(err)
 		}
@@ -167,8 +164,8 @@ type receiver struct {
 var _ host.Resumer = (*receiver)(nil)
 
 func (d *dir) Receive(ctx context.Context, o host.ReceiveOrder) (host.Receiver, error) {
-	r := &receiver{dir: d, order: o, ctx: ctx, fresh: true}
-	return r, d.host.callOnce(ctx, protocol.VerbReceive, protocol.ReceiveCall{Dir: d.name(), Order: o}, &r.reply, nil)
+	reply, err := protocol.Receive.Call(ctx, d.host, protocol.ReceiveCall{Dir: d.name(), Order: o})
+	return &receiver{dir: d, order: o, ctx: ctx, reply: reply, fresh: true}, err
 }
 
 // Taken connects to the receiver, again if need be, and tells what it has.
@@ -176,7 +173,7 @@ func (r *receiver) Taken(ctx context.Context) (sendstream.Prefix, error) {
 	if r.sender != nil {
 		r.sender.Abort(errors.New("to begin anew"))
 	}
-	end := time.Now().Add(r.dir.host.o.ResumeWindow)
+	end := r.dir.host.deadline()
 	for !r.fresh {
 		err := r.again(ctx, end)
 		if err == nil {
@@ -204,13 +201,16 @@ func (r *receiver) Taken(ctx context.Context) (sendstream.Prefix, error) {
 // again takes the stream over, and then the locks: the old connection may seem to stand, and hold them.
 func (r *receiver) again(ctx context.Context, end time.Time) error {
 	h := r.dir.host
-	if _, err := h.reconnect(ctx, end); err != nil {
+	conn, err := h.reconnect(ctx, end)
+	if err != nil {
 		return err
 	}
 	call := protocol.ReceiveCall{Dir: r.dir.name(), Order: r.order, Again: r.reply.Stream}
-	if err := h.callOnce(ctx, protocol.VerbReceive, call, &r.reply, nil); err != nil {
+	reply, err := protocol.Receive.Call(ctx, protocol.Direct{Conn: conn}, call)
+	if err != nil {
 		return err
 	}
+	r.reply = reply
 	return h.relock(ctx)
 }
 
@@ -246,13 +246,14 @@ func (r *receiver) Close(ctx context.Context) (s btrfs.Subvolume, err error) {
 			return s, protocol.Disconnected(err)
 		}
 	}
-	err = r.dir.host.callOnce(ctx, protocol.VerbClose, r.reply.Stream, &s, nil)
+	s, err = protocol.Close.Call(ctx, r.dir.host, r.reply.Stream)
 	r.uuid = s.UUID
 	return s, err
 }
 
 func (r *receiver) Commit(ctx context.Context, origin btrfs.UUID) error {
-	return r.dir.host.call(ctx, protocol.VerbCommit, protocol.CommitCall{Dir: r.dir.name(), Name: r.order.Name, UUID: r.uuid, Origin: origin, Stream: r.reply.Stream}, nil)
+	_, err := protocol.Commit.Call(ctx, r.dir.host, protocol.CommitCall{Dir: r.dir.name(), Name: r.order.Name, UUID: r.uuid, Origin: origin, Stream: r.reply.Stream})
+	return err
 }
 
 // Abort tells the agent to stop. One that cannot be reached stops by itself, when nobody comes back for the stream.
@@ -263,7 +264,7 @@ func (r *receiver) Abort(ctx context.Context) error {
 	const patience = 20 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	err := r.dir.host.callOnce(ctx, protocol.VerbAbort, protocol.AbortCall{Dir: r.dir.name(), Name: r.order.Name, Stream: r.reply.Stream}, nil, nil)
+	_, err := protocol.Abort.Call(ctx, r.dir.host, protocol.AbortCall{Dir: r.dir.name(), Name: r.order.Name, Stream: r.reply.Stream})
 	if errors.Is(err, transport.ErrDisconnected) || errors.Is(err, transport.ErrUnreachable) || errors.Is(err, context.DeadlineExceeded) {
 		r.dir.host.o.Log.Debug(fmt.Sprintf("%s: %v", r.dir.host, err))
 		return nil

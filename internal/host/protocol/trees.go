@@ -1,20 +1,23 @@
 package protocol
 
-import "btrfs-backup/internal/tree"
+import (
+	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/tree"
+)
 
-// The verbs of the agent for backups of directory trees, as those in verbs.go.
-const (
-	VerbOpenTrees   = "open-trees"   // OpenTreesCall -> Status
-	VerbListTrees   = "list-trees"   // DirName -> tree.Listing
-	VerbMarkTrees   = "mark-trees"   // DirName -> string
-	VerbBeginTree   = "begin-tree"   // BeginTreeCall -> tree.Work
-	VerbKeepTree    = "keep-tree"    // TreeCall
-	VerbFollowTree  = "follow-tree"  // TreeCall; it ends when it is cancelled
-	VerbFinishTree  = "finish-tree"  // FinishTreeCall -> tree.Record; bytes read since the last notice are a notice (int64)
-	VerbDeleteTrees = "delete-trees" // DeleteTreesCall -> DeleteReply
-	VerbVerifyTree  = "verify-tree"  // VerifyTreeCall -> tree.Verified; VerifyNotice
-	VerbExportTree  = "export-tree"  // TreeCall; a []byte is a notice, a part of the list
-	VerbIndexTrees  = "index-trees"  // DirName -> tree.Indexed; notices as of finish-tree
+// The verbs for folders of backups of directory trees. What they do is what the methods of host.TreeDir do.
+var (
+	OpenTrees   = verb[OpenTreesCall, host.Status, Nothing]("open-trees", Trees, repeatable)
+	ListTrees   = verb[Dir, tree.Listing, Nothing]("list-trees", Trees, repeatable)
+	MarkTrees   = verb[Dir, string, Nothing]("mark-trees", Trees, repeatable)
+	BeginTree   = verb[BeginTreeCall, tree.Work, Nothing]("begin-tree", Trees, once)
+	SaveTree    = verb[TreeCall, Nothing, Nothing]("save-tree", Trees, once)
+	FollowTree  = verb[TreeCall, Nothing, Nothing]("follow-tree", Trees, once) // until it is cancelled
+	FinishTree  = verb[FinishTreeCall, tree.Record, BytesRead]("finish-tree", Trees, once)
+	DeleteTrees = verb[DeleteTreesCall, DeleteReply, Nothing]("delete-trees", Trees, once)
+	VerifyTree  = verb[VerifyTreeCall, tree.Verified, VerifyNotice]("verify-tree", Trees, once)
+	ExportTree  = verb[TreeCall, Nothing, []byte]("export-tree", Trees, once) // the list, piece by piece
+	IndexTrees  = verb[Dir, tree.Indexed, BytesRead]("index-trees", Trees, once)
 )
 
 type OpenTreesCall struct {
@@ -23,30 +26,33 @@ type OpenTreesCall struct {
 }
 
 type BeginTreeCall struct {
-	Dir   DirName
+	Dir
 	Order tree.Order
 }
 
 type TreeCall struct {
-	Dir  DirName
+	Dir
 	Name string
 }
 
 type FinishTreeCall struct {
-	Dir    DirName
+	Dir
 	Result tree.Result
 }
 
 type DeleteTreesCall struct {
-	Dir   DirName
+	Dir
 	Names []string
 }
 
 type VerifyTreeCall struct {
-	Dir     DirName
+	Dir
 	Name    string
 	Options tree.VerifyOptions
 }
+
+// BytesRead are those read since the last notice.
+type BytesRead = int64
 
 // VerifyNotice tells what was found since the last one, and how far it is.
 type VerifyNotice struct {

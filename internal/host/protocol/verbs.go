@@ -1,44 +1,49 @@
-// Package protocol is what the two ends of an agent's connection say to each other.
+// Package protocol is what the two ends of an agent's connection say to each other: the verbs, each declared once with the types
+// of what is asked and answered, and errors in the form in which they travel.
+//
+// A directory is named by its path and its place in every call, so that a call means the same after a reconnection.
 package protocol
 
 import (
-	"fmt"
 	"time"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/lock"
 	"btrfs-backup/transport/wire"
 )
 
-// The verbs of the agent, with what is asked and what is answered. A directory is named by its path and its place in every
-// call, so that a call means the same after a reconnection.
-const (
-	VerbFormat  = "format"  // nothing -> sendstream.Format
-	VerbOpen    = "open"    // string -> Status
-	VerbMkdir   = "mkdir"   // string
-	VerbList    = "list"    // DirName -> ListReply
-	VerbLock    = "lock"    // LockCall -> lock ID (uint64); a lock.HeldError is a notice
-	VerbUnlock  = "unlock"  // lock ID
-	VerbNested  = "nested"  // DirName -> []Nested
-	VerbTake    = "take"    // TakeCall -> btrfs.Subvolume
-	VerbDelete  = "delete"  // DeleteCall -> DeleteReply
-	VerbSend    = "send"    // SendCall -> sendstream.Summary; a StreamName is a notice
-	VerbMeasure = "measure" // SendCall -> int64
-	VerbReceive = "receive" // ReceiveCall -> ReceiveReply
-	VerbClose   = "close"   // StreamName -> btrfs.Subvolume
-	VerbCommit  = "commit"  // CommitCall
-	VerbAbort   = "abort"   // AbortCall
-	VerbLedger  = "ledger"  // LedgerCall
-	VerbLink    = "link"    // LinkCall
-	VerbSync    = "sync"    // DirName
+// The verbs for directories of subvolumes. What they do is what the methods of host.Host and host.Dir do.
+var (
+	Format  = verb[Nothing, sendstream.Format, Nothing]("format", Any, repeatable)
+	Open    = verb[Dir, host.Status, Nothing]("open", Any, repeatable)
+	Mkdir   = verb[string, Nothing, Nothing]("mkdir", Any, once)
+	List    = verb[Dir, ListReply, Nothing]("list", Any, repeatable)
+	Lock    = verb[LockCall, uint64, lock.HeldError]("lock", Any, once) // the reply is for Unlock
+	Unlock  = verb[uint64, Nothing, Nothing]("unlock", Any, once)
+	Nested  = verb[Dir, []host.Nested, Nothing]("nested", Source, repeatable)
+	Take    = verb[TakeCall, btrfs.Subvolume, Nothing]("take", Source, once)
+	Delete  = verb[DeleteCall, DeleteReply, Nothing]("delete", Any, once)
+	Send    = verb[SendCall, sendstream.Summary, StreamName]("send", Source, once) // sessions are to join the stream
+	Measure = verb[SendCall, int64, Nothing]("measure", Source, repeatable)
+	Receive = verb[ReceiveCall, ReceiveReply, Nothing]("receive", Destination, once)
+	Close   = verb[StreamName, btrfs.Subvolume, Nothing]("close", Destination, once)
+	Commit  = verb[CommitCall, Nothing, Nothing]("commit", Destination, repeatable)
+	Abort   = verb[AbortCall, Nothing, Nothing]("abort", Destination, once)
+	Ledger  = verb[LedgerCall, Nothing, Nothing]("ledger", Source, repeatable)
+	Link    = verb[LinkCall, Nothing, Nothing]("link", Source, repeatable)
+	Sync    = verb[Dir, Nothing, Nothing]("sync", Any, repeatable)
 )
 
-// DirName names a directory that was opened before; with no Place, one that was not.
-type DirName struct {
+// Dir names a directory that was opened before; with no Place, one that was not.
+type Dir struct {
 	Path  string
 	Place btrfs.Place
 }
+
+// In gives the directory that a call is about.
+func (d Dir) In() Dir { return d }
 
 type ListReply struct {
 	Status  host.Status
@@ -47,19 +52,19 @@ type ListReply struct {
 }
 
 type LockCall struct {
-	Dir  DirName
+	Dir
 	Wait bool
 }
 
 type TakeCall struct {
-	Dir    DirName
+	Dir
 	Source string
 	UUID   btrfs.UUID
 	Name   string
 }
 
 type DeleteCall struct {
-	Dir     DirName
+	Dir
 	Names   []string
 	Options host.DeleteOptions
 }
@@ -69,8 +74,25 @@ type DeleteReply struct {
 	Failure *wire.Error // of those not deleted
 }
 
+// NewDeleteReply packs what Delete gives.
+func NewDeleteReply(deleted []string, err error) DeleteReply {
+	r := DeleteReply{Deleted: deleted}
+	if err != nil {
+		r.Failure, _ = ToWire(err).(*wire.Error)
+	}
+	return r
+}
+
+// Unpack gives what Delete gave there.
+func (r DeleteReply) Unpack() (deleted []string, err error) {
+	if r.Failure != nil {
+		err = FromWire(r.Failure)
+	}
+	return r.Deleted, err
+}
+
 type SendCall struct {
-	Dir         DirName
+	Dir
 	Order       host.SendOrder
 	Compression wire.Compression
 }
@@ -82,7 +104,7 @@ type StreamName struct {
 }
 
 type ReceiveCall struct {
-	Dir   DirName
+	Dir
 	Order host.ReceiveOrder
 	// Again is the stream of this run that was interrupted. It is taken over even if its connection seems to stand.
 	Again StreamName
@@ -94,7 +116,7 @@ type ReceiveReply struct {
 }
 
 type CommitCall struct {
-	Dir    DirName
+	Dir
 	Name   string
 	UUID   btrfs.UUID // of the subvolume
 	Origin btrfs.UUID
@@ -102,18 +124,18 @@ type CommitCall struct {
 }
 
 type AbortCall struct {
-	Dir    DirName
+	Dir
 	Name   string
 	Stream StreamName
 }
 
 type LedgerCall struct {
-	Dir     DirName
+	Dir
 	Content []byte
 }
 
 type LinkCall struct {
-	Dir          DirName
+	Dir
 	Name, Target string
 }
 
@@ -126,6 +148,3 @@ type Greeting struct {
 // GoAhead is sent by the holder of a stream when a session has joined: nothing of the stream may come before, where another
 // process would read it.
 const GoAhead = 1
-
-// UnknownVerb is what agents of any version say of a verb of a later one. The text is a part of the protocol.
-func UnknownVerb(verb string) string { return fmt.Sprintf("the verb %q is not known here", verb) }

@@ -17,6 +17,7 @@ import (
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/host/guard"
 	"btrfs-backup/internal/host/local"
+	"btrfs-backup/internal/host/protocol"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,13 +45,13 @@ func (l Limits) abilities() []string {
 }
 
 // allow refuses a role.
-func (l Limits) allow(r role) error {
+func (l Limits) allow(r protocol.Role) error {
 	switch {
-	case r == sourceRole && l.ReceiveOnly:
+	case r == protocol.Source && l.ReceiveOnly:
 		return hint.New(errors.New("refused: this key may only bring backups"), "its agent runs with --receive-only")
-	case r == destinationRole && l.SendOnly:
+	case r == protocol.Destination && l.SendOnly:
 		return hint.New(errors.New("refused: this key may only fetch snapshots"), "its agent runs with --send-only")
-	case r == treesRole && l != (Limits{}):
+	case r == protocol.Trees && l != (Limits{}):
 		return hint.New(errors.New("refused: this key may bring and fetch subvolumes only, no copies of directories"),
 			"its agent runs with limits, which rsync would not keep: use a key without, or an rsync daemon there with `btrfs-backup freeze`")
 	}

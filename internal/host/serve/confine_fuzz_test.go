@@ -90,17 +90,17 @@ func (s *scene) seed(f *testing.F) {
 	}
 	for _, path := range []string{fuzzRoot + "/home", fuzzRoot + "/home/../../laptop2", fuzzRoot + "/link"} {
 		for _, name := range []string{mine, "20260201-000000", "../../laptop2/" + theirs} {
-			dir := protocol.DirName{Path: path}
+			dir := protocol.Dir{Path: path}
 			for verb, args := range map[string]any{
-				protocol.VerbFormat: struct{}{}, protocol.VerbOpen: dir, protocol.VerbMkdir: path + "/x", protocol.VerbList: dir, protocol.VerbLock: protocol.LockCall{Dir: dir}, protocol.VerbUnlock: uint64(1), protocol.VerbNested: dir,
-				protocol.VerbTake:    protocol.TakeCall{Dir: dir, Source: fuzzRoot + "/sub", UUID: id, Name: name},
-				protocol.VerbDelete:  protocol.DeleteCall{Dir: dir, Names: []string{name, btrfs.Incoming(name)}},
-				protocol.VerbSend:    protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: name}},
-				protocol.VerbMeasure: protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: name, Parent: mine}},
-				protocol.VerbReceive: protocol.ReceiveCall{Dir: dir, Order: host.ReceiveOrder{Name: name}},
-				protocol.VerbClose:   protocol.StreamName{Address: handoff.NewAddress(), Secret: "x"},
-				protocol.VerbCommit:  protocol.CommitCall{Dir: dir, Name: name}, protocol.VerbAbort: protocol.AbortCall{Dir: dir, Name: name},
-				protocol.VerbLedger: protocol.LedgerCall{Dir: dir, Content: []byte("{}")}, protocol.VerbLink: protocol.LinkCall{Dir: dir, Name: ".latest", Target: name}, protocol.VerbSync: dir,
+				protocol.Format.Name: struct{}{}, protocol.Open.Name: dir, protocol.Mkdir.Name: path + "/x", protocol.List.Name: dir, protocol.Lock.Name: protocol.LockCall{Dir: dir}, protocol.Unlock.Name: uint64(1), protocol.Nested.Name: dir,
+				protocol.Take.Name:    protocol.TakeCall{Dir: dir, Source: fuzzRoot + "/sub", UUID: id, Name: name},
+				protocol.Delete.Name:  protocol.DeleteCall{Dir: dir, Names: []string{name, btrfs.Incoming(name)}},
+				protocol.Send.Name:    protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: name}},
+				protocol.Measure.Name: protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: name, Parent: mine}},
+				protocol.Receive.Name: protocol.ReceiveCall{Dir: dir, Order: host.ReceiveOrder{Name: name}},
+				protocol.Close.Name:   protocol.StreamName{Address: handoff.NewAddress(), Secret: "x"},
+				protocol.Commit.Name:  protocol.CommitCall{Dir: dir, Name: name}, protocol.Abort.Name: protocol.AbortCall{Dir: dir, Name: name},
+				protocol.Ledger.Name: protocol.LedgerCall{Dir: dir, Content: []byte("{}")}, protocol.Link.Name: protocol.LinkCall{Dir: dir, Name: ".latest", Target: name}, protocol.Sync.Name: dir,
 			} {
 				add(verb, args)
 			}

@@ -18,7 +18,7 @@ import (
 func TestALiveTransferIsItsSessionsOwn(t *testing.T) {
 	s := newClientScene(t)
 	first, second := connect(t, s.limits()), connect(t, s.limits())
-	dir, name := protocol.DirName{Path: s.folder}, "20260505-000000"
+	dir, name := protocol.Dir{Path: s.folder}, "20260505-000000"
 	btrfstest.Check(t, os.WriteFile(s.top+"/home/big", make([]byte, 16<<20), 0o600)) // more than waits to be sent
 	s.snapshot(name)
 	stream := s.stream(name, mine)
@@ -30,14 +30,14 @@ func TestALiveTransferIsItsSessionsOwn(t *testing.T) {
 	}
 	guessed := protocol.StreamName{Address: r.Stream.Address, Secret: handoff.NewSecret()}
 	for call, args := range map[string]any{
-		protocol.VerbReceive:            protocol.ReceiveCall{Dir: dir, Order: host.ReceiveOrder{Name: name, Key: "key"}},
-		protocol.VerbReceive + " other": protocol.ReceiveCall{Dir: dir, Order: host.ReceiveOrder{Name: name, Key: "other"}},
-		protocol.VerbReceive + " again": protocol.ReceiveCall{Dir: dir, Order: host.ReceiveOrder{Name: name, Key: "key"}, Again: guessed},
-		protocol.VerbAbort:              protocol.AbortCall{Dir: dir, Name: name, Stream: guessed},
-		protocol.VerbAbort + " unnamed": protocol.AbortCall{Dir: dir, Name: name},
-		protocol.VerbDelete:             protocol.DeleteCall{Dir: dir, Names: []string{btrfs.Incoming(name)}},
-		protocol.VerbCommit:             protocol.CommitCall{Dir: dir, Name: name, UUID: info(t, hidden).UUID},
-		protocol.VerbClose:              guessed,
+		protocol.Receive.Name:            protocol.ReceiveCall{Dir: dir, Order: host.ReceiveOrder{Name: name, Key: "key"}},
+		protocol.Receive.Name + " other": protocol.ReceiveCall{Dir: dir, Order: host.ReceiveOrder{Name: name, Key: "other"}},
+		protocol.Receive.Name + " again": protocol.ReceiveCall{Dir: dir, Order: host.ReceiveOrder{Name: name, Key: "key"}, Again: guessed},
+		protocol.Abort.Name:              protocol.AbortCall{Dir: dir, Name: name, Stream: guessed},
+		protocol.Abort.Name + " unnamed": protocol.AbortCall{Dir: dir, Name: name},
+		protocol.Delete.Name:             protocol.DeleteCall{Dir: dir, Names: []string{btrfs.Incoming(name)}},
+		protocol.Commit.Name:             protocol.CommitCall{Dir: dir, Name: name, UUID: info(t, hidden).UUID},
+		protocol.Close.Name:              guessed,
 	} {
 		if err := second.ask(call, args); err == nil {
 			t.Errorf("%s of another session's transfer is allowed", call)
@@ -53,8 +53,8 @@ func TestALiveTransferIsItsSessionsOwn(t *testing.T) {
 	btrfstest.Check(t, err)
 	btrfstest.Check(t, sender.Close())
 	var sub btrfs.Subvolume
-	btrfstest.Check(t, first.call(protocol.VerbClose, r.Stream, &sub))
-	btrfstest.Check(t, first.call(protocol.VerbCommit, protocol.CommitCall{Dir: dir, Name: name, UUID: sub.UUID, Stream: r.Stream}, nil))
+	btrfstest.Check(t, first.call(protocol.Close.Name, r.Stream, &sub))
+	btrfstest.Check(t, first.call(protocol.Commit.Name, protocol.CommitCall{Dir: dir, Name: name, UUID: sub.UUID, Stream: r.Stream}, nil))
 	btrfstest.Equal(t, s.source.Status().Path+"/"+name, s.folder+"/"+name)
 }
 

@@ -39,45 +39,45 @@ var badNames = []string{"", ".", "..", "/", "/etc", "../laptop2/" + theirs, "../
 	"../../laptop2/.latest", ".x/../../../laptop2/latest", "./latest", "up", "up/" + theirs, "loop/" + mine, ".x.incoming", ".btrfs-backup", ".outstanding_transfers", "x\x00" + mine, mine + "\x00", strings.Repeat("x", 300), strings.Repeat("x", 290) + mine, strings.Repeat("x", 235) + mine}
 
 // inFolder are all calls with a directory, by what they are told it is.
-func (s *scene) inFolder(dir protocol.DirName) map[string]any {
+func (s *scene) inFolder(dir protocol.Dir) map[string]any {
 	return map[string]any{
-		protocol.VerbOpen: dir, protocol.VerbList: dir, protocol.VerbLock: protocol.LockCall{Dir: dir}, protocol.VerbNested: dir, protocol.VerbSync: dir,
-		protocol.VerbTake:    protocol.TakeCall{Dir: dir, Source: s.root + "/sub", UUID: info(s.t, s.root, "sub").UUID, Name: "20260201-000000"},
-		protocol.VerbDelete:  protocol.DeleteCall{Dir: dir, Names: []string{mine, theirs}},
-		protocol.VerbSend:    protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: theirs}},
-		protocol.VerbMeasure: protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: theirs}},
-		protocol.VerbReceive: protocol.ReceiveCall{Dir: dir, Order: host.ReceiveOrder{Name: "20260201-000000"}},
-		protocol.VerbCommit:  protocol.CommitCall{Dir: dir, Name: "20260201-000000"},
-		protocol.VerbAbort:   protocol.AbortCall{Dir: dir, Name: "20260201-000000"},
-		protocol.VerbLedger:  protocol.LedgerCall{Dir: dir, Content: []byte("{}")},
-		protocol.VerbLink:    protocol.LinkCall{Dir: dir, Name: ".latest", Target: mine},
+		protocol.Open.Name: dir, protocol.List.Name: dir, protocol.Lock.Name: protocol.LockCall{Dir: dir}, protocol.Nested.Name: dir, protocol.Sync.Name: dir,
+		protocol.Take.Name:    protocol.TakeCall{Dir: dir, Source: s.root + "/sub", UUID: info(s.t, s.root, "sub").UUID, Name: "20260201-000000"},
+		protocol.Delete.Name:  protocol.DeleteCall{Dir: dir, Names: []string{mine, theirs}},
+		protocol.Send.Name:    protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: theirs}},
+		protocol.Measure.Name: protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: theirs}},
+		protocol.Receive.Name: protocol.ReceiveCall{Dir: dir, Order: host.ReceiveOrder{Name: "20260201-000000"}},
+		protocol.Commit.Name:  protocol.CommitCall{Dir: dir, Name: "20260201-000000"},
+		protocol.Abort.Name:   protocol.AbortCall{Dir: dir, Name: "20260201-000000"},
+		protocol.Ledger.Name:  protocol.LedgerCall{Dir: dir, Content: []byte("{}")},
+		protocol.Link.Name:    protocol.LinkCall{Dir: dir, Name: ".latest", Target: mine},
 	}
 }
 
 // withName are all calls with a name in a directory.
-func (s *scene) withName(dir protocol.DirName, name string) map[string]any {
+func (s *scene) withName(dir protocol.Dir, name string) map[string]any {
 	return map[string]any{
-		protocol.VerbTake:             protocol.TakeCall{Dir: dir, Source: s.root + "/sub", UUID: info(s.t, s.root, "sub").UUID, Name: name},
-		protocol.VerbDelete:           protocol.DeleteCall{Dir: dir, Names: []string{name}, Options: host.DeleteOptions{Wait: true}},
-		protocol.VerbDelete + " rw":   protocol.DeleteCall{Dir: dir, Names: []string{name}, Options: host.DeleteOptions{ConvertRW: true}},
-		protocol.VerbSend:             protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: name}},
-		protocol.VerbSend + " from":   protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: mine, Parent: name}},
-		protocol.VerbMeasure:          protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: name}},
-		protocol.VerbMeasure + " on":  protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: mine, Parent: name}},
-		protocol.VerbReceive:          protocol.ReceiveCall{Dir: dir, Order: host.ReceiveOrder{Name: name}},
-		protocol.VerbCommit:           protocol.CommitCall{Dir: dir, Name: name},
-		protocol.VerbCommit + " mine": protocol.CommitCall{Dir: dir, Name: name, UUID: info(s.t, s.folder, mine).UUID},
-		protocol.VerbCommit + " dir":  protocol.CommitCall{Dir: dir, Name: name, UUID: info(s.t, s.folder).UUID},
-		protocol.VerbAbort:            protocol.AbortCall{Dir: dir, Name: name},
-		protocol.VerbLink:             protocol.LinkCall{Dir: dir, Name: name, Target: mine},
-		protocol.VerbLink + " to":     protocol.LinkCall{Dir: dir, Name: ".latest", Target: name},
+		protocol.Take.Name:             protocol.TakeCall{Dir: dir, Source: s.root + "/sub", UUID: info(s.t, s.root, "sub").UUID, Name: name},
+		protocol.Delete.Name:           protocol.DeleteCall{Dir: dir, Names: []string{name}, Options: host.DeleteOptions{Wait: true}},
+		protocol.Delete.Name + " rw":   protocol.DeleteCall{Dir: dir, Names: []string{name}, Options: host.DeleteOptions{ConvertRW: true}},
+		protocol.Send.Name:             protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: name}},
+		protocol.Send.Name + " from":   protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: mine, Parent: name}},
+		protocol.Measure.Name:          protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: name}},
+		protocol.Measure.Name + " on":  protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: mine, Parent: name}},
+		protocol.Receive.Name:          protocol.ReceiveCall{Dir: dir, Order: host.ReceiveOrder{Name: name}},
+		protocol.Commit.Name:           protocol.CommitCall{Dir: dir, Name: name},
+		protocol.Commit.Name + " mine": protocol.CommitCall{Dir: dir, Name: name, UUID: info(s.t, s.folder, mine).UUID},
+		protocol.Commit.Name + " dir":  protocol.CommitCall{Dir: dir, Name: name, UUID: info(s.t, s.folder).UUID},
+		protocol.Abort.Name:            protocol.AbortCall{Dir: dir, Name: name},
+		protocol.Link.Name:             protocol.LinkCall{Dir: dir, Name: name, Target: mine},
+		protocol.Link.Name + " to":     protocol.LinkCall{Dir: dir, Name: ".latest", Target: name},
 	}
 }
 
 // ask makes a call and gives its error, that of a deletion included.
 func (c *client) ask(call string, args any) error {
 	verb, _, _ := strings.Cut(call, " ")
-	if verb == protocol.VerbDelete {
+	if verb == protocol.Delete.Name {
 		var reply protocol.DeleteReply
 		if err := c.call(verb, args, &reply); err != nil {
 			return err
@@ -105,11 +105,11 @@ func TestNoPathLeadsOutOfTheRoot(t *testing.T) {
 	s := newClientScene(t)
 	c := connect(t, s.limits())
 	for _, path := range s.escapes() {
-		calls := s.inFolder(protocol.DirName{Path: path})
-		calls[protocol.VerbMkdir] = path
-		calls[protocol.VerbTake+" of"] = protocol.TakeCall{Dir: protocol.DirName{Path: s.folder}, Source: path, UUID: info(t, s.top, "home").UUID, Name: "20260202-000000"}
+		calls := s.inFolder(protocol.Dir{Path: path})
+		calls[protocol.Mkdir.Name] = path
+		calls[protocol.Take.Name+" of"] = protocol.TakeCall{Dir: protocol.Dir{Path: s.folder}, Source: path, UUID: info(t, s.top, "home").UUID, Name: "20260202-000000"}
 		for call, args := range calls {
-			if call == protocol.VerbMkdir && strings.Contains(path, "read-only") && c.ask(call, args) == nil {
+			if call == protocol.Mkdir.Name && strings.Contains(path, "read-only") && c.ask(call, args) == nil {
 				continue // it is there
 			}
 			if err := c.ask(call, args); err == nil {
@@ -128,8 +128,8 @@ func TestASourceOutsideOfTheRootIsNotTaken(t *testing.T) {
 		if source == s.root+"/home-link" {
 			btrfstest.Check(t, os.Symlink(s.top+"/home", source))
 		}
-		call := protocol.TakeCall{Dir: protocol.DirName{Path: s.folder}, Source: source, UUID: info(t, source).UUID, Name: "20260202-000000"}
-		if err := c.ask(protocol.VerbTake, call); err == nil {
+		call := protocol.TakeCall{Dir: protocol.Dir{Path: s.folder}, Source: source, UUID: info(t, source).UUID, Name: "20260202-000000"}
+		if err := c.ask(protocol.Take.Name, call); err == nil {
 			t.Errorf("%s is taken", source)
 		}
 	}
@@ -143,8 +143,8 @@ func TestNoNameLeadsOutOfTheFolder(t *testing.T) {
 	for _, o := range []Options{s.limits(), {Limits: Limits{Root: s.root}}} {
 		c := connect(t, o)
 		for _, name := range badNames {
-			for call, args := range s.withName(protocol.DirName{Path: s.folder}, name) {
-				if call == protocol.VerbSend+" from" || call == protocol.VerbMeasure+" on" {
+			for call, args := range s.withName(protocol.Dir{Path: s.folder}, name) {
+				if call == protocol.Send.Name+" from" || call == protocol.Measure.Name+" on" {
 					if name == "" {
 						continue // no parent
 					}
@@ -162,10 +162,10 @@ func TestNoNameLeadsOutOfTheFolder(t *testing.T) {
 func TestAnAppendOnlyClientLosesAndReplacesNoBackup(t *testing.T) {
 	s := newClientScene(t)
 	c := connect(t, s.limits())
-	dir := protocol.DirName{Path: s.folder}
+	dir := protocol.Dir{Path: s.folder}
 	calls := s.withName(dir, mine)
-	for _, allowed := range []string{protocol.VerbSend, protocol.VerbMeasure, protocol.VerbSend + " from", protocol.VerbMeasure + " on", protocol.VerbLink + " to", protocol.VerbAbort, protocol.VerbCommit + " mine"} {
-		if allowed == protocol.VerbAbort || allowed == protocol.VerbCommit+" mine" { // of what is not under way; once more
+	for _, allowed := range []string{protocol.Send.Name, protocol.Measure.Name, protocol.Send.Name + " from", protocol.Measure.Name + " on", protocol.Link.Name + " to", protocol.Abort.Name, protocol.Commit.Name + " mine"} {
+		if allowed == protocol.Abort.Name || allowed == protocol.Commit.Name+" mine" { // of what is not under way; once more
 			if err := c.ask(allowed, calls[allowed]); err != nil {
 				t.Errorf("%s: %v", allowed, err)
 			}
@@ -192,12 +192,12 @@ func TestAnAppendOnlyClientLosesAndReplacesNoBackup(t *testing.T) {
 func TestAHiddenNameWithoutACompleteBackupIsNotCommitted(t *testing.T) {
 	s := newClientScene(t)
 	c := connect(t, s.limits())
-	dir, name := protocol.DirName{Path: s.folder}, "20260303-000000"
+	dir, name := protocol.Dir{Path: s.folder}, "20260303-000000"
 	hidden := newSubvolume(t, s.folder, btrfs.Incoming(name))
 	uuid := info(t, hidden).UUID
 	wantNot := func(what string, uuid btrfs.UUID) {
 		t.Helper()
-		if err := c.ask(protocol.VerbCommit, protocol.CommitCall{Dir: dir, Name: name, UUID: uuid}); err == nil {
+		if err := c.ask(protocol.Commit.Name, protocol.CommitCall{Dir: dir, Name: name, UUID: uuid}); err == nil {
 			t.Errorf("%s is a backup", what)
 		}
 	}
@@ -205,10 +205,10 @@ func TestAHiddenNameWithoutACompleteBackupIsNotCommitted(t *testing.T) {
 	btrfstest.Check(t, btrfs.SetReadOnly(btrfstest.Open(t, s.folder), btrfs.Incoming(name), true))
 	wantNot("what was not received", uuid)
 	wantNot("another one", btrfs.UUID{1})
-	if err := c.ask(protocol.VerbDelete, protocol.DeleteCall{Dir: dir, Names: []string{btrfs.Incoming(name)}, Options: host.DeleteOptions{ConvertRW: true}}); err == nil {
+	if err := c.ask(protocol.Delete.Name, protocol.DeleteCall{Dir: dir, Names: []string{btrfs.Incoming(name)}, Options: host.DeleteOptions{ConvertRW: true}}); err == nil {
 		t.Error("it is made writable")
 	}
-	if err := c.ask(protocol.VerbDelete, protocol.DeleteCall{Dir: dir, Names: []string{btrfs.Incoming(name)}}); err != nil {
+	if err := c.ask(protocol.Delete.Name, protocol.DeleteCall{Dir: dir, Names: []string{btrfs.Incoming(name)}}); err != nil {
 		t.Errorf("a leftover stays: %v", err)
 	}
 	s.mustStand()
@@ -218,30 +218,30 @@ func TestAHiddenNameWithoutACompleteBackupIsNotCommitted(t *testing.T) {
 func TestOnlyTheCompleteBackupThatWasReceivedIsCommitted(t *testing.T) {
 	s := newClientScene(t)
 	c := connect(t, s.limits())
-	dir, name := protocol.DirName{Path: s.folder}, "20260303-000000"
+	dir, name := protocol.Dir{Path: s.folder}, "20260303-000000"
 	s.snapshot(name)
 	r, sender, err := c.push(dir, name, s.stream(name, ""))
 	btrfstest.Check(t, err)
 	btrfstest.Check(t, sender.Close())
 	var sub btrfs.Subvolume
-	btrfstest.Check(t, c.call(protocol.VerbClose, r.Stream, &sub))
+	btrfstest.Check(t, c.call(protocol.Close.Name, r.Stream, &sub))
 	commit := protocol.CommitCall{Dir: dir, Name: name, UUID: s.first.UUID, Stream: r.Stream}
-	if err := c.ask(protocol.VerbCommit, commit); err == nil {
+	if err := c.ask(protocol.Commit.Name, commit); err == nil {
 		t.Error("another one is committed")
 	}
 	commit.UUID = sub.UUID
 	folder := btrfstest.Open(t, s.folder)
 	btrfstest.Check(t, btrfs.SetReadOnly(folder, btrfs.Incoming(name), false))
-	if err := c.ask(protocol.VerbCommit, commit); err == nil {
+	if err := c.ask(protocol.Commit.Name, commit); err == nil {
 		t.Error("a writable one is committed")
 	}
 	btrfstest.Check(t, btrfs.SetReadOnly(folder, btrfs.Incoming(name), true))
-	if err := c.ask(protocol.VerbCommit, commit); err != nil && info(t, s.folder, btrfs.Incoming(name)).ReceivedUUID == sub.ReceivedUUID {
+	if err := c.ask(protocol.Commit.Name, commit); err != nil && info(t, s.folder, btrfs.Incoming(name)).ReceivedUUID == sub.ReceivedUUID {
 		t.Errorf("the right one: %v", err)
 	}
 	plain := "20260701-000000"
 	btrfstest.Check(t, os.Mkdir(s.folder+"/"+plain, 0o755))
-	if err := c.ask(protocol.VerbCommit, protocol.CommitCall{Dir: dir, Name: plain, UUID: info(t, s.folder).UUID}); err == nil {
+	if err := c.ask(protocol.Commit.Name, protocol.CommitCall{Dir: dir, Name: plain, UUID: info(t, s.folder).UUID}); err == nil {
 		t.Error("a plain directory is a backup")
 	}
 }
@@ -249,12 +249,12 @@ func TestOnlyTheCompleteBackupThatWasReceivedIsCommitted(t *testing.T) {
 func TestAConfinedClientDeletesBackupsOnly(t *testing.T) {
 	s := newClientScene(t)
 	c := connect(t, Options{Limits: Limits{Root: s.root}})
-	dir := protocol.DirName{Path: s.folder}
-	if err := c.ask(protocol.VerbDelete, protocol.DeleteCall{Dir: dir, Names: []string{"read-only"}}); err == nil {
+	dir := protocol.Dir{Path: s.folder}
+	if err := c.ask(protocol.Delete.Name, protocol.DeleteCall{Dir: dir, Names: []string{"read-only"}}); err == nil {
 		t.Error("what is no backup is deleted")
 	}
 	s.mustStand()
-	if err := c.ask(protocol.VerbDelete, protocol.DeleteCall{Dir: dir, Names: []string{mine}}); err != nil {
+	if err := c.ask(protocol.Delete.Name, protocol.DeleteCall{Dir: dir, Names: []string{mine}}); err != nil {
 		t.Errorf("a backup is not deleted: %v", err)
 	}
 }
@@ -264,7 +264,7 @@ func TestAConfinedClientSeesOnlyWhatIsWithinTheRoot(t *testing.T) {
 	btrfstest.Run(t, "btrfs", "quota", "enable", s.top)
 	c := connect(t, s.limits())
 	var reply protocol.ListReply
-	btrfstest.Check(t, c.call(protocol.VerbList, protocol.DirName{Path: s.folder}, &reply))
+	btrfstest.Check(t, c.call(protocol.List.Name, protocol.Dir{Path: s.folder}, &reply))
 	var names []string
 	for _, sub := range reply.Content.All {
 		names = append(names, sub.Name)
@@ -380,11 +380,11 @@ func TestARootThatWasReplacedIsNoRoot(t *testing.T) {
 	} {
 		s := newClientScene(t)
 		c := connect(t, s.limits())
-		btrfstest.Check(t, c.ask(protocol.VerbOpen, protocol.DirName{Path: s.root}))
+		btrfstest.Check(t, c.ask(protocol.Open.Name, protocol.Dir{Path: s.root}))
 		btrfstest.Check(t, os.Rename(s.root, s.root+"-moved"))
 		btrfstest.Check(t, replace(s))
-		for call, args := range map[string]any{protocol.VerbOpen: protocol.DirName{Path: s.folder}, protocol.VerbMkdir: s.folder, protocol.VerbList: protocol.DirName{Path: s.root},
-			protocol.VerbReceive: protocol.ReceiveCall{Dir: protocol.DirName{Path: s.root}, Order: host.ReceiveOrder{Name: mine}}} {
+		for call, args := range map[string]any{protocol.Open.Name: protocol.Dir{Path: s.folder}, protocol.Mkdir.Name: s.folder, protocol.List.Name: protocol.Dir{Path: s.root},
+			protocol.Receive.Name: protocol.ReceiveCall{Dir: protocol.Dir{Path: s.root}, Order: host.ReceiveOrder{Name: mine}}} {
 			if err := c.ask(call, args); err == nil {
 				t.Errorf("%s is allowed", call)
 			}
@@ -397,13 +397,13 @@ func TestFoldersAreMadeWithinTheRoot(t *testing.T) {
 	s := newClientScene(t)
 	c := connect(t, s.limits())
 	for _, path := range []string{s.root, s.folder, s.root + "/a/b/c", s.root + "/a/b/c", s.root + "/a/../d/", s.root + "//e"} {
-		if err := c.ask(protocol.VerbMkdir, path); err != nil {
+		if err := c.ask(protocol.Mkdir.Name, path); err != nil {
 			t.Errorf("%s: %v", path, err)
 		}
 		if info, err := os.Lstat(filepath.Clean(path)); err != nil || !info.IsDir() {
 			t.Errorf("%s: %v", path, err)
 		}
-		if err := c.ask(protocol.VerbOpen, protocol.DirName{Path: path}); err != nil {
+		if err := c.ask(protocol.Open.Name, protocol.Dir{Path: path}); err != nil {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
@@ -413,12 +413,12 @@ func TestARoleIsAllAClientHas(t *testing.T) {
 	s := newClientScene(t)
 	for _, limits := range []Limits{{Root: s.root, ReceiveOnly: true}, {Root: s.root, SendOnly: true}} {
 		c := connect(t, Options{Limits: limits})
-		calls := s.inFolder(protocol.DirName{Path: s.folder})
-		calls[protocol.VerbMkdir] = s.root + "/new"
-		calls[protocol.VerbClose] = protocol.StreamName{}
+		calls := s.inFolder(protocol.Dir{Path: s.folder})
+		calls[protocol.Mkdir.Name] = s.root + "/new"
+		calls[protocol.Close.Name] = protocol.StreamName{}
 		for call, args := range calls {
-			role := verbs[call].role
-			if role == anyRole || limits.allow(role) == nil {
+			role := handlers[call].Role
+			if role == protocol.Any || limits.allow(role) == nil {
 				continue
 			}
 			if err := c.ask(call, args); err == nil || !strings.Contains(err.Error(), "refused: this key may only") {
@@ -432,12 +432,12 @@ func TestARoleIsAllAClientHas(t *testing.T) {
 func TestLinksAndSnapshotsOfAConfinedClient(t *testing.T) {
 	s := newClientScene(t)
 	c := connect(t, s.limits())
-	dir := protocol.DirName{Path: s.folder}
+	dir := protocol.Dir{Path: s.folder}
 	sub := info(t, s.root, "sub")
 	for call, args := range map[string]any{
-		protocol.VerbTake:   protocol.TakeCall{Dir: dir, Source: s.root + "/sub", UUID: sub.UUID, Name: "sub_20260601-000000"},
-		protocol.VerbLink:   protocol.LinkCall{Dir: dir, Name: ".sub_latest", Target: "sub_20260601-000000"},
-		protocol.VerbLedger: protocol.LedgerCall{Dir: dir, Content: []byte("{}")},
+		protocol.Take.Name:   protocol.TakeCall{Dir: dir, Source: s.root + "/sub", UUID: sub.UUID, Name: "sub_20260601-000000"},
+		protocol.Link.Name:   protocol.LinkCall{Dir: dir, Name: ".sub_latest", Target: "sub_20260601-000000"},
+		protocol.Ledger.Name: protocol.LedgerCall{Dir: dir, Content: []byte("{}")},
 	} {
 		if err := c.ask(call, args); err != nil {
 			t.Errorf("%s: %v", call, err)
@@ -447,7 +447,7 @@ func TestLinksAndSnapshotsOfAConfinedClient(t *testing.T) {
 		t.Errorf("%s, %v", to, err)
 	}
 	var n int64
-	btrfstest.Check(t, c.call(protocol.VerbMeasure, protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: "sub_20260601-000000"}}, &n))
+	btrfstest.Check(t, c.call(protocol.Measure.Name, protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: "sub_20260601-000000"}}, &n))
 	var stream bytes.Buffer
 	btrfstest.Check(t, c.pull(protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: "sub_20260601-000000"}}, &stream))
 	if _, err := sendstream.CopyAllowed(io.Discard, bytes.NewReader(stream.Bytes()), new(guard.Guard).Allow); err != nil || n != int64(stream.Len()) {
@@ -463,7 +463,7 @@ func (c *client) pull(call protocol.SendCall, into *bytes.Buffer) error {
 		_, err := in.WriteTo(into)
 		written <- err
 	}()
-	err := protocol.FromWire(c.conn.Call(c.t.Context(), protocol.VerbSend, call, nil, func(n wire.Raw) {
+	err := protocol.FromWire(c.conn.Call(c.t.Context(), protocol.Send.Name, call, nil, func(n wire.Raw) {
 		var name protocol.StreamName
 		if n.Decode(&name) == nil {
 			go func() {

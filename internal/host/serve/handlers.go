@@ -8,88 +8,86 @@ import (
 	"btrfs-backup/transport/wire"
 )
 
-// A role is what a verb is for.
-type role int
+// A handler answers the calls of a verb.
+type handler struct {
+	protocol.About
+	do func(s *server, ctx context.Context, args wire.Raw, notify func(any)) (any, error)
+}
 
-const (
-	anyRole role = iota
-	sourceRole
-	destinationRole
-	treesRole
+// handlers are those of all verbs.
+var handlers = byName(
+	handle(protocol.Format, (*server).format),
+	handleDir(protocol.Open, (*server).status),
+	handle(protocol.Mkdir, (*server).mkdir),
+	handleDir(protocol.List, (*server).list),
+	handleTold(protocol.Lock, (*server).lock),
+	handle(protocol.Unlock, (*server).unlock),
+	handleDir(protocol.Nested, (*server).nested),
+	handleDir(protocol.Take, (*server).take),
+	handleDir(protocol.Delete, (*server).delete),
+	handleTold(protocol.Send, (*server).send),
+	handleDir(protocol.Measure, (*server).measure),
+	handle(protocol.Receive, (*server).receive),
+	handle(protocol.Close, (*server).closeStream),
+	handleDir(protocol.Commit, (*server).commit),
+	handleDir(protocol.Abort, (*server).abort),
+	handleDir(protocol.Ledger, (*server).writeLedger),
+	handleDir(protocol.Link, (*server).link),
+	handleDir(protocol.Sync, (*server).sync),
+
+	handle(protocol.OpenTrees, (*server).openTrees),
+	handleDir(protocol.ListTrees, (*server).listTrees),
+	handleDir(protocol.MarkTrees, (*server).markTrees),
+	handleDir(protocol.BeginTree, (*server).beginTree),
+	handleDir(protocol.SaveTree, (*server).saveTree),
+	handleDir(protocol.FollowTree, (*server).followTree),
+	handleDirTold(protocol.FinishTree, (*server).finishTree),
+	handleDir(protocol.DeleteTrees, (*server).deleteTrees),
+	handleDirTold(protocol.VerifyTree, (*server).verifyTree),
+	handleDirTold(protocol.ExportTree, (*server).exportTree),
+	handleDirTold(protocol.IndexTrees, (*server).indexTrees),
 )
 
-type handler struct {
-	role role
-	do   func(s *server, ctx context.Context, args wire.Raw, notify func(any)) (any, error)
+func byName(all ...handler) map[string]handler {
+	m := make(map[string]handler, len(all))
+	for _, h := range all {
+		m[h.Name] = h
+	}
+	return m
 }
 
-// decoded makes a handler of a function whose argument has a type.
-func decoded[A any](do func(s *server, ctx context.Context, a A, notify func(any)) (any, error)) func(*server, context.Context, wire.Raw, func(any)) (any, error) {
-	return func(s *server, ctx context.Context, args wire.Raw, notify func(any)) (any, error) {
-		var a A
-		if err := args.Decode(&a); err != nil {
+// handleTold makes a handler that tells notices before it replies.
+func handleTold[A, R, N any](v protocol.Verb[A, R, N], do func(s *server, ctx context.Context, args A, tell func(N)) (R, error)) handler {
+	return handler{v.About, func(s *server, ctx context.Context, raw wire.Raw, notify func(any)) (any, error) {
+		var args A
+		if err := raw.Decode(&args); err != nil {
 			return nil, err
 		}
-		return do(s, ctx, a, notify)
-	}
+		return do(s, ctx, args, func(n N) { notify(n) })
+	}}
 }
 
-// inDir makes a handler of a function that works on an open directory.
-func inDir[A any](name func(A) protocol.DirName, do func(s *server, ctx context.Context, d *local.Dir, a A) (any, error)) func(*server, context.Context, wire.Raw, func(any)) (any, error) {
-	return decoded(func(s *server, ctx context.Context, a A, _ func(any)) (any, error) {
-		d, err := s.open(name(a))
+func handle[A, R, N any](v protocol.Verb[A, R, N], do func(s *server, ctx context.Context, args A) (R, error)) handler {
+	return handleTold(v, func(s *server, ctx context.Context, args A, _ func(N)) (R, error) { return do(s, ctx, args) })
+}
+
+// handleDirTold makes a handler that works on an open directory, and tells notices before it replies.
+func handleDirTold[A inDir, R, N any](v protocol.Verb[A, R, N], do func(s *server, ctx context.Context, d *local.Dir, args A, tell func(N)) (R, error)) handler {
+	return handleTold(v, func(s *server, ctx context.Context, args A, tell func(N)) (none R, err error) {
+		d, err := s.open(args.In())
 		if err != nil {
-			return nil, err
+			return none, err
 		}
 		defer d.Close()
-		return do(s, ctx, d, a)
+		return do(s, ctx, d, args, tell)
 	})
 }
 
-func itself(d protocol.DirName) protocol.DirName { return d }
-
-var verbs = map[string]handler{
-	protocol.VerbFormat: {anyRole, decoded(func(s *server, ctx context.Context, _ struct{}, _ func(any)) (any, error) { return s.local.Format(ctx) })},
-	protocol.VerbOpen: {anyRole, inDir(itself, func(_ *server, _ context.Context, d *local.Dir, _ protocol.DirName) (any, error) {
-		return d.Status(), nil
-	})},
-	protocol.VerbMkdir: {anyRole, decoded(func(s *server, ctx context.Context, path string, _ func(any)) (any, error) {
-		return nil, s.local.MkdirAll(ctx, path)
-	})},
-	protocol.VerbList:   {anyRole, inDir(itself, (*server).list)},
-	protocol.VerbLock:   {anyRole, decoded((*server).lock)},
-	protocol.VerbUnlock: {anyRole, decoded((*server).unlock)},
-	protocol.VerbNested: {sourceRole, inDir(itself, func(_ *server, ctx context.Context, d *local.Dir, _ protocol.DirName) (any, error) {
-		return d.Nested(ctx)
-	})},
-	protocol.VerbTake: {sourceRole, inDir(func(c protocol.TakeCall) protocol.DirName { return c.Dir }, func(s *server, ctx context.Context, d *local.Dir, c protocol.TakeCall) (any, error) {
-		if err := s.o.Limits.checkName(c.Name); err != nil {
-			return nil, err
-		}
-		return d.Take(ctx, c.Source, c.UUID, c.Name)
-	})},
-	protocol.VerbDelete: {anyRole, inDir(func(c protocol.DeleteCall) protocol.DirName { return c.Dir }, (*server).delete)},
-	protocol.VerbSend:   {sourceRole, decoded((*server).send)},
-	protocol.VerbMeasure: {sourceRole, inDir(func(c protocol.SendCall) protocol.DirName { return c.Dir }, func(_ *server, ctx context.Context, d *local.Dir, c protocol.SendCall) (any, error) {
-		if err := d.MustHold(c.Order.Snapshot, c.Order.Parent); err != nil {
-			return nil, err
-		}
-		return d.Measure(ctx, c.Order)
-	})},
-	protocol.VerbReceive: {destinationRole, decoded((*server).receive)},
-	protocol.VerbClose:   {destinationRole, decoded((*server).closeStream)},
-	protocol.VerbCommit:  {destinationRole, inDir(func(c protocol.CommitCall) protocol.DirName { return c.Dir }, (*server).commit)},
-	protocol.VerbAbort:   {destinationRole, inDir(func(c protocol.AbortCall) protocol.DirName { return c.Dir }, (*server).abort)},
-	protocol.VerbLedger: {sourceRole, inDir(func(c protocol.LedgerCall) protocol.DirName { return c.Dir }, func(_ *server, ctx context.Context, d *local.Dir, c protocol.LedgerCall) (any, error) {
-		return nil, d.WriteLedger(ctx, c.Content)
-	})},
-	protocol.VerbLink: {sourceRole, inDir(func(c protocol.LinkCall) protocol.DirName { return c.Dir }, func(s *server, ctx context.Context, d *local.Dir, c protocol.LinkCall) (any, error) {
-		if err := s.o.Limits.checkLink(c.Name, c.Target); err != nil {
-			return nil, err
-		}
-		return nil, d.Link(ctx, c.Name, c.Target)
-	})},
-	protocol.VerbSync: {anyRole, inDir(itself, func(_ *server, ctx context.Context, d *local.Dir, _ protocol.DirName) (any, error) {
-		return nil, d.Sync(ctx)
-	})},
+func handleDir[A inDir, R, N any](v protocol.Verb[A, R, N], do func(s *server, ctx context.Context, d *local.Dir, args A) (R, error)) handler {
+	return handleDirTold(v, func(s *server, ctx context.Context, d *local.Dir, args A, _ func(N)) (R, error) {
+		return do(s, ctx, d, args)
+	})
 }
+
+// inDir is what is asked about a directory.
+type inDir interface{ In() protocol.Dir }

@@ -104,9 +104,9 @@ func (c *client) join(name protocol.StreamName) (io.ReadWriteCloser, error) {
 }
 
 // push begins to receive and sends as much of a stream as is given. The stream is not ended.
-func (c *client) push(dir protocol.DirName, name string, stream []byte) (protocol.ReceiveReply, *wire.Sender, error) {
+func (c *client) push(dir protocol.Dir, name string, stream []byte) (protocol.ReceiveReply, *wire.Sender, error) {
 	var r protocol.ReceiveReply
-	if err := c.call(protocol.VerbReceive, protocol.ReceiveCall{Dir: dir, Order: host.ReceiveOrder{Name: name, Key: "key"}}, &r); err != nil {
+	if err := c.call(protocol.Receive.Name, protocol.ReceiveCall{Dir: dir, Order: host.ReceiveOrder{Name: name, Key: "key"}}, &r); err != nil {
 		return r, nil, err
 	}
 	session, err := c.join(r.Stream)
@@ -121,7 +121,7 @@ func (c *client) push(dir protocol.DirName, name string, stream []byte) (protoco
 
 // backUp sends a stream and makes a backup of it. On failure, it aborts.
 func (c *client) backUp(folder, name string, stream []byte, origin btrfs.UUID) error {
-	dir := protocol.DirName{Path: folder}
+	dir := protocol.Dir{Path: folder}
 	r, sender, err := c.push(dir, name, stream)
 	if sender == nil {
 		return err
@@ -130,12 +130,12 @@ func (c *client) backUp(folder, name string, stream []byte, origin btrfs.UUID) e
 		return sendErr
 	}
 	var sub btrfs.Subvolume
-	err = c.call(protocol.VerbClose, r.Stream, &sub)
+	err = c.call(protocol.Close.Name, r.Stream, &sub)
 	if err == nil {
-		err = c.call(protocol.VerbCommit, protocol.CommitCall{Dir: dir, Name: name, UUID: sub.UUID, Origin: origin, Stream: r.Stream}, nil)
+		err = c.call(protocol.Commit.Name, protocol.CommitCall{Dir: dir, Name: name, UUID: sub.UUID, Origin: origin, Stream: r.Stream}, nil)
 	}
 	if err != nil {
-		err = errors.Join(err, c.call(protocol.VerbAbort, protocol.AbortCall{Dir: dir, Name: name, Stream: r.Stream}, nil))
+		err = errors.Join(err, c.call(protocol.Abort.Name, protocol.AbortCall{Dir: dir, Name: name, Stream: r.Stream}, nil))
 	}
 	return err
 }

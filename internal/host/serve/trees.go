@@ -2,89 +2,63 @@ package serve
 
 import (
 	"context"
-	"sync"
-	"time"
 
+	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/host/local"
 	"btrfs-backup/internal/host/protocol"
 	"btrfs-backup/internal/tree"
-	"btrfs-backup/transport/wire"
 )
 
-var treeVerbs = map[string]handler{
-	protocol.VerbOpenTrees: {treesRole, decoded((*server).openTrees)},
-	protocol.VerbListTrees: inTrees(itself, func(ctx context.Context, d *local.Dir, _ protocol.DirName, _ func(any)) (any, error) {
-		return d.ListTrees(ctx)
-	}),
-	protocol.VerbMarkTrees: inTrees(itself, func(ctx context.Context, d *local.Dir, _ protocol.DirName, _ func(any)) (any, error) {
-		return d.MarkTrees(ctx)
-	}),
-	protocol.VerbBeginTree: inTrees(func(c protocol.BeginTreeCall) protocol.DirName { return c.Dir },
-		func(ctx context.Context, d *local.Dir, c protocol.BeginTreeCall, _ func(any)) (any, error) {
-			return d.BeginTree(ctx, c.Order)
-		}),
-	protocol.VerbKeepTree: inTrees(func(c protocol.TreeCall) protocol.DirName { return c.Dir },
-		func(ctx context.Context, d *local.Dir, c protocol.TreeCall, _ func(any)) (any, error) {
-			return nil, d.KeepTree(ctx, c.Name)
-		}),
-	protocol.VerbFollowTree: inTrees(func(c protocol.TreeCall) protocol.DirName { return c.Dir },
-		func(ctx context.Context, d *local.Dir, c protocol.TreeCall, _ func(any)) (any, error) {
-			return nil, d.FollowTree(ctx, c.Name)
-		}),
-	protocol.VerbFinishTree:  inTrees(func(c protocol.FinishTreeCall) protocol.DirName { return c.Dir }, finishTree),
-	protocol.VerbDeleteTrees: inTrees(func(c protocol.DeleteTreesCall) protocol.DirName { return c.Dir }, deleteTrees),
-	protocol.VerbVerifyTree:  inTrees(func(c protocol.VerifyTreeCall) protocol.DirName { return c.Dir }, verifyTree),
-	protocol.VerbExportTree: inTrees(func(c protocol.TreeCall) protocol.DirName { return c.Dir },
-		func(ctx context.Context, d *local.Dir, c protocol.TreeCall, notify func(any)) (any, error) {
-			return nil, d.ExportTree(ctx, c.Name, notices(notify))
-		}),
-	protocol.VerbIndexTrees: inTrees(itself, indexTrees),
-}
-
-// inTrees makes a handler of a function that works on an open folder of trees.
-func inTrees[A any](name func(A) protocol.DirName, do func(ctx context.Context, d *local.Dir, a A, notify func(any)) (any, error)) handler {
-	return handler{treesRole, decoded(func(s *server, ctx context.Context, a A, notify func(any)) (any, error) {
-		d, err := s.open(name(a))
-		if err != nil {
-			return nil, err
-		}
-		defer d.Close()
-		return do(ctx, d, a, notify)
-	})}
-}
-
-func (s *server) openTrees(_ context.Context, c protocol.OpenTreesCall, _ func(any)) (any, error) {
+func (s *server) openTrees(_ context.Context, c protocol.OpenTreesCall) (host.Status, error) {
 	d, err := s.local.OpenTreesDir(c.Path, c.Options)
 	if err != nil {
-		return nil, err
+		return host.Status{}, err
 	}
 	return d.Status(), d.Close()
 }
 
-func finishTree(ctx context.Context, d *local.Dir, c protocol.FinishTreeCall, notify func(any)) (any, error) {
-	read := counting(notify)
+func (s *server) listTrees(ctx context.Context, d *local.Dir, _ protocol.Dir) (tree.Listing, error) {
+	return d.ListTrees(ctx)
+}
+
+func (s *server) markTrees(ctx context.Context, d *local.Dir, _ protocol.Dir) (string, error) {
+	return d.MarkTrees(ctx)
+}
+
+func (s *server) beginTree(ctx context.Context, d *local.Dir, c protocol.BeginTreeCall) (tree.Work, error) {
+	return d.BeginTree(ctx, c.Order)
+}
+
+func (s *server) saveTree(ctx context.Context, d *local.Dir, c protocol.TreeCall) (none protocol.Nothing, err error) {
+	return none, d.KeepTree(ctx, c.Name)
+}
+
+func (s *server) followTree(ctx context.Context, d *local.Dir, c protocol.TreeCall) (none protocol.Nothing, err error) {
+	return none, d.FollowTree(ctx, c.Name)
+}
+
+func (s *server) finishTree(ctx context.Context, d *local.Dir, c protocol.FinishTreeCall, tell func(protocol.BytesRead)) (tree.Record, error) {
+	read := counting(tell)
 	defer read.flush()
 	return d.FinishTree(ctx, c.Result, read.add)
 }
 
-func indexTrees(ctx context.Context, d *local.Dir, _ protocol.DirName, notify func(any)) (any, error) {
-	read := counting(notify)
+func (s *server) indexTrees(ctx context.Context, d *local.Dir, _ protocol.Dir, tell func(protocol.BytesRead)) (tree.Indexed, error) {
+	read := counting(tell)
 	defer read.flush()
 	return d.IndexTrees(ctx, tree.IndexOptions{Progress: read.add})
 }
 
-func deleteTrees(ctx context.Context, d *local.Dir, c protocol.DeleteTreesCall, _ func(any)) (any, error) {
-	deleted, err := d.DeleteTrees(ctx, c.Names)
-	reply := protocol.DeleteReply{Deleted: deleted}
-	if err != nil {
-		reply.Failure, _ = protocol.ToWire(err).(*wire.Error)
-	}
-	return reply, nil
+func (s *server) deleteTrees(ctx context.Context, d *local.Dir, c protocol.DeleteTreesCall) (protocol.DeleteReply, error) {
+	return protocol.NewDeleteReply(d.DeleteTrees(ctx, c.Names)), nil
 }
 
-func verifyTree(ctx context.Context, d *local.Dir, c protocol.VerifyTreeCall, notify func(any)) (any, error) {
-	var told batch[protocol.VerifyNotice]
-	told.notify, told.full = notify, func(n protocol.VerifyNotice) bool { return len(n.Found) >= maxDifferences }
+func (s *server) exportTree(ctx context.Context, d *local.Dir, c protocol.TreeCall, tell func([]byte)) (none protocol.Nothing, err error) {
+	return none, d.ExportTree(ctx, c.Name, pieces(tell))
+}
+
+func (s *server) verifyTree(ctx context.Context, d *local.Dir, c protocol.VerifyTreeCall, tell func(protocol.VerifyNotice)) (tree.Verified, error) {
+	told := batch[protocol.VerifyNotice]{tell: tell, full: func(n protocol.VerifyNotice) bool { return len(n.Found) >= maxDifferences }}
 	defer told.flush()
 	return d.VerifyTree(ctx, c.Name, c.Options, func(diff tree.Difference) {
 		told.change(func(n protocol.VerifyNotice) protocol.VerifyNotice {
@@ -99,63 +73,13 @@ func verifyTree(ctx context.Context, d *local.Dir, c protocol.VerifyTreeCall, no
 	})
 }
 
-// notices is a writer that tells what is written to it.
-type notices func(any)
+// pieces is a writer that tells what is written to it.
+type pieces func([]byte)
 
-func (n notices) Write(p []byte) (int, error) {
-	n(p)
+func (tell pieces) Write(p []byte) (int, error) {
+	tell(p)
 	return len(p), nil
 }
 
 // maxDifferences is how many a notice holds.
 const maxDifferences = 256
-
-// noticePause is how much time passes between two notices, unless there is much to tell.
-const noticePause = 100 * time.Millisecond
-
-// A batch collects what is to be told, so that a slow link has little to carry.
-type batch[T any] struct {
-	notify func(any)
-	full   func(T) bool // tells that it cannot wait; may be nil
-
-	mu     sync.Mutex
-	value  T
-	some   bool // value is to be told
-	toldAt time.Time
-}
-
-// change changes what is to be told.
-func (b *batch[T]) change(how func(T) T) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.value, b.some = how(b.value), true
-	if time.Since(b.toldAt) >= noticePause || b.full != nil && b.full(b.value) {
-		b.tell()
-	}
-}
-
-// flush tells the rest.
-func (b *batch[T]) flush() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.some {
-		b.tell()
-	}
-}
-
-func (b *batch[T]) tell() {
-	b.notify(b.value)
-	var empty T
-	b.value, b.some, b.toldAt = empty, false, time.Now()
-}
-
-// byteCount tells a number of bytes piece by piece.
-type byteCount struct{ batch[int64] }
-
-func counting(notify func(any)) *byteCount {
-	c := new(byteCount)
-	c.notify = notify
-	return c
-}
-
-func (c *byteCount) add(n int64) { c.change(func(sum int64) int64 { return sum + n }) }

@@ -23,15 +23,15 @@ func TestAClientWithLimitsKeepsNoTrees(t *testing.T) {
 	for _, limits := range []Limits{{Root: folder}, {AppendOnly: true}, {ReceiveOnly: true}, {SendOnly: true}} {
 		c := connect(t, Options{Limits: limits})
 		for verb, args := range map[string]any{
-			protocol.VerbOpenTrees: protocol.OpenTreesCall{Path: folder + "/new", Options: tree.OpenOptions{Create: true}},
-			protocol.VerbListTrees: protocol.DirName{Path: folder}, protocol.VerbMarkTrees: protocol.DirName{Path: folder}, protocol.VerbIndexTrees: protocol.DirName{Path: folder},
-			protocol.VerbBeginTree:   protocol.BeginTreeCall{Dir: protocol.DirName{Path: folder}, Order: tree.Order{Name: "20260101-000000"}},
-			protocol.VerbKeepTree:    protocol.TreeCall{Dir: protocol.DirName{Path: folder}, Name: "20260101-000000"},
-			protocol.VerbFinishTree:  protocol.FinishTreeCall{Dir: protocol.DirName{Path: folder}, Result: tree.Result{Name: "20260101-000000"}},
-			protocol.VerbDeleteTrees: protocol.DeleteTreesCall{Dir: protocol.DirName{Path: folder}, Names: []string{"20260101-000000"}},
-			protocol.VerbFollowTree:  protocol.TreeCall{Dir: protocol.DirName{Path: folder}, Name: "20260101-000000"},
-			protocol.VerbExportTree:  protocol.TreeCall{Dir: protocol.DirName{Path: folder}, Name: "20260101-000000"},
-			protocol.VerbVerifyTree:  protocol.VerifyTreeCall{Dir: protocol.DirName{Path: folder}, Name: "20260101-000000"},
+			protocol.OpenTrees.Name: protocol.OpenTreesCall{Path: folder + "/new", Options: tree.OpenOptions{Create: true}},
+			protocol.ListTrees.Name: protocol.Dir{Path: folder}, protocol.MarkTrees.Name: protocol.Dir{Path: folder}, protocol.IndexTrees.Name: protocol.Dir{Path: folder},
+			protocol.BeginTree.Name:   protocol.BeginTreeCall{Dir: protocol.Dir{Path: folder}, Order: tree.Order{Name: "20260101-000000"}},
+			protocol.SaveTree.Name:    protocol.TreeCall{Dir: protocol.Dir{Path: folder}, Name: "20260101-000000"},
+			protocol.FinishTree.Name:  protocol.FinishTreeCall{Dir: protocol.Dir{Path: folder}, Result: tree.Result{Name: "20260101-000000"}},
+			protocol.DeleteTrees.Name: protocol.DeleteTreesCall{Dir: protocol.Dir{Path: folder}, Names: []string{"20260101-000000"}},
+			protocol.FollowTree.Name:  protocol.TreeCall{Dir: protocol.Dir{Path: folder}, Name: "20260101-000000"},
+			protocol.ExportTree.Name:  protocol.TreeCall{Dir: protocol.Dir{Path: folder}, Name: "20260101-000000"},
+			protocol.VerifyTree.Name:  protocol.VerifyTreeCall{Dir: protocol.Dir{Path: folder}, Name: "20260101-000000"},
 		} {
 			var hinted interface{ Hint() string }
 			err := c.call(verb, args, nil)
@@ -51,14 +51,14 @@ func TestFinishingATreeEndsWithTheConnection(t *testing.T) {
 	folder := btrfstest.New(t, 512<<20).Dir
 	c := connect(t, Options{})
 	var status host.Status
-	btrfstest.Check(t, c.call(protocol.VerbOpenTrees, protocol.OpenTreesCall{Path: folder}, &status))
-	dir := protocol.DirName{Path: status.Path, Place: status.Place}
+	btrfstest.Check(t, c.call(protocol.OpenTrees.Name, protocol.OpenTreesCall{Path: folder}, &status))
+	dir := protocol.Dir{Path: status.Path, Place: status.Place}
 	var work tree.Work
-	btrfstest.Check(t, c.call(protocol.VerbBeginTree, protocol.BeginTreeCall{Dir: dir, Order: tree.Order{Name: name, Source: "here"}}, &work))
+	btrfstest.Check(t, c.call(protocol.BeginTree.Name, protocol.BeginTreeCall{Dir: dir, Order: tree.Order{Name: name, Source: "here"}}, &work))
 	for i := range 64 {
 		btrfstest.Check(t, os.WriteFile(filepath.Join(work.Path, fmt.Sprint(i)), slices.Repeat([]byte{byte(i)}, 4<<20), 0o600))
 	}
-	err := protocol.FromWire(c.conn.Call(t.Context(), protocol.VerbFinishTree, protocol.FinishTreeCall{Dir: dir, Result: tree.Result{Name: name, Source: "here", MaxDelete: 100}}, nil,
+	err := protocol.FromWire(c.conn.Call(t.Context(), protocol.FinishTree.Name, protocol.FinishTreeCall{Dir: dir, Result: tree.Result{Name: name, Source: "here", MaxDelete: 100}}, nil,
 		func(wire.Raw) { go c.conn.Close() }))
 	if !errors.Is(err, transport.ErrDisconnected) {
 		t.Errorf("error: %v", err)
@@ -71,7 +71,7 @@ func TestFinishingATreeEndsWithTheConnection(t *testing.T) {
 		t.Errorf("what was copied is gone: %v", err)
 	}
 	c = connect(t, Options{})
-	btrfstest.Check(t, c.call(protocol.VerbBeginTree, protocol.BeginTreeCall{Dir: dir, Order: tree.Order{Name: "20260102-000000", Source: "here"}}, &work))
+	btrfstest.Check(t, c.call(protocol.BeginTree.Name, protocol.BeginTreeCall{Dir: dir, Order: tree.Order{Name: "20260102-000000", Source: "here"}}, &work))
 	if !work.Resumed {
 		t.Error("the next run does not go on with it")
 	}
@@ -81,13 +81,13 @@ func TestAnotherFolderInThePlaceOfTheFirstIsNotWorkedOn(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "folder")
 	c := connect(t, Options{})
 	var status host.Status
-	btrfstest.Check(t, c.call(protocol.VerbOpenTrees, protocol.OpenTreesCall{Path: folder, Options: tree.OpenOptions{Create: true}}, &status))
-	dir := protocol.DirName{Path: status.Path, Place: status.Place}
-	btrfstest.Check(t, c.call(protocol.VerbMarkTrees, dir, nil))
-	btrfstest.Check(t, c.call(protocol.VerbSync, dir, nil))
+	btrfstest.Check(t, c.call(protocol.OpenTrees.Name, protocol.OpenTreesCall{Path: folder, Options: tree.OpenOptions{Create: true}}, &status))
+	dir := protocol.Dir{Path: status.Path, Place: status.Place}
+	btrfstest.Check(t, c.call(protocol.MarkTrees.Name, dir, nil))
+	btrfstest.Check(t, c.call(protocol.Sync.Name, dir, nil))
 	btrfstest.Check(t, os.Rename(folder, folder+" away"))
 	btrfstest.Check(t, os.Mkdir(folder, 0o755))
-	for verb, args := range map[string]any{protocol.VerbMarkTrees: dir, protocol.VerbBeginTree: protocol.BeginTreeCall{Dir: dir, Order: tree.Order{Name: "20260101-000000"}}, protocol.VerbSync: dir} {
+	for verb, args := range map[string]any{protocol.MarkTrees.Name: dir, protocol.BeginTree.Name: protocol.BeginTreeCall{Dir: dir, Order: tree.Order{Name: "20260101-000000"}}, protocol.Sync.Name: dir} {
 		if err := c.call(verb, args, nil); err == nil || !strings.Contains(err.Error(), "another directory than before") {
 			t.Errorf("%s: %v", verb, err)
 		}
@@ -96,7 +96,7 @@ func TestAnotherFolderInThePlaceOfTheFirstIsNotWorkedOn(t *testing.T) {
 
 func TestASlowLinkHasFewNoticesToCarry(t *testing.T) {
 	var told []int64
-	c := counting(func(v any) { told = append(told, v.(int64)) })
+	c := counting(func(v int64) { told = append(told, v) })
 	for range 100000 {
 		c.add(1)
 	}

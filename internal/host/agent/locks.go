@@ -1,0 +1,87 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"btrfs-backup/internal/host/protocol"
+	"btrfs-backup/lock"
+	"btrfs-backup/transport/wire"
+)
+
+// heldLock is a lock that the agent holds. It is taken again after a reconnection, since it ended with the connection.
+type heldLock struct {
+	dir  *dir
+	conn *wire.Conn // that holds it
+	id   uint64
+}
+
+func (d *dir) Lock(ctx context.Context, waiting func(*lock.HeldError)) (release func() error, err error) {
+	conn, err := d.host.reach(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l := &heldLock{dir: d}
+	if err := l.acquire(ctx, conn, waiting); err != nil {
+		return nil, err
+	}
+	d.host.mu.Lock()
+	d.host.locks = append(d.host.locks, l)
+	d.host.mu.Unlock()
+	return l.release, nil
+}
+
+func (l *heldLock) acquire(ctx context.Context, conn *wire.Conn, waiting func(*lock.HeldError)) error {
+	told := func(held lock.HeldError) {
+		if waiting != nil {
+			waiting(&held)
+		}
+	}
+	call := protocol.LockCall{Dir: l.dir.name(), Wait: waiting != nil}
+	id, err := protocol.Lock.CallTold(ctx, protocol.Direct{Conn: conn}, call, told)
+	if err == nil {
+		l.dir.host.mu.Lock()
+		l.conn, l.id = conn, id
+		l.dir.host.mu.Unlock()
+	}
+	return err
+}
+
+func (l *heldLock) release() error {
+	h := l.dir.host
+	h.mu.Lock()
+	h.locks = slices.DeleteFunc(h.locks, func(other *heldLock) bool { return other == l })
+	conn, id := l.conn, l.id
+	h.mu.Unlock()
+	if conn.Err() != nil {
+		return nil // it ended with the connection
+	}
+	_, err := protocol.Unlock.Call(context.Background(), protocol.Direct{Conn: conn}, id)
+	return err
+}
+
+func (h *Host) locksOn(d *dir) []*heldLock {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(h.locks), func(l *heldLock) bool { return l.dir != d })
+}
+
+// relock takes the locks that ended with an older connection.
+func (h *Host) relock(ctx context.Context) error {
+	h.relocking.Lock()
+	defer h.relocking.Unlock()
+	h.mu.Lock()
+	conn := h.conn
+	locks := slices.DeleteFunc(slices.Clone(h.locks), func(l *heldLock) bool { return l.conn == conn })
+	h.mu.Unlock()
+	for _, l := range locks {
+		waiting := func(held *lock.HeldError) {
+			h.o.Log.Info(fmt.Sprintf("%s: waiting for %s", l.dir.status.Path, held.Holder()))
+		}
+		if err := l.acquire(ctx, conn, waiting); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,110 @@
+package serve
+
+import (
+	"context"
+	"errors"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/host/local"
+	"btrfs-backup/internal/host/protocol"
+	"btrfs-backup/lock"
+)
+
+func (s *server) format(ctx context.Context, _ protocol.Nothing) (sendstream.Format, error) {
+	return s.local.Format(ctx)
+}
+
+func (s *server) mkdir(ctx context.Context, path string) (none protocol.Nothing, err error) {
+	return none, s.local.MkdirAll(ctx, path)
+}
+
+func (s *server) status(_ context.Context, d *local.Dir, _ protocol.Dir) (host.Status, error) {
+	return d.Status(), nil
+}
+
+func (s *server) nested(ctx context.Context, d *local.Dir, _ protocol.Dir) ([]host.Nested, error) {
+	return d.Nested(ctx)
+}
+
+func (s *server) sync(ctx context.Context, d *local.Dir, _ protocol.Dir) (none protocol.Nothing, err error) {
+	return none, d.Sync(ctx)
+}
+
+func (s *server) writeLedger(ctx context.Context, d *local.Dir, c protocol.LedgerCall) (none protocol.Nothing, err error) {
+	return none, d.WriteLedger(ctx, c.Content)
+}
+
+func (s *server) take(ctx context.Context, d *local.Dir, c protocol.TakeCall) (btrfs.Subvolume, error) {
+	if err := s.o.Limits.checkName(c.Name); err != nil {
+		return btrfs.Subvolume{}, err
+	}
+	return d.Take(ctx, c.Source, c.UUID, c.Name)
+}
+
+func (s *server) link(ctx context.Context, d *local.Dir, c protocol.LinkCall) (none protocol.Nothing, err error) {
+	if err := s.o.Limits.checkLink(c.Name, c.Target); err != nil {
+		return none, err
+	}
+	return none, d.Link(ctx, c.Name, c.Target)
+}
+
+func (s *server) list(ctx context.Context, d *local.Dir, _ protocol.Dir) (reply protocol.ListReply, err error) {
+	content, err := d.List(ctx)
+	if err != nil {
+		return reply, err
+	}
+	reply = protocol.ListReply{Status: d.Status(), Content: content}
+	in := make(map[uint64]bool)
+	for _, sub := range content.InDirectory {
+		in[sub.ID] = true
+	}
+	for i, sub := range content.All {
+		if in[sub.ID] {
+			reply.In = append(reply.In, i)
+		}
+	}
+	reply.Content.InDirectory = nil
+	return reply, nil
+}
+
+func (s *server) lock(ctx context.Context, c protocol.LockCall, tell func(lock.HeldError)) (id uint64, err error) {
+	d, err := s.open(c.Dir)
+	if err != nil {
+		return 0, err
+	}
+	var waiting func(*lock.HeldError)
+	if c.Wait {
+		waiting = func(held *lock.HeldError) { tell(*held) }
+	}
+	release, err := d.Lock(ctx, waiting)
+	if err != nil {
+		d.Close()
+		return 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lastLock++
+	s.locks[s.lastLock] = heldLock{d.Status().Place, func() {
+		_ = release() // closing gives it up anyway
+		d.Close()
+	}}
+	return s.lastLock, nil
+}
+
+func (s *server) unlock(_ context.Context, id uint64) (none protocol.Nothing, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l, ok := s.locks[id]; ok {
+		l.release()
+		delete(s.locks, id)
+	}
+	return none, nil
+}
+
+func (s *server) delete(ctx context.Context, d *local.Dir, c protocol.DeleteCall) (protocol.DeleteReply, error) {
+	allowed, refusal := s.o.Limits.deletable(d, c.Names, c.Options)
+	deleted, err := d.Delete(ctx, allowed, c.Options)
+	return protocol.NewDeleteReply(deleted, errors.Join(err, refusal)), nil
+}

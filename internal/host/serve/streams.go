@@ -1,0 +1,193 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/internal/handoff"
+	"btrfs-backup/internal/host/local"
+	"btrfs-backup/internal/host/protocol"
+	"btrfs-backup/transport/wire"
+)
+
+// send sends a stream over sessions that are to join it.
+func (s *server) send(ctx context.Context, c protocol.SendCall, tell func(protocol.StreamName)) (summary sendstream.Summary, err error) {
+	d, err := s.open(c.Dir)
+	if err != nil {
+		return summary, err
+	}
+	defer d.Close()
+	if err := d.MustHold(c.Order.Snapshot, c.Order.Parent); err != nil {
+		return summary, err
+	}
+	listener, err := handoff.Listen(handoff.NewAddress())
+	if err != nil {
+		return summary, err
+	}
+	defer listener.Close()
+	name := protocol.StreamName{Address: listener.Address, Secret: handoff.NewSecret()}
+	sender := wire.NewSender(wire.SenderOptions{Offset: c.Order.After.Bytes, Compression: c.Compression})
+	stop := context.AfterFunc(ctx, func() { sender.Abort(context.Cause(ctx)) })
+	defer stop()
+	go listener.Serve(joining(name.Secret, sender.Add).serve)
+	tell(name)
+	summary, err = d.Send(ctx, c.Order, sender)
+	if err == nil {
+		err = sender.Close()
+	} else {
+		sender.Abort(err)
+	}
+	if errors.Is(err, wire.ErrBroken) {
+		err = protocol.Disconnected(err)
+	}
+	return summary, err
+}
+
+func (s *server) measure(ctx context.Context, d *local.Dir, c protocol.SendCall) (int64, error) {
+	if err := d.MustHold(c.Order.Snapshot, c.Order.Parent); err != nil {
+		return 0, err
+	}
+	return d.Measure(ctx, c.Order)
+}
+
+// receive begins to receive a stream over sessions that are to join it, or goes on with one that was interrupted.
+func (s *server) receive(_ context.Context, c protocol.ReceiveCall) (reply protocol.ReceiveReply, err error) {
+	if err := s.o.Limits.checkName(c.Order.Name); err != nil {
+		return reply, err
+	}
+	d, err := s.open(c.Dir)
+	if err != nil {
+		return reply, err
+	}
+	c.Order.Key = s.o.Limits.scope(c.Order.Key)
+	address := d.ParkedAddress(c.Order.Name)
+	a, other, err := ask(address, request{Op: opResume, Key: c.Order.Key, Secret: c.Again.Secret})
+	switch {
+	case err == nil:
+		d.Close()
+		name := protocol.StreamName{Address: address, Secret: a.Secret}
+		s.remember(&stream{other: other, name: name})
+		return protocol.ReceiveReply{Stream: name, Taken: a.Taken}, nil
+	case errors.Is(err, handoff.ErrNobody):
+		if err := s.clear(d, c); err != nil {
+			d.Close()
+			return reply, err
+		}
+	case errors.Is(err, errOtherStream):
+		_ = tell(address, request{Op: opAbort, Key: c.Order.Key}) // if it fails, so does what follows
+	default:
+		d.Close()
+		return reply, err
+	}
+	t, err := s.beginTransfer(d, c.Order)
+	if err != nil {
+		d.Close()
+		return reply, err
+	}
+	s.transfers.Add(1)
+	t.gone = s.transfers.Done
+	name, taken := t.attach()
+	s.remember(&stream{own: t, name: name})
+	return protocol.ReceiveReply{Stream: name, Taken: taken}, nil
+}
+
+func (s *server) remember(st *stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.streams[st.name.Secret] = st
+}
+
+func (s *server) find(name protocol.StreamName) *stream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.streams[name.Secret]
+}
+
+func (s *server) forget(st *stream) {
+	if st.other != nil {
+		st.other.Close()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.streams, st.name.Secret)
+}
+
+func (s *server) closeStream(ctx context.Context, name protocol.StreamName) (received btrfs.Subvolume, err error) {
+	st := s.find(name)
+	if st == nil {
+		return received, handoff.ErrNobody
+	}
+	if st.own != nil {
+		return st.own.close(ctx)
+	}
+	a, c, err := ask(st.name.Address, request{Op: opClose, Secret: name.Secret})
+	if err != nil {
+		return received, err
+	}
+	c.Close()
+	return a.Subvolume, nil
+}
+
+// done ends the transfer of a backup that has got its name.
+func (s *server) done(name protocol.StreamName) {
+	st := s.find(name)
+	switch {
+	case st == nil:
+		return
+	case st.own != nil:
+		st.own.end()
+	default:
+		_ = tell(name.Address, request{Op: opDone, Secret: name.Secret}) // nothing waits there any more
+	}
+	s.forget(st)
+}
+
+// commit may be told twice, when the first reply was lost.
+func (s *server) commit(ctx context.Context, d *local.Dir, c protocol.CommitCall) (none protocol.Nothing, err error) {
+	if err := s.o.Limits.checkName(c.Name); err != nil {
+		return none, err
+	}
+	if info, err := d.Subvolume(c.Name); err == nil && info.UUID == c.UUID {
+		if err := d.FinishCommit(info, c.Name, c.Origin); err != nil {
+			return none, err
+		}
+	} else {
+		if err := d.MustBeReceived(c.Name, c.UUID); err != nil {
+			return none, err
+		}
+		if err := d.Commit(c.Name, c.Origin); err != nil {
+			return none, err
+		}
+	}
+	s.done(c.Stream)
+	if s.o.Received == nil {
+		return none, nil
+	}
+	return none, s.o.Received(ctx, d, c.Name)
+}
+
+func (s *server) abort(_ context.Context, d *local.Dir, c protocol.AbortCall) (none protocol.Nothing, err error) {
+	if err := s.o.Limits.checkName(c.Name); err != nil {
+		return none, err
+	}
+	st := s.find(c.Stream)
+	switch {
+	case st == nil && d.IsParked(c.Name):
+		return none, fmt.Errorf("%s is being received by another session", filepath.Join(d.Status().Path, c.Name))
+	case st == nil:
+		return none, d.Discard(c.Name)
+	case st.own != nil:
+		s.forget(st)
+		return none, st.own.abort()
+	}
+	err = tell(st.name.Address, request{Op: opAbort, Secret: c.Stream.Secret})
+	s.forget(st)
+	if errors.Is(err, handoff.ErrNobody) {
+		return none, d.Discard(c.Name)
+	}
+	return none, err
+}
