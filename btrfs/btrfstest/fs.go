@@ -96,6 +96,21 @@ func (fs *FS) Mount(t testing.TB, dir string, options ...string) {
 	})
 }
 
+// Crash gives the filesystem as it would be found after a power failure at this
+// moment, mounted. The original is unmounted: the kernel refuses to mount two
+// filesystems with the same UUID.
+func (fs *FS) Crash(t testing.TB) (dir string) {
+	t.Helper()
+	base := filepath.Dir(fs.Image)
+	crashed := FS{Device: filepath.Join(base, "crashed"), kind: fs.kind}
+	Run(t, "cp", "--sparse=always", fs.Image, crashed.Device)
+	Run(t, "umount", fs.Dir)
+	Run(t, "btrfs", "device", "scan", "--forget")
+	dir = filepath.Join(base, "after")
+	crashed.Mount(t, dir, "loop")
+	return dir
+}
+
 // workDir returns a directory of the test's own, in memory when there is room.
 func workDir(t testing.TB, size int64) string {
 	t.Helper()
