@@ -52,6 +52,8 @@ func TestAFailedRsyncMakesNoBackup(t *testing.T) {
 		{23, `rsync: something that no version says`, ""},
 		{23, `rsync: [sender] something that no version says`, ""},
 		{23, `rsync: [sender] write error: Broken pipe (32)`, ""},
+		// that files vanished does not outweigh what could not be written
+		{24, `file has vanished: "/s/half"` + "\n" + `rsync: [receiver] mkstemp "/b/.f.XXXX" failed: No space left on device (28)`, "make room"},
 		// what could not be read does not outweigh what could not be written
 		{23, `rsync: [sender] opendir "/s/d" failed: Permission denied (13)` + "\n" +
 			`rsync: [receiver] mkstemp "/b/.f.XXXX" failed: No space left on device (28)`, "make room"},
