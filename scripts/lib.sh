@@ -47,11 +47,14 @@ apt_install() {
 	DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "$@" </dev/null >/dev/null
 }
 
-# in_private_mounts ARGUMENT... runs the script again, in a mount namespace of its own with fresh memory at /dev/shm: all
-# that is mounted or written there ends with the script, even when that is killed.
+# in_private_mounts ARGUMENT... runs the script again, with mounts and processes of its own and fresh memory at /dev/shm: all that
+# is mounted, written there or started ends with the script, even when that is killed.
 in_private_mounts() {
-	if [[ ${BTRFS_BACKUP_PRIVATE_MOUNTS:-} != "$$" ]]; then # exec keeps the process id
-		BTRFS_BACKUP_PRIVATE_MOUNTS=$$ exec unshare --mount --propagation private -- "$BASH" "$script" "$@"
+	if [[ $$ != 1 || -z ${BTRFS_BACKUP_PRIVATE_MOUNTS:-} ]]; then
+		BTRFS_BACKUP_PRIVATE_MOUNTS=1 setpriv --pdeathsig KILL unshare --mount --propagation private --pid --fork --kill-child \
+			--mount-proc -- "$BASH" "$script" "$@"
+		exit
 	fi
+	trap 'exit 130' INT # which the first process of all would ignore
 	mount -t tmpfs -o size=80% tmpfs /dev/shm
 }
