@@ -8,7 +8,7 @@ import (
 )
 
 // receivedIn is an engine.Receiving.
-type receivedIn struct{ dir host.Dir }
+type receivedIn struct{ dir host.Folder }
 
 func (r receivedIn) List(ctx context.Context) (btrfs.Listing, error) {
 	content, err := r.dir.List(ctx)

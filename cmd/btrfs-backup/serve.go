@@ -78,7 +78,7 @@ func (o *serveOptions) serve(ctx context.Context, env environment) error {
 	log := slog.New(&logHandler{w: env.stderr, level: levels[o.verbosity], now: env.now})
 	options := serve.Options{Log: log, Version: programVersion(), Limits: o.limits, ResumeWindow: o.resumeWindow}
 	if o.keep.Last > 0 {
-		options.Received = func(ctx context.Context, dir host.Dir, name string) error {
+		options.Received = func(ctx context.Context, dir host.Folder, name string) error {
 			return engine.PruneReceived(ctx, receivedIn{dir}, name, o.keep, env.now(), log)
 		}
 	}

@@ -181,7 +181,7 @@ func summary(v verified, fast bool) string {
 }
 
 // openBackup opens the folder of a backup.
-func openBackup(ctx context.Context, h host.Trees, backup string) (host.TreeDir, string, error) {
+func openBackup(ctx context.Context, h host.Trees, backup string) (*host.TreeDir, string, error) {
 	dir, err := h.OpenTrees(ctx, path.Dir(backup), tree.OpenOptions{})
 	if err != nil {
 		return nil, "", err

@@ -434,7 +434,7 @@ func TestFormatsAreThoseOfTheProgram(t *testing.T) {
 }
 
 // open opens a directory until the end of the test.
-func open(t testing.TB, h host.Host, path string) host.Dir {
+func open(t testing.TB, h host.Host, path string) *host.Dir {
 	t.Helper()
 	d, err := h.Open(t.Context(), path)
 	check(t, err)

@@ -29,7 +29,7 @@ type Host interface {
 	// String is empty for this machine, else as in ssh://[user@]host[:port].
 	String() string
 	// Open opens a directory, on btrfs or not. A missing one is fs.ErrNotExist.
-	Open(ctx context.Context, path string) (Dir, error)
+	Open(ctx context.Context, path string) (*Dir, error)
 	// List opens a directory and lists it, in one round trip.
 	List(ctx context.Context, path string) (Status, Content, error)
 	// MkdirAll makes a directory and those above it that are missing.
@@ -71,33 +71,53 @@ func (f File) Read() ([]byte, error) {
 	return f.Content, nil
 }
 
-// A Dir is an open directory. It must be closed, which gives its lock up.
-type Dir interface {
+// A Dir is an open directory, in the roles that it can have. It must be closed.
+type Dir struct {
+	Folder
+	Snapshots
+	Backups
+	Files
+}
+
+// A Folder holds subvolumes. It must be closed, which gives its lock up.
+type Folder interface {
 	Status() Status
 	// Lock keeps other runs out until release or Close; see lock.Acquire.
 	Lock(ctx context.Context, waiting func(*lock.HeldError)) (release func() error, err error)
 	// List reads everything anew. Unfinished backups that wait for their sender are left out.
 	List(ctx context.Context) (Content, error)
+	// Delete deletes what it can of the named subvolumes; it gives the names of those deleted, and every failure.
+	Delete(ctx context.Context, names []string, o DeleteOptions) (deleted []string, err error)
+	Close() error
+}
+
+// Snapshots are taken and sent from where they are.
+type Snapshots interface {
 	// Nested gives the subvolumes of the same subvolume below the directory, without those within them.
 	Nested(ctx context.Context) ([]Nested, error)
 	// Take makes a read-only snapshot of the subvolume at the path source, which must still be the one of that UUID, and
 	// waits until it is on disk. A name that is taken is fs.ErrExist.
 	Take(ctx context.Context, source string, uuid btrfs.UUID, name string) (btrfs.Subvolume, error)
-	// Delete deletes what it can of the named subvolumes; it gives the names of those deleted, and every failure.
-	Delete(ctx context.Context, names []string, o DeleteOptions) (deleted []string, err error)
 	// Send writes the checked send stream to w. An error of w is returned as a *sendstream.WriteError.
 	Send(ctx context.Context, o SendOrder, w io.Writer) (sendstream.Summary, error)
 	// Measure tells how many bytes Send will write.
 	Measure(ctx context.Context, o SendOrder) (int64, error)
+}
+
+// Backups are received where they stay.
+type Backups interface {
 	// Receive begins to receive a subvolume, whose final name must be free.
 	Receive(ctx context.Context, o ReceiveOrder) (Receiver, error)
+}
+
+// Files are what stands beside the subvolumes.
+type Files interface {
 	// WriteLedger replaces the file lock.LedgerFile.
 	WriteLedger(ctx context.Context, content []byte) error
 	// Link makes or replaces a symbolic link, but replaces nothing else.
 	Link(ctx context.Context, name, target string) error
 	// Sync waits until the names in the directory are on disk.
 	Sync(ctx context.Context) error
-	Close() error
 }
 
 // Nested is a subvolume within another one.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 
-	"btrfs-backup/internal/rsh"
 	"btrfs-backup/internal/tree"
 )
 
@@ -12,26 +11,41 @@ import (
 type Trees interface {
 	Host
 	// OpenTrees opens a folder of such backups. A missing one is fs.ErrNotExist unless it is to be created.
-	OpenTrees(ctx context.Context, path string, o tree.OpenOptions) (TreeDir, error)
-	// Rsync makes the machine reachable for an rsync that runs on this one, until the link is closed.
-	Rsync(ctx context.Context) (*rsh.Link, error)
+	OpenTrees(ctx context.Context, path string, o tree.OpenOptions) (*TreeDir, error)
 }
 
-// A TreeDir is a Dir that keeps backups of directory trees; see package tree for what its methods promise.
-type TreeDir interface {
-	Dir
+// A TreeDir is an open folder of backups of directory trees, in the roles that it can have; see package tree for what its methods
+// promise. It must be closed.
+type TreeDir struct {
+	Folder
+	Files
+	TreeBackups
+	TreeWriter
+	TreeReader
+}
+
+// TreeBackups are those in a folder.
+type TreeBackups interface {
 	ListTrees(ctx context.Context) (tree.Listing, error)
 	// MarkTrees gives the folder its identity, if it has none yet.
 	MarkTrees(ctx context.Context) (id string, err error)
+	DeleteTrees(ctx context.Context, names []string) (deleted []string, err error)
+}
+
+// A TreeWriter makes backups of what is copied between BeginTree and FinishTree.
+type TreeWriter interface {
 	BeginTree(ctx context.Context, o tree.Order) (tree.Work, error)
-	// KeepTree puts what was copied so far on disk, for a later run to go on with.
-	KeepTree(ctx context.Context, name string) error
 	// FollowTree reads files soon after they were copied, until the context ends, for FinishTree to have less to do. That it
 	// failed is of no consequence.
 	FollowTree(ctx context.Context, name string) error
+	// SavePartialTree puts what was copied so far on disk, for a later run to go on with.
+	SavePartialTree(ctx context.Context, name string) error
 	// FinishTree makes a backup of what was copied. It tells progress, in bytes read; progress may be nil.
 	FinishTree(ctx context.Context, r tree.Result, progress func(bytes int64)) (tree.Record, error)
-	DeleteTrees(ctx context.Context, names []string) (deleted []string, err error)
+}
+
+// A TreeReader reads what backups hold.
+type TreeReader interface {
 	// VerifyTree tells progress of the bytes that were read, and are to be read in all.
 	VerifyTree(ctx context.Context, name string, o tree.VerifyOptions, found func(tree.Difference), progress func(read, total int64)) (tree.Verified, error)
 	// ExportTree writes the checksums of a backup.

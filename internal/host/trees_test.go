@@ -40,7 +40,7 @@ func eachTrees(t *testing.T, test func(t *testing.T, h host.Trees, folder string
 	}
 }
 
-func openTrees(t testing.TB, h host.Trees, folder string) host.TreeDir {
+func openTrees(t testing.TB, h host.Trees, folder string) *host.TreeDir {
 	t.Helper()
 	d, err := h.OpenTrees(t.Context(), folder, tree.OpenOptions{Create: true})
 	check(t, err)
@@ -49,14 +49,14 @@ func openTrees(t testing.TB, h host.Trees, folder string) host.TreeDir {
 }
 
 // addTree makes a backup of files, each of which holds its name. It tells how many bytes were read.
-func addTree(t testing.TB, d host.TreeDir, name, base string, files ...string) (record tree.Record, read int64) {
+func addTree(t testing.TB, d *host.TreeDir, name, base string, files ...string) (record tree.Record, read int64) {
 	t.Helper()
 	w, err := d.BeginTree(t.Context(), tree.Order{Name: name, Base: base, Source: "here"})
 	check(t, err)
 	for _, file := range files {
 		check(t, os.WriteFile(filepath.Join(w.Path, file), []byte(file), 0o644))
 	}
-	check(t, d.KeepTree(t.Context(), name))
+	check(t, d.SavePartialTree(t.Context(), name))
 	record, err = d.FinishTree(t.Context(), result(name, base), func(n int64) { read += n })
 	check(t, err)
 	if record.Name != name || record.Files != int64(len(files)) || !record.Started.Equal(started) {
@@ -213,9 +213,9 @@ func TestErrorsOfTreesAreFoundOnAnyHost(t *testing.T) {
 
 func TestAFolderIsLockedAgainBeforeItIsWorkedOnAfterABreak(t *testing.T) {
 	btrfstest.RequireRoot(t)
-	work := map[string]func(t *testing.T, d host.TreeDir) error{
-		"on trees": func(t *testing.T, d host.TreeDir) error { return d.KeepTree(t.Context(), "20260101-000000") },
-		"on subvolumes": func(t *testing.T, d host.TreeDir) error {
+	work := map[string]func(t *testing.T, d *host.TreeDir) error{
+		"on trees": func(t *testing.T, d *host.TreeDir) error { return d.SavePartialTree(t.Context(), "20260101-000000") },
+		"on subvolumes": func(t *testing.T, d *host.TreeDir) error {
 			_, err := d.Delete(t.Context(), nil, host.DeleteOptions{})
 			return err
 		},
@@ -225,7 +225,7 @@ func TestAFolderIsLockedAgainBeforeItIsWorkedOnAfterABreak(t *testing.T) {
 	}
 }
 
-func lockedAgain(t *testing.T, work func(t *testing.T, d host.TreeDir) error) {
+func lockedAgain(t *testing.T, work func(t *testing.T, d *host.TreeDir) error) {
 	folder := filepath.Join(btrfstest.NewOther(t, "ext4", testSize).Dir, "folder")
 	server := newAgentServer(t)
 	proxy := sshtest.NewProxy(t, server.Addr())

@@ -24,18 +24,21 @@ type prepared struct {
 	work tree.Work
 }
 
-func (p prepared) OpenTrees(ctx context.Context, path string, o tree.OpenOptions) (host.TreeDir, error) {
+func (p prepared) OpenTrees(ctx context.Context, path string, o tree.OpenOptions) (*host.TreeDir, error) {
 	dir, err := p.Host.OpenTrees(ctx, path, o)
-	return preparedDir{dir, p.work}, err
+	if err == nil {
+		dir.TreeWriter = preparedWriter{dir.TreeWriter, p.work}
+	}
+	return dir, err
 }
 
-type preparedDir struct {
-	host.TreeDir
+type preparedWriter struct {
+	host.TreeWriter
 	work tree.Work
 }
 
-func (p preparedDir) BeginTree(context.Context, tree.Order) (tree.Work, error) { return p.work, nil }
-func (p preparedDir) FinishTree(context.Context, tree.Result, func(int64)) (tree.Record, error) {
+func (p preparedWriter) BeginTree(context.Context, tree.Order) (tree.Work, error) { return p.work, nil }
+func (p preparedWriter) FinishTree(context.Context, tree.Result, func(int64)) (tree.Record, error) {
 	return tree.Record{}, nil
 }
 

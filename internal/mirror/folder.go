@@ -28,7 +28,7 @@ type Folder struct {
 	source *Source
 	Options
 
-	dir    host.TreeDir
+	dir    *host.TreeDir
 	within []string     // the filter that leaves the folder out of its own source
 	found  tree.Listing // as last listed
 }
@@ -213,7 +213,7 @@ func (f *Folder) link(ctx context.Context) (link *rsh.Link, options []string, er
 		}
 		return link, f.source.reach(link), nil
 	}
-	if link, err = f.host.Rsync(ctx); err != nil {
+	if link, err = linkTo(ctx, f.host); err != nil {
 		return nil, nil, err
 	}
 	return link, link.Options, nil

@@ -99,32 +99,35 @@ func TestLongLinesEndNothing(t *testing.T) {
 	}
 }
 
-// keeping is a host that tells of what is kept.
-type keeping struct {
+// saving is a host that tells of partial copies that are saved.
+type saving struct {
 	*local.Host
-	kept chan<- error // the state of the context
+	saved chan<- error // the state of the context
 }
 
-func (k keeping) OpenTrees(ctx context.Context, path string, o tree.OpenOptions) (host.TreeDir, error) {
-	dir, err := k.Host.OpenTrees(ctx, path, o)
-	return keepingDir{dir, k}, err
+func (s saving) OpenTrees(ctx context.Context, path string, o tree.OpenOptions) (*host.TreeDir, error) {
+	dir, err := s.Host.OpenTrees(ctx, path, o)
+	if err == nil {
+		dir.TreeWriter = savingWriter{dir.TreeWriter, s.saved}
+	}
+	return dir, err
 }
 
-type keepingDir struct {
-	host.TreeDir
-	keeping
+type savingWriter struct {
+	host.TreeWriter
+	saved chan<- error
 }
 
-func (k keepingDir) KeepTree(ctx context.Context, name string) error {
-	k.kept <- ctx.Err()
-	return k.TreeDir.KeepTree(ctx, name)
+func (s savingWriter) SavePartialTree(ctx context.Context, name string) error {
+	s.saved <- ctx.Err()
+	return s.TreeWriter.SavePartialTree(ctx, name)
 }
 
 func TestThereIsTimeToKeepWhatArrivedWhenTheRunIsStopped(t *testing.T) {
 	dir := rsyncIs(t, `: >"$dir/began"; exec sleep 100`)
 	f := folderFor(t, sourceOf(t, SourceOptions{}, "a"), Options{})
-	kept := make(chan error, 1)
-	f.host = keeping{here(), kept}
+	saved := make(chan error, 1)
+	f.host = saving{here(), saved}
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	go func() {
@@ -138,8 +141,8 @@ func TestThereIsTimeToKeepWhatArrivedWhenTheRunIsStopped(t *testing.T) {
 	if _, err := backUp(ctx, f, "1"); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	if err := <-kept; err != nil {
-		t.Errorf("it was to be kept in a context of which is said: %v", err)
+	if err := <-saved; err != nil {
+		t.Errorf("it was to be saved in a context of which is said: %v", err)
 	}
 }
 

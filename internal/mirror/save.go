@@ -196,7 +196,7 @@ func (f *Folder) keep(ctx context.Context, name string, failure error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTime)
 	defer cancel()
 	forward := hint.Of(failure)
-	if err := f.dir.KeepTree(ctx, name); err != nil {
+	if err := f.dir.SavePartialTree(ctx, name); err != nil {
 		f.Log.Warn(fmt.Sprintf("%s: what was copied to %s may be lost: %v", f, name, err))
 		return failure
 	}

@@ -46,7 +46,7 @@ type Source struct {
 
 var _ engine.Source = (*Source)(nil)
 
-// NewSource names the directory at an absolute path. A host other than this machine must be a host.Trees.
+// NewSource names the directory at an absolute path. A host other than this machine must be rsh.Reachable.
 func NewSource(h host.Host, directory string, o SourceOptions) *Source {
 	return &Source{host: h, path: path.Clean(directory), SourceOptions: o}
 }
@@ -205,11 +205,11 @@ func (s *Source) link(ctx context.Context) (*rsh.Link, error) {
 }
 
 func linkTo(ctx context.Context, h host.Host) (*rsh.Link, error) {
-	trees, ok := h.(host.Trees)
+	far, ok := h.(rsh.Reachable)
 	if !ok {
 		return nil, fmt.Errorf("rsync cannot reach %s", h)
 	}
-	return trees.Rsync(ctx)
+	return far.Rsync(ctx)
 }
 
 // reach are the options with which rsync reaches the source.

@@ -32,6 +32,11 @@ type Link struct {
 	failure error
 }
 
+// Reachable is a machine that an rsync on this one can reach. The link must be closed.
+type Reachable interface {
+	Rsync(ctx context.Context) (*Link, error)
+}
+
 // An opener opens a session for the words that rsync gives to a remote shell. said is told what the far side says.
 type opener func(ctx context.Context, words []string, said func(line string)) (*transport.Session, error)
 

@@ -38,7 +38,7 @@ type Options struct {
 type folder struct {
 	host host.Host
 	path string // absolute and clean; symbolic links are kept, since it stands in the ledger
-	dir  host.Dir
+	dir  *host.Dir
 	at   btrfs.Place
 	Options
 }
@@ -84,7 +84,7 @@ func (f *folder) checkAbove(ctx context.Context, check func(host.Status) error) 
 	}
 }
 
-func (f *folder) create(ctx context.Context) (host.Dir, error) {
+func (f *folder) create(ctx context.Context) (*host.Dir, error) {
 	f.Log.Info("creating folder " + f.String())
 	if err := f.host.MkdirAll(ctx, f.path); err != nil {
 		return nil, withHint(err, f.lacking(needToWrite))

@@ -22,11 +22,14 @@ type recordingHost struct {
 	dir recordingDir
 }
 
-func (h *recordingHost) String() string                                 { return "ssh://nas" }
-func (h *recordingHost) Open(context.Context, string) (host.Dir, error) { return &h.dir, nil }
+func (h *recordingHost) String() string { return "ssh://nas" }
+func (h *recordingHost) Open(context.Context, string) (*host.Dir, error) {
+	return &host.Dir{Folder: &h.dir, Snapshots: &h.dir, Backups: &h.dir}, nil
+}
 
 type recordingDir struct {
-	host.Dir
+	host.Folder
+	host.Snapshots
 	status   host.Status
 	send     host.SendOrder
 	receive  host.ReceiveOrder

@@ -26,7 +26,7 @@ const DefaultFolder = "snapshot"
 type Source struct {
 	folder
 	sourcePath string
-	source     host.Dir
+	source     *host.Dir
 	status     host.Status // of the source
 }
 

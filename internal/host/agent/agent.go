@@ -15,6 +15,7 @@ import (
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/host/bring"
 	"btrfs-backup/internal/host/protocol"
+	"btrfs-backup/internal/rsh"
 	"btrfs-backup/transport"
 	"btrfs-backup/transport/ssh"
 	"btrfs-backup/transport/wire"
@@ -50,7 +51,10 @@ type Host struct {
 	brought  *bring.Copy // nil: the installed program answers
 }
 
-var _ host.Host = (*Host)(nil)
+var (
+	_ host.Trees    = (*Host)(nil)
+	_ rsh.Reachable = (*Host)(nil)
+)
 
 // New gives a machine without reaching it yet. A machine on which no agent answers is a *wire.NoAgentError then.
 func New(machine *ssh.Machine, o Options) *Host { return &Host{machine: machine, o: o} }

@@ -11,9 +11,13 @@ import (
 	"btrfs-backup/internal/host/protocol"
 )
 
-func (h *Host) Open(ctx context.Context, path string) (host.Dir, error) {
+func (h *Host) Open(ctx context.Context, path string) (*host.Dir, error) {
 	status, err := protocol.Open.Call(ctx, h, protocol.Dir{Path: path})
-	return &dir{h, status}, err
+	if err != nil {
+		return nil, err
+	}
+	d := &dir{h, status}
+	return &host.Dir{Folder: d, Snapshots: d, Backups: d, Files: d}, nil
 }
 
 func (h *Host) List(ctx context.Context, path string) (host.Status, host.Content, error) {

@@ -10,15 +10,14 @@ import (
 	"btrfs-backup/internal/tree"
 )
 
-var _ host.Trees = (*Host)(nil)
-
 // OpenTrees opens a folder of backups of directory trees.
-func (h *Host) OpenTrees(ctx context.Context, path string, o tree.OpenOptions) (host.TreeDir, error) {
+func (h *Host) OpenTrees(ctx context.Context, path string, o tree.OpenOptions) (*host.TreeDir, error) {
 	status, err := protocol.OpenTrees.Call(ctx, h, protocol.OpenTreesCall{Path: path, Options: o})
 	if err != nil {
 		return nil, err
 	}
-	return &dir{h, status}, nil
+	d := &dir{h, status}
+	return &host.TreeDir{Folder: d, Files: d, TreeBackups: d, TreeWriter: d, TreeReader: d}, nil
 }
 
 func (d *dir) ListTrees(ctx context.Context) (tree.Listing, error) {
@@ -33,8 +32,8 @@ func (d *dir) BeginTree(ctx context.Context, o tree.Order) (tree.Work, error) {
 	return protocol.BeginTree.Call(ctx, d.host, protocol.BeginTreeCall{Dir: d.name(), Order: o})
 }
 
-func (d *dir) KeepTree(ctx context.Context, name string) error {
-	_, err := protocol.SaveTree.Call(ctx, d.host, d.tree(name))
+func (d *dir) SavePartialTree(ctx context.Context, name string) error {
+	_, err := protocol.SavePartialTree.Call(ctx, d.host, d.tree(name))
 	return err
 }
 

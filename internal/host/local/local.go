@@ -31,7 +31,7 @@ type Host struct {
 	format *format
 }
 
-var _ host.Host = (*Host)(nil)
+var _ host.Trees = (*Host)(nil)
 
 // A Confinement keeps whoever works on this machine within a part of it.
 type Confinement interface {
@@ -71,9 +71,15 @@ type Dir struct {
 }
 
 // Open opens the directory at path.
-func (l *Host) Open(_ context.Context, path string) (host.Dir, error) { return l.OpenDir(path) }
+func (l *Host) Open(_ context.Context, path string) (*host.Dir, error) {
+	d, err := l.OpenDir(path)
+	if err != nil {
+		return nil, err
+	}
+	return &host.Dir{Folder: d, Snapshots: d, Backups: d, Files: d}, nil
+}
 
-// OpenDir is Open.
+// OpenDir is Open for whoever needs to know that the directory is on this machine.
 func (l *Host) OpenDir(path string) (*Dir, error) {
 	dir, err := l.openFile(path)
 	if err != nil {

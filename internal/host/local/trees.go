@@ -8,24 +8,21 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/rsh"
 	"btrfs-backup/internal/tree"
 
 	"golang.org/x/sys/unix"
 )
 
-var _ host.Trees = (*Host)(nil)
-
 // OpenTrees opens a folder of backups of directory trees, on any filesystem.
-func (l *Host) OpenTrees(_ context.Context, path string, o tree.OpenOptions) (host.TreeDir, error) {
+func (l *Host) OpenTrees(_ context.Context, path string, o tree.OpenOptions) (*host.TreeDir, error) {
 	d, err := l.OpenTreesDir(path, o)
 	if err != nil {
 		return nil, err
 	}
-	return d, nil
+	return &host.TreeDir{Folder: d, Files: d, TreeBackups: d, TreeWriter: d, TreeReader: d}, nil
 }
 
-// OpenTreesDir is OpenTrees.
+// OpenTreesDir is OpenTrees, as OpenDir is Open.
 func (l *Host) OpenTreesDir(path string, o tree.OpenOptions) (*Dir, error) {
 	dir, err := tree.Open(path, o)
 	if err != nil {
@@ -56,9 +53,6 @@ func (d *Dir) Identity() (btrfs.Place, error) {
 	return p, nil
 }
 
-// Rsync gives a link that needs nothing.
-func (l *Host) Rsync(context.Context) (*rsh.Link, error) { return &rsh.Link{}, nil }
-
 func (d *Dir) trees() *tree.Folder { return tree.New(d.dir, d.host.log) }
 
 func (d *Dir) ListTrees(ctx context.Context) (tree.Listing, error) { return d.trees().List(ctx) }
@@ -69,7 +63,7 @@ func (d *Dir) BeginTree(ctx context.Context, o tree.Order) (tree.Work, error) {
 	return d.trees().Begin(ctx, o)
 }
 
-func (d *Dir) KeepTree(ctx context.Context, name string) error {
+func (d *Dir) SavePartialTree(ctx context.Context, name string) error {
 	return d.trees().SavePartial(ctx, name)
 }
 

@@ -7,17 +7,17 @@ import (
 
 // The verbs for folders of backups of directory trees. What they do is what the methods of host.TreeDir do.
 var (
-	OpenTrees   = verb[OpenTreesCall, host.Status, Nothing]("open-trees", Trees, repeatable)
-	ListTrees   = verb[Dir, tree.Listing, Nothing]("list-trees", Trees, repeatable)
-	MarkTrees   = verb[Dir, string, Nothing]("mark-trees", Trees, repeatable)
-	BeginTree   = verb[BeginTreeCall, tree.Work, Nothing]("begin-tree", Trees, once)
-	SaveTree    = verb[TreeCall, Nothing, Nothing]("save-tree", Trees, once)
-	FollowTree  = verb[TreeCall, Nothing, Nothing]("follow-tree", Trees, once) // until it is cancelled
-	FinishTree  = verb[FinishTreeCall, tree.Record, BytesRead]("finish-tree", Trees, once)
-	DeleteTrees = verb[DeleteTreesCall, DeleteReply, Nothing]("delete-trees", Trees, once)
-	VerifyTree  = verb[VerifyTreeCall, tree.Verified, VerifyNotice]("verify-tree", Trees, once)
-	ExportTree  = verb[TreeCall, Nothing, []byte]("export-tree", Trees, once) // the list, piece by piece
-	IndexTrees  = verb[Dir, tree.Indexed, BytesRead]("index-trees", Trees, once)
+	OpenTrees       = verb[OpenTreesCall, host.Status, Nothing]("open-trees", Trees, repeatable)
+	ListTrees       = verb[Dir, tree.Listing, Nothing]("list-trees", Trees, repeatable)
+	MarkTrees       = verb[Dir, string, Nothing]("mark-trees", Trees, repeatable)
+	BeginTree       = verb[BeginTreeCall, tree.Work, Nothing]("begin-tree", Trees, once)
+	SavePartialTree = verb[TreeCall, Nothing, Nothing]("save-partial-tree", Trees, once)
+	FollowTree      = verb[TreeCall, Nothing, Nothing]("follow-tree", Trees, once) // until it is cancelled
+	FinishTree      = verb[FinishTreeCall, tree.Record, BytesRead]("finish-tree", Trees, once)
+	DeleteTrees     = verb[DeleteTreesCall, DeleteReply, Nothing]("delete-trees", Trees, once)
+	VerifyTree      = verb[VerifyTreeCall, tree.Verified, VerifyNotice]("verify-tree", Trees, once)
+	ExportTree      = verb[TreeCall, Nothing, []byte]("export-tree", Trees, once) // the list, piece by piece
+	IndexTrees      = verb[Dir, tree.Indexed, BytesRead]("index-trees", Trees, once)
 )
 
 type OpenTreesCall struct {

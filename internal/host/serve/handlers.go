@@ -39,7 +39,7 @@ var handlers = byName(
 	handleDir(protocol.ListTrees, (*server).listTrees),
 	handleDir(protocol.MarkTrees, (*server).markTrees),
 	handleDir(protocol.BeginTree, (*server).beginTree),
-	handleDir(protocol.SaveTree, (*server).saveTree),
+	handleDir(protocol.SavePartialTree, (*server).savePartialTree),
 	handleDir(protocol.FollowTree, (*server).followTree),
 	handleDirTold(protocol.FinishTree, (*server).finishTree),
 	handleDir(protocol.DeleteTrees, (*server).deleteTrees),

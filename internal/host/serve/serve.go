@@ -25,7 +25,7 @@ type Options struct {
 	Limits       Limits
 	ResumeWindow time.Duration // how long an interrupted transfer waits for its sender at most
 	// Received is called when a backup has got its name, with the directory locked by the caller; may be nil.
-	Received func(ctx context.Context, dir host.Dir, name string) error
+	Received func(ctx context.Context, dir host.Folder, name string) error
 }
 
 // Run is the agent: it answers one client on its standard streams, and returns when that is gone and nothing waits for

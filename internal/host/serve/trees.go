@@ -29,8 +29,8 @@ func (s *server) beginTree(ctx context.Context, d *local.Dir, c protocol.BeginTr
 	return d.BeginTree(ctx, c.Order)
 }
 
-func (s *server) saveTree(ctx context.Context, d *local.Dir, c protocol.TreeCall) (none protocol.Nothing, err error) {
-	return none, d.KeepTree(ctx, c.Name)
+func (s *server) savePartialTree(ctx context.Context, d *local.Dir, c protocol.TreeCall) (none protocol.Nothing, err error) {
+	return none, d.SavePartialTree(ctx, c.Name)
 }
 
 func (s *server) followTree(ctx context.Context, d *local.Dir, c protocol.TreeCall) (none protocol.Nothing, err error) {
