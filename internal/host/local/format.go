@@ -16,19 +16,19 @@ const program = "btrfs"
 type format = sendstream.Format
 
 // Format asks the btrfs program, once.
-func (l *Host) Format(ctx context.Context) (sendstream.Format, error) {
-	l.asked.Lock()
-	defer l.asked.Unlock()
-	if l.format != nil {
-		return *l.format, nil
+func (h *Host) Format(ctx context.Context) (sendstream.Format, error) {
+	h.asked.Lock()
+	defer h.asked.Unlock()
+	if h.format != nil {
+		return *h.format, nil
 	}
-	out, err := l.run(false).Output(ctx, program, "--version")
+	out, err := h.run(false).Output(ctx, program, "--version")
 	if err != nil {
 		return format{}, err
 	}
 	best, err := formatOf(out)
 	if err == nil {
-		l.format = &best
+		h.format = &best
 	}
 	return best, err
 }

@@ -51,15 +51,15 @@ func New(log *slog.Logger) *Host { return &Host{log: log} }
 // NewConfined gives this machine to somebody who is not trusted. What is received is isolated, or refused.
 func NewConfined(log *slog.Logger, c Confinement) *Host { return &Host{log: log, confine: c} }
 
-func (l *Host) String() string { return "" }
+func (h *Host) String() string { return "" }
 
 // run gives what runs programs. What they say is debugging output unless the user asked for it.
-func (l *Host) run(verbose bool) transport.Local {
+func (h *Host) run(verbose bool) transport.Local {
 	level := slog.LevelDebug
 	if verbose {
 		level = slog.LevelInfo
 	}
-	return transport.Local{Log: l.log, Level: level}
+	return transport.Local{Log: h.log, Level: level}
 }
 
 // Dir is an open directory of this machine.
@@ -71,8 +71,8 @@ type Dir struct {
 }
 
 // Open opens the directory at path.
-func (l *Host) Open(_ context.Context, path string) (*host.Dir, error) {
-	d, err := l.OpenDir(path)
+func (h *Host) Open(_ context.Context, path string) (*host.Dir, error) {
+	d, err := h.OpenDir(path)
 	if err != nil {
 		return nil, err
 	}
@@ -80,14 +80,14 @@ func (l *Host) Open(_ context.Context, path string) (*host.Dir, error) {
 }
 
 // OpenDir is Open for whoever needs to know that the directory is on this machine.
-func (l *Host) OpenDir(path string) (*Dir, error) {
-	dir, err := l.openFile(path)
+func (h *Host) OpenDir(path string) (*Dir, error) {
+	dir, err := h.openFile(path)
 	if err != nil {
 		return nil, err
 	}
-	d := &Dir{host: l, dir: dir}
-	if d.status, err = describe(dir); err == nil && l.confine != nil {
-		err = l.confine.Check(d.status)
+	d := &Dir{host: h, dir: dir}
+	if d.status, err = describe(dir); err == nil && h.confine != nil {
+		err = h.confine.Check(d.status)
 	}
 	if err != nil {
 		dir.Close()
@@ -96,9 +96,9 @@ func (l *Host) OpenDir(path string) (*Dir, error) {
 	return d, nil
 }
 
-func (l *Host) openFile(path string) (*os.File, error) {
-	if l.confine != nil {
-		return l.confine.Open(path)
+func (h *Host) openFile(path string) (*os.File, error) {
+	if h.confine != nil {
+		return h.confine.Open(path)
 	}
 	return os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY, 0)
 }
@@ -122,8 +122,8 @@ func describe(dir *os.File) (host.Status, error) {
 }
 
 // List opens the directory at path and lists it.
-func (l *Host) List(ctx context.Context, path string) (host.Status, host.Content, error) {
-	d, err := l.OpenDir(path)
+func (h *Host) List(ctx context.Context, path string) (host.Status, host.Content, error) {
+	d, err := h.OpenDir(path)
 	if err != nil {
 		return host.Status{}, host.Content{}, err
 	}
@@ -133,9 +133,9 @@ func (l *Host) List(ctx context.Context, path string) (host.Status, host.Content
 }
 
 // MkdirAll makes a directory and those above it that are missing.
-func (l *Host) MkdirAll(_ context.Context, path string) error {
-	if l.confine != nil {
-		return l.confine.MkdirAll(path)
+func (h *Host) MkdirAll(_ context.Context, path string) error {
+	if h.confine != nil {
+		return h.confine.MkdirAll(path)
 	}
 	return os.MkdirAll(path, 0o755)
 }

@@ -67,13 +67,13 @@ func verbosity(verbose bool) string {
 }
 
 // pipeFrom runs a program whose output is read by read. The program is ended when read fails.
-func (l *Host) pipeFrom(ctx context.Context, verbose bool, argv []string, read func(io.Reader) error) error {
+func (h *Host) pipeFrom(ctx context.Context, verbose bool, argv []string, read func(io.Reader) error) error {
 	r, w, err := transport.Pipe()
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	p, err := l.run(verbose).Start(ctx, transport.Command{Argv: argv, Stdout: w})
+	p, err := h.run(verbose).Start(ctx, transport.Command{Argv: argv, Stdout: w})
 	w.Close()
 	if err != nil {
 		return err

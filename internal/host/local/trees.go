@@ -14,8 +14,8 @@ import (
 )
 
 // OpenTrees opens a folder of backups of directory trees, on any filesystem.
-func (l *Host) OpenTrees(_ context.Context, path string, o tree.OpenOptions) (*host.TreeDir, error) {
-	d, err := l.OpenTreesDir(path, o)
+func (h *Host) OpenTrees(_ context.Context, path string, o tree.OpenOptions) (*host.TreeDir, error) {
+	d, err := h.OpenTreesDir(path, o)
 	if err != nil {
 		return nil, err
 	}
@@ -23,12 +23,12 @@ func (l *Host) OpenTrees(_ context.Context, path string, o tree.OpenOptions) (*h
 }
 
 // OpenTreesDir is OpenTrees, as OpenDir is Open.
-func (l *Host) OpenTreesDir(path string, o tree.OpenOptions) (*Dir, error) {
+func (h *Host) OpenTreesDir(path string, o tree.OpenOptions) (*Dir, error) {
 	dir, err := tree.Open(path, o)
 	if err != nil {
 		return nil, err
 	}
-	d := &Dir{host: l, dir: dir}
+	d := &Dir{host: h, dir: dir}
 	if d.status, err = describe(dir); err == nil {
 		d.status.Place, err = d.Identity()
 	}
