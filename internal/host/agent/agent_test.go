@@ -3,12 +3,16 @@ package agent
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/host/protocol"
+	"btrfs-backup/internal/tree"
+	"btrfs-backup/transport"
 	"btrfs-backup/transport/ssh"
 	"btrfs-backup/transport/wire"
 )
@@ -38,5 +42,20 @@ func TestAnAgentOfAnEarlierVersionIsTold(t *testing.T) {
 	var hinted interface{ Hint() string }
 	if !errors.As(err, &hinted) || hinted.Hint() != "install the same version on both machines" || !strings.Contains(err.Error(), "ssh://nas") {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestAMachineThatWasNeverReachedIsNotWaitedFor(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	btrfstest.Check(t, err)
+	btrfstest.Check(t, l.Close()) // nobody listens there any more
+	target := ssh.Target{Host: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port}
+	h := New(ssh.New(target, ssh.Options{}), Options{Log: slog.New(slog.DiscardHandler), ResumeWindow: 24 * time.Hour})
+	defer h.Close()
+	if _, err := h.Open(t.Context(), "/"); !errors.Is(err, transport.ErrUnreachable) {
+		t.Errorf("error: %v", err)
+	}
+	if _, err := h.OpenTrees(t.Context(), "/", tree.OpenOptions{}); !errors.Is(err, transport.ErrUnreachable) {
+		t.Errorf("error: %v", err)
 	}
 }

@@ -84,3 +84,26 @@ func TestAResumedTransferHasTheLimitsWithWhichItBegan(t *testing.T) {
 		t.Errorf("%q, %q", a, b)
 	}
 }
+
+func TestAParkedTransferMakesWayForAnotherStreamOfItsName(t *testing.T) {
+	s := newClientScene(t)
+	first, second := connect(t, s.limits()), connect(t, s.limits())
+	dir, name := protocol.Dir{Path: s.folder}, "20260506-000000"
+	s.snapshot(name)
+	stream := s.stream(name, mine)
+	_, _, err := first.push(dir, name, stream[:len(stream)/2])
+	btrfstest.Check(t, err)
+	btrfstest.Check(t, first.conn.Close())
+	call := protocol.ReceiveCall{Dir: dir, Order: host.ReceiveOrder{Name: name, Key: "other"}}
+	var reply protocol.ReceiveReply
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if err = second.call(protocol.Receive.Name, call, &reply); err == nil || time.Now().After(end) {
+			break // until the first session has ended
+		}
+	}
+	if err != nil || reply.Taken.Bytes != 0 {
+		t.Errorf("%d bytes are taken, %v", reply.Taken.Bytes, err)
+	}
+	btrfstest.Check(t, second.call(protocol.Abort.Name, protocol.AbortCall{Dir: dir, Name: name, Stream: reply.Stream}, nil))
+	s.mustServe(second)
+}
