@@ -22,8 +22,8 @@ type Destinations struct {
 // destinationsFile holds the identities by destination, as JSON.
 const destinationsFile = "destinations.json"
 
-// Know tells whether a destination was used before.
-func (d Destinations) Know(destination string) (bool, error) {
+// Knows tells whether a destination was used before.
+func (d Destinations) Knows(destination string) (bool, error) {
 	if d.Dir == "" {
 		return false, nil
 	}

@@ -32,14 +32,14 @@ func TestDestinationsThatAreOpenedSideBySideAreAllRemembered(t *testing.T) {
 
 func TestAnUnreadableRecordOfDestinationsIsAnErrorAndNeverOverwritten(t *testing.T) {
 	d := Destinations{t.TempDir()}
-	if known, err := d.Know("/x"); known || err != nil {
+	if known, err := d.Knows("/x"); known || err != nil {
 		t.Errorf("without a record: %t, %v", known, err)
 	}
 	file := filepath.Join(d.Dir, destinationsFile)
 	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.Know("/x"); err == nil {
+	if _, err := d.Knows("/x"); err == nil {
 		t.Error("a damaged record is read")
 	}
 	if err := d.Add(t.Context(), "/x", "id"); err == nil {
@@ -48,7 +48,7 @@ func TestAnUnreadableRecordOfDestinationsIsAnErrorAndNeverOverwritten(t *testing
 	if content, err := os.ReadFile(file); err != nil || string(content) != "{" {
 		t.Errorf("it holds %q, %v", content, err)
 	}
-	if known, err := (Destinations{}).Know("/x"); known || err != nil {
+	if known, err := (Destinations{}).Knows("/x"); known || err != nil {
 		t.Errorf("nothing is to be remembered: %t, %v", known, err)
 	}
 }

@@ -175,7 +175,7 @@ func TestACommandWithoutAReadableLedgerIsRefused(t *testing.T) {
 	v := newVault(t)
 	succeed(t, v.source, v.place())
 	btrfstest.Check(t, os.WriteFile(filepath.Join(v.source, "snapshot", ".outstanding_transfers"), []byte("["), 0o644))
-	expect(t, exitFailed, invoke(t, nil, v.source, v.place()), "not known without the ledger", "repair")
+	expect(t, exitFailed, invoke(t, nil, v.source, v.place()), "only the ledger tells which snapshots were sent there", "repair")
 	if calls := v.told(); len(calls) != 1 {
 		t.Errorf("calls: %q", calls)
 	}

@@ -93,12 +93,12 @@ func TestADestinationWhoseDiskIsNotMountedIsLeftAlone(t *testing.T) {
 		btrfstest.Run(r, "umount", disk)
 		for _, dry := range []string{"--dry-run=false", "--dry-run"} {
 			expect(r, exitFailed, r.run(dry), "btrfs-backup: error: destination "+r.destination,
-				"no such file or directory, but backups were made there before", "btrfs-backup: hint: is its disk mounted? --new-destination")
+				"no such file or directory, but backups were made there", "btrfs-backup: hint: is its disk mounted? --new-destination")
 			want(r, "written to the mount point", everything(r, disk))
 		}
 		btrfstest.Check(r, os.Mkdir(r.destination, 0o755))
 		for _, dry := range []string{"--dry-run=false", "--dry-run"} {
-			r.refuses([]string{dry}, "destination "+r.destination, "none of the backups made there before is there", "is its disk mounted? --new-destination")
+			r.refuses([]string{dry}, "destination "+r.destination, "the backups that were made there are gone", "is its disk mounted? --new-destination")
 		}
 		r.heals("--new-destination")
 		r.heals()
@@ -116,7 +116,7 @@ func TestADestinationThatLostItsIdentityIsRefused(t *testing.T) {
 	r.write("file", "content")
 	r.saves()
 	btrfstest.Check(t, os.Remove(filepath.Join(r.destination, ".btrfs-backup/id")))
-	r.refuses([]string{"-n", "1"}, "destination "+r.destination, "none of the backups made there before is there", "--new-destination")
+	r.refuses([]string{"-n", "1"}, "destination "+r.destination, "the backups that were made there are gone", "--new-destination")
 	r.holdsOnly(r.heals("-n", "1", "--new-destination"))
 }
 
@@ -155,7 +155,7 @@ func TestAFolderOfASubvolumeGetsNoCopiesUnlessAsked(t *testing.T) {
 	expect(t, exitDone, r.run())
 	btrfstest.Run(t, "umount", disk.Dir)
 	r.write("file", "found in its place")
-	r.refuses([]string{"-n", "1"}, "it holds backups of a btrfs subvolume, which "+r.source+" is not",
+	r.refuses([]string{"-n", "1"}, "holds backups of a btrfs subvolume, but "+r.source+" is a directory",
 		"is the source's filesystem mounted? --engine rsync")
 	kept := r.keeps()
 	btrfstest.Equal(t, r.source, r.saves("-n", "1", "--engine", "rsync"))

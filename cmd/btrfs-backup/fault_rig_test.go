@@ -165,12 +165,12 @@ func (r *rig) ledger() map[string]ledgerEntry {
 }
 
 // sentTo gives the transfers that a run with --json reports for a destination.
-func sentTo(t testing.TB, r result, destination string) []engine.Sent {
+func sentTo(t testing.TB, r result, destination string) []engine.TransferReport {
 	t.Helper()
 	var report struct {
 		Destinations []struct {
 			Destination string
-			Transfers   []engine.Sent
+			Transfers   []engine.TransferReport
 		}
 	}
 	decoder := json.NewDecoder(strings.NewReader(r.stdout))

@@ -85,7 +85,7 @@ func TestKnownDestinationThatIsAnEmptyFolderOfTheSourceIsRefused(t *testing.T) {
 	r := newRigOnDisk(t)
 	btrfstest.Run(t, "umount", r.destinationFS.Dir)
 	btrfstest.Run(t, "mkdir", r.destination)
-	expect(t, exitFailed, r.run(nil), "btrfs-backup: error: destination "+r.destination+": none of the backups made there before is there",
+	expect(t, exitFailed, r.run(nil), "btrfs-backup: error: destination "+r.destination+": the backups that were made there are gone",
 		"btrfs-backup: hint: is its disk mounted?", "--new-destination")
 	r.holdsOnly(nil)
 	expect(t, exitDone, r.run(nil, "--new-destination"))

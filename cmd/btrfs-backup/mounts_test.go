@@ -214,7 +214,7 @@ func TestDestinationThatIsTheSnapshotFolderIsRefused(t *testing.T) {
 	for _, destination := range []string{folder, filepath.Join(alias, "home", "snapshot")} {
 		r := backUp(t, exitFailed, march(3), "-S", "-n1", source, destination)
 		failures := r.to(t, destination).Failures
-		if len(failures) != 1 || !strings.Contains(failures[0].Error, "the folder of the snapshots themselves") {
+		if len(failures) != 1 || !strings.Contains(failures[0].Error, "is the snapshot folder of the source") {
 			t.Fatalf("failures: %+v", failures)
 		}
 		want(t, "snapshots", names(t, folder), taken...)

@@ -75,7 +75,7 @@ func TestRemoteCompressionMakesFewerBytesCross(t *testing.T) {
 	const size = 8 << 20
 	f := newFarRig(t, sshtest.Options{})
 	text := filepath.Join(f.source, "text")
-	cross := func(mode string) (sent engine.Sent, crossed int64) {
+	cross := func(mode string) (sent engine.TransferReport, crossed int64) {
 		btrfstest.Run(t, "sh", "-c", fmt.Sprintf("yes 'what the %s says again and again' | head -c %d >'%s'", mode, size, text))
 		before := f.far.proxy.Up.Load()
 		report := f.healsFar("--compress", mode, "--json")

@@ -53,10 +53,10 @@ func newLargePair(t testing.TB, size int64) (source, destination string) {
 }
 
 // only gives the transfer of a run that made one.
-func only(t testing.TB, stdout string) engine.Sent {
+func only(t testing.TB, stdout string) engine.TransferReport {
 	t.Helper()
 	var report struct {
-		Destinations []struct{ Transfers []engine.Sent }
+		Destinations []struct{ Transfers []engine.TransferReport }
 	}
 	btrfstest.Check(t, json.Unmarshal([]byte(stdout), &report))
 	if len(report.Destinations) != 1 || len(report.Destinations[0].Transfers) != 1 {

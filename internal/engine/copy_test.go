@@ -78,10 +78,10 @@ func (d fakeDaemon) String() string { return "rsync://nas/backups" }
 
 func (d fakeDaemon) Save(ctx context.Context, t Transfer) (Result, error) { return d.to.Save(ctx, t) }
 
-func copiesOf(days ...uint64) []Copy {
-	var all []Copy
+func copiesOf(days ...uint64) []Recorded {
+	var all []Recorded
 	for _, d := range days {
-		all = append(all, Copy{Name: day(d), Complete: true})
+		all = append(all, Recorded{Name: day(d), Complete: true})
 	}
 	return all
 }
@@ -101,8 +101,8 @@ func dayTime(n uint64) time.Time {
 	return t
 }
 
-func newMirror(copies ...Copy) *fakeMirror {
-	return &fakeMirror{diary: new(diary), contents: Contents{Copies: copies, Identity: "its identity"}}
+func newMirror(copies ...Recorded) *fakeMirror {
+	return &fakeMirror{diary: new(diary), contents: Contents{Recorded: copies, Identity: "its identity"}}
 }
 
 func runCopy(t testing.TB, job Job) *Report {
@@ -125,7 +125,7 @@ func TestACopyBuildsOnTheNewestBackupAndPrunesTheOldest(t *testing.T) {
 
 func TestACopyBuildsOnTheBackupThatWasFinishedLastWhateverItsDate(t *testing.T) {
 	m := newMirror(copiesOf(20, 2, 3)...)
-	m.contents.Copies[2].Complete = false
+	m.contents.Recorded[2].Complete = false
 	m.made.Incomplete = errSome
 	runCopy(t, copyJobOf(m, func(j *Job) { j.KeepBackups.Last = 1 }))
 	m.want(t, "open true", "list", "mark", `save 10 on "3"`, "link .latest 10", "delete 3")
@@ -153,7 +153,7 @@ func TestNoMirrorIsTouchedForABadSource(t *testing.T) {
 func TestIncompleteCopiesNeverPushOutTheNewestCompleteOne(t *testing.T) {
 	m := newMirror(copiesOf(1, 2)...)
 	for d := uint64(3); d <= 6; d++ {
-		m.contents.Copies = append(m.contents.Copies, Copy{Name: day(d)})
+		m.contents.Recorded = append(m.contents.Recorded, Recorded{Name: day(d)})
 	}
 	m.made.Incomplete = errSome
 	report := runCopy(t, copyJobOf(m))
@@ -166,8 +166,8 @@ func TestIncompleteCopiesNeverPushOutTheNewestCompleteOne(t *testing.T) {
 
 func TestBackupsOfOthersAreNeitherDeletedNorCounted(t *testing.T) {
 	m := newMirror(copiesOf(1, 2, 3)...)
-	m.contents.Copies[0].Foreign = true
-	m.contents.Copies = append(m.contents.Copies, Copy{Name: "root-" + day(4), Complete: true})
+	m.contents.Recorded[0].Foreign = true
+	m.contents.Recorded = append(m.contents.Recorded, Recorded{Name: "root-" + day(4), Complete: true})
 	report := runCopy(t, copyJobOf(m))
 	m.want(t, "open true", "list", "mark", `save 10 on "3"`, "link .latest 10", "delete 2")
 	if v := report.Destinations[0].Verdicts[0]; v.Name != day(1) || !v.Keep {
@@ -223,7 +223,7 @@ func TestAMirrorThatNobodyCanListIsOnlySavedTo(t *testing.T) {
 	m := newMirror(copiesOf(1, 2, 3)...)
 	report := runCopy(t, copyJobOf(fakeDaemon{m}))
 	m.want(t, `save 10 on ""`)
-	if !report.Destinations[0].Transfers[0].Stored {
+	if !report.Destinations[0].Transfers[0].Unverified {
 		t.Error("it counts as verified")
 	}
 }

@@ -5,7 +5,7 @@
 // base that it holds; then both sides are pruned.
 //
 // What is done follows from a Plan, made by pure functions from complete listings, and is told in a Report. Snapshots and
-// backups are paired by UUID, copies of directories are known by their records; names only sort and select. A destination that
+// backups are paired by UUID, backups of directories are known by their records; names only sort and select. A destination that
 // fails is reported and stops neither the snapshot nor the other destinations. Nothing is deleted on a side whose listing or
 // saving failed.
 //
@@ -115,16 +115,16 @@ type Contents struct {
 	btrfs.Listing                           // received subvolumes
 	Origins       map[btrfs.UUID]btrfs.UUID // of each received UUID for which it is on record, the source subvolume
 
-	Copies []Copy   // of directories, in the order in which they were finished
-	Taken  []string // further names that no copy can have
+	Recorded []Recorded // of directories, in the order in which they were finished
+	Taken    []string   // further names that no backup can have
 
 	Identity string       // of a Marker; "" if it has none
 	Ledger   *lock.Ledger // of what the backups are sent on to; nil if they never were
 	NoPrune  error        // why nothing may be deleted; nil if it may
 }
 
-// Copy is a copy of a directory, as its record tells.
-type Copy struct {
+// Recorded is a backup of a directory, known by its record alone.
+type Recorded struct {
 	Name     string
 	Complete bool
 	Foreign  bool // of another source
@@ -159,7 +159,7 @@ type Result struct {
 	Wire    int64           // that crossed networks
 	Resumed int             // times that it went on after a break
 	Backup  btrfs.Subvolume // under its final name; zero where it is no subvolume, or nobody can look
-	// Incomplete tells what could not be read of the source, and is nil when the backup is complete.
+	// Incomplete names the files of the source that could not be read, and is nil when the backup is complete.
 	Incomplete error
 }
 

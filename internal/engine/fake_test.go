@@ -138,7 +138,7 @@ func jobOf(s Source, d Destination, changes ...func(*Job)) Job {
 }
 
 // save runs a job and gives what was done at its only destination.
-func save(t testing.TB, job Job) Saved {
+func save(t testing.TB, job Job) DestinationReport {
 	t.Helper()
 	report, err := Run(t.Context(), job)
 	if err != nil {

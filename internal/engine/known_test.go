@@ -17,7 +17,7 @@ func TestACopyRemembersItsDestinationAndADryRunDoesNot(t *testing.T) {
 	used := lock.Destinations{Dir: filepath.Join(t.TempDir(), "state")}
 	for _, dryRun := range []bool{true, false} {
 		runCopy(t, copyJobOf(newMirror(), func(j *Job) { j.Used, j.DryRun = used, dryRun }))
-		if known, err := used.Know("/backups"); known == dryRun || err != nil {
+		if known, err := used.Knows("/backups"); known == dryRun || err != nil {
 			t.Errorf("dry run %t: remembered %t, %v", dryRun, known, err)
 		}
 	}

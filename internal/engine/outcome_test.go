@@ -27,10 +27,10 @@ func failures(errs ...error) []Failure {
 
 func TestOutcome(t *testing.T) {
 	held := hint.New(fmt.Errorf("locking: %w", &lock.HeldError{Dir: "/d"}), "wait")
-	good := Saved{Transfers: []Sent{{Snapshot: day(1)}}}
-	bad := Saved{Failures: failures(errSome)}
-	badTransfer := Saved{Transfers: []Sent{{}, {Failure: &Failure{errSome}}}}
-	busy := Saved{Failures: failures(held)}
+	good := DestinationReport{Transfers: []TransferReport{{Snapshot: day(1)}}}
+	bad := DestinationReport{Failures: failures(errSome)}
+	badTransfer := DestinationReport{Transfers: []TransferReport{{}, {Failure: &Failure{errSome}}}}
+	busy := DestinationReport{Failures: failures(held)}
 	tests := []struct {
 		name   string
 		report Report
@@ -38,21 +38,21 @@ func TestOutcome(t *testing.T) {
 	}{
 		{"nothing to do", Report{}, Done},
 		{"a snapshot alone", Report{Snapshot: day(1)}, Done},
-		{"all saved", Report{Snapshot: day(1), Destinations: []Saved{good, {}}}, Done},
-		{"one of two failed", Report{Destinations: []Saved{good, bad}}, Partly},
-		{"one had nothing to do, one failed", Report{Destinations: []Saved{{}, bad}}, Partly},
-		{"a transfer failed at one of two", Report{Destinations: []Saved{badTransfer, good}}, Partly},
-		{"one of two transfers failed at the only one", Report{Snapshot: day(1), Destinations: []Saved{badTransfer}}, Partly},
-		{"the only transfer failed", Report{Snapshot: day(1), Destinations: []Saved{{Transfers: []Sent{{Failure: &Failure{errSome}}}}}}, Failed},
-		{"only a deletion failed", Report{Destinations: []Saved{{Transfers: []Sent{{}}, Failures: failures(errSome)}}}, Partly},
-		{"all failed", Report{Snapshot: day(1), Destinations: []Saved{bad, bad}}, Failed},
-		{"the source failed, all saved", Report{Failures: failures(errSome), Destinations: []Saved{good}}, Partly},
+		{"all saved", Report{Snapshot: day(1), Destinations: []DestinationReport{good, {}}}, Done},
+		{"one of two failed", Report{Destinations: []DestinationReport{good, bad}}, Partly},
+		{"one had nothing to do, one failed", Report{Destinations: []DestinationReport{{}, bad}}, Partly},
+		{"a transfer failed at one of two", Report{Destinations: []DestinationReport{badTransfer, good}}, Partly},
+		{"one of two transfers failed at the only one", Report{Snapshot: day(1), Destinations: []DestinationReport{badTransfer}}, Partly},
+		{"the only transfer failed", Report{Snapshot: day(1), Destinations: []DestinationReport{{Transfers: []TransferReport{{Failure: &Failure{errSome}}}}}}, Failed},
+		{"only a deletion failed", Report{Destinations: []DestinationReport{{Transfers: []TransferReport{{}}, Failures: failures(errSome)}}}, Partly},
+		{"all failed", Report{Snapshot: day(1), Destinations: []DestinationReport{bad, bad}}, Failed},
+		{"the source failed, all saved", Report{Failures: failures(errSome), Destinations: []DestinationReport{good}}, Partly},
 		{"the source failed, nowhere to save", Report{Failures: failures(errSome)}, Failed},
 		{"a snapshot was taken, something else failed", Report{Snapshot: day(1), Failures: failures(errSome)}, Partly},
-		{"the only one busy", Report{Snapshot: day(1), Destinations: []Saved{busy}}, Busy},
-		{"one saved, one busy", Report{Destinations: []Saved{good, busy}}, Busy},
-		{"one saved, one busy, one failed", Report{Destinations: []Saved{good, busy, bad}}, Partly},
-		{"one busy, one failed", Report{Destinations: []Saved{busy, bad}}, Failed},
+		{"the only one busy", Report{Snapshot: day(1), Destinations: []DestinationReport{busy}}, Busy},
+		{"one saved, one busy", Report{Destinations: []DestinationReport{good, busy}}, Busy},
+		{"one saved, one busy, one failed", Report{Destinations: []DestinationReport{good, busy, bad}}, Partly},
+		{"one busy, one failed", Report{Destinations: []DestinationReport{busy, bad}}, Failed},
 	}
 	for _, test := range tests {
 		if got := test.report.Outcome(); got != test.want {
@@ -66,8 +66,8 @@ func TestAllFailuresHoldsEveryFailureOnce(t *testing.T) {
 	for i := range 6 {
 		errs = append(errs, fmt.Errorf("failure %d", i))
 	}
-	r := Report{Failures: failures(errs[0]), Destinations: []Saved{
-		{Transfers: []Sent{{}, {Failure: &Failure{errs[1]}}, {Failure: &Failure{errs[2]}}}, Failures: failures(errs[3])},
+	r := Report{Failures: failures(errs[0]), Destinations: []DestinationReport{
+		{Transfers: []TransferReport{{}, {Failure: &Failure{errs[1]}}, {Failure: &Failure{errs[2]}}}, Failures: failures(errs[3])},
 		{},
 		{Failures: failures(errs[4], errs[5])},
 	}}

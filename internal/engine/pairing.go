@@ -7,29 +7,29 @@ import (
 	"btrfs-backup/btrfs"
 )
 
-// copies finds read-only subvolumes by the UUIDs under which they are known as copies.
-type copies map[btrfs.UUID][]btrfs.Subvolume
+// A pairing finds the backups of a snapshot: read-only subvolumes by their own UUID and by their received UUID.
+type pairing map[btrfs.UUID][]btrfs.Subvolume
 
-func findCopies(subvolumes []btrfs.Subvolume) copies {
-	c := make(copies)
+func newPairing(subvolumes []btrfs.Subvolume) pairing {
+	p := make(pairing)
 	for _, s := range subvolumes {
 		if _, incoming := btrfs.IncomingOf(s.Name); incoming || !s.ReadOnly {
 			continue
 		}
-		c[s.UUID] = append(c[s.UUID], s)
+		p[s.UUID] = append(p[s.UUID], s)
 		if !s.ReceivedUUID.IsZero() {
-			c[s.ReceivedUUID] = append(c[s.ReceivedUUID], s)
+			p[s.ReceivedUUID] = append(p[s.ReceivedUUID], s)
 		}
 	}
-	return c
+	return p
 }
 
-// of gives the copies of s. A subvolume that is planned only, and has no UUID, has none.
-func (c copies) of(s btrfs.Subvolume) []btrfs.Subvolume {
+// backupsOf gives the backups of s. A subvolume that is planned only, and has no UUID, has none.
+func (p pairing) backupsOf(s btrfs.Subvolume) []btrfs.Subvolume {
 	if s.Identity().IsZero() {
 		return nil
 	}
-	return c[s.Identity()]
+	return p[s.Identity()]
 }
 
 // isComplete tells a complete backup: `btrfs receive` sets the received UUID and the read-only flag at the very end.

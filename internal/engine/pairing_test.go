@@ -30,7 +30,7 @@ func TestPairing(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			if got := joined(findCopies(test.present).of(test.of)); got != test.want {
+			if got := joined(newPairing(test.present).backupsOf(test.of)); got != test.want {
 				t.Errorf("copies: %q, want %q", got, test.want)
 			}
 		})

@@ -64,10 +64,10 @@ func (s side) ancestors(source btrfs.Subvolume) ancestors {
 	return findLineage(append(slices.Clone(s.All), source)...).ancestors(source)
 }
 
-// copiedTo gives the subvolumes of the folder that can be a parent, since they have copies, whatever their names.
-func (s side) copiedTo(present copies) []btrfs.Subvolume {
+// paired gives the subvolumes of the folder that can be a parent, since they have backups, whatever their names.
+func (s side) paired(pairs pairing) []btrfs.Subvolume {
 	return slices.DeleteFunc(slices.Clone(s.InDirectory), func(sub btrfs.Subvolume) bool {
-		return !sub.ReadOnly || len(present.of(sub)) == 0
+		return !sub.ReadOnly || len(pairs.backupsOf(sub)) == 0
 	})
 }
 
@@ -94,7 +94,7 @@ type planner struct {
 	snapshots   side            // at the source
 	backups     side            // at the destination
 	origins     map[btrfs.UUID]btrfs.UUID
-	copies      []Copy // at the destination, of a source without history
+	recorded    []Recorded // at the destination, of a source without history
 	keep        retention.Policy
 	now         time.Time
 	writeOnly   bool             // the destination cannot be listed
@@ -110,8 +110,8 @@ type relation interface {
 	versions() []btrfs.Subvolume
 	// holds gives the names of the backups of a version.
 	holds(s btrfs.Subvolume) []string
-	// own gives the names of the backups that are certainly the source's, oldest first; foreign the verdicts on others that have
-	// a name of the series.
+	// own gives the names of the backups that are certainly the source's, oldest first; foreign the verdicts on the other backups
+	// that have a name of the series.
 	own() []string
 	foreign() []retention.Verdict
 	// needs gives the names of what must stay, and why. Newest is the newest version that the destination holds or will.

@@ -7,24 +7,24 @@ import (
 	"btrfs-backup/retention"
 )
 
-// byUUID relates received subvolumes with the snapshots that they are copies of.
+// byUUID relates received subvolumes with the snapshots that they are backups of.
 type byUUID struct {
 	planner
-	present copies
-	ours    []btrfs.Subvolume // the source's own backups
-	common  []btrfs.Subvolume // snapshots that have copies
-	kin     lineage           // of the snapshots
+	pairs  pairing
+	ours   []btrfs.Subvolume // the source's own backups
+	common []btrfs.Subvolume // snapshots that have backups
+	kin    lineage           // of the snapshots
 }
 
 func newByUUID(p planner) relation {
-	r := &byUUID{planner: p, present: findCopies(p.backups.InDirectory), kin: p.snapshots.lineage(p.source)}
-	r.ours, r.common = r.ownBackups(), p.snapshots.copiedTo(r.present)
+	r := &byUUID{planner: p, pairs: newPairing(p.backups.InDirectory), kin: p.snapshots.lineage(p.source)}
+	r.ours, r.common = r.ownBackups(), p.snapshots.paired(r.pairs)
 	return r
 }
 
 func (r *byUUID) versions() []btrfs.Subvolume { return r.snapshots.seriesOf(r.source) }
 
-func (r *byUUID) holds(s btrfs.Subvolume) []string { return namesOf(r.present.of(s)) }
+func (r *byUUID) holds(s btrfs.Subvolume) []string { return namesOf(r.pairs.backupsOf(s)) }
 
 func (r *byUUID) own() []string { return namesOf(r.ours) }
 
@@ -50,32 +50,32 @@ func (r *byUUID) bases(s btrfs.Subvolume, sent []btrfs.Subvolume) []btrfs.Subvol
 	return r.kin.ladder(s, slices.Concat(r.common, sent))
 }
 
-// ownBackups gives the complete backups of the series that are known to come from this source: copies of its snapshots,
+// ownBackups gives the complete backups of the series that are known to come from this source: backups of its snapshots,
 // recorded as such, or linked to one of these by the parents that they were received with.
 func (r *byUUID) ownBackups() []btrfs.Subvolume {
 	ancestors := r.snapshots.ancestors(r.source)
-	copied, foreign := make(map[btrfs.UUID]bool), make(map[btrfs.UUID]bool)
+	paired, foreign := make(map[btrfs.UUID]bool), make(map[btrfs.UUID]bool)
 	for _, s := range r.snapshots.InDirectory {
-		for _, b := range r.present.of(s) {
-			copied[b.UUID] = !ancestors.exclude(s)
+		for _, b := range r.pairs.backupsOf(s) {
+			paired[b.UUID] = !ancestors.exclude(s)
 			foreign[b.UUID] = ancestors.exclude(s)
 		}
 	}
 	backups := slices.DeleteFunc(r.backups.series(), func(b btrfs.Subvolume) bool {
-		return !isComplete(b) || foreign[b.UUID] || r.elsewhere(b)
+		return !isComplete(b) || foreign[b.UUID] || r.ofAnother(b)
 	})
 	l := findLineage(r.backups.All...) // the parent may be a copy in another folder
 	own := make(map[btrfs.UUID]bool)
 	for _, b := range r.backups.InDirectory {
-		if origin := r.origins[b.ReceivedUUID]; copied[b.UUID] || !origin.IsZero() && origin == r.source.UUID {
+		if origin := r.origins[b.ReceivedUUID]; paired[b.UUID] || !origin.IsZero() && origin == r.source.UUID {
 			own[l.root(b)] = true
 		}
 	}
 	return slices.DeleteFunc(backups, func(b btrfs.Subvolume) bool { return !own[l.root(b)] })
 }
 
-// elsewhere tells that a backup is on record as another source's.
-func (r *byUUID) elsewhere(b btrfs.Subvolume) bool {
+// ofAnother tells that a backup is on record as another source's.
+func (r *byUUID) ofAnother(b btrfs.Subvolume) bool {
 	origin := r.origins[b.ReceivedUUID]
 	return !origin.IsZero() && origin != r.source.UUID
 }
@@ -90,7 +90,7 @@ func (r *byUUID) foreign() []retention.Verdict {
 		switch {
 		case !isComplete(b):
 			reason = "not a received subvolume"
-		case r.elsewhere(b):
+		case r.ofAnother(b):
 			reason = anotherSource
 		}
 		verdicts = append(verdicts, retention.Verdict{Name: b.Name, Keep: true, Reasons: []string{reason}})
@@ -100,7 +100,7 @@ func (r *byUUID) foreign() []retention.Verdict {
 
 const anotherSource = "a backup of another source"
 
-// byRecord knows the copies of a source without history by their records. The one version is the one to be saved.
+// byRecord knows the backups of a source without history by their records. The one version is the one to be saved.
 type byRecord struct{ planner }
 
 func (r byRecord) versions() []btrfs.Subvolume { return r.snapshots.InDirectory }
@@ -125,11 +125,11 @@ func (r byRecord) foreign() (verdicts []retention.Verdict) {
 	return verdicts
 }
 
-func (r byRecord) series() []Copy {
-	return slices.DeleteFunc(slices.Clone(r.copies), func(c Copy) bool { return !r.backups.naming.Ours(c.Name) })
+func (r byRecord) series() []Recorded {
+	return slices.DeleteFunc(slices.Clone(r.recorded), func(c Recorded) bool { return !r.backups.naming.Ours(c.Name) })
 }
 
-// needs keeps the newest complete copy, however many incomplete ones came after it.
+// needs names the newest complete backup, however many incomplete ones came after it.
 func (r byRecord) needs(newest *btrfs.Subvolume) (names []string, reason string) {
 	reason = "the newest complete one"
 	if newest != nil && !r.incomplete {
@@ -143,7 +143,7 @@ func (r byRecord) needs(newest *btrfs.Subvolume) (names []string, reason string)
 	return nil, reason
 }
 
-// bases gives the copy that was finished last, whatever source it is of: what it holds of this one need not be copied.
+// bases gives the backup that was finished last, of whatever source: files that it shares with this one need not be copied.
 func (r byRecord) bases(btrfs.Subvolume, []btrfs.Subvolume) []btrfs.Subvolume {
 	series := r.series()
 	if len(series) == 0 {

@@ -17,34 +17,34 @@ type Report struct {
 	Source       string              `json:"source"`
 	Snapshot     string              `json:"snapshot,omitempty"` // the one taken
 	Latest       string              `json:"latest,omitempty"`   // what the link to the newest saved snapshot points to
-	Nested       []string            `json:"nested,omitempty"`   // subvolumes in the source, which no snapshot of it holds
-	Destinations []Saved             `json:"destinations,omitempty"`
+	Omitted      []string            `json:"nested,omitempty"`   // subvolumes and mounts in the source that no version of it holds
+	Destinations []DestinationReport `json:"destinations,omitempty"`
 	Verdicts     []retention.Verdict `json:"verdicts,omitempty"` // on the snapshots
 	Deleted      []string            `json:"deleted,omitempty"`
 	Failures     []Failure           `json:"failures,omitempty"` // at the source
 }
 
-// Saved tells what was done at one destination.
-type Saved struct {
+// A DestinationReport tells what was done at one destination.
+type DestinationReport struct {
 	Destination string              `json:"destination"`
 	Leftovers   []string            `json:"leftovers,omitempty"` // unfinished backups of earlier runs, deleted
-	Transfers   []Sent              `json:"transfers,omitempty"`
+	Transfers   []TransferReport    `json:"transfers,omitempty"`
 	Verdicts    []retention.Verdict `json:"verdicts,omitempty"` // on the backups
 	Deleted     []string            `json:"deleted,omitempty"`
 	Failures    []Failure           `json:"failures,omitempty"` // those of transfers stand with these
 }
 
-// Sent tells of one transfer.
-type Sent struct {
-	Snapshot string        `json:"snapshot"`
-	Parent   string        `json:"parent,omitempty"`       // none: a complete copy
-	Bytes    int64         `json:"bytes"`                  // of the stream
-	Wire     int64         `json:"wire_bytes,omitempty"`   // that crossed networks
-	Resumed  int           `json:"resumed,omitempty"`      // times that the transfer went on after a break
-	Stored   bool          `json:"not_verified,omitempty"` // nobody can look whether it is there
-	Duration time.Duration `json:"nanoseconds"`
-	Failure  *Failure      `json:"failure,omitempty"`
-	// Incomplete tells what could not be read of the source. The backup holds all the rest.
+// A TransferReport tells of one transfer.
+type TransferReport struct {
+	Snapshot   string        `json:"snapshot"`
+	Parent     string        `json:"parent,omitempty"`       // none: a complete copy
+	Bytes      int64         `json:"bytes"`                  // of the stream
+	Wire       int64         `json:"wire_bytes,omitempty"`   // that crossed networks
+	Resumed    int           `json:"resumed,omitempty"`      // times that the transfer went on after a break
+	Unverified bool          `json:"not_verified,omitempty"` // nobody can look whether it is there
+	Duration   time.Duration `json:"nanoseconds"`
+	Failure    *Failure      `json:"failure,omitempty"`
+	// Incomplete names the files of the source that could not be read. The backup holds all others.
 	Incomplete *Failure `json:"incomplete,omitempty"`
 }
 
@@ -61,15 +61,15 @@ func (f Failure) MarshalJSON() ([]byte, error) {
 
 func (r *Report) fail(err error) { r.Failures = append(r.Failures, Failure{err}) }
 
-func (s *Saved) fail(err error) { s.Failures = append(s.Failures, Failure{err}) }
+func (s *DestinationReport) fail(err error) { s.Failures = append(s.Failures, Failure{err}) }
 
-func (s *Saved) failed() bool {
-	return len(s.Failures) > 0 || slices.ContainsFunc(s.Transfers, func(t Sent) bool { return t.Failure != nil })
+func (s *DestinationReport) failed() bool {
+	return len(s.Failures) > 0 || slices.ContainsFunc(s.Transfers, func(t TransferReport) bool { return t.Failure != nil })
 }
 
 // savedSome tells that a snapshot arrived, whatever failed besides.
-func (s *Saved) savedSome() bool {
-	return slices.ContainsFunc(s.Transfers, func(t Sent) bool { return t.Failure == nil })
+func (s *DestinationReport) savedSome() bool {
+	return slices.ContainsFunc(s.Transfers, func(t TransferReport) bool { return t.Failure == nil })
 }
 
 // AllFailures gives every failure of the run.
@@ -102,7 +102,7 @@ const (
 // Outcome sums the report up.
 func (r *Report) Outcome() Outcome {
 	failures := r.AllFailures()
-	served := slices.ContainsFunc(r.Destinations, func(s Saved) bool { return !s.failed() || s.savedSome() })
+	served := slices.ContainsFunc(r.Destinations, func(s DestinationReport) bool { return !s.failed() || s.savedSome() })
 	switch {
 	case len(failures) == 0:
 		return Done

@@ -103,15 +103,15 @@ func (s Settings) lock(ctx context.Context, name fmt.Stringer, l Locker) (releas
 	}, nil
 }
 
-// reportOmitted tells what of the source is in no version of it.
+// reportOmitted names the paths in the source that no version of it holds.
 func (r *run) reportOmitted(ctx context.Context) {
 	omitted, err := r.Source.Omitted(ctx)
 	if err != nil {
 		r.report.fail(err)
 	}
-	r.report.Nested = omitted
+	r.report.Omitted = omitted
 	if len(omitted) > 0 {
-		r.Log.Info(fmt.Sprintf("%s: not in its backups, and in need of backups of their own: %s", r.Source, few(omitted)))
+		r.Log.Info(fmt.Sprintf("%s: not in its backups, each needs a backup of its own: %s", r.Source, few(omitted)))
 		r.Log.Debug(fmt.Sprintf("%s: not in its backups: %q", r.Source, omitted))
 	}
 }
@@ -190,7 +190,7 @@ func (r *run) serveAll(ctx context.Context) {
 	if r.NoTransfer && r.KeepBackups == (retention.Policy{}) {
 		return
 	}
-	r.report.Destinations = make([]Saved, len(r.Destinations))
+	r.report.Destinations = make([]DestinationReport, len(r.Destinations))
 	var serving sync.WaitGroup
 	for i, d := range r.Destinations {
 		serving.Go(func() {
@@ -249,7 +249,7 @@ func (r *run) ownSnapshots() []btrfs.Subvolume {
 func (r *run) linkLatest(ctx context.Context) {
 	ours := r.ownSnapshots()
 	failed := len(r.report.AllFailures()) > 0
-	saved := r.report.Snapshot != "" || slices.ContainsFunc(r.report.Destinations, func(s Saved) bool { return len(s.Transfers) > 0 })
+	saved := r.report.Snapshot != "" || slices.ContainsFunc(r.report.Destinations, func(s DestinationReport) bool { return len(s.Transfers) > 0 })
 	if failed || !saved || len(ours) == 0 {
 		return
 	}
@@ -271,7 +271,7 @@ func (r *run) pruneSource(ctx context.Context) {
 		if r.KeepSnapshots == (retention.Policy{}) {
 			return
 		}
-		r.Log.Warn(fmt.Sprintf("%s: no snapshots are deleted, since not everything is known that must be kept", r.Source))
+		r.Log.Warn(fmt.Sprintf("%s: no snapshots are deleted, since a destination may still need them", r.Source))
 		return
 	}
 	newest := ""

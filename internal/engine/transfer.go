@@ -15,7 +15,7 @@ import (
 
 // save brings one version to the destination: as an increment where possible, falling back to other parents and at last to a
 // complete copy.
-func (v *visit) save(ctx context.Context, t Transfer) (sent Sent) {
+func (v *visit) save(ctx context.Context, t Transfer) (sent TransferReport) {
 	started := time.Now()
 	sent.Snapshot, sent.Parent = t.Snapshot.Name, t.ParentName()
 	defer func() { sent.Duration = time.Since(started) }()
@@ -29,7 +29,7 @@ func (v *visit) save(ctx context.Context, t Transfer) (sent Sent) {
 		result, err := v.to.Save(ctx, t)
 		sent.take(t, result)
 		if err == nil {
-			sent.Stored = v.lister == nil
+			sent.Unverified = v.lister == nil
 			v.add(t, result)
 			return sent
 		}
@@ -44,7 +44,7 @@ func (v *visit) save(ctx context.Context, t Transfer) (sent Sent) {
 }
 
 // take notes what came of an attempt.
-func (s *Sent) take(t Transfer, r Result) {
+func (s *TransferReport) take(t Transfer, r Result) {
 	s.Parent, s.Bytes, s.Wire = t.ParentName(), r.Bytes, r.Wire
 	s.Resumed += r.Resumed
 	if s.Incomplete = nil; r.Incomplete != nil {
@@ -53,7 +53,7 @@ func (s *Sent) take(t Transfer, r Result) {
 }
 
 // rehearse lets a destination that is there tell what the transfer would do.
-func (v *visit) rehearse(ctx context.Context, t Transfer, sent *Sent) {
+func (v *visit) rehearse(ctx context.Context, t Transfer, sent *TransferReport) {
 	r, ok := v.to.(Rehearser)
 	if !ok || v.missing {
 		return
@@ -73,7 +73,7 @@ func (v *visit) add(t Transfer, r Result) {
 	}
 	made := r.Backup
 	if v.lister == nil {
-		made = assumedCopy(t.Snapshot)
+		made = assumedBackup(t.Snapshot)
 	}
 	v.planner.backups.InDirectory = append(v.planner.backups.InDirectory, made)
 }

@@ -18,7 +18,7 @@ type visit struct {
 	*run
 	to     Destination
 	lister Lister // nil: nobody can look at it
-	saved  *Saved
+	saved  *DestinationReport
 
 	missing bool // it would be created, but for the dry run
 	noPrune error
@@ -26,7 +26,7 @@ type visit struct {
 	plan    Plan
 }
 
-func newVisit(r *run, to Destination, saved *Saved) *visit {
+func newVisit(r *run, to Destination, saved *DestinationReport) *visit {
 	v := &visit{run: r, to: to, saved: saved}
 	v.lister, _ = to.(Lister)
 	v.planner = planner{
@@ -78,7 +78,7 @@ func (v *visit) arrive(ctx context.Context) (release func(), err error) {
 	}
 	switch v.missing = errors.Is(err, fs.ErrNotExist); {
 	case v.missing && known:
-		return nil, hint.New(fmt.Errorf("%w, but backups were made there before", err), mountIt)
+		return nil, hint.New(fmt.Errorf("%w, but backups were made there", err), mountIt)
 	case v.missing && v.DryRun:
 		return func() {}, v.prepare(ctx, Contents{}, false)
 	case err != nil:
@@ -89,7 +89,7 @@ func (v *visit) arrive(ctx context.Context) (release func(), err error) {
 		return release, v.prepare(ctx, Contents{}, known)
 	}
 	if here, there := placeOf(v.Source), placeOf(v.to); here == there && here != (btrfs.Place{}) {
-		return nil, hint.New(fmt.Errorf("%s: the destination is the folder of the snapshots themselves", v.to), "choose another folder")
+		return nil, hint.New(fmt.Errorf("destination %s: is the snapshot folder of the source", v.to), "choose another folder")
 	}
 	if release, err = v.lock(ctx, v.to, v.lister); err != nil {
 		return nil, err
@@ -105,7 +105,7 @@ func (v *visit) arrive(ctx context.Context) (release func(), err error) {
 	return release, nil
 }
 
-// mountIt is the way forward where a disk may be missing.
+// mountIt is the hint where a disk may be missing.
 const mountIt = "is its disk mounted? --new-destination begins anew there"
 
 func placeOf(v any) btrfs.Place {
@@ -118,14 +118,14 @@ func placeOf(v any) btrfs.Place {
 // prepare makes the plan.
 func (v *visit) prepare(ctx context.Context, found Contents, known bool) error {
 	if known && v.looksUnmounted(found) {
-		return hint.New(fmt.Errorf("destination %s: none of the backups made there before is there", v.to), mountIt)
+		return hint.New(fmt.Errorf("destination %s: the backups that were made there are gone", v.to), mountIt)
 	}
 	p := &v.planner
-	p.backups.Listing, p.backups.ledger, p.origins, p.copies = found.Listing, found.Ledger, found.Origins, found.Copies
+	p.backups.Listing, p.backups.ledger, p.origins, p.recorded = found.Listing, found.Ledger, found.Origins, found.Recorded
 	v.noPrune = found.NoPrune
 	switch {
 	case v.history == nil:
-		if err := v.prepareCopy(ctx, found); err != nil {
+		if err := v.nameVersion(ctx, found); err != nil {
 			return err
 		}
 	case v.lister == nil:
@@ -137,15 +137,15 @@ func (v *visit) prepare(ctx context.Context, found Contents, known bool) error {
 	return nil
 }
 
-// prepareCopy finds a name for the version of a source that keeps none.
-func (v *visit) prepareCopy(ctx context.Context, found Contents) error {
-	if v.Automatic && !slices.ContainsFunc(found.Copies, func(c Copy) bool { return v.Naming.Ours(c.Name) }) &&
+// nameVersion finds a name for the version of a source that keeps none.
+func (v *visit) nameVersion(ctx context.Context, found Contents) error {
+	if v.Automatic && !slices.ContainsFunc(found.Recorded, func(c Recorded) bool { return v.Naming.Ours(c.Name) }) &&
 		slices.ContainsFunc(found.Taken, v.Naming.Ours) {
-		return hint.New(fmt.Errorf("%s: it holds backups of a btrfs subvolume, which %s is not", v.to, v.Source),
-			"is the source's filesystem mounted? --engine rsync copies what is there into this folder")
+		return hint.New(fmt.Errorf("destination %s: holds backups of a btrfs subvolume, but %s is a directory", v.to, v.Source),
+			"is the source's filesystem mounted? --engine rsync copies the directory into this folder")
 	}
 	name, err := v.freeName(ctx, func(name string) error {
-		if slices.Contains(found.Taken, name) || slices.ContainsFunc(found.Copies, func(c Copy) bool { return c.Name == name }) {
+		if slices.Contains(found.Taken, name) || slices.ContainsFunc(found.Recorded, func(c Recorded) bool { return c.Name == name }) {
 			return fs.ErrExist
 		}
 		return nil
@@ -160,21 +160,22 @@ func (v *visit) assume() error {
 	ledger := v.snapshots.ledger
 	v.ledgerMu.Unlock()
 	if ledger == nil {
-		return hint.New(fmt.Errorf("%s: what was sent there is not known without the ledger", v.to), "repair the ledger first")
+		return hint.New(fmt.Errorf("%s: only the ledger tells which snapshots were sent there, and it cannot be read", v.to),
+			"repair the ledger first")
 	}
 	p := &v.planner
 	p.keep, p.writeOnly = retention.Policy{}, true
 	for _, s := range v.ownSnapshots() {
 		if ledger.IsCommon(v.to.String(), s.Name) {
 			p.newestSent = &s
-			p.backups.InDirectory = []btrfs.Subvolume{assumedCopy(s)}
+			p.backups.InDirectory = []btrfs.Subvolume{assumedBackup(s)}
 		}
 	}
 	return nil
 }
 
-// assumedCopy is a backup that nobody can look at.
-func assumedCopy(s btrfs.Subvolume) btrfs.Subvolume {
+// assumedBackup is a backup that nobody can look at.
+func assumedBackup(s btrfs.Subvolume) btrfs.Subvolume {
 	return btrfs.Subvolume{ID: s.ID, Name: s.Name, UUID: s.UUID, ReceivedUUID: s.Identity(), ReadOnly: true}
 }
 
@@ -183,9 +184,9 @@ func (v *visit) known() bool {
 	if v.NewDestination {
 		return false
 	}
-	used, err := v.Used.Know(v.to.String())
+	used, err := v.Used.Knows(v.to.String())
 	if err != nil {
-		v.Log.Warn(fmt.Sprintf("%s: not checked whether its disk is mounted: what is known of it cannot be read: %v", v.to, err))
+		v.Log.Warn(fmt.Sprintf("%s: not checked whether its disk is mounted: the record of destinations cannot be read: %v", v.to, err))
 	}
 	if v.history == nil {
 		return used
@@ -211,7 +212,7 @@ func (v *visit) looksUnmounted(found Contents) bool {
 func (v *visit) saveAll(ctx context.Context) {
 	rest := v.plan.Transfers
 	if len(rest) > 0 && !v.DryRun {
-		v.Log.Info(fmt.Sprintf("%s: going to send %d", v.to, len(rest)))
+		v.Log.Info(fmt.Sprintf("%s: sending %d", v.to, len(rest)))
 		v.recordOutstanding(ctx)
 		if err := v.mark(ctx); err != nil {
 			v.saved.fail(err)
@@ -246,20 +247,20 @@ func (v *visit) mark(ctx context.Context) error {
 		return err
 	}
 	if err := v.Used.Add(ctx, v.to.String(), id); err != nil {
-		v.Log.Warn(fmt.Sprintf("%s: the next run cannot check whether its disk is mounted: it cannot be remembered: %v", v.to, err))
+		v.Log.Warn(fmt.Sprintf("%s: the next run cannot check whether its disk is mounted: writing the record of destinations: %v", v.to, err))
 	}
 	return nil
 }
 
 // record notes in the ledger the newest snapshot that the destination holds now, and the newest one that it lacks.
 func (v *visit) record(ctx context.Context) {
-	present := findCopies(v.planner.backups.InDirectory)
+	pairs := newPairing(v.planner.backups.InDirectory)
 	sent := func(s btrfs.Subvolume) bool {
-		return slices.ContainsFunc(v.saved.Transfers, func(t Sent) bool { return t.Snapshot == s.Name && t.Failure == nil })
+		return slices.ContainsFunc(v.saved.Transfers, func(t TransferReport) bool { return t.Snapshot == s.Name && t.Failure == nil })
 	}
 	common, lacking := "", ""
 	for _, s := range v.ownSnapshots() {
-		if len(present.of(s)) > 0 || sent(s) {
+		if len(pairs.backupsOf(s)) > 0 || sent(s) {
 			common = s.Name
 		}
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // saveBlindly runs a job for a destination that cannot be listed, with the newest snapshot on record as sent there.
-func saveBlindly(t testing.TB, s *fakeSource, d *fakeDestination, recorded string, changes ...func(*Job)) Saved {
+func saveBlindly(t testing.TB, s *fakeSource, d *fakeDestination, recorded string, changes ...func(*Job)) DestinationReport {
 	t.Helper()
 	if recorded != "" {
 		s.ledger = `{"` + recorded + `": {"parent_locks": ["/backups"]}}`
@@ -80,7 +80,7 @@ func TestAWriteOnlyDestinationGetsWhatIsNewerThanTheLedgerSaysInOrder(t *testing
 }
 
 // wantReported compares what the report says of transfers.
-func wantReported(t testing.TB, name string, transfers []Sent, want string) {
+func wantReported(t testing.TB, name string, transfers []TransferReport, want string) {
 	t.Helper()
 	var d diary
 	for _, sent := range transfers {
@@ -97,13 +97,13 @@ func wantReported(t testing.TB, name string, transfers []Sent, want string) {
 func TestWhatAWriteOnlyDestinationHoldsIsNotVerifiedAndSaidSo(t *testing.T) {
 	s, d := newFakes(snap(1))
 	saved := saveBlindly(t, s, d, "")
-	if len(saved.Transfers) != 1 || !saved.Transfers[0].Stored || saved.failed() {
+	if len(saved.Transfers) != 1 || !saved.Transfers[0].Unverified || saved.failed() {
 		t.Errorf("%+v", saved)
 	}
 	s.want(t, "send 1")
 
 	s, d = newFakes(snap(1))
-	if saved := save(t, jobOf(s, d)); len(saved.Transfers) != 1 || saved.Transfers[0].Stored || saved.failed() {
+	if saved := save(t, jobOf(s, d)); len(saved.Transfers) != 1 || saved.Transfers[0].Unverified || saved.failed() {
 		t.Errorf("of a destination that was looked at: %+v", saved)
 	}
 }
@@ -112,7 +112,7 @@ func TestAfterAFailureAWriteOnlyDestinationGetsNothingMore(t *testing.T) {
 	s, d := newFakes(snap(1), snap(2), snap(3), snap(4))
 	d.fail = []error{nil, errSome}
 	saved := saveBlindly(t, s, d, day(1))
-	if len(saved.Transfers) != 2 || saved.Transfers[0].Failure != nil || saved.Transfers[1].Failure == nil || saved.Transfers[1].Stored {
+	if len(saved.Transfers) != 2 || saved.Transfers[0].Failure != nil || saved.Transfers[1].Failure == nil || saved.Transfers[1].Unverified {
 		t.Errorf("%+v", saved.Transfers)
 	}
 	s.want(t, "send 2 from 1", "send 3 from 2")
@@ -132,7 +132,7 @@ func TestAWriteOnlyDestinationIsRefusedWithoutTheLedger(t *testing.T) {
 func TestPlanForAWriteOnlyDestinationSendsOldestFirst(t *testing.T) {
 	sent := snap(2)
 	blind := func(p *planner) { p.writeOnly, p.newestSent = true, &sent }
-	got := actions(newPlanner(subvolumes{snap(4), snap(1), sent, snap(3)}, []btrfs.Subvolume{assumedCopy(sent)}, blind, noIncremental).plan())
+	got := actions(newPlanner(subvolumes{snap(4), snap(1), sent, snap(3)}, []btrfs.Subvolume{assumedBackup(sent)}, blind, noIncremental).plan())
 	if want := "send 3; send 4"; got != want {
 		t.Errorf("plan: %s, want %s", got, want)
 	}

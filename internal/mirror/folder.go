@@ -144,7 +144,7 @@ func (f *Folder) List(ctx context.Context) (engine.Contents, error) {
 	f.found = found
 	c := engine.Contents{Taken: found.Others, Identity: found.ID}
 	for _, r := range found.Backups {
-		c.Copies = append(c.Copies, engine.Copy{Name: r.Name, Complete: r.Complete(), Foreign: r.Source != f.source.Identity()})
+		c.Recorded = append(c.Recorded, engine.Recorded{Name: r.Name, Complete: r.Complete(), Foreign: r.Source != f.source.Identity()})
 	}
 	if found.Btrfs {
 		c.Ledger, c.NoPrune = f.ledger(ctx)

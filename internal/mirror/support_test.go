@@ -112,8 +112,8 @@ func save(ctx context.Context, f *Folder, name string, do func(engine.Transfer) 
 		return engine.Result{}, err
 	}
 	t := transferOf(name)
-	if n := len(found.Copies); n > 0 {
-		t.Parent = &btrfs.Subvolume{Name: found.Copies[n-1].Name}
+	if n := len(found.Recorded); n > 0 {
+		t.Parent = &btrfs.Subvolume{Name: found.Recorded[n-1].Name}
 	}
 	return do(t)
 }
@@ -139,7 +139,7 @@ func names(t *testing.T, f *Folder) []string {
 	found, err := f.List(t.Context())
 	check(t, err)
 	var names []string
-	for _, k := range found.Copies {
+	for _, k := range found.Recorded {
 		names = append(names, k.Name)
 	}
 	return names

@@ -134,8 +134,8 @@ func TestWhatCouldNotBeReadMakesAnIncompleteBackup(t *testing.T) {
 			defer f.Close()
 			found, err := f.List(t.Context())
 			check(t, err)
-			if len(found.Copies) != 1 || found.Copies[0].Complete {
-				t.Errorf("after %q the folder holds %+v", said, found.Copies)
+			if len(found.Recorded) != 1 || found.Recorded[0].Complete {
+				t.Errorf("after %q the folder holds %+v", said, found.Recorded)
 			}
 		})
 	}

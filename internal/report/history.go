@@ -58,7 +58,7 @@ func Summarize(r *engine.Report, err error) Run {
 	return run
 }
 
-func summarize(d engine.Saved) Destination {
+func summarize(d engine.DestinationReport) Destination {
 	told := Destination{Destination: d.Destination, Deleted: d.Deleted}
 	var failures []engine.Failure
 	for _, t := range d.Transfers {

@@ -151,9 +151,9 @@ func TestAHistoryThatCannotBeWrittenIsAnErrorInTime(t *testing.T) {
 func TestTheHistoryTellsWhatWasSavedAndWhatFailed(t *testing.T) {
 	failure := func(text string) engine.Failure { return engine.Failure{Err: errors.New(text)} }
 	broken, unread := failure("broken"), failure("unreadable")
-	r := &engine.Report{Source: "/home", Snapshot: "3", Destinations: []engine.Saved{
-		{Destination: "/usb", Transfers: []engine.Sent{{Snapshot: "1", Bytes: 5}, {Snapshot: "2", Bytes: 7, Incomplete: &unread}}},
-		{Destination: "nas", Transfers: []engine.Sent{{Snapshot: "1", Bytes: 9, Failure: &broken}}},
+	r := &engine.Report{Source: "/home", Snapshot: "3", Destinations: []engine.DestinationReport{
+		{Destination: "/usb", Transfers: []engine.TransferReport{{Snapshot: "1", Bytes: 5}, {Snapshot: "2", Bytes: 7, Incomplete: &unread}}},
+		{Destination: "nas", Transfers: []engine.TransferReport{{Snapshot: "1", Bytes: 9, Failure: &broken}}},
 	}}
 	for range 30 {
 		r.Destinations[1].Failures = append(r.Destinations[1].Failures, failure("more"))

@@ -68,13 +68,13 @@ func WriteTable(w io.Writer, r *engine.Report) error {
 	return WriteColumns(w, rows)
 }
 
-func verdict(t engine.Sent) string {
+func verdict(t engine.TransferReport) string {
 	switch {
 	case t.Failure != nil:
 		return "FAILED"
 	case t.Incomplete != nil:
 		return "saved, INCOMPLETE"
-	case t.Stored:
+	case t.Unverified:
 		return "stored, not verified"
 	default:
 		return "saved"
@@ -82,7 +82,7 @@ func verdict(t engine.Sent) string {
 }
 
 // size tells the bytes of a transfer, and those that crossed a network if they were more or fewer.
-func size(t engine.Sent) string {
+func size(t engine.TransferReport) string {
 	const noticeable = 20 // one part in so many
 	if difference := t.Bytes - t.Wire; t.Wire == 0 || max(difference, -difference) < t.Bytes/noticeable {
 		return progress.Bytes(t.Bytes)

@@ -17,13 +17,13 @@ import (
 func manyFates() *engine.Report {
 	failure := &engine.Failure{Err: errors.New("broken")}
 	second := time.Second
-	return &engine.Report{Source: "/home", Snapshot: "3", Latest: "3", Destinations: []engine.Saved{
-		{Destination: "/usb", Leftovers: []string{".2.incoming"}, Transfers: []engine.Sent{
+	return &engine.Report{Source: "/home", Snapshot: "3", Latest: "3", Destinations: []engine.DestinationReport{
+		{Destination: "/usb", Leftovers: []string{".2.incoming"}, Transfers: []engine.TransferReport{
 			{Snapshot: "2", Bytes: 2048, Duration: second},
 			{Snapshot: "3", Parent: "2", Bytes: 2048, Wire: 1024, Duration: second},
 		}, Verdicts: []retention.Verdict{{Name: "1", Reasons: []string{"older than the newest 2"}}}},
-		{Destination: "nas", Transfers: []engine.Sent{{Snapshot: "3", Incomplete: failure}, {Snapshot: "4", Failure: failure}}},
-		{Destination: "shell://cat", Transfers: []engine.Sent{{Snapshot: "3", Parent: "\x1b[2J", Stored: true}}},
+		{Destination: "nas", Transfers: []engine.TransferReport{{Snapshot: "3", Incomplete: failure}, {Snapshot: "4", Failure: failure}}},
+		{Destination: "shell://cat", Transfers: []engine.TransferReport{{Snapshot: "3", Parent: "\x1b[2J", Unverified: true}}},
 		{Destination: "/away", Failures: []engine.Failure{*failure}},
 		{Destination: "/same"},
 	}}
