@@ -51,24 +51,24 @@ func (o *backupOptions) define(f *pflag.FlagSet) {
 func (o *backupOptions) defineBackups(f *pflag.FlagSet) {
 	s := &o.spec
 	f.IntVarP(&s.KeepSnapshots.Last, "num-snapshots", "N", 0, "keep the newest `N` snapshots; 0 keeps all")
-	f.IntVarP(&s.KeepBackups.Last, "num-backups", "n", 0, "keep the newest `N` at each DEST, send no others")
+	f.IntVarP(&s.KeepBackups.Last, "num-backups", "n", 0, "keep the newest `N` at each DEST, send no older")
 	f.StringVarP(&s.Subvolume.Folder, "snapshot-folder", "f", s.Subvolume.Folder, "take snapshots in `FOLDER`")
 	f.StringVarP(&s.Prefix, "snapshot-prefix", "p", "", "begin the names of snapshots with `PREFIX`")
 	f.BoolVarP(&s.Subvolume.NoSnapshot, "no-snapshot", "S", false, "take no snapshot, send those there are")
 	f.BoolVarP(&s.Subvolume.NoTransfer, "no-transfer", "T", false, "send nothing")
 	f.BoolVarP(&s.Subvolume.NoIncremental, "no-incremental", "I", false, "send complete copies, the newest first")
-	f.BoolVarP(&s.Subvolume.Sync, "sync", "s", false, "wait until what is deleted is off the disk")
+	f.BoolVarP(&s.Subvolume.Sync, "sync", "s", false, "wait until deleted subvolumes are off the disk")
 	f.BoolVarP(&s.Subvolume.ConvertRW, "convert-rw", "w", false, "make subvolumes writable to delete them")
 }
 
 func (o *backupOptions) defineRuns(f *pflag.FlagSet) {
 	s := &o.spec
-	f.BoolVar(&s.DryRun, "dry-run", false, "tell what would be done and why, change nothing")
+	f.BoolVar(&s.DryRun, "dry-run", false, "show what would be done and why, change nothing")
 	f.BoolVar(&s.NoWait, "no-wait", false, "fail with status 75 while another run holds the lock")
 	f.BoolVar(&s.NewDestination, "new-destination", false, "begin anew where the backups of a used DEST are gone")
-	f.BoolVar(&s.Subvolume.LockedDests, "locked-dests", false, "add the destinations that earlier transfers failed to")
-	f.BoolVar(&s.Subvolume.RemoveLocks, "remove-locks", false, "forget what is on record about each DEST")
-	f.BoolVarP(&s.Subvolume.SkipChecks, "skip-fs-checks", "C", false, "do not check in advance what the places are")
+	f.BoolVar(&s.Subvolume.LockedDests, "locked-dests", false, "add the destinations of failed transfers")
+	f.BoolVar(&s.Subvolume.RemoveLocks, "remove-locks", false, "drop the record of each DEST, hold no snapshots for it")
+	f.BoolVarP(&s.Subvolume.SkipChecks, "skip-fs-checks", "C", false, "skip the check that SOURCE and DEST are on btrfs")
 }
 
 // run is the main command.

@@ -31,7 +31,7 @@ func newFreeze(env environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "freeze [options] [DIR]",
 		Short: "Make a dated backup of what an rsync daemon received",
-		Long: `Make a dated backup, beside DIR, of what stands in DIR now, and delete old ones.
+		Long: `Make a dated backup of DIR, as it is now, beside it, and delete old ones.
 It is the "post-xfer exec" of an rsync daemon's module: DIR is the path of the
 module ($RSYNC_MODULE_PATH), and nothing is done when the transfer failed
 ($RSYNC_EXIT_STATUS). If DIR is a btrfs subvolume, the backup is a snapshot.`,
@@ -52,9 +52,9 @@ func (o *freezeOptions) define(f *pflag.FlagSet) {
 	f.StringVarP(&s.Prefix, "snapshot-prefix", "p", "", "begin the names of backups with `PREFIX`")
 	defineMaxDelete(&s.Copy, f)
 	o.dedup.define(f)
-	f.BoolVar(&s.DryRun, "dry-run", false, "tell what would be done and why, change nothing")
-	f.BoolVar(&s.NoWait, "no-wait", false, "fail with status 75 if another run is on")
-	f.BoolVarP(&o.output.quiet, "quiet", "q", false, "log only what went wrong")
+	f.BoolVar(&s.DryRun, "dry-run", false, "show what would be done and why, change nothing")
+	f.BoolVar(&s.NoWait, "no-wait", false, "fail with status 75 if another run goes on")
+	f.BoolVarP(&o.output.quiet, "quiet", "q", false, "log only failures and warnings")
 }
 
 func (o *freezeOptions) freeze(ctx context.Context, env environment, args []string) error {

@@ -26,7 +26,7 @@ func newIndex(env environment) *cobra.Command {
 		Long: `Make the index of contents in each DEST anew: from the manifests of its backups,
 which are not read again, and from all other trees that were put there, by hand
 or by rsync-time-backup, rsnapshot, rsync-system-backup or PyHardLinkBackup,
-which are read. Later backups share the space of what is equal. Nothing else is
+which are read. Later backups share space with equal files. Nothing else is
 changed.`,
 		Example:               "  btrfs-backup index /mnt/usb/etc",
 		Args:                  needPlace("DEST"),

@@ -26,18 +26,19 @@ The snapshots are read-only and are named PREFIXYYYYMMDD-HHMMSS, by local time. 
 subvolume does not hold the subvolumes in it: each of them needs a backup of its own, and the log
 names them.`},
 			{macro: "SS", title: "Backups", text: `
-Every DEST is sent what it lacks, as an increment to the newest snapshot that both sides hold, and as
+Every DEST is sent the snapshots that it lacks, as increments to the newest snapshot that both sides hold, or as
 a complete copy where there is none. Which backup is the copy of which snapshot is decided by their
 UUIDs, whatever their names are, so snapshots and backups that were made by other means count too. A
 backup gets its name only when it is complete, verified and on disk.
 
-The destinations are served side by side. One that fails stops neither the snapshot nor the others;
-what it lacks is sent the next time.`},
+The destinations are written side by side. One that fails stops neither the snapshot nor the others;
+it catches up the next time.`},
 			{macro: "SS", title: "Retention", text: `
 With --num-snapshots and --num-backups the oldest are deleted at the end of a run, on each side only
 when everything was saved to it. Never deleted are the newest snapshot, those that a destination still
-needs as the parent of its next increment, also one that is away today, and what has another name than
-PREFIXYYYYMMDD-HHMMSS. --dry-run tells the verdict on each snapshot, and the reason.`},
+needs as the parent of its next increment, also one that is away today, and names other than
+PREFIXYYYYMMDD-HHMMSS. Older snapshots that --num-backups would delete at once are not sent. --dry-run shows the verdict on each
+snapshot, and the reason.`},
 			{macro: "SS", title: "Directories that are not btrfs subvolumes", text: `
 They are copied by rsync as they stand, to the same names and with the same retention at each DEST, and
 without snapshots at the source; see btrfs-backup-rsync(8). --engine btrfs refuses them, --engine rsync
@@ -52,7 +53,7 @@ text of a destination is the name under which it is remembered: use the same one
 			{macro: "SS", title: "Other machines", text: `
 A machine is reached as ssh(1) would reach it: with the configuration that "ssh -G" tells (aliases,
 users, ports, key files, jump hosts), the keys of the agent and those in files, and the host keys in
-known_hosts. Where ssh_config(5) asks for what the built-in client lacks (a ProxyCommand, PKCS#11, a
+known_hosts. Where ssh_config(5) asks for something that the built-in client lacks (a ProxyCommand, PKCS#11, a
 KnownHostsCommand), or --ssh-program is given, that program is run instead. It cannot ask questions.
 An unknown host key is asked about on a terminal, and refused elsewhere.
 
@@ -69,10 +70,10 @@ the file btrfs-backup-linux-GOARCH is sent (amd64, arm64, arm for version 7, ris
 or with --remote-command, nothing is brought. Where a forced command answers, nothing is brought either.`},
 			{macro: "SS", title: "Broken transfers", text: `
 When a connection breaks, its machine is tried again for the time of --resume-window, and the transfer
-goes on where it was. The far side keeps what it has for the same time, unless its btrfs-backup-serve(8)
+goes on where it was. The far side keeps the received part for the same time, unless its btrfs-backup-serve(8)
 sets a shorter one. So a run that was ended, by Ctrl-C or by kill, is
-continued by the next one that is started in time. What was being received on this machine is not kept
-when the run ends. After the time, what is unfinished is deleted, and the snapshot is
+continued by the next one that is started in time. This machine does not keep a part that it was receiving
+when the run ends. After that time the part is deleted, and the snapshot is
 sent again from its beginning.`},
 			{macro: "SS", title: "Slow networks", text: `
 --compress auto compresses each part of a stream if that makes it arrive sooner; zstd always, none never.
@@ -81,9 +82,9 @@ sent again from its beginning.`},
 for powers of 1024.`},
 			{macro: "SS", title: "Commands as destinations", text: `
 With shell://COMMAND, "sh -c COMMAND" is run for each snapshot, with the send stream on its standard
-input and variables that are listed under ENVIRONMENT. Status 0 tells that it stored all of it. Nobody can look at
-what it stored: it is told as "stored, not verified", nothing is deleted there, and --num-backups does
-nothing. What was sent is known from the record in the source's snapshot folder alone. The first stream
+input and variables that are listed under ENVIRONMENT. Status 0 means that it stored all of it. The program cannot look at
+the result: the report says "stored, not verified", nothing is deleted there, and --num-backups does
+nothing. The record in the source's snapshot folder tells which snapshots were sent. The first stream
 is a complete copy of the newest snapshot, each later one an increment to the one before it, and all of
 them are needed, in their order, to restore with btrfs-receive(8). With --no-incremental each is complete.
 --remove-locks begins anew with a complete copy. The text of COMMAND is the name of the destination: another
@@ -92,6 +93,11 @@ given with that text.
 
 The status of a pipeline is that of its last command. Put pipelines in a script that fails when any
 part of it does ("set -o pipefail" in bash).`},
+			{macro: "SS", title: "Without root", text: `
+Snapshots of own subvolumes and listings need no privilege. Deletion needs the mount option
+user_subvol_rm_allowed and --convert-rw. btrfs send and receive need root, or a btrfs of the user's own with
+capabilities: "setcap cap_sys_admin,cap_chown,cap_fowner,cap_dac_override,cap_fsetid,cap_mknod,cap_setfcap+ep btrfs".
+The error names the one that is missing.`},
 			{macro: "SS", title: "Argument files", text: `
 In a FILE that is named as @FILE every line is one place, or one option with its value behind a space.
 Empty lines and lines that begin with # are left out. There are no quotes. A line @OTHER includes
@@ -109,10 +115,10 @@ another file, relative to the first. To name a directory that begins with @, wri
 			{title: "FILES", items: [][2]string{
 				{"SOURCE/snapshot/", "The snapshots, unless --snapshot-folder names another folder."},
 				{"SOURCE/snapshot/.latest", "A symbolic link to the newest snapshot that every destination got; with a prefix, .PREFIX_latest. It is for people and scripts: this program does not read it."},
-				{"SOURCE/snapshot/.outstanding_transfers", "What each destination holds and still lacks."},
+				{"SOURCE/snapshot/.outstanding_transfers", "The snapshots that each destination holds, and those that it lacks."},
 				{"DEST/.btrfs-backup/origins.json", "Of which source each backup is."},
 				{"DEST/.latest", "A symbolic link to the newest backup that was made by rsync; with a prefix, .PREFIX_latest."},
-				{"DEST/.btrfs-backup/", "What is known of backups that were made by rsync, see btrfs-backup-rsync(8)."},
+				{"DEST/.btrfs-backup/", "The records of backups that were made by rsync, see btrfs-backup-rsync(8)."},
 				{"/var/lib/btrfs-backup/history.jsonl", "The history of runs, a line of JSON for each: when, from where, how it ended, what each destination got. A dry run is not in it; of 1 MiB, the older half goes. Of an ordinary user, in ~/.local/state/btrfs-backup."},
 				{"/var/lib/btrfs-backup/destinations.json", "The identities of the folders that directories were copied to; of an ordinary user, in ~/.local/state/btrfs-backup."},
 				{"DEST/.NAME.incoming", "A backup while it is received, or one that was not completed; the next run deletes it, or goes on with it."},
@@ -158,16 +164,16 @@ another file, relative to the first. To name a directory that begins with @, wri
 	},
 	"rsync": {
 		description: []manSection{
-			{macro: "SS", title: "What a backup is", text: `
-DEST/PREFIXYYYYMMDD-HHMMSS, a directory that holds everything. On btrfs it is a read-only subvolume: a
-snapshot of the backup before it, in which rsync changed what is new, in place, so that unchanged blocks
+			{macro: "SS", title: "Backups", text: `
+DEST/PREFIXYYYYMMDD-HHMMSS is a directory that holds everything. On btrfs it is a read-only subvolume: a
+snapshot of the backup before it, in which rsync changed the files that differ, in place, so that unchanged blocks
 of changed files stay shared. Elsewhere it is a directory whose unchanged files are hard links to those of the
 backup before it. A file of which anything changed, also its mode, owner, times, ACL or attributes, is a new
 file: no older backup ever changes. A backup gets its name when it is complete and on disk.`},
-			{macro: "SS", title: "What is copied", text: `
+			{macro: "SS", title: "Copied files", text: `
 rsync runs with --archive --hard-links --acls --xattrs --numeric-ids --delete --delete-excluded
---one-file-system, and compares times to the nanosecond. Of "/", what is in /dev, /proc, /sys, /run, /tmp,
-/var/tmp, /mnt and /media is left out. --rsync-options replaces all of this; it is split as a shell would
+--one-file-system, and compares times to the nanosecond. Of "/", the content of /dev, /proc, /sys, /run, /tmp,
+/var/tmp, /mnt and /media is not copied. --rsync-options replaces all of this; it is split as a shell would
 do it, and no shell is involved. Patterns are those of rsync(1), FILTER RULES, and the first that matches
 counts. Sparse files stay sparse. In a backup on btrfs that builds upon another one, those that are new or
 changed take their full size at first: holes of at least 64 KiB are made when all is copied.`},
@@ -176,31 +182,31 @@ A new file whose content is in any earlier backup in the folder takes no space. 
 share blocks (btrfs, xfs), it shares them, and the kernel compares the contents. Elsewhere it becomes a hard
 link to the older file, if owner, mode, times, ACL and attributes are the same too, the older file has the
 size and time on record, and its content was read within a month or is read now. Two files of one source never become
-one. This is the default but on btrfs. "btrfs-backup index" takes other trees in the folder into account; they must
+one. This is the default except on btrfs. "btrfs-backup index" takes other trees in the folder into account; they must
 not be written to any more, since a link to their files is part of a backup then.`},
-			{macro: "SS", title: "What is refused", text: `
+			{macro: "SS", title: "Refused runs", text: `
 A source that is missing or empty, or does not hold --marker; a copy in which more than --max-delete percent
 of the files of the backup before are missing, and at least 100; a DEST on record whose identity is gone, since
-its disk is not mounted; one that does not lie on what is mounted at --mount-point; a folder of
+its disk is not mounted; one that is not on the filesystem mounted at --mount-point; a folder of
 backups of a btrfs subvolume, unless --engine rsync is given. Nothing is changed then.
 
-If rsync fails, no backup is made and none deleted. What it copied is kept under a hidden name, and the next run goes
-on with it. If files could not be read, the backup is made without them and called incomplete, the files
+If rsync fails, no backup is made and none deleted. The copied files are kept under a hidden name, and the next run goes
+on with them. If files could not be read, the backup is made without them and called incomplete, the files
 are named, and the exit status is 3.`},
 			{macro: "SS", title: "Other machines", text: `
 SOURCE or DEST may be on another machine, but not both: rsync cannot do that. rsync must be installed there,
 and reaches it through the connection of this program. `},
 			{macro: "SS", title: "rsync daemons", text: `
 HOST::MODULE[/DIR] and rsync://[USER@]HOST[:PORT]/MODULE[/DIR] are places of an rsync daemon. As a
-destination it only takes files; let its machine make backups of them with btrfs-backup-freeze(8). Nobody
-looks whether it did: the verdict is "stored, not verified". --tunnel reaches the daemon by a connection
+destination it only takes files; let its machine make backups of them with btrfs-backup-freeze(8). This
+program cannot check that: the report says "stored, not verified". --tunnel reaches the daemon by a connection
 that is forwarded through SSH, for which an account needs no shell. On xfs a daemon that runs as root loses ACLs.`},
 		},
 		sections: []manSection{
 			{title: "FILES", items: [][2]string{
 				{"DEST/.btrfs-backup/id", "Identifies the folder."},
-				{"DEST/.btrfs-backup/manifests/NAME.json", "Source, times, number and size of files, and what is missing in the backup."},
-				{"DEST/.btrfs-backup/manifests/NAME.zst", "What the backup holds, as mtree(5), compressed by zstd(1)."},
+				{"DEST/.btrfs-backup/manifests/NAME.json", "Source, times, number and size of files, and the files that are missing in the backup."},
+				{"DEST/.btrfs-backup/manifests/NAME.zst", "The content of the backup, as mtree(5), compressed by zstd(1)."},
 				{"DEST/.btrfs-backup/index", "The contents known. It is a cache; btrfs-backup-index(8) makes it anew."},
 				{"DEST/.NAME.incoming, DEST/.NAME.deleting", "A backup that is being made, or deleted."},
 			}},
@@ -216,7 +222,7 @@ that is forwarded through SSH, for which an account needs no shell. On xfs a dae
 			{title: "OUTPUT", text: `
 A line for each difference, and one that sums up:`, items: [][2]string{
 				{"missing, unexpected", "The file is gone, or was added."},
-				{"type, size, time, mode, owner, target, device, xattrs, content", "What differs. Of a file whose size differs the content is not read."},
+				{"type, size, time, mode, owner, target, device, xattrs, content", "The property that differs. If the size differs, the content is not read."},
 				{"not readable", "It could not be compared, which counts as a difference."},
 			}},
 			{title: "EXIT STATUS", items: [][2]string{
@@ -263,13 +269,13 @@ In /etc/rsyncd.conf:`, items: [][2]string{
 		sections: []manSection{
 			{title: "RESTRICTED KEYS", text: `
 The machine that is backed up may be broken into, and with it the key that brings its backups. On the
-machine that keeps them, a forced command in front of that key limits what it can be used for, whatever
+machine that keeps them, a forced command in front of that key limits its use, whatever
 the other side asks:`, items: [][2]string{
 				{`restrict,command="/usr/local/sbin/btrfs-backup serve --restrict-to /backup/laptop --append-only --receive-only --num-backups 60" ssh-ed25519 AAAA...`,
 					"In ~root/.ssh/authorized_keys. /backup/laptop must exist."},
 			}},
-			{macro: "SS", title: "What the key can still be used for", text: `
-To add backups, until the disk is full. To list names, times and UUIDs of what is below the directory, and
+			{macro: "SS", title: "Allowed", text: `
+To add backups, until the disk is full. To list names, times and UUIDs of the backups below the directory, and
 to make folders there. To delete or continue a backup that is not complete yet. To bring false backups: what
 arrives after a break-in proves nothing, and with --num-backups 60, sixty that are brought in one night push
 out all older ones. Take a large number and watch how many arrive, or leave --num-backups out and delete old
@@ -277,10 +283,10 @@ backups on the receiving machine yourself.`},
 			{macro: "SS", title: "Other copies", text: `
 The same snapshots should not be backed up to another directory of that filesystem: btrfs receive takes any
 copy of a parent, so increments are refused when there is one outside of --restrict-to.`},
-			{macro: "SS", title: "What it cannot be used for", text: `
+			{macro: "SS", title: "Not allowed", text: `
 To run another command. To reach anything outside of the directory, by "..", by symbolic links or by the
 content of a stream. With --append-only, to delete, replace or change a backup that is complete. With
---receive-only, to read what backups contain; restoring needs another key, or the disk.`},
+--receive-only, to read the content of backups; restoring needs another key, or the disk.`},
 			{macro: "SS", title: "Another user than root", text: `
 The agent needs root. To let the key log in as a user who can do nothing else, put "sudo" in front of the
 forced command, and allow that one command line in /etc/sudoers.d:`, items: [][2]string{

@@ -21,11 +21,11 @@ type outputOptions struct {
 }
 
 func (o *outputOptions) defineVerbosity(f *pflag.FlagSet) {
-	f.StringVarP(&o.verbosity, "verbosity", "v", "info", "`LEVEL` debug, info, warning or error")
+	f.StringVarP(&o.verbosity, "verbosity", "v", "info", "`LEVEL`: debug, info, warning or error")
 }
 
 func (o *outputOptions) defineQuiet(f *pflag.FlagSet) {
-	f.BoolVarP(&o.quiet, "quiet", "q", false, "log only what went wrong, show no progress")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "log only failures and warnings, show no progress")
 }
 
 var levels = map[string]slog.Level{

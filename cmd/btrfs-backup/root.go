@@ -26,12 +26,12 @@ func programVersion() string {
 	return "(devel)"
 }
 
-const rootExample = `  btrfs-backup /home /mnt/usb/home               snapshot, send what is new
+const rootExample = `  btrfs-backup /home /mnt/usb/home               snapshot, send changes
   btrfs-backup -N 7 -n 60 /home /mnt/usb/home    keep 7 snapshots, 60 backups
   btrfs-backup /home nas:/backup/home            to another machine
   btrfs-backup nas:/home /mnt/usb/nas            from another machine
   btrfs-backup /etc /mnt/usb/etc                 any directory, by rsync
-  btrfs-backup list /home nas:/backup/home       what is there`
+  btrfs-backup list /home nas:/backup/home       list backups`
 
 // newRoot builds the tree of commands.
 func newRoot(env environment) *cobra.Command {

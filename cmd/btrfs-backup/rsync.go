@@ -14,7 +14,7 @@ func (o *backupOptions) defineRsync(f *pflag.FlagSet) {
 	c := &o.spec.Copy
 	f.StringVar((*string)(&o.spec.Engine), "engine", string(o.spec.Engine), "`HOW`: auto, btrfs or rsync")
 	for _, rule := range [][2]string{
-		{"exclude", "leave out what matches `PATTERN`, as rsync"},
+		{"exclude", "leave out files that match the rsync `PATTERN`"},
 		{"exclude-from", "read patterns from `FILE`"},
 		{"include", "but not `PATTERN`; the first match counts"},
 		{"skip-dir", "leave out all directories called `NAME`"},
@@ -22,7 +22,7 @@ func (o *backupOptions) defineRsync(f *pflag.FlagSet) {
 	} {
 		f.Var(&filterFlag{&c.Filters, rule[0]}, rule[0], rule[1])
 	}
-	f.BoolVar(&c.MultiFS, "multi-fs", false, "copy what is mounted in SOURCE, too")
+	f.BoolVar(&c.MultiFS, "multi-fs", false, "also copy filesystems that are mounted in SOURCE")
 	f.StringVar(&c.Options, "rsync-options", "", "`OPTIONS` of rsync in place of the usual")
 	f.StringVar(&c.Marker, "marker", "", "refuse a SOURCE that does not hold `FILE`")
 	defineMaxDelete(c, f)
@@ -32,7 +32,7 @@ func (o *backupOptions) defineRsync(f *pflag.FlagSet) {
 }
 
 func defineMaxDelete(c *job.Copy, f *pflag.FlagSet) {
-	f.IntVar(&c.MaxDelete, "max-delete", c.MaxDelete, "let `PERCENT` of the files be gone")
+	f.IntVar(&c.MaxDelete, "max-delete", c.MaxDelete, "refuse a loss of more than `PERCENT`")
 }
 
 // filterFlag appends to filters whose order matters.
@@ -52,7 +52,7 @@ func (f *filterFlag) Set(value string) error {
 type dedupOptions struct{ yes, no bool }
 
 func (o *dedupOptions) define(f *pflag.FlagSet) {
-	f.BoolVar(&o.yes, "dedup", false, "store equal contents once; default but on btrfs")
+	f.BoolVar(&o.yes, "dedup", false, "share equal contents; default except on btrfs")
 	f.BoolVar(&o.no, "no-dedup", false, "do not look for equal contents")
 }
 
@@ -81,7 +81,7 @@ func newRsyncTopic() *cobra.Command {
 into a snapshot of the backup before it, elsewhere into a directory in which
 unchanged files are hard links. SOURCE may also be HOST::MODULE/DIR or
 rsync://HOST/MODULE/DIR of an rsync daemon, and so may DEST; the daemon's
-machine makes a backup of what arrived by "btrfs-backup freeze".`,
+machine then makes the backup by "btrfs-backup freeze".`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return misused("rsync is not a command", "use: btrfs-backup --engine rsync SOURCE DEST")

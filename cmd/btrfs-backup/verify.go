@@ -35,7 +35,7 @@ func newVerify(env environment) *cobra.Command {
   btrfs-backup verify --fast nas:/backup/etc/.latest    all but contents
   cd /mnt/usb/etc/.latest && btrfs-backup verify --export . | sha256sum -c`,
 		Long: `Compare each BACKUP with the manifest that was written when it was made, and
-tell what differs: what is missing or was added, types, sizes, times, modes,
+name each difference: files missing or added, types, sizes, times, modes,
 owners, links, extended attributes with ACLs, contents. Only backups made by
 rsync have a manifest. Exit status 4 tells that something differs.`,
 		Args:                  needPlace("BACKUP"),
