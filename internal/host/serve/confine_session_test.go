@@ -87,7 +87,9 @@ func TestAResumedTransferHasTheLimitsWithWhichItBegan(t *testing.T) {
 
 func TestAParkedTransferMakesWayForAnotherStreamOfItsName(t *testing.T) {
 	s := newClientScene(t)
-	first, second := connect(t, s.limits()), connect(t, s.limits())
+	o := s.limits()
+	o.ResumeWindow = 2 * time.Minute
+	first, second := connect(t, o), connect(t, o)
 	dir, name := protocol.Dir{Path: s.folder}, "20260506-000000"
 	s.snapshot(name)
 	stream := s.stream(name, mine)
