@@ -97,7 +97,12 @@ func (d *daemon) said() string {
 func (d *daemon) takes(status int, saying string, options ...string) result {
 	d.Helper()
 	before := strings.Count(d.said(), saying)
-	r := expect(d, status, invokeCmd(d, d.commandTo(nil, slices.Concat(options, []string{d.source, d.url()})...)))
+	var r result
+	eventually(d, func() bool {
+		r = invokeCmd(d, d.commandTo(nil, slices.Concat(options, []string{d.source, d.url()})...))
+		return !strings.Contains(r.stderr, "max connections (1) reached") // freeze has told of the last transfer, and not ended yet
+	}, func() string { return r.stderr })
+	expect(d, status, r)
 	eventually(d, func() bool { return strings.Count(d.said(), saying) > before }, func() string {
 		log, _ := os.ReadFile(d.log)
 		return "freeze does not say " + saying + ":\n" + d.said() + string(log)
