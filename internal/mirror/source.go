@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -261,35 +262,27 @@ func (s *Source) missing(m *IncompleteError) *IncompleteError {
 	return &IncompleteError{append([]string{s.Incomplete}, m.Messages...), m.Count + 1}
 }
 
-// Omitted gives the directories in the source at which rsync finds another filesystem, and so stops.
+// Omitted gives the directories in the source at which rsync finds another filesystem, and so stops. On another machine they are
+// not looked for: rsync needs no program of ours there.
 func (s *Source) Omitted(ctx context.Context) ([]string, error) {
-	if s.MultiFS || s.host == nil {
+	if s.MultiFS || !s.isLocal() {
 		return nil, nil
 	}
-	dir, err := s.host.Open(ctx, s.path)
-	if err != nil {
-		return nil, nil // whether it can be read is told by rsync
+	omitted, err := mountedIn(s.path)
+	dir, openErr := s.host.Open(ctx, s.path)
+	if openErr != nil {
+		return omitted, cmp.Or(err, openErr)
 	}
 	defer dir.Close()
-	var omitted []string
 	if dir.Status().Btrfs {
-		nested, err := dir.Nested(ctx)
-		if err != nil {
-			return nil, err
-		}
+		nested, nestedErr := dir.Nested(ctx)
 		for _, n := range nested {
 			omitted = append(omitted, n.Path)
 		}
-	}
-	if s.isLocal() {
-		mounts, err := mountedIn(s.path)
-		if err != nil {
-			return nil, err
-		}
-		omitted = append(omitted, mounts...)
+		err = cmp.Or(err, nestedErr)
 	}
 	slices.Sort(omitted)
-	return slices.Compact(omitted), nil
+	return slices.Compact(omitted), err
 }
 
 // isLeftOut tells what a copy of the root directory never holds.
