@@ -61,6 +61,9 @@ Any other directory is copied by rsync: "btrfs-backup help rsync" tells how.`,
 	o.define(root.Flags())
 	root.AddCommand(newList(env), newVerify(env), newIndex(env), newFreeze(env), newServe(env), newRsh(env), newRsyncTopic())
 	addManCommand(root)
+	for _, c := range append(root.Commands(), root) {
+		refuseEmpty(c.Flags())
+	}
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd("completion")
 	subcommand(root, "help").Args = needKnown
@@ -75,11 +78,30 @@ func flagError(c *cobra.Command, err error) error {
 	message := err.Error()
 	var invalid *pflag.InvalidValueError
 	if errors.As(err, &invalid) {
-		needs := map[string]string{"int": "a number", "bool": "true or false",
+		needs := map[string]string{"int": "a number", "bool": "true or false", "string": "a value",
 			"duration": "a time such as 30m or 1h", "rate": "bytes a second such as 500K, 10M or 1.5G"}[invalid.GetFlag().Value.Type()]
 		message = fmt.Sprintf("--%s needs %s, not %q", invalid.GetFlag().Name, needs, invalid.GetValue())
 	}
 	return misused(message, "try "+c.CommandPath()+" --help")
+}
+
+// fullText is the value of an option that cannot be empty: a variable that is unset in a script is not the default.
+type fullText struct{ pflag.Value }
+
+func (t fullText) Set(text string) error {
+	if text == "" {
+		return errors.New("it is empty")
+	}
+	return t.Value.Set(text)
+}
+
+// refuseEmpty lets options of text have no empty value, but for those that begin or add to something.
+func refuseEmpty(f *pflag.FlagSet) {
+	f.VisitAll(func(flag *pflag.Flag) {
+		if flag.Value.Type() == "string" && flag.Name != "snapshot-prefix" && flag.Name != "rsync-options" {
+			flag.Value = fullText{flag.Value}
+		}
+	})
 }
 
 // needKnown refuses words that no command below help or completion has.
@@ -118,17 +140,18 @@ func suggestion(word string) string {
 // furtherTitle is that of the options that few need.
 const furtherTitle = "Further options"
 
-// checkPlaces refuses command lines without a source, and words that look like a misspelt command.
+// checkPlaces refuses command lines without a source, and a first word that is neither a command nor there.
 func checkPlaces(c *cobra.Command, args []string) error {
 	if err := needPlace("SOURCE")(c, args); err != nil {
 		return err
 	}
 	word := args[0]
-	if _, err := os.Lstat(word); err == nil || strings.Contains(word, "/") {
+	if _, err := os.Lstat(word); err == nil || word == "" || strings.ContainsAny(word, "/:") {
 		return nil
 	}
-	if command := nearestCommand(c.Root(), word); command != "" {
-		return misused(fmt.Sprintf("%q is neither a command nor a path that exists", word), suggestion(command))
+	forward := suggestion(nearestCommand(c.Root(), word))
+	if forward == "" {
+		forward = "`btrfs-backup --help` lists the commands; another machine is HOST:/PATH"
 	}
-	return nil
+	return misused(fmt.Sprintf("%q is neither a command nor a path that exists", word), forward)
 }

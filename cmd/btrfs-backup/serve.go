@@ -57,6 +57,7 @@ like the example of ~/.ssh/authorized_keys: that key can do nothing else.`,
 
 func (o *serveOptions) check() (c job.Complaints) {
 	checkVerbosity(o.verbosity, &c)
+	job.CheckNumber("num-backups", o.keep.Last, &c)
 	if o.limits.Root != "" && !filepath.IsAbs(o.limits.Root) {
 		c.Add("restrict-to", "begin it with a slash", "%s is not absolute", o.limits.Root)
 	}

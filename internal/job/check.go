@@ -60,6 +60,8 @@ func (s *Spec) Check() Complaints {
 	if !slices.Contains([]Engine{Automatic, Btrfs, Rsync}, s.Engine) {
 		c.Add("engine", "use auto, btrfs or rsync", "%s is unknown", s.Engine)
 	}
+	CheckNumber("num-snapshots", s.KeepSnapshots.Last, &c)
+	CheckNumber("num-backups", s.KeepBackups.Last, &c)
 	const nameMax = 255
 	longest := btrfs.Incoming(s.Prefix + "20060102-150405")
 	if strings.ContainsAny(s.Prefix, "/\x00") || len(longest) > nameMax || !utf8.ValidString(s.Prefix) {
@@ -75,6 +77,13 @@ func (s *Spec) Check() Complaints {
 		c = append(c, s.checkFor(engine)...)
 	}
 	return c
+}
+
+// CheckNumber complains of a number of versions to keep that is none.
+func CheckNumber(setting string, n int, c *Complaints) {
+	if n < 0 {
+		c.Add(setting, "use 0 to keep all", "%d is no number of versions to keep", n)
+	}
 }
 
 func (o *Copy) check(c *Complaints) {

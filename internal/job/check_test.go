@@ -40,10 +40,11 @@ func TestNothingIsSaidAgainstAJobWithoutSettings(t *testing.T) {
 func TestAllComplaintsAreToldAtOnce(t *testing.T) {
 	s := localSpec()
 	s.Engine, s.Prefix, s.Source = "tar", "sub/dir", Command{"cat"}
+	s.KeepSnapshots.Last, s.KeepBackups.Last = -1, -2
 	s.Copy = Copy{MaxDelete: 101, Marker: "/valid", Options: "'", Tunnel: "me:secret@nas", Filters: []Filter{{"omit", "*.o"}}}
 	s.Reach = Reach{Channels: 65, Compress: "lzo"}
 	c := s.Check()
-	wantComplaints(t, c, "--engine tar is unknown", `--snapshot-prefix "sub/dir" cannot begin`, "shell://cat: a command cannot be a source",
+	wantComplaints(t, c, "--engine tar is unknown", "--num-snapshots -1 is no number", "--num-backups -2 is no number", `--snapshot-prefix "sub/dir" cannot begin`, "shell://cat: a command cannot be a source",
 		"--max-delete 101 is not a percentage", "--marker /valid is absolute", "omit *.o: there is no such filter", "--rsync-options \"'\":",
 		"--tunnel me:secret@nas: a password has no place there", "--compress lzo is unknown", "--channels 65 is out of range")
 	if lines := strings.Count(c.Err().Error(), "\n") + 1; lines != len(c) {

@@ -62,6 +62,8 @@ const (
 // where HOST may be an IPv6 address in brackets. No character of a path or command has another meaning. Every error has a hint.
 func ParsePlace(text string) (Place, error) {
 	switch {
+	case text == "":
+		return nil, hint.New(errors.New("an argument is empty, and so names no place"), "is a variable unset? . is the current directory")
 	case strings.HasPrefix(text, sink.Scheme):
 		command := strings.TrimPrefix(text, sink.Scheme)
 		if strings.TrimSpace(command) == "" {

@@ -61,7 +61,7 @@ func TestPlacesAreWhatTheirUsersMean(t *testing.T) {
 func TestPlacesThatMeanNothingAreRefusedWithAHint(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for _, text := range []string{
-		"ssh://", "ssh:///x", "ssh://me@/x", "ssh://nas:x/y", "ssh://nas:0/x", "ssh://nas:65536/x", "ssh://me:secret@nas/x",
+		"", "ssh://", "ssh:///x", "ssh://me@/x", "ssh://nas:x/y", "ssh://nas:0/x", "ssh://nas:65536/x", "ssh://me:secret@nas/x",
 		"ssh://-oProxyCommand=x/y", "ssh://-x@nas/y", "ssh://[::1]x/y", "ssh://::1/x",
 		"nas:", "nas:x", "nas:22:/x", "-x:/y", "@nas:x", "shell://", "shell:// ",
 		"nas::", "::photos", "rsync://", "rsync://nas", "rsync://nas/", "rsync://nas/..", "rsync://nas:x/photos", "-x::photos",
