@@ -16,6 +16,7 @@ import (
 )
 
 func TestTheProgramIsBroughtOnceThroughAnyLoginShell(t *testing.T) {
+	itself(t)
 	for _, shell := range []string{"bash", "dash", "fish", "busybox sh"} {
 		t.Run(shell, func(t *testing.T) {
 			f := newFar(t)
@@ -49,7 +50,7 @@ func TestWhatALoginShellPrintsIsSkipped(t *testing.T) {
 func TestWhereAPlaceCannotHoldOrRunTheProgramTheNextOneIsTried(t *testing.T) {
 	const cache = "mkdir -p $HOME/.cache; mount --bind $HOME/.cache $HOME/.cache; mount -o remount,bind,%s $HOME/.cache\n"
 	readOnly, noExec := strings.Replace(cache, "%s", "ro", 1), strings.Replace(cache, "%s", "noexec", 1)
-	full := "mkdir -p $HOME/.cache; mount -t tmpfs -o size=256k tmpfs $HOME/.cache\n"
+	full := "mkdir -p $HOME/.cache; mount -t tmpfs -o size=32k tmpfs $HOME/.cache\n"
 	noRuntime := strings.ReplaceAll(readOnly, "$HOME/.cache", "$XDG_RUNTIME_DIR")
 	noRun := strings.ReplaceAll(noExec, "$HOME/.cache", "/run")
 	noVarTmp := strings.ReplaceAll(full, "$HOME/.cache", "/var/tmp")
@@ -155,6 +156,7 @@ func TestTwoClientsAtOnceBringOneProgram(t *testing.T) {
 }
 
 func TestWhatWasBroughtInPartIsRemoved(t *testing.T) {
+	itself(t)
 	f := newFar(t)
 	f.mounts = "mkdir -p $HOME/.cache"
 	started := make(chan error)
@@ -215,20 +217,20 @@ func TestVersionsThatNobodyUsedForAMonthAreRemoved(t *testing.T) {
 }
 
 func TestNothingIsSentToWhatIsNoShell(t *testing.T) {
-	for command, says := range map[string]string{
-		"echo This account is not available.; exit 1": "This account is not available.",
-		"false":                   "exit status 1",
-		`printf "%s" "$2"`:        "sh -c",
-		`head -c 3000000 /bin/ls`: "", // an end of talking that comes late
-		"yes":                     "y y y",
-		"true":                    "it says nothing",
-		"cat":                     "it says nothing",
+	for name, account := range map[string]struct{ command, says string }{
+		"closed":        {"echo This account is not available.; exit 1", "This account is not available."},
+		"failing":       {"false", "exit status 1"},
+		"echo":          {`printf "%s" "$2"`, "sh -c"},
+		"talk":          {"head -c 3000000 /bin/ls", ""},
+		"endless talk":  {"yes", "y y y"},
+		"silent":        {"true", "it says nothing"},
+		"silent reader": {"cat", "it says nothing"},
 	} {
-		t.Run(command, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newFar(t)
-			f.shell = command + " #"
-			if err := f.refuses("does not run commands", says, "command"); !errors.Is(err, bring.ErrNoShell) {
+			f.shell = account.command + " #"
+			if err := f.refuses("does not run commands", account.says, "command"); !errors.Is(err, bring.ErrNoShell) {
 				t.Errorf("error: %v", err)
 			}
 			if sent := f.proxy.Up.Load(); sent > 100_000 {

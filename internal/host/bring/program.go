@@ -26,9 +26,11 @@ func newProgram(content []byte) *program {
 	return &program{content, hex.EncodeToString(sum[:])}
 }
 
-// own is this program. The file that it was started from may be gone.
+// self is this program, also if the file that it was started from is gone.
+var self = "/proc/self/exe"
+
 func own() (*program, error) {
-	content, err := os.ReadFile("/proc/self/exe")
+	content, err := os.ReadFile(self)
 	if err != nil {
 		return nil, fmt.Errorf("reading this program: %w", err)
 	}

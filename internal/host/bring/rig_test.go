@@ -2,6 +2,7 @@ package bring_test
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -20,14 +21,32 @@ import (
 	"btrfs-backup/transport/sshtest"
 )
 
-// TestMain makes this test binary a program that can be brought: run with any argument but those of a test, it says what
-// it was given.
+// TestMain lets what is brought be small, and this test binary be such a program, too.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && (os.Args[1] == "serve" || os.Args[1] == "--version") {
 		fmt.Println("this is", os.Args[1:])
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	dir, err := os.MkdirTemp("", "bring")
+	if err != nil {
+		panic(err)
+	}
+	filling := make([]byte, 40<<10) // which takes its size on a disk and on the way
+	_, _ = rand.Read(filling)
+	text := fmt.Sprintf("#!/bin/sh\necho this is \"[$*]\" && exit\n%x\n", filling)
+	if err := os.WriteFile(dir+"/program", []byte(text), 0o600); err != nil {
+		panic(err)
+	}
+	bring.SetSelf(dir + "/program")
+	status := m.Run()
+	_ = os.RemoveAll(dir)
+	os.Exit(status)
+}
+
+// itself lets this test binary be brought.
+func itself(t testing.TB) {
+	before := bring.SetSelf("/proc/self/exe")
+	t.Cleanup(func() { bring.SetSelf(before) })
 }
 
 // A far end is a machine behind a real sshd whose places for the program are the test's own.
