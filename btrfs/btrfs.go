@@ -106,7 +106,7 @@ func CheckFilesystem(dir *os.File) error {
 	if err := unix.Fstatfs(int(dir.Fd()), &st); err != nil {
 		return os.NewSyscallError("fstatfs", err)
 	}
-	if st.Type != unix.BTRFS_SUPER_MAGIC {
+	if uint32(st.Type) != unix.BTRFS_SUPER_MAGIC { // on some CPUs st.Type is an int32
 		return ErrNotBtrfs
 	}
 	return nil

@@ -136,7 +136,7 @@ func workParent(size int64) string {
 	const memory = "/dev/shm"
 	var st unix.Statfs_t
 	if unix.Access(memory, unix.W_OK) == nil && unix.Statfs(memory, &st) == nil &&
-		int64(st.Bavail)*st.Bsize >= size {
+		int64(st.Bavail)*int64(st.Bsize) >= size {
 		return memory
 	}
 	return os.TempDir()

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"btrfs-backup/internal/manifest"
 
@@ -110,8 +111,11 @@ func (f *File) NoFollowPath() string { return fmt.Sprintf("/proc/self/fd/%d/%s",
 
 // SetModTime sets the time of the file's content, and leaves that of its last use.
 func (f *File) SetModTime(t manifest.Time) error {
-	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Sec: t.Sec, Nsec: int64(t.Nsec)}}
-	return unix.UtimesNanoAt(f.Dir.fd, f.Name, times, unix.AT_SYMLINK_NOFOLLOW)
+	modified, err := unix.TimeToTimespec(time.Unix(t.Sec, int64(t.Nsec)))
+	if err != nil {
+		return err // some CPUs know no later time than 2038
+	}
+	return unix.UtimesNanoAt(f.Dir.fd, f.Name, []unix.Timespec{{Nsec: unix.UTIME_OMIT}, modified}, unix.AT_SYMLINK_NOFOLLOW)
 }
 
 // Hash reads a regular file, which must not change meanwhile, through a buffer. each is told of its content, part by part.
