@@ -114,6 +114,18 @@ func runCopy(t testing.TB, job Job) *Report {
 	return report
 }
 
+func TestACopyThatWaitedForItsNameIsNotDatedInTheFuture(t *testing.T) {
+	m := newMirror(copiesOf(10)...)
+	began := time.Now()
+	runCopy(t, copyJobOf(m, func(j *Job) {
+		j.KeepBackups.Last = 1
+		j.Now = func() time.Time { return dayTime(10).Add(950*time.Millisecond + time.Since(began)) }
+	}))
+	if last := m.entries[len(m.entries)-1]; last != "delete 10" {
+		t.Errorf("the run ended with: %s", last)
+	}
+}
+
 func TestACopyBuildsOnTheNewestBackupAndPrunesTheOldest(t *testing.T) {
 	m := newMirror(copiesOf(1, 2, 3)...)
 	report := runCopy(t, copyJobOf(m))

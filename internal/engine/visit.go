@@ -31,7 +31,7 @@ func newVisit(r *run, to Destination, saved *DestinationReport) *visit {
 	v.lister, _ = to.(Lister)
 	v.planner = planner{
 		history: r.history != nil, source: r.source, snapshots: r.snapshots, backups: side{naming: r.Naming},
-		keep: r.KeepBackups, now: r.Now(), transfer: !r.NoTransfer, incremental: !r.NoIncremental,
+		keep: r.KeepBackups, transfer: !r.NoTransfer, incremental: !r.NoIncremental,
 	}
 	return v
 }
@@ -133,6 +133,7 @@ func (v *visit) prepare(ctx context.Context, found Contents, known bool) error {
 			return err
 		}
 	}
+	p.now = v.Now() // the version may be named by a second that was waited for
 	v.plan = p.plan()
 	return nil
 }
