@@ -175,7 +175,7 @@ func TestNothingIsFrozenAfterATransferThatFailed(t *testing.T) {
 		return invokeCmd(t, r.commandTo([]string{"RSYNC_MODULE_PATH=" + dir, "RSYNC_EXIT_STATUS=" + status}, "freeze"))
 	}
 	for _, status := range []string{"12", "-1", "20", "nonsense"} {
-		expect(t, exitFailed, freeze(status), "error: the transfer failed, so that no backup is made", "hint: ")
+		expect(t, exitFailed, freeze(status), "error: the transfer failed ($RSYNC_EXIT_STATUS is ", "hint: ")
 	}
 	if got := names(t, r.destination); !slices.Equal(got, []string{"current"}) {
 		t.Errorf("there is %v", got)

@@ -171,7 +171,7 @@ func TestAFailedRsyncMakesNoBackupAndDeletesNone(t *testing.T) {
 			{`kill -15 $$`, "rsync ended by signal: terminated"},
 		} {
 			expect(r, exitFailed, r.withShim(test.script, "-n", "1"), "btrfs-backup: error: copying "+r.source+" to "+r.destination,
-				test.says, "the next run goes on with it")
+				test.says, "the next run resumes it")
 			kept.still()
 		}
 		r.holdsOnly(r.heals("-n", "1"))

@@ -30,12 +30,12 @@ func TestADoubtfulSourceIsRefusedAndNothingIsTouched(t *testing.T) {
 		r.refuses([]string{"-n", "1"}, "source "+r.source+": no such file or directory", "check the spelling")
 		r.refuses([]string{"-n", "1", "--engine", "rsync"}, "source "+r.source+": no such file or directory", "is it mounted?")
 		btrfstest.Check(r, os.Mkdir(r.source, 0o755))
-		r.refuses([]string{"-n", "1"}, "source "+r.source+": there is nothing in it", "is it mounted?")
+		r.refuses([]string{"-n", "1"}, "source "+r.source+": the directory is empty", "is it mounted?")
 		btrfstest.Check(r, os.Remove(r.source))
 		btrfstest.Check(r, os.Rename(away, r.source))
 
 		marked := []string{"-n", "1", "--marker", ".backup_valid"}
-		r.refuses(marked, "source "+r.source+": its marker .backup_valid is not there", "is it mounted?")
+		r.refuses(marked, "source "+r.source+": its marker .backup_valid is missing", "is it mounted?")
 		r.write(".backup_valid", "")
 		r.holdsOnly(r.heals(marked...))
 	})
@@ -130,7 +130,7 @@ func TestAMountPointIsInsistedUpon(t *testing.T) {
 		beside := filepath.Join(disk+"2", "folder")
 		btrfstest.Check(r, os.Mkdir(filepath.Dir(beside), 0o755))
 		expect(r, exitFailed, invokeCmd(r, r.commandTo(nil, "--mount-point", disk, r.source, beside)),
-			"btrfs-backup: error: destination "+beside, "what is mounted at "+disk+" is not mounted there",
+			"btrfs-backup: error: destination "+beside, beside+" is not on the filesystem mounted at "+disk,
 			"btrfs-backup: hint: choose a folder inside "+disk)
 		want(r, "written beside the disk", everything(r, filepath.Dir(beside)))
 
@@ -178,12 +178,12 @@ func TestADryRunOfACopyTellsWhatItWouldDoAndDoesNothing(t *testing.T) {
 		}
 		changesNothing("would copy " + r.source + " to 20260101-010000 as a complete copy")
 		btrfstest.Check(r, os.Mkdir(r.destination, 0o755)) // of somebody else
-		changesNothing("would copy "+r.source+" to 20260101-020000 as a complete copy", "1 files with 7 B would be copied")
+		changesNothing("would copy "+r.source+" to 20260101-020000 as a complete copy", "would copy 1 files with 7 B")
 		first := filepath.Base(r.saves())
 		r.write("file", "other content")
 		r.write("second", "content")
 		changesNothing("would copy "+r.source+" to 20260101-040000 as an increment to "+first,
-			"2 files with 20 B would be copied, 0 are gone", "would delete "+first)
+			"would copy 2 files with 20 B, and delete 0", "would delete "+first)
 		r.heals("-n", "1")
 	})
 }
@@ -211,7 +211,7 @@ func TestOptionsAboutSnapshotsMeanNothingForACopy(t *testing.T) {
 	t.Parallel()
 	r := newCopyRig(t, "ext4")
 	r.write("file", "content")
-	expect(t, exitDone, r.run("--num-snapshots", "3"), "--num-snapshots has nothing to do")
+	expect(t, exitDone, r.run("--num-snapshots", "3"), "--num-snapshots has no effect")
 	before := historyOf(t, r.destination)
 	for _, args := range [][]string{{"-S", r.source, r.destination}, {"-T", r.source, r.destination}, {r.source}} {
 		run := expect(t, exitUsage, invokeCmd(t, r.commandTo(nil, args...)), "btrfs-backup: error: ", "btrfs-backup: hint: ")

@@ -88,7 +88,7 @@ func TestAnInterruptedCopyIsNoBackupAndIsGoneOnWith(t *testing.T) {
 				// as with all that is there by links to the backup before
 				btrfstest.Check(r, os.Chmod(r.at("0 unchanged"), 0o600))
 				btrfstest.Check(r, os.Chown(r.at("0 unchanged"), 1, 2))
-				again := expect(r, exitDone, r.run("--json"), "going on with what an interrupted run copied")
+				again := expect(r, exitDone, r.run("--json"), "resuming the partial copy of an interrupted run")
 				if copied := sentTo(r, again, r.destination)[0].Bytes; copied > large {
 					r.Errorf("%d bytes were copied, though only %d were missing", copied, large)
 				}

@@ -220,7 +220,7 @@ func TestOptionsOfRsyncReplaceTheUsualOnes(t *testing.T) {
 	}
 	want(t, "copied", paths(t, r.newest()), "kept")
 	expect(t, exitUsage, r.run("--rsync-options", `-a "`), "btrfs-backup: error: --rsync-options", "btrfs-backup: hint: ")
-	expect(t, exitUsage, r.run("--rsync-options", `-a --remove-source-files`), "it deletes the source")
+	expect(t, exitUsage, r.run("--rsync-options", `-a --remove-source-files`), "rsync would delete the source")
 }
 
 func TestHabitsOfTheUserDoNotMatter(t *testing.T) {

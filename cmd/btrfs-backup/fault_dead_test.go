@@ -27,14 +27,14 @@ var deaths = []death{
 		},
 		revive: func(t testing.TB, fs *btrfstest.FS) { fs.Mount(t, fs.Dir) },
 	}, {
-		name: "folder on another kind of filesystem", hint: "a destination must lie on a btrfs filesystem",
+		name: "folder on another kind of filesystem", hint: "--engine rsync needs no btrfs",
 		die: func(t testing.TB, fs *btrfstest.FS) {
 			btrfstest.Run(t, "umount", fs.Dir)
 			btrfstest.Run(t, "mkdir", filepath.Join(fs.Dir, "backups"))
 		},
 		revive: func(t testing.TB, fs *btrfstest.FS) { fs.Mount(t, fs.Dir) },
 	}, {
-		name: "mounted read-only", hint: "cannot be written to: mount it for writing",
+		name: "mounted read-only", hint: "is read-only: mount it for writing",
 		die:    func(t testing.TB, fs *btrfstest.FS) { btrfstest.Run(t, "mount", "-o", "remount,ro", fs.Dir) },
 		revive: func(t testing.TB, fs *btrfstest.FS) { btrfstest.Run(t, "mount", "-o", "remount,rw", fs.Dir) },
 	},

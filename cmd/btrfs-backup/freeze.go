@@ -91,6 +91,6 @@ func transferStatus(status string) (incomplete string, err error) {
 	case "23":
 		return "the transfer was not complete: rsync ended with status 23", nil
 	}
-	return "", hint.New(fmt.Errorf("the transfer failed, so that no backup is made: $%s is %s", exitStatusVariable, status),
+	return "", hint.New(fmt.Errorf("the transfer failed ($%s is %s): no backup is made", exitStatusVariable, status),
 		"the next transfer puts it right; see the daemon's log for the reason")
 }

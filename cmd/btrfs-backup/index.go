@@ -57,7 +57,7 @@ func index(ctx context.Context, env environment, o *indexOptions, texts []string
 		if err != nil {
 			return fmt.Errorf("indexing %s: %w", texts[i], err)
 		}
-		_, err = fmt.Fprintf(env.stdout, "%s: %d contents in %d files of %d trees are known, %s read\n",
+		_, err = fmt.Fprintf(env.stdout, "%s: indexed %d contents in %d files of %d trees, %s read\n",
 			texts[i], made.Contents, made.Files, made.Trees, progress.Bytes(made.Read))
 		if err != nil {
 			return err

@@ -86,7 +86,7 @@ const (
 
 func list(ctx context.Context, env environment, o *listOptions, places []string) error {
 	if filepath.IsAbs(o.folder) {
-		return misused("--snapshot-folder names a folder in a source here", "name a folder that lies elsewhere as a PLACE")
+		return misused("--snapshot-folder is relative to a source here", "name a folder outside the source as a PLACE")
 	}
 	contents, errs, err := o.contents(ctx, env, places)
 	if err != nil {

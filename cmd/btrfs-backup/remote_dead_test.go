@@ -174,7 +174,7 @@ func TestRemoteThatIsFullOrReadOnlyIsLeftCleanAndHeals(t *testing.T) {
 			begin: func(t testing.TB, fs *btrfstest.FS) { fill(t, fs, 4<<20) },
 			end:   func(t testing.TB, fs *btrfstest.FS) { btrfstest.Run(t, "rm", filepath.Join(fs.Dir, "filler")) },
 		}, {
-			name: "read-only", error: "Read-only file system", hint: "cannot be written to: mount it for writing",
+			name: "read-only", error: "Read-only file system", hint: "is read-only: mount it for writing",
 			begin: func(t testing.TB, fs *btrfstest.FS) { btrfstest.Run(t, "mount", "-o", "remount,ro", fs.Dir) },
 			end:   func(t testing.TB, fs *btrfstest.FS) { btrfstest.Run(t, "mount", "-o", "remount,rw", fs.Dir) },
 		},

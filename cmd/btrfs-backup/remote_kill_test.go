@@ -16,7 +16,7 @@ import (
 func (f *farRig) resumed(run result, before int64) {
 	f.Helper()
 	const inFlight = 4 << 20
-	if !strings.Contains(run.stderr, " goes on after the ") {
+	if !strings.Contains(run.stderr, " resumes after the ") {
 		f.Fatalf("the transfer did not go on where it was:\n%s", run.stderr)
 	}
 	if crossed := f.far.proxy.Up.Load() - before; crossed > transferSize+inFlight {
@@ -33,11 +33,11 @@ func TestRemoteAgentKilledInMidTransferIsStartedAnew(t *testing.T) {
 			run := f.midway()
 			if resumed {
 				f.far.proxy.Cut()
-				run.says(" goes on after the ")
+				run.says(" resumes after the ")
 				f.far.crosses(t, f.far.proxy.Up.Load()+transferSize/8)
 			}
 			kill(t, f.keeper())
-			expect(t, exitDone, run.wait(), f.newest()+" is sent from the start: nothing of it is there any more")
+			expect(t, exitDone, run.wait(), f.newest()+" is sent from the start: the received part is gone")
 			f.isSavedFar()
 			f.far.noSession(t)
 			noProcess(t, f.destinationFS.Dir)
@@ -114,7 +114,7 @@ func TestRemoteTransferOfAKilledRunIsGivenUpAfterAWhile(t *testing.T) {
 	noProcess(t, f.destinationFS.Dir)
 	f.holdsOnly(before)
 	healed := f.healsFar()
-	if strings.Contains(healed.stderr, " goes on after the ") {
+	if strings.Contains(healed.stderr, " resumes after the ") {
 		t.Errorf("it went on with what was given up:\n%s", healed.stderr)
 	}
 }

@@ -62,7 +62,7 @@ func TestRemoteTransferWhoseStreamHasChangedBeginsAnew(t *testing.T) {
 	run.wait()
 	f.share()
 	healed := f.healsFar("-S", "--json")
-	for _, text := range []string{" goes on after the ", "the stream is not the one that was begun", "sending once more from the start"} {
+	for _, text := range []string{" resumes after the ", "the stream is not the one that was begun", "sending once more from the start"} {
 		if !strings.Contains(healed.stderr, text) {
 			t.Errorf("%q is not in the output:\n%s", text, healed.stderr)
 		}
@@ -120,7 +120,7 @@ func TestRemoteTransferOfARunThatVanishedIsResumedByTheNext(t *testing.T) {
 	run.signal(syscall.SIGKILL)
 	run.wait()
 	next := start(t, f.to([]string{"-S", "--compress", "none"}, f.far.remote.place(f.destination)))
-	expect(t, exitDone, next.wait(), "waiting for process", " goes on after the ")
+	expect(t, exitDone, next.wait(), "waiting for process", " resumes after the ")
 	f.isSaved(f.destination)
 	f.far.noSession(t)
 }

@@ -89,6 +89,6 @@ func remember(ctx context.Context, e job.Environment, run report.Run, err error)
 	defer cancel()
 	history := report.History{Dir: e.State, Limit: report.DefaultLimit}
 	if err := history.Add(ctx, run); err != nil {
-		e.Log.Warn(fmt.Sprintf("this run is not in the history of runs: %v", err))
+		e.Log.Warn(fmt.Sprintf("adding this run to the history: %v", err))
 	}
 }

@@ -72,7 +72,7 @@ func (o *serveOptions) serve(ctx context.Context, env environment) error {
 		return err
 	}
 	if term.IsTerminal(int(os.Stdin.Fd())) {
-		return misused("serve talks to another btrfs-backup, not to a terminal", "it is started by ssh; see btrfs-backup serve --help")
+		return misused("serve talks to another btrfs-backup, not to a terminal", "ssh starts it; see btrfs-backup serve --help")
 	}
 	// the connection may break under a transfer that is kept; whoever wrote to it learns of it by an error
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)

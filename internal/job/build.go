@@ -92,7 +92,7 @@ func (b *builder) streamTo(p Place, source *volume.Source) engine.Destination {
 		return volume.NewDestination(h, path, source, b.volumeOptions())
 	}
 	if b.KeepBackups.Last > 0 {
-		b.Log.Warn(fmt.Sprintf("%s: --num-backups does nothing there, since nobody can list what the command stores", p))
+		b.Log.Warn(fmt.Sprintf("%s: --num-backups has no effect there: the store of a command cannot be listed", p))
 	}
 	return sink.NewCommand(command.Line, source, sink.Options{Log: b.Log, Progress: b.Progress, Limit: b.RateLimit})
 }
@@ -123,7 +123,7 @@ func addOnce(all []engine.Destination, d engine.Destination) []engine.Destinatio
 func (b *builder) addCopies(job *engine.Job) {
 	for _, o := range b.idleForRsync() {
 		if o.given {
-			b.Log.Warn(fmt.Sprintf("--%s has nothing to do: %s is copied by rsync", o.name, b.Source))
+			b.Log.Warn(fmt.Sprintf("--%s has no effect: %s is copied by rsync", o.name, b.Source))
 		}
 	}
 	_, fromDaemon := b.Source.(Daemon)
@@ -174,10 +174,10 @@ func (b *builder) copyTo(p Place, source *mirror.Source, o mirror.Options) engin
 	d, ok := p.(Daemon)
 	if !ok {
 		h, path := b.At(p)
-		return mirror.NewFolder(h, path, source, o)
+		return mirror.NewDestination(h, path, source, o)
 	}
 	if b.KeepBackups.Last > 0 {
-		b.Log.Warn(fmt.Sprintf("%s: --num-backups does nothing there: "+
+		b.Log.Warn(fmt.Sprintf("%s: --num-backups has no effect there: "+
 			"the daemon's machine keeps as many as its `btrfs-backup freeze` says", p))
 	}
 	return mirror.NewDaemon(d.URL, b.tunnel(d), source, o)

@@ -65,7 +65,7 @@ func (s *Spec) Check() Complaints {
 	const nameMax = 255
 	longest := btrfs.Incoming(s.Prefix + "20060102-150405")
 	if strings.ContainsAny(s.Prefix, "/\x00") || len(longest) > nameMax || !utf8.ValidString(s.Prefix) {
-		c.Add("snapshot-prefix", "it may be any text without a slash, up to 230 bytes",
+		c.Add("snapshot-prefix", "use any text without a slash, up to 230 bytes",
 			"%q cannot begin the name of a snapshot", s.Prefix)
 	}
 	if p, ok := s.Source.(Command); ok {
@@ -91,7 +91,7 @@ func (o *Copy) check(c *Complaints) {
 		c.Add("max-delete", "use 0 to 100; 100 allows all", "%d is not a percentage", o.MaxDelete)
 	}
 	if filepath.IsAbs(o.Marker) {
-		c.Add("marker", "name a file in SOURCE, from there", "%s is absolute", o.Marker)
+		c.Add("marker", "name a file relative to SOURCE", "%s is absolute", o.Marker)
 	}
 	for _, f := range o.Filters {
 		if filterRules[f.Rule] == nil {
@@ -155,12 +155,12 @@ func (s *Spec) checkForBtrfs() Complaints {
 	const hint = "--engine rsync copies the subvolume as it stands, without a snapshot"
 	for _, o := range s.onlyRsync() {
 		if o.given {
-			c.Add(o.name, hint, "is for sources that are copied by rsync, and this one is a btrfs subvolume")
+			c.Add(o.name, hint, "is for copies by rsync, but the source is a btrfs subvolume")
 		}
 	}
 	for _, p := range append([]Place{s.Source}, s.Destinations...) {
 		if d, ok := p.(Daemon); ok {
-			c.Add("", hint, "%s: an rsync daemon is for sources that are copied by rsync, and this one is a btrfs subvolume", d)
+			c.Add("", hint, "%s: an rsync daemon is for copies by rsync, but the source is a btrfs subvolume", d)
 		}
 	}
 	return c
@@ -169,19 +169,19 @@ func (s *Spec) checkForBtrfs() Complaints {
 func (s *Spec) checkForRsync() Complaints {
 	var c Complaints
 	if len(s.Destinations) == 0 && s.Source != nil {
-		c.Add("", "name the folder that it is to be copied to",
-			"DEST is missing: no snapshot is taken of %s, which is to be copied by rsync", s.Source)
+		c.Add("", "name a folder for the backups",
+			"DEST is missing: %s is copied by rsync, without snapshots", s.Source)
 	}
 	for _, o := range []option{
 		{"no-snapshot", s.Subvolume.NoSnapshot}, {"no-transfer", s.Subvolume.NoTransfer}, {"locked-dests", s.Subvolume.LockedDests},
 	} {
 		if o.given {
-			c.Add(o.name, "leave it out", "is about snapshots, and there are none of a source that is copied by rsync")
+			c.Add(o.name, "leave it out", "is about snapshots, but the source is copied by rsync, without snapshots")
 		}
 	}
 	isDaemon := func(p Place) bool { _, ok := p.(Daemon); return ok }
 	if s.Copy.Tunnel != "" && !isDaemon(s.Source) && !slices.ContainsFunc(s.Destinations, isDaemon) {
-		c.Add("tunnel", "name it as HOST::MODULE", "is for an rsync daemon, and no place is one")
+		c.Add("tunnel", "name it as HOST::MODULE", "is for an rsync daemon, but neither SOURCE nor DEST is one")
 	}
 	for _, p := range s.Destinations {
 		if p, ok := p.(Command); ok {

@@ -46,7 +46,7 @@ func TestAllComplaintsAreToldAtOnce(t *testing.T) {
 	c := s.Check()
 	wantComplaints(t, c, "--engine tar is unknown", "--num-snapshots -1 is no number", "--num-backups -2 is no number", `--snapshot-prefix "sub/dir" cannot begin`, "shell://cat: a command cannot be a source",
 		"--max-delete 101 is not a percentage", "--marker /valid is absolute", "omit *.o: there is no such filter", "--rsync-options \"'\":",
-		"--tunnel me:secret@nas: a password has no place there", "--compress lzo is unknown", "--channels 65 is out of range")
+		"--tunnel me:secret@nas: a password cannot be given there", "--compress lzo is unknown", "--channels 65 is out of range")
 	if lines := strings.Count(c.Err().Error(), "\n") + 1; lines != len(c) {
 		t.Errorf("%d lines for %d complaints", lines, len(c))
 	}
@@ -76,7 +76,7 @@ func TestSettingsOfTheOtherEngineAreRefused(t *testing.T) {
 		isKnown  bool // before the source is looked at
 		ofEngine Engine
 	}{
-		{change: func(s *Spec) { s.Copy.Filters = []Filter{{"skip", "*.o"}} }, byBtrfs: []string{"--skip is for sources that are copied by rsync"}},
+		{change: func(s *Spec) { s.Copy.Filters = []Filter{{"skip", "*.o"}} }, byBtrfs: []string{"--skip is for copies by rsync"}},
 		{change: func(s *Spec) { s.Copy.MaxDelete = 0 }, byBtrfs: []string{"--max-delete is for"}},
 		{change: func(s *Spec) { s.Copy.Dedup = &yes }, byBtrfs: []string{"--dedup is for"}},
 		{change: func(s *Spec) { s.Copy.MultiFS, s.Copy.Marker = true, "valid" }, byBtrfs: []string{"--multi-fs is for", "--marker is for"}},
@@ -87,7 +87,7 @@ func TestSettingsOfTheOtherEngineAreRefused(t *testing.T) {
 		{change: func(s *Spec) { s.Subvolume.SkipChecks = true }, isKnown: true, ofEngine: Btrfs},
 		{change: func(s *Spec) { s.Subvolume.NoSnapshot = true }, byRsync: []string{"--no-snapshot is about snapshots"}},
 		{change: func(s *Spec) { s.Subvolume.LockedDests = true }, byRsync: []string{"--locked-dests is about"}},
-		{change: func(s *Spec) { s.Destinations = nil }, byRsync: []string{"DEST is missing: no snapshot is taken of /home"}},
+		{change: func(s *Spec) { s.Destinations = nil }, byRsync: []string{"DEST is missing: /home is copied by rsync"}},
 		{change: func(s *Spec) { s.Destinations = []Place{far, Command{"cat"}} }, byRsync: []string{"shell://cat: a command takes send streams"}},
 	} {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
@@ -108,7 +108,7 @@ func TestSettingsOfTheOtherEngineAreRefused(t *testing.T) {
 
 func TestFoldersAreDirectoriesOfMachines(t *testing.T) {
 	places, c := ParseFolders([]string{"/home", "nas:/home", "shell://cat", "nas::photos", "nas:home"})
-	wantComplaints(t, c, "nas:home: the path of another machine", "shell://cat: what a command stores", "rsync://nas/photos: the backups of")
+	wantComplaints(t, c, "nas:home: the path of another machine", "shell://cat: the store of a command", "rsync://nas/photos: the backups of")
 	if places[0] != (Local{"/home"}) || places[1] != (Machine{ssh.Target{Host: "nas"}, "/home"}) {
 		t.Errorf("places: %v", places)
 	}

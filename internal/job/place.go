@@ -110,9 +110,9 @@ func ParseFolders(texts []string) ([]Place, Complaints) {
 	for _, p := range places {
 		switch p := p.(type) {
 		case Command:
-			c.Add("", "look where it stores it", "%s: what a command stores cannot be listed or verified", p)
+			c.Add("", "look into the store by other means", "%s: the store of a command cannot be listed or verified", p)
 		case Daemon:
-			c.Add("", "look at their folder on its machine", "%s: the backups of an rsync daemon are not in its module", p)
+			c.Add("", "list their folder on the daemon's machine", "%s: the backups of an rsync daemon are not in its module", p)
 		}
 	}
 	return places, c
@@ -159,7 +159,7 @@ func parseMachinePath(text, machine, remote string) (Place, error) {
 			"use HOST:/PATH for another machine, ./"+text+" for a path of this one")
 	}
 	if strings.Contains(strings.TrimPrefix(machine[strings.LastIndex(machine, "@")+1:], "["), ":") && !strings.HasSuffix(machine, "]") {
-		return nil, badPlace(text, "it has no port in this form", "use ssh://HOST:PORT/PATH")
+		return nil, badPlace(text, "this form has no port", "use ssh://HOST:PORT/PATH")
 	}
 	return machineAt(text, machine, remote)
 }

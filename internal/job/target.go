@@ -21,7 +21,7 @@ func parseTarget(text, machine string) (t ssh.Target, err error) {
 	if address, after, ok := strings.Cut(machine, "]"); ok && strings.HasPrefix(address, "[") {
 		t.Host = address[1:]
 		if port, ok = strings.CutPrefix(after, ":"); !ok && after != "" {
-			return t, badPlace(text, "behind the address stands "+strconv.Quote(after), "use ssh://[ADDRESS]:PORT/PATH")
+			return t, badPlace(text, strconv.Quote(after)+" follows the address", "use ssh://[ADDRESS]:PORT/PATH")
 		}
 	} else if name, after, ok := strings.Cut(machine, ":"); ok {
 		t.Host, port = name, after
@@ -39,7 +39,7 @@ func parseTarget(text, machine string) (t ssh.Target, err error) {
 	case strings.HasPrefix(t.Host, "-") || strings.HasPrefix(t.User, "-"):
 		return t, badPlace(text, "no host and no user begins with a hyphen", "check the spelling")
 	case strings.Contains(t.User, ":"):
-		return t, badPlace(text, "a password has no place there", "use a key: ssh-keygen, ssh-copy-id")
+		return t, badPlace(text, "a password cannot be given there", "use a key: ssh-keygen, ssh-copy-id")
 	}
 	return t, nil
 }

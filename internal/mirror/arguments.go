@@ -13,7 +13,7 @@ import (
 var defaults = []string{"--archive", "--hard-links", "--acls", "--xattrs", "--numeric-ids", "--delete", "--delete-excluded"}
 
 // notOfTheRoot is what a copy of the root directory leaves out: filesystems that only show the kernel's state, those of other
-// disks, and temporary files. The directories themselves are kept to be mounted on.
+// disks, and temporary files. The directories themselves stay, to be mounted on.
 var notOfTheRoot = []string{"/dev/*", "/proc/*", "/sys/*", "/run/*", "/tmp/*", "/var/tmp/*", "/mnt/*", "/media/*", "/lost+found"}
 
 // arguments gives rsync's options for a copy of the source. What the safety of older backups rests on stands behind the user's

@@ -158,7 +158,7 @@ func TestOptionsThatMakeAFalseBackupAreRefused(t *testing.T) {
 	for text, why := range map[string]string{
 		"-avn":                     "-n cannot be used",
 		"--dry-run":                "--dry-run",
-		"-a --remove-source-files": "deletes the source",
+		"-a --remove-source-files": "delete the source",
 		"-a --compare-dest=/x":     "would be missing",
 		"-a --ignore-errors":       "would be deleted",
 		"-a -- /other":             "further sources",
@@ -219,7 +219,7 @@ func TestSourcesAndFoldersHaveAnyName(t *testing.T) {
 		base := t.TempDir()
 		write(t, base, name+"/file", strings.NewReplacer("*", "X", "[c]", "c", "?", "Y").Replace(name)+"/file")
 		s := NewSource(here(), filepath.Join(base, name), SourceOptions{Log: quiet()})
-		f := NewFolder(here(), filepath.Join(base, "to", name), s, Options{Log: quiet(), MaxDelete: 100})
+		f := NewDestination(here(), filepath.Join(base, "to", name), s, Options{Log: quiet(), MaxDelete: 100})
 		mustBackUp(t, f, "a")
 		mustBackUp(t, f, "b")
 		mustEqual(t, s.path, filepath.Join(f.path, "b"))
@@ -238,14 +238,14 @@ func TestADryRunCountsAndWritesNothing(t *testing.T) {
 		want   string
 		bytes  int64
 	}{
-		{func() { check(t, os.MkdirAll(f.path, 0o755)) }, "4 files with 24 B would be copied, 0 are gone", 24},
+		{func() { check(t, os.MkdirAll(f.path, 0o755)) }, "would copy 4 files with 24 B, and delete 0", 24},
 		{func() {
 			mustBackUp(t, f, "a")
 			write(t, s.path, "new one")
 			check(t, os.WriteFile(filepath.Join(s.path, "changed"), []byte("longer than before"), 0o644))
 			check(t, os.RemoveAll(filepath.Join(s.path, "gone")))
 			check(t, os.RemoveAll(filepath.Join(s.path, "also/gone")))
-		}, "2 files with 25 B would be copied, 2 are gone", 25},
+		}, "would copy 2 files with 25 B, and delete 2", 25},
 	} {
 		step.before()
 		before := history(t, parent)

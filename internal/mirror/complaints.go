@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxKept is how many files that are missing in a backup are named in its record.
-const maxKept = 1000
+// maxMissing is how many files that are missing in a backup are named in its record.
+const maxMissing = 1000
 
 // complaints are what rsync wrote to its standard error.
 type complaints struct {
@@ -41,7 +41,7 @@ func (e *IncompleteError) Error() string {
 
 // Hint tells how to get the rest.
 func (e *IncompleteError) Hint() string {
-	return "all the rest was copied, and what was deleted in the source may still be there; exclude what nobody can read, " +
+	return "all other files were copied, and files deleted in the source may still be in the backup; exclude the unreadable files, " +
 		"or run as root (sudo)"
 }
 
@@ -56,7 +56,7 @@ func (c *complaints) add(line string) {
 	switch c.kindOf(line) {
 	case missing:
 		c.count++
-		if len(c.missing) < maxKept {
+		if len(c.missing) < maxMissing {
 			c.missing = append(c.missing, line)
 		}
 	case fatal:

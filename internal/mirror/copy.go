@@ -9,8 +9,8 @@ import (
 	"btrfs-backup/internal/rsh"
 )
 
-// copying is one copy of a source by rsync.
-type copying struct {
+// A copier makes one copy of a source by rsync.
+type copier struct {
 	Options
 	source *Source
 	link   *rsh.Link // to the other machine
@@ -24,7 +24,7 @@ type copying struct {
 }
 
 // run copies, and looks at the source again: one that goes away meanwhile looks to rsync as if its files had been deleted.
-func (c *copying) run(ctx context.Context) (told *output, missing *IncompleteError, err error) {
+func (c *copier) run(ctx context.Context) (told *output, missing *IncompleteError, err error) {
 	args := append(c.arguments(c.source, c.first, c.own), c.reach...)
 	args = append(args, "--", c.source.argument(c.link)+"/", c.to)
 	told = &output{shown: c.show(ctx, c.dest+": "+c.name, c.atMost)}
@@ -35,19 +35,19 @@ func (c *copying) run(ctx context.Context) (told *output, missing *IncompleteErr
 		return told, nil, err
 	}
 	if err := c.source.check(ctx); err != nil {
-		return told, nil, fmt.Errorf("after it was copied: %w", err)
+		return told, nil, fmt.Errorf("after the copy: %w", err)
 	}
 	return told, missing, nil
 }
 
 // rehearse logs what a copy would do. Nothing is written.
-func (c *copying) rehearse(ctx context.Context) (engine.Result, error) {
+func (c *copier) rehearse(ctx context.Context) (engine.Result, error) {
 	c.own = append(c.own, "--dry-run")
 	told, missing, err := c.run(ctx)
 	if err != nil {
 		return engine.Result{}, err
 	}
-	c.Log.Info(fmt.Sprintf("%s: %d files with %s would be copied, %d are gone", c.dest, told.files, progress.Bytes(told.bytes),
+	c.Log.Info(fmt.Sprintf("%s: would copy %d files with %s, and delete %d", c.dest, told.files, progress.Bytes(told.bytes),
 		told.deleted))
 	return told.copied(missing, false), nil
 }
@@ -64,7 +64,7 @@ func (o *output) copied(missing *IncompleteError, remote bool) engine.Result {
 	return copied
 }
 
-// worded tells of what a result or an error is.
+// worded names source and destination in an error, and in the reason why a backup is incomplete.
 func worded(s *Source, to fmt.Stringer, name string, r engine.Result, err error) (engine.Result, error) {
 	if err != nil {
 		err = fmt.Errorf("copying %s to %s: %w", s, to, err)

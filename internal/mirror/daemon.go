@@ -47,7 +47,7 @@ func (d *Daemon) String() string { return engine.PlaceName(d.url) }
 // Open refuses what rsync cannot do; nothing is opened.
 func (d *Daemon) Open(context.Context, bool) error {
 	if !d.source.isLocal() {
-		return hint.New(fmt.Errorf("destination %s: rsync cannot copy from another machine to another one", d),
+		return hint.New(fmt.Errorf("destination %s: rsync cannot copy between two other machines", d),
 			"run btrfs-backup on the machine of the source")
 
 	}
@@ -57,35 +57,35 @@ func (d *Daemon) Open(context.Context, bool) error {
 // Save makes the directory like the source.
 func (d *Daemon) Save(ctx context.Context, t engine.Transfer) (engine.Result, error) {
 	d.Log.Info(fmt.Sprintf("%s: copying %s to %s", d, d.source, t.Snapshot.Name))
-	r, err := d.copy(ctx, t, (*copying).fill)
+	r, err := d.copy(ctx, t, (*copier).fill)
 	return worded(d.source, d, t.Snapshot.Name, r, err)
 }
 
 // Rehearse tells what Save would do.
 func (d *Daemon) Rehearse(ctx context.Context, t engine.Transfer) (engine.Result, error) {
-	r, err := d.copy(ctx, t, (*copying).rehearse)
+	r, err := d.copy(ctx, t, (*copier).rehearse)
 	return worded(d.source, d, t.Snapshot.Name, r, err)
 }
 
-func (d *Daemon) copy(ctx context.Context, t engine.Transfer, do func(*copying, context.Context) (engine.Result, error)) (engine.Result, error) {
+func (d *Daemon) copy(ctx context.Context, t engine.Transfer, do func(*copier, context.Context) (engine.Result, error)) (engine.Result, error) {
 	link, err := d.tunnel.open(ctx)
 	if err != nil {
 		return engine.Result{}, err
 	}
 	defer link.Close()
-	return do(&copying{Options: d.Options, source: d.source, link: link, reach: append([]string{"--no-motd"}, link.Options...),
+	return do(&copier{Options: d.Options, source: d.source, link: link, reach: append([]string{"--no-motd"}, link.Options...),
 		to: d.argument(), dest: d.String(), name: t.Snapshot.Name}, ctx)
 }
 
 // fill copies into a directory of a daemon.
-func (c *copying) fill(ctx context.Context) (engine.Result, error) {
+func (c *copier) fill(ctx context.Context) (engine.Result, error) {
 	c.own = filling(tree.Work{})
 	if c.Rsync == nil {
 		c.own = append(c.own, sparse, nanoseconds) // at worst, unchanged files are read there to no purpose
 	}
 	told, missing, err := c.run(ctx)
 	if err != nil && hint.Of(err) == "" && !errors.Is(err, context.Canceled) {
-		err = hint.New(err, "what was copied is kept there, and the next run goes on with it")
+		err = hint.New(err, "the partial copy stays there, and the next run resumes it")
 	}
 	return told.copied(missing, true), err
 }

@@ -22,12 +22,12 @@ func TestADoubtfulSourceIsRefused(t *testing.T) {
 	check(t, os.Symlink("full", filepath.Join(dir, "link")))
 	for _, test := range []struct{ name, marker, says, hint string }{
 		{"missing", "", "no such file", "mounted"},
-		{"empty", "", "nothing in it", "mounted"},
+		{"empty", "", "is empty", "mounted"},
 		{"full/file", "", "not a directory", "directory"},
-		{"full", ".backup_valid", "its marker .backup_valid is not there", "mounted"},
-		{"wrong", ".backup_valid", "its marker .backup_valid is not there", "mounted"},
+		{"full", ".backup_valid", "its marker .backup_valid is missing", "mounted"},
+		{"wrong", ".backup_valid", "its marker .backup_valid is missing", "mounted"},
 		{"full", "../outside", "does not lie in it", ""},
-		{"full", "none/.backup_valid", "is not there", "mounted"},
+		{"full", "none/.backup_valid", "is missing", "mounted"},
 		{"full", "", "", ""},
 		{"link", "", "", ""},
 		{"marked", ".backup_valid", "", ""},
@@ -63,7 +63,7 @@ func TestAFolderInTheSourceIsNotCopiedIntoItself(t *testing.T) {
 	for i, path := range []string{"b[c]*/folder", "plain", "deep/er"} {
 		for j, from := range []string{s.path, link} {
 			diary := &journal{}
-			f := NewFolder(here(), filepath.Join(from, path), s, Options{Log: diary.log(), MaxDelete: 100, Filters: []string{"--include=*"}})
+			f := NewDestination(here(), filepath.Join(from, path), s, Options{Log: diary.log(), MaxDelete: 100, Filters: []string{"--include=*"}})
 			name := fmt.Sprint(i, j)
 			mustBackUp(t, f, name)
 			if _, err := os.Lstat(filepath.Join(f.path, name, path)); !errors.Is(err, fs.ErrNotExist) {
@@ -72,7 +72,7 @@ func TestAFolderInTheSourceIsNotCopiedIntoItself(t *testing.T) {
 			if _, err := os.Lstat(filepath.Join(f.path, name, "other", "b[c]*/folder/file")); err != nil {
 				t.Error(err)
 			}
-			if !strings.Contains(diary.String(), "left out") {
+			if !strings.Contains(diary.String(), "is not copied") {
 				t.Errorf("the log tells: %s", diary)
 			}
 		}
@@ -85,7 +85,7 @@ func TestTheSourceIsNoDestination(t *testing.T) {
 	link := filepath.Join(t.TempDir(), "link")
 	check(t, os.Symlink(s.path, link))
 	for _, path := range []string{s.path, link, s.path + "/."} {
-		f := NewFolder(here(), path, s, Options{Log: quiet()})
+		f := NewDestination(here(), path, s, Options{Log: quiet()})
 		_, err := backUp(t.Context(), f, "1")
 		mustRefuse(t, err, "is the source itself")
 	}

@@ -1,11 +1,11 @@
-// Package mirror copies directories of any filesystem by rsync, into dated backups in a folder on any host (Folder), or into
+// Package mirror copies directories of any filesystem by rsync, into dated backups in a folder on any host (Destination), or into
 // the module of an rsync daemon (Daemon).
 //
-// rsync does the copying, and is given its arguments as a vector. What it refuses is translated into errors that say what to do.
+// rsync does the copying, and is given its arguments as a vector. Its failures are translated into errors that say what to do.
 // It is taken at its word only where that is safe: a copy is complete when rsync says so (exit status 0, or 24 for files that
 // vanished meanwhile) and the source is still what it should be; it is incomplete (23) when every complaint is about something
-// that could not be read at the source, or an attribute that the destination cannot store; else there is no backup. What was
-// copied until a failure stays for the next run to go on with.
+// that could not be read at the source, or an attribute that the destination cannot store; else there is no backup. After a
+// failure, the partial copy stays for the next run to resume.
 package mirror
 
 import (

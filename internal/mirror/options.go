@@ -11,11 +11,11 @@ import (
 // refused are the options of rsync with which it makes something else than a backup and calls it a success.
 var refused = []struct{ names, reason string }{
 	{"-n --dry-run --list-only --only-write-batch --read-batch", "nothing would be copied"},
-	{"--remove-source-files --remove-sent-files", "it deletes the source"},
+	{"--remove-source-files --remove-sent-files", "rsync would delete the source"},
 	{"--compare-dest", "files would be missing in the backup"},
-	{"--ignore-errors", "what cannot be read would be deleted"},
-	{"--daemon --server --sender", "it starts something else"},
-	{"--", "what follows would be further sources"},
+	{"--ignore-errors", "unreadable files would be deleted"},
+	{"--daemon --server --sender", "rsync would not copy"},
+	{"--", "the words after it would be further sources"},
 }
 
 // takeValue are the short options of rsync that take the rest of the word as their value.

@@ -170,7 +170,7 @@ func TestAStoppedCopyKeepsWhatArrived(t *testing.T) {
 	if !errors.Is(err, stopped) {
 		t.Fatalf("got %v", err)
 	}
-	if hint := hint.Of(err); !strings.Contains(hint, "what was copied is kept") {
+	if hint := hint.Of(err); !strings.Contains(hint, "the partial copy stays") {
 		t.Errorf("the hint is %q", hint)
 	}
 	info, err := os.Stat(filepath.Join(arrived, "large"))

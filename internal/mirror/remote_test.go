@@ -52,7 +52,7 @@ func TestPathsOnOtherMachinesAreTakenLiterally(t *testing.T) {
 		check(t, os.RemoveAll(filepath.Join(base, name, "wrong")))
 		for way, ends := range map[string][2]host.Trees{"from": {newElsewhere(t), here()}, "to": {here(), newElsewhere(t)}} {
 			s := NewSource(ends[0], filepath.Join(base, name), SourceOptions{Log: quiet(), Marker: "file"})
-			f := NewFolder(ends[1], filepath.Join(base, way, name), s, Options{Log: quiet(), MaxDelete: 100})
+			f := NewDestination(ends[1], filepath.Join(base, way, name), s, Options{Log: quiet(), MaxDelete: 100})
 			mustBackUp(t, f, "1")
 			mustHold(t, s.path, filepath.Join(f.path, "1"))
 		}
@@ -99,7 +99,7 @@ func TestRsyncDoesNotCopyBetweenTwoOtherMachines(t *testing.T) {
 	write(t, t.TempDir(), "a")
 	for _, s := range []*Source{NewSource(newElsewhere(t), "/etc", SourceOptions{Log: quiet()}), NewModule("rsync://nas/m", SourceOptions{Log: quiet()})} {
 		for _, m := range []engine.Opener{
-			NewFolder(newElsewhere(t), filepath.Join(t.TempDir(), "new"), s, Options{Log: quiet()}),
+			NewDestination(newElsewhere(t), filepath.Join(t.TempDir(), "new"), s, Options{Log: quiet()}),
 			NewDaemon("rsync://nas/m", nil, s, Options{Log: quiet()}),
 		} {
 			if hint := mustRefuse(t, m.Open(t.Context(), true), "another machine"); hint == "" {
@@ -173,9 +173,9 @@ func TestADoubtfulDirectoryOfADaemonIsRefused(t *testing.T) {
 	check(t, os.Mkdir(filepath.Join(dir, "out/empty"), 0o755))
 	for _, test := range []struct{ path, marker, says, hint string }{
 		{"out/missing", "", "No such file", "mounted"},
-		{"out/empty", "", "nothing in it", "mounted"},
+		{"out/empty", "", "is empty", "mounted"},
 		{"out/full/file", "", "Not a directory", "directory"},
-		{"out/full", "marker", "its marker marker is not there", "mounted"},
+		{"out/full", "marker", "its marker marker is missing", "mounted"},
 		{"none", "", "Unknown module", "lists the modules"},
 		{"closed", "", "auth failed", "RSYNC_PASSWORD"},
 	} {

@@ -54,8 +54,8 @@ func unescaped(path string) string {
 }
 
 // mayBeCapable tells whether the file of that path in a backup has capabilities, as it may where nobody can look.
-func (f *Folder) mayBeCapable(backup, path string) bool {
-	if !f.isLocal() {
+func (d *Destination) mayBeCapable(backup, path string) bool {
+	if !d.isLocal() {
 		return true
 	}
 	_, err := unix.Lgetxattr(filepath.Join(backup, path), "security.capability", nil)
@@ -63,12 +63,12 @@ func (f *Folder) mayBeCapable(backup, path string) bool {
 }
 
 // repair copies files again that rsync has retouched.
-func (f *Folder) repair(ctx context.Context, c copying, w tree.Work, paths []string) error {
-	paths = slices.DeleteFunc(paths, func(path string) bool { return !f.mayBeCapable(w.LinkDest, path) })
+func (d *Destination) repair(ctx context.Context, c copier, w tree.Work, paths []string) error {
+	paths = slices.DeleteFunc(paths, func(path string) bool { return !d.mayBeCapable(w.LinkDest, path) })
 	if len(paths) == 0 {
 		return nil
 	}
-	f.Log.Debug(fmt.Sprintf("%s: copying the attributes of %d files again", f, len(paths)))
+	d.Log.Debug(fmt.Sprintf("%s: copying the attributes of %d files again", d, len(paths)))
 	list, err := os.CreateTemp("", "btrfs-backup-")
 	if err != nil {
 		return err
@@ -85,8 +85,8 @@ func (f *Folder) repair(ctx context.Context, c copying, w tree.Work, paths []str
 	}
 	args := slices.DeleteFunc(slices.Clone(defaults), func(option string) bool { return strings.HasPrefix(option, "--delete") })
 	args = append(args, "--files-from=-", "--from0", "--no-implied-dirs", "--ignore-missing-args")
-	args = append(append(args, f.faithful(w)...), c.reach...)
-	args = append(args, "--", f.source.argument(c.link)+"/", c.to)
-	_, err = runRsync(ctx, program{log: f.Log, args: args, link: c.link, line: func(string) {}, stdin: list, source: f.source, dest: c.dest})
+	args = append(append(args, d.faithful(w)...), c.reach...)
+	args = append(args, "--", d.source.argument(c.link)+"/", c.to)
+	_, err = runRsync(ctx, program{log: d.Log, args: args, link: c.link, line: func(string) {}, stdin: list, source: d.source, dest: c.dest})
 	return err
 }

@@ -14,95 +14,95 @@ import (
 	"btrfs-backup/internal/tree"
 )
 
-// Save makes a backup of the source. After a failure, what was copied stays for the next run to go on with.
-func (f *Folder) Save(ctx context.Context, t engine.Transfer) (engine.Result, error) {
-	f.Log.Info(fmt.Sprintf("%s: copying %s to %s", f, f.source, t.Snapshot.Name))
-	r, err := f.copy(ctx, t, f.save)
-	return worded(f.source, f, t.Snapshot.Name, r, err)
+// Save makes a backup of the source. After a failure, the partial copy stays for the next run to resume.
+func (d *Destination) Save(ctx context.Context, t engine.Transfer) (engine.Result, error) {
+	d.Log.Info(fmt.Sprintf("%s: copying %s to %s", d, d.source, t.Snapshot.Name))
+	r, err := d.copy(ctx, t, d.save)
+	return worded(d.source, d, t.Snapshot.Name, r, err)
 }
 
 // Rehearse lets rsync tell what it would copy into the backup that the transfer builds upon.
-func (f *Folder) Rehearse(ctx context.Context, t engine.Transfer) (engine.Result, error) {
-	r, err := f.copy(ctx, t, func(ctx context.Context, t engine.Transfer, c copying) (engine.Result, error) {
+func (d *Destination) Rehearse(ctx context.Context, t engine.Transfer) (engine.Result, error) {
+	r, err := d.copy(ctx, t, func(ctx context.Context, t engine.Transfer, c copier) (engine.Result, error) {
 		base := cmp.Or(t.ParentName(), t.Snapshot.Name) // which is missing, and so empty to rsync
-		c.to = f.argument(c.link, f.dir.Status().Path+"/"+base)
+		c.to = d.argument(c.link, d.dir.Status().Path+"/"+base)
 		return c.rehearse(ctx)
 	})
-	return worded(f.source, f, t.Snapshot.Name, r, err)
+	return worded(d.source, d, t.Snapshot.Name, r, err)
 }
 
 // copy reaches the other machine, if there is one, and lets do copy.
-func (f *Folder) copy(ctx context.Context, t engine.Transfer, do func(context.Context, engine.Transfer, copying) (engine.Result, error)) (engine.Result, error) {
-	link, reach, err := f.link(ctx)
+func (d *Destination) copy(ctx context.Context, t engine.Transfer, do func(context.Context, engine.Transfer, copier) (engine.Result, error)) (engine.Result, error) {
+	link, reach, err := d.link(ctx)
 	if err != nil {
 		return engine.Result{}, err
 	}
 	defer link.Close()
-	if f.within != nil {
-		f.Log.Info(fmt.Sprintf("%s lies in the source, and is left out of the copy", f))
+	if d.within != nil {
+		d.Log.Info(fmt.Sprintf("%s lies in the source, and is not copied", d))
 	}
-	return do(ctx, t, copying{Options: f.Options, source: f.source, link: link, reach: reach, first: f.within,
-		dest: f.String(), name: t.Snapshot.Name, atMost: f.sizeOf(t.ParentName())})
+	return do(ctx, t, copier{Options: d.Options, source: d.source, link: link, reach: reach, first: d.within,
+		dest: d.String(), name: t.Snapshot.Name, atMost: d.sizeOf(t.ParentName())})
 }
 
-func (f *Folder) save(ctx context.Context, t engine.Transfer, copying copying) (engine.Result, error) {
+func (d *Destination) save(ctx context.Context, t engine.Transfer, c copier) (engine.Result, error) {
 	name, base := t.Snapshot.Name, t.ParentName()
-	order := tree.Order{Name: name, Base: base, Source: f.source.Identity()}
-	if f.source.Frozen {
-		order.Snapshot = f.source.path
+	order := tree.Order{Name: name, Base: base, Source: d.source.Identity()}
+	if d.source.Frozen {
+		order.Snapshot = d.source.path
 	}
-	work, err := f.dir.BeginTree(ctx, order)
+	work, err := d.dir.BeginTree(ctx, order)
 	if err != nil {
-		return engine.Result{}, f.explained(err)
+		return engine.Result{}, d.explained(err)
 	}
 	if work.Filled {
-		missing := f.source.missing(nil)
-		if err := f.finish(ctx, t, work, missing, 0); err != nil {
-			return engine.Result{}, f.keep(ctx, name, err)
+		missing := d.source.missing(nil)
+		if err := d.finish(ctx, t, work, missing, 0); err != nil {
+			return engine.Result{}, d.savePartial(ctx, name, err)
 		}
 		return new(output).copied(missing, false), nil
 	}
 	if work.Resumed {
-		f.Log.Info(fmt.Sprintf("%s: going on with what an interrupted run copied", f))
+		d.Log.Info(fmt.Sprintf("%s: resuming the partial copy of an interrupted run", d))
 	}
-	copying.own, copying.to = filling(work), f.argument(copying.link, work.Path)
+	c.own, c.to = filling(work), d.argument(c.link, work.Path)
 	if work.Resumed && !(work.Subvolume && base != "") {
 		// without a backup below it, all that is in the directory and not in the source was left by the interrupted run
-		copying.own = append(copying.own, "--delete", "--delete-excluded")
+		c.own = append(c.own, "--delete", "--delete-excluded")
 	}
-	if f.Rsync == nil {
-		copying.own = append(copying.own, f.faithful(work)...)
+	if d.Rsync == nil {
+		c.own = append(c.own, d.faithful(work)...)
 		if work.LinkDest != "" {
-			copying.own = append(copying.own, itemize)
+			c.own = append(c.own, itemize)
 		}
 	}
-	unfollow := f.follow(ctx, name, work)
-	told, missing, err := copying.run(ctx)
+	unfollow := d.follow(ctx, name, work)
+	told, missing, err := c.run(ctx)
 	unfollow()
-	missing = f.source.missing(missing)
+	missing = d.source.missing(missing)
 	if err == nil {
-		err = f.repair(ctx, copying, work, told.retouched)
+		err = d.repair(ctx, c, work, told.retouched)
 	}
 	if err == nil {
-		err = f.finish(ctx, t, work, missing, told.bytes)
+		err = d.finish(ctx, t, work, missing, told.bytes)
 	}
-	copied := told.copied(missing, copying.reach != nil)
+	copied := told.copied(missing, c.reach != nil)
 	if err != nil {
-		return copied, f.keep(ctx, name, err)
+		return copied, d.savePartial(ctx, name, err)
 	}
 	return copied, nil
 }
 
 // follow has the files of a first copy read while they are still in memory. What it gives ends that.
-func (f *Folder) follow(ctx context.Context, name string, w tree.Work) (end func()) {
+func (d *Destination) follow(ctx context.Context, name string, w tree.Work) (end func()) {
 	if w.InPlace || w.LinkDest != "" {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var following sync.WaitGroup
 	following.Go(func() {
-		if err := f.dir.FollowTree(ctx, name); err != nil && ctx.Err() == nil {
-			f.Log.Debug(fmt.Sprintf("%s: all is read after it was copied: %v", f, err))
+		if err := d.dir.FollowTree(ctx, name); err != nil && ctx.Err() == nil {
+			d.Log.Debug(fmt.Sprintf("%s: not reading files while they are copied, but afterwards: %v", d, err))
 		}
 	})
 	return func() {
@@ -112,10 +112,10 @@ func (f *Folder) follow(ctx context.Context, name string, w tree.Work) (end func
 }
 
 // faithful are the options with which the default ones copy everything to what the folder lies on.
-func (f *Folder) faithful(w tree.Work) (options []string) {
-	if f.dir.Status().Privileged {
+func (d *Destination) faithful(w tree.Work) (options []string) {
+	if d.dir.Status().Privileged {
 		options = append(options, asRoot...)
-		if !f.isLocal() { // rsync does not tell the other side its rules for attributes
+		if !d.isLocal() { // rsync does not tell the other side its rules for attributes
 			for _, option := range asRoot {
 				options = append(options, "--remote-option="+option)
 			}
@@ -131,26 +131,26 @@ func (f *Folder) faithful(w tree.Work) (options []string) {
 }
 
 // finish makes a backup of what was copied, which has at most so many new bytes.
-func (f *Folder) finish(ctx context.Context, t engine.Transfer, work tree.Work, missing *IncompleteError, atMost int64) error {
+func (d *Destination) finish(ctx context.Context, t engine.Transfer, work tree.Work, missing *IncompleteError, atMost int64) error {
 	name := t.Snapshot.Name
-	r := tree.Result{Name: name, Base: t.ParentName(), Source: f.source.Identity(), Started: t.Started, InPlace: work.InPlace, MaxDelete: f.MaxDelete,
+	r := tree.Result{Name: name, Base: t.ParentName(), Source: d.source.Identity(), Started: t.Started, InPlace: work.InPlace, MaxDelete: d.MaxDelete,
 		Dedup: !work.Subvolume}
-	if f.Dedup != nil {
-		r.Dedup = *f.Dedup
+	if d.Dedup != nil {
+		r.Dedup = *d.Dedup
 	}
 	if missing != nil {
 		r.Incomplete, r.Missing = missing.Messages, missing.Count
 	}
-	f.Log.Info(fmt.Sprintf("%s: %s is copied, and is being finished", f, name))
+	d.Log.Info(fmt.Sprintf("%s: %s is copied, finishing it", d, name))
 	read := rereading{began: time.Now(), show: func() *progress.Transfer {
-		return f.show(ctx, fmt.Sprintf("%s: reading %s", f, name), atMost)
+		return d.show(ctx, fmt.Sprintf("%s: reading %s", d, name), atMost)
 	}}
-	record, err := f.dir.FinishTree(ctx, r, read.add)
+	record, err := d.dir.FinishTree(ctx, r, read.add)
 	read.done()
 	if err != nil {
-		return f.explained(err)
+		return d.explained(err)
 	}
-	f.Log.Debug(fmt.Sprintf("%s: %s has %d files with %s, of which %s were there already; %s were read in the end, in %s", f, name,
+	d.Log.Debug(fmt.Sprintf("%s: %s has %d files with %s, of which %s were there already; %s were read in the end, in %s", d, name,
 		record.Files, progress.Bytes(record.Bytes), progress.Bytes(record.Shared), progress.Bytes(read.bytes),
 		time.Since(read.began).Round(time.Millisecond)))
 	return nil
@@ -184,27 +184,28 @@ func (r *rereading) done() {
 	}
 }
 
-// keepTime is how long it may take to put on disk what was copied until a failure.
-const keepTime = 20 * time.Second
+// saveTime is how long it may take to put a partial copy on disk.
+const saveTime = 20 * time.Second
 
-// keep keeps what was copied until a failure, also when the context has ended. Of what was refused nothing is left.
-func (f *Folder) keep(ctx context.Context, name string, failure error) error {
+// savePartial puts the partial copy on disk after a failure, also when the context has ended, and tells so in the hint. A refused
+// backup leaves no partial copy.
+func (d *Destination) savePartial(ctx context.Context, name string, failure error) error {
 	if refused := new(tree.TooManyGoneError); errors.As(failure, &refused) {
 		return failure
 	}
 	stopped := ctx.Err() != nil
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTime)
 	defer cancel()
 	forward := hint.Of(failure)
-	if err := f.dir.SavePartialTree(ctx, name); err != nil {
-		f.Log.Warn(fmt.Sprintf("%s: what was copied to %s may be lost: %v", f, name, err))
+	if err := d.dir.SavePartialTree(ctx, name); err != nil {
+		d.Log.Warn(fmt.Sprintf("%s: the partial copy of %s may be lost: %v", d, name, err))
 		return failure
 	}
 	if stopped {
-		f.Log.Info(fmt.Sprintf("%s: what was copied is kept, and the next run goes on with it", f))
+		d.Log.Info(fmt.Sprintf("%s: the partial copy stays, and the next run resumes it", d))
 	}
 	if forward != "" {
 		forward += "; "
 	}
-	return hint.New(failure, forward+"what was copied is kept, and the next run goes on with it")
+	return hint.New(failure, forward+"the partial copy stays, and the next run resumes it")
 }

@@ -134,11 +134,11 @@ func (s *Source) checkHere(context.Context) error {
 	return nil
 }
 
-var errEmpty = hint.New(errors.New("there is nothing in it"), notMounted)
+var errEmpty = hint.New(errors.New("the directory is empty"), notMounted)
 
 func (s *Source) noMarker() error {
-	return hint.Newf(fmt.Errorf("its marker %s is not there", s.Marker),
-		"%s If it is, make the marker: an empty file will do", notMounted)
+	return hint.Newf(fmt.Errorf("its marker %s is missing", s.Marker),
+		"%s If it is, create the marker, an empty file", notMounted)
 }
 
 // refusal adds to the reason why a source cannot be read what to do about it.
@@ -147,9 +147,9 @@ func refusal(err error) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return hint.New(err, notMounted)
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		return hint.New(err, "it must be readable: run as root (sudo), or as the user who owns it")
+		return hint.New(err, "run as root (sudo), or as the owner of the directory")
 	case errors.Is(err, unix.ENOTDIR):
-		return hint.New(err, "name the directory that it lies in")
+		return hint.New(err, "a source is a directory: name the one that holds this file")
 	}
 	return err
 }

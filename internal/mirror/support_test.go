@@ -69,7 +69,7 @@ func sourceOf(t *testing.T, o SourceOptions, paths ...string) *Source {
 }
 
 // folderFor names a new folder for the source, on the filesystem of temporary files.
-func folderFor(t *testing.T, s *Source, o Options) *Folder {
+func folderFor(t *testing.T, s *Source, o Options) *Destination {
 	t.Helper()
 	if o.Log == nil {
 		o.Log = quiet()
@@ -77,11 +77,11 @@ func folderFor(t *testing.T, s *Source, o Options) *Folder {
 	if o.MaxDelete == 0 {
 		o.MaxDelete = 100
 	}
-	return NewFolder(here(), filepath.Join(t.TempDir(), "backups"), s, o)
+	return NewDestination(here(), filepath.Join(t.TempDir(), "backups"), s, o)
 }
 
 // backUp makes a backup of that name as the engine does.
-func backUp(ctx context.Context, f *Folder, name string) (engine.Result, error) {
+func backUp(ctx context.Context, f *Destination, name string) (engine.Result, error) {
 	return save(ctx, f, name, func(t engine.Transfer) (engine.Result, error) {
 		if _, err := f.Mark(ctx); err != nil {
 			return engine.Result{}, err
@@ -90,11 +90,11 @@ func backUp(ctx context.Context, f *Folder, name string) (engine.Result, error) 
 	})
 }
 
-func rehearsal(ctx context.Context, f *Folder, name string) (engine.Result, error) {
+func rehearsal(ctx context.Context, f *Destination, name string) (engine.Result, error) {
 	return save(ctx, f, name, func(t engine.Transfer) (engine.Result, error) { return f.Rehearse(ctx, t) })
 }
 
-func save(ctx context.Context, f *Folder, name string, do func(engine.Transfer) (engine.Result, error)) (engine.Result, error) {
+func save(ctx context.Context, f *Destination, name string, do func(engine.Transfer) (engine.Result, error)) (engine.Result, error) {
 	if err := f.source.Open(ctx, false); err != nil {
 		return engine.Result{}, err
 	}
@@ -122,7 +122,7 @@ func transferOf(name string) engine.Transfer {
 	return engine.Transfer{Snapshot: btrfs.Subvolume{Name: name}, Started: time.Now()}
 }
 
-func mustBackUp(t *testing.T, f *Folder, name string) {
+func mustBackUp(t *testing.T, f *Destination, name string) {
 	t.Helper()
 	copied, err := backUp(t.Context(), f, name)
 	check(t, err)
@@ -132,7 +132,7 @@ func mustBackUp(t *testing.T, f *Folder, name string) {
 }
 
 // names gives the backups in the folder, complete or not.
-func names(t *testing.T, f *Folder) []string {
+func names(t *testing.T, f *Destination) []string {
 	t.Helper()
 	check(t, f.Open(t.Context(), false))
 	defer f.Close()

@@ -70,7 +70,7 @@ func hintOn(status int, errno unix.Errno, text string, p program) string {
 	case unix.ENOSPC, unix.EDQUOT:
 		return "make room at " + p.dest + ": delete backups that are not needed, or keep fewer with --num-backups"
 	case unix.EROFS:
-		return p.dest + " cannot be written to: mount it for writing, and look at the kernel's log for the reason"
+		return p.dest + " is read-only: mount it for writing, and look at the kernel's log for the reason"
 	case unix.EIO:
 		return "a disk has a fault: look at the kernel's log"
 	}
@@ -82,13 +82,13 @@ func hintOn(status int, errno unix.Errno, text string, p program) string {
 	case 10, 35:
 		return "does an rsync daemon listen there?"
 	case 12, 255:
-		return "the connection ended, or rsync did at the other end: is it installed there, and is its disk full?"
+		return "the connection or the rsync at the other end broke off: is rsync installed there, and is the disk full?"
 	case 14, 22:
 		return "this machine is short of memory or processes"
 	case 19, 20:
-		return "rsync was told to end by a signal"
+		return "a signal ended rsync"
 	case 30:
-		return "nothing came from the other end for as long as --timeout allows"
+		return "the other end sent nothing within --timeout"
 	case 126, 127:
 		return "install rsync on the other machine"
 	}

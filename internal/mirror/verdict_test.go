@@ -38,8 +38,8 @@ func TestAFailedRsyncMakesNoBackup(t *testing.T) {
 		{19, "rsync error: received SIGUSR1 (code 19) at main.c(1660) [generator=3.5.0]", "signal"},
 		{30, "rsync error: timeout in data send/receive (code 30) at io.c(200) [sender=3.5.0]", "--timeout"},
 		{127, "sh: 1: rsync: not found", "install rsync"},
-		{23, "", "what was copied is kept"},
-		{23, summary, "what was copied is kept"},
+		{23, "", "the partial copy stays"},
+		{23, summary, "the partial copy stays"},
 		{23, `rsync: [receiver] mkstemp "/b/.f.XXXX" failed: No space left on device (28)`, "make room"},
 		{23, `rsync: [generator] recv_generator: mkdir "/b/d" failed: Read-only file system (30)`, "mount it for writing"},
 		{23, `rsync: [receiver] rename "/b/.f.x" -> "f": Input/output error (5)`, "fault"},
@@ -66,7 +66,7 @@ func TestAFailedRsyncMakesNoBackup(t *testing.T) {
 			f := folderFor(t, s, Options{})
 			_, err := backUp(t.Context(), f, "a")
 			hint := mustRefuse(t, err, fmt.Sprintf("status %d", test.status))
-			if !strings.Contains(hint, test.hint) || !strings.Contains(hint, "what was copied is kept") {
+			if !strings.Contains(hint, test.hint) || !strings.Contains(hint, "the partial copy stays") {
 				t.Errorf("after %q: %v\nthe hint is %q", test.said, err, hint)
 			}
 			if got := names(t, f); len(got) > 0 {
@@ -94,7 +94,7 @@ func TestASourceThatVanishesMeanwhileMakesNoBackup(t *testing.T) {
 		t.Run("", func(t *testing.T) {
 			rsyncIs(t, "src="+s.path+"\n"+away+"\nexit 24")
 			_, err := backUp(t.Context(), f, "b")
-			mustRefuse(t, err, "after it was copied: source "+s.path)
+			mustRefuse(t, err, "after the copy: source "+s.path)
 		})
 		if got := names(t, f); !slices.Equal(got, []string{"a"}) {
 			t.Errorf("there are the backups %v", got)
@@ -201,7 +201,7 @@ func TestOnlyTheFirstOfManyMessagesAreKept(t *testing.T) {
 	for i := range 5000 {
 		c.add(fmt.Sprintf(`rsync: [sender] send_files failed to open "/s/%d": Permission denied (13)`, i))
 	}
-	if len(c.missing) != maxKept || c.count != 5000 {
+	if len(c.missing) != maxMissing || c.count != 5000 {
 		t.Errorf("%d messages of %d are kept", len(c.missing), c.count)
 	}
 	text := (&IncompleteError{c.missing, c.count}).Error()

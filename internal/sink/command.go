@@ -1,6 +1,6 @@
-// Package sink holds the destinations that take send streams and show nothing of what they hold.
+// Package sink holds the destinations that take send streams and cannot list them.
 //
-// What such a destination was sent is known from the source's ledger alone, so nothing is verified, listed or deleted there.
+// Only the source's ledger tells which snapshots such a destination was sent, so nothing is verified, listed or deleted there.
 package sink
 
 import (
@@ -118,7 +118,7 @@ func (r *receiver) Close(context.Context) (btrfs.Subvolume, error) {
 	err := r.process.Wait()
 	var exit *transport.ExitError
 	if errors.As(err, &exit) {
-		err = hint.New(fmt.Errorf("the command failed (%s): %w", exit.State, err), "what it stored of this snapshot is not complete; the next run sends it again")
+		err = hint.New(fmt.Errorf("the command failed (%s): %w", exit.State, err), "the command stored a part of the snapshot at most; the next run sends all of it again")
 	}
 	return btrfs.Subvolume{}, err
 }

@@ -62,7 +62,7 @@ func (c Course) attempt(ctx context.Context, t engine.Transfer) (result engine.R
 	}
 	lost := errors.Is(err, transport.ErrDisconnected) || errors.Is(err, transport.ErrUnreachable)
 	if _, resumable := d.receiver.(Resumer); resumable && (ctx.Err() != nil || lost) {
-		return result, hint.New(err, "what has arrived is kept there for a while: run it again to go on with it")
+		return result, hint.New(err, "the destination keeps the received part for a while: the same command resumes the transfer")
 	}
 	return result, errors.Join(err, d.receiver.Abort(context.WithoutCancel(ctx)))
 }
@@ -156,9 +156,9 @@ func (d *delivery) goOn(after sendstream.Prefix) {
 		return
 	}
 	if after.Bytes > 0 {
-		d.Log.Info(fmt.Sprintf("%s: %s goes on after the %s that are there already", d.To, d.Snapshot.Name, progress.Bytes(after.Bytes)))
+		d.Log.Info(fmt.Sprintf("%s: %s resumes after the %s that are there already", d.To, d.Snapshot.Name, progress.Bytes(after.Bytes)))
 	} else {
-		d.Log.Info(fmt.Sprintf("%s: %s is sent from the start: nothing of it is there any more", d.To, d.Snapshot.Name))
+		d.Log.Info(fmt.Sprintf("%s: %s is sent from the start: the received part is gone", d.To, d.Snapshot.Name))
 	}
 	d.taken = after.Bytes
 	d.shown.Resume(after.Bytes)

@@ -137,7 +137,7 @@ func TestALostConnectionIsNotResumedAfterTheRunWasEnded(t *testing.T) {
 		r.breaks = []writeBreak{{at: 30, err: errLost, then: func() { cancel(errSome) }}}
 		r.closeErr = errLost
 	}))
-	if !errors.Is(got.err, errLost) || !strings.Contains(hint.Of(got.err), "run it again") {
+	if !errors.Is(got.err, errLost) || !strings.Contains(hint.Of(got.err), "the same command resumes") {
 		t.Errorf("error: %v, hint: %q", got.err, hint.Of(got.err))
 	}
 	diary.want(t, "receive", "taken", "send", "close") // what the receiver has is left to the next run

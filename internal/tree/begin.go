@@ -249,7 +249,7 @@ func (f *Folder) tidy(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return err
 			}
-			f.log.Warn(fmt.Sprintf("removing what is left of %s: %v", f.pathOf(hidden), err))
+			f.log.Warn(fmt.Sprintf("removing the leftover %s: %v", f.pathOf(hidden), err))
 		}
 	}
 	files, err := f.state.Names()

@@ -16,7 +16,7 @@ import (
 )
 
 // errNotBackup is the refusal to work on what this package did not make.
-var errNotBackup = errors.New("it is not a backup that was made here")
+var errNotBackup = errors.New("not a backup that this program made")
 
 const deletingEnd = ".deleting"
 

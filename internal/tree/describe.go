@@ -47,7 +47,7 @@ func (b *making) survey(ctx context.Context, draft *state.Draft) (survey.Finding
 	}
 	found, err := b.surveyUpon(ctx, base, draft)
 	if ctx.Err() == nil && errors.As(err, new(*survey.BaseError)) {
-		b.log.Warn(fmt.Sprintf("all files have to be read: %v", err))
+		b.log.Warn(fmt.Sprintf("reading all files: %v", err))
 		if err := cmp.Or(draft.Truncate(0), rewind(draft)); err != nil {
 			return found, err
 		}
@@ -66,7 +66,7 @@ func (b *making) baseManifest() (*os.File, error) {
 	}
 	file, err := b.state.Open(state.ManifestFile(b.Base))
 	if errors.Is(err, fs.ErrNotExist) {
-		b.log.Warn(b.Base + " has no manifest, so that all files have to be read")
+		b.log.Warn(b.Base + " has no manifest: reading all files")
 		return nil, nil
 	}
 	return file, err
@@ -75,7 +75,7 @@ func (b *making) baseManifest() (*os.File, error) {
 func (b *making) surveyUpon(ctx context.Context, base *os.File, draft *state.Draft) (survey.Findings, error) {
 	notes, err := b.notes(b.Name)
 	if err != nil {
-		b.log.Warn(fmt.Sprintf("all new files are read once more: %v", err))
+		b.log.Warn(fmt.Sprintf("reading all new files once more: %v", err))
 	}
 	return survey.Tree(ctx, b.root, survey.Options{
 		Base: base, Read: notes.Find, Subvolume: b.subvolume, Holes: b.InPlace, Progress: b.progress,

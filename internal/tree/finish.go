@@ -28,7 +28,7 @@ func (e *TooManyGoneError) Error() string {
 
 // Hint tells what to do.
 func (e *TooManyGoneError) Hint() string {
-	return "see whether the source is what it should be; --max-delete 100 makes the backup anyway"
+	return "check the source; --max-delete 100 makes the backup anyway"
 }
 
 // A making is the way from a directory of copied files to a backup.

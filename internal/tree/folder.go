@@ -58,7 +58,7 @@ func (f *Folder) checkFree(name string) error {
 func (f *Folder) checkHiddenFree(hidden string) error {
 	err := f.checkFree(hidden)
 	if errors.Is(err, fs.ErrExist) {
-		return hint.New(err, "something else made it: remove it if it is of no use, or move it away")
+		return hint.New(err, "another program made it: remove it, or move it away")
 	}
 	return err
 }

@@ -43,7 +43,7 @@ func Open(path string, o OpenOptions) (*os.File, error) {
 	return dir, nil
 }
 
-// checkMounted refuses a folder unless it, or where it is to be created, lies on what is mounted at mountPoint.
+// checkMounted refuses a folder unless it, or the nearest directory above it, is on the filesystem mounted at mountPoint.
 func checkMounted(path, mountPoint string) error {
 	nearest := path
 	dir, err := openPath(nearest)
@@ -58,7 +58,7 @@ func checkMounted(path, mountPoint string) error {
 	return checkOn(dir, path, mountPoint)
 }
 
-// checkOn refuses dir, where the folder of that path is or is to be, unless it lies on what is mounted at mountPoint.
+// checkOn refuses dir, where the folder of that path is or is to be, unless it is on the filesystem mounted at mountPoint.
 func checkOn(dir *os.File, path, mountPoint string) error {
 	mount, err := mountedAt(mountPoint)
 	if errors.Is(err, ErrNotMounted) {
@@ -72,12 +72,19 @@ func checkOn(dir *os.File, path, mountPoint string) error {
 		return err
 	}
 	if on != mount {
-		return hint.New(fmt.Errorf("opening %s: what is mounted at %s is %w there", path, mountPoint, ErrNotMounted),
-			"choose a folder inside "+mountPoint+"; nothing was written")
-
+		return hint.New(&elsewhereError{path, mountPoint}, "choose a folder inside "+mountPoint+"; nothing was written")
 	}
 	return nil
 }
+
+// An elsewhereError is an ErrNotMounted: the folder lies on another filesystem than the one at the mount point.
+type elsewhereError struct{ path, mountPoint string }
+
+func (e *elsewhereError) Error() string {
+	return fmt.Sprintf("%s is not on the filesystem mounted at %s", e.path, e.mountPoint)
+}
+
+func (e *elsewhereError) Unwrap() error { return ErrNotMounted }
 
 // mountedAt gives the ID of the mount at a mount point, and ErrNotMounted for any other directory.
 func mountedAt(path string) (id string, err error) {

@@ -29,7 +29,7 @@ func (f *Folder) readRecord(name string) (Record, error) {
 		return Record{}, &damagedError{f.state.Path(state.RecordFile(name)), err.Error()}
 	}
 	if r.Name != name {
-		return Record{}, &damagedError{f.state.Path(state.RecordFile(name)), fmt.Sprintf("it is about %q", r.Name)}
+		return Record{}, &damagedError{f.state.Path(state.RecordFile(name)), fmt.Sprintf("it describes %q", r.Name)}
 	}
 	return r, nil
 }

@@ -199,7 +199,7 @@ func TestADamagedManifestOfTheBaseIsNotReliedOn(t *testing.T) {
 		if read != record.Bytes {
 			t.Errorf("%s: %d bytes of %d were read", harm.name, read, record.Bytes)
 		}
-		if !strings.Contains(r.logged.String(), "have to be read") {
+		if !strings.Contains(r.logged.String(), "reading all files") {
 			t.Errorf("%s: it is not told", harm.name)
 		}
 		for i, e := range r.entries("2") {

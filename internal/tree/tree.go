@@ -5,8 +5,8 @@
 // in a directory with a hidden name, the partial copy, which Begin prepares and Finish makes a backup: complete, on disk, and then
 // renamed. A partial copy that an interrupted run left is resumed.
 //
-// A backup of this package has a record and a manifest in the folder's state directory, StateDir. What has none is somebody
-// else's and is never deleted, built upon, or counted. No file of an older backup is ever changed: nothing is written to an
+// A backup of this package has a record and a manifest in the folder's state directory, StateDir. Directories without our record
+// are never deleted, built upon, or counted. No file of an older backup is ever changed: nothing is written to an
 // inode that an older backup shares.
 //
 // Whoever calls holds the lock of the folder.
@@ -69,7 +69,7 @@ type Listing struct {
 
 // OpenOptions are what must hold of a folder.
 type OpenOptions struct {
-	MountPoint string // absolute: it must be a mount point, and the folder must lie on what is mounted there; "" for anything
+	MountPoint string // absolute: it must be a mount point, and the folder must be on the filesystem mounted there; "" for anything
 	Create     bool   // make the folder, and those above it, if it is missing
 }
 
@@ -125,7 +125,7 @@ var (
 	// ErrNoLinks is the refusal of a filesystem that has neither subvolumes nor hard links.
 	ErrNoLinks = errors.New("the filesystem has no hard links")
 	// ErrNoManifest tells that a directory has no manifest to be verified by.
-	ErrNoManifest = errors.New("there is no manifest of it")
+	ErrNoManifest = errors.New("it has no manifest")
 )
 
 // What the rooms of this package tell is told under its name.

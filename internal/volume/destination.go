@@ -53,7 +53,7 @@ func (d *Destination) Open(ctx context.Context, create bool) error {
 func (d *Destination) check(dir host.Status) error {
 	if !dir.Btrfs && !d.SkipChecks {
 		return hint.New(fmt.Errorf("%s is %w", dir.Path, btrfs.ErrNotBtrfs),
-			"a destination must lie on a btrfs filesystem: is its disk mounted?")
+			"is its disk mounted? --engine rsync needs no btrfs")
 
 	}
 	return nil

@@ -82,7 +82,7 @@ func (f *folder) receiverError(err error) error {
 	case unix.ENOSPC, unix.EDQUOT:
 		forward = "make room at " + f.String() + ": delete backups that are not needed, or keep fewer with --num-backups"
 	case unix.EROFS:
-		forward = f.String() + " cannot be written to: mount it for writing, and look at the kernel's log for the reason"
+		forward = f.String() + " is read-only: mount it for writing, and look at the kernel's log for the reason"
 	case unix.EPERM, unix.EACCES:
 		errno, forward = unix.EPERM, f.lacking(needToReceive)
 	case unix.EIO:

@@ -122,7 +122,7 @@ func (f *folder) ledger(file host.File, ours func(string) bool) (*lock.Ledger, e
 	}
 	if err != nil {
 		return nil, hint.New(fmt.Errorf("reading %s: %w", path.Join(f.String(), lock.LedgerFile), err),
-			"repair the file or move it away; until then nothing that it may protect is deleted")
+			"repair the file or move it away; until then nothing is deleted in this folder")
 
 	}
 	return l, nil

@@ -171,7 +171,7 @@ func (s *Source) Send(ctx context.Context, t stream.Transfer, after sendstream.P
 	order.After, order.Wire, order.Verbose = after, t.Wire, s.Verbose
 	summary, err := s.dir.Send(ctx, order, w)
 	if summary.Restarts > 0 {
-		s.Log.Warn("btrfs send was suspended and began again; what it repeated was dropped", "times", summary.Restarts)
+		s.Log.Warn("btrfs send was suspended and began again; the repeated part was dropped", "times", summary.Restarts)
 	}
 	return s.senderError(err)
 }

@@ -111,7 +111,7 @@ func (i *indexing) all(ctx context.Context, trees Trees) error {
 		if strings.HasPrefix(name, ".") {
 			continue
 		}
-		if err := i.each(ctx, name, i.foreign); err != nil {
+		if err := i.each(ctx, name, i.other); err != nil {
 			return err
 		}
 	}
@@ -203,8 +203,8 @@ func (i *indexing) added(err error) error {
 	return nil
 }
 
-// foreign indexes a tree that somebody else made by reading it.
-func (i *indexing) foreign(ctx context.Context, name string, root *os.File) error {
+// other indexes a tree that somebody else made by reading it.
+func (i *indexing) other(ctx context.Context, name string, root *os.File) error {
 	if i.btrfs && btrfs.CheckSubvolume(root) == nil {
 		if info, err := btrfs.Info(root); err != nil || !info.ReadOnly {
 			return err

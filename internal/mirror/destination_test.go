@@ -17,7 +17,7 @@ import (
 const imageSize = 320 << 20
 
 // everywhere runs a test with a folder on each kind of filesystem, and a source on a btrfs, which can hold anything.
-func everywhere(t *testing.T, test func(t *testing.T, source string, f *Folder)) {
+func everywhere(t *testing.T, test func(t *testing.T, source string, f *Destination)) {
 	for _, kind := range []string{"btrfs", "ext4", "xfs"} {
 		t.Run(kind, func(t *testing.T) {
 			if kind == "xfs" { // which is like ext4 where nothing is shared
@@ -33,7 +33,7 @@ func everywhere(t *testing.T, test func(t *testing.T, source string, f *Folder))
 			source := filepath.Join(from.Dir, "source")
 			check(t, os.Mkdir(source, 0o755))
 			s := NewSource(here(), source, SourceOptions{Log: quiet()})
-			test(t, source, NewFolder(here(), filepath.Join(disk.Dir, "folder"), s, Options{Log: quiet(), MaxDelete: 100}))
+			test(t, source, NewDestination(here(), filepath.Join(disk.Dir, "folder"), s, Options{Log: quiet(), MaxDelete: 100}))
 		})
 	}
 }
@@ -48,7 +48,7 @@ func copyOf(t *testing.T, dir string) string {
 
 func TestEachBackupIsTheSourceAsItWasThen(t *testing.T) {
 	t.Parallel()
-	everywhere(t, func(t *testing.T, source string, f *Folder) {
+	everywhere(t, func(t *testing.T, source string, f *Destination) {
 		btrfstest.Populate(t, source, 1)
 		var was []string
 		for i, name := range []string{"20260101-000000", "20260102-000000", "20260103-000000"} {
@@ -81,7 +81,7 @@ func mustEqual(t *testing.T, want, got string) {
 
 func TestCapabilitiesStayWhereNothingElseButTheOwnerChanges(t *testing.T) {
 	t.Parallel()
-	everywhere(t, func(t *testing.T, source string, f *Folder) {
+	everywhere(t, func(t *testing.T, source string, f *Destination) {
 		names := []string{"owner", "mode", "line\nfeed \\#101 \xff", "deep/er/time"}
 		set := func() { // a new owner takes them away
 			for _, name := range names {
@@ -119,7 +119,7 @@ func history(t *testing.T, backup string) string {
 
 func TestNoChangeOfTheSourceChangesAnOlderBackup(t *testing.T) {
 	t.Parallel()
-	everywhere(t, func(t *testing.T, source string, f *Folder) {
+	everywhere(t, func(t *testing.T, source string, f *Destination) {
 		files := []string{"mode", "owner", "acl", "attribute", "time", "content", "renamed", "deleted", "linked/a"}
 		write(t, source, files...)
 		in := func(name string) string { return filepath.Join(source, name) }
@@ -148,7 +148,7 @@ func TestNoChangeOfTheSourceChangesAnOlderBackup(t *testing.T) {
 
 func TestAChangeWithinASecondIsSeen(t *testing.T) {
 	t.Parallel()
-	everywhere(t, func(t *testing.T, source string, f *Folder) {
+	everywhere(t, func(t *testing.T, source string, f *Destination) {
 		write(t, source, "file")
 		file := filepath.Join(source, "file")
 		check(t, os.Chtimes(file, time.Unix(1e9, 1), time.Unix(1e9, 1)))
@@ -161,14 +161,14 @@ func TestAChangeWithinASecondIsSeen(t *testing.T) {
 }
 
 func TestAnInterruptedCopyIsGoneOnWith(t *testing.T) {
-	everywhere(t, func(t *testing.T, source string, f *Folder) {
+	everywhere(t, func(t *testing.T, source string, f *Destination) {
 		write(t, source, "a", "b")
 		mustBackUp(t, f, "1")
 		write(t, source, "c", "d")
 		t.Run("", func(t *testing.T) {
 			rsyncIs(t, `case "$*" in *--stats*) "$real" --exclude=/d "$@"; exit 12;; *) exec "$real" "$@";; esac`)
 			_, err := backUp(t.Context(), f, "2")
-			if hint := mustRefuse(t, err, "status 12"); !strings.Contains(hint, "what was copied is kept") {
+			if hint := mustRefuse(t, err, "status 12"); !strings.Contains(hint, "the partial copy stays") {
 				t.Errorf("the hint is %q", hint)
 			}
 		})
@@ -186,7 +186,7 @@ func TestAnInterruptedCopyIsGoneOnWith(t *testing.T) {
 }
 
 func TestNothingThatOnlyAnInterruptedRunCopiedIsInABackup(t *testing.T) {
-	everywhere(t, func(t *testing.T, source string, f *Folder) {
+	everywhere(t, func(t *testing.T, source string, f *Destination) {
 		f.Rsync = []string{"-a"} // which deletes nothing
 		write(t, source, "a", "gone")
 		t.Run("", func(t *testing.T) {
@@ -208,7 +208,7 @@ func TestAFullDiskMakesNoBackup(t *testing.T) {
 	disk := t.TempDir()
 	btrfstest.Run(t, "mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", disk)
 	t.Cleanup(func() { check(t, unix.Unmount(disk, 0)) })
-	f := NewFolder(here(), filepath.Join(disk, "folder"), s, Options{Log: quiet(), MaxDelete: 100})
+	f := NewDestination(here(), filepath.Join(disk, "folder"), s, Options{Log: quiet(), MaxDelete: 100})
 	mustBackUp(t, f, "1")
 	large := filepath.Join(s.path, "large")
 	check(t, os.WriteFile(large, bytes.Repeat([]byte("x"), 32<<20), 0o644))

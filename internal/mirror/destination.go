@@ -1,0 +1,247 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/rsh"
+	"btrfs-backup/internal/tree"
+	"btrfs-backup/lock"
+
+	"golang.org/x/sys/unix"
+)
+
+// Destination is an engine.Destination: a folder of dated backups on a host.
+type Destination struct {
+	host   host.Trees
+	path   string // absolute and clean
+	source *Source
+	Options
+
+	dir    *host.TreeDir
+	within []string     // the filter that leaves the folder out of its own source
+	found  tree.Listing // as last listed
+}
+
+var (
+	_ engine.Destination = (*Destination)(nil)
+	_ engine.Opener      = (*Destination)(nil)
+	_ engine.Lister      = (*Destination)(nil)
+	_ engine.Linker      = (*Destination)(nil)
+	_ engine.Marker      = (*Destination)(nil)
+	_ engine.Rehearser   = (*Destination)(nil)
+)
+
+// NewDestination names the folder at an absolute path.
+func NewDestination(h host.Trees, folder string, s *Source, o Options) *Destination {
+	return &Destination{host: h, path: path.Clean(folder), source: s, Options: o}
+}
+
+func (d *Destination) String() string { return engine.PlaceName(d.host.String() + d.path) }
+
+func (d *Destination) isLocal() bool { return d.host.String() == "" }
+
+// Open opens the folder, and creates it if asked to.
+func (d *Destination) Open(ctx context.Context, create bool) error {
+	if err := d.open(ctx, create); err != nil {
+		return fmt.Errorf("destination %s: %w", d, engine.WithoutPath(err, d.path))
+	}
+	return nil
+}
+
+func (d *Destination) open(ctx context.Context, create bool) error {
+	if !d.isLocal() && !d.source.isLocal() {
+		return hint.New(errors.New("rsync cannot copy between two other machines"), "run btrfs-backup on one of the two")
+	}
+	if err := d.checkApart(); err != nil { // before anything is created
+		return err
+	}
+	dir, err := d.host.OpenTrees(ctx, d.path, tree.OpenOptions{MountPoint: d.MountPoint, Create: create})
+	if err != nil {
+		return d.explained(err)
+	}
+	d.dir = dir
+	if err := d.checkApart(); err != nil {
+		d.Close()
+		return err
+	}
+	return nil
+}
+
+// checkApart refuses the source itself as the folder, and keeps rsync from copying a folder within the source into itself.
+func (d *Destination) checkApart() error {
+	d.within = nil
+	if !d.isLocal() || !d.source.isLocal() {
+		return nil
+	}
+	source, err := filepath.EvalSymlinks(d.source.path)
+	var folder string
+	if err == nil {
+		folder, err = filepath.EvalSymlinks(d.path)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // the folder is looked at again when it is there
+	}
+	if err != nil {
+		return err
+	}
+	from, err := os.Stat(source)
+	if err != nil {
+		return err
+	}
+	to, err := os.Stat(folder)
+	if err != nil {
+		return err
+	}
+	if os.SameFile(from, to) {
+		return hint.New(errors.New("is the source itself"), "name another folder")
+	}
+	below, err := filepath.Rel(source, folder)
+	if err != nil || !filepath.IsLocal(below) {
+		return err
+	}
+	if deviceOf(from) != deviceOf(to) && d.Rsync == nil && !d.source.MultiFS {
+		return nil // rsync does not go there
+	}
+	d.within = []string{exclude("/" + literal(below))}
+	return nil
+}
+
+func deviceOf(info fs.FileInfo) uint64 {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		return stat.Dev
+	}
+	return 0
+}
+
+// Lock keeps other runs out.
+func (d *Destination) Lock(ctx context.Context, waiting func(*lock.HeldError)) (release func() error, err error) {
+	return d.dir.Lock(ctx, waiting)
+}
+
+// Mark gives the folder its identity.
+func (d *Destination) Mark(ctx context.Context) (id string, err error) {
+	id, err = d.dir.MarkTrees(ctx)
+	return id, d.explained(err)
+}
+
+// List tells what the folder holds.
+func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
+	found, err := d.dir.ListTrees(ctx)
+	if err != nil {
+		return engine.Contents{}, fmt.Errorf("listing %s: %w", d, err)
+	}
+	d.found = found
+	c := engine.Contents{Taken: found.Others, Identity: found.ID}
+	for _, r := range found.Backups {
+		c.Recorded = append(c.Recorded, engine.Recorded{Name: r.Name, Complete: r.Complete(), Foreign: r.Source != d.source.Identity()})
+	}
+	if found.Btrfs {
+		c.Ledger, c.NoPrune = d.ledger(ctx)
+	}
+	return c, nil
+}
+
+// sizeOf gives the bytes in the files of a backup, as far as they are known.
+func (d *Destination) sizeOf(backup string) int64 {
+	for _, r := range d.found.Backups {
+		if r.Name == backup {
+			return r.Bytes
+		}
+	}
+	return 0
+}
+
+// ledger reads what destinations that the backups are sent on to hold and lack.
+func (d *Destination) ledger(ctx context.Context) (*lock.Ledger, error) {
+	content, err := d.dir.List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("listing %s: %w", d, err)
+	}
+	text, err := content.Ledger.Read()
+	var l *lock.Ledger
+	if err == nil {
+		l, err = lock.ParseLedger(text, func(string) bool { return true })
+	}
+	if err != nil {
+		return nil, hint.New(fmt.Errorf("reading %s: %w", path.Join(d.String(), lock.LedgerFile), err),
+			"repair the file or move it away; until then nothing is deleted in this folder")
+
+	}
+	return l, nil
+}
+
+// Delete deletes backups.
+func (d *Destination) Delete(ctx context.Context, names []string) ([]string, error) {
+	deleted, err := d.dir.DeleteTrees(ctx, names)
+	if status := d.dir.Status(); errors.Is(err, unix.EPERM) && status.Btrfs && !status.Privileged {
+		return deleted, hint.New(err, "deleting a subvolume needs root, or the mount option user_subvol_rm_allowed")
+	}
+	return deleted, d.explained(err)
+}
+
+// Link makes a symbolic link in the folder.
+func (d *Destination) Link(ctx context.Context, name, target string) error {
+	return d.explained(d.dir.Link(ctx, name, target))
+}
+
+// Close closes the folder, if it was opened.
+func (d *Destination) Close() error {
+	if d.dir == nil {
+		return nil
+	}
+	dir := d.dir
+	d.dir = nil
+	return dir.Close()
+}
+
+// link reaches the other machine, if either end lies on one, by the options of rsync that it gives.
+func (d *Destination) link(ctx context.Context) (link *rsh.Link, options []string, err error) {
+	if d.isLocal() {
+		if link, err = d.source.link(ctx); err != nil {
+			return nil, nil, err
+		}
+		return link, d.source.reach(link), nil
+	}
+	if link, err = linkTo(ctx, d.host); err != nil {
+		return nil, nil, err
+	}
+	return link, link.Options, nil
+}
+
+// argument names a directory on the host as rsync takes it.
+func (d *Destination) argument(link *rsh.Link, directory string) string {
+	if d.isLocal() {
+		return directory + "/"
+	}
+	return link.Prefix + strings.TrimSuffix(directory, "/") + "/"
+}
+
+// explained adds to an error of the folder what to do about it.
+func (d *Destination) explained(err error) error {
+	switch {
+	case err == nil, hint.Of(err) != "":
+		return err
+	case errors.Is(err, tree.ErrNotMounted):
+		return hint.New(err, "mount the disk")
+	case errors.Is(err, tree.ErrNoLinks):
+		return hint.New(err, "use a folder on btrfs, ext4, xfs or another filesystem with hard links")
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return hint.Newf(err, "make room at %s: delete backups that are not needed, or keep fewer with --num-backups", d)
+	case errors.Is(err, unix.EROFS):
+		return hint.Newf(err, "mount the filesystem of %s for writing, and look at the kernel's log for the reason", d)
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		return hint.New(err, "run as root (sudo, or --ssh-sudo for another machine), or name a folder that you may write to")
+	}
+	return err
+}
