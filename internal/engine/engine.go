@@ -42,10 +42,8 @@ type History interface {
 	List(ctx context.Context, ours func(name string) bool) (Snapshots, error)
 	// Take makes a read-only snapshot in the folder and waits until it is on disk. A name that is taken is fs.ErrExist.
 	Take(ctx context.Context, name string) (btrfs.Subvolume, error)
-	// WriteLedger replaces the ledger in the folder.
+	// WriteLedger replaces the ledger in the folder, on disk too.
 	WriteLedger(ctx context.Context, l *lock.Ledger) error
-	// Sync waits until the ledger and the link are on disk.
-	Sync(ctx context.Context) error
 }
 
 // Snapshots are what a History holds.
@@ -88,7 +86,7 @@ type Deleter interface {
 	Delete(ctx context.Context, names []string) (deleted []string, err error)
 }
 
-// A Linker makes or replaces the symbolic link of that name in its folder, to the newest version.
+// A Linker makes or replaces the symbolic link of that name in its folder, to the newest version, on disk too.
 type Linker interface {
 	Link(ctx context.Context, name, target string) error
 }

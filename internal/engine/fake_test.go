@@ -80,7 +80,6 @@ func (s *fakeSource) WriteLedger(_ context.Context, l *lock.Ledger) error {
 }
 
 func (s *fakeSource) Link(context.Context, string, string) error { return nil }
-func (s *fakeSource) Sync(context.Context) error                 { return nil }
 
 // fakeDestination saves into memory.
 type fakeDestination struct {

@@ -229,12 +229,6 @@ func (r *run) concludeHistory(ctx context.Context) {
 	}
 	r.linkLatest(ctx)
 	r.pruneSource(ctx)
-	if r.DryRun {
-		return
-	}
-	if err := r.history.Sync(ctx); err != nil {
-		r.report.fail(err)
-	}
 }
 
 // ownSnapshots gives the snapshots of the source, oldest first.

@@ -199,7 +199,6 @@ func TestFilesOfOursAreReadAndReplaced(t *testing.T) {
 				t.Errorf("of %d bytes %d are read, %t", len(content), len(got.Ledger.Content), got.Ledger.Content == nil)
 			}
 		}
-		check(t, d.Sync(t.Context()))
 		info, err := os.Stat(dir + "/" + lock.LedgerFile)
 		check(t, err)
 		if wantNames(t, dir, lock.LedgerFile); info.Mode() != 0o644 {

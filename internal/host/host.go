@@ -112,12 +112,10 @@ type Backups interface {
 
 // Files are what stands beside the subvolumes.
 type Files interface {
-	// WriteLedger replaces the file lock.LedgerFile.
+	// WriteLedger replaces the file lock.LedgerFile, on disk too.
 	WriteLedger(ctx context.Context, content []byte) error
-	// Link makes or replaces a symbolic link, but replaces nothing else.
+	// Link makes or replaces a symbolic link, on disk too, but replaces nothing else.
 	Link(ctx context.Context, name, target string) error
-	// Sync waits until the names in the directory are on disk.
-	Sync(ctx context.Context) error
 }
 
 // Nested is a subvolume within another one.

@@ -195,6 +195,3 @@ func (s *Source) WriteLedger(ctx context.Context, l *lock.Ledger) error {
 func (s *Source) Link(ctx context.Context, name, target string) error {
 	return s.dir.Link(ctx, name, target)
 }
-
-// Sync puts the names in the folder on disk.
-func (s *Source) Sync(ctx context.Context) error { return s.dir.Sync(ctx) }

@@ -112,11 +112,6 @@ func (d *dir) Link(ctx context.Context, name, target string) error {
 	return err
 }
 
-func (d *dir) Sync(ctx context.Context) error {
-	_, err := protocol.Sync.Call(ctx, d.host, d.name())
-	return err
-}
-
 func (d *dir) Measure(ctx context.Context, o host.SendOrder) (int64, error) {
 	return protocol.Measure.Call(ctx, d.host, protocol.SendCall{Dir: d.name(), Order: o})
 }

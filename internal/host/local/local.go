@@ -299,7 +299,10 @@ func (d *Dir) deleteOne(name string, convertRW bool) error {
 }
 
 func (d *Dir) WriteLedger(_ context.Context, content []byte) error {
-	return d.replaceFile(lock.LedgerFile, content)
+	if err := d.replaceFile(lock.LedgerFile, content); err != nil {
+		return err
+	}
+	return d.dir.Sync()
 }
 
 // replaceFile writes a file beside the old one, puts it on disk and then in the old one's place. To put the new name on
@@ -331,7 +334,5 @@ func (d *Dir) Link(_ context.Context, name, target string) error {
 		return fmt.Errorf("linking the newest snapshot: %w", err)
 	}
 	failpoint.Reach("link replaced")
-	return nil
+	return d.dir.Sync()
 }
-
-func (d *Dir) Sync(context.Context) error { return d.dir.Sync() }

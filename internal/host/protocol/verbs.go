@@ -33,7 +33,6 @@ var (
 	Abort   = verb[AbortCall, Nothing, Nothing]("abort", Destination, once)
 	Ledger  = verb[LedgerCall, Nothing, Nothing]("ledger", Source, repeatable)
 	Link    = verb[LinkCall, Nothing, Nothing]("link", Source, repeatable)
-	Sync    = verb[Dir, Nothing, Nothing]("sync", Any, repeatable)
 )
 
 // Dir names a directory that was opened before; with no Place, one that was not.

@@ -100,7 +100,7 @@ func (s *scene) seed(f *testing.F) {
 				protocol.Receive.Name: protocol.ReceiveCall{Dir: dir, Order: host.ReceiveOrder{Name: name}},
 				protocol.Close.Name:   protocol.StreamName{Address: handoff.NewAddress(), Secret: "x"},
 				protocol.Commit.Name:  protocol.CommitCall{Dir: dir, Name: name}, protocol.Abort.Name: protocol.AbortCall{Dir: dir, Name: name},
-				protocol.Ledger.Name: protocol.LedgerCall{Dir: dir, Content: []byte("{}")}, protocol.Link.Name: protocol.LinkCall{Dir: dir, Name: ".latest", Target: name}, protocol.Sync.Name: dir,
+				protocol.Ledger.Name: protocol.LedgerCall{Dir: dir, Content: []byte("{}")}, protocol.Link.Name: protocol.LinkCall{Dir: dir, Name: ".latest", Target: name},
 			} {
 				add(verb, args)
 			}

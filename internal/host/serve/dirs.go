@@ -28,10 +28,6 @@ func (s *server) nested(ctx context.Context, d *local.Dir, _ protocol.Dir) ([]ho
 	return d.Nested(ctx)
 }
 
-func (s *server) sync(ctx context.Context, d *local.Dir, _ protocol.Dir) (none protocol.Nothing, err error) {
-	return none, d.Sync(ctx)
-}
-
 func (s *server) writeLedger(ctx context.Context, d *local.Dir, c protocol.LedgerCall) (none protocol.Nothing, err error) {
 	return none, d.WriteLedger(ctx, c.Content)
 }

@@ -33,7 +33,6 @@ var handlers = byName(
 	handleDir(protocol.Abort, (*server).abort),
 	handleDir(protocol.Ledger, (*server).writeLedger),
 	handleDir(protocol.Link, (*server).link),
-	handleDir(protocol.Sync, (*server).sync),
 
 	handle(protocol.OpenTrees, (*server).openTrees),
 	handleDir(protocol.ListTrees, (*server).listTrees),

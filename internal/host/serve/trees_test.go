@@ -84,10 +84,9 @@ func TestAnotherFolderInThePlaceOfTheFirstIsNotWorkedOn(t *testing.T) {
 	btrfstest.Check(t, c.call(protocol.OpenTrees.Name, protocol.OpenTreesCall{Path: folder, Options: tree.OpenOptions{Create: true}}, &status))
 	dir := protocol.Dir{Path: status.Path, Place: status.Place}
 	btrfstest.Check(t, c.call(protocol.MarkTrees.Name, dir, nil))
-	btrfstest.Check(t, c.call(protocol.Sync.Name, dir, nil))
 	btrfstest.Check(t, os.Rename(folder, folder+" away"))
 	btrfstest.Check(t, os.Mkdir(folder, 0o755))
-	for verb, args := range map[string]any{protocol.MarkTrees.Name: dir, protocol.BeginTree.Name: protocol.BeginTreeCall{Dir: dir, Order: tree.Order{Name: "20260101-000000"}}, protocol.Sync.Name: dir} {
+	for verb, args := range map[string]any{protocol.MarkTrees.Name: dir, protocol.BeginTree.Name: protocol.BeginTreeCall{Dir: dir, Order: tree.Order{Name: "20260101-000000"}}} {
 		if err := c.call(verb, args, nil); err == nil || !strings.Contains(err.Error(), "another directory than before") {
 			t.Errorf("%s: %v", verb, err)
 		}
