@@ -18,6 +18,7 @@ import (
 	"btrfs-backup/internal/tree"
 	"btrfs-backup/lock"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -106,15 +107,55 @@ func (d *Destination) checkApart() error {
 	if os.SameFile(from, to) {
 		return hint.New(errors.New("is the source itself"), "name another folder")
 	}
-	below, err := filepath.Rel(source, folder)
-	if err != nil || !filepath.IsLocal(below) {
-		return err
+	below := below(source, folder)
+	if below == "" {
+		return nil
 	}
 	if deviceOf(from) != deviceOf(to) && d.Rsync == nil && !d.source.MultiFS {
 		return nil // rsync does not go there
 	}
 	d.within = []string{exclude("/" + literal(below))}
 	return nil
+}
+
+// below gives the path of a folder from a directory that it lies in, be it by another mount; else "".
+func below(dir, folder string) string {
+	if rel := localRel(dir, folder); rel != "" {
+		return rel
+	}
+	from, err := positionOf(dir)
+	if err != nil {
+		return "" // without /proc, names must do
+	}
+	to, err := positionOf(folder)
+	if err != nil || from.filesystem != to.filesystem || from.filesystem == "" {
+		return ""
+	}
+	return localRel(from.path, to.path)
+}
+
+// localRel is filepath.Rel, but "" for what lies outside.
+func localRel(dir, path string) string {
+	if rel, err := filepath.Rel(dir, path); err == nil && filepath.IsLocal(rel) {
+		return rel
+	}
+	return ""
+}
+
+// A position is where a directory lies on its filesystem, wherever that is mounted.
+type position struct{ filesystem, path string }
+
+func positionOf(dir string) (position, error) {
+	mounts, err := mountinfo.GetMounts(mountinfo.ParentsFilter(dir))
+	var p position
+	longest := 0
+	for _, m := range mounts {
+		if rel := localRel(m.Mountpoint, dir); rel != "" && len(m.Mountpoint) >= longest { // the last one hides the others
+			longest = len(m.Mountpoint)
+			p = position{fmt.Sprintf("%d:%d", m.Major, m.Minor), path.Join(m.Root, rel)}
+		}
+	}
+	return p, err
 }
 
 func deviceOf(info fs.FileInfo) uint64 {

@@ -1,6 +1,8 @@
 package mirror
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,6 +11,28 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
 )
+
+func TestAFolderInTheSourceIsLeftOutByWhateverMountItIsNamed(t *testing.T) {
+	top := btrfstest.New(t, imageSize)
+	s := NewSource(here(), filepath.Join(top.Dir, "source"), SourceOptions{Log: quiet()})
+	write(t, s.path, "a/file", "b/file")
+	for _, bound := range []string{"source", "source/a"} {
+		at := t.TempDir()
+		btrfstest.Run(t, "mount", "--bind", filepath.Join(top.Dir, bound), at)
+		t.Cleanup(func() { btrfstest.Run(t, "umount", at) })
+		f := NewFolder(here(), filepath.Join(at, "backups"), s, Options{Log: quiet(), MaxDelete: 100})
+		mustBackUp(t, f, "1")
+		inside, err := filepath.Rel(s.path, filepath.Join(top.Dir, bound, "backups"))
+		check(t, err)
+		if _, err := os.Lstat(filepath.Join(f.path, "1", inside)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the folder is in a backup in it when %s is mounted elsewhere: %v", bound, err)
+		}
+		if _, err := os.Lstat(filepath.Join(f.path, "1/b/file")); err != nil {
+			t.Error(err)
+		}
+		check(t, f.Close())
+	}
+}
 
 func TestWhatRsyncStopsAtIsNamed(t *testing.T) {
 	top := btrfstest.New(t, imageSize)
