@@ -3,9 +3,11 @@ package job
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/mirror"
 	"btrfs-backup/internal/rsh"
 	"btrfs-backup/internal/sink"
@@ -26,8 +28,9 @@ func (s *Spec) Build(ctx context.Context, m *Machines, e Environment) (engine.Jo
 	b := builder{s, m, e}
 	use, known := s.engine()
 	if !known {
-		use = b.find(ctx)
-		if err := s.checkFor(use).Err(); err != nil {
+		var c Complaints
+		use = b.find(ctx, &c)
+		if err := slices.Concat(c, s.checkFor(use)).Err(); err != nil {
 			return engine.Job{}, err
 		}
 	}
@@ -44,18 +47,24 @@ func (s *Spec) Build(ctx context.Context, m *Machines, e Environment) (engine.Jo
 	return job, err
 }
 
-// find gives the engine for what the source is. What cannot be opened is for the engine to tell.
-func (b *builder) find(ctx context.Context) Engine {
+// find gives the engine for what the source is. What cannot be opened is for the engine to tell. A folder of backups is hardly
+// meant to be a source.
+func (b *builder) find(ctx context.Context, c *Complaints) (found Engine) {
 	h, path := b.At(b.Source)
 	dir, err := h.Open(ctx, path)
 	if err != nil {
 		return Btrfs
 	}
 	defer dir.Close()
+	found = Rsync
 	if dir.Status().Btrfs && dir.Status().IsRoot {
-		return Btrfs
+		found = Btrfs
 	}
-	return Rsync
+	if state, err := h.Open(ctx, filepath.Join(path, host.StateDir)); err == nil {
+		state.Close()
+		c.Add("", "were SOURCE and DEST exchanged? --engine "+string(found)+" backs it up anyway", "source %s: is a folder of backups", b.Source)
+	}
+	return found
 }
 
 // addVolumes makes the parts for a source that is a subvolume.
