@@ -126,6 +126,9 @@ type Nested struct {
 	ContainerAt uint64 // inode number of the directory in that; 0 if unknown
 }
 
+// IsSnapshotOf tells that it is a snapshot of s, as which it needs no backup of its own.
+func (n Nested) IsSnapshotOf(s btrfs.Subvolume) bool { return n.ParentUUID == s.UUID && !s.UUID.IsZero() }
+
 // DeleteOptions tell how subvolumes are deleted.
 type DeleteOptions struct {
 	ConvertRW bool // make them writable first

@@ -277,7 +277,9 @@ func (s *Source) Omitted(ctx context.Context) ([]string, error) {
 	if dir.Status().Btrfs {
 		nested, nestedErr := dir.Nested(ctx)
 		for _, n := range nested {
-			omitted = append(omitted, n.Path)
+			if !n.IsSnapshotOf(dir.Status().Subvolume) {
+				omitted = append(omitted, n.Path)
+			}
 		}
 		err = cmp.Or(err, nestedErr)
 	}

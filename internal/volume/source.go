@@ -151,7 +151,7 @@ func (s *Source) Omitted(ctx context.Context) ([]string, error) {
 	for _, n := range all {
 		inFolder := n.Container == s.at.Subvolume && n.ContainerAt == s.at.Inode && s.at.Inode != 0 ||
 			path.Dir(path.Join(s.sourcePath, n.Path)) == s.path
-		if !inFolder && n.ParentUUID != s.Subvolume().UUID {
+		if !inFolder && !n.IsSnapshotOf(s.Subvolume()) {
 			nested = append(nested, n.Path)
 		}
 	}
