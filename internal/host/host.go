@@ -127,7 +127,9 @@ type Nested struct {
 }
 
 // IsSnapshotOf tells that it is a snapshot of s, as which it needs no backup of its own.
-func (n Nested) IsSnapshotOf(s btrfs.Subvolume) bool { return n.ParentUUID == s.UUID && !s.UUID.IsZero() }
+func (n Nested) IsSnapshotOf(s btrfs.Subvolume) bool {
+	return n.ParentUUID == s.UUID && !s.UUID.IsZero()
+}
 
 // DeleteOptions tell how subvolumes are deleted.
 type DeleteOptions struct {
