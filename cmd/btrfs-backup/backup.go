@@ -31,14 +31,14 @@ func (o *backupOptions) define(f *pflag.FlagSet) {
 		o.output.defineVerbosity(f)
 		o.output.defineQuiet(f)
 		f.BoolVarP(&o.output.noProgress, "no-progress", "P", false, "show no progress")
-		f.BoolVarP(&o.spec.Subvolume.Verbose, "btrfs-debug", "d", false, "log what btrfs send and receive do")
+		f.BoolVarP(&o.spec.Subvolume.Verbose, "btrfs-debug", "d", false, "log the messages of btrfs send and receive")
 		f.BoolVar(&o.output.json, "json", false, "print a report in JSON on standard output")
 	})
 	grouped(f, rsyncTitle, o.defineRsync)
 	grouped(f, furtherTitle, func(f *pflag.FlagSet) {
 		defineFurtherReach(&o.spec.Reach, f)
 		f.IntVar(&o.spec.Reach.Channels, "channels", o.spec.Reach.Channels, "`N` SSH sessions for each transfer")
-		f.DurationVar(&o.spec.Reach.ResumeWindow, "resume-window", o.spec.Reach.ResumeWindow, "go on after a break of up to `TIME`")
+		f.DurationVar(&o.spec.Reach.ResumeWindow, "resume-window", o.spec.Reach.ResumeWindow, "resume a broken transfer within `TIME`")
 		o.priority.define(f)
 	})
 	f.BoolVar(&o.latestOnly, "latest-only", false, "the same as --num-snapshots=1")
@@ -51,10 +51,10 @@ func (o *backupOptions) define(f *pflag.FlagSet) {
 func (o *backupOptions) defineBackups(f *pflag.FlagSet) {
 	s := &o.spec
 	f.IntVarP(&s.KeepSnapshots.Last, "num-snapshots", "N", 0, "keep the newest `N` snapshots; 0 keeps all")
-	f.IntVarP(&s.KeepBackups.Last, "num-backups", "n", 0, "keep the newest `N` at each DEST, send no older")
+	f.IntVarP(&s.KeepBackups.Last, "num-backups", "n", 0, "keep the newest `N` at each DEST; 0 keeps all")
 	f.StringVarP(&s.Subvolume.Folder, "snapshot-folder", "f", s.Subvolume.Folder, "take snapshots in `FOLDER`")
 	f.StringVarP(&s.Prefix, "snapshot-prefix", "p", "", "begin the names of snapshots with `PREFIX`")
-	f.BoolVarP(&s.Subvolume.NoSnapshot, "no-snapshot", "S", false, "take no snapshot, send those there are")
+	f.BoolVarP(&s.Subvolume.NoSnapshot, "no-snapshot", "S", false, "take no snapshot, send existing ones")
 	f.BoolVarP(&s.Subvolume.NoTransfer, "no-transfer", "T", false, "send nothing")
 	f.BoolVarP(&s.Subvolume.NoIncremental, "no-incremental", "I", false, "send complete copies, the newest first")
 	f.BoolVarP(&s.Subvolume.Sync, "sync", "s", false, "wait until deleted subvolumes are off the disk")
@@ -65,9 +65,9 @@ func (o *backupOptions) defineRuns(f *pflag.FlagSet) {
 	s := &o.spec
 	f.BoolVar(&s.DryRun, "dry-run", false, "show what would be done and why, change nothing")
 	f.BoolVar(&s.NoWait, "no-wait", false, "fail with status 75 while another run holds the lock")
-	f.BoolVar(&s.NewDestination, "new-destination", false, "begin anew where the backups of a used DEST are gone")
+	f.BoolVar(&s.NewDestination, "new-destination", false, "begin anew at a DEST whose backups are gone")
 	f.BoolVar(&s.Subvolume.LockedDests, "locked-dests", false, "add the destinations of failed transfers")
-	f.BoolVar(&s.Subvolume.RemoveLocks, "remove-locks", false, "drop the record of each DEST, hold no snapshots for it")
+	f.BoolVar(&s.Subvolume.RemoveLocks, "remove-locks", false, "drop each DEST's record and release its snapshots")
 	f.BoolVarP(&s.Subvolume.SkipChecks, "skip-fs-checks", "C", false, "skip the check that SOURCE and DEST are on btrfs")
 }
 

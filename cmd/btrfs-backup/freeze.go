@@ -53,7 +53,7 @@ func (o *freezeOptions) define(f *pflag.FlagSet) {
 	defineMaxDelete(&s.Copy, f)
 	o.dedup.define(f)
 	f.BoolVar(&s.DryRun, "dry-run", false, "show what would be done and why, change nothing")
-	f.BoolVar(&s.NoWait, "no-wait", false, "fail with status 75 if another run goes on")
+	f.BoolVar(&s.NoWait, "no-wait", false, "fail with status 75 while a run holds the lock")
 	f.BoolVarP(&o.output.quiet, "quiet", "q", false, "log only failures and warnings")
 }
 

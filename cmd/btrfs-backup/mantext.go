@@ -27,54 +27,52 @@ subvolume does not hold the subvolumes in it: each of them needs a backup of its
 names them.`},
 			{macro: "SS", title: "Backups", text: `
 Every DEST is sent the snapshots that it lacks, as increments to the newest snapshot that both sides hold, or as
-a complete copy where there is none. Which backup is the copy of which snapshot is decided by their
-UUIDs, whatever their names are, so snapshots and backups that were made by other means count too. A
-backup gets its name only when it is complete, verified and on disk.
+a complete copy where there is none. UUIDs, not names, tell which backup is the copy of which snapshot, so
+snapshots and backups that other programs made count too. A backup gets its name only when it is complete,
+verified and on disk.
 
-The destinations are written side by side. One that fails stops neither the snapshot nor the others;
-it catches up the next time.`},
+The destinations are served side by side. A destination that fails stops neither the snapshot nor the others;
+the next run sends it the snapshots that it lacks.`},
 			{macro: "SS", title: "Retention", text: `
-With --num-snapshots and --num-backups the oldest are deleted at the end of a run, on each side only
-when everything was saved to it. Never deleted are the newest snapshot, those that a destination still
-needs as the parent of its next increment, also one that is away today, and names other than
-PREFIXYYYYMMDD-HHMMSS. Older snapshots that --num-backups would delete at once are not sent. --dry-run shows the verdict on each
-snapshot, and the reason.`},
+--num-snapshots and --num-backups delete the oldest at the end of a run, on each side only after every
+transfer to it succeeded. A run never deletes the newest snapshot, a snapshot that a destination needs as the
+parent of its next increment (also a destination that is away today), or a name other than
+PREFIXYYYYMMDD-HHMMSS. It does not send older snapshots that --num-backups would delete at once. --dry-run
+shows the verdict on each snapshot, and the reason.`},
 			{macro: "SS", title: "Directories that are not btrfs subvolumes", text: `
-They are copied by rsync as they stand, to the same names and with the same retention at each DEST, and
-without snapshots at the source; see btrfs-backup-rsync(8). --engine btrfs refuses them, --engine rsync
-copies a subvolume in this way too.`},
+rsync copies them, without a snapshot at the source, into backups with the same names and the same retention;
+see btrfs-backup-rsync(8). --engine btrfs refuses them, --engine rsync copies a subvolume in this way too.`},
 			{macro: "SS", title: "Places", text: `
-PATH is of this machine. ssh://[USER@]HOST[:PORT]/PATH and [USER@]HOST:/PATH are of another one; an
-IPv6 address stands in brackets. The path is absolute, and no character in it is special: neither ~,
+PATH names a directory of this machine, ssh://[USER@]HOST[:PORT]/PATH and [USER@]HOST:/PATH one of another
+machine; an IPv6 address stands in brackets. The path is absolute, and no character in it is special: neither ~,
 %, ? nor #. A path of this machine that has a colon in it can be written ./PATH.
 
-Source and destination may both be on other machines; the stream then passes through this one. The
-text of a destination is the name under which it is remembered: use the same one each time.`},
+Source and destination may both be on other machines; the stream then passes through this one. The program
+remembers a destination by the text of DEST: use the same text each time.`},
 			{macro: "SS", title: "Other machines", text: `
 A machine is reached as ssh(1) would reach it: with the configuration that "ssh -G" tells (aliases,
 users, ports, key files, jump hosts), the keys of the agent and those in files, and the host keys in
 known_hosts. Where ssh_config(5) asks for something that the built-in client lacks (a ProxyCommand, PKCS#11, a
-KnownHostsCommand), or --ssh-program is given, that program is run instead. It cannot ask questions.
-An unknown host key is asked about on a terminal, and refused elsewhere.
+KnownHostsCommand), ssh(1) or the --ssh-program is run instead, and cannot ask questions. On a terminal the
+built-in client asks about an unknown host key; elsewhere it refuses the key.
 
-There, btrfs-backup is started as "btrfs-backup serve" and does the work of that side. Root is needed there
-to send, to receive and to delete: log in as root, or use --ssh-sudo, which runs "sudo -n".
+The program starts "btrfs-backup serve" on the other machine (the agent), which does the work of that side.
+Sending, receiving and deleting need root there: log in as root, or use --ssh-sudo, which runs "sudo -n".
 
-If btrfs-backup is not in PATH there, or speaks another protocol, this program is sent, compressed, over the
-connection that is open, and is kept there for later runs; a version that nobody used for 30 days is removed. It goes to
-~/.cache/btrfs-backup. Where that cannot be written to or run from, XDG_RUNTIME_DIR, /run (as root) and /var/tmp are
-tried. It is run only from a directory that nobody but the user and root can write to, and its SHA-256 is compared there
-before each run. Needed are a POSIX shell, the usual commands, and sha256sum, shasum or openssl. To a machine with another CPU
-the file btrfs-backup-linux-GOARCH is sent (amd64, arm64, arm for version 7, riscv64), which is looked for in
-/usr/lib/btrfs-backup/agents or the directory that --agents names. With --agent installed,
-or with --remote-command, nothing is brought. Where a forced command answers, nothing is brought either.`},
+If btrfs-backup is not in PATH there, or speaks another protocol, this program sends itself, compressed, over the
+open connection, to ~/.cache/btrfs-backup or, where that directory is not writable or not executable, to
+XDG_RUNTIME_DIR, /run (as root) or /var/tmp. Later runs use that file again, and remove versions that were not used
+for 30 days. The file is run only from a directory that nobody but the user and root can write to, and its SHA-256 is
+compared there before each run. The other machine needs a POSIX shell, the usual commands, and sha256sum, shasum or
+openssl. A machine with another CPU gets the file btrfs-backup-linux-GOARCH (amd64, arm64, arm for version 7,
+riscv64) from /usr/lib/btrfs-backup/agents or the directory that --agents names. Nothing is sent with --agent
+installed, with --remote-command, or where a forced command answers.`},
 			{macro: "SS", title: "Broken transfers", text: `
-When a connection breaks, its machine is tried again for the time of --resume-window, and the transfer
-goes on where it was. The far side keeps the received part for the same time, unless its btrfs-backup-serve(8)
-sets a shorter one. So a run that was ended, by Ctrl-C or by kill, is
-continued by the next one that is started in time. This machine does not keep a part that it was receiving
-when the run ends. After that time the part is deleted, and the snapshot is
-sent again from its beginning.`},
+When a connection breaks, the program tries for the time of --resume-window to connect again, and resumes the
+transfer where it broke. The far side keeps the received part for the same time, unless its
+btrfs-backup-serve(8) sets a shorter one, so the next run resumes the transfer of a run that Ctrl-C or a signal
+ended, if it starts in time. Later the far side deletes the part, and the snapshot is sent anew. This machine
+deletes a part that it received when the run ends.`},
 			{macro: "SS", title: "Slow networks", text: `
 --compress auto compresses each part of a stream if that makes it arrive sooner; zstd always, none never.
 --channels N carries a stream by as many SSH sessions, N - 1 of them from 250 milliseconds on.
@@ -83,13 +81,13 @@ for powers of 1024.`},
 			{macro: "SS", title: "Commands as destinations", text: `
 With shell://COMMAND, "sh -c COMMAND" is run for each snapshot, with the send stream on its standard
 input and variables that are listed under ENVIRONMENT. Status 0 means that it stored all of it. The program cannot look at
-the result: the report says "stored, not verified", nothing is deleted there, and --num-backups does
-nothing. The record in the source's snapshot folder tells which snapshots were sent. The first stream
+the result: the report says "stored, not verified", nothing is deleted there, and --num-backups has no
+effect. The record in the source's snapshot folder tells which snapshots were sent. The first stream
 is a complete copy of the newest snapshot, each later one an increment to the one before it, and all of
 them are needed, in their order, to restore with btrfs-receive(8). With --no-incremental each is complete.
 --remove-locks begins anew with a complete copy. The text of COMMAND is the name of the destination: another
-text is another one. The newest snapshot that was sent is kept as the next parent, until --remove-locks is
-given with that text.
+text is another destination. Retention keeps the newest snapshot that was sent, as the next parent, until a run with
+--remove-locks and the same text.
 
 The status of a pipeline is that of its last command. Put pipelines in a script that fails when any
 part of it does ("set -o pipefail" in bash).`},
@@ -116,25 +114,25 @@ another file, relative to the first. To name a directory that begins with @, wri
 				{"SOURCE/snapshot/", "The snapshots, unless --snapshot-folder names another folder."},
 				{"SOURCE/snapshot/.latest", "A symbolic link to the newest snapshot that every destination got; with a prefix, .PREFIX_latest. It is for people and scripts: this program does not read it."},
 				{"SOURCE/snapshot/.outstanding_transfers", "The snapshots that each destination holds, and those that it lacks."},
-				{"DEST/.btrfs-backup/origins.json", "Of which source each backup is."},
+				{"DEST/.btrfs-backup/origins.json", "The source of each backup."},
 				{"DEST/.latest", "A symbolic link to the newest backup that was made by rsync; with a prefix, .PREFIX_latest."},
 				{"DEST/.btrfs-backup/", "The records of backups that were made by rsync, see btrfs-backup-rsync(8)."},
-				{"/var/lib/btrfs-backup/history.jsonl", "The history of runs, a line of JSON for each: when, from where, how it ended, what each destination got. A dry run is not in it; of 1 MiB, the older half goes. Of an ordinary user, in ~/.local/state/btrfs-backup."},
-				{"/var/lib/btrfs-backup/destinations.json", "The identities of the folders that directories were copied to; of an ordinary user, in ~/.local/state/btrfs-backup."},
-				{"DEST/.NAME.incoming", "A backup while it is received, or one that was not completed; the next run deletes it, or goes on with it."},
+				{"/var/lib/btrfs-backup/history.jsonl", "The history of runs, a line of JSON for each: time, source, outcome, and the backups of each destination. Dry runs are left out. At 1 MiB the older half is dropped. For an ordinary user it is in ~/.local/state/btrfs-backup."},
+				{"/var/lib/btrfs-backup/destinations.json", "The identities of the folders that directories were copied to. For an ordinary user it is in ~/.local/state/btrfs-backup."},
+				{"DEST/.NAME.incoming", "A backup that is being received, or that an interrupted run left; the next run resumes or deletes it."},
 				{"~/.cache/btrfs-backup/SHA256/btrfs-backup", "This program, on other machines, where it is not installed."},
 				{"/usr/lib/btrfs-backup/agents/btrfs-backup-linux-GOARCH", "This program for machines with another CPU, unless --agents names another directory."},
-				{"~/.ssh/config, ~/.ssh/known_hosts, /etc/ssh/ssh_config, /etc/ssh/ssh_known_hosts", "How machines are reached, and the keys that they have. An accepted host key is added to the user's file."},
+				{"~/.ssh/config, ~/.ssh/known_hosts, /etc/ssh/ssh_config, /etc/ssh/ssh_known_hosts", "The configuration of SSH and the known host keys. An accepted host key is added to the user's file."},
 			}},
 			{title: "ENVIRONMENT", items: [][2]string{
 				{"BTRFS_BACKUP_SNAPSHOT", "Set for COMMAND: the name of the snapshot."},
 				{"BTRFS_BACKUP_PARENT", "Set for COMMAND: the name of the snapshot that the stream is an increment to; empty for a complete copy."},
 				{"BTRFS_BACKUP_UUID", "Set for COMMAND: the UUID of the snapshot, as it stands in the stream."},
-				{"BTRFS_BACKUP_BYTES", "Set for COMMAND: how many bytes will come, or an upper bound where extents are sent compressed."},
+				{"BTRFS_BACKUP_BYTES", "Set for COMMAND: the size of the stream in bytes, or an upper bound where extents are sent compressed."},
 				{"SSH_AUTH_SOCK", "The socket of ssh-agent(1)."},
 				{"RSYNC_PASSWORD", "The password for an rsync daemon."},
-				{"XDG_STATE_HOME", "Where this machine remembers runs and folders, in place of /var/lib and ~/.local/state."},
-				{"TERM", "With the value dumb, progress is told in lines instead of bars."},
+				{"XDG_STATE_HOME", "The directory for the history and the identities, in place of /var/lib and ~/.local/state."},
+				{"TERM", "With the value dumb, progress is shown in lines instead of bars."},
 				{"TZ", "The time zone of the names."},
 			}},
 		},
@@ -183,16 +181,16 @@ share blocks (btrfs, xfs), it shares them, and the kernel compares the contents.
 link to the older file, if owner, mode, times, ACL and attributes are the same too, the older file has the
 size and time on record, and its content was read within a month or is read now. Two files of one source never become
 one. This is the default except on btrfs. "btrfs-backup index" takes other trees in the folder into account; they must
-not be written to any more, since a link to their files is part of a backup then.`},
+not be written to any more, since a link to their files may then be part of a backup.`},
 			{macro: "SS", title: "Refused runs", text: `
-A source that is missing or empty, or does not hold --marker; a copy in which more than --max-delete percent
-of the files of the backup before are missing, and at least 100; a DEST on record whose identity is gone, since
-its disk is not mounted; one that is not on the filesystem mounted at --mount-point; a folder of
-backups of a btrfs subvolume, unless --engine rsync is given. Nothing is changed then.
+The run is refused, and nothing is changed: if the source is missing or empty, or does not hold --marker; if more
+than --max-delete percent of the files of the backup before are missing, and at least 100; if DEST is on record
+and its identity is gone, since its disk is not mounted; if DEST is not on the filesystem mounted at --mount-point;
+and if DEST holds backups of a btrfs subvolume, unless --engine rsync is given.
 
-If rsync fails, no backup is made and none deleted. The copied files are kept under a hidden name, and the next run goes
-on with them. If files could not be read, the backup is made without them and called incomplete, the files
-are named, and the exit status is 3.`},
+If rsync fails, no backup is made and none deleted. The partial copy stays under a hidden name, and the next run
+resumes it. If files could not be read, the backup is made without them and marked as incomplete, the report names
+the files, and the exit status is 3.`},
 			{macro: "SS", title: "Other machines", text: `
 SOURCE or DEST may be on another machine, but not both: rsync cannot do that. rsync must be installed there,
 and reaches it through the connection of this program. `},
@@ -254,13 +252,13 @@ In /etc/rsyncd.conf:`, items: [][2]string{
 			}},
 			{title: "EXIT STATUS", items: [][2]string{
 				{"0", "A backup was made."},
-				{"1", "None was made."},
+				{"1", "No backup was made."},
 				{"2", "The command line is wrong."},
-				{"3", "One was made, and is incomplete, or not all that should be was deleted."},
+				{"3", "A backup was made, but it is incomplete, or an old one could not be deleted."},
 			}},
 			{title: "ENVIRONMENT", items: [][2]string{
 				{"RSYNC_MODULE_PATH", "DIR, if none is given."},
-				{"RSYNC_EXIT_STATUS", "How the transfer ended. 0, 24 and none at all are good, 23 makes an incomplete backup, all others none."},
+				{"RSYNC_EXIT_STATUS", "The exit status of the transfer. 0, 24 or no value: it is complete. 23: the backup is incomplete. Any other: no backup is made."},
 			}},
 		},
 		seeAlso: "btrfs-backup-rsync(8), rsyncd.conf(5)",
@@ -268,16 +266,15 @@ In /etc/rsyncd.conf:`, items: [][2]string{
 	"serve": {
 		sections: []manSection{
 			{title: "RESTRICTED KEYS", text: `
-The machine that is backed up may be broken into, and with it the key that brings its backups. On the
-machine that keeps them, a forced command in front of that key limits its use, whatever
-the other side asks:`, items: [][2]string{
+Whoever breaks into the machine that is backed up has the key that sends its backups. On the receiving
+machine, a forced command in front of that key limits its use, whatever the other side asks:`, items: [][2]string{
 				{`restrict,command="/usr/local/sbin/btrfs-backup serve --restrict-to /backup/laptop --append-only --receive-only --num-backups 60" ssh-ed25519 AAAA...`,
 					"In ~root/.ssh/authorized_keys. /backup/laptop must exist."},
 			}},
 			{macro: "SS", title: "Allowed", text: `
 To add backups, until the disk is full. To list names, times and UUIDs of the backups below the directory, and
-to make folders there. To delete or continue a backup that is not complete yet. To bring false backups: what
-arrives after a break-in proves nothing, and with --num-backups 60, sixty that are brought in one night push
+to make folders there. To delete or resume a backup that is not complete yet. To send false backups: backups that
+arrive after a break-in prove nothing, and with --num-backups 60, sixty new ones in one night push
 out all older ones. Take a large number and watch how many arrive, or leave --num-backups out and delete old
 backups on the receiving machine yourself.`},
 			{macro: "SS", title: "Other copies", text: `

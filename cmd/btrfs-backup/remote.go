@@ -29,7 +29,7 @@ func defineFurtherReach(r *job.Reach, f *pflag.FlagSet) {
 	f.StringVar(&r.Program, "ssh-program", "", "reach other machines by this ssh `PROGRAM`")
 	d := job.Default().Reach
 	f.StringVar(&r.Command, "remote-command", d.Command, "run `PATH` there")
-	f.StringVar(&r.Agent, "agent", d.Agent, "run `WHICH`: auto or installed")
+	f.StringVar(&r.Agent, "agent", d.Agent, "`WHICH`: auto or installed")
 	f.StringVar(&r.Agents, "agents", d.Agents, "`DIR` of the programs for other CPUs")
 }
 

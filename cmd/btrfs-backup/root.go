@@ -41,10 +41,10 @@ func newRoot(env environment) *cobra.Command {
 		Short:   "Take a snapshot of a btrfs subvolume and send the difference to other places",
 		Example: rootExample,
 		Long: `Take a read-only snapshot of the btrfs subvolume SOURCE, in its folder
-"snapshot", and send each DEST, a folder on another btrfs filesystem, what it
-lacks. Either may be [USER@]HOST:/PATH or ssh://[USER@]HOST[:PORT]/PATH, DEST
-also shell://COMMAND, which is given the stream. @FILE holds more arguments.
-Any other directory is copied by rsync: "btrfs-backup help rsync" tells how.`,
+"snapshot", and send the difference to each DEST, a folder on another btrfs
+filesystem. Either may be [USER@]HOST:/PATH or ssh://[USER@]HOST[:PORT]/PATH,
+DEST also shell://COMMAND, which reads the stream. @FILE holds more arguments.
+rsync copies any other directory: see "btrfs-backup help rsync".`,
 		Version:       programVersion(),
 		SilenceErrors: true,
 		SilenceUsage:  true,

@@ -16,7 +16,7 @@ func (o *backupOptions) defineRsync(f *pflag.FlagSet) {
 	for _, rule := range [][2]string{
 		{"exclude", "leave out files that match the rsync `PATTERN`"},
 		{"exclude-from", "read patterns from `FILE`"},
-		{"include", "but not `PATTERN`; the first match counts"},
+		{"include", "do copy `PATTERN`; the first match counts"},
 		{"skip-dir", "leave out all directories called `NAME`"},
 		{"skip", "leave out all names that match `GLOB`"},
 	} {
@@ -32,7 +32,7 @@ func (o *backupOptions) defineRsync(f *pflag.FlagSet) {
 }
 
 func defineMaxDelete(c *job.Copy, f *pflag.FlagSet) {
-	f.IntVar(&c.MaxDelete, "max-delete", c.MaxDelete, "refuse a loss of more than `PERCENT`")
+	f.IntVar(&c.MaxDelete, "max-delete", c.MaxDelete, "refuse over `PERCENT` of lost files")
 }
 
 // filterFlag appends to filters whose order matters.
@@ -52,8 +52,8 @@ func (f *filterFlag) Set(value string) error {
 type dedupOptions struct{ yes, no bool }
 
 func (o *dedupOptions) define(f *pflag.FlagSet) {
-	f.BoolVar(&o.yes, "dedup", false, "share equal contents; default except on btrfs")
-	f.BoolVar(&o.no, "no-dedup", false, "do not look for equal contents")
+	f.BoolVar(&o.yes, "dedup", false, "share equal contents; on, except on btrfs")
+	f.BoolVar(&o.no, "no-dedup", false, "do not share equal contents")
 }
 
 // choice gives what was chosen, nil for nothing.

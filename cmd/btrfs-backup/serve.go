@@ -44,11 +44,11 @@ like the example of ~/.ssh/authorized_keys: that key can do nothing else.`,
 	f := c.Flags()
 	f.SortFlags = false
 	f.StringVar(&o.limits.Root, "restrict-to", "", "allow nothing outside of `DIR`")
-	f.BoolVar(&o.limits.AppendOnly, "append-only", false, "backups can be added, not deleted or replaced")
-	f.IntVarP(&o.keep.Last, "num-backups", "n", 0, "after each one received, keep the newest `N`")
-	f.BoolVar(&o.limits.ReceiveOnly, "receive-only", false, "backups can be brought, nothing fetched")
-	f.BoolVar(&o.limits.SendOnly, "send-only", false, "snapshots can be taken and fetched, nothing brought")
-	f.DurationVar(&o.resumeWindow, "resume-window", 24*time.Hour, "keep a broken transfer up to `TIME`")
+	f.BoolVar(&o.limits.AppendOnly, "append-only", false, "refuse to delete or replace backups")
+	f.IntVarP(&o.keep.Last, "num-backups", "n", 0, "keep the newest `N`; prune after each backup")
+	f.BoolVar(&o.limits.ReceiveOnly, "receive-only", false, "take in backups, give none out")
+	f.BoolVar(&o.limits.SendOnly, "send-only", false, "take and send snapshots, receive none")
+	f.DurationVar(&o.resumeWindow, "resume-window", 24*time.Hour, "keep a broken transfer for `TIME`")
 	f.StringVarP(&o.verbosity, "verbosity", "v", "warning", "log at `LEVEL` or above")
 	f.IntVar(&o.protocol, "protocol", wire.Protocol, "`N`, which the caller speaks")
 	_ = f.MarkHidden("protocol") // fails for an unknown name only
