@@ -19,7 +19,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen.
-const patience = 30 * time.Second
+const patience = 5 * time.Minute
 
 // testOnlyHold names, for a child process that runs this test binary, the directory to lock.
 const testOnlyHold = "BTRFS_BACKUP_TEST_HOLD"

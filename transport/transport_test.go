@@ -22,7 +22,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen.
-const patience = 30 * time.Second
+const patience = 5 * time.Minute
 
 // testOnlyStart makes a child process that runs this test binary start a program, tell its ID, and sleep.
 const testOnlyStart = "BTRFS_BACKUP_TEST_START"

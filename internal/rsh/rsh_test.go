@@ -23,7 +23,7 @@ import (
 	"btrfs-backup/transport/sshtest"
 )
 
-const patience = 30 * time.Second
+const patience = 5 * time.Minute
 
 // linked is an rsync that reaches this machine through a real sshd.
 type linked struct {

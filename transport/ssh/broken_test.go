@@ -47,7 +47,11 @@ func TestAMachineThatDoesNotAnswerIsUnreachable(t *testing.T) {
 	} {
 		for _, program := range []string{"", "ssh"} {
 			t.Run(test.name+" "+program, func(t *testing.T) {
-				o := sshOptions(t, server, "ConnectTimeout=1")
+				timeout := "ConnectTimeout=60"
+				if test.name == "accepts and is silent" {
+					timeout = "ConnectTimeout=1"
+				}
+				o := sshOptions(t, server, timeout)
 				o.Program = program
 				s := newSSH(t, server, test.port, o)
 				if test.host != "" {

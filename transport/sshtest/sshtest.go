@@ -23,7 +23,7 @@ import (
 )
 
 // patience is how long a started sshd may take to listen.
-const patience = 30 * time.Second
+const patience = 5 * time.Minute
 
 // Options are what a Server differs in.
 type Options struct {
