@@ -84,8 +84,8 @@ func (s Subvolume) Identity() UUID {
 	return s.ReceivedUUID
 }
 
-// Place identifies a directory, whatever path leads to it.
-type Place struct {
+// DirID identifies a directory, whatever path leads to it.
+type DirID struct {
 	Filesystem UUID
 	Subvolume  uint64 // ID of the subvolume that holds it
 	Inode      uint64

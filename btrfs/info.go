@@ -39,18 +39,18 @@ func FilesystemID(dir *os.File) (UUID, error) {
 	return uuidAt(arg, 16), nil
 }
 
-// PlaceOf identifies dir.
-func PlaceOf(dir *os.File) (Place, error) {
+// IdentifyDir identifies dir.
+func IdentifyDir(dir *os.File) (DirID, error) {
 	ino, err := inode(dir)
 	if err != nil {
-		return Place{}, err
+		return DirID{}, err
 	}
 	info, err := Info(dir)
 	if err != nil {
-		return Place{}, err
+		return DirID{}, err
 	}
 	id, err := FilesystemID(dir)
-	return Place{Filesystem: id, Subvolume: info.ID, Inode: ino}, err
+	return DirID{Filesystem: id, Subvolume: info.ID, Inode: ino}, err
 }
 
 // Path gives the path of dir from the top level of its filesystem, without a leading slash. It needs CAP_SYS_ADMIN.

@@ -46,7 +46,7 @@ func ParseLedger(content []byte, ours func(name string) bool) (*Ledger, error) {
 		return nil, fmt.Errorf("not a ledger: %w", err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) || l.entries == nil {
-		return nil, errors.New("not a ledger: it is not one JSON object")
+		return nil, errors.New("not a ledger: not a single JSON object")
 	}
 	return l, nil
 }

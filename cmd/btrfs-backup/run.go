@@ -48,11 +48,11 @@ func runJob(ctx context.Context, env environment, spec *job.Spec, o outputOption
 
 // ofJob gives what a job is given beside its Spec.
 func (e environment) ofJob(log *slog.Logger, display *progress.Display) job.Environment {
-	return job.Environment{Log: log, Progress: display, Now: e.now, Version: programVersion(), State: stateDir(), Ask: e.ask()}
+	return job.Environment{Log: log, Progress: display, Now: e.now, Version: programVersion(), State: machineState(), Ask: e.ask()}
 }
 
-// stateDir is where this machine remembers runs, and what it saw of destinations. $XDG_STATE_HOME counts for root, too.
-func stateDir() string {
+// machineState is the directory in which this machine remembers runs and destinations. $XDG_STATE_HOME counts for root, too.
+func machineState() string {
 	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "btrfs-backup")
 	}

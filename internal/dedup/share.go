@@ -170,11 +170,11 @@ func (x *Index) check(ctx context.Context, c *candidate, e manifest.Entry) error
 	case err != nil:
 		err = fmt.Errorf("%s cannot be read any more: %w", c.Name(), err)
 	case got != e.SHA256:
-		err = fmt.Errorf("%s is damaged: its content is not what it was, though its size and time are", c.Name())
+		err = fmt.Errorf("%s is damaged: its content changed, but neither its size nor its time", c.Name())
 	default:
 		return nil
 	}
-	x.Log.Warn(fmt.Sprintf("%v; its content is kept anew, and `btrfs-backup verify %s` finds what else is damaged",
+	x.Log.Warn(fmt.Sprintf("%v; its content is stored anew, and `btrfs-backup verify %s` finds other damaged files",
 		err, x.folder.Name()+"/"+c.Backup))
 	return err
 }

@@ -119,7 +119,7 @@ func (s *store) openFile(_ string, flags int, mode os.FileMode) (*os.File, error
 	s.file = os.NewFile(uintptr(fd), s.path())
 	if info, err := s.file.Stat(); err == nil && !info.Mode().IsRegular() {
 		s.file.Close()
-		return nil, errors.New("it is no regular file")
+		return nil, errors.New("not a regular file")
 	}
 	return s.file, nil
 }

@@ -102,10 +102,10 @@ type Marker interface {
 	Mark(ctx context.Context) (id string, err error)
 }
 
-// A Placed source or destination lies in a directory.
-type Placed interface {
-	// Place identifies the directory. It is zero before Open, and where there are no subvolumes.
-	Place() btrfs.Place
+// An Identified source or destination is a directory that is known by more than its path.
+type Identified interface {
+	// DirID identifies the directory. It is zero before Open, and where there are no subvolumes.
+	DirID() btrfs.DirID
 }
 
 // Contents are what a destination holds.

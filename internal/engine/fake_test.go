@@ -40,8 +40,8 @@ type fakeFolder struct {
 
 func (f *fakeFolder) String() string                   { return f.name }
 func (f *fakeFolder) Open(context.Context, bool) error { return nil }
-func (f *fakeFolder) Place() btrfs.Place {
-	return btrfs.Place{Filesystem: btrfs.UUID([]byte(fmt.Sprintf("%-16s", f.name)))}
+func (f *fakeFolder) DirID() btrfs.DirID {
+	return btrfs.DirID{Filesystem: btrfs.UUID([]byte(fmt.Sprintf("%-16s", f.name)))}
 }
 
 func (f *fakeFolder) Lock(context.Context, func(*lock.HeldError)) (func() error, error) {

@@ -107,7 +107,7 @@ func (s Settings) lock(ctx context.Context, name fmt.Stringer, l Locker) (releas
 func (r *run) reportOmitted(ctx context.Context) {
 	omitted, err := r.Source.Omitted(ctx)
 	if err != nil {
-		r.Log.Warn(fmt.Sprintf("%s: it is not known what its backups lack: %v", r.Source, err))
+		r.Log.Warn(fmt.Sprintf("%s: looking for paths that its backups leave out: %v", r.Source, err))
 	}
 	r.report.Omitted = omitted
 	if len(omitted) > 0 {

@@ -88,7 +88,7 @@ func (v *visit) arrive(ctx context.Context) (release func(), err error) {
 	if v.lister == nil {
 		return release, v.prepare(ctx, Contents{}, known)
 	}
-	if here, there := placeOf(v.Source), placeOf(v.to); here == there && here != (btrfs.Place{}) {
+	if here, there := dirIDOf(v.Source), dirIDOf(v.to); here == there && here != (btrfs.DirID{}) {
 		return nil, hint.New(fmt.Errorf("destination %s: is the snapshot folder of the source", v.to), "choose another folder")
 	}
 	if release, err = v.lock(ctx, v.to, v.lister); err != nil {
@@ -108,11 +108,11 @@ func (v *visit) arrive(ctx context.Context) (release func(), err error) {
 // mountIt is the hint where a disk may be missing.
 const mountIt = "is its disk mounted? --new-destination begins anew there"
 
-func placeOf(v any) btrfs.Place {
-	if p, ok := v.(Placed); ok {
-		return p.Place()
+func dirIDOf(v any) btrfs.DirID {
+	if p, ok := v.(Identified); ok {
+		return p.DirID()
 	}
-	return btrfs.Place{}
+	return btrfs.DirID{}
 }
 
 // prepare makes the plan.
@@ -205,7 +205,7 @@ func (v *visit) looksUnmounted(found Contents) bool {
 	if _, ok := v.to.(Marker); ok {
 		return found.Identity == ""
 	}
-	return len(found.InDirectory) == 0 && placeOf(v.to).Filesystem == placeOf(v.Source).Filesystem
+	return len(found.InDirectory) == 0 && dirIDOf(v.to).Filesystem == dirIDOf(v.Source).Filesystem
 }
 
 // saveAll saves what the destination lacks. After a failure only the newest of the rest is tried: it is worth most, and a

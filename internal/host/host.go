@@ -43,7 +43,7 @@ type Status struct {
 	Path       string
 	Privileged bool            // whoever works on it is root there
 	Btrfs      bool            // what follows is known on btrfs only
-	Place      btrfs.Place     // identifies the directory
+	DirID      btrfs.DirID     // identifies the directory
 	Subvolume  btrfs.Subvolume // that holds the directory
 	IsRoot     bool            // the directory is the root of its subvolume
 }

@@ -7,14 +7,12 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/tree"
 )
 
 // The kernel does not record of what subvolume a received snapshot was taken, so a file in the directory does. It keeps the
 // backups of two sources with the same names apart.
-const (
-	StateDir    = ".btrfs-backup"
-	OriginsFile = StateDir + "/origins.json"
-)
+const OriginsFile = tree.StateDir + "/origins.json"
 
 // Origins gives the source subvolume of each received UUID.
 type Origins map[btrfs.UUID]btrfs.UUID

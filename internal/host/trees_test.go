@@ -85,7 +85,7 @@ func TestBackupsOfTreesAreKeptOnAnyHost(t *testing.T) {
 			t.Errorf("a missing folder: %v", err)
 		}
 		d := openTrees(t, h, folder)
-		if s := d.Status(); s.Path != folder || s.Place == (btrfs.Place{}) {
+		if s := d.Status(); s.Path != folder || s.DirID == (btrfs.DirID{}) {
 			t.Errorf("the status is %+v", s)
 		}
 		id, err := d.MarkTrees(t.Context())

@@ -7,10 +7,10 @@ import (
 	"slices"
 
 	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/mirror"
 	"btrfs-backup/internal/rsh"
 	"btrfs-backup/internal/sink"
+	"btrfs-backup/internal/tree"
 	"btrfs-backup/internal/volume"
 	"btrfs-backup/lock"
 )
@@ -60,7 +60,7 @@ func (b *builder) find(ctx context.Context, c *Complaints) (found Engine) {
 	if dir.Status().Btrfs && dir.Status().IsRoot {
 		found = Btrfs
 	}
-	if state, err := h.Open(ctx, filepath.Join(path, host.StateDir)); err == nil {
+	if state, err := h.Open(ctx, filepath.Join(path, tree.StateDir)); err == nil {
 		state.Close()
 		c.Add("", "were SOURCE and DEST exchanged? --engine "+string(found)+" backs it up anyway", "source %s: is a folder of backups", b.Source)
 	}

@@ -71,7 +71,7 @@ func runRsync(ctx context.Context, p program) (*IncompleteError, error) {
 		return nil, lost // of which rsync only knows that its streams ended
 	}
 	if err == nil && readErr != nil {
-		err = fmt.Errorf("reading what rsync tells: %w", readErr)
+		err = fmt.Errorf("reading the output of rsync: %w", readErr)
 	}
 	return missing, err
 }

@@ -28,7 +28,7 @@ var (
 	_ engine.Destination = (*Destination)(nil)
 	_ engine.Opener      = (*Destination)(nil)
 	_ engine.Lister      = (*Destination)(nil)
-	_ engine.Placed      = (*Destination)(nil)
+	_ engine.Identified  = (*Destination)(nil)
 	_ stream.Target      = (*Destination)(nil)
 	_ stream.Verifier    = (*Destination)(nil)
 )

@@ -39,13 +39,13 @@ type folder struct {
 	host host.Host
 	path string // absolute and clean; symbolic links are kept, since it stands in the ledger
 	dir  *host.Dir
-	at   btrfs.Place
+	at   btrfs.DirID
 	Options
 }
 
 func (f *folder) String() string { return engine.PlaceName(f.host.String() + f.path) }
 
-func (f *folder) Place() btrfs.Place { return f.at }
+func (f *folder) DirID() btrfs.DirID { return f.at }
 
 // open opens the folder, which must pass check. If it is missing, the nearest directory above it must pass; then it is
 // created on request, else the error is fs.ErrNotExist.
@@ -66,7 +66,7 @@ func (f *folder) open(ctx context.Context, create bool, check func(host.Status) 
 		dir.Close()
 		return err
 	}
-	f.dir, f.at = dir, dir.Status().Place
+	f.dir, f.at = dir, dir.Status().DirID
 	return nil
 }
 

@@ -31,10 +31,10 @@ type Source struct {
 }
 
 var (
-	_ engine.Source  = (*Source)(nil)
-	_ engine.History = (*Source)(nil)
-	_ engine.Placed  = (*Source)(nil)
-	_ stream.Sender  = (*Source)(nil)
+	_ engine.Source     = (*Source)(nil)
+	_ engine.History    = (*Source)(nil)
+	_ engine.Identified = (*Source)(nil)
+	_ stream.Sender     = (*Source)(nil)
 )
 
 // NewSource names the subvolume at an absolute path and its snapshot folder, which is relative to path unless it is absolute.
@@ -55,7 +55,7 @@ func (s *Source) Open(ctx context.Context, create bool) error {
 	if err := s.openSubvolume(ctx); err != nil {
 		return err
 	}
-	s.at = s.status.Place
+	s.at = s.status.DirID
 	s.at.Inode = 0 // the folder's place, once that is open
 	err := s.open(ctx, create, s.checkFolder)
 	if errors.Is(err, fs.ErrNotExist) && !create {
@@ -103,7 +103,7 @@ func (s *Source) checkFolder(dir host.Status) error {
 	switch {
 	case !dir.Btrfs:
 		return hint.New(fmt.Errorf("%s is %w", dir.Path, btrfs.ErrNotBtrfs), "choose another --snapshot-folder")
-	case dir.Place.Filesystem != s.status.Place.Filesystem:
+	case dir.DirID.Filesystem != s.status.DirID.Filesystem:
 		return hint.New(fmt.Errorf("%s lies on another filesystem than %s", dir.Path, s.sourcePath),
 			"a snapshot lies on the filesystem of its source: choose another --snapshot-folder")
 

@@ -109,12 +109,12 @@ func TestAPlaceIsTheSameUnderEveryPath(t *testing.T) {
 	folder := newDir(t, newSubvolume(t, top, "a"), "folder")
 	check(t, os.Symlink(folder, top+"/link"))
 	newDir(t, newSubvolume(t, top, "b"), "folder") // the same inode number
-	want := openDestination(t, folder, silent).Place()
+	want := openDestination(t, folder, silent).DirID()
 	for path, same := range map[string]bool{
 		folder: true, top + "/link": true, bind(t, folder): true, top + "/b/../a/folder/.": true,
 		top + "/b/folder": false, top + "/a": false, top: false,
 	} {
-		if got := openDestination(t, path, silent).Place(); (got == want) != same {
+		if got := openDestination(t, path, silent).DirID(); (got == want) != same {
 			t.Errorf("%s is at %+v, %s at %+v", path, got, folder, want)
 		}
 	}

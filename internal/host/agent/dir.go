@@ -69,7 +69,7 @@ type dir struct {
 
 func (d *dir) Status() host.Status { return d.status }
 func (d *dir) name() protocol.Dir {
-	return protocol.Dir{Path: d.status.Path, Place: d.status.Place}
+	return protocol.Dir{Path: d.status.Path, DirID: d.status.DirID}
 }
 
 // Close gives up the locks on the directory.

@@ -122,7 +122,7 @@ func (h *Host) explained(ctx context.Context, err error, brought *bring.Copy) er
 	case isMissing(err):
 		return hint.Newf(err, "install btrfs-backup on %s, or let it be brought there by --agent auto", h.machine)
 	}
-	return hint.Newf(err, "the user's login shell there must run what it is given: see what `ssh %s 'sh -c true'` prints", h.machine)
+	return hint.Newf(err, "the user's login shell there must run the given command: look at the output of `ssh %s 'sh -c true'`", h.machine)
 }
 
 // sudoers is the line of sudoers(5) that is missing there.

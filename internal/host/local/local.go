@@ -117,7 +117,7 @@ func describe(dir *os.File) (host.Status, error) {
 	if s.Subvolume, err = btrfs.Info(dir); err != nil {
 		return s, err
 	}
-	s.Place, err = btrfs.PlaceOf(dir)
+	s.DirID, err = btrfs.IdentifyDir(dir)
 	return s, err
 }
 

@@ -15,6 +15,7 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/tree"
 	"btrfs-backup/lock"
 
 	"golang.org/x/sys/unix"
@@ -207,7 +208,7 @@ func TestStateIsReadThroughNoLink(t *testing.T) {
 		}
 		btrfstest.Check(t, os.Remove(ledger))
 	}
-	btrfstest.Check(t, os.Symlink(filepath.Dir(elsewhere), filepath.Join(d.status.Path, host.StateDir)))
+	btrfstest.Check(t, os.Symlink(filepath.Dir(elsewhere), filepath.Join(d.status.Path, tree.StateDir)))
 	btrfstest.Check(t, os.WriteFile(filepath.Join(filepath.Dir(elsewhere), filepath.Base(host.OriginsFile)), []byte("{}"), 0o644))
 	if got, err := d.List(t.Context()); err != nil || got.Origins.Failure == "" {
 		t.Errorf("a record elsewhere is read as %q, %v", got.Origins.Content, err)

@@ -7,6 +7,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/tree"
 )
 
 // RecordOrigin adds a backup to the record.
@@ -23,8 +24,8 @@ func (d *Dir) RecordOrigin(name string, origin btrfs.UUID) error {
 	if err != nil || !changed {
 		return err
 	}
-	if err := unix.Mkdirat(int(d.dir.Fd()), host.StateDir, 0o755); err != nil && err != unix.EEXIST {
-		return &os.PathError{Op: "mkdir", Path: d.status.Path + "/" + host.StateDir, Err: err}
+	if err := unix.Mkdirat(int(d.dir.Fd()), tree.StateDir, 0o755); err != nil && err != unix.EEXIST {
+		return &os.PathError{Op: "mkdir", Path: d.status.Path + "/" + tree.StateDir, Err: err}
 	}
 	return d.replaceFile(host.OriginsFile, content)
 }

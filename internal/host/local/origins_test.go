@@ -10,6 +10,7 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/tree"
 )
 
 func localWantOrigins(t testing.TB, d *Dir, want host.Origins) {
@@ -50,7 +51,7 @@ func TestOriginsOfBackupsAreOnRecord(t *testing.T) {
 	localWantOrigins(t, d, host.Origins{first: one, second: two})
 	btrfstest.Check(t, d.RecordOrigin("first", two))
 	localWantOrigins(t, d, host.Origins{first: two, second: two})
-	wantNames(t, filepath.Join(d.status.Path, host.StateDir), filepath.Base(host.OriginsFile))
+	wantNames(t, filepath.Join(d.status.Path, tree.StateDir), filepath.Base(host.OriginsFile))
 
 	btrfstest.Check(t, btrfs.Delete(d.dir, "first"))
 	btrfstest.Check(t, d.RecordOrigin("second", two))

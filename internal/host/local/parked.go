@@ -11,7 +11,7 @@ import (
 // ParkedAddress is where the process is found that holds the unfinished transfer of a backup, and waits for its sender if the
 // connection was lost.
 func (d *Dir) ParkedAddress(name string) string {
-	at := d.status.Place
+	at := d.status.DirID
 	return handoff.AddressOf(fmt.Sprintf("%s %d %d %s", at.Filesystem, at.Subvolume, at.Inode, name))
 }
 

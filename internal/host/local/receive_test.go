@@ -15,6 +15,7 @@ import (
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/tree"
 
 	"golang.org/x/sys/unix"
 )
@@ -118,7 +119,7 @@ func TestReceiverCommitsUnderTheFinalNameWithItsOrigin(t *testing.T) {
 	}
 	wantNames(t, d.status.Path, ".final.incoming")
 	btrfstest.Check(t, r.Commit(t.Context(), taken.ParentUUID))
-	wantNames(t, d.status.Path, host.StateDir, "final")
+	wantNames(t, d.status.Path, tree.StateDir, "final")
 	localWantOrigins(t, d, host.Origins{taken.UUID: taken.ParentUUID})
 }
 

@@ -45,7 +45,7 @@ func (d *Dir) MustBeReceived(name string, uuid btrfs.UUID) error {
 		return err
 	}
 	if s.UUID != uuid || !s.ReadOnly || s.ReceivedUUID.IsZero() {
-		return fmt.Errorf("what was received of %s is not complete", filepath.Join(d.status.Path, name))
+		return fmt.Errorf("%s was not received completely", filepath.Join(d.status.Path, name))
 	}
 	return nil
 }

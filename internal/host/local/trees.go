@@ -30,7 +30,7 @@ func (h *Host) OpenTreesDir(path string, o tree.OpenOptions) (*Dir, error) {
 	}
 	d := &Dir{host: h, dir: dir}
 	if d.status, err = describe(dir); err == nil {
-		d.status.Place, err = d.Identity()
+		d.status.DirID, err = d.DirID()
 	}
 	if err != nil {
 		dir.Close()
@@ -39,16 +39,16 @@ func (h *Host) OpenTreesDir(path string, o tree.OpenOptions) (*Dir, error) {
 	return d, nil
 }
 
-// Identity is the place of a directory. Where there are no subvolumes it is made up, and means nothing elsewhere.
-func (d *Dir) Identity() (btrfs.Place, error) {
+// DirID identifies the directory. Where there are no subvolumes it is made up, and means nothing elsewhere.
+func (d *Dir) DirID() (btrfs.DirID, error) {
 	if d.status.Btrfs {
-		return d.status.Place, nil
+		return d.status.DirID, nil
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(int(d.dir.Fd()), &st); err != nil {
-		return btrfs.Place{}, os.NewSyscallError("fstat", err)
+		return btrfs.DirID{}, os.NewSyscallError("fstat", err)
 	}
-	p := btrfs.Place{Inode: st.Ino}
+	p := btrfs.DirID{Inode: st.Ino}
 	binary.BigEndian.PutUint64(p.Filesystem[:], st.Dev)
 	return p, nil
 }

@@ -35,10 +35,10 @@ var (
 	Link    = verb[LinkCall, Nothing, Nothing]("link", Source, repeatable)
 )
 
-// Dir names a directory that was opened before; with no Place, one that was not.
+// Dir names a directory that was opened before; with no DirID, one that was not.
 type Dir struct {
 	Path  string
-	Place btrfs.Place
+	DirID btrfs.DirID
 }
 
 // In gives the directory that a call is about.

@@ -18,6 +18,7 @@ import (
 	"btrfs-backup/internal/host/guard"
 	"btrfs-backup/internal/host/local"
 	"btrfs-backup/internal/host/protocol"
+	"btrfs-backup/internal/tree"
 
 	"golang.org/x/sys/unix"
 )
@@ -260,7 +261,7 @@ func (c *confinement) walk(p string, step func(dir *os.File, name string) (*os.F
 		return nil, err
 	}
 	for _, name := range names {
-		if _, incoming := btrfs.IncomingOf(name); incoming || name == host.StateDir {
+		if _, incoming := btrfs.IncomingOf(name); incoming || name == tree.StateDir {
 			dir.Close()
 			return nil, &fs.PathError{Op: "open", Path: p, Err: fmt.Errorf("refused: %s is no folder for backups", name)}
 		}
@@ -327,7 +328,7 @@ func (c *confinement) Check(s host.Status) error {
 func (c *confinement) Narrow(d *local.Dir, listing btrfs.Listing) (btrfs.Listing, error) {
 	top := c.root
 	root, err := btrfs.FilesystemID(c.root)
-	if err != nil || root != d.Status().Place.Filesystem { // mounted below the root
+	if err != nil || root != d.Status().DirID.Filesystem { // mounted below the root
 		top = d.File()
 	}
 	children, err := btrfs.Children(top)

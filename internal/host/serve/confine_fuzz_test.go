@@ -13,6 +13,7 @@ import (
 	"btrfs-backup/internal/handoff"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/host/protocol"
+	"btrfs-backup/internal/tree"
 	"btrfs-backup/transport/wire"
 )
 
@@ -114,7 +115,7 @@ func (s *scene) tidy() {
 	btrfstest.Check(s.t, err)
 	dir := btrfstest.Open(s.t, s.folder)
 	for _, e := range entries {
-		if e.Name() != mine && e.Name() != "up" && e.Name() != host.StateDir {
+		if e.Name() != mine && e.Name() != "up" && e.Name() != tree.StateDir {
 			if btrfs.Delete(dir, e.Name()) != nil {
 				_ = os.RemoveAll(filepath.Join(s.folder, e.Name()))
 			}

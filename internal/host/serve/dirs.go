@@ -82,7 +82,7 @@ func (s *server) lock(ctx context.Context, c protocol.LockCall, tell func(lock.H
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lastLock++
-	s.locks[s.lastLock] = heldLock{d.Status().Place, func() {
+	s.locks[s.lastLock] = heldLock{d.Status().DirID, func() {
 		_ = release() // closing gives it up anyway
 		d.Close()
 	}}

@@ -136,7 +136,7 @@ func (t *transfer) hurry() {
 }
 
 func (t *transfer) expire() {
-	t.log.Info(fmt.Sprintf("%s: nobody came to go on with it", t.order.Name))
+	t.log.Info(fmt.Sprintf("%s: no run resumed its transfer in time", t.order.Name))
 	_ = t.abort() // nobody is left to be told
 }
 
@@ -277,7 +277,7 @@ func (s *server) hasLocked(d *local.Dir) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range s.locks {
-		if l.at == d.Status().Place {
+		if l.at == d.Status().DirID {
 			return true
 		}
 	}

@@ -80,7 +80,7 @@ type server struct {
 
 // heldLock is a lock on a directory that the client has.
 type heldLock struct {
-	at      btrfs.Place
+	at      btrfs.DirID
 	release func()
 }
 
@@ -135,12 +135,12 @@ func (s *server) open(name protocol.Dir) (*local.Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	place, err := d.Identity()
+	id, err := d.DirID()
 	if err != nil {
 		d.Close()
 		return nil, err
 	}
-	if name.Place != (btrfs.Place{}) && name.Place != place {
+	if name.DirID != (btrfs.DirID{}) && name.DirID != id {
 		d.Close()
 		return nil, fmt.Errorf("%s is another directory than before: was a filesystem mounted or unmounted?", name.Path)
 	}

@@ -52,7 +52,7 @@ func TestFinishingATreeEndsWithTheConnection(t *testing.T) {
 	c := connect(t, Options{})
 	var status host.Status
 	btrfstest.Check(t, c.call(protocol.OpenTrees.Name, protocol.OpenTreesCall{Path: folder}, &status))
-	dir := protocol.Dir{Path: status.Path, Place: status.Place}
+	dir := protocol.Dir{Path: status.Path, DirID: status.DirID}
 	var work tree.Work
 	btrfstest.Check(t, c.call(protocol.BeginTree.Name, protocol.BeginTreeCall{Dir: dir, Order: tree.Order{Name: name, Source: "here"}}, &work))
 	for i := range 64 {
@@ -82,7 +82,7 @@ func TestAnotherFolderInThePlaceOfTheFirstIsNotWorkedOn(t *testing.T) {
 	c := connect(t, Options{})
 	var status host.Status
 	btrfstest.Check(t, c.call(protocol.OpenTrees.Name, protocol.OpenTreesCall{Path: folder, Options: tree.OpenOptions{Create: true}}, &status))
-	dir := protocol.Dir{Path: status.Path, Place: status.Place}
+	dir := protocol.Dir{Path: status.Path, DirID: status.DirID}
 	btrfstest.Check(t, c.call(protocol.MarkTrees.Name, dir, nil))
 	btrfstest.Check(t, os.Rename(folder, folder+" away"))
 	btrfstest.Check(t, os.Mkdir(folder, 0o755))

@@ -150,7 +150,7 @@ func (f *File) Hash(ctx context.Context, buffer []byte, each func(content []byte
 			hash.Sum(sum[:0])
 			return sum, nil
 		default:
-			return sum, errors.New("somebody changes it")
+			return sum, errors.New("it changes while it is read")
 		}
 	}
 }

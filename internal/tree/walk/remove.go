@@ -135,7 +135,7 @@ func (s *sweep) open(parent *os.File, name string) (*os.File, error) {
 	}
 	if err != nil {
 		dir.Close()
-		return nil, fmt.Errorf("removing what is in %s: %w", dir.Name(), err)
+		return nil, fmt.Errorf("removing the content of %s: %w", dir.Name(), err)
 	}
 	return dir, nil
 }
