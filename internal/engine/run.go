@@ -34,7 +34,7 @@ func Run(ctx context.Context, job Job) (*Report, error) {
 	r.history, _ = job.Source.(History)
 	r.report.Copy = r.history == nil
 	r.snapshots.naming = job.Naming
-	if err := r.Source.Open(ctx, !r.DryRun); err != nil {
+	if err := r.Source.Open(ctx, !r.DryRun && !r.NoSnapshot); err != nil {
 		return &r.report, err
 	}
 	release, err := r.openHistory(ctx)
@@ -42,6 +42,9 @@ func Run(ctx context.Context, job Job) (*Report, error) {
 		return &r.report, err
 	}
 	defer release()
+	if r.NoSnapshot && !r.NoTransfer && len(r.Destinations) > 0 && r.history != nil && len(r.ownSnapshots()) == 0 {
+		return &r.report, hint.New(fmt.Errorf("source %s: it has no snapshot to send", r.Source), "leave out --no-snapshot to take one")
+	}
 	r.reportOmitted(ctx)
 	r.prepare(ctx)
 	r.serveAll(ctx)

@@ -101,6 +101,9 @@ func (f *folder) Close() error {
 }
 
 func (f *folder) Lock(ctx context.Context, waiting func(*lock.HeldError)) (release func() error, err error) {
+	if f.dir == nil { // a missing folder counts as an empty one
+		return func() error { return nil }, nil
+	}
 	return f.dir.Lock(ctx, waiting)
 }
 
