@@ -290,7 +290,6 @@ func TestNumbersOfSnapshotsAndBackupsAreIndependent(t *testing.T) {
 		{"-n3", 4, 3},
 		{"-N1 -n2", 1, 2},
 		{"-N0 -n0", 4, 4},
-		{"-N-1 --num-backups=-5", 4, 4},
 		{"-N9 -n9", 4, 4},
 		{"--latest-only", 1, 4},
 	} {

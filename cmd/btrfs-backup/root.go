@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -95,10 +96,10 @@ func (t fullText) Set(text string) error {
 	return t.Value.Set(text)
 }
 
-// refuseEmpty lets options of text have no empty value, but for those that begin or add to something.
+// refuseEmpty lets options of text have no empty value, but for those of which it is the default.
 func refuseEmpty(f *pflag.FlagSet) {
 	f.VisitAll(func(flag *pflag.Flag) {
-		if flag.Value.Type() == "string" && flag.Name != "snapshot-prefix" && flag.Name != "rsync-options" {
+		if flag.Value.Type() == "string" && !slices.Contains([]string{"snapshot-folder", "snapshot-prefix", "rsync-options"}, flag.Name) {
 			flag.Value = fullText{flag.Value}
 		}
 	})
