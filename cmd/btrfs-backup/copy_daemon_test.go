@@ -220,5 +220,5 @@ func TestAModuleIsASource(t *testing.T) {
 	expect(t, exitDone, invokeCmd(t, r.commandTo(nil, module, pulled)))
 	btrfstest.Equal(t, r.source, latest(t, pulled), btrfstest.RootTime)
 	expect(t, exitFailed, invokeCmd(t, r.commandTo(nil, module+"/nowhere", pulled)), "hint: ")
-	expect(t, exitFailed, invokeCmd(t, r.commandTo(nil, module, d.url())), "cannot copy from another machine")
+	expect(t, exitFailed, invokeCmd(t, r.commandTo(nil, module, d.url())), "rsync cannot copy between two other machines")
 }

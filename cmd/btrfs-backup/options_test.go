@@ -220,7 +220,7 @@ func TestSnapshotFolderIsRelativeToTheSourceUnlessAbsolute(t *testing.T) {
 	t.Parallel()
 	source, destination := newSmallPair(t)
 	for i, test := range []struct{ option, folder string }{
-		{"", filepath.Join(source, "snapshot")},
+		{"snapshot", filepath.Join(source, "snapshot")},
 		{"deep/er", filepath.Join(source, "deep", "er")},
 		{"../beside", filepath.Join(filepath.Dir(source), "beside")},
 		{filepath.Join(filepath.Dir(source), "absolute"), filepath.Join(filepath.Dir(source), "absolute")},

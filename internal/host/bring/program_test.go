@@ -11,6 +11,7 @@ import (
 )
 
 func TestTheProgramIsCutAndStillRuns(t *testing.T) {
+	t.Parallel()
 	source, built := filepath.Join(t.TempDir(), "main.go"), filepath.Join(t.TempDir(), "program")
 	btrfstest.Check(t, os.WriteFile(source, []byte("package main\n\nfunc main() { println(\"it runs\") }\n"), 0o644))
 	for _, arch := range []string{"amd64", "386"} { // as Linux on amd64 runs both
@@ -40,6 +41,7 @@ func TestTheProgramIsCutAndStillRuns(t *testing.T) {
 
 // In single quotes fish gives a meaning to backslashes, and csh to nothing but single quotes, "!" and ends of lines.
 func TestTheScriptIsSmallAndReadAlikeByLoginShells(t *testing.T) {
+	t.Parallel()
 	if strings.ContainsAny(script, `'\`) {
 		t.Error("there are quotes or backslashes in it")
 	}
@@ -52,6 +54,7 @@ func TestTheScriptIsSmallAndReadAlikeByLoginShells(t *testing.T) {
 }
 
 func TestThePermissionToAddToSudoersIsExact(t *testing.T) {
+	t.Parallel()
 	c := &Copy{Path: "/home/my self/.cache/btrfs-backup/012f/btrfs-backup", user: "me"}
 	if got, want := c.Sudoers(), `me ALL=(root) NOPASSWD: /home/my\ self/.cache/btrfs-backup/*/btrfs-backup serve *`; got != want {
 		t.Errorf("%s, want %s", got, want)
