@@ -136,7 +136,7 @@ func TestWhatADaemonReceivesIsFrozenBesideItsModule(t *testing.T) {
 		}
 		for i, name := range backups {
 			btrfstest.Equal(r, references[i+1], filepath.Join(r.destination, name), btrfstest.RootTime)
-			expect(r, exitDone, invoke(r, nil, "verify", filepath.Join(r.destination, name)), "as it was made")
+			expect(r, exitDone, invoke(r, nil, "verify", filepath.Join(r.destination, name)), "no differences")
 		}
 		second.unchanged(r, filepath.Join(r.destination, backups[0]))
 		expect(r, exitDone, invoke(r, nil, "list", r.destination), backups[0], backups[1])

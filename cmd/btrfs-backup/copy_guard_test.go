@@ -28,14 +28,14 @@ func TestADoubtfulSourceIsRefusedAndNothingIsTouched(t *testing.T) {
 		away := r.source + " away"
 		btrfstest.Check(r, os.Rename(r.source, away))
 		r.refuses([]string{"-n", "1"}, "source "+r.source+": no such file or directory", "check the spelling")
-		r.refuses([]string{"-n", "1", "--engine", "rsync"}, "source "+r.source+": no such file or directory", "is it mounted?")
+		r.refuses([]string{"-n", "1", "--engine", "rsync"}, "source "+r.source+": no such file or directory", "is the source mounted?")
 		btrfstest.Check(r, os.Mkdir(r.source, 0o755))
-		r.refuses([]string{"-n", "1"}, "source "+r.source+": the directory is empty", "is it mounted?")
+		r.refuses([]string{"-n", "1"}, "source "+r.source+": the directory is empty", "is the source mounted?")
 		btrfstest.Check(r, os.Remove(r.source))
 		btrfstest.Check(r, os.Rename(away, r.source))
 
 		marked := []string{"-n", "1", "--marker", ".backup_valid"}
-		r.refuses(marked, "source "+r.source+": its marker .backup_valid is missing", "is it mounted?")
+		r.refuses(marked, "source "+r.source+": its marker .backup_valid is missing", "is the source mounted?")
 		r.write(".backup_valid", "")
 		r.holdsOnly(r.heals(marked...))
 	})

@@ -94,7 +94,7 @@ func TestDirectoriesAreCopiedToMachinesWithoutTheProgram(t *testing.T) {
 	}
 	f.write("file", "other content")
 	f.copies()
-	expect(f, exitDone, f.invoke("verify", far.place(f.destination+"/.latest")), "as it was made")
+	expect(f, exitDone, f.invoke("verify", far.place(f.destination+"/.latest")), "no differences")
 	expect(f, exitDone, f.invoke("list", f.to), f.backups()...)
 	expect(f, exitFailed, f.invoke("list", "--agent", "installed", f.to), "not found", "hint: install btrfs-backup on ", "--agent auto")
 }
@@ -112,7 +112,7 @@ func TestBackupsOnAnotherMachineAreVerifiedAndListed(t *testing.T) {
 				return f.far.place(filepath.Join(append([]string{f.destination}, path...)...))
 			}
 		}
-		expect(f, exitDone, f.invoke("verify", at(".latest"), at(f.backups()[0])), "as it was made")
+		expect(f, exitDone, f.invoke("verify", at(".latest"), at(f.backups()[0])), "no differences")
 		var listed []listed
 		btrfstest.Check(f, json.Unmarshal([]byte(expect(f, exitDone, f.invoke("list", "--json", at())).stdout), &listed))
 		var names []string

@@ -41,7 +41,7 @@ func (r *copyRig) copiesGenerations(options ...string) {
 	for backup, reference := range references {
 		r.equal(reference, backup)
 		histories[backup].unchanged(r, backup)
-		expect(r, exitDone, invoke(r, nil, "verify", backup), "as it was made")
+		expect(r, exitDone, invoke(r, nil, "verify", backup), "no differences")
 	}
 }
 

@@ -115,7 +115,7 @@ func TestAnOrdinaryUserKeepsAHistoryOfHisOwnTree(t *testing.T) {
 				}
 				expect(t, exitDone, u.run("-n", "1"))
 				btrfstest.Equal(t, u.source, u.newest())
-				expect(t, exitDone, invokeCmd(t, u.asUser(u.commandTo(nil, "verify", u.newest()))), "as it was made")
+				expect(t, exitDone, invokeCmd(t, u.asUser(u.commandTo(nil, "verify", u.newest()))), "no differences")
 				u.holdsOnly(u.newest())
 				u.nothingUnfinished()
 			}

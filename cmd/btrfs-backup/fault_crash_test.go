@@ -97,7 +97,7 @@ func (r *copyRig) crashes(backups int) {
 		r.Fatalf("the backups are %v, not %d", got, backups)
 	}
 	btrfstest.Equal(r, r.source, r.newest())
-	expect(r, exitDone, invoke(r, nil, "verify", r.newest()), "as it was made")
+	expect(r, exitDone, invoke(r, nil, "verify", r.newest()), "no differences")
 }
 
 // The run ends behind the renaming, which is on disk by then.

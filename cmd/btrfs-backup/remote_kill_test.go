@@ -159,7 +159,7 @@ func TestRemoteTransferCutBeforeItsEndIsConfirmedIsSentOnce(t *testing.T) {
 	run := start(t, f.to([]string{"--compress", "none"}))
 	eventually(t, func() bool { return exists(filepath.Join(s.dir, "received")) }, run.said)
 	f.far.proxy.Cut()
-	run.says("trying to reach it again")
+	run.says("connecting again")
 	s.open(t)
 	f.resumed(expect(t, exitDone, run.wait()), before)
 	s.wasCalled(t, "receive", 2)

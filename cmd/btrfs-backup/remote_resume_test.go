@@ -22,7 +22,7 @@ func TestRemoteThatFallsSilentIsNoticedAndResumed(t *testing.T) {
 	before := f.far.proxy.Up.Load()
 	run := f.midway(alert...)
 	f.far.proxy.Stall(true)
-	run.says("trying to reach it again")
+	run.says("connecting again")
 	f.far.proxy.Stall(false)
 	f.resumed(expect(t, exitDone, run.wait()), before)
 	f.isSavedFar()
@@ -90,7 +90,7 @@ func TestRemoteSourceThatIsKilledInMidTransferIsResumed(t *testing.T) {
 	eventually(t, func() bool { return f.far.proxy.Down.Load() > before+6_000_000 }, run.said)
 	kill(t, slow.pid(t))
 	slow.open(t)
-	expect(t, exitDone, run.wait(), "trying to reach it again")
+	expect(t, exitDone, run.wait(), "connecting again")
 	f.isSaved(destination)
 	if crossed := f.far.proxy.Down.Load() - before; crossed > transferSize+8<<20 {
 		t.Errorf("%d bytes crossed for a stream of %d", crossed, transferSize)

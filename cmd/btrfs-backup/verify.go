@@ -164,7 +164,7 @@ func summary(v verified, fast bool) string {
 	}
 	start := fmt.Sprintf("%s: %d files, %s: ", v.Backup, v.Files, how)
 	if len(v.Differences) == 0 {
-		return start + "as it was made"
+		return start + "no differences"
 	}
 	counts := make(map[tree.DifferenceKind]int)
 	var kinds []string

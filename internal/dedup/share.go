@@ -66,7 +66,7 @@ func (x *Index) openPlace(p place, e manifest.Entry) (*candidate, error) {
 	}
 	if o.stat.Size != e.Size || manifest.TimeOf(o.stat.Mtim) != p.ModTime {
 		o.Close()
-		return nil, fmt.Errorf("%s is another file than it was", o.Name())
+		return nil, fmt.Errorf("%s was replaced by another file", o.Name())
 	}
 	return &candidate{o, p}, nil
 }

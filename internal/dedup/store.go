@@ -66,7 +66,7 @@ func openStore(folder *os.File, file string, log *slog.Logger) (*store, error) {
 	s := &store{dir: dir, name: path.Base(file), log: log, added: make(map[key]place)}
 	err = s.open()
 	if damaged := (*damagedError)(nil); errors.As(err, &damaged) {
-		log.Warn(fmt.Sprintf("%v; it begins anew, and `btrfs-backup index %s` fills it", err, folder.Name()))
+		log.Warn(fmt.Sprintf("%v; the index begins anew, and `btrfs-backup index %s` fills it", err, folder.Name()))
 		if err = s.remove(); err == nil {
 			err = s.open()
 		}
@@ -210,7 +210,7 @@ func (s *store) flush() error {
 
 // giveUp knows nothing from now on, since the file cannot be used. One that is damaged goes.
 func (s *store) giveUp(err error) {
-	s.log.Warn(fmt.Sprintf("%v; until the next run, contents that are there already are not found", err))
+	s.log.Warn(fmt.Sprintf("%v; until the next run, equal contents are not shared", err))
 	if damaged := (*damagedError)(nil); errors.As(err, &damaged) {
 		if err := s.remove(); err != nil {
 			s.log.Warn(err.Error())

@@ -90,7 +90,7 @@ func withoutUser(url string) string {
 
 func (s *Source) isLocal() bool { return s.host != nil && s.host.String() == "" }
 
-const notMounted = "is it mounted?"
+const notMounted = "is the source mounted?"
 
 // Open fails unless the source is a directory that holds something, and its marker. It changes nothing.
 func (s *Source) Open(ctx context.Context, _ bool) error { return s.check(ctx) }

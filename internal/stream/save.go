@@ -132,7 +132,7 @@ func (d *delivery) stream(ctx context.Context) (btrfs.Subvolume, error) {
 		if !errors.Is(err, transport.ErrDisconnected) || ctx.Err() != nil || vain == attempts {
 			return received, err
 		}
-		d.Log.Warn(fmt.Sprintf("%s: sending %s: %v; trying to reach it again", d.To, d.Snapshot.Name, err))
+		d.Log.Warn(fmt.Sprintf("%s: sending %s: %v; connecting again", d.To, d.Snapshot.Name, err))
 		d.resumed++
 	}
 }

@@ -21,7 +21,7 @@ func (h *Host) Call(ctx context.Context, verb protocol.About, args, reply any, n
 		err = h.callOnce(ctx, verb, args, reply, notice)
 	}
 	if err != nil && err.Error() == protocol.UnknownVerb(verb.Name) {
-		return hint.New(fmt.Errorf("%s: its btrfs-backup is too old for this", h), "install the same version on both machines")
+		return hint.New(fmt.Errorf("%s: the btrfs-backup there is too old for this call", h), "install the same version on both machines")
 	}
 	return err
 }

@@ -80,7 +80,7 @@ func (d *dir) Send(ctx context.Context, o host.SendOrder, w io.Writer) (summary 
 		if !errors.Is(err, transport.ErrDisconnected) || !resumable || ctx.Err() != nil || vain > attempts {
 			return summary, err
 		}
-		d.host.o.Log.Warn(fmt.Sprintf("%s: sending %s: %v; trying to reach it again", d.host, o.Snapshot, err))
+		d.host.o.Log.Warn(fmt.Sprintf("%s: sending %s: %v; connecting again", d.host, o.Snapshot, err))
 		if _, err := d.host.reach(ctx); err != nil {
 			return summary, err
 		}

@@ -32,7 +32,7 @@ func (h *Host) list(ctx context.Context, dir protocol.Dir) (host.Status, host.Co
 	c := reply.Content
 	for _, i := range reply.In {
 		if i < 0 || i >= len(c.All) {
-			return host.Status{}, host.Content{}, fmt.Errorf("%s: the listing of %s makes no sense", h, dir.Path)
+			return host.Status{}, host.Content{}, fmt.Errorf("%s: the listing of %s is malformed", h, dir.Path)
 		}
 		c.InDirectory = append(c.InDirectory, c.All[i])
 	}

@@ -45,13 +45,13 @@ func checkRsync(ctx context.Context, machine *ssh.Machine, argv []string) error 
 		return nil
 	case len(answer) > 0:
 		first, _, _ := strings.Cut(string(answer), "\n")
-		return hint.New(fmt.Errorf("running rsync on %s: this comes in place of it: %q", urlOf(machine), first),
+		return hint.New(fmt.Errorf("running rsync on %s: the answer is not rsync's: %q", urlOf(machine), first),
 			"the key there must allow any command, and the user's login shell must print nothing of its own")
 
 	case errors.As(err, &exit):
 		return hint.New(fmt.Errorf("running rsync on %s: %w", urlOf(machine), exit), rsyncHint(machine, exit))
 	case err == nil:
-		return hint.New(fmt.Errorf("running rsync on %s: it says nothing", urlOf(machine)), "the key there must allow any command")
+		return hint.New(fmt.Errorf("running rsync on %s: no answer", urlOf(machine)), "the key there must allow any command")
 	}
 	return err
 }

@@ -48,7 +48,7 @@ type Copy struct {
 }
 
 // ErrNoShell tells that nothing there runs command lines: the key is bound to a command, or the account to a program.
-var ErrNoShell = errors.New("it does not run commands")
+var ErrNoShell = errors.New("the machine does not run commands")
 
 // Program makes sure that the machine has this program. The error names each place that it cannot be put to, and why.
 func Program(ctx context.Context, m Machine, o Options) (*Copy, error) {

@@ -231,8 +231,8 @@ func TestNothingIsSentToWhatIsNoShell(t *testing.T) {
 		"echo":          {`printf "%s" "$2"`, "sh -c"},
 		"talk":          {"head -c 3000000 /bin/ls", ""},
 		"endless talk":  {"yes", "y y y"},
-		"silent":        {"true", "it says nothing"},
-		"silent reader": {"cat", "it says nothing"},
+		"silent":        {"true", "its shell prints nothing"},
+		"silent reader": {"cat", "its shell prints nothing"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -279,7 +279,7 @@ func TestAnotherCPUGetsItsOwnProgram(t *testing.T) {
 	f.stub("uname", `case $1 in -m) echo aarch64 ;; *) echo Linux ;; esac`)
 	agents := filepath.Join(f.dir, "agents")
 	btrfstest.Check(t, os.Mkdir(agents, 0o755))
-	f.refuses(bring.DefaultAgents+"/btrfs-backup-linux-arm64 is not there", "hint: copy btrfs-backup-linux-arm64 of a release to "+bring.DefaultAgents)
+	f.refuses("the program for its CPU is missing: "+bring.DefaultAgents+"/btrfs-backup-linux-arm64", "hint: copy btrfs-backup-linux-arm64 of a release to "+bring.DefaultAgents)
 
 	forArm := []byte("#!/bin/sh\necho this is \"[$*]\"\n")
 	btrfstest.Check(t, os.WriteFile(agents+"/btrfs-backup-linux-arm64", forArm, 0o644))

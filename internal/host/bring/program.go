@@ -42,7 +42,7 @@ func foreign(dir, arch string) (*program, error) {
 	file := filepath.Join(cmp.Or(dir, DefaultAgents), "btrfs-backup-linux-"+arch)
 	content, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, hint.Newf(fmt.Errorf("%s is not there, the program for its CPU", file),
+		return nil, hint.Newf(fmt.Errorf("the program for its CPU is missing: %s", file),
 			"copy %s of a release to %s on this machine, or name another directory by --agents", filepath.Base(file), filepath.Dir(file))
 	}
 	if err != nil {

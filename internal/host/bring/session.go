@@ -83,11 +83,11 @@ func (d *dialog) end() error {
 	case d.met:
 		return cmp.Or(err, io.ErrUnexpectedEOF)
 	case said != "":
-		return d.noShell(fmt.Errorf("it says %q", said))
+		return d.noShell(fmt.Errorf("its shell prints %q", said))
 	case errors.As(err, &exit):
 		return d.noShell(err)
 	default:
-		return d.noShell(errors.New("it says nothing"))
+		return d.noShell(errors.New("its shell prints nothing"))
 	}
 }
 

@@ -49,11 +49,11 @@ func (l Limits) abilities() []string {
 func (l Limits) allow(r protocol.Role) error {
 	switch {
 	case r == protocol.Source && l.ReceiveOnly:
-		return hint.New(errors.New("refused: this key may only bring backups"), "its agent runs with --receive-only")
+		return hint.New(errors.New("refused: this key may only send backups"), "its agent runs with --receive-only")
 	case r == protocol.Destination && l.SendOnly:
 		return hint.New(errors.New("refused: this key may only fetch snapshots"), "its agent runs with --send-only")
 	case r == protocol.Trees && l != (Limits{}):
-		return hint.New(errors.New("refused: this key may bring and fetch subvolumes only, no copies of directories"),
+		return hint.New(errors.New("refused: this key may send and fetch subvolumes only, no copies of directories"),
 			"its agent runs with limits, which rsync would not keep: use a key without, or an rsync daemon there with `btrfs-backup freeze`")
 	}
 	return nil

@@ -115,7 +115,7 @@ func (t *transfer) carriedTo(stream *wire.Receiver, err error) {
 	}
 	t.timer = time.AfterFunc(window, t.expire)
 	if errors.Is(err, wire.ErrBroken) || errors.Is(err, errDetached) {
-		t.log.Info(fmt.Sprintf("%s: the connection was lost; waiting for it", t.order.Name))
+		t.log.Info(fmt.Sprintf("%s: the connection was lost; waiting for the sender", t.order.Name))
 		return
 	}
 	select {

@@ -53,7 +53,7 @@ func (x Index) Share(ctx context.Context, b Backup, draft io.Reader, to io.Write
 		full = closeErr
 	}
 	if full != nil {
-		x.Log.Warn(fmt.Sprintf("%s: not all of its contents are known to later backups: %v", x.pathOf(b.Name), full))
+		x.Log.Warn(fmt.Sprintf("%s: later backups cannot share all of its contents: %v", x.pathOf(b.Name), full))
 	}
 	return shared, err
 }
