@@ -4,10 +4,9 @@
 // there. Any other source is saved as it stands. Either way a destination saves one version after another, each built upon a
 // base that it holds; then both sides are pruned.
 //
-// What is done follows from a Plan, made by pure functions from complete listings, and is told in a Report. Snapshots and
-// backups are paired by UUID, backups of directories are known by their records; names only sort and select. A destination that
-// fails is reported and stops neither the snapshot nor the other destinations. Nothing is deleted on a side whose listing or
-// saving failed.
+// A run follows a Plan, made by pure functions from complete listings, and ends with a Report. Snapshots and backups are paired
+// by UUID, backups of directories are known by their records; names only sort and select. A destination that fails is reported
+// and stops neither the snapshot nor the other destinations. Nothing is deleted on a side whose listing or saving failed.
 //
 // The engine knows its sources and destinations only by interfaces. What only some can do is an interface of its own, which is
 // asked for by assertion.
@@ -23,7 +22,7 @@ import (
 	"btrfs-backup/retention"
 )
 
-// A Source is what is backed up.
+// A Source is a subvolume or a directory to be backed up.
 type Source interface {
 	String() string
 	// Open must be called first. It fails unless the source is there and is what it should be. What it needs to keep its
@@ -156,7 +155,7 @@ type Result struct {
 	Bytes   int64           // of the stream, or of files that were copied
 	Wire    int64           // that crossed networks
 	Resumed int             // times that it went on after a break
-	Backup  btrfs.Subvolume // under its final name; zero where it is no subvolume, or nobody can look
+	Backup  btrfs.Subvolume // under its final name; zero where it is no subvolume, or the destination cannot be listed
 	// Incomplete names the files of the source that could not be read, and is nil when the backup is complete.
 	Incomplete error
 }
@@ -175,7 +174,7 @@ type Job struct {
 	NoIncremental  bool // save complete copies, the newest snapshot first
 	Forget         bool // what the ledger says of the destinations
 	NewDestination bool // a destination need not be the one that was used before
-	// Automatic tells that nobody asked for a source that is no History: it is one because it is not a subvolume, at present.
+	// Automatic tells that the user did not choose a source without History: the source is not a subvolume at present.
 	Automatic bool
 
 	Settings

@@ -36,7 +36,7 @@ func (p pairing) backupsOf(s btrfs.Subvolume) []btrfs.Subvolume {
 func isComplete(s btrfs.Subvolume) bool { return s.ReadOnly && !s.ReceivedUUID.IsZero() }
 
 // isPartial tells what a `btrfs receive` that did not end leaves under the name it was given. A read-only subvolume that was
-// never received, and a received one that was made writable, are somebody's own.
+// never received, and a received one that was made writable, belong to the user.
 func isPartial(s btrfs.Subvolume) bool { return !s.ReadOnly && s.ReceivedUUID.IsZero() }
 
 // byAge orders subvolumes of one filesystem by their creation, whatever the clock said.

@@ -9,7 +9,7 @@ import (
 	"btrfs-backup/retention"
 )
 
-// A Plan is what is to be done at one destination.
+// A Plan is the work to be done at one destination.
 type Plan struct {
 	Leftovers []string // what earlier runs left unfinished; deleted first
 	Transfers []Transfer
@@ -217,7 +217,7 @@ func setOf(names []string) map[string]bool {
 	return set
 }
 
-// leftovers gives the unfinished backups of this series. With the folder locked nobody is working on them.
+// leftovers gives the unfinished backups of this series. Since the folder is locked, no run is working on them.
 //
 // One under its hidden name is never taken over, however complete it looks: after a power failure its last data may not
 // be on disk. Earlier programs received under the final name.

@@ -24,7 +24,7 @@ type Report struct {
 	Failures     []Failure           `json:"failures,omitempty"` // at the source
 }
 
-// A DestinationReport tells what was done at one destination.
+// A DestinationReport tells what a run did at one destination.
 type DestinationReport struct {
 	Destination string              `json:"destination"`
 	Leftovers   []string            `json:"leftovers,omitempty"` // unfinished backups of earlier runs, deleted
@@ -41,7 +41,7 @@ type TransferReport struct {
 	Bytes      int64         `json:"bytes"`                  // of the stream
 	Wire       int64         `json:"wire_bytes,omitempty"`   // that crossed networks
 	Resumed    int           `json:"resumed,omitempty"`      // times that the transfer went on after a break
-	Unverified bool          `json:"not_verified,omitempty"` // nobody can look whether it is there
+	Unverified bool          `json:"not_verified,omitempty"` // the destination cannot be listed
 	Duration   time.Duration `json:"nanoseconds"`
 	Failure    *Failure      `json:"failure,omitempty"`
 	// Incomplete names the files of the source that could not be read. The backup holds all others.

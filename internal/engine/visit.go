@@ -17,7 +17,7 @@ import (
 type visit struct {
 	*run
 	to     Destination
-	lister Lister // nil: nobody can look at it
+	lister Lister // nil: the destination cannot be listed
 	saved  *DestinationReport
 
 	missing bool // it would be created, but for the dry run
@@ -175,7 +175,7 @@ func (v *visit) assume() error {
 	return nil
 }
 
-// assumedBackup is a backup that nobody can look at.
+// assumedBackup is a backup at a destination that cannot be listed.
 func assumedBackup(s btrfs.Subvolume) btrfs.Subvolume {
 	return btrfs.Subvolume{ID: s.ID, Name: s.Name, UUID: s.UUID, ReceivedUUID: s.Identity(), ReadOnly: true}
 }
@@ -278,7 +278,7 @@ func (v *visit) record(ctx context.Context) {
 	})
 }
 
-// conclude points the link of the destination to what was saved, and prunes if nothing failed.
+// conclude points the link of the destination to the newest backup, and prunes if nothing failed.
 func (v *visit) conclude(ctx context.Context) {
 	if v.planner.incomplete { // which was not known when it was planned
 		v.plan = v.planner.plan()

@@ -163,11 +163,11 @@ type ReceiveOrder struct {
 // either Commit or Abort must be called.
 type Receiver interface {
 	io.Writer
-	// Close ends the stream and describes what was received.
+	// Close ends the stream and describes the received subvolume.
 	Close(ctx context.Context) (btrfs.Subvolume, error)
 	// Commit puts the backup on disk and then under its final name, and records origin as its source subvolume.
 	Commit(ctx context.Context, origin btrfs.UUID) error
-	// Abort ends receiving and removes what was received.
+	// Abort ends receiving and removes the received part.
 	Abort(ctx context.Context) error
 }
 

@@ -16,7 +16,7 @@ import (
 // An Environment is what a run is given beside what its user wants.
 type Environment struct {
 	Log      *slog.Logger
-	Progress *progress.Display // nil if nobody sees it
+	Progress *progress.Display // nil: not shown
 	Now      func() time.Time
 	Version  string // of this program
 	State    string // directory in which this machine remembers what it saw of others

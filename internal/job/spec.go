@@ -52,9 +52,9 @@ type Subvolume struct {
 	NoIncremental bool
 	LockedDests   bool // add the destinations that the ledger has unfinished transfers to
 	RemoveLocks   bool // forget what the ledger says of the destinations
-	Sync          bool // wait until what is deleted is off the disk
+	Sync          bool // wait until deleted subvolumes are off the disk
 	ConvertRW     bool // make subvolumes writable to delete them
-	SkipChecks    bool // leave it to the kernel to refuse what is no subvolume
+	SkipChecks    bool // do not check that source and destinations are on btrfs
 	Verbose       bool // log what btrfs tells
 }
 
@@ -62,7 +62,7 @@ type Subvolume struct {
 type Copy struct {
 	Options    string   // of rsync in place of the usual ones, quoted as for a shell
 	Filters    []Filter // the first that matches a name counts
-	MultiFS    bool     // copy what is mounted in the source, too
+	MultiFS    bool     // also copy filesystems that are mounted in the source
 	Marker     string   // a file in the source without which that is refused
 	MaxDelete  int      // percent of the files that may be gone
 	MountPoint string   // that destinations must lie on
@@ -70,11 +70,11 @@ type Copy struct {
 	Tunnel     string   // [USER@]HOST[:PORT], through which daemons are reached by SSH
 	// Frozen tells that nothing changes in the source, so that a snapshot of it can be the backup.
 	Frozen bool
-	// Incomplete tells what is known to be missing in the source; "" for nothing.
+	// Incomplete is a message about files that are missing in the source; "" if none are.
 	Incomplete string
 }
 
-// A Filter tells what is left out of a copy, or not.
+// A Filter leaves files out of a copy, or includes them.
 type Filter struct {
 	Rule  string // exclude, exclude-from, include, skip or skip-dir
 	Value string // a pattern, or a name

@@ -19,7 +19,7 @@ type copier struct {
 	own    []string  // options that depend on the destination
 	to     string    // as rsync takes it, with a slash at the end
 	dest   string    // in messages
-	name   string    // of what is made of it, in messages
+	name   string    // of the backup, in messages
 	atMost int64     // bytes, until more is known
 }
 

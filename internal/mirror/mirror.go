@@ -20,7 +20,7 @@ import (
 // Options are common to the mirrors of a run.
 type Options struct {
 	Log      *slog.Logger
-	Progress *progress.Display // nil if nobody sees it
+	Progress *progress.Display // nil: not shown
 	Limit    rate.Limit        // bytes per second, which rsync rounds to KiB; 0: as many as go
 	Rsync    []string          // rsync's options in place of the default ones, as SplitOptions gives them; nil for those
 	Filters  []string          // rsync's --exclude=..., --include=... and so on, in their order

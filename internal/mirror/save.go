@@ -130,7 +130,7 @@ func (d *Destination) faithful(w tree.Work) (options []string) {
 	return options
 }
 
-// finish makes a backup of what was copied, which has at most so many new bytes.
+// finish makes a backup of the partial copy, which has at most so many new bytes.
 func (d *Destination) finish(ctx context.Context, t engine.Transfer, work tree.Work, missing *IncompleteError, atMost int64) error {
 	name := t.Snapshot.Name
 	r := tree.Result{Name: name, Base: t.ParentName(), Source: d.source.Identity(), Started: t.Started, InPlace: work.InPlace, MaxDelete: d.MaxDelete,
@@ -156,7 +156,7 @@ func (d *Destination) finish(ctx context.Context, t engine.Transfer, work tree.W
 	return nil
 }
 
-// A rereading is what is read of the new backup. It is shown if it takes more than a moment.
+// A rereading counts the bytes that are read of the new backup. It is shown if it takes more than a moment.
 type rereading struct {
 	began time.Time
 	show  func() *progress.Transfer

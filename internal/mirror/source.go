@@ -30,9 +30,9 @@ type SourceOptions struct {
 	// Frozen makes the copy a snapshot where the source is a subvolume on the folder's filesystem: it changes only by other
 	// programs that have come to their end.
 	Frozen bool
-	// Incomplete tells what is known to be missing in the source; "" for nothing.
+	// Incomplete is a message about files that are missing in the source; "" if none are.
 	Incomplete string
-	MultiFS    bool // copy what is mounted in the source, too
+	MultiFS    bool // also copy filesystems that are mounted in the source
 	// Tunnel reaches the daemon of a module; nil for a daemon that is reached directly.
 	Tunnel Tunnel
 }
@@ -251,7 +251,7 @@ func (s *Source) root() string {
 	return "/" + dir
 }
 
-// missing adds what is known to be missing in the source itself.
+// missing adds the message about files that are missing in the source.
 func (s *Source) missing(m *IncompleteError) *IncompleteError {
 	if s.Incomplete == "" {
 		return m

@@ -91,7 +91,7 @@ func (d *delivery) countWire(n int64) {
 	d.shown.AddWire(n)
 }
 
-// transmit sends the stream and commits what was received.
+// transmit sends the stream and commits the received subvolume.
 func (d *delivery) transmit(ctx context.Context) error {
 	received, err := d.stream(ctx)
 	if err != nil {

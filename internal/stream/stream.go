@@ -35,9 +35,9 @@ type Target interface {
 	Receive(ctx context.Context, t Transfer) (Receiver, error)
 }
 
-// A Verifier is a Target at which what was received can be looked at.
+// A Verifier is a Target that can look at the received subvolume.
 type Verifier interface {
-	// Verify fails unless what was received is what was sent.
+	// Verify fails unless the received subvolume is the one that was sent.
 	Verify(ctx context.Context, t Transfer, received btrfs.Subvolume) error
 }
 
@@ -53,11 +53,11 @@ type Transfer struct {
 // stream was written, or to learn why the receiver ended. Commit or Abort must be called last.
 type Receiver interface {
 	io.Writer
-	// Close ends the stream and describes what was received.
+	// Close ends the stream and describes the received subvolume.
 	Close(ctx context.Context) (btrfs.Subvolume, error)
 	// Commit puts the backup on disk and then under its final name, and records origin as its source subvolume.
 	Commit(ctx context.Context, origin btrfs.UUID) error
-	// Abort ends receiving and removes what was received.
+	// Abort ends receiving and removes the received part.
 	Abort(ctx context.Context) error
 }
 

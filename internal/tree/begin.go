@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Begin prepares the partial copy of a backup, after it has removed what earlier runs left and is of no use. One of the same source
+// Begin prepares the partial copy of a backup, after it has removed useless leftovers of earlier runs. One of the same source
 // that an interrupted run left is resumed.
 func (f *Folder) Begin(ctx context.Context, o Order) (Work, error) {
 	w, err := f.begin(ctx, o)
@@ -170,7 +170,7 @@ func (s *start) resume(partial string) error {
 	if err := s.writeUnfinished(s.list); err != nil {
 		return err
 	}
-	// What is known about it was written for a backup that it did not become.
+	// Its record was written for a backup that it did not become.
 	if name, ok := btrfs.IncomingOf(partial); ok {
 		if err := s.removeRecord(name); err != nil {
 			return err
@@ -238,7 +238,7 @@ func (s *start) makeSubvolume() error {
 	return err
 }
 
-// tidy removes what earlier runs left and is of no use. What of it cannot be removed does not keep a backup from being made.
+// tidy removes useless leftovers of earlier runs. One that cannot be removed does not prevent a backup.
 func (f *Folder) tidy(ctx context.Context) error {
 	list, err := f.unfinished()
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errNotBackup is the refusal to work on what this package did not make.
+// errNotBackup is the refusal to work on directories without our record.
 var errNotBackup = errors.New("not a backup that this program made")
 
 const deletingEnd = ".deleting"
@@ -92,7 +92,7 @@ func (f *Folder) takeBack(name string) error {
 	return f.dropUnfinished(hidden)
 }
 
-// finishDeleting goes on with a deletion: what has left its name goes, and then what is known about it.
+// finishDeleting goes on with a deletion: it removes the backup under its hidden name, and then the record.
 func (f *Folder) finishDeleting(ctx context.Context, name string) error {
 	hidden := deletingName(name)
 	if err := f.removeHidden(ctx, hidden); err != nil {

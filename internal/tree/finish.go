@@ -71,7 +71,7 @@ func (b *making) make(ctx context.Context) (err error) {
 		return err
 	}
 	defer b.root.Close()
-	// What is written from here on would replace what is known of a backup of that name.
+	// From here on, writing would replace the record of a backup of that name.
 	if err := b.checkFree(b.Name); err != nil {
 		return err
 	}

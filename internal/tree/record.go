@@ -51,7 +51,7 @@ func (f *Folder) nextSequence() (int64, error) {
 	return highest + 1, nil
 }
 
-// removeRecord removes what is known about a backup.
+// removeRecord removes the record and the manifest of a backup.
 func (f *Folder) removeRecord(name string) error {
 	if err := f.state.Remove(state.RecordFile(name)); err != nil {
 		return err

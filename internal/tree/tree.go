@@ -40,7 +40,7 @@ type Record struct {
 	Finished   time.Time `json:"finished"`
 	Sequence   int64     `json:"sequence,omitempty"`   // see Record.Compare
 	Base       string    `json:"base,omitempty"`       // the backup that it was built upon
-	Incomplete []string  `json:"incomplete,omitempty"` // what is missing, one message for each file, as far as they were counted
+	Incomplete []string  `json:"incomplete,omitempty"` // the missing files, one message for each, as far as they were counted
 	Missing    int       `json:"missing,omitempty"`    // how many messages there were; Incomplete holds the first ones only
 	Files      int64     `json:"files"`                // all but directories
 	Bytes      int64     `json:"bytes"`                // sum of the sizes of regular files
@@ -73,7 +73,7 @@ type OpenOptions struct {
 	Create     bool   // make the folder, and those above it, if it is missing
 }
 
-// An Order tells what is going to be copied.
+// An Order describes a backup that is to be made.
 type Order struct {
 	Name   string // of the backup to be; it must be free
 	Base   string // the backup to build upon, "" for none
@@ -98,7 +98,7 @@ type Work struct {
 	Checksum bool
 }
 
-// A Result tells what was copied into a partial copy.
+// A Result describes a partial copy that is complete.
 type Result struct {
 	Name       string
 	Base       string // as in the Order

@@ -15,7 +15,7 @@ import (
 // removed or resumed under a hidden name. An entry is on disk before its directory is there, and until it is gone.
 type unfinished map[string]unfinishedEntry
 
-// An unfinishedEntry tells what is in a hidden directory.
+// An unfinishedEntry describes a hidden directory.
 type unfinishedEntry struct {
 	Source string `json:"source,omitempty"` // of which it is a partial copy; "" for a deletion
 	// Boot is the boot_id of the kernel under which the oldest of the data was written that may not be on disk.
@@ -23,7 +23,7 @@ type unfinishedEntry struct {
 	Synced bool   `json:"synced,omitempty"` // all data is on disk
 }
 
-// doubtful tells that what was copied need not have arrived on disk.
+// doubtful tells that copied data need not have arrived on disk.
 func (e unfinishedEntry) doubtful(boot string) bool { return !e.Synced && e.Boot != boot }
 
 // unfinished reads the list of hidden directories. A damaged one is as none: without a proof, nothing is ours.

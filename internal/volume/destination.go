@@ -93,8 +93,8 @@ func (d *Destination) Verify(ctx context.Context, t stream.Transfer, received bt
 	return verify(t.Transfer, received, found.All)
 }
 
-// verify compares what was received with what was sent. There are the subvolumes of the destination's filesystem, since
-// btrfs receive takes any copy of the parent there.
+// verify compares the received subvolume with the snapshot that was sent. There are the subvolumes of the destination's
+// filesystem, since btrfs receive takes any copy of the parent there.
 func verify(t engine.Transfer, received btrfs.Subvolume, there []btrfs.Subvolume) error {
 	switch {
 	case !received.ReadOnly || received.ReceivedUUID != t.Snapshot.Identity():

@@ -28,7 +28,7 @@ type Options struct {
 	Verbose    bool       // let btrfs send and receive tell what they do
 	ConvertRW  bool       // make subvolumes writable before deleting them
 	Sync       bool       // wait until deleted subvolumes are gone from the disk
-	SkipChecks bool       // do not check in advance what directories are
+	SkipChecks bool       // do not check that directories are on btrfs
 	Limit      rate.Limit // bytes per second to a destination; 0: as many as go
 
 	Progress *progress.Display // of transfers; nil if nobody sees it
