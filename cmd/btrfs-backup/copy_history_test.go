@@ -178,7 +178,7 @@ func (r *copyRig) keepsOlderBackups(atOnce int) {
 }
 
 // What an interrupted run left holds links to the backup before it, or the contents of its files.
-func TestOlderBackupsStayAsTheyAreWhenAnInterruptedCopyIsGoneOnWith(t *testing.T) {
+func TestOlderBackupsStayAsTheyAreWhenAnInterruptedCopyIsResumed(t *testing.T) {
 	t.Parallel()
 	onEachKind(t, func(r *copyRig) {
 		r.beforeChanges()

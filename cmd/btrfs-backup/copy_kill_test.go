@@ -59,7 +59,7 @@ func (r *copyRig) nameOfRun() string {
 	return fmt.Sprintf("202601%02d-%02d0000", 1+*r.runs/24, *r.runs%24)
 }
 
-func TestAnInterruptedCopyIsNoBackupAndIsGoneOnWith(t *testing.T) {
+func TestAnInterruptedCopyIsNoBackupAndIsResumed(t *testing.T) {
 	t.Parallel()
 	const small, large = 200_000, 3_000_000
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGKILL} {

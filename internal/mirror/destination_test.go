@@ -160,7 +160,7 @@ func TestAChangeWithinASecondIsSeen(t *testing.T) {
 	})
 }
 
-func TestAnInterruptedCopyIsGoneOnWith(t *testing.T) {
+func TestAnInterruptedCopyIsResumed(t *testing.T) {
 	everywhere(t, func(t *testing.T, source string, f *Destination) {
 		write(t, source, "a", "b")
 		mustBackUp(t, f, "1")

@@ -123,7 +123,7 @@ func (s savingWriter) SavePartialTree(ctx context.Context, name string) error {
 	return s.TreeWriter.SavePartialTree(ctx, name)
 }
 
-func TestThereIsTimeToKeepWhatArrivedWhenTheRunIsStopped(t *testing.T) {
+func TestThereIsTimeToSaveAPartialCopyWhenTheRunIsStopped(t *testing.T) {
 	dir := rsyncIs(t, `: >"$dir/began"; exec sleep 100`)
 	f := folderFor(t, sourceOf(t, SourceOptions{}, "a"), Options{})
 	saved := make(chan error, 1)
@@ -146,7 +146,7 @@ func TestThereIsTimeToKeepWhatArrivedWhenTheRunIsStopped(t *testing.T) {
 	}
 }
 
-func TestAStoppedCopyKeepsWhatArrived(t *testing.T) {
+func TestAStoppedCopySavesItsPartialCopy(t *testing.T) {
 	t.Parallel()
 	btrfstest.RequireRoot(t)
 	s := sourceOf(t, SourceOptions{}, "small")

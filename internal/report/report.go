@@ -113,7 +113,7 @@ func WritePlan(w io.Writer, r *engine.Report) error {
 		p.verdicts(d.Destination, d.Verdicts)
 	}
 	if r.Latest != "" {
-		p.would(r.Source, "point the link to the newest snapshot to %s", r.Latest)
+		p.would(r.Source, "link %s as the newest snapshot", r.Latest)
 	}
 	p.verdicts(r.Source, r.Verdicts)
 	_, err := io.WriteString(w, p.String())

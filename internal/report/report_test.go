@@ -77,7 +77,7 @@ func TestThePlanTellsAllThatWouldBeDone(t *testing.T) {
 			"/usb: would "+verb+" 2 as a complete copy",
 			"/usb: would "+verb+" 3 as an increment to 2",
 			"/usb: would delete 1: older than the newest 2",
-			"/home: would point the link to the newest snapshot to 3")
+			"/home: would link 3 as the newest snapshot")
 		r.Copy = !copied
 	}
 }

@@ -107,7 +107,7 @@ func TestBeginGoesOnWithWorkOnTheSameSourceOnly(t *testing.T) {
 }
 
 // rsync changes modes and owners in place, through all links of a file.
-func TestWhatIsGoneOnWithSharesNoFileWithAnOlderBackup(t *testing.T) {
+func TestAResumedCopySharesNoFileWithAnOlderBackup(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, f *Folder) {
 		outside := filepath.Join(filepath.Dir(f.dir.Name()), "outside")

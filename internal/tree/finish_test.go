@@ -206,7 +206,7 @@ func TestARecordHoldsTheFirstMessages(t *testing.T) {
 	}
 }
 
-func TestACancelledBackupIsGoneOnWith(t *testing.T) {
+func TestACancelledBackupIsResumed(t *testing.T) {
 	t.Parallel()
 	onEachKind(t, func(t *testing.T, r *rig) {
 		r.many(3000)
