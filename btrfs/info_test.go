@@ -37,7 +37,7 @@ func TestPathStartsAtTheTopLevelWhateverIsMounted(t *testing.T) {
 	newDir(t, top, "plain", "directory")
 	bound := newDir(t, t.TempDir(), "bound").Name()
 	btrfstest.Run(t, "mount", "--bind", inner.Name()+"/deep", bound)
-	t.Cleanup(func() { btrfstest.Run(t, "umount", bound) })
+	t.Cleanup(func() { btrfstest.Unmount(t, bound) })
 	mounted := filepath.Join(t.TempDir(), "mounted")
 	filesystem.Mount(t, mounted, "subvol=outer")
 

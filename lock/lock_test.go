@@ -182,7 +182,7 @@ func TestADirectoryIsTheSameUnderEveryPath(t *testing.T) {
 	check(t, os.Mkdir(dir, 0o755))
 	check(t, os.Symlink(dir, link))
 	btrfstest.Run(t, "mount", "--bind", dir, bound)
-	t.Cleanup(func() { btrfstest.Run(t, "umount", bound) })
+	t.Cleanup(func() { btrfstest.Unmount(t, bound) })
 	for _, path := range []string{dir, link, bound} {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			other := startHolder(t, path)

@@ -104,7 +104,7 @@ func (fs *FS) Crash(t testing.TB) (dir string) {
 	base := filepath.Dir(fs.Image)
 	crashed := FS{Device: filepath.Join(base, "crashed"), kind: fs.kind}
 	Run(t, "cp", "--sparse=always", fs.Image, crashed.Device)
-	Run(t, "umount", fs.Dir)
+	Unmount(t, fs.Dir)
 	Run(t, "btrfs", "device", "scan", "--forget")
 	dir = filepath.Join(base, "after")
 	crashed.Mount(t, dir, "loop")
@@ -163,14 +163,28 @@ func kept(t testing.TB) bool {
 	return t.Failed() && os.Getenv("BTRFS_BACKUP_KEEP") == "1"
 }
 
-// unmount fails the test when dir stays busy: something was left running.
-func unmount(t testing.TB, dir string) {
+// Unmount unmounts dir. A program that another test starts at this moment has
+// the files of this process open until it runs, so it may be busy for a moment.
+func Unmount(t testing.TB, dir string) {
 	t.Helper()
+	if err := unmountSoon(dir); err != nil {
+		t.Fatalf("unmounting %s: %v", dir, err)
+	}
+}
+
+func unmountSoon(dir string) error {
 	err := unix.Unmount(dir, 0)
 	for end := time.Now().Add(busyPatience); errors.Is(err, unix.EBUSY) && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)
 		err = unix.Unmount(dir, 0)
 	}
+	return err
+}
+
+// unmount fails the test when dir stays busy: something was left running.
+func unmount(t testing.TB, dir string) {
+	t.Helper()
+	err := unmountSoon(dir)
 	switch {
 	case err == nil, errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT): // a test may unmount by itself
 	case errors.Is(err, unix.EBUSY):

@@ -90,7 +90,7 @@ func TestADestinationWhoseDiskIsNotMountedIsLeftAlone(t *testing.T) {
 		first := r.keeps()
 		disk := r.destinationFS.Dir
 		r.destinationFS.Mount(r, disk+" elsewhere") // which keeps the device
-		btrfstest.Run(r, "umount", disk)
+		btrfstest.Unmount(r, disk)
 		for _, dry := range []string{"--dry-run=false", "--dry-run"} {
 			expect(r, exitFailed, r.run(dry), "btrfs-backup: error: destination "+r.destination,
 				"no such file or directory, but backups were made there", "btrfs-backup: hint: is its disk mounted? --new-destination")
@@ -134,7 +134,7 @@ func TestAMountPointIsInsistedUpon(t *testing.T) {
 			"btrfs-backup: hint: choose a folder inside "+disk)
 		want(r, "written beside the disk", everything(r, filepath.Dir(beside)))
 
-		btrfstest.Run(r, "umount", disk)
+		btrfstest.Unmount(r, disk)
 		for _, dry := range []string{"--dry-run=false", "--dry-run"} {
 			for _, known := range []string{"--new-destination", "--new-destination=false"} {
 				expect(r, exitFailed, r.run(dry, known, "--mount-point", disk), "btrfs-backup: error: destination "+r.destination,
@@ -153,7 +153,7 @@ func TestAFolderOfASubvolumeGetsNoCopiesUnlessAsked(t *testing.T) {
 	disk := btrfstest.New(t, copyRigSize)
 	r.source = newSource(t, disk.Dir, "home")
 	expect(t, exitDone, r.run())
-	btrfstest.Run(t, "umount", disk.Dir)
+	btrfstest.Unmount(t, disk.Dir)
 	r.write("file", "found in its place")
 	r.refuses([]string{"-n", "1"}, "holds backups of a btrfs subvolume, but "+r.source+" is a directory",
 		"is the source's filesystem mounted? --engine rsync")

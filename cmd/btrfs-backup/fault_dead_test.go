@@ -17,19 +17,19 @@ type death struct {
 var deaths = []death{
 	{
 		name: "not mounted", hint: "is its disk mounted?",
-		die:    func(t testing.TB, fs *btrfstest.FS) { btrfstest.Run(t, "umount", fs.Dir) },
+		die:    func(t testing.TB, fs *btrfstest.FS) { btrfstest.Unmount(t, fs.Dir) },
 		revive: func(t testing.TB, fs *btrfstest.FS) { fs.Mount(t, fs.Dir) },
 	}, {
 		name: "mount point gone", hint: "is its disk mounted?",
 		die: func(t testing.TB, fs *btrfstest.FS) {
-			btrfstest.Run(t, "umount", fs.Dir)
+			btrfstest.Unmount(t, fs.Dir)
 			btrfstest.Run(t, "rmdir", fs.Dir)
 		},
 		revive: func(t testing.TB, fs *btrfstest.FS) { fs.Mount(t, fs.Dir) },
 	}, {
 		name: "folder on another kind of filesystem", hint: "--engine rsync needs no btrfs",
 		die: func(t testing.TB, fs *btrfstest.FS) {
-			btrfstest.Run(t, "umount", fs.Dir)
+			btrfstest.Unmount(t, fs.Dir)
 			btrfstest.Run(t, "mkdir", filepath.Join(fs.Dir, "backups"))
 		},
 		revive: func(t testing.TB, fs *btrfstest.FS) { fs.Mount(t, fs.Dir) },
@@ -84,7 +84,7 @@ func TestSnapshotIsTakenAlthoughAllDestinationsAreDead(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	missing := filepath.Join(t.TempDir(), "no", "such", "disk")
-	btrfstest.Run(t, "umount", r.destinationFS.Dir)
+	btrfstest.Unmount(t, r.destinationFS.Dir)
 	failed := expect(t, exitFailed, r.runTo(nil, r.source, r.destination, missing), "took snapshot", r.destination, missing, "is its disk mounted?")
 	if taken := r.snapshots(); len(taken) != 2 {
 		t.Errorf("the snapshots are %v; none was taken:\n%s", taken, failed.stderr)

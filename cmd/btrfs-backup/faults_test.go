@@ -73,7 +73,7 @@ func newRigOnDisk(t testing.TB) *rig {
 func TestKnownDestinationWhoseFolderIsGoneIsNotCreated(t *testing.T) {
 	t.Parallel()
 	r := newRigOnDisk(t)
-	btrfstest.Run(t, "umount", r.destinationFS.Dir)
+	btrfstest.Unmount(t, r.destinationFS.Dir)
 	expect(t, exitFailed, r.run(nil), "btrfs-backup: error: destination", r.destination, "btrfs-backup: hint: ", "is its disk mounted?")
 	if exists(r.destination) {
 		t.Errorf("%s was created", r.destination)
@@ -83,7 +83,7 @@ func TestKnownDestinationWhoseFolderIsGoneIsNotCreated(t *testing.T) {
 func TestKnownDestinationThatIsAnEmptyFolderOfTheSourceIsRefused(t *testing.T) {
 	t.Parallel()
 	r := newRigOnDisk(t)
-	btrfstest.Run(t, "umount", r.destinationFS.Dir)
+	btrfstest.Unmount(t, r.destinationFS.Dir)
 	btrfstest.Run(t, "mkdir", r.destination)
 	expect(t, exitFailed, r.run(nil), "btrfs-backup: error: destination "+r.destination+": the backups that were made there are gone",
 		"btrfs-backup: hint: is its disk mounted?", "--new-destination")

@@ -17,7 +17,7 @@ func bind(t testing.TB, dir, at string) string {
 func mounted(t testing.TB, at string, argv ...string) string {
 	t.Helper()
 	btrfstest.Run(t, argv...)
-	t.Cleanup(func() { btrfstest.Run(t, "umount", at) })
+	t.Cleanup(func() { btrfstest.Unmount(t, at) })
 	return at
 }
 
@@ -253,7 +253,7 @@ func TestFolderOfADiskThatIsNotMountedIsNotFilled(t *testing.T) {
 			destination := filepath.Join(mountPoint, folder)
 			taken := series(t, 2, source, destination)
 
-			btrfstest.Run(t, "umount", mountPoint)
+			btrfstest.Unmount(t, mountPoint)
 			r := backUp(t, exitFailed, march(3), source, destination)
 			unsent := r.Snapshot
 			failures := r.to(t, destination).Failures

@@ -23,7 +23,7 @@ func TestParentOfADestinationThatIsAwayIsKept(t *testing.T) {
 	folder := filepath.Join(source, "snapshot")
 	first := series(t, 1, source, near, away)[0]
 
-	btrfstest.Run(t, "umount", mountPoint)
+	btrfstest.Unmount(t, mountPoint)
 	backUp(t, exitDone, march(2), "-N1", source, near)
 	third := backUp(t, exitPartly, march(3), "-N1", source, near, away).Snapshot
 	want(t, "snapshots", names(t, folder), first, third)

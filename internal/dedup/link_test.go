@@ -187,7 +187,7 @@ func TestMountsInTheFolderAreNotEntered(t *testing.T) {
 	check(t, os.MkdirAll(filepath.Join(f.dir, "old"), 0o755))
 	check(t, os.Mkdir(elsewhere, 0o755))
 	btrfstest.Run(t, "mount", "--bind", elsewhere, filepath.Join(f.dir, "old"))
-	defer btrfstest.Run(t, "umount", filepath.Join(f.dir, "old"))
+	defer btrfstest.Unmount(t, filepath.Join(f.dir, "old"))
 	f.known("old", "file", content)
 	f.with(func(x *Index) {
 		if o, err := x.open("old/file"); !errors.Is(err, unix.EXDEV) {

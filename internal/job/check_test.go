@@ -81,7 +81,7 @@ func TestSettingsOfTheOtherEngineAreRefused(t *testing.T) {
 		{change: func(s *Spec) { s.Copy.Dedup = &yes }, byBtrfs: []string{"--dedup is for"}},
 		{change: func(s *Spec) { s.Copy.MultiFS, s.Copy.Marker = true, "valid" }, byBtrfs: []string{"--multi-fs is for", "--marker is for"}},
 		{change: func(s *Spec) { s.NewDestination = true }},
-		{change: func(s *Spec) { s.Copy.Tunnel = "nas" }, byBtrfs: []string{"--tunnel is for"}, byRsync: []string{"--tunnel is for an rsync daemon, and no"}},
+		{change: func(s *Spec) { s.Copy.Tunnel = "nas" }, byBtrfs: []string{"--tunnel is for"}, byRsync: []string{"--tunnel is for an rsync daemon, but neither"}},
 		{change: func(s *Spec) { s.Destinations = append(s.Destinations, daemon) }, byBtrfs: []string{"rsync://nas/photos: an rsync daemon"}},
 		{change: func(s *Spec) { s.Source = daemon }, byBtrfs: []string{"rsync://nas/photos: an rsync daemon"}, isKnown: true, ofEngine: Rsync},
 		{change: func(s *Spec) { s.Subvolume.SkipChecks = true }, isKnown: true, ofEngine: Btrfs},

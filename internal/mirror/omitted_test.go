@@ -19,7 +19,7 @@ func TestAFolderInTheSourceIsLeftOutByWhateverMountItIsNamed(t *testing.T) {
 	for _, bound := range []string{"source", "source/a"} {
 		at := t.TempDir()
 		btrfstest.Run(t, "mount", "--bind", filepath.Join(top.Dir, bound), at)
-		t.Cleanup(func() { btrfstest.Run(t, "umount", at) })
+		t.Cleanup(func() { btrfstest.Unmount(t, at) })
 		f := NewDestination(here(), filepath.Join(at, "backups"), s, Options{Log: quiet(), MaxDelete: 100})
 		mustBackUp(t, f, "1")
 		inside, err := filepath.Rel(s.path, filepath.Join(top.Dir, bound, "backups"))
@@ -41,7 +41,7 @@ func TestWhatRsyncStopsAtIsNamed(t *testing.T) {
 	check(t, btrfs.Create(btrfstest.Open(t, filepath.Join(source, "a")), "nested"))
 	btrfstest.Run(t, "btrfs", "subvolume", "snapshot", "-r", top.Dir, filepath.Join(source, "snapshot"))
 	btrfstest.Run(t, "mount", "-t", "tmpfs", "none", filepath.Join(source, "mounted here"))
-	t.Cleanup(func() { btrfstest.Run(t, "umount", filepath.Join(source, "mounted here")) })
+	t.Cleanup(func() { btrfstest.Unmount(t, filepath.Join(source, "mounted here")) })
 	link := filepath.Join(t.TempDir(), "link")
 	check(t, os.Symlink(source, link))
 	for _, path := range []string{source, link} {

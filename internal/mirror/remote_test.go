@@ -102,7 +102,7 @@ func TestRsyncDoesNotCopyBetweenTwoOtherMachines(t *testing.T) {
 			NewDestination(newElsewhere(t), filepath.Join(t.TempDir(), "new"), s, Options{Log: quiet()}),
 			NewDaemon("rsync://nas/m", nil, s, Options{Log: quiet()}),
 		} {
-			if hint := mustRefuse(t, m.Open(t.Context(), true), "another machine"); hint == "" {
+			if hint := mustRefuse(t, m.Open(t.Context(), true), "two other machines"); hint == "" {
 				t.Errorf("there is no hint for %s", m)
 			}
 		}

@@ -34,7 +34,7 @@ func TestAFailedRsyncMakesNoBackup(t *testing.T) {
 		{5, "@ERROR: auth failed on module x", "RSYNC_PASSWORD"},
 		{10, "rsync: [sender] failed to connect to nas: Connection refused (111)", "does an rsync daemon listen there?"},
 		{11, `rsync: [receiver] write failed on "/b/f": No space left on device (28)`, "make room"},
-		{12, "rsync: connection unexpectedly closed (5 bytes received so far) [sender]", "the connection ended"},
+		{12, "rsync: connection unexpectedly closed (5 bytes received so far) [sender]", "broke off"},
 		{19, "rsync error: received SIGUSR1 (code 19) at main.c(1660) [generator=3.5.0]", "signal"},
 		{30, "rsync error: timeout in data send/receive (code 30) at io.c(200) [sender=3.5.0]", "--timeout"},
 		{127, "sh: 1: rsync: not found", "install rsync"},

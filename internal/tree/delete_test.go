@@ -161,8 +161,8 @@ func TestDeleteAndBeginStayOnTheirMount(t *testing.T) {
 		}
 	})
 	for _, at := range []string{f.pathOf(".b1.deleting/a/mounted"), w.Path + "/mounted"} {
-		check(t, unix.Unmount(at, 0))
-		check(t, unix.Unmount(at+"-memory", 0))
+		btrfstest.Unmount(t, at)
+		btrfstest.Unmount(t, at+"-memory")
 	}
 	mustBegin(t, f, Order{Name: "b2"})
 	if l := mustList(t, f); !slices.Equal(l.Leftovers, []string{".b2.incoming"}) {

@@ -12,7 +12,7 @@ func bind(t testing.TB, dir string) string {
 	t.Helper()
 	at := newDir(t, t.TempDir(), "bound to\tsomewhere")
 	btrfstest.Run(t, "mount", "--bind", dir, at)
-	t.Cleanup(func() { btrfstest.Run(t, "umount", at) })
+	t.Cleanup(func() { btrfstest.Unmount(t, at) })
 	return at
 }
 

@@ -17,7 +17,7 @@ func localBind(t testing.TB, dir string) string {
 	at := filepath.Join(t.TempDir(), "bound to\tsomewhere")
 	btrfstest.Check(t, os.Mkdir(at, 0o755))
 	btrfstest.Run(t, "mount", "--bind", dir, at)
-	t.Cleanup(func() { btrfstest.Run(t, "umount", at) })
+	t.Cleanup(func() { btrfstest.Unmount(t, at) })
 	return at
 }
 

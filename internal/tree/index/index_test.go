@@ -257,7 +257,7 @@ func TestNothingThatIsMountedInTheFolderIsIndexed(t *testing.T) {
 	for _, point := range []string{"mounted", "tree/mounted"} {
 		check(t, os.MkdirAll(f.pathOf(point), 0o755))
 		check(t, unix.Mount(elsewhere, f.pathOf(point), "", unix.MS_BIND, ""))
-		t.Cleanup(func() { check(t, unix.Unmount(f.pathOf(point), 0)) })
+		t.Cleanup(func() { btrfstest.Unmount(t, f.pathOf(point)) })
 	}
 	if got, want := mustIndex(t, f), (tree.Indexed{Trees: 1}); got != want {
 		t.Errorf("%+v instead of %+v", got, want)
