@@ -188,7 +188,7 @@ func TestRemoteCommitThatWasInterruptedIsFinished(t *testing.T) {
 	f := newFarRig(t, agent.options())
 	deadly := makeDir(t, filepath.Join(agent.dir, "deadly"))
 	run := expect(t, exitDone, f.send("-v", "debug"), "once more")
-	if exists(deadly) || strings.Contains(run.stderr, "goes on after") {
+	if exists(deadly) || strings.Contains(run.stderr, "resumes after") {
 		t.Errorf("the agent was not killed in the commit:\n%s", run.stderr)
 	}
 	f.isSavedFar()
