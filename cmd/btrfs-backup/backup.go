@@ -36,6 +36,7 @@ func (o *backupOptions) define(f *pflag.FlagSet) {
 	})
 	grouped(f, rsyncTitle, o.defineRsync)
 	grouped(f, furtherTitle, func(f *pflag.FlagSet) {
+		f.BoolVar(&o.spec.Subvolume.CleanPartial, "clean-partial", false, "delete what an interrupted btrfs receive left at DEST")
 		defineFurtherReach(&o.spec.Reach, f)
 		f.IntVar(&o.spec.Reach.Channels, "channels", o.spec.Reach.Channels, "`N` SSH sessions for each transfer")
 		f.DurationVar(&o.spec.Reach.ResumeWindow, "resume-window", o.spec.Reach.ResumeWindow, "resume a broken transfer within `TIME`")

@@ -166,7 +166,7 @@ func TestLeftoversOfEarlierRunsAreReplaced(t *testing.T) {
 	leavePartial(t, gone, destination)
 	btrfstest.Run(t, "btrfs", "subvolume", "delete", gone)
 
-	r := backUp(t, exitDone, march(4), source, destination)
+	r := backUp(t, exitDone, march(4), "--clean-partial", source, destination)
 	want(t, "leftovers", r.to(t, destination).Leftovers,
 		"."+taken[0]+".incoming", "."+taken[1]+".incoming", "20260201-120000", taken[2])
 	want(t, "backups", names(t, destination), append(taken, r.Snapshot)...)
@@ -176,6 +176,29 @@ func TestLeftoversOfEarlierRunsAreReplaced(t *testing.T) {
 	hidden, err := filepath.Glob(filepath.Join(destination, ".*.incoming"))
 	if err != nil || len(hidden) > 0 {
 		t.Fatalf("left: %v, %v", hidden, err)
+	}
+}
+
+func TestAWritableSubvolumeIsNeverDeletedUnasked(t *testing.T) {
+	t.Parallel()
+	source, destination := newSmallPair(t)
+	first := series(t, 1, source, destination)[0]
+	at := func(name string) string { return filepath.Join(destination, name) }
+	btrfstest.Run(t, "btrfs", "property", "set", "-f", "-ts", at(first), "ro", "false") // to work in it
+	btrfstest.Run(t, "btrfs", "subvolume", "create", at("20240101-120000"))
+	for _, name := range []string{first, "20240101-120000"} {
+		btrfstest.Check(t, os.WriteFile(filepath.Join(at(name), "precious"), nil, 0o644))
+	}
+	for _, options := range [][]string{nil, {"-n", "1"}, {"--dry-run"}} {
+		said := invoke(t, march(2), slices.Concat(options, []string{source, destination})...)
+		for _, name := range []string{first, "20240101-120000"} {
+			if !exists(filepath.Join(at(name), "precious")) {
+				t.Fatalf("%q: %s is gone", options, name)
+			}
+		}
+		if !strings.Contains(said.stderr, "--clean-partial") {
+			t.Errorf("%q: nobody is told:\n%s", options, said.stderr)
+		}
 	}
 }
 

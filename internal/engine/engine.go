@@ -174,6 +174,7 @@ type Job struct {
 	NoIncremental  bool // save complete copies, the newest snapshot first
 	Forget         bool // what the ledger says of the destinations
 	NewDestination bool // a destination need not be the one that was used before
+	CleanPartial   bool // delete what an interrupted btrfs receive left under a final name
 	// Automatic tells that the user did not choose a source without History: the source is not a subvolume at present.
 	Automatic bool
 

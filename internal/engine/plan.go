@@ -102,6 +102,7 @@ type planner struct {
 	transfer    bool
 	incremental bool
 	incomplete  bool // the version that was saved is not complete
+	clean       bool // delete partial backups under final names, too
 }
 
 // A relation tells what a destination holds of a source.
@@ -217,19 +218,31 @@ func setOf(names []string) map[string]bool {
 	return set
 }
 
-// leftovers gives the unfinished backups of this series. Since the folder is locked, no run is working on them.
-//
-// One under its hidden name is never taken over, however complete it looks: after a power failure its last data may not
-// be on disk. Earlier programs received under the final name.
+// leftovers gives the unfinished backups of this series. Since the folder is locked, no run is working on them. One under its
+// hidden name is never taken over, however complete it looks: after a power failure its last data may not be on disk.
 func (p planner) leftovers() []string {
 	var names []string
 	for _, b := range p.backups.InDirectory {
-		name, incoming := btrfs.IncomingOf(b.Name)
-		if incoming && p.backups.naming.Ours(name) || isPartial(b) && p.backups.naming.Ours(b.Name) {
+		if name, incoming := btrfs.IncomingOf(b.Name); incoming && p.backups.naming.Ours(name) {
 			names = append(names, b.Name)
 		}
 	}
+	if p.clean {
+		names = append(names, p.partial()...)
+	}
 	slices.Sort(names)
+	return names
+}
+
+// partial gives the writable subvolumes under final names of the series that were not received completely. Earlier programs left
+// such ones, but a user may have made them: a backup that is made writable looks the same.
+func (p planner) partial() []string {
+	var names []string
+	for _, b := range p.backups.InDirectory {
+		if isPartial(b) && p.backups.naming.Ours(b.Name) {
+			names = append(names, b.Name)
+		}
+	}
 	return names
 }
 

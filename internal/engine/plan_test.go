@@ -54,7 +54,9 @@ func TestPlan(t *testing.T) {
 		{"without transfer, nothing common", subvolumes{s3}, subvolumes{b1, b2}, []func(*planner){noTransfer, keep(1)}, ""},
 
 		{"hidden leftovers", subvolumes{s1}, subvolumes{backup(s1, hidden), foreign(2, hidden, writable, neverReceived)}, nil, "clean .1.incoming; clean .2.incoming; send 1"},
-		{"a writable leftover", subvolumes{s1}, subvolumes{backup(s1, writable, neverReceived)}, nil, "clean 1; send 1"},
+		{"a writable subvolume under a final name may be a user's", subvolumes{s1}, subvolumes{backup(s1, writable, neverReceived)}, nil, "send 1"},
+		{"a partial backup, and a request to clean it", subvolumes{s1}, subvolumes{backup(s1, writable, neverReceived)},
+			[]func(*planner){func(p *planner) { p.clean = true }}, "clean 1; send 1"},
 		{"a received one that was made writable stays", subvolumes{s3}, subvolumes{b3, foreign(2, writable)}, []func(*planner){keep(1)}, ""},
 		{"a read-only subvolume that was never received", subvolumes{s3}, subvolumes{b3, foreign(2, neverReceived)}, []func(*planner){keep(1)}, ""},
 		{"leftovers of others", subvolumes{s1}, subvolumes{b1, foreign(2, writable, named("x"+day(2))), foreign(3, named(".x"+day(3)+".incoming")), foreign(4, writable, named("."+day(4)))}, nil, ""},

@@ -94,7 +94,7 @@ func (r *randomState) spoil(b *btrfs.Subvolume) {
 func (r *randomState) planner(t *testing.T) planner {
 	snapshots := r.snapshots()
 	p := newPlanner(snapshots, r.backups(snapshots), keep(r.IntN(5)))
-	p.transfer, p.incremental = !r.oneIn(4), !r.oneIn(4)
+	p.transfer, p.incremental, p.clean = !r.oneIn(4), !r.oneIn(4), r.oneIn(4)
 	p.origins = make(map[btrfs.UUID]btrfs.UUID)
 	held := "{}"
 	for _, b := range p.backups.InDirectory {
@@ -153,7 +153,7 @@ func cleansOnlyLeftovers(p planner, plan Plan) string {
 	for _, name := range plan.Leftovers {
 		b, _ := p.backupNamed(name)
 		final, incoming := btrfs.IncomingOf(name)
-		if !(incoming && p.backups.naming.Ours(final)) && !(p.backups.naming.Ours(name) && !b.ReadOnly) {
+		if !(incoming && p.backups.naming.Ours(final)) && !(p.clean && p.backups.naming.Ours(name) && !b.ReadOnly) {
 			return fmt.Sprintf("cleans %q, which is not unfinished", name)
 		}
 	}

@@ -31,7 +31,7 @@ func newVisit(r *run, to Destination, saved *DestinationReport) *visit {
 	v.lister, _ = to.(Lister)
 	v.planner = planner{
 		history: r.history != nil, source: r.source, snapshots: r.snapshots, backups: side{naming: r.Naming},
-		keep: r.KeepBackups, transfer: !r.NoTransfer, incremental: !r.NoIncremental,
+		keep: r.KeepBackups, transfer: !r.NoTransfer, incremental: !r.NoIncremental, clean: r.CleanPartial,
 	}
 	return v
 }
@@ -135,6 +135,10 @@ func (v *visit) prepare(ctx context.Context, found Contents, known bool) error {
 	}
 	p.now = v.Now() // the version may be named by a second that was waited for
 	v.plan = p.plan()
+	if partial := p.partial(); len(partial) > 0 && !p.clean {
+		v.Log.Warn(fmt.Sprintf("%s: %s: writable, so no backup, and left alone; --clean-partial deletes what an interrupted "+
+			"btrfs receive left", v.to, few(partial)))
+	}
 	return nil
 }
 

@@ -217,7 +217,7 @@ func (s *Spec) idleForRsync() []option {
 	o, d := s.Subvolume, Default()
 	return []option{
 		{"num-snapshots", s.KeepSnapshots != d.KeepSnapshots}, {"snapshot-folder", o.Folder != d.Subvolume.Folder},
-		{"remove-locks", o.RemoveLocks}, {"sync", o.Sync}, {"convert-rw", o.ConvertRW},
+		{"remove-locks", o.RemoveLocks}, {"clean-partial", o.CleanPartial}, {"sync", o.Sync}, {"convert-rw", o.ConvertRW},
 		{"compress", s.Reach.Compress != d.Reach.Compress}, {"channels", s.Reach.Channels != d.Reach.Channels},
 	}
 }

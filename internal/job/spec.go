@@ -52,6 +52,7 @@ type Subvolume struct {
 	NoIncremental bool
 	LockedDests   bool // add the destinations that the ledger has unfinished transfers to
 	RemoveLocks   bool // forget what the ledger says of the destinations
+	CleanPartial  bool // delete what an interrupted btrfs receive left under a final name
 	Sync          bool // wait until deleted subvolumes are off the disk
 	ConvertRW     bool // make subvolumes writable to delete them
 	SkipChecks    bool // do not check that source and destinations are on btrfs
