@@ -17,9 +17,11 @@
 package btrfstest
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -156,7 +158,24 @@ func makeImage(t testing.TB, kind, path string, size int64) {
 		"ext4":  {"-q", "-b", "4096"}, // of a small filesystem they would be smaller, with room for few attributes
 		"xfs":   {"-q"},
 	}
-	Run(t, slices.Concat([]string{"mkfs." + kind}, options[kind], []string{path})...)
+	makeFilesystem(t, slices.Concat([]string{"mkfs." + kind}, options[kind], []string{path})...)
+}
+
+// makeFilesystem runs mkfs. That of btrfs asks all loop devices whether they are
+// mounted, and fails if another test detaches one at this moment.
+func makeFilesystem(t testing.TB, argv ...string) {
+	t.Helper()
+	const tries = 20
+	for i := range tries {
+		said, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
+		if err == nil {
+			return
+		}
+		if i == tries-1 || !bytes.Contains(said, []byte("cannot check mount status")) {
+			t.Fatalf("%q: %v\n%s", argv, err, said)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
 }
 
 func kept(t testing.TB) bool {

@@ -167,7 +167,7 @@ func TestPrefixesInOneFolderDoNotDisturbEachOther(t *testing.T) {
 	want(t, "a's locks", ledger(t, folder)[a2].locks, destination)
 	want(t, "backups", names(t, destination), a1, a2, b)
 
-	backUp(t, exitFailed, append(broken, march(4)...), "-S", "-p", "a-", "-n1", source, destination)
+	backUp(t, exitFailed, append(broken, march(4)...), "-S", "-p", "a-", "-n1", "--clean-partial", source, destination)
 	want(t, "backups", names(t, destination), a1, b)
 	isCopy(t, source, destination, a1)
 
