@@ -252,7 +252,7 @@ func (v *visit) mark(ctx context.Context) error {
 		return err
 	}
 	if err := v.Used.Add(ctx, v.to.String(), id); err != nil {
-		v.Log.Warn(fmt.Sprintf("%s: the next run cannot check whether its disk is mounted: writing the record of destinations: %v", v.to, err))
+		v.Log.Warn(fmt.Sprintf("%s: the next run cannot check whether its disk is mounted, since the destination cannot be remembered: %v", v.to, err))
 	}
 	return nil
 }
