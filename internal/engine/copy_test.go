@@ -178,10 +178,15 @@ func TestIncompleteCopiesNeverPushOutTheNewestCompleteOne(t *testing.T) {
 
 func TestBackupsOfOthersAreNeitherDeletedNorCounted(t *testing.T) {
 	m := newMirror(copiesOf(1, 2, 3)...)
-	m.contents.Recorded[0].Foreign = true
+	m.contents.Recorded[0].OfAnother = "nas:/home"
 	m.contents.Recorded = append(m.contents.Recorded, Recorded{Name: "root-" + day(4), Complete: true})
-	report := runCopy(t, copyJobOf(m))
+	var told strings.Builder
+	log := func(j *Job) { j.Log = slog.New(slog.NewTextHandler(&told, nil)) }
+	report := runCopy(t, copyJobOf(m, log))
 	m.want(t, "open true", "list", "mark", `save 10 on "3"`, "link .latest 10", "delete 2")
+	if !strings.Contains(told.String(), ": 1 left alone: a backup of nas:/home") {
+		t.Errorf("it told %s", told.String())
+	}
 	if v := report.Destinations[0].Verdicts[0]; v.Name != day(1) || !v.Keep {
 		t.Errorf("verdict on another source's backup: %v", v)
 	}

@@ -122,9 +122,9 @@ type Contents struct {
 
 // Recorded is a backup of a directory, known by its record alone.
 type Recorded struct {
-	Name     string
-	Complete bool
-	Foreign  bool // of another source
+	Name      string
+	Complete  bool
+	OfAnother string // names the source, if it is another one
 }
 
 // A Transfer is one version to be saved.

@@ -91,14 +91,12 @@ func (r *byUUID) foreign() []retention.Verdict {
 		case !isComplete(b):
 			reason = "not a received subvolume"
 		case r.ofAnother(b):
-			reason = anotherSource
+			reason = "a backup of another source"
 		}
 		verdicts = append(verdicts, retention.Verdict{Name: b.Name, Keep: true, Reasons: []string{reason}})
 	}
 	return verdicts
 }
-
-const anotherSource = "a backup of another source"
 
 // byRecord knows the backups of a source without history by their records. The one version is the one to be saved.
 type byRecord struct{ planner }
@@ -109,7 +107,7 @@ func (r byRecord) holds(btrfs.Subvolume) []string { return nil }
 
 func (r byRecord) own() (names []string) {
 	for _, c := range r.series() {
-		if !c.Foreign {
+		if c.OfAnother == "" {
 			names = append(names, c.Name)
 		}
 	}
@@ -118,8 +116,8 @@ func (r byRecord) own() (names []string) {
 
 func (r byRecord) foreign() (verdicts []retention.Verdict) {
 	for _, c := range r.series() {
-		if c.Foreign {
-			verdicts = append(verdicts, retention.Verdict{Name: c.Name, Keep: true, Reasons: []string{anotherSource}})
+		if c.OfAnother != "" {
+			verdicts = append(verdicts, retention.Verdict{Name: c.Name, Keep: true, Reasons: []string{"a backup of " + c.OfAnother}})
 		}
 	}
 	return verdicts
@@ -136,7 +134,7 @@ func (r byRecord) needs(newest *btrfs.Subvolume) (names []string, reason string)
 		return []string{newest.Name}, reason
 	}
 	for _, c := range slices.Backward(r.series()) {
-		if c.Complete && !c.Foreign {
+		if c.Complete && c.OfAnother == "" {
 			return []string{c.Name}, reason
 		}
 	}

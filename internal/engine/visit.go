@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/hint"
@@ -135,11 +136,32 @@ func (v *visit) prepare(ctx context.Context, found Contents, known bool) error {
 	}
 	p.now = v.Now() // the version may be named by a second that was waited for
 	v.plan = p.plan()
+	v.tellForeign()
 	if partial := p.partial(); len(partial) > 0 && !p.clean {
 		v.Log.Warn(fmt.Sprintf("%s: %s: writable, so no backup, and left alone; --clean-partial deletes what an interrupted "+
 			"btrfs receive left", v.to, few(partial)))
 	}
 	return nil
+}
+
+// tellForeign tells of backups that have a name of the series, and that the policy does not apply to.
+func (v *visit) tellForeign() {
+	foreign := v.planner.relation().foreign()
+	if len(foreign) == 0 || v.KeepBackups == (retention.Policy{}) {
+		return
+	}
+	var reasons []string
+	for _, f := range foreign {
+		reasons = append(reasons, f.Reasons...)
+	}
+	slices.Sort(reasons)
+	reasons = slices.Compact(reasons)
+	const most = 3
+	told := strings.Join(reasons[:min(most, len(reasons))], "; ")
+	if len(reasons) > most {
+		told += "; ..."
+	}
+	v.Log.Info(fmt.Sprintf("%s: %d left alone: %s", v.to, len(foreign), told))
 }
 
 // nameVersion finds a name for the version of a source that keeps none.

@@ -51,7 +51,7 @@ func openTrees(t testing.TB, h host.Trees, folder string) *host.TreeDir {
 // addTree makes a backup of files, each of which holds its name. It tells how many bytes were read.
 func addTree(t testing.TB, d *host.TreeDir, name, base string, files ...string) (record tree.Record, read int64) {
 	t.Helper()
-	w, err := d.BeginTree(t.Context(), tree.Order{Name: name, Base: base, Source: "here"})
+	w, err := d.BeginTree(t.Context(), tree.Order{Name: name, Base: base, Origin: tree.Origin{Source: "here"}})
 	check(t, err)
 	for _, file := range files {
 		check(t, os.WriteFile(filepath.Join(w.Path, file), []byte(file), 0o644))
@@ -68,7 +68,7 @@ func addTree(t testing.TB, d *host.TreeDir, name, base string, files ...string) 
 var started = time.Date(2026, 1, 2, 3, 4, 5, 678901234, time.UTC)
 
 func result(name, base string) tree.Result {
-	return tree.Result{Name: name, Base: base, Source: "here", Started: started, MaxDelete: 50, Dedup: true}
+	return tree.Result{Name: name, Base: base, Origin: tree.Origin{Source: "here"}, Started: started, MaxDelete: 50, Dedup: true}
 }
 
 // numbered gives the names of n files.
@@ -195,7 +195,7 @@ func TestErrorsOfTreesAreFoundOnAnyHost(t *testing.T) {
 			t.Errorf("no manifest: %v", err)
 		}
 		addTree(t, d, "20260101-000000", "", numbered(200)...)
-		w, err := d.BeginTree(t.Context(), tree.Order{Name: "20260102-000000", Base: "20260101-000000", Source: "here"})
+		w, err := d.BeginTree(t.Context(), tree.Order{Name: "20260102-000000", Base: "20260101-000000", Origin: tree.Origin{Source: "here"}})
 		check(t, err)
 		for _, file := range numbered(200) {
 			check(t, os.RemoveAll(filepath.Join(w.Path, file)))

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -185,12 +186,35 @@ func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
 	d.found = found
 	c := engine.Contents{Taken: found.Others, Identity: found.ID}
 	for _, r := range found.Backups {
-		c.Recorded = append(c.Recorded, engine.Recorded{Name: r.Name, Complete: r.Complete(), Foreign: r.Source != d.source.Identity()})
+		c.Recorded = append(c.Recorded, engine.Recorded{Name: r.Name, Complete: r.Complete(), OfAnother: d.ofAnother(r)})
 	}
+	d.tellRenamed(found.Backups)
 	if found.Btrfs {
 		c.Ledger, c.NoPrune = d.ledger(ctx)
 	}
 	return c, nil
+}
+
+// ofAnother names the source of a backup, if it is another one.
+func (d *Destination) ofAnother(r tree.Record) string {
+	switch {
+	case r.Same(d.source.origin):
+		return ""
+	case r.Source == d.source.origin.Source:
+		return r.Source + " on another machine of that name"
+	}
+	return r.Source
+}
+
+// tellRenamed tells that backups count as the source's that were made when its machine had another name, until there is one under
+// the new name.
+func (d *Destination) tellRenamed(backups []tree.Record) {
+	own := slices.DeleteFunc(slices.Clone(backups), func(r tree.Record) bool { return !r.Same(d.source.origin) })
+	if len(own) == 0 || own[len(own)-1].Source == d.source.origin.Source {
+		return
+	}
+	d.Log.Info(fmt.Sprintf("%s: its %d backups of %s count as those of %s: it is the same machine, with another name", d, len(own),
+		own[len(own)-1].Source, d.source.origin.Source))
 }
 
 // sizeOf gives the bytes in the files of a backup, as far as they are known.

@@ -138,13 +138,13 @@ func TestSourcesAreToldApartByMachineAndPath(t *testing.T) {
 	t.Parallel()
 	name, err := os.Hostname()
 	check(t, err)
-	for want, s := range map[string]*Source{
-		name + ":/etc":            NewSource(here(), "/etc/", SourceOptions{}),
-		"ssh://elsewhere/etc":     NewSource(newElsewhere(t), "/etc", SourceOptions{}),
-		"rsync://nas:1/module/di": NewModule("rsync://me@nas:1/module/di/", SourceOptions{}),
+	for want, s := range map[tree.Origin]*Source{
+		{Source: name + ":/etc", Machine: machineID(machineIDFiles)}: NewSource(here(), "/etc/", SourceOptions{}),
+		{Source: "ssh://elsewhere/etc"}:                              NewSource(newElsewhere(t), "/etc", SourceOptions{}),
+		{Source: "rsync://nas:1/module/di"}:                          NewModule("rsync://me@nas:1/module/di/", SourceOptions{}),
 	} {
-		if got := s.Identity(); got != want {
-			t.Errorf("%s is known as %s", s, got)
+		if got := s.origin; got != want {
+			t.Errorf("%s is known as %+v", s, got)
 		}
 	}
 }

@@ -47,7 +47,7 @@ func (d *Destination) copy(ctx context.Context, t engine.Transfer, do func(conte
 
 func (d *Destination) save(ctx context.Context, t engine.Transfer, c copier) (engine.Result, error) {
 	name, base := t.Snapshot.Name, t.ParentName()
-	order := tree.Order{Name: name, Base: base, Source: d.source.Identity()}
+	order := tree.Order{Name: name, Base: base, Origin: d.source.origin}
 	if d.source.Frozen {
 		order.Snapshot = d.source.path
 	}
@@ -133,7 +133,7 @@ func (d *Destination) faithful(w tree.Work) (options []string) {
 // finish makes a backup of the partial copy, which has at most so many new bytes.
 func (d *Destination) finish(ctx context.Context, t engine.Transfer, work tree.Work, missing *IncompleteError, atMost int64) error {
 	name := t.Snapshot.Name
-	r := tree.Result{Name: name, Base: t.ParentName(), Source: d.source.Identity(), Started: t.Started, InPlace: work.InPlace, MaxDelete: d.MaxDelete,
+	r := tree.Result{Name: name, Base: t.ParentName(), Origin: d.source.origin, Started: t.Started, InPlace: work.InPlace, MaxDelete: d.MaxDelete,
 		Dedup: !work.Subvolume}
 	if d.Dedup != nil {
 		r.Dedup = *d.Dedup

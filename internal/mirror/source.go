@@ -18,6 +18,7 @@ import (
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/rsh"
+	"btrfs-backup/internal/tree"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -42,6 +43,8 @@ type Source struct {
 	host host.Host // nil for a daemon
 	path string    // there, absolute and clean
 	url  string    // of the daemon's directory: rsync://[user@]host[:port]/module[/directory]
+	// origin tells its backups from those of other sources.
+	origin tree.Origin
 	SourceOptions
 }
 
@@ -49,12 +52,17 @@ var _ engine.Source = (*Source)(nil)
 
 // NewSource names the directory at an absolute path. A host other than this machine must be rsh.Reachable.
 func NewSource(h host.Host, directory string, o SourceOptions) *Source {
-	return &Source{host: h, path: path.Clean(directory), SourceOptions: o}
+	s := &Source{host: h, path: path.Clean(directory), SourceOptions: o}
+	if s.origin = (tree.Origin{Source: s.String()}); s.isLocal() {
+		s.origin = originHere(s.path)
+	}
+	return s
 }
 
 // NewModule names a directory of an rsync daemon, rsync://[user@]host[:port]/module[/directory].
 func NewModule(url string, o SourceOptions) *Source {
-	return &Source{url: strings.TrimRight(url, "/"), SourceOptions: o}
+	url = strings.TrimRight(url, "/")
+	return &Source{url: url, origin: tree.Origin{Source: engine.PlaceName(withoutUser(url))}, SourceOptions: o}
 }
 
 func (s *Source) String() string {
@@ -64,19 +72,13 @@ func (s *Source) String() string {
 	return engine.PlaceName(s.host.String() + s.path)
 }
 
-// Identity tells sources apart by machine and path.
-func (s *Source) Identity() string {
-	switch {
-	case s.host == nil:
-		return engine.PlaceName(withoutUser(s.url))
-	case !s.isLocal():
-		return s.String()
-	}
+// originHere is that of a directory of this machine.
+func originHere(path string) tree.Origin {
 	name, err := os.Hostname()
 	if err != nil {
 		name = "localhost"
 	}
-	return engine.PlaceName(name + ":" + s.path)
+	return tree.Origin{Source: engine.PlaceName(name + ":" + path), Machine: machineID(machineIDFiles)}
 }
 
 // withoutUser leaves the user out of rsync://user@host/module.

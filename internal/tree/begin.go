@@ -98,7 +98,7 @@ func (s *start) chooseBase() error {
 // partialCopy gives the hidden name of the partial copy that an interrupted run left of the same source, or "".
 func (s *start) partialCopy(ctx context.Context) (string, error) {
 	for _, hidden := range slices.Sorted(maps.Keys(s.list)) {
-		if _, isIncoming := btrfs.IncomingOf(hidden); !isIncoming || s.list[hidden].Source != s.Source {
+		if _, isIncoming := btrfs.IncomingOf(hidden); !isIncoming || !s.list[hidden].Same(s.Origin) {
 			continue
 		}
 		isSubvolume, err := s.isSubvolume(hidden)
@@ -193,7 +193,7 @@ func (s *start) resume(partial string) error {
 
 // create makes the directory anew.
 func (s *start) create(make func() error) error {
-	s.list[s.hidden] = unfinishedEntry{Source: s.Source, Boot: s.boot}
+	s.list[s.hidden] = unfinishedEntry{Origin: s.Origin, Boot: s.boot}
 	if err := s.writeUnfinished(s.list); err != nil {
 		return err
 	}

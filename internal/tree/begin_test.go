@@ -22,7 +22,7 @@ import (
 func TestBeginPreparesLinks(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t, "ext4")
-	w := mustBegin(t, f, Order{Name: "b1", Source: "s"})
+	w := mustBegin(t, f, Order{Name: "b1", Origin: Origin{Source: "s"}})
 	if want := (Work{Path: f.pathOf(".b1.incoming"), Nanoseconds: true}); w != want {
 		t.Errorf("first %+v, want %+v", w, want)
 	}
@@ -30,8 +30,8 @@ func TestBeginPreparesLinks(t *testing.T) {
 		t.Errorf("others may look into it: %v, %v", st.Mode(), err)
 	}
 	check(t, f.discardPartial("b1"))
-	addBackup(t, f, Order{Name: "b1", Source: "s"}, func(dir string) { write(t, dir, "file") })
-	w = mustBegin(t, f, Order{Name: "b2", Base: "b1", Source: "s"})
+	addBackup(t, f, Order{Name: "b1", Origin: Origin{Source: "s"}}, func(dir string) { write(t, dir, "file") })
+	w = mustBegin(t, f, Order{Name: "b2", Base: "b1", Origin: Origin{Source: "s"}})
 	if want := (Work{Path: f.pathOf(".b2.incoming"), LinkDest: f.pathOf("b1"), Nanoseconds: true}); w != want {
 		t.Errorf("then %+v, want %+v", w, want)
 	}
@@ -40,7 +40,7 @@ func TestBeginPreparesLinks(t *testing.T) {
 func TestBeginPreparesSubvolumes(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t, "btrfs")
-	w := mustBegin(t, f, Order{Name: "b1", Source: "s"})
+	w := mustBegin(t, f, Order{Name: "b1", Origin: Origin{Source: "s"}})
 	if want := (Work{Path: f.pathOf(".b1.incoming"), Subvolume: true, Nanoseconds: true}); w != want {
 		t.Errorf("first %+v, want %+v", w, want)
 	}
@@ -48,11 +48,11 @@ func TestBeginPreparesSubvolumes(t *testing.T) {
 		t.Errorf("others may look into it: %v, %v", st.Mode(), err)
 	}
 	check(t, f.discardPartial("b1"))
-	addBackup(t, f, Order{Name: "b1", Source: "s"}, func(dir string) { write(t, dir, "file") })
+	addBackup(t, f, Order{Name: "b1", Origin: Origin{Source: "s"}}, func(dir string) { write(t, dir, "file") })
 	base, err := btrfs.InfoAt(f.dir, "b1")
 	check(t, err)
 	unchanged(t, []string{f.pathOf("b1")}, func() {
-		w = mustBegin(t, f, Order{Name: "b2", Base: "b1", Source: "s"})
+		w = mustBegin(t, f, Order{Name: "b2", Base: "b1", Origin: Origin{Source: "s"}})
 		write(t, w.Path, "file", "new")
 	})
 	if want := (Work{Path: f.pathOf(".b2.incoming"), Subvolume: true, InPlace: true, Nanoseconds: true}); w != want {
@@ -87,16 +87,16 @@ func TestBeginGoesOnWithWorkOnTheSameSourceOnly(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, f *Folder) {
 		foreign := paths(f, addForeign(t, f))
-		other := mustBegin(t, f, Order{Name: "b0", Source: "other"})
+		other := mustBegin(t, f, Order{Name: "b0", Origin: Origin{Source: "other"}})
 		write(t, other.Path, "file")
-		w := mustBegin(t, f, Order{Name: "b1", Source: "s"})
+		w := mustBegin(t, f, Order{Name: "b1", Origin: Origin{Source: "s"}})
 		write(t, w.Path, "directory/file")
 		unchanged(t, append(foreign, other.Path), func() {
-			w = mustBegin(t, f, Order{Name: "b2", Source: "s"})
+			w = mustBegin(t, f, Order{Name: "b2", Origin: Origin{Source: "s"}})
 			if !w.Resumed || w.Checksum || w.Path != f.pathOf(".b2.incoming") || !exists(w.Path+"/directory/file") {
 				t.Errorf("got %+v", w)
 			}
-			if w = mustBegin(t, f, Order{Name: "b2", Source: "s"}); !w.Resumed || !exists(w.Path+"/directory/file") {
+			if w = mustBegin(t, f, Order{Name: "b2", Origin: Origin{Source: "s"}}); !w.Resumed || !exists(w.Path+"/directory/file") {
 				t.Errorf("the same again: %+v", w)
 			}
 		})
@@ -213,10 +213,10 @@ func TestKeepOfNothingIsNoError(t *testing.T) {
 // Whatever a killed run leaves, it is no backup, and the next run resumes it.
 func TestWhatAKilledRunLeavesIsNoBackup(t *testing.T) {
 	t.Parallel()
-	order := Order{Name: "b1", Source: "s"}
+	order := Order{Name: "b1", Origin: Origin{Source: "s"}}
 	steps := map[string]func(t *testing.T, f *Folder){
 		"before the directory is made": func(t *testing.T, f *Folder) {
-			check(t, f.noteUnfinished(".b1.incoming", unfinishedEntry{Source: "s"}))
+			check(t, f.noteUnfinished(".b1.incoming", unfinishedEntry{Origin: Origin{Source: "s"}}))
 		},
 		"while copying": func(t *testing.T, f *Folder) { mustBegin(t, f, order) },
 		"with a manifest begun": func(t *testing.T, f *Folder) {
@@ -231,11 +231,11 @@ func TestWhatAKilledRunLeavesIsNoBackup(t *testing.T) {
 		},
 		"before the directory is renamed to go on": func(t *testing.T, f *Folder) {
 			mustBegin(t, f, order)
-			check(t, f.noteUnfinished(".b2.incoming", unfinishedEntry{Source: "s"}))
+			check(t, f.noteUnfinished(".b2.incoming", unfinishedEntry{Origin: Origin{Source: "s"}}))
 		},
 		"after it was renamed to go on": func(t *testing.T, f *Folder) {
 			mustBegin(t, f, order)
-			check(t, f.noteUnfinished(".b2.incoming", unfinishedEntry{Source: "s"}))
+			check(t, f.noteUnfinished(".b2.incoming", unfinishedEntry{Origin: Origin{Source: "s"}}))
 			check(t, f.rename(".b1.incoming", ".b2.incoming"))
 		},
 	}
@@ -250,7 +250,7 @@ func TestWhatAKilledRunLeavesIsNoBackup(t *testing.T) {
 					t.Errorf("got %+v", l)
 				}
 				before := len(mustList(t, f).Leftovers) > 0
-				w := mustBegin(t, f, Order{Name: "b3", Source: "s"})
+				w := mustBegin(t, f, Order{Name: "b3", Origin: Origin{Source: "s"}})
 				write(t, w.Path, "file")
 				if w.Resumed != before {
 					t.Errorf("resumed: %t", w.Resumed)
@@ -274,15 +274,15 @@ func TestWhatAKilledRunLeavesIsNoBackup(t *testing.T) {
 func TestABackupThatGotItsNameBeforeTheRunWasKilledIsOne(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, f *Folder) {
-		w := mustBegin(t, f, Order{Name: "b1", Source: "s"})
+		w := mustBegin(t, f, Order{Name: "b1", Origin: Origin{Source: "s"}})
 		write(t, w.Path, "file")
-		record(t, f, Order{Name: "b1", Source: "s"})
+		record(t, f, Order{Name: "b1", Origin: Origin{Source: "s"}})
 		check(t, f.rename(".b1.incoming", "b1"))
 		unchanged(t, []string{f.pathOf("b1")}, func() {
 			if l := mustList(t, f); len(l.Backups) != 1 || len(l.Leftovers) > 0 {
 				t.Errorf("got %+v", l)
 			}
-			if w := mustBegin(t, f, Order{Name: "b2", Source: "s", Base: "b1"}); w.Resumed {
+			if w := mustBegin(t, f, Order{Name: "b2", Origin: Origin{Source: "s"}, Base: "b1"}); w.Resumed {
 				t.Error("it was resumed")
 			}
 		})
@@ -413,7 +413,7 @@ func TestBeginEndsWithItsContext(t *testing.T) {
 func TestRecordsAreReadAsTheyWereWritten(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t, "ext4")
-	want := Record{Name: "b", Source: "s\xff", Incomplete: []string{"no"}, Missing: 2, Files: 1 << 40}
+	want := Record{Name: "b", Origin: Origin{Source: "s\xff"}, Incomplete: []string{"no"}, Missing: 2, Files: 1 << 40}
 	check(t, f.writeRecord(want))
 	got, err := f.readRecord("b")
 	check(t, err)

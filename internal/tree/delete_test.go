@@ -24,7 +24,7 @@ func addSharing(t *testing.T, f *Folder, names ...string) (outside string) {
 	write(t, outside, "directory/file")
 	base := ""
 	for _, name := range names {
-		addBackup(t, f, Order{Name: name, Source: "s", Base: base}, func(dir string) {
+		addBackup(t, f, Order{Name: name, Origin: Origin{Source: "s"}, Base: base}, func(dir string) {
 			switch {
 			case base == "":
 				write(t, dir, "file", "a/b/file")
@@ -241,14 +241,14 @@ func TestAUserDeletesAndGoesOnWithDirectoriesThatDenyAccess(t *testing.T) {
 			}
 		}
 		as(t, user, func() {
-			addBackup(t, f, Order{Name: "b1", Source: "s"}, fill)
-			w, err := f.Begin(t.Context(), Order{Name: "b2", Source: "s"})
+			addBackup(t, f, Order{Name: "b1", Origin: Origin{Source: "s"}}, fill)
+			w, err := f.Begin(t.Context(), Order{Name: "b2", Origin: Origin{Source: "s"}})
 			if err != nil {
 				t.Error(err)
 				return
 			}
 			fill(w.Path)
-			if _, err := f.Begin(t.Context(), Order{Name: "b3", Source: "s"}); err != nil {
+			if _, err := f.Begin(t.Context(), Order{Name: "b3", Origin: Origin{Source: "s"}}); err != nil {
 				t.Error(err)
 			}
 			if deleted, err := f.Delete(t.Context(), []string{"b1"}); len(deleted) != 1 || err != nil {

@@ -75,7 +75,7 @@ func (b *making) make(ctx context.Context) (err error) {
 	if err := b.checkFree(b.Name); err != nil {
 		return err
 	}
-	b.record = Record{Name: b.Name, Source: b.Source, Started: b.Started, Base: b.Base,
+	b.record = Record{Name: b.Name, Origin: b.Origin, Started: b.Started, Base: b.Base,
 		Incomplete: b.Incomplete[:min(len(b.Incomplete), maxIncomplete)], Missing: max(b.Missing, len(b.Incomplete))}
 	if err := b.identify(); err != nil {
 		return err

@@ -84,7 +84,7 @@ func (r *rig) many(n int) {
 // copy does what precedes Finish.
 func (r *rig) copy(name, base string) Work {
 	r.t.Helper()
-	w, err := r.folder.Begin(r.t.Context(), Order{Name: name, Base: base, Source: "source"})
+	w, err := r.folder.Begin(r.t.Context(), Order{Name: name, Base: base, Origin: Origin{Source: "source"}})
 	check(r.t, err)
 	argv := []string{"rsync", "-aHAX", "--numeric-ids", "--delete", "--modify-window=-1"}
 	if w.InPlace {
@@ -99,7 +99,7 @@ func (r *rig) copy(name, base string) Work {
 
 // result is that of copy.
 func result(name, base string) Result {
-	return Result{Name: name, Base: base, Source: "source", Started: time.Unix(1e9, 0), MaxDelete: 50, Dedup: true}
+	return Result{Name: name, Base: base, Origin: Origin{Source: "source"}, Started: time.Unix(1e9, 0), MaxDelete: 50, Dedup: true}
 }
 
 func (r *rig) backup(name, base string) Record {
@@ -171,7 +171,7 @@ func (r *rig) mustNotBe(name string, goneOn bool) {
 	if !goneOn {
 		return
 	}
-	w, err := r.folder.Begin(r.t.Context(), Order{Name: name, Source: "source"})
+	w, err := r.folder.Begin(r.t.Context(), Order{Name: name, Origin: Origin{Source: "source"}})
 	check(r.t, err)
 	if !w.Resumed {
 		r.t.Error("it is not resumed")

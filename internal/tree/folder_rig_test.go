@@ -79,7 +79,7 @@ func addBackup(t *testing.T, f *Folder, o Order, fill func(dir string)) {
 // record does what comes before a backup gets its name.
 func record(t *testing.T, f *Folder, o Order) {
 	t.Helper()
-	r := Record{Name: o.Name, Source: o.Source, Base: o.Base, Finished: time.Now()}
+	r := Record{Name: o.Name, Origin: Origin{Source: o.Source}, Base: o.Base, Finished: time.Now()}
 	dir, err := f.openPartial(o.Name)
 	check(t, err)
 	defer dir.Close()

@@ -24,7 +24,7 @@ const (
 // begin prepares a first backup and gives its directory.
 func (r *rig) begin(name string) string {
 	r.t.Helper()
-	return mustBegin(r.t, r.folder, Order{Name: name, Source: "source"}).Path
+	return mustBegin(r.t, r.folder, Order{Name: name, Origin: Origin{Source: "source"}}).Path
 }
 
 // follow follows a copy, and gives the function that ends that.

@@ -64,9 +64,9 @@ func TestListSortsWhatItFinds(t *testing.T) {
 	everywhere(t, func(t *testing.T, f *Folder) {
 		foreign := addForeign(t, f)
 		for _, name := range []string{"b2", "b1"} {
-			addBackup(t, f, Order{Name: name, Source: "s"}, func(dir string) { write(t, dir, "file") })
+			addBackup(t, f, Order{Name: name, Origin: Origin{Source: "s"}}, func(dir string) { write(t, dir, "file") })
 		}
-		mustBegin(t, f, Order{Name: "b3", Source: "s"})
+		mustBegin(t, f, Order{Name: "b3", Origin: Origin{Source: "s"}})
 		l := mustList(t, f)
 		if !slices.Equal(backupNames(l), []string{"b1", "b2"}) || !slices.Equal(l.Leftovers, []string{".b3.incoming"}) ||
 			!slices.Equal(l.Others, foreign) {
@@ -171,7 +171,7 @@ func TestOnlyWhatItsRecordTellsOfIsABackup(t *testing.T) {
 func TestADamagedListOfHiddenDirectoriesProvesNothing(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t, "ext4")
-	w := mustBegin(t, f, Order{Name: "b1", Source: "s"})
+	w := mustBegin(t, f, Order{Name: "b1", Origin: Origin{Source: "s"}})
 	write(t, w.Path, "file")
 	for _, content := range []string{"", "null", "[]", `{".b1.incoming": 1}`} {
 		check(t, f.state.Write(state.UnfinishedFile, []byte(content)))
@@ -184,7 +184,7 @@ func TestADamagedListOfHiddenDirectoriesProvesNothing(t *testing.T) {
 			if _, err := f.openPartial("b1"); !errors.Is(err, os.ErrNotExist) {
 				t.Errorf("opened it: %v", err)
 			}
-			if w := mustBegin(t, f, Order{Name: "b2", Source: "s"}); w.Resumed {
+			if w := mustBegin(t, f, Order{Name: "b2", Origin: Origin{Source: "s"}}); w.Resumed {
 				t.Error("it was resumed")
 			}
 			check(t, f.discardPartial("b2"))

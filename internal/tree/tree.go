@@ -34,8 +34,8 @@ const StateDir = state.Dir
 
 // A Record tells how a backup came about.
 type Record struct {
-	Name       string    `json:"name"`
-	Source     string    `json:"source"` // as the user of the source knows it, with its machine
+	Name string `json:"name"`
+	Origin
 	Started    time.Time `json:"started"`
 	Finished   time.Time `json:"finished"`
 	Sequence   int64     `json:"sequence,omitempty"`   // see Record.Compare
@@ -77,7 +77,7 @@ type OpenOptions struct {
 type Order struct {
 	Name   string // of the backup to be; it must be free
 	Base   string // the backup to build upon, "" for none
-	Source string // of which a partial copy is resumed
+	Origin        // of which a partial copy is resumed
 	// Snapshot is the absolute path of a directory on the machine of the folder, or "". If it is a subvolume on the folder's
 	// filesystem, the backup is a snapshot of it.
 	Snapshot string
@@ -100,9 +100,9 @@ type Work struct {
 
 // A Result describes a partial copy that is complete.
 type Result struct {
-	Name       string
-	Base       string // as in the Order
-	Source     string
+	Name string
+	Base string // as in the Order
+	Origin
 	Started    time.Time
 	InPlace    bool     // as in the Work: rsync wrote zeros where there were to be holes
 	Incomplete []string // see Record

@@ -17,7 +17,7 @@ type unfinished map[string]unfinishedEntry
 
 // An unfinishedEntry describes a hidden directory.
 type unfinishedEntry struct {
-	Source string `json:"source,omitempty"` // of which it is a partial copy; "" for a deletion
+	Origin // of which it is a partial copy; none for a deletion
 	// Boot is the boot_id of the kernel under which the oldest of the data was written that may not be on disk.
 	Boot   string `json:"boot,omitempty"`
 	Synced bool   `json:"synced,omitempty"` // all data is on disk

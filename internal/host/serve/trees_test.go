@@ -54,11 +54,11 @@ func TestFinishingATreeEndsWithTheConnection(t *testing.T) {
 	btrfstest.Check(t, c.call(protocol.OpenTrees.Name, protocol.OpenTreesCall{Path: folder}, &status))
 	dir := protocol.Dir{Path: status.Path, DirID: status.DirID}
 	var work tree.Work
-	btrfstest.Check(t, c.call(protocol.BeginTree.Name, protocol.BeginTreeCall{Dir: dir, Order: tree.Order{Name: name, Source: "here"}}, &work))
+	btrfstest.Check(t, c.call(protocol.BeginTree.Name, protocol.BeginTreeCall{Dir: dir, Order: tree.Order{Name: name, Origin: tree.Origin{Source: "here"}}}, &work))
 	for i := range 64 {
 		btrfstest.Check(t, os.WriteFile(filepath.Join(work.Path, fmt.Sprint(i)), slices.Repeat([]byte{byte(i)}, 4<<20), 0o600))
 	}
-	err := protocol.FromWire(c.conn.Call(t.Context(), protocol.FinishTree.Name, protocol.FinishTreeCall{Dir: dir, Result: tree.Result{Name: name, Source: "here", MaxDelete: 100}}, nil,
+	err := protocol.FromWire(c.conn.Call(t.Context(), protocol.FinishTree.Name, protocol.FinishTreeCall{Dir: dir, Result: tree.Result{Name: name, Origin: tree.Origin{Source: "here"}, MaxDelete: 100}}, nil,
 		func(wire.Raw) { go c.conn.Close() }))
 	if !errors.Is(err, transport.ErrDisconnected) {
 		t.Errorf("error: %v", err)
@@ -71,7 +71,7 @@ func TestFinishingATreeEndsWithTheConnection(t *testing.T) {
 		t.Errorf("what was copied is gone: %v", err)
 	}
 	c = connect(t, Options{})
-	btrfstest.Check(t, c.call(protocol.BeginTree.Name, protocol.BeginTreeCall{Dir: dir, Order: tree.Order{Name: "20260102-000000", Source: "here"}}, &work))
+	btrfstest.Check(t, c.call(protocol.BeginTree.Name, protocol.BeginTreeCall{Dir: dir, Order: tree.Order{Name: "20260102-000000", Origin: tree.Origin{Source: "here"}}}, &work))
 	if !work.Resumed {
 		t.Error("the next run does not go on with it")
 	}

@@ -104,10 +104,10 @@ func writeLarge(t *testing.T, dir, path, seed string) {
 // finishBackup makes a backup; fill puts files into its directory.
 func finishBackup(t *testing.T, f folder, name, base string, dedup bool, fill func(dir string)) tree.Record {
 	t.Helper()
-	w, err := f.Begin(t.Context(), tree.Order{Name: name, Base: base, Source: "source"})
+	w, err := f.Begin(t.Context(), tree.Order{Name: name, Base: base, Origin: tree.Origin{Source: "source"}})
 	check(t, err)
 	fill(w.Path)
-	r, err := f.Finish(t.Context(), tree.Result{Name: name, Base: base, Source: "source", MaxDelete: 100, Dedup: dedup}, nil)
+	r, err := f.Finish(t.Context(), tree.Result{Name: name, Base: base, Origin: tree.Origin{Source: "source"}, MaxDelete: 100, Dedup: dedup}, nil)
 	check(t, err)
 	return r
 }

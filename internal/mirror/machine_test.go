@@ -1,0 +1,70 @@
+package mirror
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"btrfs-backup/internal/tree"
+)
+
+func TestTheIdentityOfAMachineIsHashedBeforeItIsPublished(t *testing.T) {
+	t.Parallel()
+	const id = "0123456789abcdef0123456789abcdef"
+	dir := t.TempDir()
+	file := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		check(t, os.WriteFile(path, []byte(content), 0o600))
+		return path
+	}
+	missing, first := filepath.Join(dir, "missing"), file("first", id+"\n")
+	// systemd-id128 machine-id --app-specific=7d0c8c542f0e4a35b7c13c7c7f0a6b19
+	const want = "cbb4db8a340b4cb4a9e5bbfe4f4c78b9"
+	if got := machineID([]string{missing, file("empty", ""), file("new", "uninitialized\n"), first}); got != want {
+		t.Errorf("it is %q", got)
+	}
+	if got := machineID([]string{missing}); got != "" {
+		t.Errorf("without a file it is %q", got)
+	}
+}
+
+// A machine is renamed, and backups go on; a clone of it that has an identity of its own does not take them for its own.
+func TestARenamedMachineGoesOnWithItsBackups(t *testing.T) {
+	t.Parallel()
+	s := sourceOf(t, SourceOptions{}, "a")
+	told := new(journal)
+	f := folderFor(t, s, Options{Log: told.log()})
+	others := func(origin tree.Origin) (of []string) {
+		t.Helper()
+		s.origin = origin
+		check(t, f.Open(t.Context(), true))
+		defer f.Close()
+		found, err := f.List(t.Context())
+		check(t, err)
+		for _, r := range found.Recorded {
+			of = append(of, r.OfAnother)
+		}
+		return of
+	}
+	laptop, renamed := tree.Origin{Source: "laptop:/d", Machine: "1"}, tree.Origin{Source: "laptop.lan:/d", Machine: "1"}
+	s.origin = laptop
+	mustBackUp(t, f, "1")
+	mustBackUp(t, f, "2")
+	const line = "its 2 backups of laptop:/d count as those of laptop.lan:/d"
+	if of := others(laptop); strings.Join(of, "") != "" || strings.Contains(told.String(), "count as") {
+		t.Errorf("of others are %q, it told %s", of, told)
+	}
+	if of := others(renamed); strings.Join(of, "") != "" || !strings.Contains(told.String(), line) {
+		t.Errorf("of others are %q, it told %s", of, told)
+	}
+	mustBackUp(t, f, "3")
+	before := strings.Count(told.String(), "count as")
+	if of := others(renamed); strings.Join(of, "") != "" || strings.Count(told.String(), "count as") != before {
+		t.Errorf("of others are %q, it told %s", of, told)
+	}
+	of := others(tree.Origin{Source: "laptop:/d", Machine: "2"})
+	if got := strings.Join(of, "; "); got != "laptop:/d on another machine of that name; laptop:/d on another machine of that name; laptop.lan:/d" {
+		t.Errorf("of others are %s", got)
+	}
+}
