@@ -63,6 +63,9 @@ func (l Local) Start(ctx context.Context, c Command) (*Process, error) {
 		stderr: NewStderr(l.Log, l.Level, cmp.Or(c.Name, ProgramName(c.Argv)), c.Said)}
 	p.cmd = exec.CommandContext(ctx, c.Argv[0], c.Argv[1:]...)
 	p.cmd.Env = append(append(os.Environ(), "LC_ALL=C"), c.Env...) // messages are looked at
+	if _, err := os.Getwd(); err != nil {
+		p.cmd.Dir = "/" // rsync does not run in a directory that is gone
+	}
 	if c.Stdin != nil {
 		p.cmd.Stdin = c.Stdin
 	}

@@ -43,7 +43,7 @@ changed.`,
 func index(ctx context.Context, env environment, o *indexOptions, texts []string) error {
 	env, display := env.withBars()
 	defer display.Close()
-	log := slog.New(&logHandler{w: env.stderr, level: slog.LevelInfo, now: env.now})
+	log := env.newLog(slog.LevelInfo)
 	places, machines, err := look(env, log, o.reach, texts)
 	if err != nil {
 		return err

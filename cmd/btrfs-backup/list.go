@@ -122,7 +122,7 @@ type content struct {
 
 // contents lists the places, all at once, since some may be far away.
 func (o *listOptions) contents(ctx context.Context, env environment, texts []string) ([]content, []error, error) {
-	log := slog.New(&logHandler{w: env.stderr, level: slog.LevelWarn, now: env.now})
+	log := env.newLog(slog.LevelWarn)
 	places, machines, err := look(env, log, o.reach, texts)
 	if err != nil {
 		return nil, nil, err
@@ -166,7 +166,7 @@ func printList(w io.Writer, content content, entries []listed) error {
 	if content.Subvolumes == nil && content.trees.ID != "" {
 		what = "backups"
 	}
-	fmt.Fprintf(w, "%s: %d %s, %s free\n", content.Folder, len(entries), what, progress.Bytes(int64(content.Free)))
+	fmt.Fprintf(w, "%s: %d %s, %s free\n", progress.Line(content.Folder), len(entries), what, progress.Bytes(int64(content.Free)))
 	if len(entries) == 0 {
 		return nil
 	}
@@ -274,7 +274,7 @@ func timeOf(s btrfs.Subvolume) time.Time {
 
 // row puts the UUID last, where a narrow terminal wraps the line.
 func (l listed) row() []string {
-	parent, size := engine.Printable(l.Parent), "-"
+	parent, size := progress.Name(l.Parent), "-"
 	if l.Parent == "" && !l.ParentUUID.IsZero() {
 		parent = l.ParentUUID.String()[:8] + "..." // --json has all of it
 	} else if l.Parent == "" {
@@ -294,5 +294,5 @@ func (l listed) row() []string {
 	if !l.UUID.IsZero() {
 		uuid = l.UUID.String()
 	}
-	return []string{engine.Printable(l.Name), l.Time.Format(time.DateTime), state, size, parent, uuid}
+	return []string{progress.Name(l.Name), l.Time.Format(time.DateTime), state, size, parent, uuid}
 }

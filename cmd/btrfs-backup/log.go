@@ -8,16 +8,27 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"btrfs-backup/internal/progress"
 )
 
 // logHandler writes lines like those of earlier versions, which people's scripts look for:
 //
 //	04:48:03  [INFO ]  --[ Transferring ... ]----------------------------
+//
+// systemd's journal has a clock of its own, and takes a priority: see sd-daemon(3).
 type logHandler struct {
 	mu    sync.Mutex
 	w     io.Writer
 	level slog.Level
 	now   func() time.Time
+
+	journal bool
+}
+
+// newLog gives a log of the lines at a level and above.
+func (e environment) newLog(level slog.Level) *slog.Logger {
+	return slog.New(&logHandler{w: e.stderr, level: level, now: e.now, journal: e.journal})
 }
 
 func (h *logHandler) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level }
@@ -27,15 +38,24 @@ func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
 	if r.Level == slog.LevelWarn {
 		level = "WARNING"
 	}
-	text := strings.ReplaceAll(r.Message, "\n", "; ")
+	text := r.Message
 	r.Attrs(func(a slog.Attr) bool {
 		text += fmt.Sprintf(" (%s: %v)", a.Key, a.Value)
 		return true
 	})
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	_, err := fmt.Fprintf(h.w, "%s  [%-5s]  %s\n", h.now().Format("15:04:05"), level, text)
+	start := fmt.Sprintf("%s  [%-5s]  ", h.now().Format("15:04:05"), level)
+	if h.journal {
+		start = fmt.Sprintf("<%d>", priorityOf(r.Level))
+	}
+	_, err := io.WriteString(h.w, start+progress.Line(text)+"\n")
 	return err
+}
+
+// priorityOf gives the priority of syslog(3) for a level.
+func priorityOf(level slog.Level) int {
+	return map[slog.Level]int{slog.LevelDebug: 7, slog.LevelInfo: 6, slog.LevelWarn: 4, slog.LevelError: 3}[level]
 }
 
 // WithAttrs and WithGroup are not used by this program.

@@ -5,14 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"log/slog"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
-	"time"
-
-	"golang.org/x/term"
 
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
@@ -31,33 +27,7 @@ const (
 	exitBusy   = 75 // sysexits.h: EX_TEMPFAIL
 )
 
-// environment is what the program takes from outside.
-type environment struct {
-	stdout   io.Writer
-	stderr   io.Writer
-	terminal *os.File // what bars are drawn on; nil without a terminal
-	now      func() time.Time
-}
-
-// withBars gives a display of what takes long, and the environment whose output makes way for it.
-func (e environment) withBars() (environment, *progress.Display) {
-	if e.terminal == nil {
-		return e, progress.Silent()
-	}
-	display := progress.NewBars(e.terminal)
-	e.stdout, e.stderr = display.Writer(e.stdout), display.Writer(e.stderr)
-	return e, display
-}
-
-func main() {
-	env := environment{stdout: os.Stdout, stderr: os.Stderr, now: time.Now}
-	if term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb" {
-		env.terminal = os.Stderr
-	}
-	// cron's PATH lacks where some distributions keep btrfs
-	os.Setenv("PATH", os.Getenv("PATH")+":/usr/local/sbin:/usr/sbin:/sbin")
-	os.Exit(run(env, os.Args[1:]))
-}
+func main() { os.Exit(run(newEnvironment(), os.Args[1:])) }
 
 // signalError ends a context.
 type signalError struct{ signal syscall.Signal }
@@ -94,7 +64,7 @@ func run(env environment, args []string) int {
 		err = root.ExecuteContext(ctx)
 	}
 	if err != nil && !isTold(err) {
-		complain(env.stderr, err)
+		complain(env, err)
 	}
 	return exitStatus(err)
 }
@@ -131,19 +101,42 @@ func exitStatus(err error) int {
 	}
 }
 
-// complain tells an error and the way forward.
-func complain(w io.Writer, err error) {
-	var several job.Complaints
-	if errors.As(err, &several) {
-		for _, c := range several {
-			complain(w, c)
+// complain tells an error and the way forward; several errors have their own lines and hints.
+func complain(env environment, err error) {
+	if several := partsOf(err); len(several) > 0 {
+		for _, one := range several {
+			complain(env, one)
 		}
 		return
 	}
-	for line := range strings.Lines(err.Error()) { // joined errors have a line each
-		fmt.Fprintf(w, "btrfs-backup: error: %s\n", strings.TrimSuffix(line, "\n"))
+	env.tell("error", err.Error())
+	if forward := hint.Of(err); forward != "" {
+		env.tell("hint", forward)
 	}
-	if hint := hint.Of(err); hint != "" {
-		fmt.Fprintf(w, "btrfs-backup: hint: %s\n", hint)
+}
+
+// tell writes a line about a failure.
+func (e environment) tell(kind, text string) {
+	if e.journal {
+		fmt.Fprintf(e.stderr, "<%d>%s: %s\n", priorityOf(slog.LevelError), kind, progress.Line(text))
+		return
 	}
+	fmt.Fprintf(e.stderr, "btrfs-backup: %s: %s\n", kind, progress.Line(text))
+}
+
+// partsOf gives the errors that one stands for, none if it is a single one.
+func partsOf(err error) []error {
+	var several job.Complaints
+	if errors.As(err, &several) {
+		parts := make([]error, len(several))
+		for i, c := range several {
+			parts[i] = c
+		}
+		return parts
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok || errors.Join(joined.Unwrap()...).Error() != err.Error() { // others wrap several
+		return nil
+	}
+	return joined.Unwrap()
 }

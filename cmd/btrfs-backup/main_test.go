@@ -43,7 +43,7 @@ func (m ownState) Run() int {
 }
 
 func testOnlyMain() {
-	env := environment{stdout: os.Stdout, stderr: os.Stderr, now: time.Now}
+	env := newEnvironment()
 	if at := os.Getenv(testOnlyKillAt); at != "" {
 		failpoint.OnReach(killAt(at))
 	}

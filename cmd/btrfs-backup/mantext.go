@@ -107,6 +107,7 @@ another file, relative to the first. To name a directory that begins with @, wri
 				{"1", "The run failed."},
 				{"2", "The command line is wrong. Nothing was done."},
 				{"3", "Some of it was done, and some failed; or files of a directory could not be read."},
+				{"4", "A verification found a difference."},
 				{"75", "Another run holds the lock, and --no-wait was given."},
 				{"129, 130, 143", "A signal ended the run: SIGHUP, SIGINT or SIGTERM."},
 			}},

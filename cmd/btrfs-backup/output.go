@@ -43,18 +43,17 @@ const lineInterval = 30 * time.Second
 
 // open gives the log and the display of transfers, which share the terminal. The display is nil if nobody is to see it.
 func (o *outputOptions) open(env environment, dryRun bool) (*slog.Logger, *progress.Display) {
-	handler := &logHandler{w: env.stderr, level: levels[o.verbosity], now: env.now}
+	level := levels[o.verbosity]
 	if o.quiet {
-		handler.level = slog.LevelWarn
+		level = slog.LevelWarn
 	}
-	log := slog.New(handler)
+	log := env.newLog(level)
 	switch {
 	case o.noProgress || o.quiet || dryRun:
 		return log, nil
 	case env.terminal != nil:
-		display := progress.NewBars(env.terminal)
-		handler.w = display.Writer(env.stderr)
-		return log, display
+		env, display := env.withBars()
+		return env.newLog(level), display
 	}
 	return log, progress.NewLines(func(line string) { log.Info(line) }, lineInterval)
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"btrfs-backup/internal/job"
+	"btrfs-backup/internal/progress"
 )
 
 // defineReach defines how other machines are reached.
@@ -53,7 +54,7 @@ func (e environment) ask() func(ctx context.Context, question string, secret boo
 			return "", err
 		}
 		defer tty.Close()
-		fmt.Fprintf(tty, "%s ", question)
+		fmt.Fprintf(progress.Printable(tty), "%s ", question)
 		if !secret {
 			answer, err := bufio.NewReader(tty).ReadString('\n')
 			return strings.TrimSpace(answer), err

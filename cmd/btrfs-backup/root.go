@@ -60,7 +60,11 @@ rsync copies any other directory: see "btrfs-backup help rsync".`,
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpTemplate(helpTemplate)
 	o.define(root.Flags())
-	root.AddCommand(newList(env), newVerify(env), newIndex(env), newFreeze(env), newServe(env), newRsh(env), newRsyncTopic())
+	root.AddCommand(newList(env), newVerify(env), newIndex(env), newFreeze(env), newServe(env))
+	for _, c := range append(root.Commands(), root) {
+		c.PreRunE = needProc
+	}
+	root.AddCommand(newRsh(env), newRsyncTopic())
 	addManCommand(root)
 	for _, c := range append(root.Commands(), root) {
 		refuseEmpty(c.Flags())

@@ -29,7 +29,9 @@ func runJob(ctx context.Context, env environment, spec *job.Spec, o outputOption
 		return err
 	}
 	began := env.now()
-	log.Info(heading("Started at " + began.Format(time.ANSIC)))
+	if !env.journal {
+		log.Info(heading("Started at " + began.Format(time.ANSIC)))
+	}
 	did, ended := engine.Run(ctx, planned)
 	if display != nil {
 		display.Close()
@@ -40,7 +42,7 @@ func runJob(ctx context.Context, env environment, spec *job.Spec, o outputOption
 		entry.Time, entry.Duration, entry.Status = began, env.now().Sub(began), exitStatus(err)
 		remember(ctx, given, entry, err)
 	}
-	if err == nil {
+	if !env.journal {
 		log.Info(heading("Finished at " + env.now().Format(time.ANSIC)))
 	}
 	return err
@@ -66,7 +68,7 @@ func machineState() string {
 func conclude(env environment, log *slog.Logger, o outputOptions, did *engine.Report, ended error) error {
 	printErr := o.print(env, log, did)
 	for _, f := range did.AllFailures() {
-		complain(env.stderr, f.Err)
+		complain(env, f.Err)
 	}
 	switch outcome := did.Outcome(); {
 	case ended != nil:

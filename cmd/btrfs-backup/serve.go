@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -76,7 +75,7 @@ func (o *serveOptions) serve(ctx context.Context, env environment) error {
 	}
 	// the connection may break under a transfer that is kept; whoever wrote to it learns of it by an error
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
-	log := slog.New(&logHandler{w: env.stderr, level: levels[o.verbosity], now: env.now})
+	log := env.newLog(levels[o.verbosity])
 	options := serve.Options{Log: log, Version: programVersion(), Limits: o.limits, ResumeWindow: o.resumeWindow}
 	if o.keep.Last > 0 {
 		options.Received = func(ctx context.Context, dir host.Folder, name string) error {

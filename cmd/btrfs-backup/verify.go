@@ -64,7 +64,7 @@ type verified struct {
 func verify(ctx context.Context, env environment, o *verifyOptions, texts []string) error {
 	env, display := env.withBars()
 	defer display.Close()
-	log := slog.New(&logHandler{w: env.stderr, level: slog.LevelWarn, now: env.now})
+	log := env.newLog(slog.LevelWarn)
 	places, machines, err := look(env, log, o.reach, texts)
 	if err != nil {
 		return err
@@ -75,7 +75,7 @@ func verify(ctx context.Context, env environment, o *verifyOptions, texts []stri
 	for _, p := range places {
 		h, path := machines.At(p)
 		if o.export {
-			if err := export(ctx, env.stdout, h, path); err != nil {
+			if err := export(ctx, env.data, h, path); err != nil {
 				return err
 			}
 			continue
@@ -95,14 +95,14 @@ func verify(ctx context.Context, env environment, o *verifyOptions, texts []stri
 			return err
 		}
 	}
-	return verdictOf(env.stderr, all, differs)
+	return verdictOf(env, all, differs)
 }
 
 // verdictOf tells every failure, and gives an error unless every backup is as it was made.
-func verdictOf(w io.Writer, all []verified, differs bool) error {
+func verdictOf(env environment, all []verified, differs bool) error {
 	failed := slices.DeleteFunc(slices.Clone(all), func(v verified) bool { return v.Failure == nil })
 	for _, v := range failed {
-		complain(w, v.Failure.Err)
+		complain(env, v.Failure.Err)
 	}
 	switch {
 	case differs:
@@ -133,7 +133,7 @@ func (o *verifyOptions) one(ctx context.Context, env environment, display *progr
 	sum, err := dir.VerifyTree(ctx, name, tree.VerifyOptions{Fast: o.fast}, func(d tree.Difference) {
 		v.Differences = append(v.Differences, d)
 		if !o.json {
-			fmt.Fprintln(env.stdout, describeDifference(d))
+			fmt.Fprintln(env.stdout, progress.Line(describeDifference(d)))
 		}
 	}, func(read, total int64) {
 		shown.Set(read)
@@ -144,12 +144,12 @@ func (o *verifyOptions) one(ctx context.Context, env environment, display *progr
 	if err != nil || o.json {
 		return v, err
 	}
-	_, err = fmt.Fprintln(env.stdout, summary(v, o.fast))
+	_, err = fmt.Fprintln(env.stdout, progress.Line(summary(v, o.fast)))
 	return v, err
 }
 
 func describeDifference(d tree.Difference) string {
-	text := fmt.Sprintf("%-12s %s", d.Kind, engine.Printable(d.Path))
+	text := fmt.Sprintf("%-12s %s", d.Kind, progress.Name(d.Path))
 	if d.Want != "" || d.Got != "" {
 		text += fmt.Sprintf(" (is %s, was %s)", d.Got, d.Want)
 	}

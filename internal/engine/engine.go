@@ -147,7 +147,7 @@ func (t Transfer) How() string {
 	if t.Parent == nil {
 		return "a complete copy"
 	}
-	return "an increment to " + Printable(t.Parent.Name)
+	return "an increment to " + t.Parent.Name
 }
 
 // Result tells what a transfer took, and made.

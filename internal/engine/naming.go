@@ -42,14 +42,6 @@ func (n Naming) Latest() string {
 	return "." + n.Prefix + "_latest"
 }
 
-// Printable gives a name, in quotes if it would upset a terminal. Names of this series never do, those of others may.
-func Printable(name string) string {
-	if quoted := strconv.Quote(name); quoted != `"`+name+`"` {
-		return quoted
-	}
-	return name
-}
-
 // PlaceName quotes the name of a place that JSON, and so a ledger or a record, could not hold.
 func PlaceName(place string) string {
 	if !utf8.ValidString(place) {

@@ -2,7 +2,6 @@ package job
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path"
 	"path/filepath"
@@ -85,7 +84,7 @@ func ParsePlace(text string) (Place, error) {
 	}
 	abs, err := filepath.Abs(text)
 	if err != nil {
-		return nil, hint.New(fmt.Errorf("%s: %w", text, err), "name it by an absolute path")
+		return nil, badPlace(text, "the working directory is gone: "+err.Error(), "name it by an absolute path")
 	}
 	return Local{abs}, nil
 }

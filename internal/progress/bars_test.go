@@ -153,7 +153,7 @@ func TestTitleCannotControlTheTerminal(t *testing.T) {
 		transfer := d.Start(t.Context(), "a\x1b[2J\r\n\t\u202e\u200b\xff", nil)
 		pass(time.Second)
 		transfer.Done(nil)
-		s.shows("a?[2J?????\ufffd: 0 B in 1.0 s, 0 B/s")
+		s.shows(`a\x1b[2J\r; \t\u202e\u200b\xff: 0 B in 1.0 s, 0 B/s`)
 	})
 }
 

@@ -2,11 +2,9 @@ package progress
 
 import (
 	"context"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-	"unicode"
 )
 
 // A Total is how much a transfer will move.
@@ -33,7 +31,7 @@ type Transfer struct {
 func newTransfer(ctx context.Context, d *Display, title string, total func(context.Context) (Total, error)) *Transfer {
 	ctx, cancel := context.WithCancel(ctx)
 	now := time.Now()
-	t := &Transfer{display: d, title: printable(title), began: now, meter: newMeter(now), cancel: cancel}
+	t := &Transfer{display: d, title: Line(title), began: now, meter: newMeter(now), cancel: cancel}
 	t.measure = sync.OnceFunc(func() {
 		if total == nil {
 			return
@@ -45,16 +43,6 @@ func newTransfer(ctx context.Context, d *Display, title string, total func(conte
 		})
 	})
 	return t
-}
-
-// printable replaces what would move the cursor or reorder the line.
-func printable(title string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsGraphic(r) {
-			return r
-		}
-		return '?'
-	}, title)
 }
 
 // Add counts n bytes that have gone by.

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"strings"
 	"text/tabwriter"
+	"unicode"
+	"unicode/utf16"
 
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/progress"
@@ -18,18 +20,35 @@ import (
 func WriteColumns(w io.Writer, rows [][]string) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
-		if _, err := io.WriteString(t, strings.Join(row, "\t")+"\n"); err != nil {
+		cells := make([]string, len(row))
+		for i, cell := range row {
+			cells[i] = progress.Line(cell)
+		}
+		if _, err := io.WriteString(t, strings.Join(cells, "\t")+"\n"); err != nil {
 			return err
 		}
 	}
 	return t.Flush()
 }
 
-// WriteJSON writes a value for other programs.
+// WriteJSON writes a value for other programs. What would upset a terminal is escaped as JSON allows.
 func WriteJSON(w io.Writer, value any) error {
-	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(value)
+	text, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return err
+	}
+	var escaped strings.Builder
+	for _, r := range string(text) + "\n" {
+		if unicode.IsGraphic(r) || r == '\n' {
+			escaped.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, r) {
+			fmt.Fprintf(&escaped, `\u%04x`, unit)
+		}
+	}
+	_, err = io.WriteString(w, escaped.String())
+	return err
 }
 
 // Log tells each transfer in a line of the log.
@@ -38,7 +57,7 @@ func Log(log *slog.Logger, r *engine.Report) {
 		for _, t := range d.Transfers {
 			kind := "complete copy"
 			if t.Parent != "" {
-				kind = "increment to " + engine.Printable(t.Parent)
+				kind = "increment to " + progress.Name(t.Parent)
 			}
 			log.Info(fmt.Sprintf("%s: %s %s: %s, %s in %s", d.Destination, t.Snapshot, verdict(t), kind, size(t), progress.Duration(t.Duration)))
 		}
@@ -50,7 +69,7 @@ func WriteTable(w io.Writer, r *engine.Report) error {
 	rows := [][]string{{"DESTINATION", "SNAPSHOT", "PARENT", "SIZE", "TIME", "VERDICT"}}
 	for _, d := range r.Destinations {
 		for _, t := range d.Transfers {
-			parent := engine.Printable(t.Parent)
+			parent := progress.Name(t.Parent)
 			if parent == "" {
 				parent = "none"
 			}
@@ -103,7 +122,7 @@ func WritePlan(w io.Writer, r *engine.Report) error {
 		for _, t := range d.Transfers {
 			how, verb := "as a complete copy", "send"
 			if t.Parent != "" {
-				how = "as an increment to " + engine.Printable(t.Parent)
+				how = "as an increment to " + progress.Name(t.Parent)
 			}
 			if r.Copy {
 				verb = "copy " + r.Source + " to"
@@ -124,7 +143,7 @@ func WritePlan(w io.Writer, r *engine.Report) error {
 type plan struct{ strings.Builder }
 
 func (p *plan) would(place, format string, args ...any) {
-	fmt.Fprintf(p, "%s: would %s\n", place, fmt.Sprintf(format, args...))
+	p.WriteString(progress.Line(place+": would "+fmt.Sprintf(format, args...)) + "\n")
 }
 
 func (p *plan) verdicts(place string, verdicts []retention.Verdict) {

@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -108,5 +109,29 @@ func TestThatNothingCouldBeWrittenIsAnError(t *testing.T) {
 		if err := write(full{}, manyFates()); !errors.Is(err, io.ErrShortWrite) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestNamesInATableOrPlanOrJSONUpsetNoTerminal(t *testing.T) {
+	const evil = "a\x1b[2J\tb\nc\u009b\u202e"
+	r := &engine.Report{DryRun: true, Source: evil, Snapshot: evil,
+		Destinations: []engine.DestinationReport{{Destination: evil, Transfers: []engine.TransferReport{{Snapshot: evil, Parent: evil}}}}}
+	for name, write := range map[string]func(io.Writer) error{
+		"table": func(w io.Writer) error { return WriteTable(w, r) },
+		"plan":  func(w io.Writer) error { return WritePlan(w, r) },
+		"JSON":  func(w io.Writer) error { return WriteJSON(w, r) },
+	} {
+		var b strings.Builder
+		if err := write(&b); err != nil {
+			t.Fatal(err)
+		}
+		if strings.ContainsAny(b.String(), "\x1b\t\u009b\u202e") || strings.Contains(b.String(), "\nc") {
+			t.Errorf("the %s holds %q", name, b.String())
+		}
+	}
+	var b strings.Builder
+	var again engine.Report
+	if err := errors.Join(WriteJSON(&b, r), json.Unmarshal([]byte(b.String()), &again)); err != nil || again.Source != evil {
+		t.Errorf("JSON tells %q, %v", again.Source, err)
 	}
 }

@@ -110,7 +110,7 @@ func verify(t engine.Transfer, received btrfs.Subvolume, there []btrfs.Subvolume
 		return s.UUID == received.ParentUUID && s.ReadOnly && (s.UUID == identity || s.ReceivedUUID == identity)
 	}
 	if !slices.ContainsFunc(there, isParent) {
-		return fmt.Errorf("the received subvolume has the parent %s, which is no copy of %s", received.ParentUUID, engine.Printable(t.Parent.Name))
+		return fmt.Errorf("the received subvolume has the parent %s, which is no copy of %s", received.ParentUUID, t.Parent.Name)
 	}
 	return nil
 }

@@ -100,23 +100,13 @@ func (l *login) answer(name, instruction string, questions []string, echos []boo
 		if i == 0 && text != "" {
 			q = text + "\n" + q
 		}
-		q = printableText(fmt.Sprintf("(%s@%s) %s", l.config.user, l.config.target.Host, q))
+		q = fmt.Sprintf("(%s@%s) %s", l.config.user, l.config.target.Host, q)
 		var err error
 		if answers[i], err = l.ask(l.ctx, q, !echos[i]); err != nil {
 			return nil, err
 		}
 	}
 	return answers, nil
-}
-
-// printableText leaves out what a server could do harm to a terminal with.
-func printableText(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\n' && r != '\t' || 0x7f <= r && r < 0xa0 {
-			return -1
-		}
-		return r
-	}, text)
 }
 
 // askPassword gives the password that was right before, unless the server just refused it.

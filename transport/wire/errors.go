@@ -75,7 +75,7 @@ func errorOf(err error) *Error {
 
 // A NoAgentError tells that the other end of the stream is not our program.
 type NoAgentError struct {
-	Said string // what came instead, printable and shortened
+	Said string // what came instead, as one short line
 	Err  error  // why no more was waited for
 }
 

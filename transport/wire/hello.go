@@ -139,10 +139,10 @@ func (c *Conn) meet(hello Hello) error {
 func demandMagic(r io.Reader) error {
 	got := make([]byte, len(magic))
 	if n, err := io.ReadFull(r, got); err != nil {
-		return &NoAgentError{Said: printable(got[:n]), Err: err}
+		return &NoAgentError{Said: oneLine(got[:n]), Err: err}
 	}
 	if string(got) != magic {
-		return &NoAgentError{Said: printable(got), Err: errors.New("something else came first")}
+		return &NoAgentError{Said: oneLine(got), Err: errors.New("something else came first")}
 	}
 	return nil
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"strings"
 	"sync"
-	"unicode"
 )
 
 // noise is what comes before the magic.
@@ -42,23 +41,17 @@ func (n *noise) add(b byte) bool {
 func (n *noise) said() (said string, ended bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return printable(n.text), n.ended
+	return oneLine(n.text), n.ended
 }
 
 func (n *noise) banner() string { return string(bytes.TrimSuffix(n.text, []byte(magic))) }
 
-// printable is one line of the end of a text: a login shell's greeting comes first, its complaint last.
-func printable(text []byte) string {
+// oneLine is one line of the end of a text: a login shell's greeting comes first, its complaint last.
+func oneLine(text []byte) string {
 	const limit = 400
-	s := strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(string(text), " "))
-	s = strings.Join(strings.Fields(s), " ")
+	s := strings.Join(strings.Fields(string(text)), " ")
 	if len(s) > limit {
-		s = "..." + strings.ToValidUTF8(s[len(s)-limit:], "")
+		s = "..." + s[len(s)-limit:]
 	}
 	return s
 }

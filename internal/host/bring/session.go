@@ -11,7 +11,6 @@ import (
 	"io"
 	"regexp"
 	"strings"
-	"unicode"
 
 	"github.com/klauspost/compress/gzip"
 
@@ -32,6 +31,7 @@ func line(nonce1, nonce2, sha, action string, args ...string) string {
 
 // A dialog is a run of the script at the far end.
 type dialog struct {
+	ctx     context.Context
 	m       Machine
 	session *transport.Session
 	most    *io.LimitedReader
@@ -48,7 +48,7 @@ func start(ctx context.Context, m Machine, sha, action string, args ...string) (
 		return nil, err
 	}
 	most := &io.LimitedReader{R: session.Stdout, N: 1 << 20} // a login shell may never stop talking
-	return &dialog{m: m, session: session, most: most, out: bufio.NewReader(most), nonce: nonce1 + nonce2}, nil
+	return &dialog{ctx: ctx, m: m, session: session, most: most, out: bufio.NewReader(most), nonce: nonce1 + nonce2}, nil
 }
 
 // next gives the next thing that the script says; "" is its end.
@@ -62,7 +62,7 @@ func (d *dialog) next() (key, text string) {
 		if ok && err == nil {
 			d.met = true
 			key, text, _ = strings.Cut(strings.TrimSuffix(said, "\n"), " ")
-			return key, printable(text)
+			return key, oneLine(text)
 		}
 		if err != nil {
 			return "", ""
@@ -77,7 +77,9 @@ func (d *dialog) end() error {
 	}
 	err := d.session.Wait()
 	var exit *transport.ExitError
-	switch said := printable(string(d.noise)); {
+	switch said := oneLine(string(d.noise)); {
+	case d.ctx.Err() != nil:
+		return fmt.Errorf("%s: %w", d.m, context.Cause(d.ctx))
 	case errors.Is(err, transport.ErrDisconnected) || errors.Is(err, transport.ErrUnreachable):
 		return err
 	case d.met:
@@ -96,17 +98,11 @@ func (d *dialog) noShell(err error) error {
 		"that must be a btrfs-backup serve; else see what `ssh %s 'sh -c true'` prints", d.m)
 }
 
-// printable is one line of the end of a text.
-func printable(text string) string {
+// oneLine is one line of the end of a text.
+func oneLine(text string) string {
 	const most = 400
-	text = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(text, " "))
 	text = strings.Join(strings.Fields(text), " ")
-	return strings.ToValidUTF8(text[max(0, len(text)-most):], "")
+	return text[max(0, len(text)-most):]
 }
 
 // A state is what the script finds.

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/progress"
+)
+
+func TestThePathHasNoEmptyElement(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]string{
+		"":                    "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
+		":":                   "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
+		"/usr/bin::/bin:":     "/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
+		"/opt/bin:/usr/sbin":  "/opt/bin:/usr/sbin:/usr/local/sbin:/sbin",
+		"/sbin:/usr/bin:/bin": "/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin",
+	} {
+		if got := usablePath(path); got != want {
+			t.Errorf("%q becomes %q, want %q", path, got, want)
+		}
+	}
+}
+
+// writtenTo gives an environment whose standard error is a buffer.
+func writtenTo(b *bytes.Buffer, journal bool) environment {
+	return environment{stderr: progress.Printable(b), journal: journal,
+		now: func() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }}
+}
+
+func TestWhatComesFromOutsideIsOneHarmlessLine(t *testing.T) {
+	t.Parallel()
+	const evil = "a\x1b]0;X\x07b\r\u009bc\u202ed\xffe\nbtrfs-backup: error: f"
+	const clean = `a\x1b]0;X\ab\r\u009bc\u202ed\xffe; btrfs-backup: error: f`
+	var b bytes.Buffer
+	env := writtenTo(&b, false)
+	complain(env, hint.New(errors.New(evil), evil))
+	env.newLog(slog.LevelInfo).Warn(evil, "by", evil)
+	want := "btrfs-backup: error: " + clean + "\nbtrfs-backup: hint: " + clean + "\n" +
+		"12:00:00  [WARNING]  " + clean + " (by: " + clean + ")\n"
+	if b.String() != want {
+		t.Errorf("%s\nwant\n%s", b.String(), want)
+	}
+}
+
+func TestJoinedErrorsHaveTheirOwnLinesAndHints(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	complain(writtenTo(&b, false), errors.Join(hint.New(errors.New("one"), "go"), fmt.Errorf("two: %w", errors.Join(errors.New("a"), errors.New("b")))))
+	if want := "btrfs-backup: error: one\nbtrfs-backup: hint: go\nbtrfs-backup: error: two: a; b\n"; b.String() != want {
+		t.Errorf("%s\nwant\n%s", b.String(), want)
+	}
+}
+
+func TestTheJournalGetsPrioritiesAndNoClock(t *testing.T) {
+	t.Parallel()
+	source, destination := newSmallPair(t)
+	file := filepath.Join(t.TempDir(), "journal")
+	run := func(status int, args ...string) string {
+		t.Helper()
+		f, err := os.Create(file)
+		btrfstest.Check(t, err)
+		defer f.Close()
+		info, err := f.Stat()
+		btrfstest.Check(t, err)
+		st := info.Sys().(*syscall.Stat_t)
+		script := []string{"sh", "-c", `file=$1; shift; exec btrfs-backup "$@" 2>"$file"`, "sh", file}
+		cmd := exec.Command(script[0], append(script[1:], args...)...)
+		cmd.Env = append(os.Environ(), fmt.Sprintf("JOURNAL_STREAM=%d:%d", st.Dev, st.Ino))
+		expect(t, status, invokeCmd(t, cmd))
+		text, err := os.ReadFile(file)
+		btrfstest.Check(t, err)
+		return string(text)
+	}
+	said := run(exitDone, "-v", "debug", source, destination)
+	for _, want := range []string{"<6>took snapshot ", "<7>running btrfs send"} {
+		if !strings.Contains("\n"+said, "\n"+want) {
+			t.Errorf("%q begins no line of\n%s", want, said)
+		}
+	}
+	if strings.Contains(said, "--[") {
+		t.Errorf("headings are in\n%s", said)
+	}
+	for line := range strings.Lines(said) {
+		if len(line) < 3 || line[0] != '<' || line[2] != '>' {
+			t.Errorf("no priority: %s", line)
+		}
+	}
+	said = run(exitFailed, source, "/dev/null/x")
+	if !strings.Contains(said, "<3>error: destination /dev/null/x: ") {
+		t.Errorf("an error has another priority:\n%s", said)
+	}
+	if said := expect(t, exitDone, invoke(t, []string{"JOURNAL_STREAM=1:1"}, source, destination)); !strings.Contains(said.stderr, "[INFO ]") {
+		t.Errorf("another file is taken for the journal:\n%s", said.stderr)
+	}
+}
