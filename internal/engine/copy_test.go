@@ -226,12 +226,15 @@ func TestANameThatIsTakenIsNotUsed(t *testing.T) {
 }
 
 func TestACopyNobodyAskedForStaysOutOfAFolderOfBtrfsBackups(t *testing.T) {
-	for _, automatic := range []bool{true, false} {
+	for _, test := range []struct{ automatic, received, refused bool }{{true, true, true}, {true, false, false}, {false, true, false}} {
 		m := newMirror()
 		m.contents.Taken = []string{day(1), day(2)}
-		report := runCopy(t, copyJobOf(m, func(j *Job) { j.Automatic = automatic }))
-		if failed := report.Outcome() == Failed; failed != automatic {
-			t.Errorf("automatic %t: outcome %d, failures %v", automatic, report.Outcome(), report.AllFailures())
+		if test.received {
+			m.contents.Received = m.contents.Taken
+		}
+		report := runCopy(t, copyJobOf(m, func(j *Job) { j.Automatic = test.automatic }))
+		if refused := report.Outcome() == Failed; refused != test.refused {
+			t.Errorf("%+v: outcome %d, failures %v", test, report.Outcome(), report.AllFailures())
 		}
 	}
 }

@@ -114,6 +114,7 @@ type Contents struct {
 
 	Recorded []Recorded // of directories, in the order in which they were finished
 	Taken    []string   // further names that no backup can have
+	Received []string   // those of them that are received subvolumes
 
 	Identity string       // of a Marker; "" if it has none
 	Ledger   *lock.Ledger // of what the backups are sent on to; nil if they never were

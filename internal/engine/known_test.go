@@ -53,6 +53,27 @@ func TestADestinationOnRecordWhoseDiskIsNotMountedIsRefusedUnlessItIsToBeginAnew
 	m.want(t, "open true", "list", "mark", `save 10 on ""`, "link .latest 10")
 }
 
+func TestBackupsWhoseRecordsAreGoneAreNamedAndANewDestinationBeginsBesideThem(t *testing.T) {
+	used := lock.Destinations{Dir: t.TempDir()}
+	if err := used.Add(t.Context(), "/backups", "its identity"); err != nil {
+		t.Fatal(err)
+	}
+	for _, begin := range []bool{false, true} {
+		m := newMirror()
+		m.contents = Contents{Taken: []string{day(1), "photos"}}
+		report := runCopy(t, copyJobOf(m, func(j *Job) { j.Used, j.Automatic, j.NewDestination = used, true, begin }))
+		if begin {
+			m.want(t, "open true", "list", "mark", `save 10 on ""`, "link .latest 10")
+			continue
+		}
+		failures := report.AllFailures()
+		if len(failures) != 1 || !strings.Contains(failures[0].Err.Error(), "no record of \""+day(1)+"\":") ||
+			!strings.Contains(hint.Of(failures[0].Err), "--new-destination") {
+			t.Errorf("it told %v", failures)
+		}
+	}
+}
+
 func TestWithoutUsableStateTheCheckIsNotDoneAndThatIsSaid(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "destinations.json"), []byte("{"), 0o600); err != nil {

@@ -119,6 +119,10 @@ func dirIDOf(v any) btrfs.DirID {
 // prepare makes the plan.
 func (v *visit) prepare(ctx context.Context, found Contents, known bool) error {
 	if known && v.looksUnmounted(found) {
+		if dated := slices.DeleteFunc(slices.Clone(found.Taken), func(name string) bool { return !v.Naming.Ours(name) }); len(dated) > 0 {
+			return hint.New(fmt.Errorf("destination %s: there is no record of %s: its .btrfs-backup is gone", v.to, few(dated)),
+				"bring that directory back, or begin anew beside them with --new-destination: they are never deleted")
+		}
 		return hint.New(fmt.Errorf("destination %s: the backups that were made there are gone", v.to), mountIt)
 	}
 	p := &v.planner
@@ -167,7 +171,7 @@ func (v *visit) tellForeign() {
 // nameVersion finds a name for the version of a source that keeps none.
 func (v *visit) nameVersion(ctx context.Context, found Contents) error {
 	if v.Automatic && !slices.ContainsFunc(found.Recorded, func(c Recorded) bool { return v.Naming.Ours(c.Name) }) &&
-		slices.ContainsFunc(found.Taken, v.Naming.Ours) {
+		slices.ContainsFunc(found.Received, v.Naming.Ours) {
 		return hint.New(fmt.Errorf("destination %s: holds backups of a btrfs subvolume, but %s is a directory", v.to, v.Source),
 			"is the source's filesystem mounted? --engine rsync copies the directory into this folder")
 	}

@@ -6,7 +6,9 @@ import (
 	"path/filepath"
 	"slices"
 
+	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/mirror"
 	"btrfs-backup/internal/rsh"
 	"btrfs-backup/internal/sink"
@@ -60,11 +62,34 @@ func (b *builder) find(ctx context.Context, c *Complaints) (found Engine) {
 	if dir.Status().Btrfs && dir.Status().IsRoot {
 		found = Btrfs
 	}
-	if state, err := h.Open(ctx, filepath.Join(path, tree.StateDir)); err == nil {
-		state.Close()
+	if holdsBackups(ctx, h, path) {
 		c.Add("", "were SOURCE and DEST exchanged? --engine "+string(found)+" backs it up anyway", "source %s: is a folder of backups", b.Source)
 	}
 	return found
+}
+
+// holdsBackups tells that there are backups in a directory that are on record.
+func holdsBackups(ctx context.Context, h host.Trees, path string) bool {
+	if state, err := h.Open(ctx, filepath.Join(path, tree.StateDir)); err != nil || state.Close() != nil {
+		return false
+	}
+	folder, err := h.OpenTrees(ctx, path, tree.OpenOptions{})
+	if err != nil {
+		return false
+	}
+	defer folder.Close()
+	if trees, err := folder.ListTrees(ctx); err != nil || len(trees.Backups) > 0 {
+		return err == nil
+	}
+	content, err := folder.List(ctx)
+	if err != nil {
+		return false
+	}
+	origins, err := host.ParseOrigins(content.Origins)
+	return err == nil && slices.ContainsFunc(content.InDirectory, func(s btrfs.Subvolume) bool {
+		_, recorded := origins[s.ReceivedUUID]
+		return recorded
+	})
 }
 
 // addVolumes makes the parts for a source that is a subvolume.

@@ -184,7 +184,7 @@ func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
 		return engine.Contents{}, fmt.Errorf("listing %s: %w", d, err)
 	}
 	d.found = found
-	c := engine.Contents{Taken: found.Others, Identity: found.ID}
+	c := engine.Contents{Taken: found.Others, Received: found.Received, Identity: found.ID}
 	for _, r := range found.Backups {
 		c.Recorded = append(c.Recorded, engine.Recorded{Name: r.Name, Complete: r.Complete(), OfAnother: d.ofAnother(r)})
 	}

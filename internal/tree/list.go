@@ -78,7 +78,36 @@ func (f *Folder) classify(l *Listing, name string, hidden unfinished, recorded [
 		}
 	}
 	l.Others = append(l.Others, name)
-	return nil
+	received, err := f.isReceived(l.Btrfs, name)
+	if received {
+		l.Received = append(l.Received, name)
+	}
+	return err
+}
+
+// isReceived tells that an entry is the copy of another subvolume. Of what this user may not look into it is unknown.
+func (f *Folder) isReceived(onBtrfs bool, name string) (bool, error) {
+	st, err := walk.Lstat(f.dir, name)
+	if errors.Is(err, fs.ErrNotExist) || !onBtrfs || err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	dir, err := btrfs.OpenDirAt(f.dir, name)
+	if err != nil {
+		return false, nil
+	}
+	defer dir.Close()
+	err = btrfs.CheckSubvolume(dir)
+	if errors.Is(err, btrfs.ErrNotBtrfs) || errors.Is(err, btrfs.ErrNotSubvolume) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	info, err := btrfs.Info(dir)
+	return !info.ReceivedUUID.IsZero(), err
 }
 
 // backup gives the record of a backup, and errNotBackup for whatever else may have the name.

@@ -75,6 +75,22 @@ func TestListSortsWhatItFinds(t *testing.T) {
 	})
 }
 
+func TestBackupsOfSubvolumesAreToldFromDirectoriesWithoutARecord(t *testing.T) {
+	t.Parallel()
+	f := newFolder(t, "btrfs")
+	foreign := addForeign(t, f)
+	check(t, btrfs.Create(f.dir, "mine"))
+	sent := f.pathOf("at") + "/received"
+	check(t, os.Mkdir(f.pathOf("at"), 0o755))
+	btrfstest.Run(t, "btrfs", "subvolume", "create", sent)
+	btrfstest.Run(t, "btrfs", "property", "set", sent, "ro", "true")
+	btrfstest.Run(t, "sh", "-c", "btrfs -q send "+sent+" | btrfs -q receive "+f.dir.Name())
+	l := mustList(t, f)
+	if !slices.Equal(l.Received, []string{"received"}) || len(l.Others) != len(foreign)+3 {
+		t.Errorf("got %+v", l)
+	}
+}
+
 func TestBackupsAreListedInTheOrderInWhichTheyWereFinishedWhateverTheirNames(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "ext4")

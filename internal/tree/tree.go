@@ -64,6 +64,7 @@ type Listing struct {
 	Backups   []Record // in the order of Record.Compare: the last one was finished last
 	Leftovers []string // names of hidden entries: partial copies and deletions of this package, sorted
 	Others    []string // names of further entries, sorted
+	Received  []string // those of the Others that are backups of subvolumes, sorted
 	Free      uint64   // bytes that an ordinary user can still write
 }
 
