@@ -104,11 +104,11 @@ another file, relative to the first. To name a directory that begins with @, wri
 		sections: []manSection{
 			{title: "EXIT STATUS", items: [][2]string{
 				{"0", "Everything was done, or there was nothing to do."},
-				{"1", "The run failed."},
+				{"1", "The run failed: nothing was saved."},
 				{"2", "The command line is wrong. Nothing was done."},
-				{"3", "Some of it was done, and some failed; or files of a directory could not be read."},
+				{"3", "Something was saved, and something failed: another destination, a deletion, or some files could not be read."},
 				{"4", "A verification found a difference."},
-				{"75", "Another run holds the lock, and --no-wait was given."},
+				{"75", "Another run holds the lock, and --no-wait was given. Nothing else failed."},
 				{"129, 130, 143", "A signal ended the run: SIGHUP, SIGINT or SIGTERM."},
 			}},
 			{title: "FILES", items: [][2]string{

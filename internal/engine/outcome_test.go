@@ -31,6 +31,10 @@ func TestOutcome(t *testing.T) {
 	bad := DestinationReport{Failures: failures(errSome)}
 	badTransfer := DestinationReport{Transfers: []TransferReport{{}, {Failure: &Failure{errSome}}}}
 	busy := DestinationReport{Failures: failures(held)}
+	onlyTransferFailed := DestinationReport{Transfers: []TransferReport{{Failure: &Failure{errSome}}}}
+	deletionFailed := DestinationReport{Transfers: []TransferReport{{}}, Failures: failures(errSome)}
+	incomplete := DestinationReport{Transfers: []TransferReport{{Incomplete: &Failure{errSome}}}}
+	to := func(d ...DestinationReport) Report { return Report{Snapshot: day(1), Destinations: d, sends: true} }
 	tests := []struct {
 		name   string
 		report Report
@@ -38,21 +42,26 @@ func TestOutcome(t *testing.T) {
 	}{
 		{"nothing to do", Report{}, Done},
 		{"a snapshot alone", Report{Snapshot: day(1)}, Done},
-		{"all saved", Report{Snapshot: day(1), Destinations: []DestinationReport{good, {}}}, Done},
-		{"one of two failed", Report{Destinations: []DestinationReport{good, bad}}, Partly},
-		{"one had nothing to do, one failed", Report{Destinations: []DestinationReport{{}, bad}}, Partly},
-		{"a transfer failed at one of two", Report{Destinations: []DestinationReport{badTransfer, good}}, Partly},
-		{"one of two transfers failed at the only one", Report{Snapshot: day(1), Destinations: []DestinationReport{badTransfer}}, Partly},
-		{"the only transfer failed", Report{Snapshot: day(1), Destinations: []DestinationReport{{Transfers: []TransferReport{{Failure: &Failure{errSome}}}}}}, Failed},
-		{"only a deletion failed", Report{Destinations: []DestinationReport{{Transfers: []TransferReport{{}}, Failures: failures(errSome)}}}, Partly},
-		{"all failed", Report{Snapshot: day(1), Destinations: []DestinationReport{bad, bad}}, Failed},
-		{"the source failed, all saved", Report{Failures: failures(errSome), Destinations: []DestinationReport{good}}, Partly},
+		{"all saved", to(good, DestinationReport{}), Done},
+		{"one of two failed", to(good, bad), Partly},
+		{"one had nothing to do, one failed", to(DestinationReport{}, bad), Failed},
+		{"one had nothing to do, one saved, one failed", to(DestinationReport{}, good, bad), Partly},
+		{"a transfer failed at one of two", to(badTransfer, good), Partly},
+		{"one of two transfers failed at the only one", to(badTransfer), Partly},
+		{"the only transfer failed", to(onlyTransferFailed), Failed},
+		{"files could not be read", to(incomplete), Partly},
+		{"only a deletion failed", to(deletionFailed), Partly},
+		{"a deletion failed where nothing was to be sent", to(bad), Failed},
+		{"all failed", to(bad, bad), Failed},
+		{"the source failed, all saved", Report{Failures: failures(errSome), Destinations: []DestinationReport{good}, sends: true}, Partly},
+		{"the source failed, all had nothing to do", Report{Failures: failures(errSome), Destinations: []DestinationReport{{}}, sends: true}, Failed},
 		{"the source failed, nowhere to save", Report{Failures: failures(errSome)}, Failed},
 		{"a snapshot was taken, something else failed", Report{Snapshot: day(1), Failures: failures(errSome)}, Partly},
-		{"the only one busy", Report{Snapshot: day(1), Destinations: []DestinationReport{busy}}, Busy},
-		{"one saved, one busy", Report{Destinations: []DestinationReport{good, busy}}, Busy},
-		{"one saved, one busy, one failed", Report{Destinations: []DestinationReport{good, busy, bad}}, Partly},
-		{"one busy, one failed", Report{Destinations: []DestinationReport{busy, bad}}, Failed},
+		{"a snapshot was all to save, a deletion failed", Report{Snapshot: day(1), Destinations: []DestinationReport{bad}}, Partly},
+		{"the only one busy", to(busy), Busy},
+		{"one saved, one busy", to(good, busy), Busy},
+		{"one saved, one busy, one failed", to(good, busy, bad), Partly},
+		{"one busy, one failed", to(busy, bad), Failed},
 	}
 	for _, test := range tests {
 		if got := test.report.Outcome(); got != test.want {

@@ -22,6 +22,8 @@ type Report struct {
 	Verdicts     []retention.Verdict `json:"verdicts,omitempty"` // on the snapshots
 	Deleted      []string            `json:"deleted,omitempty"`
 	Failures     []Failure           `json:"failures,omitempty"` // at the source
+
+	sends bool // there are destinations, and they were to get what they lack
 }
 
 // A DestinationReport tells what a run did at one destination.
@@ -67,9 +69,11 @@ func (s *DestinationReport) failed() bool {
 	return len(s.Failures) > 0 || slices.ContainsFunc(s.Transfers, func(t TransferReport) bool { return t.Failure != nil })
 }
 
-// savedSome tells that a snapshot arrived, whatever failed besides.
-func (s *DestinationReport) savedSome() bool {
-	return slices.ContainsFunc(s.Transfers, func(t TransferReport) bool { return t.Failure == nil })
+// savedSome tells that a version arrived, or that the snapshot was taken which was all there was to save.
+func (r *Report) savedSome() bool {
+	return r.Snapshot != "" && !r.sends || slices.ContainsFunc(r.Destinations, func(s DestinationReport) bool {
+		return slices.ContainsFunc(s.Transfers, func(t TransferReport) bool { return t.Failure == nil })
+	})
 }
 
 // AllFailures gives every failure of the run.
@@ -94,21 +98,20 @@ type Outcome int
 // The outcomes of a run.
 const (
 	Done   Outcome = iota
-	Partly         // some of it failed
-	Failed         // nothing was saved
+	Partly         // something was saved, and something failed
+	Failed         // something failed, and nothing was saved
 	Busy           // nothing failed but that other runs held locks
 )
 
 // Outcome sums the report up.
 func (r *Report) Outcome() Outcome {
 	failures := r.AllFailures()
-	served := slices.ContainsFunc(r.Destinations, func(s DestinationReport) bool { return !s.failed() || s.savedSome() })
 	switch {
 	case len(failures) == 0:
 		return Done
 	case !slices.ContainsFunc(failures, func(f Failure) bool { return !lock.IsHeld(f.Err) }):
 		return Busy
-	case served, len(r.Destinations) == 0 && r.Snapshot != "":
+	case r.savedSome():
 		return Partly
 	default:
 		return Failed

@@ -32,7 +32,7 @@ type run struct {
 func Run(ctx context.Context, job Job) (*Report, error) {
 	r := &run{Job: job, report: Report{DryRun: job.DryRun, Source: job.Source.String()}}
 	r.history, _ = job.Source.(History)
-	r.report.Copy = r.history == nil
+	r.report.Copy, r.report.sends = r.history == nil, !r.NoTransfer && len(r.Destinations) > 0
 	r.snapshots.naming = job.Naming
 	if err := r.Source.Open(ctx, !r.DryRun && !r.NoSnapshot); err != nil {
 		return &r.report, err

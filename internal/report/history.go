@@ -40,7 +40,7 @@ type Destination struct {
 // How runs end.
 const (
 	Done        = "done"
-	Partly      = "partly" // some of it failed
+	Partly      = "partly" // something was saved, and something failed
 	Failed      = "failed" // nothing was saved
 	Busy        = "busy"   // another run held a lock
 	Interrupted = "interrupted"
