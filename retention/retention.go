@@ -45,10 +45,20 @@ func Decide(policy Policy, now time.Time, snapshots []Snapshot) []Verdict {
 	sorted := slices.SortedFunc(slices.Values(snapshots), func(a, b Snapshot) int {
 		return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Name, b.Name))
 	})
+	return decide(policy, sorted, func(s Snapshot) bool { return s.Time.After(now) })
+}
+
+// DecideInOrder gives one verdict for each snapshot. They are given oldest first, and their times do not count: whoever names
+// them is not trusted.
+func DecideInOrder(policy Policy, snapshots []Snapshot) []Verdict {
+	return decide(policy, snapshots, func(Snapshot) bool { return false })
+}
+
+func decide(policy Policy, sorted []Snapshot, inFuture func(Snapshot) bool) []Verdict {
 	verdicts := make([]Verdict, len(sorted))
 	rank := 0 // 1 for the newest that is not dated in the future
 	for i, s := range slices.Backward(sorted) {
-		future := s.Time.After(now)
+		future := inFuture(s)
 		if !future {
 			rank++
 		}

@@ -275,7 +275,7 @@ machine, a forced command in front of that key limits its use, whatever the othe
 			{macro: "SS", title: "Allowed", text: `
 To add backups, until the disk is full. To list names, times and UUIDs of the backups below the directory, and
 to make folders there. To delete or resume a backup that is not complete yet. To send false backups: backups that
-arrive after a break-in prove nothing, and with --num-backups 60, sixty new ones in one night push
+arrive after a break-in prove nothing, and with --num-backups 60, sixty new ones in one night, whatever their dates, push
 out all older ones. Take a large number and watch how many arrive, or leave --num-backups out and delete old
 backups on the receiving machine yourself.`},
 			{macro: "SS", title: "Other copies", text: `

@@ -40,6 +40,32 @@ func TestAReceiverThatOnlyAddsPrunesByItsOwnCounts(t *testing.T) {
 	}
 }
 
+func TestAReceiverNeverDeletesWhatItJustReceived(t *testing.T) {
+	t.Parallel()
+	source, destination := newPair(t)
+	folder := filepath.Join(destination, "laptop")
+	btrfstest.Check(t, os.MkdirAll(folder, 0o755))
+	r := newRestricted(t, "--restrict-to '"+destination+"' --append-only -n 2")
+	for range 4 {
+		succeed(t, source)
+	}
+	snapshots := names(t, filepath.Join(source, "snapshot"))
+	for range 2 { // nor is it sent what it would delete
+		succeed(t, r.arguments(source, r.place(folder), "-S")...)
+		if got, want := fmt.Sprint(names(t, folder)), fmt.Sprint(snapshots[2:]); got != want {
+			t.Fatalf("the backups are %s, want %s", got, want)
+		}
+	}
+	for _, name := range []string{"20300101-000000", "20200101-000000", "20200102-000000"} { // a clock that jumps
+		btrfstest.Check(t, btrfs.Snapshot(btrfstest.Open(t, source), btrfstest.Open(t, filepath.Join(source, "snapshot")), name))
+		succeed(t, r.arguments(source, r.place(folder), "-S")...)
+		isCopy(t, source, folder, name)
+	}
+	if got, want := fmt.Sprint(names(t, folder)), fmt.Sprint([]string{"20200101-000000", "20200102-000000"}); got != want {
+		t.Errorf("the backups are %s, want %s", got, want)
+	}
+}
+
 // refuses fails the test unless a run fails and says why.
 func (r *remote) refuses(t testing.TB, why string, args ...string) {
 	t.Helper()

@@ -78,8 +78,10 @@ func (o *serveOptions) serve(ctx context.Context, env environment) error {
 	log := env.newLog(levels[o.verbosity])
 	options := serve.Options{Log: log, Version: programVersion(), Limits: o.limits, ResumeWindow: o.resumeWindow}
 	if o.keep.Last > 0 {
+		pruner := &engine.ReceivedPruner{Keep: o.keep, Log: log}
+		options.KeepsLast = o.keep.Last
 		options.Received = func(ctx context.Context, dir host.Folder, name string) error {
-			return engine.PruneReceived(ctx, receivedIn{dir}, name, o.keep, env.now(), log)
+			return pruner.Received(ctx, receivedIn{dir}, name)
 		}
 	}
 	return serve.Run(ctx, os.Stdin, os.Stdout, options)

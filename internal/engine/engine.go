@@ -119,6 +119,8 @@ type Contents struct {
 	Identity string       // of a Marker; "" if it has none
 	Ledger   *lock.Ledger // of what the backups are sent on to; nil if they never were
 	NoPrune  error        // why nothing may be deleted; nil if it may
+
+	KeepsLast int // how many of the newest the destination keeps by itself; 0: all
 }
 
 // Recorded is a backup of a directory, known by its record alone.

@@ -78,8 +78,18 @@ func newPlanner(snapshots, backups subvolumes, changes ...func(*planner)) planne
 }
 
 func keep(n int) func(*planner) { return func(p *planner) { p.keep.Last = n } }
-func noTransfer(p *planner)     { p.transfer = false }
-func noIncremental(p *planner)  { p.incremental = false }
+
+// keepsLast is a destination that keeps so many by itself.
+func keepsLast(n int) func(*planner) { return func(p *planner) { p.keepsLast = n } }
+
+// dated gives a subvolume the name of another day.
+func dated(s btrfs.Subvolume, n uint64) btrfs.Subvolume {
+	s.Name = day(n)
+	return s
+}
+
+func noTransfer(p *planner)    { p.transfer = false }
+func noIncremental(p *planner) { p.incremental = false }
 func ofSeries(n Naming) func(*planner) {
 	return func(p *planner) { p.snapshots.naming, p.backups.naming = n, n }
 }

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -96,6 +98,7 @@ type planner struct {
 	origins     map[btrfs.UUID]btrfs.UUID
 	recorded    []Recorded // at the destination, of a source without history
 	keep        retention.Policy
+	keepsLast   int // how many of the newest the destination keeps by itself; 0: all
 	now         time.Time
 	writeOnly   bool             // the destination cannot be listed
 	newestSent  *btrfs.Subvolume // to such a destination
@@ -132,7 +135,7 @@ func (p planner) plan() Plan {
 	r := p.relation()
 	own := r.own()
 	missing, newest := p.missing(r, setOf(own))
-	verdicts := retention.Decide(p.keep, p.now, p.candidates(r, own, missing, newest))
+	verdicts := p.decide(r, p.candidates(r, own, missing, newest), setOf(own))
 
 	plan := Plan{Leftovers: p.leftovers()}
 	kept := make(map[string]bool)
@@ -160,6 +163,36 @@ func (p planner) plan() Plan {
 	}
 	plan.Verdicts = append(r.foreign(), verdicts...)
 	return plan
+}
+
+// decide gives the verdicts on the source's own backups and those to come.
+func (p planner) decide(r relation, candidates []retention.Snapshot, own map[string]bool) []retention.Verdict {
+	verdicts := retention.Decide(p.keep, p.now, candidates)
+	there := p.decideThere(r, candidates)
+	for i, v := range verdicts {
+		if !there[v.Name] && !own[v.Name] { // what it has already is its own to delete
+			reason := fmt.Sprintf("older than the newest %d, which the destination keeps", p.keepsLast)
+			verdicts[i] = retention.Verdict{Name: v.Name, Reasons: []string{reason}}
+		}
+	}
+	return verdicts
+}
+
+// decideThere tells which of the candidates the destination will keep, when it counts them in the order in which they were made.
+func (p planner) decideThere(r relation, candidates []retention.Snapshot) (kept map[string]bool) {
+	age := make(map[string]int)
+	for i, s := range r.versions() {
+		for _, name := range append(r.holds(s), s.Name) {
+			age[name] = i + 1
+		}
+	}
+	byAge := slices.Clone(candidates)
+	slices.SortStableFunc(byAge, func(a, b retention.Snapshot) int { return cmp.Compare(age[a.Name], age[b.Name]) })
+	kept = make(map[string]bool)
+	for _, v := range retention.DecideInOrder(retention.Policy{Last: p.keepsLast}, byAge) {
+		kept[v.Name] = v.Keep
+	}
+	return kept
 }
 
 // missing gives the versions that the destination lacks, in the order of sending, and the newest one that it holds or will.

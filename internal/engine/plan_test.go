@@ -45,6 +45,10 @@ func TestPlan(t *testing.T) {
 			[]func(*planner){func(p *planner) { p.source = h3 }}, "send 3 from 1"},
 		{"the older part of such a history", subvolumes{h1, h3}, nil, []func(*planner){func(p *planner) { p.source = h3 }}, "send 1; send 3 from 1"},
 
+		{"what the destination itself would delete is not sent", subvolumes{s1, s2, s3}, nil, []func(*planner){keepsLast(2)}, "send 2; send 3 from 2"},
+		{"what it has deleted is not sent again", subvolumes{s1, s2, s3}, subvolumes{b2, b3}, []func(*planner){keepsLast(2)}, ""},
+		{"nor because of its date", subvolumes{dated(s1, 9), dated(s2, 8), dated(s3, 1)}, subvolumes{backup(dated(s2, 8))}, []func(*planner){keepsLast(2)}, "send 1 from 8"},
+		{"what it will delete is left to it", subvolumes{s1, s2, s3}, subvolumes{b1, b2}, []func(*planner){keepsLast(2)}, "send 3 from 2"},
 		{"policy", subvolumes{s1, s2, s3}, subvolumes{b1, b2, b3}, []func(*planner){keep(2)}, "delete 1"},
 		{"policy, with one to come", subvolumes{s1, s2}, subvolumes{b1}, []func(*planner){keep(1)}, "send 2 from 1; delete 1"},
 		{"no policy", subvolumes{s3}, subvolumes{b1, b2, b3}, nil, ""},

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"time"
+	"sync"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/retention"
@@ -17,9 +17,25 @@ type Receiving interface {
 	Delete(ctx context.Context, names []string) (deleted []string, err error)
 }
 
-// PruneReceived applies a policy after the backup name was received: to the complete backups of the same series and the same
+// A ReceivedPruner prunes what one client brings. The newest are those received last, whatever their names say: the client
+// makes these up. What this client brought is never deleted.
+type ReceivedPruner struct {
+	Keep retention.Policy
+	Log  *slog.Logger
+
+	mu      sync.Mutex
+	brought map[btrfs.UUID]bool
+}
+
+// Received applies the policy after the backup name was received: to the complete backups of the same series and the same
 // source, as far as that is on record.
-func PruneReceived(ctx context.Context, f Receiving, name string, keep retention.Policy, now time.Time, log *slog.Logger) error {
+func (p *ReceivedPruner) Received(ctx context.Context, f Receiving, name string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	naming, ok := namingOf(name)
+	if !ok {
+		return nil
+	}
 	listing, err := f.List(ctx)
 	if err != nil {
 		return err
@@ -28,31 +44,39 @@ func PruneReceived(ctx context.Context, f Receiving, name string, keep retention
 	if err != nil {
 		return err
 	}
-	naming, ok := namingOf(name)
-	if !ok {
+	names := deletions(retention.DecideInOrder(p.Keep, p.candidates(side{Listing: listing, naming: naming}, origins, name)))
+	if len(names) == 0 {
 		return nil
 	}
-	backups := side{Listing: listing, naming: naming}
+	p.Log.Info(fmt.Sprintf("deleting %d: %s", len(names), abbreviate(names)))
+	_, err = f.Delete(ctx, names)
+	return err
+}
+
+// candidates gives those of the series that are of the same source as the named backup, in the order in which they were received.
+func (p *ReceivedPruner) candidates(backups side, origins map[btrfs.UUID]btrfs.UUID, name string) []retention.Snapshot {
+	if p.brought == nil {
+		p.brought = make(map[btrfs.UUID]bool)
+	}
 	var origin btrfs.UUID
 	for _, b := range backups.series() {
 		if b.Name == name {
 			origin = origins[b.ReceivedUUID]
+			p.brought[b.UUID] = true
 		}
 	}
 	var candidates []retention.Snapshot
 	for _, b := range backups.series() {
-		if isComplete(b) && !origin.IsZero() && origins[b.ReceivedUUID] == origin {
-			t, _ := naming.Time(b.Name)
-			candidates = append(candidates, retention.Snapshot{Name: b.Name, Time: t})
+		if !isComplete(b) || origin.IsZero() || origins[b.ReceivedUUID] != origin {
+			continue
 		}
+		c := retention.Snapshot{Name: b.Name}
+		if p.brought[b.UUID] {
+			c.Holds = []string{"just received"}
+		}
+		candidates = append(candidates, c)
 	}
-	names := deletions(retention.Decide(keep, now, candidates))
-	if len(names) == 0 {
-		return nil
-	}
-	log.Info(fmt.Sprintf("deleting %d: %s", len(names), abbreviate(names)))
-	_, err = f.Delete(ctx, names)
-	return err
+	return candidates
 }
 
 // namingOf gives the series that a name belongs to.

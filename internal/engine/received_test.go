@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"slices"
 	"testing"
-	"time"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/retention"
@@ -53,6 +52,8 @@ func TestAReceiverPrunesTheSeriesAndSourceOfWhatItReceivedOnly(t *testing.T) {
 			map[uint64]btrfs.UUID{1: home.UUID, 2: home.UUID, 3: home.UUID, 4: home.UUID, 9: home.UUID}, 1, []string{day(4)}},
 		{"not those of another series", subvolumes{own(1, named("etc"+day(1))), own(2), own(9)},
 			map[uint64]btrfs.UUID{1: home.UUID, 2: home.UUID, 9: home.UUID}, 1, []string{day(2)}},
+		{"by the order of receiving, whatever the dates", subvolumes{own(1, named(day(25))), own(2, named("20300101-000000")), own(3, named(day(1))), own(9)},
+			map[uint64]btrfs.UUID{1: home.UUID, 2: home.UUID, 3: home.UUID, 9: home.UUID}, 2, []string{day(25), "20300101-000000"}},
 		{"a policy that keeps all", subvolumes{own(1), own(9)}, map[uint64]btrfs.UUID{1: home.UUID, 9: home.UUID}, 0, nil},
 	}
 	for _, test := range tests {
@@ -61,11 +62,39 @@ func TestAReceiverPrunesTheSeriesAndSourceOfWhatItReceivedOnly(t *testing.T) {
 			for n, origin := range test.origins {
 				f.origins[foreign(n).ReceivedUUID] = origin
 			}
-			now := time.Date(2026, 6, 1, 0, 0, 0, 0, time.Local)
-			err := PruneReceived(t.Context(), f, day(9), retention.Policy{Last: test.keep}, now, slog.New(slog.DiscardHandler))
+			err := newPruner(test.keep).Received(t.Context(), f, day(9))
 			if err != nil || !slices.Equal(f.deleted, test.want) {
 				t.Errorf("deleted %v, %v, want %v", f.deleted, err, test.want)
 			}
 		})
+	}
+}
+
+func newPruner(keep int) *ReceivedPruner {
+	return &ReceivedPruner{Keep: retention.Policy{Last: keep}, Log: slog.New(slog.DiscardHandler)}
+}
+
+func TestAReceiverNeverPrunesWhatTheSameClientBrought(t *testing.T) {
+	f := &selfPruning{origins: make(map[btrfs.UUID]btrfs.UUID)}
+	for n := range uint64(9) {
+		f.origins[foreign(n+1).ReceivedUUID] = home.UUID
+	}
+	f.backups = subvolumes{foreign(1), foreign(2)}
+	p := newPruner(2)
+	for n := uint64(3); n <= 6; n++ {
+		f.backups = append(f.backups, foreign(n))
+		if err := p.Received(t.Context(), f, day(n)); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range f.deleted {
+			f.backups = slices.DeleteFunc(f.backups, func(b btrfs.Subvolume) bool { return b.Name == name })
+		}
+	}
+	if want := []string{day(1), day(2)}; !slices.Equal(f.deleted, want) {
+		t.Errorf("deleted %v, want %v", f.deleted, want)
+	}
+	f.backups, f.deleted = append(f.backups, foreign(7)), nil
+	if err := newPruner(2).Received(t.Context(), f, day(7)); err != nil || !slices.Equal(f.deleted, []string{day(3), day(4), day(5)}) {
+		t.Errorf("the next client: deleted %v, %v", f.deleted, err)
 	}
 }

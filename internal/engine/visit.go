@@ -127,6 +127,7 @@ func (v *visit) prepare(ctx context.Context, found Contents, known bool) error {
 	}
 	p := &v.planner
 	p.backups.Listing, p.backups.ledger, p.origins, p.recorded = found.Listing, found.Ledger, found.Origins, found.Recorded
+	p.keepsLast = found.KeepsLast
 	v.noPrune = found.NoPrune
 	switch {
 	case v.history == nil:

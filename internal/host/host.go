@@ -55,6 +55,8 @@ type Content struct {
 	Ledger  File                  // lock.LedgerFile
 	Origins File                  // see ParseOrigins
 	Free    uint64                // bytes that an ordinary user can still write
+	// KeepsLast is how many of the newest backups the machine keeps in the directory, whoever asks; 0: all.
+	KeepsLast int
 }
 
 // A File is what a file of ours holds.

@@ -71,7 +71,7 @@ func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
 	if err != nil {
 		return engine.Contents{}, err
 	}
-	c := engine.Contents{Listing: found.Listing}
+	c := engine.Contents{Listing: found.Listing, KeepsLast: found.KeepsLast}
 	if c.Origins, err = host.ParseOrigins(found.Origins); err != nil {
 		return engine.Contents{}, host.BadOrigins(d.String(), err)
 	}

@@ -51,6 +51,7 @@ func (s *server) list(ctx context.Context, d *local.Dir, _ protocol.Dir) (reply 
 	if err != nil {
 		return reply, err
 	}
+	content.KeepsLast = s.o.KeepsLast
 	reply = protocol.ListReply{Status: d.Status(), Content: content}
 	in := make(map[uint64]bool)
 	for _, sub := range content.InDirectory {

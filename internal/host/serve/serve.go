@@ -24,6 +24,7 @@ type Options struct {
 	Version      string
 	Limits       Limits
 	ResumeWindow time.Duration // how long an interrupted transfer waits for its sender at most
+	KeepsLast    int           // how many of the newest backups Received leaves in a folder; 0: all
 	// Received is called when a backup has got its name, with the directory locked by the caller; may be nil.
 	Received func(ctx context.Context, dir host.Folder, name string) error
 }
