@@ -69,12 +69,19 @@ type Subvolume struct {
 	ReadOnly     bool
 
 	// Transaction numbers of this filesystem, except SentIn: they grow with each change, whatever the clock does.
-	ChangedIn uint64
-	CreatedIn uint64
-	SentIn    uint64 // ChangedIn of the sent snapshot, in the sender's filesystem
+	ChangedIn  uint64
+	CreatedIn  uint64
+	SentIn     uint64 // ChangedIn of the sent snapshot, in the sender's filesystem
+	ReceivedIn uint64
+	TouchedIn  uint64 // the newest in which somebody altered what is read-only now; 0: never. Only List tells
 
-	Created time.Time
+	Changed    time.Time
+	Created    time.Time
+	ReceivedAt time.Time
 }
+
+// Received tells that s itself was received. A read-only snapshot of what was received has the same received UUID.
+func (s Subvolume) Received() bool { return !s.ReceivedUUID.IsZero() && s.ReceivedIn >= s.CreatedIn }
 
 // Identity is the UUID by which copies of s are known: the received one if s is itself a copy.
 func (s Subvolume) Identity() UUID {

@@ -8,9 +8,12 @@ import (
 // linux/btrfs_tree.h: BTRFS_ROOT_SUBVOL_RDONLY, in the flags of a root item and of struct btrfs_ioctl_get_subvol_info_args.
 const rootSubvolReadOnly = 1 << 0
 
+// linux/btrfs.h: struct btrfs_ioctl_get_subvol_info_args
+const subvolInfoSize = 504
+
 // Info describes the subvolume that holds dir, which may be any directory in it.
 func Info(dir *os.File) (Subvolume, error) {
-	arg := make([]byte, 504) // linux/btrfs.h: struct btrfs_ioctl_get_subvol_info_args
+	arg := make([]byte, subvolInfoSize)
 	if err := ioctl(dir, iocGetSubvolInfo, arg); err != nil {
 		return Subvolume{}, fmt.Errorf("reading the subvolume of %s: %w", dir.Name(), err)
 	}
@@ -26,7 +29,10 @@ func Info(dir *os.File) (Subvolume, error) {
 		ChangedIn:    native.Uint64(arg[344:]),
 		CreatedIn:    native.Uint64(arg[352:]),
 		SentIn:       native.Uint64(arg[360:]),
+		ReceivedIn:   native.Uint64(arg[368:]),
+		Changed:      timeAt(native, arg, 376),
 		Created:      timeAt(native, arg, 392),
+		ReceivedAt:   timeAt(native, arg, 424),
 	}, nil
 }
 
@@ -71,7 +77,7 @@ func Path(dir *os.File) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for s, ok := all[info.ID]; ok; s, ok = all[s.Container] {
+	for s, ok := all[info.ID]; ok && s.Container != 0; s, ok = all[s.Container] {
 		prefix, err := pathInTree(dir, s.Container, s.DirID)
 		if err != nil {
 			return "", err

@@ -15,6 +15,7 @@ const (
 	iocTreeSearchV2     = 0xc0709411 // struct btrfs_ioctl_search_args_v2
 	iocInoLookup        = 0xd0009412 // struct btrfs_ioctl_ino_lookup_args
 	iocSnapCreateV2     = 0x50009417 // struct btrfs_ioctl_vol_args_v2
+	iocSetReceived      = 0xc0c89425 // struct btrfs_ioctl_received_subvol_args
 	iocFSInfo           = 0x8400941f // struct btrfs_ioctl_fs_info_args
 	iocGetSubvolInfo    = 0x81f8943c // struct btrfs_ioctl_get_subvol_info_args
 	iocGetSubvolRootref = 0xd000943d // struct btrfs_ioctl_get_subvol_rootref_args

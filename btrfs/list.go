@@ -8,10 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Listing holds subvolumes, in no order.
+// A Listing holds subvolumes, in no order. TouchedIn is known of those in the directory, and of their copies.
 type Listing struct {
 	InDirectory []Subvolume // those directly in the listed directory
 	All         []Subvolume // those of the whole filesystem; for an ordinary user, the ones in reach below the directory
+	Top         UUID        // of the top level, which is not among them; none if All may not be all there are
 }
 
 // List lists the filesystem that holds dir. It fails rather than leave out what it may not read.
@@ -24,39 +25,56 @@ func List(dir *os.File) (Listing, error) {
 	if err != nil {
 		return Listing{}, err
 	}
-	all, err := listRoots(dir)
+	all, top, err := listRoots(dir)
 	if errors.Is(err, unix.EPERM) {
 		all, err = listUnprivileged(dir)
 	}
 	if err != nil {
 		return Listing{}, err
 	}
-	listing := Listing{All: all}
+	listing := Listing{All: all, Top: top}
+	isHere := func(s Subvolume) bool { return s.Container == info.ID && s.DirID == ino }
+	here := make(map[UUID]bool)
 	for _, s := range all {
-		if s.Container == info.ID && s.DirID == ino {
-			listing.InDirectory = append(listing.InDirectory, s)
+		if isHere(s) {
+			here[s.Identity()] = true
+		}
+	}
+	for i := range all {
+		s := &all[i]
+		if here[s.Identity()] || here[s.UUID] {
+			if err := s.findTouched(dir); err != nil {
+				return Listing{}, err
+			}
+		}
+		if isHere(*s) {
+			listing.InDirectory = append(listing.InDirectory, *s)
 		}
 	}
 	return listing, nil
 }
 
-func listRoots(dir *os.File) ([]Subvolume, error) {
+func listRoots(dir *os.File) (all []Subvolume, top UUID, err error) {
 	roots, err := searchRoots(dir)
 	if err != nil {
-		return nil, err
+		return nil, UUID{}, err
 	}
-	all := make([]Subvolume, 0, len(roots))
+	all = make([]Subvolume, 0, len(roots))
 	for _, s := range roots {
+		if s.ID == topLevel {
+			top = s.UUID
+		}
 		if s.Name != "" { // one without a name is being deleted
 			all = append(all, *s)
 		}
 	}
-	return all, nil
+	return all, top, nil
 }
 
 // linux/btrfs_tree.h
 const (
 	rootTree       = 1
+	topLevel       = 5
 	quotaTree      = 8
 	rootItemKey    = 132
 	rootBackrefKey = 144
@@ -66,14 +84,15 @@ const (
 	maxUint64        = 1<<64 - 1
 )
 
-// searchRoots reads the root items and back references of all created subvolumes, by ID.
+// searchRoots reads the root items of the top level and of all created subvolumes, with their back references, by ID.
 func searchRoots(dir *os.File) (map[uint64]*Subvolume, error) {
 	roots := make(map[uint64]*Subvolume)
-	err := searchTree(dir, rootTree, key{objectID: firstFreeObjectID, kind: rootItemKey}, func(k key, item []byte) {
-		switch k.kind {
-		case rootItemKey:
+	err := searchTree(dir, rootTree, 0, key{objectID: topLevel, kind: rootItemKey}, func(k key, item []byte) {
+		switch {
+		case k.objectID != topLevel && k.objectID < firstFreeObjectID: // trees of another kind
+		case k.kind == rootItemKey:
 			roots[k.objectID] = decodeRootItem(k.objectID, item)
-		case rootBackrefKey: // sorts behind the root item of the same ID
+		case k.kind == rootBackrefKey: // sorts behind the root item of the same ID
 			if s, ok := roots[k.objectID]; ok {
 				s.Container = k.offset
 				s.DirID, s.Name = decodeRootRef(item)
@@ -89,7 +108,7 @@ func searchRoots(dir *os.File) (map[uint64]*Subvolume, error) {
 // decodeRootItem reads a struct btrfs_root_item (linux/btrfs_tree.h). Items of kernels before 3.6 end behind the level.
 func decodeRootItem(id uint64, item []byte) *Subvolume {
 	s := &Subvolume{ID: id}
-	if len(item) < 351 {
+	if len(item) < 375 {
 		return s
 	}
 	s.ReadOnly = le.Uint64(item[208:])&rootSubvolReadOnly != 0
@@ -99,7 +118,10 @@ func decodeRootItem(id uint64, item []byte) *Subvolume {
 	s.ChangedIn = le.Uint64(item[295:])
 	s.CreatedIn = le.Uint64(item[303:])
 	s.SentIn = le.Uint64(item[311:])
+	s.ReceivedIn = le.Uint64(item[319:])
+	s.Changed = timeAt(le, item, 327)
 	s.Created = timeAt(le, item, 339)
+	s.ReceivedAt = timeAt(le, item, 363)
 	return s
 }
 
@@ -131,8 +153,9 @@ func (k key) next() key {
 	return k
 }
 
-// searchTree calls found for every item of a tree from a key on, in order. The item is valid during the call only.
-func searchTree(dir *os.File, tree uint64, from key, found func(key, []byte)) error {
+// searchTree calls found for the items of a tree from a key on, in order, that lie in blocks written since a transaction. The
+// item is valid during the call only.
+func searchTree(dir *os.File, tree, since uint64, from key, found func(key, []byte)) error {
 	const (
 		argSize    = 112 // linux/btrfs.h: struct btrfs_ioctl_search_args_v2 without the buffer
 		bufferSize = 64 << 10
@@ -145,7 +168,7 @@ func searchTree(dir *os.File, tree uint64, from key, found func(key, []byte)) er
 		native.PutUint64(arg[16:], lastFreeObjectID)
 		native.PutUint64(arg[24:], from.offset)
 		native.PutUint64(arg[32:], maxUint64)
-		native.PutUint64(arg[40:], 0)
+		native.PutUint64(arg[40:], since)
 		native.PutUint64(arg[48:], maxUint64)
 		native.PutUint32(arg[56:], uint32(from.kind))
 		native.PutUint32(arg[60:], 255)

@@ -127,15 +127,17 @@ func show(t testing.TB, path string) btrfs.Subvolume {
 // asShown drops of s what `btrfs subvolume show` does not tell.
 func asShown(s btrfs.Subvolume) btrfs.Subvolume {
 	s.Created = s.Created.Truncate(time.Second)
-	s.ChangedIn = 0
+	s.ChangedIn, s.ReceivedIn, s.TouchedIn = 0, 0, 0
+	s.Changed, s.ReceivedAt = time.Time{}, time.Time{}
 	return s
 }
 
 // equal compares subvolumes whose times may differ in their locations.
 func equal(a, b btrfs.Subvolume) bool {
-	same := a.Created.Equal(b.Created)
-	a.Created, b.Created = time.Time{}, time.Time{}
-	return same && a == b
+	for _, s := range []*btrfs.Subvolume{&a, &b} {
+		s.Created, s.Changed, s.ReceivedAt = s.Created.UTC(), s.Changed.UTC(), s.ReceivedAt.UTC()
+	}
+	return a == b
 }
 
 // receive sends snapshots, each as an increment to the one before it, into dir.

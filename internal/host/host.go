@@ -98,7 +98,7 @@ type Snapshots interface {
 	// Nested gives the subvolumes of the same subvolume below the directory, without those within them.
 	Nested(ctx context.Context) ([]Nested, error)
 	// Take makes a read-only snapshot of the subvolume at the path source, which must still be the one of that UUID, and
-	// waits until it is on disk. A name that is taken is fs.ErrExist.
+	// waits until it is on disk. A name that is taken is fs.ErrExist. The source is no received copy any more.
 	Take(ctx context.Context, source string, uuid btrfs.UUID, name string) (btrfs.Subvolume, error)
 	// Send writes the checked send stream to w. An error of w is returned as a *sendstream.WriteError.
 	Send(ctx context.Context, o SendOrder, w io.Writer) (sendstream.Summary, error)

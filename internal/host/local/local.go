@@ -253,6 +253,11 @@ func (d *Dir) Take(_ context.Context, source string, uuid btrfs.UUID, name strin
 	if info.UUID != uuid {
 		return btrfs.Subvolume{}, fmt.Errorf("%s is another subvolume than before: UUID %s instead of %s", source, info.UUID, uuid)
 	}
+	if !info.ReceivedUUID.IsZero() && !info.ReadOnly { // its snapshots would count as copies of what it was received from
+		if err := btrfs.SetReceived(dir, btrfs.UUID{}); err != nil {
+			return btrfs.Subvolume{}, err
+		}
+	}
 	if err := btrfs.Snapshot(dir, d.dir, name); err != nil {
 		return btrfs.Subvolume{}, err
 	}

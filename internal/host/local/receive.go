@@ -110,6 +110,9 @@ func (d *Dir) Commit(name string, origin btrfs.UUID) error {
 		return err
 	}
 	failpoint.Reach("synced")
+	if err := btrfs.Settle(d.dir, btrfs.Incoming(name)); err != nil {
+		return err
+	}
 	if err := btrfs.Rename(d.dir, btrfs.Incoming(name), name); err != nil {
 		return err
 	}

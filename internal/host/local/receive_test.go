@@ -121,6 +121,9 @@ func TestReceiverCommitsUnderTheFinalNameWithItsOrigin(t *testing.T) {
 	btrfstest.Check(t, r.Commit(t.Context(), taken.ParentUUID))
 	wantNames(t, d.status.Path, tree.StateDir, "final")
 	localWantOrigins(t, d, host.Origins{taken.UUID: taken.ParentUUID})
+	if s, err := btrfs.InfoAt(d.dir, "final"); err != nil || s.ChangedIn > s.ReceivedIn || !s.ReadOnly {
+		t.Errorf("it is not settled: %+v, error: %v", s, err)
+	}
 }
 
 func TestSendLeavesOutWhatTheReceiverHas(t *testing.T) {

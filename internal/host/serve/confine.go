@@ -343,6 +343,7 @@ func (c *confinement) Narrow(d *local.Dir, listing btrfs.Listing) (btrfs.Listing
 	for _, s := range listing.All {
 		container[s.ID] = s.Container
 	}
+	listing.Top = btrfs.UUID{}
 	listing.All = slices.DeleteFunc(slices.Clone(listing.All), func(s btrfs.Subvolume) bool {
 		id := s.ID
 		for id != 0 && !inside[id] {

@@ -1,0 +1,94 @@
+package btrfs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	inodeItemKey = 1 // linux/btrfs_tree.h: BTRFS_INODE_ITEM_KEY
+	// written is how long the data of what an unprivileged user lists may take to reach the disk.
+	written = time.Hour
+)
+
+// made gives the transaction in which s got its content, and when that was.
+func (s Subvolume) made() (transaction uint64, at time.Time) {
+	if s.Received() {
+		return s.ReceivedIn, s.ReceivedAt
+	}
+	return s.CreatedIn, s.Created
+}
+
+// findTouched sets TouchedIn. Deduplication, defragmentation and data that is written after it was received raise the
+// transaction of an inode, but not its ctime; whatever changes what a user sees raises both, if only those of a directory.
+// Balancing raises neither.
+func (s *Subvolume) findTouched(dir *os.File) error {
+	since, made := s.made()
+	if !s.ReadOnly || s.ChangedIn <= since {
+		return nil
+	}
+	clockWentBack := s.Changed.Before(made)
+	err := searchTree(dir, s.ID, since+1, key{objectID: firstFreeObjectID, kind: inodeItemKey}, func(k key, item []byte) {
+		if k.kind != inodeItemKey || len(item) < 160 { // linux/btrfs_tree.h: struct btrfs_inode_item
+			return
+		}
+		in := le.Uint64(item[8:])
+		if in > max(since, s.TouchedIn) && (clockWentBack || timeAt(le, item, 124).After(made)) {
+			s.TouchedIn = in
+		}
+	})
+	if errors.Is(err, unix.ENOENT) { // deleted since
+		return nil
+	}
+	if errors.Is(err, unix.EPERM) {
+		if !s.Received() || clockWentBack || s.Changed.After(made.Add(written)) {
+			s.TouchedIn = s.ChangedIn
+		}
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("looking for changes in %s/%s: %w", dir.Name(), s.Name, err)
+	}
+	return nil
+}
+
+// SetReceived changes what a writable subvolume of dir is a received copy of; no UUID means nothing. It counts as received
+// now.
+func SetReceived(dir *os.File, uuid UUID) error {
+	info := make([]byte, subvolInfoSize)
+	if err := ioctl(dir, iocGetSubvolInfo, info); err != nil {
+		return fmt.Errorf("reading the subvolume of %s: %w", dir.Name(), err)
+	}
+	arg := make([]byte, 200) // linux/btrfs.h: struct btrfs_ioctl_received_subvol_args
+	if !uuid.IsZero() {
+		copy(arg[16:], info[360:368]) // what was sent, and when, remains
+		copy(arg[32:48], info[408:424])
+	}
+	copy(arg, uuid[:])
+	if err := ioctl(dir, iocSetReceived, arg); err != nil {
+		return fmt.Errorf("setting the received UUID of %s: %w", dir.Name(), err)
+	}
+	return nil
+}
+
+// Settle lets a received subvolume of dir count as received now that its data is on disk, so that nothing need be searched to
+// see that it was never touched.
+func Settle(dir *os.File, name string) error {
+	sub, err := OpenDirAt(dir, name)
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+	s, err := Info(sub)
+	if err != nil || s.ChangedIn <= s.ReceivedIn {
+		return err
+	}
+	if err := SetReadOnly(dir, name, false); err != nil {
+		return err
+	}
+	return errors.Join(SetReceived(sub, s.ReceivedUUID), SetReadOnly(dir, name, true))
+}
