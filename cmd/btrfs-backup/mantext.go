@@ -179,9 +179,8 @@ changed take their full size at first: holes of at least 64 KiB are made when al
 			{macro: "SS", title: "Equal contents", text: `
 A new file whose content is in any earlier backup in the folder takes no space. Where the filesystem can
 share blocks (btrfs, xfs), it shares them, and the kernel compares the contents. Elsewhere it becomes a hard
-link to the older file, if owner, mode, times, ACL and attributes are the same too, the older file has the
-size and time on record, and its content was read within a month or is read now. Two files of one source never become
-one. This is the default except on btrfs. "btrfs-backup index" takes other trees in the folder into account; they must
+link to the older file, if owner, mode, times, ACL and attributes are the same too, and so is its content, which is
+read again from the disk. Two files of one source never become one. This is the default except on btrfs. "btrfs-backup index" takes other trees in the folder into account; they must
 not be written to any more, since a link to their files may then be part of a backup.`},
 			{macro: "SS", title: "Refused runs", text: `
 The run is refused, and nothing is changed: if the source is missing or empty, or does not hold --marker; if more

@@ -1,9 +1,9 @@
 // Package dedup finds files of equal content in a folder, so that a new one takes no space of its own.
 //
 // The Index knows contents by size and SHA-256. It is a hint, and is never trusted: before a file is linked to, its size and
-// time must be those on record, and its content is read again if that was not done for a month. Where the filesystem can share
-// extents, the kernel compares the contents itself. A link is made only where nothing at all tells the two files apart, and
-// never between two files of the backup that is being made.
+// time must be those on record, and its content is read again. Where the filesystem can share extents, the kernel compares the
+// contents itself. A link is made only where nothing at all tells the two files apart, and never between two files of the backup
+// that is being made.
 //
 // Nothing here can make a backup worse: what fails ends in the copy that is there already, and an index that cannot be used or
 // written costs space alone.
@@ -14,7 +14,6 @@ import (
 	"log/slog"
 	"os"
 	"strings"
-	"time"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/manifest"
@@ -28,17 +27,15 @@ type Index struct {
 	sharing  sharing
 	inline   int64 // size up to which a content takes no extents
 
-	backup string // that is being made
-	root   string // where it stands meanwhile
-	// linked holds the inodes that became part of the backup by a link, with the time at which their content was last read.
-	linked  map[uint64]time.Time
-	backups []string // those on record, sorted; nil until somebody asks
+	backup  string              // that is being made
+	root    string              // where it stands meanwhile
+	linked  map[uint64]struct{} // inodes that became part of the backup by a link
+	backups []string            // those on record, sorted; nil until somebody asks
 }
 
 // Options are how an index is used.
 type Options struct {
 	Log *slog.Logger
-	Now func() time.Time
 	// InUse tells that the inode is part of the backup that is being made: a second link to it would make two files of the
 	// source one.
 	InUse func(inode uint64) bool
@@ -61,14 +58,11 @@ func Open(folder *os.File, file string, o Options) (*Index, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
 	contents, err := openStore(folder, file, o.Log)
 	if err != nil {
 		return nil, err
 	}
-	x := &Index{Options: o, folder: folder, contents: contents, linked: make(map[uint64]time.Time)}
+	x := &Index{Options: o, folder: folder, contents: contents, linked: make(map[uint64]struct{})}
 	if btrfs.CheckFilesystem(folder) == nil {
 		x.sharing, x.inline = byExtents, maxInline
 	}
@@ -114,27 +108,14 @@ func (x *Index) Share(ctx context.Context, path string, e manifest.Entry) (manif
 	return e, shared, nil
 }
 
-// Add makes a file known: its content was read just now at path, and it will stand under the backup's name. An error means that
-// the index can take no more, which costs nothing but space.
+// Add makes a file known, which stands, or will stand, under the backup's name. An error means that the index can take no more,
+// which costs nothing but space.
 func (x *Index) Add(backup string, e manifest.Entry) error {
 	x.backup = backup
-	verified, linked := x.linked[e.Inode]
-	if !linked { // else it was another inode that was read
-		verified = x.Now()
-	}
-	return x.add(backup, e, verified)
-}
-
-// AddUnread makes a file known whose content was read at some time in the past, when it had the size and time of the entry.
-func (x *Index) AddUnread(backup string, e manifest.Entry) error {
-	return x.add(backup, e, time.Time{})
-}
-
-func (x *Index) add(backup string, e manifest.Entry, verified time.Time) error {
 	if !indexed(e) {
 		return nil
 	}
-	return x.contents.put(keyOf(e), place{Backup: backup, Path: e.Path, ModTime: e.ModTime, Verified: verified})
+	return x.contents.put(keyOf(e), place{Backup: backup, Path: e.Path, ModTime: e.ModTime})
 }
 
 // Knows tells that there is a file of that content in the index, if it can be relied on.

@@ -3,7 +3,6 @@ package dedup
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -212,15 +211,12 @@ func (f *fixture) rot(root, path string) {
 	check(f.t, unix.UtimesNano(full, []unix.Timespec{st.Atim, st.Mtim}))
 }
 
-const days = 24 * time.Hour
-
 func TestRotDoesNotSpread(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, "ext4")
 	content := random(large, 1)
 	f.known("old", "file", content)
 	f.rot("old", "file")
-	f.now = f.now.Add(31 * days)
 	e := f.write(hidden, "file", content)
 	f.with(func(x *Index) {
 		if after, shared := f.share(x, e); shared != 0 || after != e {
@@ -238,73 +234,22 @@ func TestRotDoesNotSpread(t *testing.T) {
 	}
 }
 
-func TestAContentIsReadAgainAfterAMonthOfUse(t *testing.T) {
+func TestAFileThatWasLinkedToIsReadAgainBeforeTheNextLink(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, "ext4")
 	content := random(large, 1)
 	f.known("old", "file", content)
-	// Each use adds a link to the file, and none of them is a reason to believe in its content.
-	for i := range 4 {
-		f.now = f.now.Add(9 * days)
-		e := f.write(hidden, fmt.Sprint("file", i), content)
-		f.with(func(x *Index) {
-			after, shared := f.share(x, e)
-			if shared != large {
-				t.Errorf("use %d: %d bytes are shared", i, shared)
-			}
-			check(t, x.Add(fmt.Sprint("backup", i), after))
-		})
-		check(t, os.Rename(filepath.Join(f.dir, hidden), filepath.Join(f.dir, fmt.Sprint("backup", i))))
-		if i == 2 {
-			f.rot("old", "file")
-			break
-		}
-	}
-	f.now = f.now.Add(9 * days)
-	e := f.write(hidden, "last", content)
-	f.shareOnce(e)
-	f.expectUnlinked(e, content)
-	f.expectWarning("is damaged")
-}
-
-func TestAContentThatWasReadAgainIsTrustedForAnotherMonth(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, "ext4")
-	content := random(large, 1)
-	f.known("old", "file", content)
-	f.now = f.now.Add(31 * days)
 	e := f.write(hidden, "file", content)
 	f.with(func(x *Index) {
-		after, _ := f.share(x, e)
-		check(t, x.Add("kept", after))
-		p, _ := x.contents.get(keyOf(e))
-		if !p.Verified.Equal(f.now) {
-			t.Errorf("verified at %v, now is %v", p.Verified, f.now)
+		after, shared := f.share(x, e)
+		if shared != large {
+			t.Errorf("%d bytes are shared", shared)
 		}
+		check(t, x.Add("second", after))
 	})
-}
-
-func TestAContentThatWasReadInTheFutureIsReadAgain(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, "ext4")
-	content := random(large, 1)
-	f.known("old", "file", content)
+	check(t, os.Rename(filepath.Join(f.dir, hidden), filepath.Join(f.dir, "second")))
 	f.rot("old", "file")
-	f.now = f.now.Add(-days)
-	e := f.write(hidden, "file", content)
-	f.shareOnce(e)
-	f.expectUnlinked(e, content)
-	f.expectWarning("is damaged")
-}
-
-func TestAContentThatWasNeverReadIsReadBeforeItIsLinked(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, "ext4")
-	content := random(large, 1)
-	known := f.write("old", "file", content)
-	f.with(func(x *Index) { check(t, x.AddUnread("old", known)) })
-	f.rot("old", "file")
-	e := f.write(hidden, "file", content)
+	e = f.write(hidden, "last", content)
 	f.shareOnce(e)
 	f.expectUnlinked(e, content)
 	f.expectWarning("is damaged")
@@ -418,7 +363,7 @@ func TestAForgedIndexLeadsNowhere(t *testing.T) {
 		{Backup: hidden, Path: "file"}, // the new file itself
 		{},
 	} {
-		p.ModTime, p.Verified = secret.ModTime, f.now
+		p.ModTime = secret.ModTime
 		check(t, os.MkdirAll(filepath.Join(f.dir, "old"), 0o755))
 		e := f.write(hidden, "file", content)
 		f.with(func(x *Index) {
@@ -458,7 +403,7 @@ func TestAFileIsFoundInANeighbourOfABackupThatIsGone(t *testing.T) {
 	f.rot("20260102", "file")
 	e = f.write(hidden, "third", content)
 	f.shareOnce(e)
-	f.expectUnlinked(e, content) // nobody ever read the neighbour's file
+	f.expectUnlinked(e, content)
 	f.expectWarning("20260102/file is damaged")
 }
 
@@ -479,7 +424,7 @@ func TestTheEndOfTheContextEndsSharing(t *testing.T) {
 	f := newFixture(t, "ext4")
 	content := random(large, 1)
 	known := f.write("old", "file", content)
-	f.with(func(x *Index) { check(t, x.AddUnread("old", known)) })
+	f.with(func(x *Index) { check(t, x.Add("old", known)) })
 	e := f.write(hidden, "file", content)
 	reason := errors.New("enough")
 	ctx, cancel := context.WithCancelCause(t.Context())

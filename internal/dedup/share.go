@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"time"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/manifest"
@@ -16,9 +15,6 @@ import (
 
 	"golang.org/x/sys/unix"
 )
-
-// trusted is how long a content that was read is relied on.
-const trusted = 30 * 24 * time.Hour
 
 // candidate is a file of the folder whose content is known.
 type candidate struct {
@@ -46,7 +42,6 @@ func (x *Index) openKnown(p place, e manifest.Entry) (*candidate, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return c, err
 	}
-	p.Verified = time.Time{}
 	for _, p.Backup = range x.near(p.Backup) {
 		if c, err := x.openPlace(p, e); err == nil {
 			return c, nil
@@ -145,17 +140,13 @@ func (x *Index) link(ctx context.Context, from *candidate, file *opened, e manif
 	} else if xattrs != e.Xattrs {
 		return 0, fmt.Errorf("%s has other extended attributes", from.Name())
 	}
-	verified := from.Verified
-	if age := x.Now().Sub(verified); age < 0 || age >= trusted {
-		if err := x.check(ctx, from, e); err != nil {
-			return 0, err
-		}
-		verified = x.Now()
+	if err := x.check(ctx, from, e); err != nil {
+		return 0, err
 	}
 	if err := x.replace(file, from.opened); err != nil {
 		return 0, err
 	}
-	x.linked[from.stat.Ino] = verified
+	x.linked[from.stat.Ino] = struct{}{}
 	err := from.restat()
 	file.stat = from.stat
 	return e.Size, err

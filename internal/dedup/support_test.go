@@ -32,7 +32,6 @@ type fixture struct {
 	dir    string
 	folder *os.File
 	log    bytes.Buffer
-	now    time.Time
 	inUse  map[uint64]bool
 }
 
@@ -43,7 +42,7 @@ func newFixture(t testing.TB, filesystem string) *fixture {
 
 func newFixtureIn(t testing.TB, dir string) *fixture {
 	t.Helper()
-	f := &fixture{t: t, dir: dir, now: time.Unix(2e9, 0), inUse: make(map[uint64]bool)}
+	f := &fixture{t: t, dir: dir, inUse: make(map[uint64]bool)}
 	check(t, os.MkdirAll(filepath.Join(f.dir, filepath.Dir(indexFile), state.Manifests), 0o700))
 	f.folder = btrfstest.Open(t, f.dir)
 	return f
@@ -63,7 +62,6 @@ func (f *fixture) open() *Index {
 	f.t.Helper()
 	x, err := Open(f.folder, indexFile, Options{
 		Log:   slog.New(slog.NewTextHandler(&f.log, nil)),
-		Now:   func() time.Time { return f.now },
 		InUse: func(inode uint64) bool { return f.inUse[inode] },
 	})
 	check(f.t, err)

@@ -176,13 +176,13 @@ func (i *indexing) backup(ctx context.Context, name string, root *os.File) error
 	}
 }
 
-// listed adds a file of a manifest, if it is still there and was not changed. Nobody knows when it was last read.
+// listed adds a file of a manifest, if it is still there and was not changed.
 func (i *indexing) listed(backup string, root *os.File, e manifest.Entry) error {
 	if e.Size == 0 || e.SHA256 == (manifest.Digest{}) || i.contents.Knows(e) {
 		return nil
 	}
 	st, err := walk.Lstat(root, e.Path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENAMETOOLONG) {
 		return nil
 	}
 	if err != nil {
@@ -192,7 +192,7 @@ func (i *indexing) listed(backup string, root *os.File, e manifest.Entry) error 
 	if now.Type != e.Type || now.Size != e.Size || now.ModTime != e.ModTime {
 		return nil
 	}
-	return i.added(i.contents.AddUnread(backup, e))
+	return i.added(i.contents.Add(backup, e))
 }
 
 func (i *indexing) added(err error) error {

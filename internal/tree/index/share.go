@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"time"
 
 	"btrfs-backup/internal/dedup"
 	"btrfs-backup/internal/manifest"
@@ -28,7 +27,7 @@ func (x Index) Share(ctx context.Context, b Backup, draft io.Reader, to io.Write
 		_, ok := slices.BinarySearch(b.Inodes, inode)
 		return ok
 	}
-	contents, err := dedup.Open(x.Folder, state.Dir+"/"+file, dedup.Options{Log: x.Log, Now: time.Now, InUse: inUse})
+	contents, err := dedup.Open(x.Folder, state.Dir+"/"+file, dedup.Options{Log: x.Log, InUse: inUse})
 	if err != nil {
 		x.Log.Warn(fmt.Sprintf("%s: contents are not shared: %v", x.pathOf(b.Name), err))
 		return 0, rewrite(to, draft, func(e manifest.Entry) (manifest.Entry, error) { return e, nil })
