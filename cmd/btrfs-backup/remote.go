@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"slices"
@@ -54,7 +55,7 @@ func (e environment) ask() func(ctx context.Context, question string, secret boo
 			return "", err
 		}
 		defer tty.Close()
-		fmt.Fprintf(progress.Printable(tty), "%s ", question)
+		prompt(tty, question)
 		if !secret {
 			answer, err := bufio.NewReader(tty).ReadString('\n')
 			return strings.TrimSpace(answer), err
@@ -64,6 +65,9 @@ func (e environment) ask() func(ctx context.Context, question string, secret boo
 		return string(answer), err
 	}
 }
+
+// prompt writes a question, which may be another machine's.
+func prompt(tty io.Writer, question string) { fmt.Fprintf(progress.Printable(tty), "%s ", question) }
 
 // rateFlag is a number of bytes per second: 10M, 1.5G, 500K.
 type rateFlag rate.Limit

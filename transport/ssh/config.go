@@ -3,11 +3,13 @@ package ssh
 import (
 	"cmp"
 	"context"
+	"crypto/sha1"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"os/user"
-	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -249,7 +251,32 @@ func (c *configuration) lists(key string, byDefault []string) []string {
 	if len(c.settings[key]) == 0 {
 		return c.expandAll(byDefault)
 	}
-	return c.expandAll(strings.Fields(c.settings[key][0]))
+	return c.expandAll(fileNames(c.settings[key][0]))
+}
+
+var quoted = regexp.MustCompile(`"[^"]*"|[^ "]+`)
+
+// fileNames splits a list. `ssh -G` tells names without their quotes: what does not begin as a name does goes on with the one
+// before, and so does what is there as one file.
+func fileNames(list string) []string {
+	var names []string
+	if strings.Contains(list, `"`) {
+		for _, word := range quoted.FindAllString(list, -1) {
+			names = append(names, strings.Trim(word, `"`))
+		}
+		return names
+	}
+	for _, word := range strings.Split(list, " ") {
+		if last := len(names) - 1; last >= 0 {
+			_, err := os.Stat(names[last] + " " + word)
+			if err == nil || word == "" || !strings.Contains("/~%$", word[:1]) {
+				names[last] += " " + word
+				continue
+			}
+		}
+		names = append(names, word)
+	}
+	return names
 }
 
 func (c *configuration) expandAll(files []string) []string {
@@ -262,15 +289,40 @@ func (c *configuration) expandAll(files []string) []string {
 	return slices.Compact(expanded)
 }
 
-// expand expands "~" and the tokens of ssh_config(5) in a file name.
+// variables are what ssh_config(5) replaces in a file name, all in one pass.
+var variables = regexp.MustCompile(`%.|\$\{[^}]*\}`)
+
+// expand expands "~", "~USER", and the tokens and environment variables of ssh_config(5) in a file name.
 func (c *configuration) expand(file string) string {
-	home := homeDir()
-	if rest, ok := strings.CutPrefix(file, "~/"); ok {
-		file = filepath.Join(home, rest)
+	name, rest, _ := strings.Cut(file, "/")
+	if u, err := user.Lookup(strings.TrimPrefix(name, "~")); err == nil && strings.HasPrefix(name, "~") {
+		file = u.HomeDir + "/" + rest
+	} else if name == "~" {
+		file = homeDir() + "/" + rest
 	}
-	me := localUser()
-	return strings.NewReplacer("%%", "%", "%d", home, "%h", c.hostName, "%k", cmp.Or(c.settings.get("hostkeyalias"), c.target.Host),
-		"%n", c.target.Host, "%p", strconv.Itoa(c.port), "%r", c.user, "%u", me).Replace(file)
+	tokens := c.tokens()
+	return variables.ReplaceAllStringFunc(file, func(v string) string {
+		if name, ok := strings.CutPrefix(v, "${"); ok {
+			return cmp.Or(os.Getenv(strings.TrimSuffix(name, "}")), v)
+		}
+		if value, ok := tokens[v]; ok {
+			return value
+		}
+		return v
+	})
+}
+
+// tokens are those of ssh_config(5), as OpenSSH's DEFAULT_CLIENT_PERCENT_EXPAND_ARGS.
+func (c *configuration) tokens() map[string]string {
+	jump, port := "", strconv.Itoa(c.port)
+	if hops, err := c.jumps(); err == nil && len(hops) > 0 {
+		jump = hops[len(hops)-1].Host
+	}
+	here, _ := os.Hostname() // "" is as good
+	short, _, _ := strings.Cut(here, ".")
+	return map[string]string{"%%": "%", "%C": fmt.Sprintf("%x", sha1.Sum([]byte(here+c.hostName+port+c.user+jump))), "%d": homeDir(),
+		"%h": c.hostName, "%i": strconv.Itoa(os.Getuid()), "%j": jump, "%k": cmp.Or(c.settings.get("hostkeyalias"), c.target.Host),
+		"%L": short, "%l": here, "%n": c.target.Host, "%p": port, "%r": c.user, "%u": localUser()}
 }
 
 // homeDir is the home directory that ssh takes: of the user database, whatever HOME is.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -271,5 +272,64 @@ func TestCiphersOfTheConfigurationAreKept(t *testing.T) {
 				t.Errorf("%s: %s is not used", option, want)
 			}
 		}
+	}
+}
+
+func TestFileNamesHaveSSHsTokensAndVariables(t *testing.T) {
+	server := sshtest.Start(t, sshtest.Options{})
+	dir := t.TempDir()
+	t.Setenv("KEYS", dir)
+	t.Setenv("ODD", "%d") // no token
+	options := append(without(server.Options(), "IdentityFile"), "HostName="+server.Host, "HostKeyAlias=it", "IdentitiesOnly=yes",
+		fmt.Sprintf("Port=%d", server.Port))
+	options = append(without(options, "UserKnownHostsFile"), "UserKnownHostsFile="+knownAs(t, server, "it"))
+	path := os.Getenv("PATH")
+	for _, token := range []string{"%%", "%C", "%d", "%h", "%i", "%k", "%L", "%l", "%n", "%p", "%r", "%u", "${ODD}", "$KEYS"} {
+		// ssh itself tells what it makes of the token in another file name
+		argv := []string{"-G", "-F", "none", "-l", server.User, "-o", "ControlPath=" + dir + "/%%-" + token}
+		for _, o := range options {
+			argv = append(argv, "-o", o)
+		}
+		told, err := exec.Command("ssh", append(argv, "nas")...).Output()
+		check(t, err)
+		_, name, _ := strings.Cut(string(told), "\ncontrolpath ")
+		name, _, _ = strings.Cut(name, "\n")
+		check(t, os.MkdirAll(filepath.Dir(name), 0o700))
+		check(t, os.WriteFile(name, []byte(readFile(t, server.KeyFile)), 0o600))
+		for _, programs := range []string{path, t.TempDir()} {
+			t.Setenv("PATH", programs)
+			s := ssh.New(ssh.Target{Host: "nas", User: server.User}, ssh.Options{ConfigFile: writeFile(t, ""),
+				Options: append([]string{"IdentityFile=${KEYS}/%%-" + token}, options...)})
+			defer s.Close()
+			checkOutput(t, s, "echo in", "in\n")
+		}
+		t.Setenv("PATH", path)
+		check(t, os.Remove(name))
+	}
+}
+
+func TestNamesOfFilesMayHoldSpaces(t *testing.T) {
+	server := sshtest.Start(t, sshtest.Options{})
+	dir := filepath.Join(t.TempDir(), "a b", "c  d")
+	check(t, os.MkdirAll(dir, 0o700))
+	for from, to := range map[string]string{server.KeyFile: "k e y", server.KnownHosts: "known hosts"} {
+		check(t, os.WriteFile(filepath.Join(dir, to), []byte(readFile(t, from)), 0o600))
+	}
+	options := []string{"IdentitiesOnly=yes", fmt.Sprintf("Port=%d", server.Port), fmt.Sprintf(`IdentityFile="%s/k e y"`, dir)}
+	path := os.Getenv("PATH")
+	for _, list := range []string{`"%[1]s/known hosts"`, `/no/file "%[1]s/known hosts"`, `"%[1]s/known hosts" "/no /file"`} {
+		for _, programs := range []string{path, t.TempDir()} {
+			t.Setenv("PATH", programs)
+			s, _ := configured(t, server.Host, "Host *\n User "+server.User+"\n",
+				append(options, "UserKnownHostsFile="+strings.ReplaceAll(list, "%[1]s", dir))...)
+			checkOutput(t, s, "echo in", "in\n")
+		}
+	}
+	t.Setenv("PATH", path)
+	fresh := filepath.Join(dir, "new hosts")
+	s, _ := configured(t, server.Host, "", append(options, "User="+server.User, `UserKnownHostsFile="`+fresh+`"`, "StrictHostKeyChecking=accept-new")...)
+	checkOutput(t, s, "echo in", "in\n")
+	if readFile(t, fresh) == "" {
+		t.Error("the key was added elsewhere")
 	}
 }

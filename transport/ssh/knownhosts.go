@@ -64,17 +64,24 @@ func (c *configuration) revokedKeys() ([]ssh.PublicKey, error) {
 	return keys, nil
 }
 
-// hostKeyAlgorithms puts those of the known keys first, so that a server with several keys shows one that can be compared.
-// Certificates are asked for only where an authority is known; else a server would show one that says nothing.
+// hostKeyAlgorithms puts those of the known keys first, so that a server with several keys shows one that can be compared, and
+// else the kinds in OpenSSH's order. Certificates are asked for only where an authority is known; else a server would show one
+// that says nothing.
 func (c *configuration) hostKeyAlgorithms(db *knownhosts.HostKeyDB) []string {
-	can := c.algorithms().HostKeys
-	known := slices.DeleteFunc(db.HostKeyAlgorithms(c.knownAs()), func(a string) bool { return !slices.Contains(can, a) })
-	for _, a := range can {
-		if !strings.Contains(a, "-cert-") {
-			known = append(known, a)
+	kinds := []string{"ed25519", "ecdsa", "rsa"}
+	known := db.HostKeyAlgorithms(c.knownAs())
+	rank := func(a string) int {
+		kind := slices.IndexFunc(kinds, func(k string) bool { return strings.Contains(a, k) })
+		if !slices.Contains(known, a) {
+			kind += len(kinds)
 		}
+		return kind
 	}
-	return unique(known)
+	can := slices.DeleteFunc(c.algorithms().HostKeys, func(a string) bool {
+		return strings.Contains(a, "-cert-") && !slices.Contains(known, a)
+	})
+	slices.SortStableFunc(can, func(a, b string) int { return cmp.Compare(rank(a), rank(b)) })
+	return can
 }
 
 // A hostKeyCheck decides on the key that a server shows.

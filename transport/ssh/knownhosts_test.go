@@ -221,3 +221,23 @@ func TestARevokedHostKeyIsRefused(t *testing.T) {
 	other, _ := newPublicKey(t)
 	checkOutput(t, connectTo(t, server, "RevokedHostKeys="+writeFile(t, other+"\n")), "echo in", "in\n")
 }
+
+func TestAnUnknownMachineIsAskedForTheKeyThatSSHShows(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	rsa, ecdsa := filepath.Join(dir, "rsa"), filepath.Join(dir, "ecdsa")
+	keygen(t, "-t", "rsa", "-b", "3072", "-N", "", "-f", rsa)
+	keygen(t, "-t", "ecdsa", "-N", "", "-f", ecdsa)
+	server := sshtest.Start(t, sshtest.Options{Config: []string{"HostKey " + rsa, "HostKey " + ecdsa}})
+	unknown := filepath.Join(dir, "known_hosts")
+	for algorithms, file := range map[string]string{"": server.HostKey, "HostKeyAlgorithms=-ssh-ed25519": ecdsa,
+		"HostKeyAlgorithms=rsa-sha2-512,rsa-sha2-256": rsa} {
+		_, want := publicKey(t, file)
+		options := []string{"StrictHostKeyChecking=yes"}
+		if algorithms != "" {
+			options = append(options, algorithms)
+		}
+		_, err := output(t, knowing(t, server, unknown, options...), "true")
+		checkRefused(t, err, want, "is not known")
+	}
+}
