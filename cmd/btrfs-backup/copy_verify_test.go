@@ -29,7 +29,11 @@ var damages = []damage{
 		btrfstest.Check(r, os.WriteFile(backup+"/further", nil, 0o644))
 	}, "unexpected", true},
 	{"a mode", func(r *copyRig, backup string) { btrfstest.Check(r, os.Chmod(backup+"/file", 0o600)) }, "mode", true},
-	{"an owner", func(r *copyRig, backup string) { btrfstest.Check(r, os.Chown(backup+"/file", 1, 1)) }, "owner", false},
+	{"an owner", func(r *copyRig, backup string) { btrfstest.Check(r, os.Chown(backup+"/file", 1, 1)) }, "owner", true},
+	{"a second name", func(r *copyRig, backup string) {
+		btrfstest.Check(r, os.Remove(backup+"/file"))
+		btrfstest.Check(r, os.Link(backup+"/other", backup+"/file"))
+	}, "links", true},
 	{"a size", func(r *copyRig, backup string) { btrfstest.Check(r, os.Truncate(backup+"/file", 1)) }, "size", true},
 }
 

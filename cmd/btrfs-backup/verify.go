@@ -36,15 +36,16 @@ func newVerify(env environment) *cobra.Command {
   cd /mnt/usb/etc/.latest && btrfs-backup verify --export . | sha256sum -c`,
 		Long: `Compare each BACKUP with the manifest that was written when it was made, and
 name each difference: files missing or added, types, sizes, times, modes,
-owners, links, extended attributes with ACLs, contents. Only backups made by
-rsync have a manifest. Exit status 4 tells that something differs.`,
+owners, symbolic and hard links, extended attributes with ACLs, contents. Only
+backups made by rsync have a manifest. Exit status 4 tells that something
+differs.`,
 		Args:                  needPlace("BACKUP"),
 		DisableFlagsInUseLine: true,
 		RunE:                  func(c *cobra.Command, args []string) error { return verify(c.Context(), env, o, args) },
 	}
 	f := c.Flags()
 	f.SortFlags = false
-	f.BoolVar(&o.fast, "fast", false, "compare existence, type, size, time, mode")
+	f.BoolVar(&o.fast, "fast", false, "compare all but the contents")
 	f.BoolVar(&o.export, "export", false, "print the list that sha256sum -c takes")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	defineReach(&o.reach, f)

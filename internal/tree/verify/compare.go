@@ -27,15 +27,20 @@ type comparison struct {
 	more    bool           // there is a next one
 	files   int64
 
-	linked  map[uint64]bool      // inodes of the manifest with several paths
-	known   map[inode]*rereading // of files that have several paths
+	linked  map[uint64]*name      // inodes of the manifest with several paths, and the first of those; nil until it is met
+	links   map[uint64]uint64     // inodes of the manifest by those of the tree that may have several names
+	known   map[uint64]*rereading // of files that have several paths, by inode
 	toRead  chan *rereading
 	checked chan checkedFile
 
 	progress func(bytes int64) // read; is called by several goroutines
 }
 
-type inode struct{ filesystem, number uint64 }
+// A name is one that a file of the tree has.
+type name struct {
+	path  string
+	inode uint64
+}
 
 // A checkedFile is what is to be told of a file: its differences, and what its content turns out to be.
 type checkedFile struct {
@@ -156,9 +161,7 @@ func (c *comparison) compare(f *checkedFile, got *walk.File) error {
 		return nil
 	}
 	f.compareStatus(&want, &got.Entry)
-	if c.fast {
-		return nil
-	}
+	c.compareLinks(f, &want, &got.Entry)
 	if want.UID != got.UID || want.GID != got.GID {
 		f.add(OtherOwner, owner(&want), owner(&got.Entry))
 	}
@@ -166,13 +169,34 @@ func (c *comparison) compare(f *checkedFile, got *walk.File) error {
 		f.add(OtherDevice, deviceNumbers(want.Device), deviceNumbers(got.Device))
 	}
 	f.compareUnread(&want, got.NoFollowPath())
-	if want.Type != manifest.Regular || want.Size != got.Size {
+	if c.fast || want.Type != manifest.Regular || want.Size != got.Size {
 		return nil
 	}
 	return c.reread(f, got, &want)
 }
 
-// compareStatus compares what a fast verification looks at.
+// compareLinks tells whether a path is a name of the same file as other paths.
+func (c *comparison) compareLinks(f *checkedFile, want, got *manifest.Entry) {
+	first, several := c.linked[want.Inode]
+	if want.Type == manifest.Directory || !several && got.Links < 2 {
+		return
+	}
+	was, met := c.links[got.Inode]
+	switch {
+	case met && was != want.Inode:
+		f.add(OtherLinks, "a file of its own", "a name of another file")
+	case first != nil && first.inode != got.Inode:
+		f.add(OtherLinks, "a name of the file "+first.path, "another file")
+	}
+	if !met {
+		c.links[got.Inode] = want.Inode
+	}
+	if several && first == nil {
+		c.linked[want.Inode] = &name{want.Path, got.Inode}
+	}
+}
+
+// compareStatus compares what stat(2) tells of all types.
 func (f *checkedFile) compareStatus(want, got *manifest.Entry) {
 	if want.Size != got.Size {
 		f.add(OtherSize, strconv.FormatInt(want.Size, 10), strconv.FormatInt(got.Size, 10))
@@ -215,8 +239,7 @@ type rereading struct {
 // reread has the content of a file read, unless it was under another path.
 func (c *comparison) reread(f *checkedFile, got *walk.File, want *manifest.Entry) error {
 	f.sha256 = want.SHA256
-	id := inode{got.Filesystem, got.Inode}
-	if f.content = c.known[id]; f.content != nil {
+	if f.content = c.known[got.Inode]; f.content != nil {
 		return nil
 	}
 	r := &rereading{file: *got, ended: make(chan struct{})}
@@ -228,8 +251,8 @@ func (c *comparison) reread(f *checkedFile, got *walk.File, want *manifest.Entry
 		return context.Cause(c.ctx)
 	}
 	f.content = r
-	if c.linked[want.Inode] {
-		c.known[id] = r
+	if _, several := c.linked[want.Inode]; several {
+		c.known[got.Inode] = r
 	}
 	return nil
 }

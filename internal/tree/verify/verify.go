@@ -16,7 +16,7 @@ import (
 
 // Options tell how a tree is verified.
 type Options struct {
-	Fast bool // compare existence, type, size, time and mode only
+	Fast bool // do not read contents
 }
 
 // A Difference is one thing in which a tree differs from its manifest.
@@ -41,6 +41,7 @@ const (
 	OtherOwner   Kind = "owner"
 	OtherTarget  Kind = "target"
 	OtherDevice  Kind = "device"
+	OtherLinks   Kind = "links"
 	OtherXattrs  Kind = "xattrs"
 	OtherContent Kind = "content"
 	NotReadable  Kind = "not readable"
@@ -79,7 +80,8 @@ func Tree(ctx context.Context, root *os.File, of io.ReadSeeker, o Options, found
 	}
 	defer entries.Close()
 	c := &comparison{
-		ctx: ctx, fast: o.Fast, entries: entries, linked: linked, known: make(map[inode]*rereading),
+		ctx: ctx, fast: o.Fast, entries: entries, linked: linked,
+		links: make(map[uint64]uint64), known: make(map[uint64]*rereading),
 		toRead: make(chan *rereading), checked: make(chan checkedFile, 256),
 	}
 	var telling sync.Mutex
@@ -100,15 +102,15 @@ func Tree(ctx context.Context, root *os.File, of io.ReadSeeker, o Options, found
 }
 
 // preview reads a manifest to its end, so that a damaged one is found before anything is compared with it. It gives the inodes of
-// regular files that have several paths (all others can be forgotten when they have been read), and the bytes of all files.
-func preview(ctx context.Context, file io.Reader) (linked map[uint64]bool, total int64, err error) {
+// files that have several paths (all others can be forgotten when they have been read), and the bytes of all files.
+func preview(ctx context.Context, file io.Reader) (linked map[uint64]*name, total int64, err error) {
 	type sized struct {
 		inode uint64
 		bytes int64
 	}
 	var several []sized
 	err = eachEntry(ctx, file, func(e manifest.Entry) error {
-		if e.Links > 1 && e.Type == manifest.Regular {
+		if e.Links > 1 && e.Type != manifest.Directory {
 			several = append(several, sized{e.Inode, e.Size})
 		} else {
 			total += e.Size
@@ -116,10 +118,10 @@ func preview(ctx context.Context, file io.Reader) (linked map[uint64]bool, total
 		return nil
 	})
 	slices.SortFunc(several, func(a, b sized) int { return cmp.Compare(a.inode, b.inode) })
-	linked = make(map[uint64]bool)
+	linked = make(map[uint64]*name)
 	for i, s := range several {
 		if i > 0 && s.inode == several[i-1].inode {
-			linked[s.inode] = true
+			linked[s.inode] = nil
 		} else {
 			total += s.bytes
 		}

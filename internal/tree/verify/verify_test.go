@@ -191,20 +191,20 @@ func TestVerifyTellsEachAspectThatDiffers(t *testing.T) {
 		{func(t *testing.T, dir string) { setTime(t, dir, unix.Timespec{Sec: 1}) }, []string{". time fast"}},
 		{func(t *testing.T, dir string) { check(t, os.Chmod(dir+"/z", 0o640)) }, []string{"z mode fast"}},
 		{func(t *testing.T, dir string) { check(t, unix.Chmod(dir+"/empty", 0o1755)) }, []string{"empty mode fast"}},
-		{func(t *testing.T, dir string) { check(t, os.Lchown(dir+"/link", 1, -1)) }, []string{"link owner"}},
-		{func(t *testing.T, dir string) { check(t, os.Lchown(dir+"/z", -1, 1)) }, []string{"z owner"}},
+		{func(t *testing.T, dir string) { check(t, os.Lchown(dir+"/link", 1, -1)) }, []string{"link owner fast"}},
+		{func(t *testing.T, dir string) { check(t, os.Lchown(dir+"/z", -1, 1)) }, []string{"z owner fast"}},
 		{func(t *testing.T, dir string) {
 			replace(t, dir+"/link", func(p string) error { return os.Symlink("a/b/fil_", p) })
 		},
-			[]string{"link target"}},
+			[]string{"link target fast"}},
 		{func(t *testing.T, dir string) {
 			replace(t, dir+"/device", func(p string) error { return unix.Mknod(p, unix.S_IFCHR|0o600, int(unix.Mkdev(1, 5))) })
-		}, []string{"device device"}},
-		{func(t *testing.T, dir string) { check(t, unix.Lsetxattr(dir+"/z", "user.note", []byte("y"), 0)) }, []string{"z xattrs"}},
-		{func(t *testing.T, dir string) { check(t, unix.Lremovexattr(dir+"/z", "user.note")) }, []string{"z xattrs"}},
-		{func(t *testing.T, dir string) { check(t, unix.Lsetxattr(dir+"/a", "user.new", nil, 0)) }, []string{"a xattrs"}},
-		{func(t *testing.T, dir string) { check(t, unix.Lsetxattr(dir, "user.new", nil, 0)) }, []string{". xattrs"}},
-		{func(t *testing.T, dir string) { check(t, unix.Lsetxattr(dir+"/link", "trusted.new", nil, 0)) }, []string{"link xattrs"}},
+		}, []string{"device device fast"}},
+		{func(t *testing.T, dir string) { check(t, unix.Lsetxattr(dir+"/z", "user.note", []byte("y"), 0)) }, []string{"z xattrs fast"}},
+		{func(t *testing.T, dir string) { check(t, unix.Lremovexattr(dir+"/z", "user.note")) }, []string{"z xattrs fast"}},
+		{func(t *testing.T, dir string) { check(t, unix.Lsetxattr(dir+"/a", "user.new", nil, 0)) }, []string{"a xattrs fast"}},
+		{func(t *testing.T, dir string) { check(t, unix.Lsetxattr(dir, "user.new", nil, 0)) }, []string{". xattrs fast"}},
+		{func(t *testing.T, dir string) { check(t, unix.Lsetxattr(dir+"/link", "trusted.new", nil, 0)) }, []string{"link xattrs fast"}},
 		{func(t *testing.T, dir string) { overwrite(t, dir+"/z") }, []string{"z content"}},
 		{func(t *testing.T, dir string) { overwrite(t, dir+"/a/b/large") }, []string{"a/b/large content"}},
 		{func(t *testing.T, dir string) { overwrite(t, dir+"/top") }, []string{"a/top content", "top content"}},
@@ -231,6 +231,54 @@ func TestVerifyTellsEachAspectThatDiffers(t *testing.T) {
 		expectDifferences(t, f, Options{}, all...)
 		expectDifferences(t, f, Options{Fast: true}, fast...)
 	}
+}
+
+func TestVerifySeesWhichNamesAreOneFile(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(t *testing.T)
+		want   []string
+	}{
+		"nothing":                  {func(*testing.T) {}, nil},
+		"one name became a file":   {func(t *testing.T) { relink(t, "../spare", "a2") }, []string{"a2 links"}},
+		"two files became one":     {func(t *testing.T) { relink(t, "b", "c") }, []string{"c links"}},
+		"a name of another file":   {func(t *testing.T) { relink(t, "b", "a1") }, []string{"a2 links", "b links"}},
+		"other inodes, same names": {func(t *testing.T) { relink(t, "../spare", "a1"); relink(t, "../spare", "a2") }, nil},
+		"a further name elsewhere": {func(t *testing.T) { relink(t, "b", "../spare") }, nil},
+		"a fifo": {func(t *testing.T) {
+			replace(t, "fifo2", func(p string) error { return unix.Mkfifo(p, 0o644) })
+		}, []string{"fifo2 links"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			top := t.TempDir()
+			f := described{filepath.Join(top, "tree"), filepath.Join(top, "manifest")}
+			check(t, os.Mkdir(f.path, 0o755))
+			for _, path := range []string{"a1", "b", "c", "../spare"} {
+				check(t, os.WriteFile(filepath.Join(f.path, path), []byte("content"), 0o644))
+			}
+			check(t, unix.Mkfifo(filepath.Join(f.path, "fifo1"), 0o644))
+			t.Chdir(f.path)
+			relink(t, "a1", "a2")
+			relink(t, "fifo1", "fifo2")
+			same := func() {
+				for _, path := range append(allPaths(t, "."), "../spare") {
+					setTime(t, path, unix.Timespec{Sec: 1})
+				}
+			}
+			same()
+			f.describe(t)
+			c.change(t)
+			same()
+			expectDifferences(t, f, Options{}, c.want...)
+			expectDifferences(t, f, Options{Fast: true}, c.want...)
+		})
+	}
+}
+
+// relink makes a path a name of the file at another one.
+func relink(t *testing.T, from, to string) {
+	t.Helper()
+	check(t, os.RemoveAll(to))
+	check(t, os.Link(from, to))
 }
 
 // keepingTimes gives files back the times that they had before do, if that does not set them itself.
@@ -303,7 +351,7 @@ func TestVerifyNeverPassesWhatItCannotRead(t *testing.T) {
 	expectDifferences(t, f, Options{},
 		"a/b not readable", "a/b/file not readable", "a/b/large not readable", "a/top not readable", "top not readable", "z not readable",
 		"z not readable") // its content, and its extended attributes
-	expectDifferences(t, f, Options{Fast: true}, "a/b not readable", "a/b/file not readable", "a/b/large not readable")
+	expectDifferences(t, f, Options{Fast: true}, "a/b not readable", "a/b/file not readable", "a/b/large not readable", "z not readable")
 }
 
 func TestAContentThatFailsToBeReadIsNotPassed(t *testing.T) {
