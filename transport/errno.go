@@ -24,6 +24,10 @@ var errnoMessages = []struct {
 	{unix.EEXIST, "File exists"},
 	{unix.ENOENT, "No such file or directory"},
 	{unix.EINVAL, "Invalid argument"},
+	{unix.EOPNOTSUPP, "Operation not supported"},
+	{unix.E2BIG, "Argument list too long"},
+	{unix.ERANGE, "Numerical result out of range"},
+	{unix.EMLINK, "Too many links"},
 }
 
 // ErrnoIn gives the errno whose message stands last in what a program said, or 0: the program stopped at that. What comes before

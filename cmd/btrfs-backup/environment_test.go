@@ -72,6 +72,16 @@ func TestJoinedErrorsHaveTheirOwnLinesAndHints(t *testing.T) {
 	}
 }
 
+func TestAHintIsToldOnceForErrorsInARow(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	complain(writtenTo(&b, false), hint.New(errors.New("one"), "go"), hint.New(errors.New("two"), "go"), errors.New("three"), hint.New(errors.New("four"), "go"))
+	want := "error: one, error: two, hint: go, error: three, error: four, hint: go, "
+	if got := strings.NewReplacer("btrfs-backup: ", "", "\n", ", ").Replace(b.String()); got != want {
+		t.Errorf("%s\nwant\n%s", got, want)
+	}
+}
+
 func TestTheJournalGetsPrioritiesAndNoClock(t *testing.T) {
 	t.Parallel()
 	source, destination := newSmallPair(t)

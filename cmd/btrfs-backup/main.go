@@ -101,18 +101,29 @@ func exitStatus(err error) int {
 	}
 }
 
-// complain tells an error and the way forward; several errors have their own lines and hints.
-func complain(env environment, err error) {
-	if several := partsOf(err); len(several) > 0 {
-		for _, one := range several {
-			complain(env, one)
+// complain tells errors and the way forward, which is told once for several in a row; joined errors have their own lines and
+// hints.
+func complain(env environment, errs ...error) {
+	all := flatten(errs)
+	for i, err := range all {
+		env.tell("error", err.Error())
+		forward := hint.Of(err)
+		if forward != "" && (i+1 == len(all) || hint.Of(all[i+1]) != forward) {
+			env.tell("hint", forward)
 		}
-		return
 	}
-	env.tell("error", err.Error())
-	if forward := hint.Of(err); forward != "" {
-		env.tell("hint", forward)
+}
+
+// flatten puts what errors stand for in their places.
+func flatten(errs []error) (all []error) {
+	for _, err := range errs {
+		if parts := partsOf(err); len(parts) > 0 {
+			all = append(all, flatten(parts)...)
+		} else {
+			all = append(all, err)
+		}
 	}
+	return all
 }
 
 // tell writes a line about a failure.

@@ -67,9 +67,11 @@ func machineState() string {
 // conclude tells what a run did, and gives the error that the program ends with. ended is what ended the run early.
 func conclude(env environment, log *slog.Logger, o outputOptions, did *engine.Report, ended error) error {
 	printErr := o.print(env, log, did)
+	var failures []error
 	for _, f := range did.AllFailures() {
-		complain(env, f.Err)
+		failures = append(failures, f.Err)
 	}
+	complain(env, failures...)
 	switch outcome := did.Outcome(); {
 	case ended != nil:
 		return ended

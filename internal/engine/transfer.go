@@ -94,17 +94,21 @@ func (v *visit) ladder(t Transfer) []*btrfs.Subvolume {
 
 // isAboutDestination tells that no snapshot can be sent to the destination as it is.
 func isAboutDestination(err error) bool {
-	for _, errno := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EPERM, syscall.EIO} {
-		if errors.Is(err, errno) {
-			return true
-		}
-	}
-	return false
+	return isOneOf(err, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EPERM, syscall.EIO)
+}
+
+// isAboutFile tells that a file of the snapshot cannot be stored there, or sent, whatever the parent is.
+func isAboutFile(err error) bool {
+	return isOneOf(err, syscall.EOPNOTSUPP, syscall.ENAMETOOLONG, syscall.EINVAL, syscall.E2BIG, syscall.ERANGE, syscall.EMLINK)
+}
+
+func isOneOf(err error, known ...syscall.Errno) bool {
+	return slices.ContainsFunc(known, func(errno syscall.Errno) bool { return errors.Is(err, errno) })
 }
 
 // mayDependOnParent tells whether another parent is worth trying: a program ended by itself, and not for lack of something
 // that every stream needs.
 func mayDependOnParent(err error) bool {
 	var exit *transport.ExitError
-	return errors.As(err, &exit) && !exit.Killed() && !isAboutDestination(err) && !errors.Is(err, fs.ErrExist)
+	return errors.As(err, &exit) && !exit.Killed() && !isAboutDestination(err) && !isAboutFile(err) && !errors.Is(err, fs.ErrExist)
 }

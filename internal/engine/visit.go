@@ -290,15 +290,16 @@ func (v *visit) record(ctx context.Context) {
 	sent := func(s btrfs.Subvolume) bool {
 		return slices.ContainsFunc(v.saved.Transfers, func(t TransferReport) bool { return t.Snapshot == s.Name && t.Failure == nil })
 	}
+	planned := make(map[string]bool)
+	for _, t := range v.plan.Transfers {
+		planned[t.Snapshot.Name] = true
+	}
 	common, lacking := "", ""
 	for _, s := range v.ownSnapshots() {
 		if len(pairs.backupsOf(s)) > 0 || sent(s) {
-			common = s.Name
-		}
-	}
-	for _, t := range v.plan.Transfers {
-		if !sent(t.Snapshot) {
-			lacking = t.Snapshot.Name
+			common, lacking = s.Name, "" // no increment needs an older one
+		} else if planned[s.Name] {
+			lacking = s.Name
 		}
 	}
 	v.updateLedger(context.WithoutCancel(ctx), func(l *lock.Ledger) {

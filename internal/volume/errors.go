@@ -3,6 +3,7 @@ package volume
 import (
 	"errors"
 	"os/exec"
+	"strings"
 
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
@@ -27,8 +28,15 @@ const (
 // needThere is what the user of another machine lacks, whatever it is.
 const needThere = "the user who logs in there lacks the privilege: log in as root (root@HOST), or use --ssh-sudo"
 
+// refusedRoot is for root, whom nothing of that helps.
+const refusedRoot = "the kernel refuses this to root, too: its log (dmesg) may tell why; `lsattr -d` shows an immutable folder " +
+	"(chattr -i), and a container may lack capabilities"
+
 // lacking gives the hint on a missing privilege.
 func (f *folder) lacking(need string) string {
+	if f.dir != nil && f.dir.Status().Privileged {
+		return refusedRoot
+	}
 	if f.host.String() != "" {
 		return needThere
 	}
@@ -57,7 +65,7 @@ func errnoOf(err error) unix.Errno {
 	return 0
 }
 
-// senderError explains a failure of `btrfs send`. Of the errnos only those that no other snapshot avoids are made known.
+// senderError explains a failure of `btrfs send`. Of the errnos only those that no other parent avoids are made known.
 func (f *folder) senderError(err error) error {
 	if errors.Is(err, exec.ErrNotFound) {
 		return hint.New(err, "install btrfs-progs")
@@ -65,30 +73,69 @@ func (f *folder) senderError(err error) error {
 	switch errnoOf(err) {
 	case unix.EPERM, unix.EACCES:
 		return hint.New(engine.WithErrno(err, unix.EPERM), f.lacking(needToSend))
+	case unix.ENAMETOOLONG:
+		return hint.New(engine.WithErrno(err, unix.ENAMETOOLONG), "btrfs send allows paths of 4095 bytes: `cd "+f.String()+
+			"/SNAPSHOT && find . | awk 'length > 4097'` names longer ones; rename a directory above them")
 	case unix.EIO:
 		return hint.New(err, "a file of the snapshot cannot be read: `btrfs scrub start` and the kernel's log tell which")
 	}
 	return err
 }
 
-// receiverError explains a failure of `btrfs receive`.
+// receiverError explains a failure of `btrfs receive`. Of the errnos only those that no other parent avoids are made known.
 func (f *folder) receiverError(err error) error {
 	if errors.Is(err, exec.ErrNotFound) {
 		return hint.New(err, "install btrfs-progs")
 	}
-	errno := errnoOf(err)
-	forward := ""
-	switch errno {
-	case unix.ENOSPC, unix.EDQUOT:
-		forward = "make room at " + f.String() + ": delete backups that are not needed, or keep fewer with --num-backups"
-	case unix.EROFS:
-		forward = f.String() + " is read-only: mount it for writing, and look at the kernel's log for the reason"
-	case unix.EPERM, unix.EACCES:
-		errno, forward = unix.EPERM, f.lacking(needToReceive)
-	case unix.EIO:
-		forward = "the disk of " + f.String() + " has a fault: look at the kernel's log and at `btrfs device stats`"
-	default:
+	said := ""
+	if exit := new(transport.ExitError); errors.As(err, &exit) {
+		said = exit.Stderr
+	}
+	errno, forward := f.refusedFile(said)
+	if errno == 0 {
+		errno, forward = f.refused(transport.ErrnoIn(said))
+	}
+	if errno == 0 {
 		return err
 	}
 	return hint.New(engine.WithErrno(err, errno), forward)
+}
+
+// refused explains why nothing can be received in the folder.
+func (f *folder) refused(why unix.Errno) (errno unix.Errno, forward string) {
+	switch why {
+	case unix.ENOSPC, unix.EDQUOT:
+		return why, "make room at " + f.String() + ": `btrfs-backup --no-snapshot --no-transfer --num-backups N SOURCE DEST` deletes " +
+			"all but the newest N backups there; a run deletes old ones only after it saved"
+	case unix.EROFS:
+		return why, f.String() + " is read-only: mount it for writing, and look at the kernel's log for the reason"
+	case unix.EPERM, unix.EACCES:
+		return unix.EPERM, f.lacking(needToReceive)
+	case unix.EIO:
+		return why, "the disk of " + f.String() + " has a fault: look at the kernel's log and at `btrfs device stats`"
+	}
+	return 0, ""
+}
+
+// refusedFile explains why one file, which the receiver names, cannot be stored in the folder.
+func (f *folder) refusedFile(said string) (errno unix.Errno, forward string) {
+	errno = transport.ErrnoIn(said)
+	acl, attribute := strings.Contains(said, " system.posix_acl_"), strings.HasPrefix(said, "lsetxattr ")
+	switch {
+	case errno == unix.ENAMETOOLONG:
+		return errno, "shorten the path of this file, or choose a folder with a shorter path than " + f.String()
+	case attribute && acl && errno == unix.EOPNOTSUPP:
+		return errno, f.String() + " stores no ACLs: mount it without the option noacl, or remove the ACLs of this file (setfacl -b) " +
+			"before the next snapshot"
+	case attribute && (errno == unix.EOPNOTSUPP || errno == unix.EINVAL || errno == unix.ERANGE || errno == unix.E2BIG):
+		return errno, f.String() + " cannot store this attribute: remove it (setfattr -x NAME FILE) before the next snapshot"
+	case attribute && errno == unix.ENOSPC: // also when there is space: btrfs_setxattr
+		return unix.E2BIG, "make room at " + f.String() + "; if there is room, the attribute is too long for that filesystem: remove it " +
+			"(setfattr -x NAME FILE) before the next snapshot"
+	case errno == unix.EMLINK:
+		return errno, f.String() + " cannot store so many hard links of one file"
+	case errno == unix.EOPNOTSUPP && !strings.Contains(said, "clone"): // another parent means other clones
+		return errno, "the kernel of " + f.String() + " cannot store this file: a newer one may"
+	}
+	return 0, ""
 }

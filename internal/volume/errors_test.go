@@ -34,6 +34,15 @@ func TestFailuresOfTheReceiverAreExplained(t *testing.T) {
 		{exited("write to f failed: Input/output error"), unix.EIO, "device stats"},
 		{exited("cannot find parent subvolume"), nil, ""},
 		{exited("link a -> b failed: File exists"), nil, ""},
+		{exited("lsetxattr f system.posix_acl_access failed: Operation not supported"), unix.EOPNOTSUPP, "without the option noacl"},
+		{exited("lsetxattr f user.x failed: Operation not supported"), unix.EOPNOTSUPP, "setfattr -x"},
+		{exited("lsetxattr f user.x failed: Invalid argument"), unix.EINVAL, "setfattr -x"},
+		{exited("lsetxattr f user.x failed: No space left on device"), unix.E2BIG, "make room at /folder; if there is room"},
+		{exited("lsetxattr f user.x failed: Disk quota exceeded"), unix.EDQUOT, "make room at /folder"},
+		{exited("mkdir d failed: File name too long"), unix.ENAMETOOLONG, "shorten the path"},
+		{exited("fallocate f failed: Operation not supported"), unix.EOPNOTSUPP, "kernel of /folder"},
+		{exited("failed to clone extents to f: Operation not supported"), nil, ""},
+		{exited("failed to clone extents to f: Invalid argument"), nil, ""},
 		{exited("utimes f failed: Permission denied; write to f failed: No space left on device"), unix.ENOSPC, "make room at /folder"},
 		{exited("x: No space left on device; chown f failed: Operation not permitted"), unix.EPERM, "sudo"},
 		{exited(""), nil, ""},
@@ -57,6 +66,7 @@ func TestFailuresOfTheSenderAreExplained(t *testing.T) {
 		{exited("send ioctl failed with -5: Input/output error"), nil, "scrub"},
 		{exited("No space left on device"), nil, ""},
 		{exited("subvolume is not read-only"), nil, ""},
+		{exited("send ioctl failed with -36: File name too long"), unix.ENAMETOOLONG, "/folder/SNAPSHOT && find"},
 		{fmt.Errorf("starting btrfs: %w", &exec.Error{Name: "btrfs", Err: exec.ErrNotFound}), exec.ErrNotFound, "install btrfs-progs"},
 	}
 	for _, test := range tests {
@@ -73,7 +83,8 @@ func checkExplained(t testing.TB, got, err, errno error, forward string) {
 	if !errors.Is(got, err) || errno != nil && !errors.Is(got, errno) {
 		t.Errorf("%v is explained as %v, want %v", err, got, errno)
 	}
-	for _, known := range []unix.Errno{unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EPERM, unix.EACCES, unix.EIO, unix.EEXIST} {
+	for _, known := range []unix.Errno{unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EPERM, unix.EACCES, unix.EIO, unix.EEXIST,
+		unix.EOPNOTSUPP, unix.EINVAL, unix.E2BIG, unix.ENAMETOOLONG} {
 		if known != errno && errors.Is(got, known) {
 			t.Errorf("%v is taken for %v", got, known)
 		}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
@@ -96,8 +97,15 @@ func (r *Receiver) Close(context.Context) (btrfs.Subvolume, error) {
 func (r *Receiver) End() error {
 	r.ended = true
 	r.stream.Close()
-	return r.process.Wait()
+	err := r.process.Wait()
+	if exit := new(transport.ExitError); errors.As(err, &exit) {
+		exit.Stderr = attributeValue.ReplaceAllString(exit.Stderr, "$1$2")
+	}
+	return err
 }
+
+// attributeValue is what btrfs receive tells of an attribute besides its name. It may be long, and not printable.
+var attributeValue = regexp.MustCompile(`(?s)^(lsetxattr .*? (?:btrfs|security|system|trusted|user)\.[^=]*)=.*( failed: )`)
 
 // Commit syncs before it renames: the name must not reach the disk before the data.
 func (r *Receiver) Commit(_ context.Context, origin btrfs.UUID) error {

@@ -150,3 +150,15 @@ func TestSendLeavesOutWhatTheReceiverHas(t *testing.T) {
 		}
 	}
 }
+
+func TestTheValueOfAnAttributeIsNoPartOfAMessage(t *testing.T) {
+	for said, want := range map[string]string{
+		"lsetxattr a b user.x=\x01\x02 failed: Operation not supported":            "lsetxattr a b user.x failed: Operation not supported",
+		"lsetxattr f user.x=one; two user.y=three failed: No space left on device": "lsetxattr f user.x failed: No space left on device",
+		"writing to a user.x=1 failed: Input/output error":                         "writing to a user.x=1 failed: Input/output error",
+	} {
+		if got := attributeValue.ReplaceAllString(said, "$1$2"); got != want {
+			t.Errorf("%q", got)
+		}
+	}
+}
