@@ -2,8 +2,10 @@ package main
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/job"
 )
 
 // newArgvRoot gives a command tree with the options of the predecessor, and a command with options of its own.
@@ -451,4 +454,26 @@ func isComplete(args []string) bool {
 	return !slices.ContainsFunc(args, func(arg string) bool {
 		return strings.HasPrefix(arg, "@") || strings.HasPrefix(arg, "--") && arg != "--" || subcommand(newArgvRoot(), arg) != nil
 	})
+}
+
+func TestEveryCommandReachesMachinesByTheSameOptions(t *testing.T) {
+	t.Parallel()
+	all := pflag.NewFlagSet("", pflag.ContinueOnError)
+	reach := job.Default().Reach
+	defineReach(&reach, all)
+	defineFurtherReach(&reach, all)
+	if got, want := reflect.TypeFor[job.Reach]().NumField(), len(visibleFlags(all)); got != want {
+		t.Errorf("job.Reach has %d settings, and %d have options", got, want)
+	}
+	root := newRoot(environment{stdout: io.Discard, stderr: io.Discard})
+	for _, c := range append(root.Commands(), root) {
+		if c.Flags().Lookup("ssh-opt") == nil {
+			continue
+		}
+		all.VisitAll(func(f *pflag.Flag) {
+			if own := c.Flags().Lookup(f.Name); own == nil || own.DefValue != f.DefValue {
+				t.Errorf("%s: --%s is missing, or differs", c.CommandPath(), f.Name)
+			}
+		})
+	}
 }

@@ -25,7 +25,6 @@ func (o *backupOptions) define(f *pflag.FlagSet) {
 	grouped(f, "Other machines", func(f *pflag.FlagSet) {
 		defineReach(&o.spec.Reach, f)
 		f.Var((*rateFlag)(&o.spec.RateLimit), "rate-limit", "at most `RATE` bytes a second, such as 10M")
-		f.StringVar(&o.spec.Reach.Compress, "compress", o.spec.Reach.Compress, "`HOW`: auto, zstd or none")
 	})
 	grouped(f, "Output", func(f *pflag.FlagSet) {
 		o.output.defineVerbosity(f)
@@ -38,8 +37,6 @@ func (o *backupOptions) define(f *pflag.FlagSet) {
 	grouped(f, furtherTitle, func(f *pflag.FlagSet) {
 		f.BoolVar(&o.spec.Subvolume.CleanPartial, "clean-partial", false, "delete what an interrupted btrfs receive left at DEST")
 		defineFurtherReach(&o.spec.Reach, f)
-		f.IntVar(&o.spec.Reach.Channels, "channels", o.spec.Reach.Channels, "`N` SSH sessions for each transfer")
-		f.DurationVar(&o.spec.Reach.ResumeWindow, "resume-window", o.spec.Reach.ResumeWindow, "resume a broken transfer within `TIME`")
 		o.priority.define(f)
 	})
 	f.BoolVar(&o.latestOnly, "latest-only", false, "the same as --num-snapshots=1")

@@ -40,6 +40,11 @@ func newEnvironment() environment {
 		env.terminal = os.Stderr
 	}
 	os.Setenv("PATH", usablePath(os.Getenv("PATH")))
+	if zone := os.Getenv("TZ"); zone != "" && zone != "UTC" && time.Local.String() == "UTC" { // Go knows no such file
+		if location, err := posixZone(strings.TrimPrefix(zone, ":")); err == nil {
+			time.Local = location
+		}
+	}
 	return env
 }
 
@@ -62,6 +67,18 @@ func usablePath(path string) string {
 		}
 	}
 	return strings.Join(dirs, string(filepath.ListSeparator))
+}
+
+// posixZone understands a time zone such as CET-1CEST,M3.5.0,M10.5.0/3. Go does so only at the end of a file of zones: see RFC
+// 8536. What it does not understand is UTC, as it is for date(1).
+func posixZone(rule string) (*time.Location, error) {
+	const (
+		header = "TZif2" + "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+		counts = "\x00\x00\x00\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x01" + "\x00\x00\x00\x04"
+		utc    = "\x00\x00\x00\x00" + "\x00\x00" + "UTC\x00"
+		block  = header + counts + utc
+	)
+	return time.LoadLocationFromTZData("Local", []byte(block+block+"\n"+rule+"\n"))
 }
 
 // needProc refuses to begin without /proc, by which folders that are open are named.

@@ -19,7 +19,7 @@ type indexOptions struct {
 }
 
 func newIndex(env environment) *cobra.Command {
-	o := &indexOptions{}
+	o := &indexOptions{reach: job.Default().Reach}
 	c := &cobra.Command{
 		Use:   "index [options] DEST...",
 		Short: "Find out anew which contents a folder holds, to store none twice",

@@ -32,7 +32,7 @@ type listOptions struct {
 }
 
 func newList(env environment) *cobra.Command {
-	o := &listOptions{}
+	o := &listOptions{reach: job.Default().Reach}
 	c := &cobra.Command{
 		Use:   "list [options] PLACE...",
 		Short: "Show the snapshots and backups of places",

@@ -24,15 +24,17 @@ import (
 func defineReach(r *job.Reach, f *pflag.FlagSet) {
 	f.StringArrayVar(&r.Options, "ssh-opt", nil, "`KEY=VALUE` as for ssh -o, may be repeated")
 	f.BoolVar(&r.Sudo, "ssh-sudo", false, "use sudo on other machines")
+	f.StringVar(&r.Compress, "compress", r.Compress, "`HOW`: auto, zstd or none")
 }
 
 // defineFurtherReach defines what few need.
 func defineFurtherReach(r *job.Reach, f *pflag.FlagSet) {
 	f.StringVar(&r.Program, "ssh-program", "", "reach other machines by this ssh `PROGRAM`")
-	d := job.Default().Reach
-	f.StringVar(&r.Command, "remote-command", d.Command, "run `PATH` there")
-	f.StringVar(&r.Agent, "agent", d.Agent, "`WHICH`: auto or installed")
-	f.StringVar(&r.Agents, "agents", d.Agents, "`DIR` of the programs for other CPUs")
+	f.StringVar(&r.Command, "remote-command", r.Command, "run `PATH` there")
+	f.StringVar(&r.Agent, "agent", r.Agent, "`WHICH`: auto or installed")
+	f.StringVar(&r.Agents, "agents", r.Agents, "`DIR` of the programs for other CPUs")
+	f.IntVar(&r.Channels, "channels", r.Channels, "`N` SSH sessions for each transfer")
+	f.DurationVar(&r.ResumeWindow, "resume-window", r.ResumeWindow, "resume transfers within `TIME`")
 }
 
 // look gives the places that a command is to look at, and the machines that they are on.

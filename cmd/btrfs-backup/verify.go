@@ -27,7 +27,7 @@ type verifyOptions struct {
 }
 
 func newVerify(env environment) *cobra.Command {
-	o := &verifyOptions{}
+	o := &verifyOptions{reach: job.Default().Reach}
 	c := &cobra.Command{
 		Use:   "verify [options] BACKUP...",
 		Short: "Compare backups that were made by rsync with their manifests",
