@@ -28,6 +28,8 @@ type fakeMirror struct {
 	made     Result
 	saveErr  error
 	openErr  error
+
+	undeletable string
 }
 
 func (m *fakeMirror) String() string { return "/backups" }
@@ -63,6 +65,9 @@ func (m *fakeMirror) Rehearse(_ context.Context, t Transfer) (Result, error) {
 
 func (m *fakeMirror) Delete(_ context.Context, names []string) ([]string, error) {
 	m.note("delete %s", strings.Join(names, " "))
+	if slices.Contains(names, m.undeletable) {
+		return nil, errors.New("it is immutable")
+	}
 	return names, nil
 }
 
@@ -189,6 +194,17 @@ func TestBackupsOfOthersAreNeitherDeletedNorCounted(t *testing.T) {
 	}
 	if v := report.Destinations[0].Verdicts[0]; v.Name != day(1) || !v.Keep {
 		t.Errorf("verdict on another source's backup: %v", v)
+	}
+}
+
+func TestADeletionThatFailedIsTriedAgainAndStopsNoOther(t *testing.T) {
+	m := newMirror(copiesOf(1, 2, 3)...)
+	m.contents.Deleting = []string{".0.deleting"}
+	m.undeletable = ".0.deleting"
+	report := runCopy(t, copyJobOf(m))
+	m.want(t, "open true", "list", "delete .0.deleting", "mark", `save 10 on "3"`, "link .latest 10", "delete 1 2")
+	if failures := report.AllFailures(); report.Outcome() != Partly || len(failures) != 1 {
+		t.Errorf("outcome %d, failures %v", report.Outcome(), failures)
 	}
 }
 

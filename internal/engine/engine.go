@@ -113,6 +113,7 @@ type Contents struct {
 	Origins       map[btrfs.UUID]btrfs.UUID // of each received UUID for which it is on record, the source subvolume
 
 	Recorded []Recorded // of directories, in the order in which they were finished
+	Deleting []string   // hidden names of such whose deletion began and did not end
 	Taken    []string   // further names that no backup can have
 	Received []string   // those of them that are received subvolumes
 

@@ -97,6 +97,7 @@ type planner struct {
 	backups     side            // at the destination
 	origins     map[btrfs.UUID]btrfs.UUID
 	recorded    []Recorded // at the destination, of a source without history
+	deleting    []string   // there, see Contents
 	keep        retention.Policy
 	keepsLast   int // how many of the newest the destination keeps by itself; 0: all
 	now         time.Time
@@ -254,7 +255,7 @@ func setOf(names []string) map[string]bool {
 // leftovers gives the unfinished backups of this series. Since the folder is locked, no run is working on them. One under its
 // hidden name is never taken over, however complete it looks: after a power failure its last data may not be on disk.
 func (p planner) leftovers() []string {
-	var names []string
+	names := slices.Clone(p.deleting)
 	for _, b := range p.backups.InDirectory {
 		if name, incoming := btrfs.IncomingOf(b.Name); incoming && p.backups.naming.Ours(name) {
 			names = append(names, b.Name)

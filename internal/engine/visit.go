@@ -45,10 +45,14 @@ func (v *visit) serve(ctx context.Context) {
 		return
 	}
 	defer release()
-	v.saved.Leftovers = v.delete(ctx, v.to, v.lister, v.plan.Leftovers, v.saved.fail)
+	var undeleted error
+	v.saved.Leftovers = v.delete(ctx, v.to, v.lister, v.plan.Leftovers, func(err error) { undeleted = err })
 	v.saveAll(ctx)
 	v.record(ctx)
 	v.conclude(ctx)
+	if undeleted != nil { // which kept nothing from being saved, and no other backup from being deleted
+		v.saved.fail(undeleted)
+	}
 }
 
 // fail reports that the destination could not be served, and records what it lacks.
@@ -127,7 +131,7 @@ func (v *visit) prepare(ctx context.Context, found Contents, known bool) error {
 	}
 	p := &v.planner
 	p.backups.Listing, p.backups.ledger, p.origins, p.recorded = found.Listing, found.Ledger, found.Origins, found.Recorded
-	p.keepsLast = found.KeepsLast
+	p.keepsLast, p.deleting = found.KeepsLast, found.Deleting
 	v.noPrune = found.NoPrune
 	switch {
 	case v.history == nil:

@@ -184,7 +184,7 @@ func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
 		return engine.Contents{}, fmt.Errorf("listing %s: %w", d, err)
 	}
 	d.found = found
-	c := engine.Contents{Taken: found.Others, Received: found.Received, Identity: found.ID}
+	c := engine.Contents{Deleting: found.Deleting, Taken: found.Others, Received: found.Received, Identity: found.ID}
 	for _, r := range found.Backups {
 		c.Recorded = append(c.Recorded, engine.Recorded{Name: r.Name, Complete: r.Complete(), OfAnother: d.ofAnother(r)})
 	}
@@ -305,7 +305,7 @@ func (d *Destination) explained(err error) error {
 		return hint.Newf(err, "make room at %s: delete backups that are not needed, or keep fewer with --num-backups", d)
 	case errors.Is(err, unix.EROFS):
 		return hint.Newf(err, "mount the filesystem of %s for writing, and look at the kernel's log for the reason", d)
-	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+	case (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM)) && (d.dir == nil || !d.dir.Status().Privileged):
 		return hint.New(err, "run as root (sudo, or --ssh-sudo for another machine), or name a folder that you may write to")
 	}
 	return err

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Begin prepares the partial copy of a backup, after it has removed useless leftovers of earlier runs. One of the same source
+// Begin prepares the partial copy of a backup. One of the same source
 // that an interrupted run left is resumed.
 func (f *Folder) Begin(ctx context.Context, o Order) (Work, error) {
 	w, err := f.begin(ctx, o)
@@ -58,7 +58,7 @@ func (f *Folder) begin(ctx context.Context, o Order) (w Work, err error) {
 	if err := f.checkLinks(s.onBtrfs); err != nil {
 		return w, err
 	}
-	if err := f.tidy(ctx); err != nil {
+	if err := f.tidy(); err != nil {
 		return w, err
 	}
 	if s.list, err = f.unfinished(); err != nil {
@@ -238,18 +238,15 @@ func (s *start) makeSubvolume() error {
 	return err
 }
 
-// tidy removes useless leftovers of earlier runs. One that cannot be removed does not prevent a backup.
-func (f *Folder) tidy(ctx context.Context) error {
+// tidy forgets what is no leftover any more, and removes drafts of earlier runs.
+func (f *Folder) tidy() error {
 	list, err := f.unfinished()
 	if err != nil {
 		return err
 	}
 	for _, hidden := range slices.Sorted(maps.Keys(list)) {
-		if err := f.tidyHidden(ctx, hidden); err != nil {
-			if ctx.Err() != nil {
-				return err
-			}
-			f.log.Warn(fmt.Sprintf("removing the leftover %s: %v", f.pathOf(hidden), err))
+		if err := f.tidyHidden(hidden); err != nil {
+			return err
 		}
 	}
 	files, err := f.state.Names()
@@ -266,10 +263,10 @@ func (f *Folder) tidy(ctx context.Context) error {
 	return nil
 }
 
-// tidyHidden goes on with a deletion, and forgets a partial copy that is gone.
-func (f *Folder) tidyHidden(ctx context.Context, hidden string) error {
-	if name, ok := deletingOf(hidden); ok {
-		return f.finishDeleting(ctx, name)
+// tidyHidden forgets a partial copy that is gone.
+func (f *Folder) tidyHidden(hidden string) error {
+	if _, deleting := deletingOf(hidden); deleting {
+		return nil
 	}
 	st, err := walk.Lstat(f.dir, hidden)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {

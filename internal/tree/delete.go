@@ -10,6 +10,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/failpoint"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/tree/walk"
 
 	"golang.org/x/sys/unix"
@@ -33,7 +34,7 @@ func deletingOf(hidden string) (name string, ok bool) {
 }
 
 // Delete deletes what it can of the named backups, and gives the names of those that are gone and every failure. What is not a
-// backup by the rules of List is refused.
+// backup by the rules of List, or one of its Deleting, is refused.
 func (f *Folder) Delete(ctx context.Context, names []string) (deleted []string, err error) {
 	var failures []error
 	for _, name := range names {
@@ -41,8 +42,13 @@ func (f *Folder) Delete(ctx context.Context, names []string) (deleted []string, 
 			failures = append(failures, context.Cause(ctx))
 			break
 		}
-		if err := f.deleteOne(ctx, name); err != nil {
-			failures = append(failures, fmt.Errorf("deleting %s: %w", f.pathOf(name), err))
+		backup, begun := deletingOf(name)
+		do := f.goOnDeleting
+		if !begun {
+			backup, do = name, f.deleteOne
+		}
+		if err := do(ctx, backup); err != nil {
+			failures = append(failures, fmt.Errorf("deleting %s: %w", f.pathOf(backup), err))
 			continue
 		}
 		f.log.Debug("deleted " + f.pathOf(name))
@@ -51,9 +57,22 @@ func (f *Folder) Delete(ctx context.Context, names []string) (deleted []string, 
 	return deleted, errors.Join(failures...)
 }
 
+// goOnDeleting goes on with the deletion of a backup that began.
+func (f *Folder) goOnDeleting(ctx context.Context, name string) error {
+	list, err := f.unfinished()
+	if err != nil {
+		return err
+	}
+	if _, ours := list[deletingName(name)]; !ours {
+		return errNotBackup
+	}
+	return f.finishDeleting(ctx, name)
+}
+
 // deleteOne lets a backup leave its name before anything is taken from it.
 func (f *Folder) deleteOne(ctx context.Context, name string) error {
-	if _, err := f.backup(name); err != nil {
+	record, err := f.backup(name)
+	if err != nil {
 		return err
 	}
 	hidden := deletingName(name)
@@ -63,14 +82,18 @@ func (f *Folder) deleteOne(ctx context.Context, name string) error {
 	if err := f.noteUnfinished(hidden, unfinishedEntry{}); err != nil {
 		return err
 	}
-	if err := f.rename(name, hidden); err != nil {
-		return errors.Join(err, f.dropUnfinished(hidden))
-	}
-	err := f.finishDeleting(ctx, name)
-	if err != nil {
+	if err = f.rename(name, hidden); err != nil {
+		err = errors.Join(walk.Explain(err, f.dir, name), f.dropUnfinished(hidden))
+	} else if err = f.finishDeleting(ctx, name); err != nil {
 		err = errors.Join(err, f.takeBack(name))
 	}
-	return err
+	switch {
+	case hint.Of(err) != "":
+		return err
+	case record.Subvolume != "":
+		return walk.UnpinSubvolume(err, f.pathOf(name))
+	}
+	return walk.Unpin(err, f.pathOf(name))
 }
 
 // takeBack undoes the beginning of a deletion that failed: a subvolume is still complete.
@@ -125,9 +148,9 @@ func (f *Folder) removeHidden(ctx context.Context, hidden string) error {
 	switch {
 	case err != nil:
 	case isSubvolume:
-		err = f.deleteSubvolume(hidden)
+		err = walk.Explain(f.deleteSubvolume(hidden), f.dir, hidden)
 	default:
-		err = walk.Remove(ctx, f.dir, hidden)
+		err = walk.Unpin(walk.Remove(ctx, f.dir, hidden), f.pathOf(hidden))
 	}
 	if err != nil {
 		return err

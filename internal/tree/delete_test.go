@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -119,8 +120,12 @@ func TestADeletionThatWasInterruptedIsFinishedLater(t *testing.T) {
 					want = []string{"b1", "b2", "b3"}
 				}
 				unchanged(t, []string{f.pathOf("b1"), f.pathOf("b3"), outside}, func() {
-					if l := mustList(t, f); !slices.Equal(backupNames(l), want) || len(l.Others) > 0 {
+					l := mustList(t, f)
+					if !slices.Equal(backupNames(l), want) || len(l.Others) > 0 || len(l.Deleting) != min(n, 1) {
 						t.Errorf("got %+v", l)
+					}
+					if deleted, err := f.Delete(t.Context(), l.Deleting); len(deleted) != len(l.Deleting) || err != nil {
+						t.Errorf("deleted %q, %v", deleted, err)
 					}
 					mustBegin(t, f, Order{Name: "b4"})
 				})
@@ -164,8 +169,11 @@ func TestDeleteAndBeginStayOnTheirMount(t *testing.T) {
 		btrfstest.Unmount(t, at)
 		btrfstest.Unmount(t, at+"-memory")
 	}
+	if deleted, err := f.Delete(t.Context(), []string{".b1.deleting"}); len(deleted) != 1 || err != nil {
+		t.Errorf("then it deleted %q, %v", deleted, err)
+	}
 	mustBegin(t, f, Order{Name: "b2"})
-	if l := mustList(t, f); !slices.Equal(l.Leftovers, []string{".b2.incoming"}) {
+	if l := mustList(t, f); !slices.Equal(l.Leftovers, []string{".b2.incoming"}) || len(l.Deleting) > 0 {
 		t.Errorf("left: %+v", l)
 	}
 }
@@ -198,6 +206,37 @@ func TestASubvolumeThatCannotBeDeletedKeepsItsName(t *testing.T) {
 	}
 	if list, err := f.unfinished(); len(list) > 0 || err != nil {
 		t.Errorf("hidden: %+v, %v", list, err)
+	}
+}
+
+// What is immutable stays, until it is not any more; the rest of its backup is deleted at once.
+func TestWhatCannotBeDeletedIsNamedEachTime(t *testing.T) {
+	t.Parallel()
+	f := newFolder(t, "ext4")
+	addBackup(t, f, Order{Name: "b1"}, func(dir string) { write(t, dir, "a/immutable", "a/z", "b") })
+	addBackup(t, f, Order{Name: "b2"}, func(dir string) { write(t, dir, "file") })
+	hidden := f.pathOf(".b1.deleting")
+	btrfstest.Run(t, "chattr", "+i", f.pathOf("b1/a/immutable"), f.pathOf("b2"))
+	t.Cleanup(func() { exec.Command("chattr", "-i", hidden+"/a/immutable", f.pathOf("b2")).Run() })
+	for _, name := range []string{"b1", ".b1.deleting", ".b1.deleting"} {
+		deleted, err := f.Delete(t.Context(), []string{name})
+		if len(deleted) > 0 || !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "a/immutable") ||
+			!strings.Contains(hintOf(err), "chattr -R -i -a "+hidden) {
+			t.Errorf("%s: deleted %q, %v (%s)", name, deleted, err, hintOf(err))
+		}
+		if l := mustList(t, f); !slices.Equal(l.Deleting, []string{".b1.deleting"}) {
+			t.Errorf("%s: %+v", name, l)
+		}
+	}
+	if exists(hidden+"/a/z") || exists(hidden+"/b") {
+		t.Error("what is not immutable stays, too")
+	}
+	if _, err := f.Delete(t.Context(), []string{"b2"}); !strings.Contains(hintOf(err), "chattr") {
+		t.Errorf("%v (%s)", err, hintOf(err))
+	}
+	btrfstest.Run(t, "chattr", "-i", hidden+"/a/immutable", f.pathOf("b2"))
+	if deleted, err := f.Delete(t.Context(), []string{".b1.deleting", "b2"}); len(deleted) != 2 || err != nil || exists(hidden) {
+		t.Errorf("deleted %q, %v", deleted, err)
 	}
 }
 

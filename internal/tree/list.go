@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 
@@ -38,6 +39,11 @@ func (f *Folder) list(ctx context.Context) (l Listing, err error) {
 	if err != nil {
 		return l, err
 	}
+	for _, name := range slices.Sorted(maps.Keys(hidden)) {
+		if _, deleting := deletingOf(name); deleting {
+			l.Deleting = append(l.Deleting, name)
+		}
+	}
 	recorded, err := f.state.Recorded()
 	if err != nil {
 		return l, err
@@ -64,7 +70,9 @@ func (f *Folder) classify(l *Listing, name string, hidden unfinished, recorded [
 		return nil
 	}
 	if _, ours := hidden[name]; ours {
-		l.Leftovers = append(l.Leftovers, name)
+		if _, deleting := deletingOf(name); !deleting {
+			l.Leftovers = append(l.Leftovers, name)
+		}
 		return nil
 	}
 	if _, ok := slices.BinarySearch(recorded, name); ok {

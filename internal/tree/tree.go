@@ -62,7 +62,8 @@ type Listing struct {
 	ID        string   // see Folder.Mark; "" for a folder that was never used
 	Btrfs     bool     // backups are subvolumes
 	Backups   []Record // in the order of Record.Compare: the last one was finished last
-	Leftovers []string // names of hidden entries: partial copies and deletions of this package, sorted
+	Leftovers []string // names of hidden entries that are partial copies, sorted
+	Deleting  []string // hidden names of backups whose deletion began and did not end, sorted: Delete goes on with them
 	Others    []string // names of further entries, sorted
 	Received  []string // those of the Others that are backups of subvolumes, sorted
 	Free      uint64   // bytes that an ordinary user can still write

@@ -15,6 +15,7 @@ import (
 	"btrfs-backup/internal/failpoint"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/tree/walk"
 	"btrfs-backup/lock"
 	"btrfs-backup/transport"
 
@@ -296,7 +297,7 @@ func (d *Dir) deleteOne(name string, convertRW bool) error {
 			return err
 		}
 	}
-	err := btrfs.Delete(d.dir, name)
+	err := walk.UnpinSubvolume(walk.Explain(btrfs.Delete(d.dir, name), d.dir, name), filepath.Join(d.status.Path, name))
 	if err != nil && convertRW {
 		err = errors.Join(err, btrfs.SetReadOnly(d.dir, name, true))
 	}

@@ -14,6 +14,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/tree"
 	"btrfs-backup/lock"
@@ -139,6 +140,18 @@ func TestSubvolumeThatCannotBeDeletedStaysReadOnly(t *testing.T) {
 	}
 	if !info(t, d.status.Path, "full").ReadOnly {
 		t.Error("it is writable now")
+	}
+}
+
+func TestAnImmutableSubvolumeIsNotDeletedAndTheHintTellsHow(t *testing.T) {
+	d := newFolder(t)
+	newSubvolume(t, d.status.Path, "immutable")
+	path := filepath.Join(d.status.Path, "immutable")
+	btrfstest.Run(t, "chattr", "+i", path)
+	btrfstest.Check(t, btrfs.SetReadOnly(d.dir, "immutable", true))
+	deleted, err := d.Delete(t.Context(), []string{"immutable"}, host.DeleteOptions{})
+	if len(deleted) > 0 || !errors.Is(err, unix.EPERM) || !strings.Contains(hint.Of(err), "chattr -i -a "+path) {
+		t.Errorf("deleted %q, %v (%s)", deleted, err, hint.Of(err))
 	}
 }
 

@@ -21,7 +21,7 @@ type sweep struct {
 	dirs   bool                                          // directories are removed too
 }
 
-// Remove removes a directory with all that is in it.
+// Remove removes a directory with all that is in it, but for what is pinned: that is a PinnedError.
 func Remove(ctx context.Context, parent *os.File, name string) error {
 	s := sweep{dirs: true, doomed: func(*os.File, string) (bool, error) { return true, nil }}
 	return s.begin(ctx, parent, name)
@@ -65,18 +65,22 @@ func (s *sweep) directory(ctx context.Context, parent *os.File, name string) err
 	if err != nil {
 		return err
 	}
+	var pinned *PinnedError // the rest takes space, too
 	for _, file := range files {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if err := unlinkAt(dir, file, 0); err != nil {
+		if err := unlinkAt(dir, file, 0); err != nil && !errors.As(err, &pinned) {
 			return err
 		}
 	}
 	for _, subdir := range subdirs {
-		if err := s.directory(ctx, dir, subdir); err != nil {
+		if err := s.directory(ctx, dir, subdir); err != nil && !errors.As(err, &pinned) {
 			return err
 		}
+	}
+	if pinned != nil {
+		return pinned
 	}
 	if s.dirs {
 		return unlinkAt(parent, name, unix.AT_REMOVEDIR)
@@ -160,7 +164,7 @@ func Lstat(dir *os.File, name string) (st unix.Stat_t, err error) {
 
 func unlinkAt(dir *os.File, name string, flags int) error {
 	if err := unix.Unlinkat(int(dir.Fd()), name, flags); err != nil {
-		return &os.PathError{Op: "remove", Path: filepath.Join(dir.Name(), name), Err: err}
+		return Explain(&os.PathError{Op: "remove", Path: filepath.Join(dir.Name(), name), Err: err}, dir, name)
 	}
 	return nil
 }
