@@ -131,6 +131,9 @@ func (l Local) Output(ctx context.Context, argv ...string) (string, error) {
 // Kill ends the process and its group; Wait tells when it is gone.
 func (p *Process) Kill() { p.cancel() }
 
+// Group is the number of the process and its group.
+func (p *Process) Group() int { return p.cmd.Process.Pid }
+
 // Wait waits for the end of the process. It returns an *ExitError if the program failed, and the context's cause if that
 // ended first.
 func (p *Process) Wait() error {

@@ -189,8 +189,9 @@ and its identity is gone, since its disk is not mounted; if DEST is not on the f
 and if DEST holds backups of a btrfs subvolume, unless --engine rsync is given.
 
 If rsync fails, no backup is made and none deleted. The partial copy stays under a hidden name, and the next run
-resumes it. If files could not be read, the backup is made without them and marked as incomplete, the report names
-the files, and the exit status is 3.`},
+resumes it. If files could not be read, or DEST cannot store them (a name, a type, an attribute), the backup is made
+without them and marked as incomplete, the report names the files, and the exit status is 3. If both ends are on this
+machine, an rsync that neither reads nor writes for --stall-timeout is ended, which is a failure.`},
 			{macro: "SS", title: "Other machines", text: `
 SOURCE or DEST may be on another machine, but not both: rsync cannot do that. rsync must be installed there,
 and reaches it through the connection of this program. `},

@@ -28,6 +28,7 @@ func (o *backupOptions) defineRsync(f *pflag.FlagSet) {
 	defineMaxDelete(c, f)
 	f.StringVar(&c.MountPoint, "mount-point", "", "refuse a DEST that is not on the disk at `DIR`")
 	o.dedup.define(f)
+	f.DurationVar(&c.StallTimeout, "stall-timeout", c.StallTimeout, "end an idle rsync after `TIME`")
 	f.StringVar(&c.Tunnel, "tunnel", "", "reach an rsync daemon by SSH to `HOST`")
 }
 

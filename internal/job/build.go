@@ -182,7 +182,7 @@ var filterRules = map[string]func(value string) string{
 func (b *builder) mirrorOptions() mirror.Options {
 	o := b.Copy
 	m := mirror.Options{Log: b.Log, Progress: b.Progress, Limit: b.RateLimit, MaxDelete: o.MaxDelete,
-		Dedup: o.Dedup, MountPoint: o.MountPoint}
+		Dedup: o.Dedup, MountPoint: o.MountPoint, StallTimeout: o.StallTimeout}
 	for _, f := range o.Filters {
 		m.Filters = append(m.Filters, filterRules[f.Rule](f.Value))
 	}

@@ -90,6 +90,9 @@ func (o *Copy) check(c *Complaints) {
 	if o.MaxDelete < 0 || o.MaxDelete > 100 {
 		c.Add("max-delete", "use 0 to 100; 100 allows all", "%d is not a percentage", o.MaxDelete)
 	}
+	if o.StallTimeout < 0 {
+		c.Add("stall-timeout", "use a time such as 15m; 0 waits for ever", "%s is not a time to wait", o.StallTimeout)
+	}
 	if filepath.IsAbs(o.Marker) {
 		c.Add("marker", "name a file relative to SOURCE", "%s is absolute", o.Marker)
 	}
@@ -203,7 +206,7 @@ func (s *Spec) onlyRsync() []option {
 	o := s.Copy
 	all := []option{
 		{"multi-fs", o.MultiFS}, {"rsync-options", o.Options != ""}, {"marker", o.Marker != ""},
-		{"max-delete", o.MaxDelete != defaultDelete}, {"mount-point", o.MountPoint != ""},
+		{"max-delete", o.MaxDelete != defaultDelete}, {"mount-point", o.MountPoint != ""}, {"stall-timeout", o.StallTimeout != defaultStall},
 		{"dedup", o.Dedup != nil && *o.Dedup}, {"no-dedup", o.Dedup != nil && !*o.Dedup}, {"tunnel", o.Tunnel != ""},
 	}
 	for _, rule := range slices.Sorted(maps.Keys(filterRules)) {

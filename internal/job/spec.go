@@ -68,7 +68,9 @@ type Copy struct {
 	MaxDelete  int      // percent of the files that may be gone
 	MountPoint string   // that destinations must lie on
 	Dedup      *bool    // nil: where files are linked
-	Tunnel     string   // [USER@]HOST[:PORT], through which daemons are reached by SSH
+	// StallTimeout is how long rsync may make no progress; 0 for ever.
+	StallTimeout time.Duration
+	Tunnel       string // [USER@]HOST[:PORT], through which daemons are reached by SSH
 	// Frozen tells that nothing changes in the source, so that a snapshot of it can be the backup.
 	Frozen bool
 	// Incomplete is a message about files that are missing in the source; "" if none are.
@@ -98,6 +100,7 @@ const (
 	defaultCommand  = "btrfs-backup"
 	defaultChannels = 4
 	defaultDelete   = 50
+	defaultStall    = 15 * time.Minute
 	autoCompress    = "auto"
 	autoAgent       = "auto"
 )
@@ -107,7 +110,7 @@ func Default() Spec {
 	return Spec{
 		Engine:    Automatic,
 		Subvolume: Subvolume{Folder: volume.DefaultFolder},
-		Copy:      Copy{MaxDelete: defaultDelete},
+		Copy:      Copy{MaxDelete: defaultDelete, StallTimeout: defaultStall},
 		Reach: Reach{Command: defaultCommand, Agent: autoAgent, Channels: defaultChannels, Compress: autoCompress,
 			ResumeWindow: time.Hour},
 	}

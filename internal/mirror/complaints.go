@@ -22,6 +22,8 @@ type complaints struct {
 	fatal   []string // that leave no backup, the first ones
 	others  []string // the last ones
 	ended   bool     // rsync summed up: what follows are the laments of its other processes
+	last    string   // after which rsync need not go on, see hopeless
+	end     func()   // ends rsync, which would go on
 }
 
 // IncompleteError tells what of the source is missing in a backup.
@@ -63,6 +65,10 @@ func (c *complaints) add(line string) {
 		if len(c.fatal) < 3 {
 			c.fatal = append(c.fatal, line)
 		}
+		if hopeless(line) {
+			c.last, c.ended = line, true
+			c.end()
+		}
 	}
 	c.others = append(c.others, line)
 	if len(c.others) > 4 {
@@ -95,17 +101,31 @@ var (
 		"gen_entry_copy_xattrs: "}
 	// attributesFail are the errors of a disk, not of an attribute. ENOSPC is none: ext4 says so of too long an attribute.
 	attributesFail = []unix.Errno{unix.EIO, unix.EROFS, unix.EDQUOT}
-	// atSource stand without "rsync: " and are about the source (flist.c, sender.c, receiver.c).
-	atSource = []string{"skipping overly long name: ", "skipping file with bogus (zero) st_mode: ",
-		"cannot send file with empty name in ", "skipped diminished file: ", "symlink has no referent: ", "[sender] cannot convert "}
+	// ofOneFile stand without "rsync: " and are about one file (flist.c, sender.c, receiver.c, generator.c, rsync.c, xattrs.c).
+	ofOneFile = []string{"skipping overly long name: ", "filename overflows max-path len by ", "path too long: ",
+		"temporary filename too long: ", "skipping file with bogus (zero) st_mode: ", "skipping symlink with 0-length value: ",
+		"cannot send file with empty name in ", "skipped diminished file: ", "symlink has no referent: ", "[sender] cannot convert ",
+		"[generator] cannot convert ", "Time value of ", "Access time value of ", "uid 4294967295 ", "gid 4294967295 ",
+		"skipping socket ", "Missing abbreviated xattr value, ", "failed to re-read xattr ", "ERROR: daemon refused to receive "}
+	// ofAName are the errors of a file that the destination cannot hold: its name, its type, its size. The others could be stored.
+	ofAName = []unix.Errno{unix.EINVAL, unix.EILSEQ, unix.ENAMETOOLONG, unix.EOPNOTSUPP, unix.ENOSYS, unix.EFBIG, unix.EOVERFLOW}
+	// ofTheDisk are the errors of a destination that can hold nothing more.
+	ofTheDisk = []unix.Errno{unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EIO}
 )
+
+// hopeless tells of a fatal line that rsync need not go on. It would: it complains of each file, and on a full disk 3.2 waits in
+// the end for an answer that none of its processes gives.
+func hopeless(line string) bool {
+	m := complaint.FindStringSubmatch(line)
+	return m != nil && (m[1] == "receiver" || m[1] == "generator") && slices.Contains(ofTheDisk, errnoOf(m))
+}
 
 // kindOf judges a line as if rsync had ended with 23. What is not known to be harmless is fatal.
 func (c *complaints) kindOf(line string) kind {
 	switch {
 	case c.isRoot(line):
 		return fatal
-	case startsWith(line, atSource), strings.HasPrefix(line, "ERROR: ") && strings.Contains(line, " failed verification -- update "):
+	case startsWith(line, ofOneFile), strings.HasPrefix(line, "ERROR: ") && strings.Contains(line, " failed verification -- update "):
 		return missing // the file changed while it was copied, twice
 	case strings.HasPrefix(line, "ERROR: "), strings.HasPrefix(line, "@ERROR"):
 		return fatal
@@ -120,7 +140,7 @@ func (c *complaints) kindOf(line string) kind {
 		return harmless // of an older version; rsync does without
 	case startsWith(text, attributes) && process != "sender" && !slices.Contains(attributesFail, errno):
 		return missing
-	case strings.HasPrefix(text, "mknod ") && errno == unix.EPERM, errno == unix.ENAMETOOLONG:
+	case strings.HasPrefix(text, "mknod ") && errno == unix.EPERM, slices.Contains(ofAName, errno):
 		return missing // it is due to the file or the user, and would be the next time
 	case (process == "sender" || process == "") && startsWith(text, reading) && !slices.Contains(gone, errno):
 		return missing

@@ -30,6 +30,9 @@ func (c *copier) run(ctx context.Context) (told *output, missing *IncompleteErro
 	told = &output{shown: c.show(ctx, c.dest+": "+c.name, c.atMost)}
 	defer func() { told.shown.Done(err) }()
 	rsync := program{log: c.Log, args: args, link: c.link, line: told.line, source: c.source, dest: c.dest}
+	if c.reach == nil {
+		rsync.stall = c.StallTimeout
+	}
 	missing, err = runRsync(ctx, rsync)
 	if err != nil {
 		return told, nil, err

@@ -11,6 +11,7 @@ package mirror
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"btrfs-backup/internal/progress"
 
@@ -25,9 +26,11 @@ type Options struct {
 	Rsync    []string          // rsync's options in place of the default ones, as SplitOptions gives them; nil for those
 	Filters  []string          // rsync's --exclude=..., --include=... and so on, in their order
 
-	MaxDelete  int    // percent of the files of the backup before that may be missing
-	Dedup      *bool  // nil: where hard links are used
-	MountPoint string // that a folder must lie on; "" for any
+	MaxDelete int   // percent of the files of the backup before that may be missing
+	Dedup     *bool // nil: where hard links are used
+	// StallTimeout is how long an rsync all of whose processes run here may make no progress; 0 for ever.
+	StallTimeout time.Duration
+	MountPoint   string // that a folder must lie on; "" for any
 }
 
 // show shows something that moves at most so many bytes until it is done.

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"time"
 
 	"btrfs-backup/internal/failpoint"
 	"btrfs-backup/internal/hint"
@@ -26,7 +27,8 @@ type program struct {
 	line   func(line string)
 	stdin  *os.File // may be nil
 	source *Source
-	dest   string // in messages; "" where nothing is written
+	dest   string        // in messages; "" where nothing is written
+	stall  time.Duration // without progress, after which rsync is ended; 0 for none
 }
 
 // environment keeps rsync's own variables from changing what the arguments say (rsync(1), ENVIRONMENT VARIABLES), and rsync
@@ -46,8 +48,10 @@ func runRsync(ctx context.Context, p program) (*IncompleteError, error) {
 		return nil, err
 	}
 	defer r.Close()
-	said := complaints{root: escaped(p.source.root())}
-	process, err := transport.Local{Log: p.log, Level: slog.LevelDebug}.Start(ctx, transport.Command{
+	run, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	said := complaints{root: escaped(p.source.root()), end: func() { end(nil) }}
+	process, err := transport.Local{Log: p.log, Level: slog.LevelDebug}.Start(run, transport.Command{
 		Argv: append([]string{"rsync"}, p.args...), Env: append(environment(), p.link.Env...), Name: "rsync",
 		Stdin: p.stdin, Stdout: w, Said: said.add, Term: true,
 	})
@@ -60,9 +64,12 @@ func runRsync(ctx context.Context, p program) (*IncompleteError, error) {
 	}
 	read := make(chan error, 1)
 	go func() { read <- readLines(r, p.line) }()
+	if p.stall > 0 {
+		go watch(run, process.Group(), p.stall, end)
+	}
 	ended := process.Wait()
 	failpoint.Reach("rsync ended")
-	if ctx.Err() != nil {
+	if run.Err() != nil {
 		r.Close() // a process that rsync left may hold the other end
 	}
 	readErr := <-read

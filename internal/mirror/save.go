@@ -5,13 +5,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"sync"
 	"time"
 
+	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/tree"
+
+	"golang.org/x/sys/unix"
 )
 
 // Save makes a backup of the source. After a failure, the partial copy stays for the next run to resume.
@@ -197,9 +201,12 @@ func (d *Destination) savePartial(ctx context.Context, name string, failure erro
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTime)
 	defer cancel()
 	forward := hint.Of(failure)
+	if errors.Is(failure, unix.ENOSPC) || errors.Is(failure, unix.EDQUOT) {
+		forward += ", or delete the partial copy " + path.Join(d.String(), btrfs.Incoming(name))
+	}
 	if err := d.dir.SavePartialTree(ctx, name); err != nil {
 		d.Log.Warn(fmt.Sprintf("%s: the partial copy of %s may be lost: %v", d, name, err))
-		return failure
+		return hint.New(failure, forward)
 	}
 	if stopped {
 		d.Log.Info(fmt.Sprintf("%s: the partial copy stays, and the next run resumes it", d))
@@ -207,5 +214,6 @@ func (d *Destination) savePartial(ctx context.Context, name string, failure erro
 	if forward != "" {
 		forward += "; "
 	}
-	return hint.New(failure, forward+"the partial copy stays, and the next run resumes it")
+	forward += "the partial copy stays, and the next run resumes it"
+	return hint.New(failure, forward)
 }

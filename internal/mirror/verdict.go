@@ -22,6 +22,9 @@ const (
 // judge tells from the end of rsync and its messages what became of the copy.
 func (c *complaints) judge(ended error, p program) (*IncompleteError, error) {
 	var exit *transport.ExitError
+	if c.last != "" {
+		return nil, forwarded(errors.New(c.last), 0, errnoOf(complaint.FindStringSubmatch(c.last)), c.last, p)
+	}
 	if ended != nil && !errors.As(ended, &exit) {
 		return nil, ended
 	}
@@ -54,7 +57,11 @@ func (c *complaints) failure(status int, p program) error {
 		errno = cmp.Or(errno, errnoOf(complaint.FindStringSubmatch(line)))
 	}
 	text := strings.Join(lines, "; ")
-	err := fmt.Errorf("rsync ended with status %d: %s", status, text)
+	return forwarded(fmt.Errorf("rsync ended with status %d: %s", status, text), status, errno, text, p)
+}
+
+// forwarded adds to a failure its errno, and what to do about it.
+func forwarded(err error, status int, errno unix.Errno, text string, p program) error {
 	if errno != 0 {
 		err = engine.WithErrno(err, errno)
 	}

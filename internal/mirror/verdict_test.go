@@ -65,7 +65,11 @@ func TestAFailedRsyncMakesNoBackup(t *testing.T) {
 			rsyncIs(t, copyThenSay(test.status, test.said))
 			f := folderFor(t, s, Options{})
 			_, err := backUp(t.Context(), f, "a")
-			hint := mustRefuse(t, err, fmt.Sprintf("status %d", test.status))
+			says := fmt.Sprintf("status %d", test.status)
+			if lines := strings.Split(test.said, "\n"); hopeless(lines[len(lines)-1]) {
+				says = lines[len(lines)-1]
+			}
+			hint := mustRefuse(t, err, says)
 			if !strings.Contains(hint, test.hint) || !strings.Contains(hint, "the partial copy stays") {
 				t.Errorf("after %q: %v\nthe hint is %q", test.said, err, hint)
 			}
@@ -114,7 +118,13 @@ func TestWhatCouldNotBeReadMakesAnIncompleteBackup(t *testing.T) {
 		`rsync: [generator] set_acl: sys_acl_set_file(half, ACL_TYPE_ACCESS): Operation not supported (95)`,
 		`rsync: [receiver] chgrp "/b/.half.x" failed: Operation not permitted (1)`,
 		`rsync: [generator] mknod "/b/half" failed: Operation not permitted (1)`,
+		`rsync: [generator] mknod "/b/half" failed: Invalid argument (22)`, // on xfs
+		`rsync: [generator] recv_generator: mkdir "/b/half" failed: Invalid argument (22)`,
+		`rsync: [receiver] mkstemp "/b/.half.x" failed: Invalid or incomplete multibyte or wide character (84)`,
 		`rsync: [generator] symlink "/b/half" -> "x" failed: File name too long (36)`,
+		`filename overflows max-path len by 130: long/half`,
+		`path too long: long/half`,
+		`Time value of half truncated on receiver.`,
 		`skipping overly long name: half`,
 		`rsync: [sender] opendir "/s/a: No space left on device (28)/half" failed: Permission denied (13)`,
 	} {
@@ -226,5 +236,51 @@ func TestErrorsOfRsyncAreFoundByTheirErrno(t *testing.T) {
 	_, err := backUp(t.Context(), folderFor(t, s, Options{}), "a")
 	if !errors.Is(err, unix.ENOSPC) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestWhatTheDestinationCannotHoldLeavesTheRestSaved(t *testing.T) {
+	from := btrfstest.New(t, imageSize)
+	source := filepath.Join(from.Dir, "source")
+	write(t, source, "a", "attributes/b")
+	check(t, unix.Setxattr(filepath.Join(source, "attributes/b"), "user.long", make([]byte, 10000), 0))
+	check(t, unix.Mknod(filepath.Join(source, "device"), unix.S_IFCHR|0o600, int(unix.Mkdev(4095, 1048575))))
+	check(t, os.Symlink(strings.Repeat("z", 2000), filepath.Join(source, "link")))
+	deep := btrfstest.Open(t, source)
+	for range 22 {
+		name := strings.Repeat("y", 200)
+		check(t, unix.Mkdirat(int(deep.Fd()), name, 0o755))
+		fd, err := unix.Openat(int(deep.Fd()), name, unix.O_RDONLY, 0)
+		check(t, err)
+		deep = os.NewFile(uintptr(fd), name)
+		t.Cleanup(func() { deep.Close() })
+	}
+	s := NewSource(here(), source, SourceOptions{Log: quiet()})
+	for fsType, says := range map[string][]string{
+		"ext4":  {`"user.long"`, "overflows max-path len"},
+		"xfs":   {`mknod "`, "symlink", "overflows max-path len"},
+		"btrfs": {"overflows max-path len"},
+	} {
+		t.Run(fsType, func(t *testing.T) {
+			top := btrfstest.NewOther(t, fsType, 320<<20).Dir
+			f := NewDestination(here(), filepath.Join(top, "backups"), s, Options{Log: quiet(), MaxDelete: 100})
+			for _, name := range []string{"1", "2"} {
+				copied, err := backUp(t.Context(), f, name)
+				check(t, err)
+				var missing *IncompleteError
+				if !errors.As(copied.Incomplete, &missing) {
+					t.Fatalf("%s: %v", name, copied.Incomplete)
+				}
+				for _, say := range says {
+					if !strings.Contains(strings.Join(missing.Messages, "\n"), say) {
+						t.Errorf("%s is not told: %q", say, missing.Messages)
+					}
+				}
+				for _, file := range []string{"a", "attributes/b"} {
+					_, err := os.Stat(filepath.Join(f.path, name, file))
+					check(t, err)
+				}
+			}
+		})
 	}
 }
