@@ -248,7 +248,7 @@ func (v *visit) looksUnmounted(found Contents) bool {
 func (v *visit) saveAll(ctx context.Context) {
 	rest := v.plan.Transfers
 	if len(rest) > 0 && !v.DryRun {
-		v.Log.Info(fmt.Sprintf("%s: sending %d", v.to, len(rest)))
+		v.Log.Info(fmt.Sprintf("%s: %d to send", v.to, len(rest)))
 		v.recordOutstanding(ctx)
 		if err := v.mark(ctx); err != nil {
 			v.saved.fail(err)
