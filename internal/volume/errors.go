@@ -105,8 +105,8 @@ func (f *folder) receiverError(err error) error {
 func (f *folder) refused(why unix.Errno) (errno unix.Errno, forward string) {
 	switch why {
 	case unix.ENOSPC, unix.EDQUOT:
-		return why, "make room at " + f.String() + ": `btrfs-backup --no-snapshot --no-transfer --num-backups N SOURCE DEST` deletes " +
-			"all but the newest N backups there; a run deletes old ones only after it saved"
+		return why, "make room at " + f.String() + ": `btrfs-backup -S -T -n N SOURCE DEST` keeps the newest N backups there; " +
+			"a run deletes old ones only after it saved"
 	case unix.EROFS:
 		return why, f.String() + " is read-only: mount it for writing, and look at the kernel's log for the reason"
 	case unix.EPERM, unix.EACCES:
