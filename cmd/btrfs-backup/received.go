@@ -20,7 +20,11 @@ func (r receivedIn) Origins(ctx context.Context) (map[btrfs.UUID]btrfs.UUID, err
 	if err != nil {
 		return nil, err
 	}
-	return host.ParseOrigins(content.Origins)
+	origins, err := host.ParseOrigins(content.Origins)
+	if err != nil { // which the sender tells, since it lists the folder, too
+		return nil, nil
+	}
+	return origins, nil
 }
 
 func (r receivedIn) Delete(ctx context.Context, names []string) ([]string, error) {

@@ -230,20 +230,26 @@ func TestSourcesThatShareASnapshotFolderKeepToThemselves(t *testing.T) {
 	want(t, "backups", names(t, destination), append(others, second.Snapshot)...)
 }
 
-func TestBackupsAreNotDeletedWhereTheListingFails(t *testing.T) {
+func TestWhereTheRecordOfOriginsCannotBeReadBackupsAreMadeAndNoneIsDeleted(t *testing.T) {
 	t.Parallel()
 	source, destination := newSmallPair(t)
 	taken := series(t, 2, source, destination)
-	write(t, filepath.Join(destination, ".btrfs-backup", "origins.json"), "not JSON")
+	record := filepath.Join(destination, ".btrfs-backup", "origins.json")
+	write(t, record, "not JSON")
 
-	r := backUp(t, exitFailed, march(3), "-N1", "-n1", source, destination)
-	want(t, "backups", names(t, destination), taken...)
-	if got := names(t, filepath.Join(source, "snapshot")); !slices.Contains(got, taken[1]) || !slices.Contains(got, r.Snapshot) {
-		t.Fatalf("snapshots: %v", got)
-	}
-	if failures := r.to(t, destination).Failures; len(failures) != 1 || failures[0].Hint == "" {
+	r := backUp(t, exitPartly, march(3), "-N1", "-n1", source, destination)
+	want(t, "backups", names(t, destination), append(taken, r.Snapshot)...)
+	want(t, "snapshots", names(t, filepath.Join(source, "snapshot")), r.Snapshot)
+	isCopy(t, source, destination, r.Snapshot)
+	if failures := r.to(t, destination).Failures; len(failures) != 1 || !strings.Contains(failures[0].Error, record) || failures[0].Hint == "" {
 		t.Fatalf("failures: %+v", failures)
 	}
+	if kept, err := os.ReadFile(record); err != nil || string(kept) != "not JSON" {
+		t.Fatalf("the record was changed to %s, %v", kept, err)
+	}
+	btrfstest.Run(t, "rm", record)
+	next := backUp(t, exitDone, march(4), "-n1", source, destination)
+	want(t, "backups", names(t, destination), next.Snapshot)
 }
 
 func TestDryRunTellsEveryVerdictAndChangesNothing(t *testing.T) {

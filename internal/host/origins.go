@@ -49,5 +49,5 @@ func (o Origins) Add(name string, origin btrfs.UUID, listing btrfs.Listing) (con
 // BadOrigins explains why the record of a directory cannot be read.
 func BadOrigins(dir string, err error) error {
 	return hint.New(&os.PathError{Op: "reading", Path: dir + "/" + OriginsFile, Err: err},
-		"repair the file or move it away; it tells which source a backup is of")
+		"repair the file or move it away; it tells which source a backup is of, and until then nothing is deleted there")
 }

@@ -72,10 +72,10 @@ func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
 		return engine.Contents{}, err
 	}
 	c := engine.Contents{Listing: found.Listing, KeepsLast: found.KeepsLast}
-	if c.Origins, err = host.ParseOrigins(found.Origins); err != nil {
-		return engine.Contents{}, host.BadOrigins(d.String(), err)
-	}
 	c.Ledger, c.NoPrune = d.ledger(found.Ledger, func(string) bool { return true })
+	if c.Origins, err = host.ParseOrigins(found.Origins); err != nil {
+		c.Origins, c.NoPrune = nil, host.BadOrigins(d.String(), err)
+	}
 	return c, nil
 }
 

@@ -36,14 +36,15 @@ func TestTheOriginsOfBackupsAreOnRecord(t *testing.T) {
 	}
 }
 
-func TestARecordOfOriginsThatCannotBeReadIsAnErrorWithAHint(t *testing.T) {
+func TestARecordOfOriginsThatCannotBeReadStopsPruningOnly(t *testing.T) {
 	t.Parallel()
 	d := openDestination(t, filepath.Join(btrfstest.New(t, testSize).Dir, "folder"), silent)
 	dir := newDir(t, d.path, ".btrfs-backup")
 	for _, content := range []string{"", "{", `{"home": "away"}`, `["x"]`} {
 		check(t, os.WriteFile(filepath.Join(dir, "origins.json"), []byte(content), 0o644))
-		if got, err := listedOrigins(t, d); err == nil || hint.Of(err) == "" {
-			t.Errorf("%q is read as %v, error: %v", content, got, err)
+		got, err := d.List(t.Context())
+		if err != nil || got.NoPrune == nil || hint.Of(got.NoPrune) == "" || len(got.Origins) > 0 {
+			t.Errorf("%q is read as %v, pruning: %v, error: %v", content, got.Origins, got.NoPrune, err)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -10,11 +11,13 @@ import (
 	"btrfs-backup/internal/tree"
 )
 
-// RecordOrigin adds a backup to the record.
+// RecordOrigin adds a backup to the record. One that cannot be read is left alone: whoever lists the directory is told, and
+// prunes nothing.
 func (d *Dir) RecordOrigin(name string, origin btrfs.UUID) error {
 	origins, err := host.ParseOrigins(d.file(host.OriginsFile))
 	if err != nil {
-		return host.BadOrigins(d.status.Path, err)
+		d.host.log.Debug(fmt.Sprintf("of which source %s is was not recorded: %v", name, host.BadOrigins(d.status.Path, err)))
+		return nil
 	}
 	listing, err := btrfs.List(d.dir)
 	if err != nil {

@@ -137,10 +137,7 @@ func (d *Dir) Commit(name string, origin btrfs.UUID) error {
 // FinishCommit does what of Commit comes after the renaming, if that has not been done.
 func (d *Dir) FinishCommit(backup btrfs.Subvolume, name string, origin btrfs.UUID) error {
 	origins, err := host.ParseOrigins(d.file(host.OriginsFile))
-	if err != nil {
-		return host.BadOrigins(d.status.Path, err)
-	}
-	if _, known := origins[backup.ReceivedUUID]; known {
+	if _, known := origins[backup.ReceivedUUID]; known && err == nil {
 		return nil
 	}
 	if err := d.RecordOrigin(name, origin); err != nil {
