@@ -76,7 +76,8 @@ func TestAnInterruptedCopyIsNoBackupAndIsResumed(t *testing.T) {
 				ended := expect(r, 128+int(signal), run.wait())
 				r.noRsync()
 				if told := "btrfs-backup: error: "; signal != syscall.SIGKILL {
-					expect(r, 128+int(signal), ended, told, "ended by a signal: "+signal.String())
+					expect(r, 128+int(signal), ended, told, "ended by a signal: "+signal.String()+"; no backup was finished",
+						"hint: the same command goes on there: "+r.destination+" keeps ")
 				}
 				kept.still()
 				left := unfinishedCopies(r, r.destination)

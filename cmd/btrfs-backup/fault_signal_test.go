@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -17,7 +18,11 @@ func TestSignalInMidTransferLeavesNothingUnfinished(t *testing.T) {
 			run := start(t, r.command(s.environ()))
 			r.receivesPart()
 			run.signal(signal)
-			expect(t, 128+int(signal), run.wait(), "btrfs-backup: error: ", "ended by a signal: "+signal.String())
+			ended := expect(t, 128+int(signal), run.wait(), "btrfs-backup: hint: the next run saves what is missing\n",
+				"btrfs-backup: error: ended by a signal: "+signal.String()+"; snapshot "+r.newest()+" is kept, no backup was finished\n")
+			if told := strings.Count(ended.stderr, "\nbtrfs-backup: "); told != 2 || strings.Contains(ended.stderr, "FAILED") {
+				t.Errorf("more than two lines tell of it:\n%s", ended.stderr)
+			}
 			noProcess(t, r.sourceFS.Dir)
 			noProcess(t, r.destinationFS.Dir)
 			r.holdsOnly(before)

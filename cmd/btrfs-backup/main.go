@@ -8,12 +8,16 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
+
+	"github.com/spf13/cobra"
 
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/report"
 	"btrfs-backup/lock"
 )
 
@@ -58,22 +62,44 @@ func run(env environment, args []string) int {
 	ctx, cancel := untilSignal()
 	defer cancel()
 	root := newRoot(env)
-	args, err := expandArgs(root, args)
+	expanded, err := expandArgs(root, args)
 	if err == nil {
-		root.SetArgs(args)
+		root.SetArgs(expanded)
 		err = root.ExecuteContext(ctx)
 	}
 	if err != nil && !isTold(err) {
 		complain(env, err)
+		if isRunWithJSON(root, append(expanded, args...)) {
+			tellInJSON(env, err)
+		}
 	}
 	return exitStatus(err)
 }
 
+// isRunWithJSON tells whether a report in JSON is asked for, also by a command line that is wrong elsewhere.
+func isRunWithJSON(root *cobra.Command, args []string) bool {
+	command, _, err := root.Find(args)
+	return err == nil && command == root && slices.Contains(args, "--json")
+}
+
+// tellInJSON reports a run that did not begin.
+func tellInJSON(env environment, err error) {
+	var did engine.Report
+	for _, one := range flatten([]error{err}) {
+		did.Failures = append(did.Failures, engine.Failure{Err: one})
+	}
+	_ = report.WriteJSON(env.stdout, resultOf(&did, err)) // it has been told
+}
+
 // isTold tells that what failed has been told.
 func isTold(err error) bool {
-	var outcome outcomeError
-	return errors.As(err, &outcome) || errors.As(err, new(differsError))
+	return errors.As(err, new(outcomeError)) || errors.As(err, new(differsError)) || errors.As(err, new(toldError))
 }
+
+// toldError is an error that has been told.
+type toldError struct{ error }
+
+func (e toldError) Unwrap() error { return e.error }
 
 // outcomeError ends a command whose failures have been told.
 type outcomeError struct{ engine.Outcome }

@@ -6,7 +6,6 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/report"
@@ -59,17 +58,17 @@ func (o *outputOptions) open(env environment, dryRun bool) (*slog.Logger, *progr
 }
 
 // print tells what was done: as JSON, as a plan, as a table on a terminal, or as lines of the log.
-func (o *outputOptions) print(env environment, log *slog.Logger, r *engine.Report) error {
+func (o *outputOptions) print(env environment, log *slog.Logger, r report.Result) error {
 	switch {
 	case o.json:
 		return report.WriteJSON(env.stdout, r)
 	case r.DryRun:
-		return report.WritePlan(env.stdout, r)
+		return report.WritePlan(env.stdout, r.Report)
 	case o.quiet:
 		return nil
 	case env.terminal != nil:
-		return report.WriteTable(env.stderr, r)
+		return report.WriteTable(env.stderr, r.Report)
 	}
-	report.Log(log, r)
+	report.Log(log, r.Report)
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/report"
@@ -36,16 +37,33 @@ func runJob(ctx context.Context, env environment, spec *job.Spec, o outputOption
 	if display != nil {
 		display.Close()
 	}
-	err = conclude(env, log, o, did, ended)
+	if ended != nil {
+		did.Failures = append(did.Failures, engine.Failure{Err: ended})
+	}
+	result := resultOf(did, ended)
+	err = conclude(env, log, o, result, ended, spec.Reach.ResumeWindow)
 	if !spec.DryRun {
-		entry := report.Summarize(did, ended)
-		entry.Time, entry.Duration, entry.Status = began, env.now().Sub(began), exitStatus(err)
-		remember(ctx, given, entry, err)
+		entry := report.Summarize(result)
+		entry.Time, entry.Duration = began, env.now().Sub(began)
+		remember(ctx, given, entry)
 	}
 	if !env.journal {
 		log.Info(heading("Finished at " + env.now().Format(time.ANSIC)))
 	}
 	return err
+}
+
+// resultOf sums a run up. err is what ended it early, if anything did.
+func resultOf(did *engine.Report, err error) report.Result {
+	outcome := did.Outcome()
+	if err == nil && outcome != engine.Done {
+		err = outcomeError{outcome}
+	}
+	result := report.Result{Report: did, Outcome: report.Outcomes[outcome], Status: exitStatus(err)}
+	if errors.As(err, new(signalError)) {
+		result.Outcome = report.Interrupted
+	}
+	return result
 }
 
 // ofJob gives what a job is given beside its Spec.
@@ -64,35 +82,43 @@ func machineState() string {
 	return "/var/lib/btrfs-backup"
 }
 
-// conclude tells what a run did, and gives the error that the program ends with. ended is what ended the run early.
-func conclude(env environment, log *slog.Logger, o outputOptions, did *engine.Report, ended error) error {
-	printErr := o.print(env, log, did)
-	var failures []error
-	for _, f := range did.AllFailures() {
-		failures = append(failures, f.Err)
+// conclude tells what a run did, and gives the error that the program ends with. ended is what ended the run early; after a
+// signal, what was received is kept for a while.
+func conclude(env environment, log *slog.Logger, o outputOptions, r report.Result, ended error, kept time.Duration) error {
+	interrupted := errors.As(ended, new(signalError))
+	var printErr error
+	if o.json || !interrupted {
+		printErr = o.print(env, log, r)
 	}
-	complain(env, failures...)
-	switch outcome := did.Outcome(); {
+	if interrupted {
+		happened, forward := report.Interruption(r.Report, kept)
+		complain(env, hint.New(fmt.Errorf("%w; %s", ended, happened), forward))
+	} else {
+		failures := r.AllFailures()
+		errs := make([]error, len(failures))
+		for i, f := range failures {
+			errs[i] = f.Err
+		}
+		complain(env, errs...)
+	}
+	switch {
 	case ended != nil:
-		return ended
+		return toldError{ended}
 	case printErr != nil:
 		return printErr
-	case outcome != engine.Done:
-		return outcomeError{outcome}
+	case r.Status != exitDone:
+		return outcomeError{r.Report.Outcome()}
 	}
 	return nil
 }
 
-// remember adds a run to the history. It is no reason for the run to fail that it cannot.
-func remember(ctx context.Context, e job.Environment, run report.Run, err error) {
-	if errors.As(err, new(signalError)) {
-		run.Outcome = report.Interrupted
-	}
+// remember adds a run to the history. It is no reason for the run to fail that it cannot, nor to say so each time.
+func remember(ctx context.Context, e job.Environment, run report.Run) {
 	const patience = 10 * time.Second
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	history := report.History{Dir: e.State, Limit: report.DefaultLimit}
 	if err := history.Add(ctx, run); err != nil {
-		e.Log.Warn(fmt.Sprintf("adding this run to the history: %v", err))
+		e.Log.Debug(fmt.Sprintf("adding this run to the history: %v", err))
 	}
 }

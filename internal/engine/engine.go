@@ -159,6 +159,7 @@ type Result struct {
 	Bytes   int64           // of the stream, or of files that were copied
 	Wire    int64           // that crossed networks
 	Resumed int             // times that it went on after a break
+	Kept    bool            // what failed left a part, and a later Save goes on with it
 	Backup  btrfs.Subvolume // under its final name; zero where it is no subvolume, or the destination cannot be listed
 	// Incomplete names the files of the source that could not be read, and is nil when the backup is complete.
 	Incomplete error

@@ -43,6 +43,7 @@ type TransferReport struct {
 	Bytes      int64         `json:"bytes"`                  // of the stream
 	Wire       int64         `json:"wire_bytes,omitempty"`   // that crossed networks
 	Resumed    int           `json:"resumed,omitempty"`      // times that the transfer went on after a break
+	Kept       bool          `json:"kept,omitempty"`         // of what failed: the destination keeps a part, and the next run goes on there
 	Unverified bool          `json:"not_verified,omitempty"` // the destination cannot be listed
 	Duration   time.Duration `json:"nanoseconds"`
 	Failure    *Failure      `json:"failure,omitempty"`

@@ -45,7 +45,7 @@ func (v *visit) save(ctx context.Context, t Transfer) (sent TransferReport) {
 
 // take notes what came of an attempt.
 func (s *TransferReport) take(t Transfer, r Result) {
-	s.Parent, s.Bytes, s.Wire = t.ParentName(), r.Bytes, r.Wire
+	s.Parent, s.Bytes, s.Wire, s.Kept = t.ParentName(), r.Bytes, r.Wire, r.Kept
 	s.Resumed += r.Resumed
 	if s.Incomplete = nil; r.Incomplete != nil {
 		s.Incomplete = &Failure{r.Incomplete}

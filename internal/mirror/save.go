@@ -62,7 +62,7 @@ func (d *Destination) save(ctx context.Context, t engine.Transfer, c copier) (en
 	if work.Filled {
 		missing := d.source.missing(nil)
 		if err := d.finish(ctx, t, work, missing, 0); err != nil {
-			return engine.Result{}, d.savePartial(ctx, name, err)
+			return d.savePartial(ctx, name, engine.Result{}, err)
 		}
 		return new(output).copied(missing, false), nil
 	}
@@ -92,7 +92,7 @@ func (d *Destination) save(ctx context.Context, t engine.Transfer, c copier) (en
 	}
 	copied := told.copied(missing, c.reach != nil)
 	if err != nil {
-		return copied, d.savePartial(ctx, name, err)
+		return d.savePartial(ctx, name, copied, err)
 	}
 	return copied, nil
 }
@@ -193,11 +193,10 @@ const saveTime = 20 * time.Second
 
 // savePartial puts the partial copy on disk after a failure, also when the context has ended, and tells so in the hint. A refused
 // backup leaves no partial copy.
-func (d *Destination) savePartial(ctx context.Context, name string, failure error) error {
+func (d *Destination) savePartial(ctx context.Context, name string, r engine.Result, failure error) (engine.Result, error) {
 	if refused := new(tree.TooManyGoneError); errors.As(failure, &refused) {
-		return failure
+		return r, failure
 	}
-	stopped := ctx.Err() != nil
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTime)
 	defer cancel()
 	forward := hint.Of(failure)
@@ -206,14 +205,11 @@ func (d *Destination) savePartial(ctx context.Context, name string, failure erro
 	}
 	if err := d.dir.SavePartialTree(ctx, name); err != nil {
 		d.Log.Warn(fmt.Sprintf("%s: the partial copy of %s may be lost: %v", d, name, err))
-		return hint.New(failure, forward)
+		return r, hint.New(failure, forward)
 	}
-	if stopped {
-		d.Log.Info(fmt.Sprintf("%s: the partial copy stays, and the next run resumes it", d))
-	}
+	r.Kept = true
 	if forward != "" {
 		forward += "; "
 	}
-	forward += "the partial copy stays, and the next run resumes it"
-	return hint.New(failure, forward)
+	return r, hint.New(failure, forward+"the partial copy stays, and the next run resumes it")
 }

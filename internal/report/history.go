@@ -40,18 +40,25 @@ type Destination struct {
 // How runs end.
 const (
 	Done        = "done"
-	Partly      = "partly" // something was saved, and something failed
+	Partly      = "partly" // some of it failed
 	Failed      = "failed" // nothing was saved
 	Busy        = "busy"   // another run held a lock
 	Interrupted = "interrupted"
 )
 
-// Summarize gives what the history is to tell of a run: r is its report, and err what ended it early, if anything did.
-func Summarize(r *engine.Report, err error) Run {
-	run := Run{Source: r.Source, Snapshot: r.Snapshot, Outcome: outcome(r, err), Failures: some(r.Failures)}
-	if err != nil {
-		run.Failures = append(run.Failures, engine.Failure{Err: err})
-	}
+// Outcomes are those of the engine in words.
+var Outcomes = map[engine.Outcome]string{engine.Done: Done, engine.Partly: Partly, engine.Failed: Failed, engine.Busy: Busy}
+
+// A Result is a report for other programs, and how the run ended.
+type Result struct {
+	*engine.Report
+	Outcome string `json:"outcome"`
+	Status  int    `json:"exit_status"`
+}
+
+// Summarize gives what the history is to tell of a run.
+func Summarize(r Result) Run {
+	run := Run{Source: r.Source, Snapshot: r.Snapshot, Outcome: r.Outcome, Status: r.Status, Failures: some(r.Failures)}
 	for _, d := range r.Destinations {
 		run.Destinations = append(run.Destinations, summarize(d))
 	}
@@ -80,16 +87,6 @@ func summarize(d engine.DestinationReport) Destination {
 func some(failures []engine.Failure) []engine.Failure {
 	const most = 10
 	return slices.Clone(failures[:min(len(failures), most)])
-}
-
-func outcome(r *engine.Report, err error) string {
-	if err != nil && lock.IsHeld(err) {
-		return Busy
-	}
-	if err != nil {
-		return Failed
-	}
-	return map[engine.Outcome]string{engine.Done: Done, engine.Partly: Partly, engine.Failed: Failed, engine.Busy: Busy}[r.Outcome()]
 }
 
 // A History is a file with a line for each run, the newest last. When it grows beyond its limit, the older half goes.

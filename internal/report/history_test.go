@@ -158,9 +158,9 @@ func TestTheHistoryTellsWhatWasSavedAndWhatFailed(t *testing.T) {
 	for range 30 {
 		r.Destinations[1].Failures = append(r.Destinations[1].Failures, failure("more"))
 	}
-	run := Summarize(r, nil)
+	run := Summarize(Result{Report: r, Outcome: Partly, Status: 3})
 	usb, nas := run.Destinations[0], run.Destinations[1]
-	if run.Outcome != Partly || run.Source != "/home" || run.Snapshot != "3" {
+	if run.Outcome != Partly || run.Status != 3 || run.Source != "/home" || run.Snapshot != "3" {
 		t.Errorf("%+v", run)
 	}
 	if fmt.Sprint(usb.Saved) != "[1 2]" || usb.Bytes != 12 || len(usb.Failures) != 1 {
@@ -169,12 +169,32 @@ func TestTheHistoryTellsWhatWasSavedAndWhatFailed(t *testing.T) {
 	if len(nas.Saved) > 0 || len(nas.Failures) != 10 || nas.Failures[0] != broken {
 		t.Errorf("%+v", nas)
 	}
+}
+
+func TestAnInterruptionTellsWhatIsKeptAndHowToGoOn(t *testing.T) {
+	failure := engine.Failure{Err: errors.New("ended")}
+	report := func(copy bool, snapshot string, d ...engine.DestinationReport) *engine.Report {
+		return &engine.Report{Copy: copy, Snapshot: snapshot, Destinations: d}
+	}
+	saved := engine.TransferReport{Snapshot: "1"}
+	kept := engine.TransferReport{Snapshot: "2", Bytes: 36 << 20, Kept: true, Failure: &failure}
+	broken := engine.TransferReport{Snapshot: "2", Failure: &failure}
+	nas := engine.DestinationReport{Destination: "ssh://nas/b", Transfers: []engine.TransferReport{saved, kept}}
+	usb := engine.DestinationReport{Destination: "/usb", Transfers: []engine.TransferReport{broken}}
+	away := engine.DestinationReport{Destination: "/away", Failures: []engine.Failure{failure}}
 	for _, test := range []struct {
-		err  error
-		want string
-	}{{errors.New("gone"), Failed}, {&lock.HeldError{}, Busy}} {
-		if run := Summarize(&engine.Report{}, test.err); run.Outcome != test.want || len(run.Failures) != 1 {
-			t.Errorf("%v: %+v", test.err, run)
+		r                 *engine.Report
+		happened, forward string
+	}{
+		{report(false, "2", nas, usb, away), "snapshot 2 is kept, one backup was finished",
+			"the same command goes on there: ssh://nas/b keeps 36 MiB for 1 h; it begins anew at /usb, /away"},
+		{report(true, "", nas), "one backup was finished", "the same command goes on there: ssh://nas/b keeps 36 MiB"},
+		{report(false, "2", usb), "snapshot 2 is kept, no backup was finished", "the next run saves what is missing"},
+		{report(false, "", usb), "no backup was finished", ""},
+	} {
+		happened, forward := Interruption(test.r, time.Hour)
+		if happened != test.happened || forward != test.forward {
+			t.Errorf("%q, %q, want %q, %q", happened, forward, test.happened, test.forward)
 		}
 	}
 }

@@ -62,6 +62,7 @@ func (c Course) attempt(ctx context.Context, t engine.Transfer) (result engine.R
 	}
 	lost := errors.Is(err, transport.ErrDisconnected) || errors.Is(err, transport.ErrUnreachable)
 	if _, resumable := d.receiver.(Resumer); resumable && (ctx.Err() != nil || lost) {
+		result.Kept = true
 		return result, hint.New(err, "the destination keeps the received part for a while: the same command resumes the transfer")
 	}
 	return result, errors.Join(err, d.receiver.Abort(context.WithoutCancel(ctx)))
