@@ -67,6 +67,8 @@ type Subvolume struct {
 	ParentUUID   UUID // what it was a snapshot of
 	ReceivedUUID UUID // what it is a received copy of
 	ReadOnly     bool
+	Default      bool // mounted when none is named, which the kernel does not delete; only List tells
+	Mounted      bool // on the machine that lists it, whose host tells
 
 	// Transaction numbers of this filesystem, except SentIn: they grow with each change, whatever the clock does.
 	ChangedIn  uint64
@@ -78,6 +80,17 @@ type Subvolume struct {
 	Changed    time.Time
 	Created    time.Time
 	ReceivedAt time.Time
+}
+
+// InUse tells why s is not to be deleted, or gives "".
+func (s Subvolume) InUse() string {
+	switch {
+	case s.Default:
+		return "the default subvolume"
+	case s.Mounted:
+		return "mounted"
+	}
+	return ""
 }
 
 // Received tells that s itself was received. A read-only snapshot of what was received has the same received UUID.

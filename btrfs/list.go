@@ -75,7 +75,9 @@ func listRoots(dir *os.File) (all []Subvolume, top UUID, err error) {
 const (
 	rootTree       = 1
 	topLevel       = 5
+	rootTreeDir    = 6 // BTRFS_ROOT_TREE_DIR_OBJECTID
 	quotaTree      = 8
+	dirItemKey     = 84
 	rootItemKey    = 132
 	rootBackrefKey = 144
 	qgroupInfoKey  = 242
@@ -84,11 +86,15 @@ const (
 	maxUint64        = 1<<64 - 1
 )
 
-// searchRoots reads the root items of the top level and of all created subvolumes, with their back references, by ID.
+// searchRoots reads the root items of the top level and of all created subvolumes, with their back references, by ID. Which one
+// is the default stands before those.
 func searchRoots(dir *os.File) (map[uint64]*Subvolume, error) {
 	roots := make(map[uint64]*Subvolume)
+	var byDefault uint64
 	err := searchTree(dir, rootTree, 0, key{objectID: topLevel, kind: rootItemKey}, func(k key, item []byte) {
 		switch {
+		case k.objectID == rootTreeDir && k.kind == dirItemKey && len(item) >= 8: // "default", the only entry
+			byDefault = le.Uint64(item)
 		case k.objectID != topLevel && k.objectID < firstFreeObjectID: // trees of another kind
 		case k.kind == rootItemKey:
 			roots[k.objectID] = decodeRootItem(k.objectID, item)
@@ -101,6 +107,9 @@ func searchRoots(dir *os.File) (map[uint64]*Subvolume, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("listing the subvolumes of %s: %w", dir.Name(), err)
+	}
+	if s, ok := roots[byDefault]; ok {
+		s.Default = true
 	}
 	return roots, nil
 }

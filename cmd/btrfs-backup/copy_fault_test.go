@@ -334,3 +334,16 @@ func TestAFileThatHasAllTheLinksItCanIsInTheNextBackupToo(t *testing.T) {
 	r.equal(r.source, r.saves())
 	was.unchanged(t, first)
 }
+
+func TestACopyThatIsInUseIsKeptWithThatVerdict(t *testing.T) {
+	t.Parallel()
+	r := newCopyRig(t, "btrfs")
+	r.write("file", "content")
+	first := r.saves()
+	r.saves()
+	btrfstest.Run(t, "btrfs", "subvolume", "set-default", first)
+	newest := r.saves("-n", "1")
+	if got := r.backups(); !slices.Equal(got, []string{filepath.Base(first), filepath.Base(newest)}) {
+		t.Errorf("backups: %v", got)
+	}
+}

@@ -252,6 +252,29 @@ func TestWhereTheRecordOfOriginsCannotBeReadBackupsAreMadeAndNoneIsDeleted(t *te
 	want(t, "backups", names(t, destination), next.Snapshot)
 }
 
+func TestWhatIsInUseIsKeptWithThatVerdict(t *testing.T) {
+	t.Parallel()
+	source, destination := newSmallPair(t)
+	folder := filepath.Join(source, "snapshot")
+	taken := series(t, 4, source, destination)
+	btrfstest.Run(t, "btrfs", "subvolume", "set-default", filepath.Join(destination, taken[0]))
+	for _, mounted := range []string{filepath.Join(destination, taken[1]), filepath.Join(folder, taken[2])} {
+		at := t.TempDir()
+		btrfstest.Run(t, "mount", "--bind", mounted, at)
+		t.Cleanup(func() { btrfstest.Unmount(t, at) })
+	}
+	told := []string{destination + ": " + taken[0] + " is kept: the default subvolume", destination + ": " + taken[1] + " is kept: mounted",
+		source + ": " + taken[2] + " is kept: mounted"}
+	expect(t, exitDone, invoke(t, march(5), "--dry-run", "-N1", "-n1", source, destination), told...)
+	r := expect(t, exitDone, invoke(t, march(5), "-N1", "-n1", source, destination), told...)
+	if strings.Contains(r.stderr, "hint") {
+		t.Error(r.stderr)
+	}
+	newest := names(t, folder)[1]
+	want(t, "backups", names(t, destination), taken[0], taken[1], newest)
+	want(t, "snapshots", names(t, folder), taken[2], newest)
+}
+
 func TestDryRunTellsEveryVerdictAndChangesNothing(t *testing.T) {
 	t.Parallel()
 	source, destination := newSmallPair(t)

@@ -49,7 +49,8 @@ type History interface {
 type Snapshots struct {
 	btrfs.Listing
 	Of        btrfs.Subvolume // the source itself
-	Ledger    *lock.Ledger    // nil if it could not be read
+	InUse     map[string]string
+	Ledger    *lock.Ledger // nil if it could not be read
 	LedgerErr error
 }
 
@@ -117,9 +118,10 @@ type Contents struct {
 	Taken    []string   // further names that no backup can have
 	Received []string   // those of them that are received subvolumes
 
-	Identity string       // of a Marker; "" if it has none
-	Ledger   *lock.Ledger // of what the backups are sent on to; nil if they never were
-	NoPrune  error        // why nothing may be deleted; nil if it may
+	InUse    map[string]string // why backups cannot be deleted at present, by name
+	Identity string            // of a Marker; "" if it has none
+	Ledger   *lock.Ledger      // of what the backups are sent on to; nil if they never were
+	NoPrune  error             // why nothing may be deleted; nil if it may
 
 	KeepsLast int // how many of the newest the destination keeps by itself; 0: all
 }

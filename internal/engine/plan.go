@@ -24,6 +24,7 @@ type side struct {
 	btrfs.Listing
 	naming Naming
 	ledger *lock.Ledger // nil if it could not be read
+	inUse  map[string]string
 }
 
 // series gives the read-only subvolumes of the series, oldest first.
@@ -73,12 +74,15 @@ func (s side) paired(pairs pairing) []btrfs.Subvolume {
 	})
 }
 
-// holds gives the reasons in the ledger to keep the named subvolume.
+// holds gives the reasons to keep the named subvolume that no policy knows: what the ledger says, and what it is used for.
 func (s side) holds(name string) []string {
-	if s.ledger == nil {
-		return nil
-	}
 	var reasons []string
+	if why, ok := s.inUse[name]; ok {
+		reasons = append(reasons, why)
+	}
+	if s.ledger == nil {
+		return reasons
+	}
 	for _, h := range s.ledger.Holds(name) {
 		if h.Outstanding {
 			reasons = append(reasons, "not yet at "+h.Destination)

@@ -104,6 +104,18 @@ func TestPlanKeepsWhatTheDestinationsOwnLedgerHolds(t *testing.T) {
 	}
 }
 
+func TestPlanKeepsWhatIsInUse(t *testing.T) {
+	s2, s3 := snap(2), snap(3)
+	b1 := backup(snap(1))
+	p := newPlanner(subvolumes{s2, s3}, subvolumes{b1, backup(s2, childOf(b1)), backup(s3, childOf(b1))}, keep(1))
+	p.backups.inUse = map[string]string{day(1): "the default subvolume"}
+	plan := p.plan()
+	if got := fmt.Sprint(plan.Delete, plan.Verdicts); got != fmt.Sprintf("[%s] [keep %s: the default subvolume delete %s: older than the newest 1 "+
+		"keep %s: newest common with the source, the newest]", day(2), day(1), day(2), day(3)) {
+		t.Error(got)
+	}
+}
+
 func TestPlanGivesAReasonForEveryBackup(t *testing.T) {
 	s3, s4 := snap(3), snap(4)
 	b1, b3 := backup(snap(1)), backup(s3, childOf(backup(snap(1))))

@@ -74,6 +74,9 @@ func (p *ReceivedPruner) candidates(backups side, origins map[btrfs.UUID]btrfs.U
 		if p.brought[b.UUID] {
 			c.Holds = []string{"just received"}
 		}
+		if why := b.InUse(); why != "" {
+			c.Holds = append(c.Holds, why)
+		}
 		candidates = append(candidates, c)
 	}
 	return candidates

@@ -54,6 +54,8 @@ func TestAReceiverPrunesTheSeriesAndSourceOfWhatItReceivedOnly(t *testing.T) {
 			map[uint64]btrfs.UUID{1: home.UUID, 2: home.UUID, 9: home.UUID}, 1, []string{day(2)}},
 		{"by the order of receiving, whatever the dates", subvolumes{own(1, named(day(25))), own(2, named("20300101-000000")), own(3, named(day(1))), own(9)},
 			map[uint64]btrfs.UUID{1: home.UUID, 2: home.UUID, 3: home.UUID, 9: home.UUID}, 2, []string{day(25), "20300101-000000"}},
+		{"not what is in use", subvolumes{own(1, func(s *btrfs.Subvolume) { s.Default = true }), own(2, func(s *btrfs.Subvolume) { s.Mounted = true }), own(3), own(9)},
+			map[uint64]btrfs.UUID{1: home.UUID, 2: home.UUID, 3: home.UUID, 9: home.UUID}, 1, []string{day(3)}},
 		{"a policy that keeps all", subvolumes{own(1), own(9)}, map[uint64]btrfs.UUID{1: home.UUID, 9: home.UUID}, 0, nil},
 	}
 	for _, test := range tests {

@@ -69,7 +69,7 @@ func (r *run) openHistory(ctx context.Context) (release func(), err error) {
 		release()
 		return nil, err
 	}
-	r.source, r.snapshots.Listing, r.snapshots.ledger = found.Of, found.Listing, found.Ledger
+	r.source, r.snapshots.Listing, r.snapshots.ledger, r.snapshots.inUse = found.Of, found.Listing, found.Ledger, found.InUse
 	if found.LedgerErr != nil {
 		r.report.fail(found.LedgerErr)
 	}
@@ -276,6 +276,7 @@ func (r *run) pruneSource(ctx context.Context) {
 		newest = ours[len(ours)-1].Name
 	}
 	r.report.Verdicts = pruneSource(r.source, r.snapshots, r.KeepSnapshots, r.Now(), newest)
+	r.tellInUse(r.Source, r.report.Verdicts, r.snapshots)
 	r.report.Deleted = r.delete(ctx, r.Source, r.history, deletions(r.report.Verdicts), r.report.fail)
 	r.updateLedger(ctx, func(l *lock.Ledger) {
 		l.DropMissing(func(name string) bool {
@@ -293,6 +294,15 @@ func deletions(verdicts []retention.Verdict) []string {
 		}
 	}
 	return names
+}
+
+// tellInUse names what the policy does not keep, but what it is used for.
+func (s Settings) tellInUse(at fmt.Stringer, verdicts []retention.Verdict, in side) {
+	for _, v := range verdicts {
+		if why, ok := in.inUse[v.Name]; ok && slices.Equal(v.Reasons, []string{why}) {
+			s.Log.Info(fmt.Sprintf("%s: %s is kept: %s", at, v.Name, why))
+		}
+	}
 }
 
 // delete gives back the names of those that it deleted, or in a dry run would.

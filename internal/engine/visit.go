@@ -131,7 +131,7 @@ func (v *visit) prepare(ctx context.Context, found Contents, known bool) error {
 	}
 	p := &v.planner
 	p.backups.Listing, p.backups.ledger, p.origins, p.recorded = found.Listing, found.Ledger, found.Origins, found.Recorded
-	p.keepsLast, p.deleting = found.KeepsLast, found.Deleting
+	p.backups.inUse, p.keepsLast, p.deleting = found.InUse, found.KeepsLast, found.Deleting
 	v.noPrune = found.NoPrune
 	switch {
 	case v.history == nil:
@@ -338,6 +338,7 @@ func (v *visit) conclude(ctx context.Context) {
 		return
 	}
 	if ctx.Err() == nil {
+		v.tellInUse(v.to, v.plan.Verdicts, v.planner.backups)
 		v.saved.Deleted = v.delete(ctx, v.to, v.lister, v.plan.Delete, v.saved.fail)
 	}
 }

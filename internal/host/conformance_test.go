@@ -138,6 +138,19 @@ func TestListsAreTheSameThroughAnyMount(t *testing.T) {
 }
 
 // wantList compares a list with that of the kernel.
+func TestAListTellsWhichSubvolumeIsTheDefault(t *testing.T) {
+	eachKind(t, func(t *testing.T, h host.Host, top string) {
+		folder := newDir(t, top, "folder")
+		newSubvolume(t, folder, "other")
+		btrfstest.Run(t, "btrfs", "subvolume", "set-default", newSubvolume(t, folder, "default"))
+		found, err := open(t, h, folder).List(t.Context())
+		btrfstest.Check(t, err)
+		if got := fmt.Sprint(found.InUse()); got != "map[default:the default subvolume]" {
+			t.Error(got)
+		}
+	})
+}
+
 func wantList(t testing.TB, h host.Host, dir string) {
 	t.Helper()
 	want, err := btrfs.List(btrfstest.Open(t, dir))

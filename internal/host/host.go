@@ -59,6 +59,17 @@ type Content struct {
 	KeepsLast int
 }
 
+// InUse tells why subvolumes of the directory are not to be deleted, by name.
+func (c Content) InUse() map[string]string {
+	inUse := make(map[string]string)
+	for _, s := range c.InDirectory {
+		if why := s.InUse(); why != "" {
+			inUse[s.Name] = why
+		}
+	}
+	return inUse
+}
+
 // A File is what a file of ours holds.
 type File struct {
 	Content []byte // nil if there is none

@@ -190,7 +190,12 @@ func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
 	}
 	d.tellRenamed(found.Backups)
 	if found.Btrfs {
-		c.Ledger, c.NoPrune = d.ledger(ctx)
+		content, err := d.dir.List(ctx)
+		if err != nil {
+			return engine.Contents{}, fmt.Errorf("listing %s: %w", d, err)
+		}
+		c.InUse = content.InUse()
+		c.Ledger, c.NoPrune = d.ledger(content.Ledger)
 	}
 	return c, nil
 }
@@ -228,12 +233,8 @@ func (d *Destination) sizeOf(backup string) int64 {
 }
 
 // ledger reads what destinations that the backups are sent on to hold and lack.
-func (d *Destination) ledger(ctx context.Context) (*lock.Ledger, error) {
-	content, err := d.dir.List(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("listing %s: %w", d, err)
-	}
-	text, err := content.Ledger.Read()
+func (d *Destination) ledger(file host.File) (*lock.Ledger, error) {
+	text, err := file.Read()
 	var l *lock.Ledger
 	if err == nil {
 		l, err = lock.ParseLedger(text, func(string) bool { return true })

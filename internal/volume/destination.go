@@ -71,7 +71,7 @@ func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
 	if err != nil {
 		return engine.Contents{}, err
 	}
-	c := engine.Contents{Listing: found.Listing, KeepsLast: found.KeepsLast}
+	c := engine.Contents{Listing: found.Listing, InUse: found.InUse(), KeepsLast: found.KeepsLast}
 	c.Ledger, c.NoPrune = d.ledger(found.Ledger, func(string) bool { return true })
 	if c.Origins, err = host.ParseOrigins(found.Origins); err != nil {
 		c.Origins, c.NoPrune = nil, host.BadOrigins(d.String(), err)

@@ -136,7 +136,7 @@ func (s *Source) List(ctx context.Context, ours func(string) bool) (engine.Snaps
 	if s.dir == nil {
 		content = host.Content{Listing: btrfs.Listing{All: content.All}}
 	}
-	found.Listing = content.Listing
+	found.Listing, found.InUse = content.Listing, content.InUse()
 	found.Ledger, found.LedgerErr = s.ledger(content.Ledger, ours)
 	return found, nil
 }

@@ -171,6 +171,9 @@ func (d *Dir) List(context.Context) (host.Content, error) {
 	if err != nil {
 		return host.Content{}, err
 	}
+	if err := d.findMounted(&listing); err != nil {
+		return host.Content{}, err
+	}
 	c := host.Content{Listing: d.withoutParked(listing)}
 	if c.Sizes, err = btrfs.Sizes(d.dir); err != nil {
 		return host.Content{}, err

@@ -275,6 +275,31 @@ func mountOf(dir *os.File) (*mountinfo.Info, error) {
 	return mounts[0], nil
 }
 
+// findMounted marks the subvolumes of the directory that are mounted, themselves or a directory in them. The kernel deletes them
+// all the same.
+func (d *Dir) findMounted(l *btrfs.Listing) error {
+	own, err := mountOf(d.dir)
+	if err != nil || own == nil {
+		return err
+	}
+	mounted := make(map[string]bool)
+	_, err = mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
+		if m.Major == own.Major && m.Minor == own.Minor {
+			for option := range strings.SplitSeq(m.VFSOptions, ",") {
+				mounted[option] = true
+			}
+		}
+		return true, false
+	})
+	if err != nil {
+		return fmt.Errorf("reading the mount table: %w", err)
+	}
+	for i := range l.InDirectory {
+		l.InDirectory[i].Mounted = mounted[fmt.Sprintf("subvolid=%d", l.InDirectory[i].ID)]
+	}
+	return nil
+}
+
 func isSubvolumeRoot(path string) bool {
 	dir, err := os.Open(path)
 	if err != nil {

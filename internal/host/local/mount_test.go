@@ -2,6 +2,7 @@ package local
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -78,4 +79,19 @@ func localReceiveTwo(t testing.TB, top string, d *Dir) {
 		parent = name
 	}
 	btrfstest.Equal(t, filepath.Join(snapshots.status.Path, "second"), filepath.Join(d.status.Path, "second"), btrfstest.RootTime)
+}
+
+func TestAListTellsWhatIsMounted(t *testing.T) {
+	d := newFolder(t)
+	for _, name := range []string{"mounted", "in mounted", "free"} {
+		newSubvolume(t, d.status.Path, name)
+	}
+	btrfstest.Check(t, os.Mkdir(filepath.Join(d.status.Path, "in mounted", "inner"), 0o755))
+	localBind(t, filepath.Join(d.status.Path, "mounted"))
+	localBind(t, filepath.Join(d.status.Path, "in mounted", "inner"))
+	found, err := d.List(t.Context())
+	btrfstest.Check(t, err)
+	if got := fmt.Sprint(found.InUse()); got != "map[in mounted:mounted mounted:mounted]" {
+		t.Error(got)
+	}
 }
