@@ -62,8 +62,8 @@ const nanoseconds = "--modify-window=-1"
 // where zeros end a file, and takes that for success (https://github.com/RsyncProject/rsync/issues/450).
 const sparse = "--sparse"
 
-// filling are the options that make rsync fill a directory in the way that it was prepared for.
-func filling(w tree.Work) []string {
+// fillingOptions make rsync fill a directory in the way that it was prepared for.
+func fillingOptions(w tree.Work) []string {
 	var options []string
 	if w.InPlace {
 		options = append(options, "--inplace", "--no-whole-file")

@@ -32,6 +32,14 @@ type IncompleteError struct {
 	Count    int      // of all messages
 }
 
+// with puts a message before the others. There may be none: e may be nil.
+func (e *IncompleteError) with(message string) *IncompleteError {
+	if e == nil {
+		return &IncompleteError{[]string{message}, 1}
+	}
+	return &IncompleteError{append([]string{message}, e.Messages...), e.Count + 1}
+}
+
 func (e *IncompleteError) Error() string {
 	const shown = 20
 	text := strings.Join(e.Messages[:min(shown, len(e.Messages))], "; ")

@@ -79,7 +79,7 @@ func (d *Daemon) copy(ctx context.Context, t engine.Transfer, do func(*copier, c
 
 // fill copies into a directory of a daemon.
 func (c *copier) fill(ctx context.Context) (engine.Result, error) {
-	c.own = filling(tree.Work{})
+	c.own = fillingOptions(tree.Work{})
 	if c.Rsync == nil {
 		c.own = append(c.own, sparse, nanoseconds) // at worst, unchanged files are read there to no purpose
 	}

@@ -50,51 +50,73 @@ func (d *Destination) copy(ctx context.Context, t engine.Transfer, do func(conte
 }
 
 func (d *Destination) save(ctx context.Context, t engine.Transfer, c copier) (engine.Result, error) {
-	name, base := t.Snapshot.Name, t.ParentName()
-	order := tree.Order{Name: name, Base: base, Origin: d.source.origin}
+	name := t.Snapshot.Name
+	order := tree.Order{Name: name, Base: t.ParentName(), Origin: d.source.origin}
 	if d.source.Frozen {
 		order.Snapshot = d.source.path
 	}
-	work, err := d.dir.BeginTree(ctx, order)
-	if err != nil {
+	filled, err := d.fill(ctx, order, c)
+	if errors.Is(err, unix.EMLINK) && filled.work.LinkDest != "" {
+		d.Log.Info(fmt.Sprintf("%s: the backups have as many names of a file as the filesystem allows: it is copied anew", d))
+		order.Full = true
+		filled, err = d.fill(ctx, order, c)
+	}
+	if errors.Is(err, unix.EMLINK) {
+		d.Log.Info(fmt.Sprintf("%s: a file has more names than the filesystem allows: copying each name as a file", d))
+		c.own = append(c.own, "--no-hard-links")
+		filled, err = d.fill(ctx, order, c)
+		filled.missing = filled.missing.with("hard links: a file has more names than the filesystem allows, so each name became a file")
+	}
+	if filled.told == nil { // nothing was begun
 		return engine.Result{}, d.explained(err)
 	}
-	if work.Filled {
-		missing := d.source.missing(nil)
-		if err := d.finish(ctx, t, work, missing, 0); err != nil {
-			return d.savePartial(ctx, name, engine.Result{}, err)
-		}
-		return new(output).copied(missing, false), nil
-	}
-	if work.Resumed {
-		d.Log.Info(fmt.Sprintf("%s: resuming the partial copy of an interrupted run", d))
-	}
-	c.own, c.to = filling(work), d.argument(c.link, work.Path)
-	if work.Resumed && !(work.Subvolume && base != "") {
-		// without a backup below it, all that is in the directory and not in the source was left by the interrupted run
-		c.own = append(c.own, "--delete", "--delete-excluded")
-	}
-	if d.Rsync == nil {
-		c.own = append(c.own, d.faithful(work)...)
-		if work.LinkDest != "" {
-			c.own = append(c.own, itemize)
-		}
-	}
-	unfollow := d.follow(ctx, name, work)
-	told, missing, err := c.run(ctx)
-	unfollow()
-	missing = d.source.missing(missing)
+	missing := d.source.missing(filled.missing)
 	if err == nil {
-		err = d.repair(ctx, c, work, told.retouched)
+		err = d.finish(ctx, t, filled.work, missing, filled.told.bytes)
 	}
-	if err == nil {
-		err = d.finish(ctx, t, work, missing, told.bytes)
-	}
-	copied := told.copied(missing, c.reach != nil)
+	copied := filled.told.copied(missing, c.reach != nil)
 	if err != nil {
 		return d.savePartial(ctx, name, copied, err)
 	}
 	return copied, nil
+}
+
+// A filling is a partial copy to which all was copied that could be.
+type filling struct {
+	work    tree.Work
+	told    *output // nil if there is no partial copy
+	missing *IncompleteError
+}
+
+// fill makes a partial copy, or goes on with one.
+func (d *Destination) fill(ctx context.Context, order tree.Order, c copier) (f filling, err error) {
+	if f.work, err = d.dir.BeginTree(ctx, order); err != nil {
+		return f, err
+	}
+	if f.told = new(output); f.work.Filled {
+		return f, nil
+	}
+	if f.work.Resumed && !order.Full {
+		d.Log.Info(fmt.Sprintf("%s: resuming the partial copy of an interrupted run", d))
+	}
+	c.own, c.to = append(fillingOptions(f.work), c.own...), d.argument(c.link, f.work.Path)
+	if f.work.Resumed && !(f.work.Subvolume && order.Base != "") {
+		// without a backup below it, all that is in the directory and not in the source was left by the interrupted run
+		c.own = append(c.own, "--delete", "--delete-excluded")
+	}
+	if d.Rsync == nil {
+		c.own = append(c.own, d.faithful(f.work)...)
+		if f.work.LinkDest != "" {
+			c.own = append(c.own, itemize)
+		}
+	}
+	unfollow := d.follow(ctx, order.Name, f.work)
+	f.told, f.missing, err = c.run(ctx)
+	unfollow()
+	if err == nil {
+		err = d.repair(ctx, c, f.work, f.told.retouched)
+	}
+	return f, err
 }
 
 // follow has the files of a first copy read while they are still in memory. What it gives ends that.

@@ -258,10 +258,7 @@ func (s *Source) missing(m *IncompleteError) *IncompleteError {
 	if s.Incomplete == "" {
 		return m
 	}
-	if m == nil {
-		m = &IncompleteError{}
-	}
-	return &IncompleteError{append([]string{s.Incomplete}, m.Messages...), m.Count + 1}
+	return m.with(s.Incomplete)
 }
 
 // Omitted gives the directories in the source at which rsync finds another filesystem, and so stops. On another machine they are

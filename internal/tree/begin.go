@@ -58,7 +58,7 @@ func (f *Folder) begin(ctx context.Context, o Order) (w Work, err error) {
 	if err := f.checkLinks(s.onBtrfs); err != nil {
 		return w, err
 	}
-	if err := f.tidy(); err != nil {
+	if err := f.tidy(ctx); err != nil {
 		return w, err
 	}
 	if s.list, err = f.unfinished(); err != nil {
@@ -129,6 +129,12 @@ func (s *start) prepare(ctx context.Context, partial string) (Work, error) {
 		}
 	}
 	var err error
+	var most uint64
+	if s.Full && w.LinkDest != "" { // while the files that have most names have them
+		if most, err = s.maxNames(ctx); err != nil {
+			return w, err
+		}
+	}
 	if w.Resumed {
 		w.Checksum = s.list[partial].doubtful(s.boot)
 		err = s.resume(partial)
@@ -141,6 +147,9 @@ func (s *start) prepare(ctx context.Context, partial string) (Work, error) {
 	if s.onBtrfs || w.Resumed {
 		// rsync changes inodes in place: with their contents in a subvolume, which is a copy, else with their modes and owners.
 		err = walk.Unshare(ctx, s.dir, s.hidden, s.onBtrfs)
+	}
+	if err == nil && most > 0 {
+		err = s.fill(ctx, most)
 	}
 	if err == nil {
 		w.Nanoseconds, err = s.keepsNanoseconds()
@@ -239,7 +248,7 @@ func (s *start) makeSubvolume() error {
 }
 
 // tidy forgets what is no leftover any more, and removes drafts of earlier runs.
-func (f *Folder) tidy() error {
+func (f *Folder) tidy(ctx context.Context) error {
 	list, err := f.unfinished()
 	if err != nil {
 		return err
@@ -248,6 +257,9 @@ func (f *Folder) tidy() error {
 		if err := f.tidyHidden(hidden); err != nil {
 			return err
 		}
+	}
+	if err := f.dropFull(ctx); err != nil {
+		return err
 	}
 	files, err := f.state.Names()
 	if err != nil {

@@ -80,6 +80,8 @@ type Order struct {
 	Name   string // of the backup to be; it must be free
 	Base   string // the backup to build upon, "" for none
 	Origin        // of which a partial copy is resumed
+	// Full tells that a file of the base cannot take as many names as it would get. The partial copy is as it was then.
+	Full bool
 	// Snapshot is the absolute path of a directory on the machine of the folder, or "". If it is a subvolume on the folder's
 	// filesystem, the backup is a snapshot of it.
 	Snapshot string
