@@ -41,12 +41,13 @@ func Copy(ctx context.Context, root, notes *os.File) error {
 	if err != nil {
 		return err
 	}
-	defer dir.Release()
+	trail := walk.NewTrail(dir)
+	defer trail.Close()
 	out := bufio.NewWriter(notes)
-	f := follower{ctx: ctx, out: out, content: make([]byte, walk.ReadSize), names: make([]byte, walk.NamesSize)}
+	f := follower{ctx: ctx, trail: trail, out: out, content: make([]byte, walk.ReadSize), names: make([]byte, walk.NamesSize)}
 	top := followed{name: "."}
 	for {
-		err := f.pass(dir, &top)
+		err := f.pass(&top)
 		flushErr := out.Flush()
 		switch {
 		case ctx.Err() != nil:
@@ -82,6 +83,7 @@ func rest(ctx context.Context, d time.Duration) {
 // A follower reads files soon after they were written.
 type follower struct {
 	ctx            context.Context
+	trail          *walk.Trail
 	out            io.Writer // of Notes
 	content, names []byte    // buffers
 }
@@ -93,20 +95,23 @@ type followed struct {
 	until int64       // what changed before was looked at, in nanoseconds
 }
 
-// pass reads the files below a directory that settled since the last pass. What is gone, or cannot be read, will be told when the
-// copy is complete.
-func (f *follower) pass(parent *walk.Dir, d *followed) error {
+// pass reads the files below a directory, in the one that the trail leads to, that settled since the last pass. What is gone, or
+// cannot be read, will be told when the copy is complete.
+func (f *follower) pass(d *followed) error {
 	if f.ctx.Err() != nil {
 		return context.Cause(f.ctx)
 	}
-	dir, err := parent.Dir(d.name)
+	dir, err := f.trail.Last().Dir(d.name)
 	if err != nil {
 		return nil
 	}
-	defer dir.Release()
 	self, err := dir.File(".", ".")
 	if err != nil {
+		dir.Release()
 		return nil
+	}
+	if err := f.trail.Down(dir); err != nil {
+		return err
 	}
 	if nanoseconds(self.ChangeTime) >= d.until { // rsync renames each file when it is complete
 		if err := f.look(dir, d); err != nil {
@@ -114,11 +119,11 @@ func (f *follower) pass(parent *walk.Dir, d *followed) error {
 		}
 	}
 	for _, below := range d.dirs {
-		if err := f.pass(dir, below); err != nil {
+		if err := f.pass(below); err != nil {
 			return err
 		}
 	}
-	return nil
+	return f.trail.Up()
 }
 
 // look reads the files of a directory that settled since it was last looked at, and remembers the directories in it.

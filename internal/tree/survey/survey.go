@@ -23,6 +23,8 @@ const (
 	batchSize = 256
 	// batchesAhead is how many batches may wait for their files to be read.
 	batchesAhead = 8
+	// readingsAhead is how many files may wait to be read. Each holds its directory open.
+	readingsAhead = 64
 )
 
 // Options are what a survey goes by.
@@ -82,7 +84,7 @@ func Tree(ctx context.Context, root *os.File, o Options, manifestTo io.Writer) (
 	ctx, fail := context.WithCancelCause(ctx)
 	s := survey{
 		Options: o, root: root.Name(), base: readBase(ctx, o.Base), fail: fail, batches: make(chan *batch, batchesAhead),
-		readings: make(chan reading, batchSize), several: make(map[uint64]*contents),
+		readings: make(chan reading, readingsAhead), several: make(map[uint64]*contents),
 	}
 	defer func() {
 		fail(nil)

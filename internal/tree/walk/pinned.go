@@ -23,14 +23,16 @@ func (e *PinnedError) Error() string {
 func (e *PinnedError) Unwrap() error { return e.err }
 
 // Explain makes the error of removing or renaming an entry of a directory a PinnedError, if that is the reason.
-func Explain(err error, dir *os.File, name string) error {
+func Explain(err error, dir *os.File, name string) error { return explain(err, int(dir.Fd()), name) }
+
+func explain(err error, dir int, name string) error {
 	if !errors.Is(err, unix.EPERM) {
 		return err
 	}
 	const pinning = unix.STATX_ATTR_IMMUTABLE | unix.STATX_ATTR_APPEND
 	for _, at := range []struct{ name, what string }{{name, "it"}, {"", "its directory"}} {
 		var st unix.Statx_t
-		statErr := unix.Statx(int(dir.Fd()), at.name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH, 0, &st)
+		statErr := unix.Statx(dir, at.name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH, 0, &st)
 		if statErr == nil && st.Attributes&pinning != 0 {
 			return &PinnedError{at.what, err}
 		}

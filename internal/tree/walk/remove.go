@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"btrfs-backup/internal/manifest"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,137 +17,143 @@ import (
 // access are made accessible on the way; of other files nothing is changed but the number of their names, since older backups
 // may share them.
 type sweep struct {
-	dev    uint64
-	doomed func(dir *os.File, name string) (bool, error) // of anything but directories
-	dirs   bool                                          // directories are removed too
+	ctx    context.Context
+	trail  *Trail
+	on     uint64          // the filesystem of the directory that it began in
+	doomed func(File) bool // of anything but directories; nil dooms all, and directories too
+	buffer []byte
 }
 
 // Remove removes a directory with all that is in it, but for what is pinned: that is a PinnedError.
 func Remove(ctx context.Context, parent *os.File, name string) error {
-	s := sweep{dirs: true, doomed: func(*os.File, string) (bool, error) { return true, nil }}
-	return s.begin(ctx, parent, name)
+	return begin(ctx, parent, name, nil)
 }
 
 // Unshare removes names of inodes that have several, so that what is written to the remaining ones is seen nowhere else. With
 // keepOne, the first name of each inode is left: that is for inodes all of whose names are below the directory.
 func Unshare(ctx context.Context, parent *os.File, name string, keepOne bool) error {
 	seen := make(map[uint64]struct{})
-	s := sweep{doomed: func(dir *os.File, name string) (bool, error) {
-		st, err := Lstat(dir, name)
-		if err != nil || st.Nlink < 2 {
-			return false, err
+	return begin(ctx, parent, name, func(f File) bool {
+		if f.Links < 2 {
+			return false
 		}
-		_, again := seen[st.Ino]
+		_, again := seen[f.Inode]
 		if keepOne {
-			seen[st.Ino] = struct{}{}
+			seen[f.Inode] = struct{}{}
 		}
-		return again || !keepOne, nil
-	}}
-	return s.begin(ctx, parent, name)
+		return again || !keepOne
+	})
 }
 
-// begin sweeps a directory, whose device is the one to stay on.
-func (s *sweep) begin(ctx context.Context, parent *os.File, name string) error {
-	st, err := Lstat(parent, name)
+// begin sweeps a directory.
+func begin(ctx context.Context, parent *os.File, name string, doomed func(File) bool) error {
+	dir, err := OpenDir(parent)
 	if err != nil {
 		return err
 	}
-	s.dev = st.Dev
-	return s.directory(ctx, parent, name)
+	s := sweep{ctx: ctx, trail: NewTrail(dir), doomed: doomed, buffer: make([]byte, NamesSize)}
+	defer s.trail.Close()
+	path := filepath.Join(parent.Name(), name)
+	top, err := dir.File(name, name)
+	if err != nil {
+		return &os.PathError{Op: "lstat", Path: path, Err: err}
+	}
+	s.on = top.Filesystem
+	return s.directory(name, path)
 }
 
-func (s *sweep) directory(ctx context.Context, parent *os.File, name string) error {
-	dir, err := s.open(parent, name)
-	if err != nil {
-		return err
+// directory sweeps one in the directory that the trail leads to.
+func (s *sweep) directory(name, path string) error {
+	if err := s.enter(name); err != nil {
+		return fmt.Errorf("removing the content of %s: %w", path, err)
 	}
-	defer dir.Close()
-	files, subdirs, err := s.read(ctx, dir)
+	names, err := s.trail.Last().Names(s.buffer)
 	if err != nil {
-		return err
+		return &os.PathError{Op: "read", Path: path, Err: err}
 	}
+	var subdirs []string
 	var pinned *PinnedError // the rest takes space, too
-	for _, file := range files {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+	for _, name := range names {
+		if s.ctx.Err() != nil {
+			return context.Cause(s.ctx)
 		}
-		if err := unlinkAt(dir, file, 0); err != nil && !errors.As(err, &pinned) {
+		isDir, err := s.file(name)
+		if err = s.explained(err, name, path); err != nil && !errors.As(err, &pinned) {
 			return err
+		}
+		if isDir {
+			subdirs = append(subdirs, name)
 		}
 	}
 	for _, subdir := range subdirs {
-		if err := s.directory(ctx, dir, subdir); err != nil && !errors.As(err, &pinned) {
+		if err := s.directory(subdir, filepath.Join(path, subdir)); err != nil && !errors.As(err, &pinned) {
 			return err
 		}
 	}
-	if pinned != nil {
-		return pinned
+	if err := s.trail.Up(); err != nil {
+		return &os.PathError{Op: "remove", Path: path, Err: err}
 	}
-	if s.dirs {
-		return unlinkAt(parent, name, unix.AT_REMOVEDIR)
+	switch {
+	case pinned != nil:
+		return pinned
+	case s.doomed == nil:
+		return s.explained(unix.Unlinkat(s.trail.Last().fd, name, unix.AT_REMOVEDIR), name, filepath.Dir(path))
 	}
 	return nil
 }
 
-// read gives the files of a directory that are to be removed, and its directories. Nothing is removed while a directory is
-// read: not every filesystem would go on to show the rest.
-func (s *sweep) read(ctx context.Context, dir *os.File) (files, subdirs []string, err error) {
-	const batch = 1024
-	for {
-		entries, err := dir.ReadDir(batch)
-		for _, entry := range entries {
-			if entry.IsDir() {
-				subdirs = append(subdirs, entry.Name())
-				continue
-			}
-			doomed, err := s.doomed(dir, entry.Name())
-			if err != nil {
-				return nil, nil, err
-			}
-			if doomed {
-				files = append(files, entry.Name())
-			}
-		}
-		switch {
-		case errors.Is(err, io.EOF):
-			return files, subdirs, nil
-		case err != nil:
-			return nil, nil, err
-		case ctx.Err() != nil:
-			return nil, nil, context.Cause(ctx)
-		}
+// explained tells about which file of the directory that the trail leads to an error is.
+func (s *sweep) explained(err error, name, path string) error {
+	if err == nil {
+		return nil
 	}
+	return explain(&os.PathError{Op: "remove", Path: filepath.Join(path, name), Err: err}, s.trail.Last().fd, name)
 }
 
-// open opens a directory for its entries to be removed.
-func (s *sweep) open(parent *os.File, name string) (*os.File, error) {
-	dir, err := Open(parent, name)
-	if errors.Is(err, fs.ErrPermission) && makeAccessible(parent, name) == nil {
-		dir, err = Open(parent, name)
-	}
-	if err != nil {
-		return nil, err
-	}
-	fd := int(dir.Fd())
-	var st unix.Stat_t
-	if err = unix.Fstat(fd, &st); err == nil {
-		switch denies := st.Mode&0o700 != 0o700; {
-		case st.Dev != s.dev:
-			err = errors.New("it lies on another filesystem or subvolume")
-		case denies && os.Geteuid() != 0:
-			err = unix.Fchmod(fd, st.Mode&0o7777|0o700)
+// file removes a file, if it is doomed, or tells that it is a directory.
+func (s *sweep) file(name string) (isDir bool, err error) {
+	dir := s.trail.Last()
+	if s.doomed != nil {
+		f, err := dir.File(name, name)
+		if err != nil || f.Type == manifest.Directory || !s.doomed(f) {
+			return f.Type == manifest.Directory, err
 		}
 	}
-	if err != nil {
-		dir.Close()
-		return nil, fmt.Errorf("removing the content of %s: %w", dir.Name(), err)
+	err = unix.Unlinkat(dir.fd, name, 0)
+	if err == unix.EISDIR {
+		return true, nil
 	}
-	return dir, nil
+	return false, err
+}
+
+// enter opens a directory for its entries to be removed.
+func (s *sweep) enter(name string) error {
+	parent := s.trail.Last()
+	dir, err := parent.Dir(name)
+	if errors.Is(err, fs.ErrPermission) && parent.makeAccessible(name) == nil {
+		dir, err = parent.Dir(name)
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.trail.Down(dir); err != nil {
+		return err
+	}
+	self, err := dir.File(".", ".")
+	switch denies := self.Mode&0o700 != 0o700; {
+	case err != nil:
+		return err
+	case self.Filesystem != s.on:
+		return errors.New("it lies on another filesystem or subvolume")
+	case denies && os.Geteuid() != 0:
+		return unix.Fchmod(dir.fd, self.Mode|0o700)
+	}
+	return nil
 }
 
 // makeAccessible gives the owner of a directory that cannot be opened all rights to it.
-func makeAccessible(parent *os.File, name string) error {
-	fd, err := openAt(int(parent.Fd()), name, unix.O_PATH|unix.O_DIRECTORY)
+func (d *Dir) makeAccessible(name string) error {
+	fd, err := openAt(d.fd, name, unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return err
 	}
@@ -160,11 +167,4 @@ func Lstat(dir *os.File, name string) (st unix.Stat_t, err error) {
 		return st, &os.PathError{Op: "lstat", Path: filepath.Join(dir.Name(), name), Err: err}
 	}
 	return st, nil
-}
-
-func unlinkAt(dir *os.File, name string, flags int) error {
-	if err := unix.Unlinkat(int(dir.Fd()), name, flags); err != nil {
-		return Explain(&os.PathError{Op: "remove", Path: filepath.Join(dir.Name(), name), Err: err}, dir, name)
-	}
-	return nil
 }

@@ -32,7 +32,8 @@ func Tree(ctx context.Context, root *os.File, v Visitor) error {
 	if err != nil {
 		return err
 	}
-	defer dir.Release()
+	trail := NewTrail(dir)
+	defer trail.Close()
 	top, err := dir.File(".", ".")
 	if err != nil {
 		return &os.PathError{Op: "stat", Path: root.Name(), Err: err}
@@ -42,23 +43,24 @@ func Tree(ctx context.Context, root *os.File, v Visitor) error {
 			return &os.PathError{Op: "lstat", Path: filepath.Join(root.Name(), path), Err: err}
 		}
 	}
-	w := walk{Visitor: v, ctx: ctx, on: top.Filesystem, buffer: make([]byte, NamesSize)}
+	w := walk{Visitor: v, ctx: ctx, trail: trail, on: top.Filesystem, buffer: make([]byte, NamesSize)}
 	if err := v.Visit(top); err != nil {
 		return err
 	}
-	return w.directory(dir, ".")
+	return w.directory(".")
 }
 
 type walk struct {
 	Visitor
 	ctx    context.Context
+	trail  *Trail
 	on     uint64 // the filesystem of the root
 	buffer []byte
 }
 
-// directory visits what is in a directory.
-func (w *walk) directory(dir *Dir, path string) error {
-	names, err := dir.Names(w.buffer)
+// directory visits what is in the directory that the trail leads to.
+func (w *walk) directory(path string) error {
+	names, err := w.trail.Last().Names(w.buffer)
 	if err != nil {
 		return w.Closed(path, err)
 	}
@@ -70,7 +72,7 @@ func (w *walk) directory(dir *Dir, path string) error {
 		if path != "." {
 			below = path + "/" + name
 		}
-		f, err := dir.File(name, below)
+		f, err := w.trail.Last().File(name, below)
 		if err != nil {
 			err = w.Lost(below, err)
 		} else if err = w.Visit(f); err == nil && f.Type == manifest.Directory {
@@ -91,6 +93,14 @@ func (w *walk) enter(f File) error {
 	if err != nil {
 		return w.Closed(f.Path, err)
 	}
-	defer dir.Release()
-	return w.directory(dir, f.Path)
+	if err := w.trail.Down(dir); err != nil {
+		return &os.PathError{Op: "open", Path: f.Path, Err: err}
+	}
+	if err := w.directory(f.Path); err != nil {
+		return err
+	}
+	if err := w.trail.Up(); err != nil {
+		return &os.PathError{Op: "open", Path: f.Path + "/..", Err: err}
+	}
+	return nil
 }
