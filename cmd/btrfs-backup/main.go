@@ -59,6 +59,7 @@ func untilSignal() (context.Context, context.CancelFunc) {
 
 // run carries out a command line and gives the exit status.
 func run(env environment, args []string) int {
+	allowDescriptors()
 	ctx, cancel := untilSignal()
 	defer cancel()
 	root := newRoot(env)
