@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/transport/sshtest"
@@ -181,13 +182,52 @@ func TestNothingIsFrozenAfterATransferThatFailed(t *testing.T) {
 		t.Errorf("there is %v", got)
 	}
 	expect(t, exitDone, freeze("24"))
+	btrfstest.Check(t, os.WriteFile(filepath.Join(dir, "second"), nil, 0o644))
 	expect(t, exitPartly, freeze("23"), "is incomplete", "status 23")
+	expect(t, exitDone, freeze("23"), "no backup is made")
 	expect(t, exitDone, freeze(""))
 	expect(t, exitDone, invoke(t, nil, "list", r.destination), "INCOMPLETE: 1 missing")
 	if got := r.backups(); len(got) != 3 {
 		t.Errorf("there is %v", got)
 	}
 	expect(t, exitUsage, invoke(t, []string{"RSYNC_MODULE_PATH="}, "freeze"), "DIR is missing")
+}
+
+func TestTransfersThatChangeNothingMakeNoBackups(t *testing.T) {
+	t.Parallel()
+	onEachKind(t, func(r *copyRig) {
+		d := newDaemon(r, "-n 1")
+		r.write("directory/file", "content")
+		d.takes(exitDone, "saved:")
+		for range 2 {
+			d.takes(exitDone, "no backup is made")
+		}
+		first := r.backups()
+		btrfstest.Check(r, os.Chtimes(filepath.Join(d.current, "directory/file"), time.Unix(2e9, 0), time.Time{})) // reading it may do so
+		d.takes(exitDone, "no backup is made")
+		if got := r.backups(); len(got) != 1 || got[0] != first[0] {
+			r.Errorf("there is %v, and was %v", got, first)
+		}
+		btrfstest.Check(r, os.Chmod(filepath.Join(r.source, "directory"), 0o700))
+		d.takes(exitDone, "saved:")
+		if got := r.backups(); len(got) != 1 || got[0] == first[0] {
+			r.Errorf("there is %v, and was %v", got, first)
+		}
+	})
+}
+
+func TestTheFolderOfBackupsIsNotFrozen(t *testing.T) {
+	t.Parallel()
+	r := newCopyRig(t, "ext4")
+	dir := filepath.Join(r.destination, "current")
+	btrfstest.Check(t, os.MkdirAll(dir, 0o755))
+	btrfstest.Check(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o644))
+	expect(t, exitUsage, invokeCmd(t, r.commandTo([]string{"RSYNC_MODULE_PATH=" + dir}, "freeze", r.destination)), "holds $RSYNC_MODULE_PATH")
+	expect(t, exitDone, invoke(t, nil, "freeze", dir))
+	expect(t, exitUsage, invoke(t, nil, "freeze", r.destination), "is a folder of backups")
+	if got := names(t, filepath.Dir(r.destination)); slices.ContainsFunc(got, func(name string) bool { return strings.HasPrefix(name, "2") }) {
+		t.Errorf("there is %v", got)
+	}
 }
 
 func TestADaemonIsReachedThroughAnAccountThatMayRunNothing(t *testing.T) {

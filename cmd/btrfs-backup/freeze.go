@@ -33,8 +33,9 @@ func newFreeze(env environment) *cobra.Command {
 		Short: "Make a dated backup of what an rsync daemon received",
 		Long: `Make a dated backup of DIR, as it is now, beside it, and delete old ones.
 It is the "post-xfer exec" of an rsync daemon's module: DIR is the path of the
-module ($RSYNC_MODULE_PATH), and nothing is done when the transfer failed
-($RSYNC_EXIT_STATUS). If DIR is a btrfs subvolume, the backup is a snapshot.`,
+module ($RSYNC_MODULE_PATH). No backup is made when the transfer failed
+($RSYNC_EXIT_STATUS), or when nothing differs from the last backup. If DIR is a
+btrfs subvolume, the backup is a snapshot.`,
 		Example:               "  post-xfer exec = /usr/local/sbin/btrfs-backup freeze --num-backups 60",
 		Args:                  cobra.MaximumNArgs(1),
 		DisableFlagsInUseLine: true,
@@ -62,6 +63,10 @@ func (o *freezeOptions) freeze(ctx context.Context, env environment, args []stri
 	if len(args) > 0 {
 		dir = args[0]
 	}
+	if module := os.Getenv(modulePathVariable); len(args) > 0 && module != "" && contains(dir, module) {
+		return misused(fmt.Sprintf("%s holds $%s (%s): backups of it would hold backups", dir, modulePathVariable, module),
+			"leave out DIR, or name the directory that the module takes files into")
+	}
 	if dir == "" {
 		return misused("DIR is missing, and so is $"+modulePathVariable, "an rsync daemon sets it for its `post-xfer exec`")
 	}
@@ -81,6 +86,12 @@ func (o *freezeOptions) freeze(ctx context.Context, env environment, args []stri
 		return err
 	}
 	return runJob(ctx, env, s, o.output)
+}
+
+// contains tells that a path lies below a directory.
+func contains(dir, path string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && rel != "." && filepath.IsLocal(rel)
 }
 
 // transferStatus refuses what a failed transfer left, and tells what is missing after one that was not complete.

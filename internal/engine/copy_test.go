@@ -208,6 +208,17 @@ func TestADeletionThatFailedIsTriedAgainAndStopsNoOther(t *testing.T) {
 	}
 }
 
+func TestWithoutAChangeThereIsNoBackupAndNoneIsPushedOut(t *testing.T) {
+	m := newMirror(copiesOf(1, 2)...)
+	m.contents.Recorded = append(m.contents.Recorded, Recorded{Name: day(3), Complete: true, OfAnother: "nas:/home"})
+	m.made.Unchanged = true
+	report := runCopy(t, copyJobOf(m))
+	m.want(t, "open true", "list", "mark", `save 10 on "2"`)
+	if d := report.Destinations[0]; report.Outcome() != Done || len(d.Transfers)+len(d.Deleted) > 0 {
+		t.Errorf("outcome %d, %+v", report.Outcome(), d)
+	}
+}
+
 func TestADryRunOfACopyChangesNothing(t *testing.T) {
 	m := newMirror(copiesOf(1, 2, 3)...)
 	dry := func(j *Job) { j.DryRun = true }

@@ -141,11 +141,14 @@ func (r byRecord) needs(newest *btrfs.Subvolume) (names []string, reason string)
 	return nil, reason
 }
 
-// bases gives the backup that was finished last, of whatever source: files that it shares with this one need not be copied.
+// bases gives the source's backup that was finished last, or else that of whatever source: files that they share need not be copied.
 func (r byRecord) bases(btrfs.Subvolume, []btrfs.Subvolume) []btrfs.Subvolume {
-	series := r.series()
-	if len(series) == 0 {
+	names := r.own()
+	if series := r.series(); len(names) == 0 && len(series) > 0 {
+		names = []string{series[len(series)-1].Name}
+	}
+	if len(names) == 0 {
 		return nil
 	}
-	return []btrfs.Subvolume{{Name: series[len(series)-1].Name}}
+	return []btrfs.Subvolume{{Name: names[len(names)-1]}}
 }

@@ -47,6 +47,7 @@ type TransferReport struct {
 	Unverified bool          `json:"not_verified,omitempty"` // the destination cannot be listed
 	Duration   time.Duration `json:"nanoseconds"`
 	Failure    *Failure      `json:"failure,omitempty"`
+	unchanged  bool
 	// Incomplete names the files of the source that could not be read. The backup holds all others.
 	Incomplete *Failure `json:"incomplete,omitempty"`
 }

@@ -47,6 +47,7 @@ func (v *visit) save(ctx context.Context, t Transfer) (sent TransferReport) {
 func (s *TransferReport) take(t Transfer, r Result) {
 	s.Parent, s.Bytes, s.Wire, s.Kept = t.ParentName(), r.Bytes, r.Wire, r.Kept
 	s.Resumed += r.Resumed
+	s.unchanged = r.Unchanged
 	if s.Incomplete = nil; r.Incomplete != nil {
 		s.Incomplete = &Failure{r.Incomplete}
 	}
@@ -67,6 +68,9 @@ func (v *visit) rehearse(ctx context.Context, t Transfer, sent *TransferReport) 
 
 // add notes that the destination holds one more.
 func (v *visit) add(t Transfer, r Result) {
+	if r.Unchanged {
+		return
+	}
 	if v.history == nil {
 		v.planner.incomplete = r.Incomplete != nil
 		return

@@ -259,6 +259,11 @@ func (v *visit) saveAll(ctx context.Context) {
 	for len(rest) > 0 && ctx.Err() == nil {
 		sent := v.save(ctx, rest[0])
 		rest = rest[1:]
+		if sent.unchanged {
+			v.planner.snapshots.InDirectory = nil // there is no such version
+			v.plan = v.planner.plan()
+			continue
+		}
 		v.saved.Transfers = append(v.saved.Transfers, sent)
 		if sent.Failure == nil {
 			continue

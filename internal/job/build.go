@@ -29,6 +29,13 @@ type builder struct {
 func (s *Spec) Build(ctx context.Context, m *Machines, e Environment) (engine.Job, error) {
 	b := builder{s, m, e}
 	use, known := s.engine()
+	if b.Copy.Frozen {
+		if h, path := b.At(b.Source); holdsBackups(ctx, h, path) {
+			var c Complaints
+			c.Add("", "name the directory that the daemon's module takes files into", "%s: is a folder of backups", b.Source)
+			return engine.Job{}, c.Err()
+		}
+	}
 	if !known {
 		var c Complaints
 		use = b.find(ctx, &c)

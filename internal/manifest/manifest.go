@@ -71,6 +71,14 @@ type Entry struct {
 	ChangeTime Time
 }
 
+// Equal tells that two entries describe the same, in all that is compared.
+func (e Entry) Equal(other Entry) bool {
+	for _, of := range []*Entry{&e, &other} {
+		of.Inode, of.Links, of.ChangeTime = 0, 0, Time{}
+	}
+	return e == other
+}
+
 // Compare orders paths as a walk meets them that reads each directory sorted by name, bytewise: "." is first, and a directory is
 // followed by all that is in it.
 func Compare(a, b string) int {

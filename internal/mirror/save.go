@@ -22,6 +22,10 @@ import (
 func (d *Destination) Save(ctx context.Context, t engine.Transfer) (engine.Result, error) {
 	d.Log.Info(fmt.Sprintf("%s: copying %s to %s", d, d.source, t.Snapshot.Name))
 	r, err := d.copy(ctx, t, d.save)
+	if errors.Is(err, tree.ErrUnchanged) {
+		d.Log.Info(fmt.Sprintf("%s: nothing changed since %s: no backup is made", d, t.ParentName()))
+		return engine.Result{Unchanged: true}, nil
+	}
 	return worded(d.source, d, t.Snapshot.Name, r, err)
 }
 
@@ -51,7 +55,7 @@ func (d *Destination) copy(ctx context.Context, t engine.Transfer, do func(conte
 
 func (d *Destination) save(ctx context.Context, t engine.Transfer, c copier) (engine.Result, error) {
 	name := t.Snapshot.Name
-	order := tree.Order{Name: name, Base: t.ParentName(), Origin: d.source.origin}
+	order := tree.Order{Name: name, Base: t.ParentName(), Origin: d.source.origin, OnlyChanges: d.source.Frozen}
 	if d.source.Frozen {
 		order.Snapshot = d.source.path
 	}
@@ -159,7 +163,7 @@ func (d *Destination) faithful(w tree.Work) (options []string) {
 // finish makes a backup of the partial copy, which has at most so many new bytes.
 func (d *Destination) finish(ctx context.Context, t engine.Transfer, work tree.Work, missing *IncompleteError, atMost int64) error {
 	name := t.Snapshot.Name
-	r := tree.Result{Name: name, Base: t.ParentName(), Origin: d.source.origin, Started: t.Started, InPlace: work.InPlace, MaxDelete: d.MaxDelete,
+	r := tree.Result{Name: name, Base: t.ParentName(), Origin: d.source.origin, OnlyChanges: d.source.Frozen, Started: t.Started, InPlace: work.InPlace, MaxDelete: d.MaxDelete,
 		Dedup: !work.Subvolume}
 	if d.Dedup != nil {
 		r.Dedup = *d.Dedup
@@ -216,7 +220,7 @@ const saveTime = 20 * time.Second
 // savePartial puts the partial copy on disk after a failure, also when the context has ended, and tells so in the hint. A refused
 // backup leaves no partial copy.
 func (d *Destination) savePartial(ctx context.Context, name string, r engine.Result, failure error) (engine.Result, error) {
-	if refused := new(tree.TooManyGoneError); errors.As(failure, &refused) {
+	if refused := new(tree.TooManyGoneError); errors.As(failure, &refused) || errors.Is(failure, tree.ErrUnchanged) {
 		return r, failure
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTime)

@@ -26,6 +26,9 @@ func (b *making) describe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := b.checkChanged(found); err != nil {
+		return err
+	}
 	b.record.Files, b.record.Bytes = found.Files, found.Bytes
 	if b.Dedup && len(found.Fresh) > 0 {
 		if draft, err = b.redraft(ctx, draft, found); err != nil {

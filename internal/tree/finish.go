@@ -44,7 +44,7 @@ type making struct {
 // Finish makes a backup of a partial copy to which all was copied: puts it on disk with its manifest and its record, and gives it its
 // name. progress is told of bytes as they are read, by one goroutine at a time; it may be nil.
 //
-// After a TooManyGoneError everything is as it was before Begin. After another error, the partial copy is left for a later Begin to
+// After a TooManyGoneError or ErrUnchanged everything is as it was before Begin. After another error, the partial copy is left for a later Begin to
 // resume.
 func (f *Folder) Finish(ctx context.Context, r Result, progress func(bytes int64)) (Record, error) {
 	b := making{Folder: f, Result: r, progress: oneAtATime(progress)}
@@ -119,6 +119,18 @@ func (b *making) guard(found survey.Findings) error {
 	}
 	refusal := &TooManyGoneError{Base: b.Base, Gone: found.Gone, Had: found.Had, Percent: b.MaxDelete}
 	return errors.Join(refusal, b.discardPartial(b.Name))
+}
+
+// checkChanged discards the partial copy if it equals the base.
+func (b *making) checkChanged(found survey.Findings) error {
+	if !b.OnlyChanges || found.Changed {
+		return nil
+	}
+	ours, err := b.hasBaseOf(b.Base, b.Origin, b.record.Complete())
+	if err != nil || !ours {
+		return err
+	}
+	return errors.Join(ErrUnchanged, b.discardPartial(b.Name))
 }
 
 // name gives the backup its name, when all of it is on disk.

@@ -44,8 +44,43 @@ func (s *start) checkSnapshotOf(dir *os.File) error {
 	return err
 }
 
+// checkChanged refuses a subvolume to which nothing was written since the base was made a snapshot of it. That something was
+// written need not mean that it differs.
+func (s *start) checkChanged(subvolume *os.File) error {
+	if ours, err := s.hasBaseOf(s.Base, s.Origin, true); err != nil || !s.OnlyChanges || !ours {
+		return err
+	}
+	if err := btrfs.SyncFilesystem(s.dir); err != nil { // else what is in memory only has not changed the subvolume yet
+		return err
+	}
+	now, err := btrfs.Info(subvolume)
+	if err != nil {
+		return err
+	}
+	base, err := btrfs.InfoAt(s.dir, s.Base)
+	if err == nil && base.ParentUUID == now.UUID && now.ChangedIn <= base.CreatedIn {
+		err = ErrUnchanged
+	}
+	return err
+}
+
+// hasBaseOf tells whether a base is a backup of that origin, and as complete as what is to be one.
+func (f *Folder) hasBaseOf(base string, of Origin, complete bool) (bool, error) {
+	if base == "" {
+		return false, nil
+	}
+	r, err := f.backup(base)
+	if errors.Is(err, errNotBackup) {
+		return false, nil
+	}
+	return (r.Complete() || !complete) && r.Same(of), err
+}
+
 // prepareSnapshot makes the directory a snapshot of the subvolume, in place of a partial copy.
 func (s *start) prepareSnapshot(ctx context.Context, subvolume *os.File, partial string) (Work, error) {
+	if err := s.checkChanged(subvolume); err != nil {
+		return Work{}, err
+	}
 	if partial != "" {
 		if err := s.removeHidden(ctx, partial); err != nil {
 			return Work{}, err

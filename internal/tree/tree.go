@@ -82,6 +82,8 @@ type Order struct {
 	Origin        // of which a partial copy is resumed
 	// Full tells that a file of the base cannot take as many names as it would get. The partial copy is as it was then.
 	Full bool
+	// OnlyChanges makes no backup, but ErrUnchanged, of what equals a base of the same origin that is as complete.
+	OnlyChanges bool
 	// Snapshot is the absolute path of a directory on the machine of the folder, or "". If it is a subvolume on the folder's
 	// filesystem, the backup is a snapshot of it.
 	Snapshot string
@@ -107,12 +109,13 @@ type Result struct {
 	Name string
 	Base string // as in the Order
 	Origin
-	Started    time.Time
-	InPlace    bool     // as in the Work: rsync wrote zeros where there were to be holes
-	Incomplete []string // see Record
-	Missing    int
-	MaxDelete  int // percent of the base's files that may be gone; 100 for any number
-	Dedup      bool
+	Started     time.Time
+	InPlace     bool     // as in the Work: rsync wrote zeros where there were to be holes
+	Incomplete  []string // see Record
+	Missing     int
+	OnlyChanges bool // as in the Order
+	MaxDelete   int  // percent of the base's files that may be gone; 100 for any number
+	Dedup       bool
 }
 
 // A TooManyGoneError is the refusal to make a backup in which too many files of its base are gone.
@@ -128,6 +131,8 @@ var (
 	ErrNotMounted = errors.New("not mounted")
 	// ErrNoLinks is the refusal of a filesystem that has neither subvolumes nor hard links.
 	ErrNoLinks = errors.New("the filesystem has no hard links")
+	// ErrUnchanged tells that no backup was made, since the base holds the same.
+	ErrUnchanged = errors.New("nothing changed since the last backup")
 	// ErrNoManifest tells that a directory has no manifest to be verified by.
 	ErrNoManifest = errors.New("it has no manifest")
 )

@@ -39,6 +39,7 @@ var sentinels = map[string]error{
 	"not-mounted":    tree.ErrNotMounted,
 	"no-links":       tree.ErrNoLinks,
 	"no-manifest":    tree.ErrNoManifest,
+	"unchanged":      tree.ErrUnchanged,
 	"disconnected":   transport.ErrDisconnected,
 	"exists":         fs.ErrExist,
 	"not-exist":      fs.ErrNotExist,

@@ -16,6 +16,7 @@ const baseBatch = 256
 // A baseManifest is the manifest of the base, as far as a walk in the same order has come.
 type baseManifest struct {
 	had, gone int64 // of its files that are no directories: all, and those that were passed over
+	passed    bool  // something was passed over
 
 	file    string
 	batches chan []manifest.Entry // nil for no base
@@ -99,6 +100,7 @@ func (b *baseManifest) peek() (e *manifest.Entry, ok bool, err error) {
 
 // advance passes over the entry that peek gave.
 func (b *baseManifest) advance(gone bool) {
+	b.passed = b.passed || gone
 	if b.rest[0].Type != manifest.Directory {
 		b.had++
 		if gone {
@@ -119,7 +121,7 @@ func (b *baseManifest) find(e *manifest.Entry) (*manifest.Entry, error) {
 		if order > 0 {
 			return nil, nil
 		}
-		b.advance(order < 0 || e.Type == manifest.Directory)
+		b.advance(order < 0 || e.Type == manifest.Directory && b.rest[0].Type != manifest.Directory)
 		if order == 0 {
 			return old, nil
 		}

@@ -46,6 +46,7 @@ type Findings struct {
 	Fresh  []uint64 // of those that are not in the base, sorted
 
 	Had, Gone int64 // files of the base: all, and those that are not in the tree
+	Changed   bool  // the tree differs from the base in something that a manifest compares
 }
 
 // A survey is at work: one goroutine walks the tree and compares it with the base, several read the files that are not in
@@ -70,7 +71,8 @@ type batch struct {
 
 type item struct {
 	entry    manifest.Entry
-	contents *contents // nil if the entry has them already
+	old      *manifest.Entry // where the base has the same path; nil for nothing
+	contents *contents       // nil if the entry has them already
 	fresh    bool
 }
 
@@ -107,6 +109,7 @@ func Tree(ctx context.Context, root *os.File, o Options, manifestTo io.Writer) (
 	slices.Sort(s.found.Inodes)
 	slices.Sort(s.found.Fresh)
 	s.found.Had, s.found.Gone = s.base.had, s.base.gone
+	s.found.Changed = s.found.Changed || s.base.passed
 	return s.found, out.Close()
 }
 
@@ -140,7 +143,7 @@ func (s *survey) visit(f walk.File) error {
 	if err != nil {
 		return err
 	}
-	it := item{entry: f.Entry}
+	it := item{entry: f.Entry, old: old}
 	if old != nil && s.unchanged(old, &f.Entry) {
 		it.entry.Target, it.entry.SHA256, it.entry.Xattrs = old.Target, old.SHA256, old.Xattrs
 	} else if it.contents = s.seen(&f.Entry); it.contents == nil {
@@ -222,6 +225,7 @@ func (s *survey) writeItem(out *manifest.Writer, it *item) error {
 			e.ChangeTime = c.changed
 		}
 	}
+	s.found.Changed = s.found.Changed || it.old == nil || !e.Equal(*it.old)
 	if e.Type != manifest.Directory {
 		s.found.Files++
 	}
