@@ -173,7 +173,10 @@ file: no older backup ever changes. A backup gets its name when it is complete a
 rsync runs with --archive --hard-links --acls --xattrs --numeric-ids --delete --delete-excluded
 --one-file-system, and compares times to the nanosecond. Of "/", the content of /dev, /proc, /sys, /run, /tmp,
 /var/tmp, /mnt and /media is not copied. --rsync-options replaces all of this; it is split as a shell would
-do it, and no shell is involved. Patterns are those of rsync(1), FILTER RULES, and the first that matches
+do it, and no shell is involved. It takes the options that tell how files are compared and sent (-c -I -y -W -z -B
+-P -v -h -i --inplace --bwlimit --timeout --info and others), which attributes are kept (-a -r -l -p -t -g -o -D -A -X
+-H -U -E -S --numeric-ids --fake-super), what is deleted (--delete and its kinds) and what is left out (-x -f -F -C
+--exclude --include --exclude-from --include-from --filter). Others are refused. Patterns are those of rsync(1), FILTER RULES, and the first that matches
 counts. Sparse files stay sparse. In a backup on btrfs that builds upon another one, those that are new or
 changed take their full size at first: holes of at least 64 KiB are made when all is copied.`},
 			{macro: "SS", title: "Equal contents", text: `

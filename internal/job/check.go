@@ -102,7 +102,7 @@ func (o *Copy) check(c *Complaints) {
 		}
 	}
 	if _, err := mirror.SplitOptions(o.Options); err != nil {
-		c.Add("rsync-options", "quote it as for a shell", "%q: %w", o.Options, err)
+		c.Add("rsync-options", hint.Of(err), "%q: %w", o.Options, err)
 	}
 	if o.Tunnel != "" {
 		if _, err := parseTarget(o.Tunnel, o.Tunnel); err != nil {
