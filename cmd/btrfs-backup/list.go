@@ -40,7 +40,8 @@ func newList(env environment) *cobra.Command {
 			"  btrfs-backup list --json /mnt/usb/home",
 		Long: `Show the subvolumes in each PLACE, here or on another machine: the folder of a
 destination, or a source, which stands for its snapshot folder. Sizes are known
-of backups made by rsync, and where quotas are enabled.`,
+of backups made by rsync, and where quotas are enabled. What somebody altered
+since it was taken or received is marked; it is no backup any more.`,
 		Args:                  needPlace("PLACE"),
 		DisableFlagsInUseLine: true,
 		RunE:                  func(c *cobra.Command, args []string) error { return list(c.Context(), env, o, args) },
@@ -67,6 +68,7 @@ type listed struct {
 	ReadOnly     bool       `json:"read_only"`
 	Kind         kind       `json:"kind"`
 	Complete     bool       `json:"complete"`
+	Altered      bool       `json:"altered,omitempty"` // since it was taken or received
 	Size         *uint64    `json:"size,omitempty"`
 	Exclusive    *uint64    `json:"exclusive,omitempty"`
 	Source       string     `json:"source,omitempty"`        // of a backup made by rsync
@@ -190,9 +192,9 @@ func describe(content content, prefix string) []listed {
 		l := listed{
 			Place: content.Folder, Name: s.Name, Time: timeOf(s),
 			UUID: s.UUID, ParentUUID: s.ParentUUID, ReceivedUUID: s.ReceivedUUID, Parent: names[s.ParentUUID],
-			ReadOnly: s.ReadOnly, Kind: kindOf(s),
+			ReadOnly: s.ReadOnly, Kind: kindOf(s), Altered: s.TouchedIn != 0,
 		}
-		l.Complete = l.Kind == snapshotKind || l.Kind == backupKind
+		l.Complete = (l.Kind == snapshotKind || l.Kind == backupKind) && !l.Altered
 		if r, ok := content.record(s.Name); ok {
 			l.describe(r)
 		}
@@ -218,6 +220,7 @@ func (c content) record(name string) (tree.Record, bool) {
 }
 
 func (l *listed) describe(r tree.Record) {
+	l.Altered = false // it was made writable, and filled
 	l.Kind, l.Complete, l.Source, l.Files, l.MissingFiles = backupKind, r.Complete(), r.Source, r.Files, r.Missing
 	size := uint64(r.Bytes)
 	l.Parent, l.Size = r.Base, &size
@@ -250,7 +253,7 @@ func kindOf(s btrfs.Subvolume) kind {
 		return unfinishedKind
 	case !s.ReadOnly:
 		return writableKind
-	case s.ReceivedUUID.IsZero():
+	case !s.Received():
 		return snapshotKind
 	default:
 		return backupKind
@@ -287,6 +290,8 @@ func (l listed) row() []string {
 	switch {
 	case l.MissingFiles > 0:
 		state += fmt.Sprintf(", INCOMPLETE: %d missing", l.MissingFiles)
+	case l.Altered:
+		state += ", altered since"
 	case !l.Complete:
 		state += ", not complete"
 	}

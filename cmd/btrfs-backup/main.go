@@ -173,7 +173,7 @@ func partsOf(err error) []error {
 		return parts
 	}
 	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok || errors.Join(joined.Unwrap()...).Error() != err.Error() { // others wrap several
+	if !ok || len(joined.Unwrap()) == 0 || errors.Join(joined.Unwrap()...).Error() != err.Error() { // others wrap several
 		return nil
 	}
 	return joined.Unwrap()

@@ -26,7 +26,17 @@ func named(name string) change         { return func(s *btrfs.Subvolume) { s.Nam
 func hidden(s *btrfs.Subvolume)        { s.Name = btrfs.Incoming(s.Name) }
 func writable(s *btrfs.Subvolume)      { s.ReadOnly = false }
 func neverReceived(s *btrfs.Subvolume) { s.ReceivedUUID = btrfs.UUID{} }
-func receivedAs(n uint64) change       { return func(s *btrfs.Subvolume) { s.ReceivedUUID = uuid(n) } }
+func receivedAs(n uint64) change {
+	return func(s *btrfs.Subvolume) { s.ReceivedUUID, s.ReceivedIn, s.SentIn = uuid(n), s.CreatedIn, 5 }
+}
+func inherits(n uint64) change {
+	return func(s *btrfs.Subvolume) { s.ReceivedUUID, s.ReceivedIn = uuid(n), 5 }
+}
+func touched(s *btrfs.Subvolume) {
+	s.ChangedIn += 200
+	s.TouchedIn = s.ChangedIn - 50
+}
+func sentIn(n uint64) change { return func(s *btrfs.Subvolume) { s.SentIn = n } }
 func childOf(parent btrfs.Subvolume) change {
 	return func(s *btrfs.Subvolume) { s.ParentUUID = parent.UUID }
 }
@@ -41,7 +51,7 @@ func changed(s btrfs.Subvolume, changes []change) btrfs.Subvolume {
 // snap is the nth snapshot of home, taken on the nth day.
 func snap(n uint64, changes ...change) btrfs.Subvolume {
 	return changed(btrfs.Subvolume{
-		ID: 256 + n, Name: day(n), UUID: uuid(n), ParentUUID: home.UUID, ReadOnly: true, CreatedIn: 10 + n,
+		ID: 256 + n, Name: day(n), UUID: uuid(n), ParentUUID: home.UUID, ReadOnly: true, CreatedIn: 10 + n, ChangedIn: 10 + n,
 	}, changes)
 }
 
@@ -51,7 +61,8 @@ const copied = 1000 // is added to the numbers of snapshots
 func backup(s btrfs.Subvolume, changes ...change) btrfs.Subvolume {
 	n := s.ID - 256
 	return changed(btrfs.Subvolume{
-		ID: 256 + n, Name: s.Name, UUID: uuid(copied + n), ReceivedUUID: s.Identity(), ReadOnly: true, CreatedIn: 10 + n,
+		ID: 256 + n, Name: s.Name, UUID: uuid(copied + n), ReceivedUUID: s.Identity(), ReadOnly: true, SentIn: s.ChangedIn,
+		CreatedIn: 10 + n, ReceivedIn: 10 + n, ChangedIn: 10 + n,
 	}, changes)
 }
 
@@ -124,6 +135,9 @@ func actions(p Plan) string {
 	}
 	for _, name := range p.Delete {
 		all = append(all, "delete "+name)
+	}
+	for _, name := range p.InTheWay {
+		all = append(all, "not "+name)
 	}
 	text := strings.Join(all, "; ")
 	for n := range uint64(32) {

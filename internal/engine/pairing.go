@@ -7,33 +7,9 @@ import (
 	"btrfs-backup/btrfs"
 )
 
-// A pairing finds the backups of a snapshot: read-only subvolumes by their own UUID and by their received UUID.
-type pairing map[btrfs.UUID][]btrfs.Subvolume
-
-func newPairing(subvolumes []btrfs.Subvolume) pairing {
-	p := make(pairing)
-	for _, s := range subvolumes {
-		if _, incoming := btrfs.IncomingOf(s.Name); incoming || !s.ReadOnly {
-			continue
-		}
-		p[s.UUID] = append(p[s.UUID], s)
-		if !s.ReceivedUUID.IsZero() {
-			p[s.ReceivedUUID] = append(p[s.ReceivedUUID], s)
-		}
-	}
-	return p
-}
-
-// backupsOf gives the backups of s. A subvolume that is planned only, and has no UUID, has none.
-func (p pairing) backupsOf(s btrfs.Subvolume) []btrfs.Subvolume {
-	if s.Identity().IsZero() {
-		return nil
-	}
-	return p[s.Identity()]
-}
-
-// isComplete tells a complete backup: `btrfs receive` sets the received UUID and the read-only flag at the very end.
-func isComplete(s btrfs.Subvolume) bool { return s.ReadOnly && !s.ReceivedUUID.IsZero() }
+// isComplete tells a complete backup: `btrfs receive` sets the received UUID and the read-only flag at the very end. One that
+// somebody altered since is a backup no more.
+func isComplete(s btrfs.Subvolume) bool { return s.ReadOnly && s.Received() && s.TouchedIn == 0 }
 
 // isPartial tells what a `btrfs receive` that did not end leaves under the name it was given. A read-only subvolume that was
 // never received, and a received one that was made writable, belong to the user.
@@ -98,7 +74,7 @@ func (l lineage) ancestors(s btrfs.Subvolume) ancestors {
 func (a ancestors) hold(s btrfs.Subvolume) bool { return a[s.UUID] || a[s.ParentUUID] }
 
 // exclude tells that s was taken of something else. Of what a received one was taken is unknown.
-func (a ancestors) exclude(s btrfs.Subvolume) bool { return s.ReceivedUUID.IsZero() && !a.hold(s) }
+func (a ancestors) exclude(s btrfs.Subvolume) bool { return !s.Received() && !a.hold(s) }
 
 func (l lineage) related(a, b btrfs.Subvolume) bool {
 	ofNamelessTop := a.ParentUUID.IsZero() && b.ParentUUID.IsZero() && a.ReceivedUUID.IsZero() && b.ReceivedUUID.IsZero()

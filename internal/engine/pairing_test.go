@@ -10,27 +10,45 @@ import (
 func TestPairing(t *testing.T) {
 	s := snap(1)
 	received := snap(2, receivedAs(77)) // home itself was received, or s was restored from a backup
+	inherited := snap(6, inherits(77))  // the source was received, and made writable
+	altered := snap(1, touched)
+	dedup := func(s *btrfs.Subvolume) { s.ChangedIn += 100 }
 	tests := []struct {
 		name    string
 		of      btrfs.Subvolume
 		present subvolumes
 		want    string
+		here    subvolumes
 	}{
-		{"a received copy", s, subvolumes{backup(s)}, day(1)},
-		{"under another name", s, subvolumes{backup(s, named("renamed"))}, "renamed"},
-		{"the same name alone", s, subvolumes{foreign(1)}, ""},
-		{"duplicates", s, subvolumes{backup(s), foreign(3), backup(s, named("duplicate"))}, day(1) + " duplicate"},
-		{"the very subvolume", s, subvolumes{s}, day(1)},
-		{"both are copies of a third", received, subvolumes{foreign(3, receivedAs(77))}, day(3)},
-		{"it is a copy of what stands there", received, subvolumes{snap(5, func(s *btrfs.Subvolume) { s.UUID = uuid(77) })}, day(5)},
-		{"a copy of it before it was received", received, subvolumes{foreign(3, receivedAs(2))}, ""},
-		{"a writable copy", s, subvolumes{backup(s, writable)}, ""},
-		{"an unfinished copy", s, subvolumes{backup(s, hidden)}, ""},
-		{"never received ones", btrfs.Subvolume{Name: day(1), ReadOnly: true}, subvolumes{foreign(1, neverReceived), {ReadOnly: true, Name: "no UUID at all"}}, ""},
+		{"a received copy", s, subvolumes{backup(s)}, day(1), nil},
+		{"under another name", s, subvolumes{backup(s, named("renamed"))}, "renamed", nil},
+		{"the same name alone", s, subvolumes{foreign(1)}, "", nil},
+		{"duplicates", s, subvolumes{backup(s), foreign(3), backup(s, named("duplicate"))}, day(1) + " duplicate", nil},
+		{"the very subvolume", s, subvolumes{s}, day(1), nil},
+		{"both are copies of a third", received, subvolumes{foreign(3, receivedAs(77))}, day(3), nil},
+		{"it is a copy of what stands there", received, subvolumes{snap(5, func(s *btrfs.Subvolume) { s.UUID = uuid(77) })}, day(5), nil},
+		{"a copy of it before it was received", received, subvolumes{foreign(3, receivedAs(2))}, "", nil},
+		{"a writable copy", s, subvolumes{backup(s, writable)}, "", nil},
+		{"an unfinished copy", s, subvolumes{backup(s, hidden)}, "", nil},
+		{"never received ones", btrfs.Subvolume{Name: day(1), ReadOnly: true}, subvolumes{foreign(1, neverReceived), {ReadOnly: true, Name: "no UUID at all"}}, "", nil},
+		{"an altered copy", s, subvolumes{backup(s, touched)}, "", nil},
+		{"a snapshot of a copy", s, subvolumes{backup(s, inherits(1))}, "", nil},
+		{"deduplicated since it was sent", changed(s, []change{dedup}), subvolumes{backup(s)}, day(1), nil},
+		{"altered since it was sent", changed(s, []change{touched}), subvolumes{backup(s)}, "", nil},
+		{"sent since it was altered", altered, subvolumes{backup(altered)}, day(1), nil},
+		{"altered, and the copy is of a copy", altered, subvolumes{backup(altered, sentIn(9))}, "", nil},
+		{"a copy of a copy", s, subvolumes{backup(s, sentIn(99))}, day(1), nil},
+		{"it inherits a received UUID", inherited, subvolumes{foreign(3, receivedAs(77))}, "", nil},
+		{"its own copy", inherited, subvolumes{foreign(3, receivedAs(77)), backup(inherited)}, day(6), nil},
+		{"it was altered since it was received", changed(received, []change{touched}), subvolumes{foreign(3, receivedAs(77))}, "", nil},
+		{"two were received as one", received, subvolumes{foreign(3, receivedAs(77), sentIn(900))}, day(3), subvolumes{received, received}},
+		{"two states were received as one", received, subvolumes{foreign(3, receivedAs(77), sentIn(900))}, "", subvolumes{received, changed(received, []change{sentIn(6)})}},
+		{"the number tells which", received, subvolumes{foreign(3, receivedAs(77), sentIn(6)), foreign(4, receivedAs(77))}, day(4),
+			subvolumes{received, changed(received, []change{sentIn(6)})}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			if got := joined(newPairing(test.present).backupsOf(test.of)); got != test.want {
+			if got := joined(newPairing(test.here, inFolder(Naming{}, test.present).Listing).backupsOf(test.of)); got != test.want {
 				t.Errorf("copies: %q, want %q", got, test.want)
 			}
 		})

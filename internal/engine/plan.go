@@ -17,6 +17,8 @@ type Plan struct {
 	Transfers []Transfer
 	Verdicts  []retention.Verdict // on the backups, those to come included
 	Delete    []string            // deleted last, when every transfer succeeded
+	InTheWay  []string            // versions that cannot be saved, since something else has their name; oldest first
+	Blocked   bool                // one of them is the newest version
 }
 
 // A side is one listed folder.
@@ -26,6 +28,10 @@ type side struct {
 	ledger *lock.Ledger // nil if it could not be read
 	inUse  map[string]string
 }
+
+// canBeSent tells that a stream of s is what it says. That of one which was altered since it was received would bear the UUID
+// of what it is not any more. One that was never received may have been altered on purpose before, as copies by rsync are.
+func canBeSent(s btrfs.Subvolume) bool { return s.TouchedIn == 0 || s.ReceivedUUID.IsZero() }
 
 // series gives the read-only subvolumes of the series, oldest first.
 func (s side) series() []btrfs.Subvolume {
@@ -42,9 +48,10 @@ func (s side) series() []btrfs.Subvolume {
 // seriesOf gives those of the series that can be snapshots of the source.
 func (s side) seriesOf(source btrfs.Subvolume) []btrfs.Subvolume {
 	if s.isHistoryOf(source) {
-		return s.series()
+		return slices.DeleteFunc(s.series(), func(sub btrfs.Subvolume) bool { return !canBeSent(sub) })
 	}
-	return slices.DeleteFunc(s.series(), s.ancestors(source).exclude)
+	ancestors := s.ancestors(source)
+	return slices.DeleteFunc(s.series(), func(sub btrfs.Subvolume) bool { return ancestors.exclude(sub) || !canBeSent(sub) })
 }
 
 // isHistoryOf tells that the source is itself one of the snapshots: each was made from the one before it, as copies by rsync
@@ -70,7 +77,7 @@ func (s side) ancestors(source btrfs.Subvolume) ancestors {
 // paired gives the subvolumes of the folder that can be a parent, since they have backups, whatever their names.
 func (s side) paired(pairs pairing) []btrfs.Subvolume {
 	return slices.DeleteFunc(slices.Clone(s.InDirectory), func(sub btrfs.Subvolume) bool {
-		return !sub.ReadOnly || len(pairs.backupsOf(sub)) == 0
+		return !sub.ReadOnly || !canBeSent(sub) || len(pairs.backupsOf(sub)) == 0
 	})
 }
 
@@ -102,6 +109,7 @@ type planner struct {
 	origins     map[btrfs.UUID]btrfs.UUID
 	recorded    []Recorded // at the destination, of a source without history
 	deleting    []string   // there, see Contents
+	taken       []string   // names there of what is no backup
 	keep        retention.Policy
 	keepsLast   int // how many of the newest the destination keeps by itself; 0: all
 	now         time.Time
@@ -139,10 +147,11 @@ func (p planner) relation() relation {
 func (p planner) plan() Plan {
 	r := p.relation()
 	own := r.own()
-	missing, newest := p.missing(r, setOf(own))
+	missing, inTheWay, newest := p.missing(r)
 	verdicts := p.decide(r, p.candidates(r, own, missing, newest), setOf(own))
 
 	plan := Plan{Leftovers: p.leftovers()}
+	plan.InTheWay, plan.Blocked = p.inTheWay(r, own, missing, inTheWay, newest)
 	kept := make(map[string]bool)
 	for _, v := range verdicts {
 		kept[v.Name] = v.Keep
@@ -200,18 +209,23 @@ func (p planner) decideThere(r relation, candidates []retention.Snapshot) (kept 
 	return kept
 }
 
-// missing gives the versions that the destination lacks, in the order of sending, and the newest one that it holds or will.
-func (p planner) missing(r relation, own map[string]bool) (missing []btrfs.Subvolume, newest *btrfs.Subvolume) {
+// missing gives the versions that the destination lacks, in the order of sending, those that cannot be saved since their names
+// are taken, and the newest one that it holds or will.
+func (p planner) missing(r relation) (missing, inTheWay []btrfs.Subvolume, newest *btrfs.Subvolume) {
+	taken := p.takenNames()
 	for _, s := range r.versions() {
 		has := len(r.holds(s)) > 0
-		taken := own[s.Name]
 		if p.newestSent != nil && byAge(s, *p.newestSent) <= 0 {
 			has = true
 		}
-		if !has && p.transfer {
+		switch {
+		case has:
+			newest = &s
+		case !p.transfer:
+		case taken[s.Name]:
+			inTheWay = append(inTheWay, s)
+		default:
 			missing = append(missing, s)
-		}
-		if has || p.transfer && !taken {
 			newest = &s
 		}
 	}
@@ -221,7 +235,35 @@ func (p planner) missing(r relation, own map[string]bool) (missing []btrfs.Subvo
 	if !p.incremental && !p.writeOnly {
 		slices.Reverse(missing)
 	}
-	return missing, newest
+	return missing, inTheWay, newest
+}
+
+// takenNames gives the names at the destination that no version can get. Leftovers are deleted first.
+func (p planner) takenNames() map[string]bool {
+	taken := setOf(append(namesOf(p.backups.InDirectory), p.taken...))
+	for _, name := range p.leftovers() {
+		delete(taken, name)
+	}
+	return taken
+}
+
+// inTheWay names those of the versions in the way that the policy would keep, and tells whether the newest of all is one.
+func (p planner) inTheWay(r relation, own []string, missing, all []btrfs.Subvolume, newest *btrfs.Subvolume) (names []string, blocked bool) {
+	if len(all) == 0 {
+		return nil, false
+	}
+	kept := make(map[string]bool)
+	for _, v := range p.decide(r, p.candidates(r, own, slices.Concat(missing, all), newest), setOf(own)) {
+		kept[v.Name] = v.Keep
+	}
+	versions := r.versions()
+	for _, s := range all {
+		if last := s.ID == versions[len(versions)-1].ID; last || kept[s.Name] {
+			names = append(names, s.Name)
+			blocked = blocked || last
+		}
+	}
+	return names, blocked
 }
 
 // candidates is what the policy is applied to: the source's own backups and the versions to come.
@@ -290,8 +332,15 @@ func pruneSource(source btrfs.Subvolume, s side, keep retention.Policy, now time
 	var foreign []retention.Verdict
 	var candidates []retention.Snapshot
 	for _, sub := range s.series() {
-		if !ancestors.hold(sub) {
-			foreign = append(foreign, retention.Verdict{Name: sub.Name, Keep: true, Reasons: []string{"a snapshot of another subvolume"}})
+		reason := ""
+		switch {
+		case !ancestors.hold(sub):
+			reason = "a snapshot of another subvolume"
+		case sub.TouchedIn != 0 && !s.isHistoryOf(source):
+			reason = "altered since it was taken"
+		}
+		if reason != "" {
+			foreign = append(foreign, retention.Verdict{Name: sub.Name, Keep: true, Reasons: []string{reason}})
 			continue
 		}
 		t, _ := s.naming.Time(sub.Name)

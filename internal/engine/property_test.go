@@ -49,7 +49,11 @@ func (r *randomState) snapshots() subvolumes {
 		case r.oneIn(10):
 			s.ParentUUID = uuid(900) // of another subvolume
 		case r.oneIn(10):
-			s.ReceivedUUID = uuid(2000 + r.Uint64N(5)) // restored from a backup
+			receivedAs(2000 + r.Uint64N(5))(&s) // restored from a backup
+		case r.oneIn(10):
+			inherits(2000 + r.Uint64N(5))(&s)
+		case r.oneIn(10):
+			touched(&s)
 		}
 		all = append(all, s)
 	}
@@ -65,7 +69,7 @@ func (r *randomState) backups(snapshots subvolumes) subvolumes {
 			of = snapshots[r.IntN(len(snapshots))]
 		}
 		b := backup(of)
-		b.ID, b.UUID, b.CreatedIn = 500+n, uuid(3000+n), 50+n
+		b.ID, b.UUID, b.CreatedIn, b.ReceivedIn, b.ChangedIn = 500+n, uuid(3000+n), 50+n, 50+n, 50+n
 		b.Name = of.Name
 		if r.used[b.Name] || r.oneIn(6) {
 			b.Name = r.name(n + 1)
@@ -88,6 +92,10 @@ func (r *randomState) spoil(b *btrfs.Subvolume) {
 		neverReceived(b)
 	case r.oneIn(10):
 		hidden(b)
+	case r.oneIn(10):
+		touched(b)
+	case r.oneIn(10):
+		b.ReceivedIn = 1 // a snapshot of what was received
 	}
 }
 
@@ -136,8 +144,8 @@ func deletesOnlyOwnBackups(p planner, plan Plan) string {
 		switch {
 		case !ok || !p.backups.naming.Ours(name):
 			return fmt.Sprintf("deletes %q, which is not a backup of the series", name)
-		case !b.ReadOnly || b.ReceivedUUID.IsZero():
-			return fmt.Sprintf("deletes %q, which was not completely received", name)
+		case !b.ReadOnly || !b.Received() || b.TouchedIn != 0:
+			return fmt.Sprintf("deletes %q, which is not as it was completely received", name)
 		case !origin.IsZero() && origin != home.UUID:
 			return fmt.Sprintf("deletes %q of another source", name)
 		case len(p.backups.ledger.Holds(name)) > 0:
@@ -165,7 +173,9 @@ func (p planner) copiesOf(s btrfs.Subvolume) []string {
 	var names []string
 	for _, b := range p.backups.InDirectory {
 		_, incoming := btrfs.IncomingOf(b.Name)
-		if b.ReadOnly && !incoming && (b.ReceivedUUID == s.Identity() || b.UUID == s.Identity()) {
+		number := s.CreatedIn <= b.SentIn && b.SentIn <= s.ChangedIn && b.SentIn >= s.TouchedIn
+		doubtful := s.TouchedIn != 0 || !s.ReceivedUUID.IsZero() && !s.Received()
+		if b.ReadOnly && b.TouchedIn == 0 && b.Received() && !incoming && b.ReceivedUUID == s.Identity() && (number || !doubtful) {
 			names = append(names, b.Name)
 		}
 	}

@@ -17,7 +17,7 @@ type byUUID struct {
 }
 
 func newByUUID(p planner) relation {
-	r := &byUUID{planner: p, pairs: newPairing(p.backups.InDirectory), kin: p.snapshots.lineage(p.source)}
+	r := &byUUID{planner: p, pairs: newPairing(p.snapshots.All, p.backups.Listing), kin: p.snapshots.lineage(p.source)}
 	r.ours, r.common = r.ownBackups(), p.snapshots.paired(r.pairs)
 	return r
 }
@@ -47,7 +47,8 @@ func (r *byUUID) needs(newest *btrfs.Subvolume) (names []string, reason string) 
 }
 
 func (r *byUUID) bases(s btrfs.Subvolume, sent []btrfs.Subvolume) []btrfs.Subvolume {
-	return r.kin.ladder(s, slices.Concat(r.common, sent))
+	candidates := slices.Concat(r.common, sent)
+	return r.kin.ladder(s, slices.DeleteFunc(candidates, func(b btrfs.Subvolume) bool { return !r.pairs.canBeParent(b, sent) }))
 }
 
 // ownBackups gives the complete backups of the series that are known to come from this source: backups of its snapshots,
@@ -56,6 +57,7 @@ func (r *byUUID) ownBackups() []btrfs.Subvolume {
 	ancestors := r.snapshots.ancestors(r.source)
 	paired, foreign := make(map[btrfs.UUID]bool), make(map[btrfs.UUID]bool)
 	for _, s := range r.snapshots.InDirectory {
+		s.TouchedIn = 0 // what was altered since is a backup of the source nevertheless
 		for _, b := range r.pairs.backupsOf(s) {
 			paired[b.UUID] = !ancestors.exclude(s)
 			foreign[b.UUID] = ancestors.exclude(s)
@@ -88,6 +90,8 @@ func (r *byUUID) foreign() []retention.Verdict {
 		}
 		reason := "not known to come from this source"
 		switch {
+		case b.Received() && b.TouchedIn != 0:
+			reason = "altered since it was received"
 		case !isComplete(b):
 			reason = "not a received subvolume"
 		case r.ofAnother(b):

@@ -145,6 +145,10 @@ func (r *run) prepare(ctx context.Context) {
 		return
 	}
 	r.report.Snapshot = name
+	if !r.source.ReceivedUUID.IsZero() && !r.source.ReadOnly {
+		r.Log.Info(fmt.Sprintf("%s: is a received backup that was made writable; its received UUID is cleared, or all its snapshots would "+
+			"count as copies of that backup", r.Source))
+	}
 	r.snapshots.InDirectory = append(r.snapshots.InDirectory, taken)
 	r.snapshots.All = append(r.snapshots.All, taken)
 }

@@ -80,6 +80,7 @@ func (v *visit) add(t Transfer, r Result) {
 		made = assumedBackup(t.Snapshot)
 	}
 	v.planner.backups.InDirectory = append(v.planner.backups.InDirectory, made)
+	v.planner.backups.All = append(v.planner.backups.All, made)
 }
 
 // ladder gives the parents to try in turn; the last is none, for a complete copy.
@@ -110,9 +111,12 @@ func isOneOf(err error, known ...syscall.Errno) bool {
 	return slices.ContainsFunc(known, func(errno syscall.Errno) bool { return errors.Is(err, errno) })
 }
 
-// mayDependOnParent tells whether another parent is worth trying: a program ended by itself, and not for lack of something
-// that every stream needs.
+// mayDependOnParent tells whether another parent is worth trying: the wrong one was taken, or a program ended by itself, and not
+// for lack of something that every stream needs.
 func mayDependOnParent(err error) bool {
+	if errors.Is(err, ErrWrongParent) {
+		return true
+	}
 	var exit *transport.ExitError
 	return errors.As(err, &exit) && !exit.Killed() && !isAboutDestination(err) && !isAboutFile(err) && !errors.Is(err, fs.ErrExist)
 }

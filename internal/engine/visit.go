@@ -45,6 +45,7 @@ func (v *visit) serve(ctx context.Context) {
 		return
 	}
 	defer release()
+	v.tellInTheWay()
 	var undeleted error
 	v.saved.Leftovers = v.delete(ctx, v.to, v.lister, v.plan.Leftovers, func(err error) { undeleted = err })
 	v.saveAll(ctx)
@@ -131,7 +132,7 @@ func (v *visit) prepare(ctx context.Context, found Contents, known bool) error {
 	}
 	p := &v.planner
 	p.backups.Listing, p.backups.ledger, p.origins, p.recorded = found.Listing, found.Ledger, found.Origins, found.Recorded
-	p.backups.inUse, p.keepsLast, p.deleting = found.InUse, found.KeepsLast, found.Deleting
+	p.backups.inUse, p.keepsLast, p.deleting, p.taken = found.InUse, found.KeepsLast, found.Deleting, found.Taken
 	v.noPrune = found.NoPrune
 	switch {
 	case v.history == nil:
@@ -146,10 +147,7 @@ func (v *visit) prepare(ctx context.Context, found Contents, known bool) error {
 	p.now = v.Now() // the version may be named by a second that was waited for
 	v.plan = p.plan()
 	v.tellForeign()
-	if partial := p.partial(); len(partial) > 0 && !p.clean {
-		v.Log.Warn(fmt.Sprintf("%s: %s: writable, so no backup, and left alone; --clean-partial deletes what an interrupted "+
-			"btrfs receive left", v.to, few(partial)))
-	}
+	v.tellPartial()
 	return nil
 }
 
@@ -202,7 +200,7 @@ func (v *visit) assume() error {
 	p := &v.planner
 	p.keep, p.writeOnly = retention.Policy{}, true
 	for _, s := range v.ownSnapshots() {
-		if ledger.IsCommon(v.to.String(), s.Name) {
+		if ledger.IsCommon(v.to.String(), s.Name) && (s.TouchedIn == 0 || v.snapshots.isHistoryOf(v.source)) {
 			p.newestSent = &s
 			p.backups.InDirectory = []btrfs.Subvolume{assumedBackup(s)}
 		}
@@ -212,7 +210,7 @@ func (v *visit) assume() error {
 
 // assumedBackup is a backup at a destination that cannot be listed.
 func assumedBackup(s btrfs.Subvolume) btrfs.Subvolume {
-	return btrfs.Subvolume{ID: s.ID, Name: s.Name, UUID: s.UUID, ReceivedUUID: s.Identity(), ReadOnly: true}
+	return btrfs.Subvolume{ID: s.ID, Name: s.Name, UUID: s.UUID, ReceivedUUID: s.Identity(), ReadOnly: true, SentIn: s.ChangedIn}
 }
 
 // known tells whether the destination is on record as holding a backup, as any may be when there is no record.
@@ -295,7 +293,7 @@ func (v *visit) mark(ctx context.Context) error {
 
 // record notes in the ledger the newest snapshot that the destination holds now, and the newest one that it lacks.
 func (v *visit) record(ctx context.Context) {
-	pairs := newPairing(v.planner.backups.InDirectory)
+	pairs := newPairing(v.snapshots.All, v.planner.backups.Listing)
 	sent := func(s btrfs.Subvolume) bool {
 		return slices.ContainsFunc(v.saved.Transfers, func(t TransferReport) bool { return t.Snapshot == s.Name && t.Failure == nil })
 	}
@@ -310,6 +308,9 @@ func (v *visit) record(ctx context.Context) {
 		} else if planned[s.Name] {
 			lacking = s.Name
 		}
+	}
+	if v.plan.Blocked {
+		lacking = v.plan.InTheWay[len(v.plan.InTheWay)-1]
 	}
 	v.updateLedger(context.WithoutCancel(ctx), func(l *lock.Ledger) {
 		l.SetCommon(v.to.String(), common)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"path"
-	"slices"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
@@ -105,12 +104,8 @@ func verify(t engine.Transfer, received btrfs.Subvolume, there []btrfs.Subvolume
 	case t.Parent == nil:
 		return nil
 	}
-	identity := t.Parent.Identity()
-	isParent := func(s btrfs.Subvolume) bool {
-		return s.UUID == received.ParentUUID && s.ReadOnly && (s.UUID == identity || s.ReceivedUUID == identity)
-	}
-	if !slices.ContainsFunc(there, isParent) {
-		return fmt.Errorf("the received subvolume has the parent %s, which is no copy of %s", received.ParentUUID, t.Parent.Name)
+	if !engine.BuildsOn(received, *t.Parent, there) {
+		return fmt.Errorf("%w %s: it has the parent %s", engine.ErrWrongParent, t.Parent.Name, received.ParentUUID)
 	}
 	return nil
 }

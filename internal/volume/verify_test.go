@@ -31,7 +31,8 @@ func snap(n int, changes ...change) btrfs.Subvolume {
 }
 
 func backup(s btrfs.Subvolume, changes ...change) btrfs.Subvolume {
-	return changed(btrfs.Subvolume{ID: s.ID, UUID: uuid(1000 + int(s.ID)), ReceivedUUID: s.Identity(), ReadOnly: true}, changes)
+	return changed(btrfs.Subvolume{ID: s.ID, UUID: uuid(1000 + int(s.ID)), ReceivedUUID: s.Identity(), ReadOnly: true,
+		CreatedIn: 3, ReceivedIn: 4}, changes)
 }
 
 func foreign(n int, changes ...change) btrfs.Subvolume { return backup(snap(2000+n), changes...) }
@@ -40,6 +41,11 @@ func TestVerifyAcceptsOnlyWhatWasSent(t *testing.T) {
 	s1, s2 := snap(1), snap(2)
 	restored := snap(3, receivedAs(77))
 	b1 := backup(s1)
+	altered := foreign(8, receivedAs(1), func(s *btrfs.Subvolume) { s.TouchedIn = 9 })
+	snapshotOf := func(n int, s btrfs.Subvolume) btrfs.Subvolume {
+		return foreign(n, receivedAs(1), childOf(s), func(s *btrfs.Subvolume) { s.CreatedIn = 10 })
+	}
+	twin, twinOfAltered := snapshotOf(10, b1), snapshotOf(11, altered)
 	full, increment := engine.Transfer{Snapshot: s2}, engine.Transfer{Snapshot: s2, Parent: &s1}
 	tests := []struct {
 		name     string
@@ -51,6 +57,9 @@ func TestVerifyAcceptsOnlyWhatWasSent(t *testing.T) {
 		{"a complete copy of a restored snapshot", engine.Transfer{Snapshot: restored}, foreign(3, receivedAs(77)), true},
 		{"an increment", increment, backup(s2, childOf(b1)), true},
 		{"an increment to another copy", increment, backup(s2, childOf(foreign(5))), true},
+		{"an increment to a snapshot of a copy", increment, backup(s2, childOf(twin)), true},
+		{"an increment to a copy that was altered", increment, backup(s2, childOf(altered)), false},
+		{"an increment to a snapshot of that", increment, backup(s2, childOf(twinOfAltered)), false},
 		{"writable", full, backup(s2, writable), false},
 		{"without a received UUID", full, backup(s2, neverReceived), false},
 		{"a copy of something else", full, foreign(2), false},
@@ -61,7 +70,7 @@ func TestVerifyAcceptsOnlyWhatWasSent(t *testing.T) {
 		{"an increment to the snapshot itself", increment, backup(s2, childOf(snap(7))), false},
 	}
 	another := foreign(5, receivedAs(1)) // of s1, in another folder of the filesystem
-	there := []btrfs.Subvolume{b1, another, foreign(6)}
+	there := []btrfs.Subvolume{b1, another, foreign(6), altered, twin, twinOfAltered}
 	for _, test := range tests {
 		if err := verify(test.transfer, test.received, there); (err == nil) != test.good {
 			t.Errorf("%s: %v", test.name, err)

@@ -1,0 +1,33 @@
+package engine
+
+import (
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"btrfs-backup/internal/hint"
+)
+
+// tellInTheWay tells of versions whose names are taken. It is a failure only if the newest one cannot be saved.
+func (v *visit) tellInTheWay() {
+	older := v.plan.InTheWay
+	if v.plan.Blocked {
+		last := len(older) - 1
+		v.saved.fail(hint.New(fmt.Errorf("sending %s to %s: %w: its name is taken there by what is no copy of it, or was altered since",
+			older[last], v.to, fs.ErrExist), "move it away or rename it, or use --clean-partial if an interrupted btrfs receive left it"))
+		older = older[:last]
+	}
+	if len(older) > 0 {
+		v.Log.Warn(fmt.Sprintf("%s: %s not saved: the name is taken there by what is no copy, or one of the two was altered since; move that away or rename it",
+			v.to, few(older)))
+	}
+}
+
+// tellPartial tells of writable subvolumes that are not in the way of a version, so that nothing else tells of them.
+func (v *visit) tellPartial() {
+	partial := slices.DeleteFunc(v.planner.partial(), func(name string) bool { return slices.Contains(v.plan.InTheWay, name) })
+	if len(partial) > 0 && !v.planner.clean {
+		v.Log.Warn(fmt.Sprintf("%s: %s: writable, so no backup, and left alone; --clean-partial deletes what an interrupted "+
+			"btrfs receive left", v.to, few(partial)))
+	}
+}
