@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"btrfs-backup/internal/engine"
@@ -14,6 +16,7 @@ import (
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/report"
+	"btrfs-backup/transport"
 )
 
 // runJob does a job of which there is nothing to complain, tells what was done, and adds it to the history.
@@ -94,12 +97,11 @@ func conclude(env environment, log *slog.Logger, o outputOptions, r report.Resul
 		happened, forward := report.Interruption(r.Report, kept)
 		complain(env, hint.New(fmt.Errorf("%w; %s", ended, happened), forward))
 	} else {
-		failures := r.AllFailures()
-		errs := make([]error, len(failures))
-		for i, f := range failures {
-			errs[i] = f.Err
+		var errs []error
+		for _, f := range r.AllFailures() {
+			errs = append(errs, f.Err)
 		}
-		complain(env, errs...)
+		complain(env, withoutRoot(errs)...)
 	}
 	switch {
 	case ended != nil:
@@ -110,6 +112,22 @@ func conclude(env environment, log *slog.Logger, o outputOptions, r report.Resul
 		return outcomeError{r.Report.Outcome()}
 	}
 	return nil
+}
+
+// withoutRoot makes one error of those that all come from a lack of privilege.
+func withoutRoot(errs []error) []error {
+	allowed := func(err error) bool { return !errors.Is(err, fs.ErrPermission) }
+	if os.Geteuid() == 0 || len(errs) == 0 || slices.ContainsFunc(errs, allowed) {
+		return errs
+	}
+	err, more := errs[0], len(errs)-1
+	if more == 0 && hint.Of(err) != "" {
+		return errs
+	}
+	if more > 0 {
+		err = fmt.Errorf("%w; permission was denied %d more times", err, more)
+	}
+	return []error{hint.Newf(err, `sudo btrfs-backup %s (without root: see "Without root" in btrfs-backup(8))`, transport.Quote(os.Args[1:]...))}
 }
 
 // remember adds a run to the history. It is no reason for the run to fail that it cannot, nor to say so each time.

@@ -141,6 +141,19 @@ func TestOrdinaryUserIsToldWhatSendingNeeds(t *testing.T) {
 	want(t, "left at the destination", everything(t, u.destination))
 }
 
+func TestOrdinaryUserIsToldOfRootOnce(t *testing.T) {
+	t.Parallel()
+	u := newOrdinary(t)
+	secret := makeDir(t, filepath.Join(filepath.Dir(u.destination), "secret"))
+	r := u.invoke(t, march(1), u.source, secret+"/a b", secret+"/b", u.destination)
+	expect(t, exitFailed, r, "permission was denied 2 more times\n",
+		"\nbtrfs-backup: hint: sudo btrfs-backup "+u.source+" '"+secret+"/a b' "+secret+"/b "+u.destination+" (without root: see ")
+	if told := strings.Count(r.stderr, "\nbtrfs-backup: "); told != 2 {
+		t.Errorf("%d lines tell of it:\n%s", told, r.stderr)
+	}
+	expect(t, exitFailed, u.invoke(t, march(2), u.source, secret+"/b"), "b: permission denied\nbtrfs-backup: hint: sudo ")
+}
+
 func TestOrdinaryUserBacksUpWithCapabilitiesOfBtrfs(t *testing.T) {
 	t.Parallel()
 	u := newOrdinary(t, "user_subvol_rm_allowed")
