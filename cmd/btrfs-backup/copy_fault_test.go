@@ -210,6 +210,10 @@ func TestUnreadableFilesMakeABackupThatIsCalledIncomplete(t *testing.T) {
 			expect(r, exitPartly, r.withShim(asNobodySpecial, "-n", "1"), "is incomplete at "+r.destination, r.at("secret"),
 				r.at("below/private"), "btrfs-backup: hint: ")
 		}
+		told := sentTo(r, r.withShim(asNobodySpecial, "-n", "1", "--json"), r.destination)[0]
+		if len(told.Missing) != 2 || !strings.Contains(strings.Join(told.Missing, "\n"), r.at("secret")) {
+			r.Errorf("the report names %q", told.Missing)
+		}
 		all := r.backups()
 		if len(all) != 2 || all[0] != filepath.Base(complete) {
 			r.Fatalf("the backups are %v; %s is the only complete one", all, complete)
@@ -221,9 +225,9 @@ func TestUnreadableFilesMakeABackupThatIsCalledIncomplete(t *testing.T) {
 		if l := r.listed(all[0]); !l.Complete || l.MissingFiles != 0 {
 			r.Errorf("%s is listed as %+v", all[0], l)
 		}
-		told := strings.Join(r.record(all[1]).Incomplete, "\n")
-		if !strings.Contains(told, r.at("secret")) || !strings.Contains(told, r.at("below/private")) {
-			r.Errorf("the record tells of %q", told)
+		recorded := strings.Join(r.record(all[1]).Incomplete, "\n")
+		if !strings.Contains(recorded, r.at("secret")) || !strings.Contains(recorded, r.at("below/private")) {
+			r.Errorf("the record tells of %q", recorded)
 		}
 		btrfstest.Equal(r, r.at("readable"), filepath.Join(r.destination, all[1], "readable"))
 		r.holdsOnly(r.heals("-n", "1"))

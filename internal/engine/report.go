@@ -48,8 +48,9 @@ type TransferReport struct {
 	Duration   time.Duration `json:"nanoseconds"`
 	Failure    *Failure      `json:"failure,omitempty"`
 	unchanged  bool
-	// Incomplete names the files of the source that could not be read. The backup holds all others.
+	// Incomplete names files of the source that could not be read, and Missing more of them. The backup holds all others.
 	Incomplete *Failure `json:"incomplete,omitempty"`
+	Missing    []string `json:"missing,omitempty"`
 }
 
 // A Failure is something that went wrong and did not end the run.

@@ -48,8 +48,12 @@ func (s *TransferReport) take(t Transfer, r Result) {
 	s.Parent, s.Bytes, s.Wire, s.Kept = t.ParentName(), r.Bytes, r.Wire, r.Kept
 	s.Resumed += r.Resumed
 	s.unchanged = r.Unchanged
-	if s.Incomplete = nil; r.Incomplete != nil {
+	if s.Incomplete, s.Missing = nil, nil; r.Incomplete != nil {
 		s.Incomplete = &Failure{r.Incomplete}
+		var all interface{ Details() []string }
+		if errors.As(r.Incomplete, &all) {
+			s.Missing = all.Details()
+		}
 	}
 }
 

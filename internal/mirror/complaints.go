@@ -41,13 +41,28 @@ func (e *IncompleteError) with(message string) *IncompleteError {
 }
 
 func (e *IncompleteError) Error() string {
-	const shown = 20
-	text := strings.Join(e.Messages[:min(shown, len(e.Messages))], "; ")
-	if more := e.Count - min(shown, len(e.Messages)); more > 0 {
-		text += fmt.Sprintf("; and %d more", more)
+	const shown = 5
+	var texts []string
+	for _, m := range e.Messages[:min(shown, len(e.Messages))] {
+		if m = inProcess.ReplaceAllString(m, ""); unread.MatchString(m) {
+			m = unread.ReplaceAllString(m, "$1: $2")
+		}
+		texts = append(texts, m)
 	}
-	return text
+	if more := e.Count - len(texts); more > 0 {
+		texts = append(texts, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(texts, "; ")
 }
+
+// Details gives the messages, for a report.
+func (e *IncompleteError) Details() []string { return e.Messages }
+
+var (
+	inProcess = regexp.MustCompile(`^rsync: (?:\[[^]]*\] )?`)
+	// unread is what rsync says of a file that it cannot read, with the name and the cause.
+	unread = regexp.MustCompile(`^(?:send_files failed to open|opendir|readlink_stat|link_stat) ?\(?"(.*)"\)?(?: failed)?: (.*) \([0-9]+\)$`)
+)
 
 // Hint tells how to get the rest.
 func (e *IncompleteError) Hint() string {

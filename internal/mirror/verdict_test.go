@@ -215,8 +215,24 @@ func TestOnlyTheFirstOfManyMessagesAreKept(t *testing.T) {
 		t.Errorf("%d messages of %d are kept", len(c.missing), c.count)
 	}
 	text := (&IncompleteError{c.missing, c.count}).Error()
-	if !strings.HasSuffix(text, "; and 4980 more") {
+	if want := "/s/0: Permission denied; /s/1: Permission denied; /s/2: Permission denied; /s/3: Permission denied; " +
+		"/s/4: Permission denied; and 4995 more"; text != want {
 		t.Errorf("it is told as %q", text)
+	}
+}
+
+func TestWhatIsMissingIsToldByNameAndCause(t *testing.T) {
+	t.Parallel()
+	for message, want := range map[string]string{
+		`rsync: [sender] send_files failed to open "/s/a": b": Permission denied (13)`:                     `/s/a": b: Permission denied`,
+		`rsync: opendir "/s/dir" failed: Input/output error (5)`:                                           `/s/dir: Input/output error`,
+		`rsync: [sender] readlink_stat("/s/l") failed: Input/output error (5)`:                             `/s/l: Input/output error`,
+		`rsync: [receiver] rsync_xal_set: lsetxattr("/d/f","user.a") failed: Operation not supported (95)`: `rsync_xal_set: lsetxattr("/d/f","user.a") failed: Operation not supported (95)`,
+		`skipping overly long name: x`:                                                                     `skipping overly long name: x`,
+	} {
+		if got := (&IncompleteError{[]string{message}, 1}).Error(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }
 

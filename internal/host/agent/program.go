@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"btrfs-backup/internal/hint"
@@ -77,10 +78,11 @@ func (h *Host) bring(ctx context.Context, failed *bring.Copy, other bool) (*brin
 			text = "there speaks another protocol"
 		}
 		text = fmt.Sprintf("%s: btrfs-backup %s; using the one brought to %s", h, text, c.Path)
+		level := slog.LevelDebug // each run would say so
 		if c.Sent > 0 {
-			text += fmt.Sprintf(", %.1f MiB", float64(c.Sent)/(1<<20))
+			level, text = slog.LevelInfo, text+fmt.Sprintf(", %.1f MiB", float64(c.Sent)/(1<<20))
 		}
-		h.o.Log.Info(text)
+		h.o.Log.Log(ctx, level, text)
 	}
 	h.brought = c
 	return c, nil
