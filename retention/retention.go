@@ -2,6 +2,9 @@
 //
 // Whatever the policy says, three kinds are kept: the newest snapshot, snapshots that somebody holds, and snapshots dated in
 // the future. The last take no part in counting, so that a clock that was wrong for a while deletes nothing.
+//
+// Of a period of the calendar the oldest snapshot is kept, and only periods that hold a snapshot are counted. So a snapshot that
+// a policy gives up is never missed later, however often the policy is applied, and a machine that was off loses nothing.
 package retention
 
 import (
@@ -11,11 +14,6 @@ import (
 	"strings"
 	"time"
 )
-
-// A Policy says what to keep. The zero Policy keeps everything.
-type Policy struct {
-	Last int // keep this many of the newest; 0 or less: no limit
-}
 
 // A Snapshot is what a policy is applied to.
 type Snapshot struct {
@@ -40,48 +38,96 @@ func (v Verdict) String() string {
 	return fmt.Sprintf("%s %s: %s", verb, v.Name, strings.Join(v.Reasons, ", "))
 }
 
-// Decide gives one verdict for each snapshot, oldest first.
+// Decide gives one verdict for each snapshot, oldest first. Periods are those of now's location.
 func Decide(policy Policy, now time.Time, snapshots []Snapshot) []Verdict {
-	sorted := slices.SortedFunc(slices.Values(snapshots), func(a, b Snapshot) int {
-		return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Name, b.Name))
-	})
-	return decide(policy, sorted, func(s Snapshot) bool { return s.Time.After(now) })
+	sorted := slices.SortedFunc(slices.Values(snapshots), byTime)
+	past := len(sorted)
+	for past > 0 && sorted[past-1].Time.After(now) {
+		past--
+	}
+	return decide(policy, now, sorted, past)
 }
 
-// DecideInOrder gives one verdict for each snapshot. They are given oldest first, and their times do not count: whoever names
-// them is not trusted.
-func DecideInOrder(policy Policy, snapshots []Snapshot) []Verdict {
-	return decide(policy, snapshots, func(Snapshot) bool { return false })
+// DecideInOrder gives one verdict for each snapshot by the number of the newest alone. They are given oldest first, and their
+// times do not count: whoever names them is not trusted.
+func DecideInOrder(last int, snapshots []Snapshot) []Verdict {
+	return decide(Policy{Last: last}, time.Time{}, snapshots, len(snapshots))
 }
 
-func decide(policy Policy, sorted []Snapshot, inFuture func(Snapshot) bool) []Verdict {
+// decide applies a policy to sorted snapshots, of which the first so many are not dated in the future.
+func decide(policy Policy, now time.Time, sorted []Snapshot, past int) []Verdict {
+	kept, instead := policy.keep(now, sorted[:past])
 	verdicts := make([]Verdict, len(sorted))
-	rank := 0 // 1 for the newest that is not dated in the future
-	for i, s := range slices.Backward(sorted) {
-		future := inFuture(s)
-		if !future {
-			rank++
+	for i, s := range sorted {
+		reasons := slices.Clone(s.Holds)
+		switch {
+		case i >= past:
+			reasons = append(reasons, "dated in the future")
+		case policy.keepsAll():
+			reasons = append(reasons, "no limit set")
+		default:
+			reasons = append(reasons, kept[i]...)
 		}
-		reasons := keepReasons(policy, s, rank, future)
 		verdicts[i] = Verdict{Name: s.Name, Keep: len(reasons) > 0, Reasons: reasons}
 		if len(reasons) == 0 {
-			verdicts[i].Reasons = []string{fmt.Sprintf("older than the newest %d", policy.Last)}
+			verdicts[i].Reasons = []string{cmp.Or(instead[i], policy.tooOld())}
 		}
 	}
 	return verdicts
 }
 
-func keepReasons(policy Policy, s Snapshot, rank int, future bool) []string {
-	reasons := slices.Clone(s.Holds)
-	switch {
-	case future:
-		reasons = append(reasons, "dated in the future")
-	case policy.Last <= 0:
-		reasons = append(reasons, "no limit set")
-	case rank == 1:
-		reasons = append(reasons, "the newest")
-	case rank <= policy.Last:
-		reasons = append(reasons, fmt.Sprintf("number %d of the newest %d", rank, policy.Last))
+func byTime(a, b Snapshot) int { return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Name, b.Name)) }
+
+// keep applies the terms to snapshots in the order of time. It gives the reasons to keep each, and of one that is another's
+// equal in some period, which one is kept of that.
+func (p Policy) keep(now time.Time, past []Snapshot) (kept [][]string, instead []string) {
+	kept, instead = make([][]string, len(past)), make([]string, len(past))
+	young := p.Within.before(now)
+	for i, s := range past {
+		switch rank := len(past) - i; {
+		case rank == 1:
+			kept[i] = append(kept[i], "the newest")
+		case rank <= p.Last:
+			kept[i] = append(kept[i], fmt.Sprintf("number %d of the newest %d", rank, p.Last))
+		}
+		if p.Within.N > 0 && s.Time.After(young) {
+			kept[i] = append(kept[i], fmt.Sprintf("younger than %d%c", p.Within.N, letters[p.Within.Unit]))
+		}
 	}
-	return reasons
+	for u, most := range p.Of {
+		if most != 0 {
+			p.keepOldest(Unit(u), most, now.Location(), past, kept, instead)
+		}
+	}
+	return kept, instead
+}
+
+// keepOldest keeps the oldest snapshot of each of the newest periods that hold any.
+func (p Policy) keepOldest(u Unit, most int, zone *time.Location, past []Snapshot, kept [][]string, instead []string) {
+	of := "all"
+	if most != All {
+		of = fmt.Sprint(most)
+	}
+	periods := 0
+	for end := len(past); end > 0 && periods != most; {
+		periods++
+		in := p.periodOf(u, past[end-1].Time.In(zone))
+		oldest := end - 1
+		for oldest > 0 && p.periodOf(u, past[oldest-1].Time.In(zone)) == in {
+			oldest--
+		}
+		kept[oldest] = append(kept[oldest], fmt.Sprintf("%s %d of %s", u, periods, of))
+		for i := oldest + 1; i < end; i++ {
+			instead[i] = fmt.Sprintf("of its %s, %s is kept", u, past[oldest].Name)
+		}
+		end = oldest
+	}
+}
+
+// tooOld is the reason to delete what none of the terms reaches.
+func (p Policy) tooOld() string {
+	if p == (Policy{Last: p.Last}) {
+		return fmt.Sprintf("older than the newest %d", p.Last)
+	}
+	return "older than " + p.String() + " reaches"
 }

@@ -15,13 +15,12 @@ import (
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/host/serve"
 	"btrfs-backup/internal/job"
-	"btrfs-backup/retention"
 	"btrfs-backup/transport/wire"
 )
 
 type serveOptions struct {
 	limits       serve.Limits
-	keep         retention.Policy
+	keepsLast    int
 	resumeWindow time.Duration
 	protocol     int
 	verbosity    string
@@ -44,7 +43,7 @@ like the example of ~/.ssh/authorized_keys: that key can do nothing else.`,
 	f.SortFlags = false
 	f.StringVar(&o.limits.Root, "restrict-to", "", "allow nothing outside of `DIR`")
 	f.BoolVar(&o.limits.AppendOnly, "append-only", false, "refuse to delete or replace backups")
-	f.IntVarP(&o.keep.Last, "num-backups", "n", 0, "keep the newest `N`; prune after each backup")
+	f.IntVarP(&o.keepsLast, "num-backups", "n", 0, "keep the newest `N`; prune after each backup")
 	f.BoolVar(&o.limits.ReceiveOnly, "receive-only", false, "take in backups, give none out")
 	f.BoolVar(&o.limits.SendOnly, "send-only", false, "take and send snapshots, receive none")
 	f.DurationVar(&o.resumeWindow, "resume-window", 24*time.Hour, "keep a broken transfer for `TIME`")
@@ -56,7 +55,7 @@ like the example of ~/.ssh/authorized_keys: that key can do nothing else.`,
 
 func (o *serveOptions) check() (c job.Complaints) {
 	checkVerbosity(o.verbosity, &c)
-	job.CheckNumber("num-backups", o.keep.Last, &c)
+	job.CheckNumber("num-backups", o.keepsLast, &c)
 	if o.limits.Root != "" && !filepath.IsAbs(o.limits.Root) {
 		c.Add("restrict-to", "begin it with a slash", "%s is not absolute", o.limits.Root)
 	}
@@ -77,9 +76,9 @@ func (o *serveOptions) serve(ctx context.Context, env environment) error {
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
 	log := env.newLog(levels[o.verbosity])
 	options := serve.Options{Log: log, Version: programVersion(), Limits: o.limits, ResumeWindow: o.resumeWindow}
-	if o.keep.Last > 0 {
-		pruner := &engine.ReceivedPruner{Keep: o.keep, Log: log}
-		options.KeepsLast = o.keep.Last
+	if o.keepsLast > 0 {
+		pruner := &engine.ReceivedPruner{Last: o.keepsLast, Log: log}
+		options.KeepsLast = o.keepsLast
 		options.Received = func(ctx context.Context, dir host.Folder, name string) error {
 			return pruner.Received(ctx, receivedIn{dir}, name)
 		}

@@ -203,7 +203,7 @@ func (p planner) decideThere(r relation, candidates []retention.Snapshot) (kept 
 	byAge := slices.Clone(candidates)
 	slices.SortStableFunc(byAge, func(a, b retention.Snapshot) int { return cmp.Compare(age[a.Name], age[b.Name]) })
 	kept = make(map[string]bool)
-	for _, v := range retention.DecideInOrder(retention.Policy{Last: p.keepsLast}, byAge) {
+	for _, v := range retention.DecideInOrder(p.keepsLast, byAge) {
 		kept[v.Name] = v.Keep
 	}
 	return kept

@@ -20,7 +20,7 @@ type Receiving interface {
 // A ReceivedPruner prunes what one client brings. The newest are those received last, whatever their names say: the client
 // makes these up. What this client brought is never deleted.
 type ReceivedPruner struct {
-	Keep retention.Policy
+	Last int // as many are kept
 	Log  *slog.Logger
 
 	mu      sync.Mutex
@@ -44,7 +44,7 @@ func (p *ReceivedPruner) Received(ctx context.Context, f Receiving, name string)
 	if err != nil {
 		return err
 	}
-	names := deletions(retention.DecideInOrder(p.Keep, p.candidates(side{Listing: listing, naming: naming}, origins, name)))
+	names := deletions(retention.DecideInOrder(p.Last, p.candidates(side{Listing: listing, naming: naming}, origins, name)))
 	if len(names) == 0 {
 		return nil
 	}

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"btrfs-backup/btrfs"
-	"btrfs-backup/retention"
 )
 
 // selfPruning is a folder that prunes itself.
@@ -73,7 +72,7 @@ func TestAReceiverPrunesTheSeriesAndSourceOfWhatItReceivedOnly(t *testing.T) {
 }
 
 func newPruner(keep int) *ReceivedPruner {
-	return &ReceivedPruner{Keep: retention.Policy{Last: keep}, Log: slog.New(slog.DiscardHandler)}
+	return &ReceivedPruner{Last: keep, Log: slog.New(slog.DiscardHandler)}
 }
 
 func TestAReceiverNeverPrunesWhatTheSameClientBrought(t *testing.T) {

@@ -1,0 +1,155 @@
+package retention
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A Policy says what to keep. The zero Policy keeps everything; any other keeps what at least one of its terms keeps.
+type Policy struct {
+	Last   int        // as many of the newest; 0 or less: the term is not given
+	Within Span       // all that are younger; zero: the term is not given
+	Of     [units]int // by Unit: the oldest of as many periods, or of All; 0: the term is not given
+
+	WeekStart int           // the first day of a week: days after Monday, 0 to 6
+	DayStart  time.Duration // when a day begins: after midnight, less than 24 hours
+}
+
+// All stands for every period of a unit.
+const All = -1
+
+// A Span is a length of time by the calendar.
+type Span struct {
+	N    int
+	Unit Unit
+}
+
+// before gives the time that lies a span before t.
+func (s Span) before(t time.Time) time.Time {
+	switch s.Unit {
+	case Hour:
+		return t.Add(-time.Duration(s.N) * time.Hour)
+	case Day:
+		return t.AddDate(0, 0, -s.N)
+	case Week:
+		return t.AddDate(0, 0, -7*s.N)
+	case Month:
+		return t.AddDate(0, -s.N, 0)
+	case Quarter:
+		return t.AddDate(0, -3*s.N, 0)
+	default:
+		return t.AddDate(-s.N, 0, 0)
+	}
+}
+
+// Grammar shows how a policy is written.
+const Grammar = `terms such as "14d 8w 12m *y": a number or * (all), and h, d, w, m, q or y; last=3; within=2d`
+
+const letters = "hdwmqy" // of the units
+
+var term = regexp.MustCompile(`^(?:last=(\d+)|within=(\d+)([` + letters + `])|(\d+|\*)([` + letters + `])` +
+	`|week-start=([a-z]+)|day-start=(\d\d:\d\d))\s*`)
+
+var days = []string{"monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"}
+
+// Parse reads a policy: terms with or without blanks between them, each at most once, of which at least one keeps something.
+func Parse(text string) (Policy, error) {
+	var p Policy
+	given := make(map[string]bool)
+	for rest := strings.TrimSpace(text); rest != ""; {
+		found := term.FindStringSubmatch(rest)
+		if found == nil {
+			return Policy{}, fmt.Errorf("%q is not a term of a policy", firstWord(rest))
+		}
+		rest = rest[len(found[0]):]
+		written := strings.TrimSpace(found[0])
+		kind, _, _ := strings.Cut(strings.TrimLeft(written, "0123456789*"), "=")
+		if given[kind] {
+			return Policy{}, fmt.Errorf("%q is a second term of its kind", written)
+		}
+		given[kind] = true
+		if err := p.add(found[1:]); err != nil {
+			return Policy{}, fmt.Errorf("%q: %w", written, err)
+		}
+	}
+	if p.keepsAll() {
+		return Policy{}, errors.New("an empty policy keeps nothing")
+	}
+	return p, nil
+}
+
+func firstWord(text string) string {
+	word, _, _ := strings.Cut(text, " ")
+	return word
+}
+
+// add takes a term by the groups of its pattern.
+func (p *Policy) add(found []string) (err error) {
+	last, within, withinUnit, count, unit, weekStart, dayStart := found[0], found[1], found[2], found[3], found[4], found[5], found[6]
+	switch {
+	case last != "":
+		p.Last, err = number(last)
+	case within != "":
+		p.Within.N, err = number(within)
+		p.Within.Unit = unitOf(withinUnit)
+	case count == "*":
+		p.Of[unitOf(unit)] = All
+	case count != "":
+		p.Of[unitOf(unit)], err = number(count)
+	case weekStart != "":
+		if p.WeekStart = slices.Index(days, weekStart); p.WeekStart < 0 {
+			err = errors.New("is no day of the week")
+		}
+	case dayStart != "":
+		var at time.Time
+		at, err = time.Parse("15:04", dayStart)
+		p.DayStart = at.Sub(at.Truncate(24 * time.Hour))
+	}
+	return err
+}
+
+// number reads a number of snapshots or periods. More than a million keep all as well.
+func number(digits string) (int, error) {
+	const most = 1_000_000
+	n, err := strconv.Atoi(digits)
+	if err != nil || n > most {
+		return 0, fmt.Errorf("the number is larger than %d; * keeps all", most)
+	}
+	return n, nil
+}
+
+func unitOf(letter string) Unit { return Unit(strings.Index(letters, letter)) }
+
+// keepsAll tells that no term is given.
+func (p Policy) keepsAll() bool { return p.Last <= 0 && p.Within.N == 0 && p.Of == [units]int{} }
+
+// String writes the policy as Parse reads it; "" keeps everything.
+func (p Policy) String() string {
+	var terms []string
+	if p.Within.N > 0 {
+		terms = append(terms, fmt.Sprintf("within=%d%c", p.Within.N, letters[p.Within.Unit]))
+	}
+	if p.Last > 0 {
+		terms = append(terms, fmt.Sprintf("last=%d", p.Last))
+	}
+	for unit, n := range p.Of {
+		switch {
+		case n == All:
+			terms = append(terms, "*"+letters[unit:unit+1])
+		case n > 0:
+			terms = append(terms, strconv.Itoa(n)+letters[unit:unit+1])
+		}
+	}
+	if p.WeekStart > 0 {
+		terms = append(terms, "week-start="+days[p.WeekStart])
+	}
+	if p.DayStart > 0 {
+		terms = append(terms, fmt.Sprintf("day-start=%02d:%02d", int(p.DayStart.Hours()), int(p.DayStart.Minutes())%60))
+	}
+	return strings.Join(terms, " ")
+}
