@@ -163,7 +163,7 @@ func TestACommandIsNotShownAnEndWhenTheSenderFails(t *testing.T) {
 func TestACommandIsNoPlaceForRetention(t *testing.T) {
 	t.Parallel()
 	v := newVault(t)
-	expect(t, exitDone, invoke(t, nil, "-n", "1", v.source, v.place()), "--num-backups has no effect there")
+	expect(t, exitDone, invoke(t, nil, "-n", "1", v.source, v.place()), "the retention of backups has no effect there")
 	succeed(t, v.source, v.place())
 	if calls := v.told(); len(calls) != 2 {
 		t.Errorf("calls: %q", calls)

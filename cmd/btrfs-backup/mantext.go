@@ -34,10 +34,17 @@ verified and on disk.
 The destinations are served side by side. A destination that fails stops neither the snapshot nor the others;
 the next run sends it the snapshots that it lacks.`},
 			{macro: "SS", title: "Retention", text: `
---num-snapshots and --num-backups delete the oldest at the end of a run, on each side only after every
+--num-snapshots and --num-backups keep as many of the newest as they say. --keep-snapshots and --keep-backups
+keep by the calendar, with a POLICY of terms, with or without blanks between them: 24h 14d 8w 12m 4q 3y keep the
+oldest of each of the newest 24 hours, 14 days, 8 weeks, 12 months, 4 quarters and 3 years, *y that of every
+year, last=3 the newest 3, and within=2d all of the last 2 days. Only periods that hold a snapshot count, so
+nothing is lost while a machine is off. Times are local; a week begins on Monday (week-start=sunday) and a day at
+midnight (day-start=06:00). Without any of these options, nothing is deleted.
+
+The rest is deleted at the end of a run, on each side only after every
 transfer to it succeeded. A run never deletes the newest snapshot, a snapshot that a destination needs as the
 parent of its next increment (also a destination that is away today), or a name other than
-PREFIXYYYYMMDD-HHMMSS. It does not send older snapshots that --num-backups would delete at once. --dry-run
+PREFIXYYYYMMDD-HHMMSS. It does not send older snapshots that would be deleted at once. --dry-run
 shows the verdict on each snapshot, and the reason.`},
 			{macro: "SS", title: "Directories that are not btrfs subvolumes", text: `
 rsync copies them, without a snapshot at the source, into backups with the same names and the same retention;

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -80,14 +81,18 @@ rsync copies any other directory: see "btrfs-backup help rsync".`,
 
 // flagError words the errors of pflag for people.
 func flagError(c *cobra.Command, err error) error {
-	message := err.Error()
+	message, forward := err.Error(), "try "+c.CommandPath()+" --help"
 	var invalid *pflag.InvalidValueError
 	if errors.As(err, &invalid) {
 		needs := map[string]string{"int": "a number", "bool": "true or false", "string": "a value",
 			"duration": "a time such as 30m or 1h", "rate": "bytes a second such as 500K, 10M or 1.5G"}[invalid.GetFlag().Value.Type()]
 		message = fmt.Sprintf("--%s needs %s, not %q", invalid.GetFlag().Name, needs, invalid.GetValue())
+		if needs == "" {
+			message = fmt.Sprintf("--%s: %v", invalid.GetFlag().Name, invalid.Unwrap())
+		}
+		forward = cmp.Or(policyHint(invalid.GetFlag(), invalid.GetValue()), forward)
 	}
-	return misused(message, "try "+c.CommandPath()+" --help")
+	return misused(message, forward)
 }
 
 // fullText is the value of an option that cannot be empty: a variable that is unset in a script is not the default.

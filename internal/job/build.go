@@ -15,6 +15,7 @@ import (
 	"btrfs-backup/internal/tree"
 	"btrfs-backup/internal/volume"
 	"btrfs-backup/lock"
+	"btrfs-backup/retention"
 )
 
 // builder makes the parts of one job.
@@ -133,8 +134,8 @@ func (b *builder) streamTo(p Place, source *volume.Source) engine.Destination {
 		h, path := b.At(p)
 		return volume.NewDestination(h, path, source, b.volumeOptions())
 	}
-	if b.KeepBackups.Last > 0 {
-		b.Log.Warn(fmt.Sprintf("%s: --num-backups has no effect there: the store of a command cannot be listed", p))
+	if b.KeepBackups != (retention.Policy{}) {
+		b.Log.Warn(fmt.Sprintf("%s: the retention of backups has no effect there: the store of a command cannot be listed", p))
 	}
 	return sink.NewCommand(command.Line, source, sink.Options{Log: b.Log, Progress: b.Progress, Limit: b.RateLimit})
 }
@@ -218,8 +219,8 @@ func (b *builder) copyTo(p Place, source *mirror.Source, o mirror.Options) engin
 		h, path := b.At(p)
 		return mirror.NewDestination(h, path, source, o)
 	}
-	if b.KeepBackups.Last > 0 {
-		b.Log.Warn(fmt.Sprintf("%s: --num-backups has no effect there: "+
+	if b.KeepBackups != (retention.Policy{}) {
+		b.Log.Warn(fmt.Sprintf("%s: the retention of backups has no effect there: "+
 			"the daemon's machine keeps as many as its `btrfs-backup freeze` says", p))
 	}
 	return mirror.NewDaemon(d.URL, b.tunnel(d), source, o)

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"github.com/spf13/pflag"
+
+	"btrfs-backup/retention"
+)
+
+// policyFlag is a retention policy. The term last=N may also be given by an option of its own.
+type policyFlag retention.Policy
+
+func (p *policyFlag) Type() string { return "policy" }
+
+func (p *policyFlag) String() string { return retention.Policy(*p).String() }
+
+func (p *policyFlag) Set(text string) error {
+	policy, err := retention.Parse(text)
+	if err != nil {
+		return err
+	}
+	if policy.Last == 0 {
+		policy.Last = p.Last
+	}
+	*p = policyFlag(policy)
+	return nil
+}
+
+// policyHint is the way forward for what is no policy, or no number.
+func policyHint(flag *pflag.Flag, text string) string {
+	if flag.Value.Type() == "policy" {
+		return "a policy has " + retention.Grammar
+	}
+	by, isNumber := map[string]string{"num-snapshots": "keep-snapshots", "num-backups": "keep-backups"}[flag.Name]
+	if _, err := retention.Parse(text); err != nil || !isNumber {
+		return ""
+	}
+	return "--" + by + " " + text + " keeps by the calendar"
+}
