@@ -12,6 +12,7 @@ import (
 
 // linux/btrfs.h: request numbers, _IOC(direction, 0x94, number, size of the argument).
 const (
+	iocSync             = 0x9408     // no argument
 	iocTreeSearchV2     = 0xc0709411 // struct btrfs_ioctl_search_args_v2
 	iocInoLookup        = 0xd0009412 // struct btrfs_ioctl_ino_lookup_args
 	iocSnapCreateV2     = 0x50009417 // struct btrfs_ioctl_vol_args_v2

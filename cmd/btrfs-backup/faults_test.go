@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -90,4 +91,25 @@ func TestKnownDestinationThatIsAnEmptyFolderOfTheSourceIsRefused(t *testing.T) {
 	r.holdsOnly(nil)
 	expect(t, exitDone, r.run(nil, "--new-destination"))
 	r.isSaved(r.destination)
+}
+
+func TestAFullSourceIsFreedByItsRetention(t *testing.T) {
+	t.Parallel()
+	r := newRigOn(t, btrfstest.New(t, 128<<20), btrfstest.New(t, rigSize))
+	r.write("large", 20<<20)
+	expect(t, exitDone, r.run(nil))
+	btrfstest.Run(t, "rm", filepath.Join(r.source, "large"))
+	btrfstest.Run(t, "sh", "-c", `dd if=/dev/zero of="$1/fill" bs=64k 2>"$1/said"; for i in $(seq 5000); do echo xxxxxxxxxxxxxxxxxxxxxxxxx >"$1/s$i" || break; done 2>"$1/said"; sync -f "$1"`,
+		"sh", r.source)
+	failed := expect(t, exitPartly, r.run(nil), "btrfs-backup: error: writing "+filepath.Join(r.source, "snapshot", ".outstanding_transfers")+": no space left on device",
+		"hint: make room at ", "-N N SOURCE")
+	if strings.Contains(failed.stderr, "/proc/self") || strings.Count(failed.stderr, "error: ") != 1 {
+		t.Error(failed.stderr)
+	}
+	expect(t, exitDone, r.run(nil, "-N", "1"))
+	newest := r.newest()
+	if got := r.snapshots(); len(got) != 1 {
+		t.Errorf("snapshots: %v", got)
+	}
+	r.hasInCommon(newest, r.destination)
 }

@@ -58,6 +58,7 @@ type fakeSource struct {
 	fakeFolder
 	ledger    string
 	badLedger bool
+	writeErr  func() error // of writing the ledger; may be nil
 }
 
 func (s *fakeSource) Omitted(context.Context) ([]string, error) { return nil, nil }
@@ -75,6 +76,11 @@ func (s *fakeSource) Take(context.Context, string) (btrfs.Subvolume, error) {
 }
 
 func (s *fakeSource) WriteLedger(_ context.Context, l *lock.Ledger) error {
+	if s.writeErr != nil {
+		if err := s.writeErr(); err != nil {
+			return err
+		}
+	}
 	s.ledger = string(l.Marshal())
 	return nil
 }

@@ -26,6 +26,7 @@ type side struct {
 	btrfs.Listing
 	naming Naming
 	ledger *lock.Ledger // nil if it could not be read
+	file   *lock.Ledger // what its file says instead, if that could not be written
 	inUse  map[string]string
 }
 
@@ -87,14 +88,18 @@ func (s side) holds(name string) []string {
 	if why, ok := s.inUse[name]; ok {
 		reasons = append(reasons, why)
 	}
-	if s.ledger == nil {
-		return reasons
-	}
-	for _, h := range s.ledger.Holds(name) {
-		if h.Outstanding {
-			reasons = append(reasons, "not yet at "+h.Destination)
-		} else {
-			reasons = append(reasons, "newest common with "+h.Destination)
+	for _, l := range []*lock.Ledger{s.ledger, s.file} {
+		if l == nil {
+			continue
+		}
+		for _, h := range l.Holds(name) {
+			reason := "newest common with " + h.Destination
+			if h.Outstanding {
+				reason = "not yet at " + h.Destination
+			}
+			if !slices.Contains(reasons, reason) {
+				reasons = append(reasons, reason)
+			}
 		}
 	}
 	return reasons

@@ -24,7 +24,9 @@ type run struct {
 	source    btrfs.Subvolume // of a history
 	snapshots side
 
-	ledgerMu sync.Mutex // the destinations are served side by side
+	ledgerMu  sync.Mutex // the destinations are served side by side
+	written   string     // the ledger, as the file holds it
+	unwritten error      // why the file does not hold what the ledger says; nil if it does
 }
 
 // Run does the job. What failed stands in the report; the error is about the source, without which there is nothing to do,
@@ -49,6 +51,7 @@ func Run(ctx context.Context, job Job) (*Report, error) {
 	r.prepare(ctx)
 	r.serveAll(ctx)
 	if ctx.Err() != nil {
+		r.settleLedger(context.WithoutCancel(ctx))
 		return &r.report, context.Cause(ctx)
 	}
 	r.concludeHistory(ctx)
@@ -72,6 +75,8 @@ func (r *run) openHistory(ctx context.Context) (release func(), err error) {
 	r.source, r.snapshots.Listing, r.snapshots.ledger, r.snapshots.inUse = found.Of, found.Listing, found.Ledger, found.InUse
 	if found.LedgerErr != nil {
 		r.report.fail(found.LedgerErr)
+	} else {
+		r.written = string(found.Ledger.Marshal())
 	}
 	if r.Forget || r.NewDestination {
 		r.updateLedger(ctx, func(l *lock.Ledger) {
@@ -209,33 +214,15 @@ func (r *run) serveAll(ctx context.Context) {
 	serving.Wait()
 }
 
-// updateLedger changes the ledger and writes it. A dry run changes it in memory only.
-func (r *run) updateLedger(ctx context.Context, change func(*lock.Ledger)) {
-	r.ledgerMu.Lock()
-	defer r.ledgerMu.Unlock()
-	l := r.snapshots.ledger
-	if l == nil {
-		return
-	}
-	before := string(l.Marshal())
-	change(l)
-	if r.DryRun || string(l.Marshal()) == before {
-		return
-	}
-	r.Log.Debug("writing the ledger")
-	if err := r.history.WriteLedger(ctx, l); err != nil {
-		r.report.fail(err)
-		r.snapshots.ledger = nil // what it does not hold must not be deleted
-	}
-}
-
-// concludeHistory points the link to the newest snapshot, and applies the retention to the snapshots.
+// concludeHistory applies the retention to the snapshots, which may make the room that all the rest needs, and points the link to
+// the newest one.
 func (r *run) concludeHistory(ctx context.Context) {
 	if r.history == nil {
 		return
 	}
-	r.linkLatest(ctx)
 	r.pruneSource(ctx)
+	r.settleLedger(ctx)
+	r.linkLatest(ctx)
 }
 
 // ownSnapshots gives the snapshots of the source, oldest first.
@@ -278,6 +265,11 @@ func (r *run) pruneSource(ctx context.Context) {
 	newest := ""
 	if ours := r.ownSnapshots(); len(ours) > 0 {
 		newest = ours[len(ours)-1].Name
+	}
+	var err error
+	if r.snapshots.file, err = r.ledgerFile(newest); err != nil {
+		r.report.fail(err)
+		return
 	}
 	r.report.Verdicts = pruneSource(r.source, r.snapshots, r.KeepSnapshots, r.Now(), newest)
 	r.tellInUse(r.Source, r.report.Verdicts, r.snapshots)

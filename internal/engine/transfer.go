@@ -103,8 +103,10 @@ func (v *visit) ladder(t Transfer) []*btrfs.Subvolume {
 
 // isAboutDestination tells that no snapshot can be sent to the destination as it is.
 func isAboutDestination(err error) bool {
-	return isOneOf(err, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EPERM, syscall.EIO)
+	return isAboutSpace(err) || isOneOf(err, syscall.EROFS, syscall.EPERM, syscall.EIO)
 }
+
+func isAboutSpace(err error) bool { return isOneOf(err, syscall.ENOSPC, syscall.EDQUOT) }
 
 // isAboutFile tells that a file of the snapshot cannot be stored there, or sent, whatever the parent is.
 func isAboutFile(err error) bool {

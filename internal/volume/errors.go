@@ -56,6 +56,17 @@ func withHint(err error, need string) error {
 	return err
 }
 
+// These delete on a side, saving nothing.
+const (
+	pruneSnapshots = "btrfs-backup -S -T -N N SOURCE"
+	pruneBackups   = "btrfs-backup -S -T -n N SOURCE DEST"
+)
+
+// makeRoom gives the hint where the filesystem of the folder is full.
+func (f *folder) makeRoom(prune string) string {
+	return "make room at " + f.String() + ": `" + prune + "` keeps the newest N there; a run deletes old ones only after it saved"
+}
+
 // errnoOf gives the errno that a program stopped at, or 0.
 func errnoOf(err error) unix.Errno {
 	var exit *transport.ExitError
@@ -105,8 +116,7 @@ func (f *folder) receiverError(err error) error {
 func (f *folder) refused(why unix.Errno) (errno unix.Errno, forward string) {
 	switch why {
 	case unix.ENOSPC, unix.EDQUOT:
-		return why, "make room at " + f.String() + ": `btrfs-backup -S -T -n N SOURCE DEST` keeps the newest N backups there; " +
-			"a run deletes old ones only after it saved"
+		return why, f.makeRoom(pruneBackups)
 	case unix.EROFS:
 		return why, f.String() + " is read-only: mount it for writing, and look at the kernel's log for the reason"
 	case unix.EPERM, unix.EACCES:

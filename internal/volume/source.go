@@ -17,6 +17,8 @@ import (
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/stream"
 	"btrfs-backup/lock"
+
+	"golang.org/x/sys/unix"
 )
 
 // DefaultFolder is the snapshot folder within the source.
@@ -162,7 +164,15 @@ func (s *Source) Omitted(ctx context.Context) ([]string, error) {
 // Take makes a snapshot in the folder.
 func (s *Source) Take(ctx context.Context, name string) (btrfs.Subvolume, error) {
 	taken, err := s.dir.Take(ctx, s.sourcePath, s.Subvolume().UUID, name)
-	return taken, withHint(err, s.lacking(needToSnapshot))
+	return taken, s.explained(err, needToSnapshot)
+}
+
+// explained adds to an error in the folder what is needed to avoid it.
+func (s *Source) explained(err error, need string) error {
+	if hint.Of(err) == "" && (errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)) {
+		return hint.New(err, s.makeRoom(pruneSnapshots))
+	}
+	return withHint(err, s.lacking(need))
 }
 
 // Send runs `btrfs send` and checks its output on the way to w.
@@ -188,10 +198,10 @@ func sendOrder(t stream.Transfer) host.SendOrder {
 
 // WriteLedger replaces the ledger.
 func (s *Source) WriteLedger(ctx context.Context, l *lock.Ledger) error {
-	return s.dir.WriteLedger(ctx, l.Marshal())
+	return s.explained(s.dir.WriteLedger(ctx, l.Marshal()), needToWrite)
 }
 
 // Link replaces a symbolic link, but nothing else.
 func (s *Source) Link(ctx context.Context, name, target string) error {
-	return s.dir.Link(ctx, name, target)
+	return s.explained(s.dir.Link(ctx, name, target), needToWrite)
 }

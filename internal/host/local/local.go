@@ -308,7 +308,11 @@ func (d *Dir) deleteOne(name string, convertRW bool) error {
 }
 
 func (d *Dir) WriteLedger(_ context.Context, content []byte) error {
-	if err := d.replaceFile(lock.LedgerFile, content); err != nil {
+	err := d.replaceFile(lock.LedgerFile, content)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return errors.Join(err, btrfs.Reclaim(d.dir)) // for the next attempt
+	}
+	if err != nil {
 		return err
 	}
 	return d.dir.Sync()
@@ -320,10 +324,18 @@ func (d *Dir) replaceFile(name string, content []byte) error {
 	path := d.pathOf(name)
 	err := renameio.WriteFile(path, content, 0o644, renameio.WithTempDir(filepath.Dir(path)))
 	if err != nil {
-		return fmt.Errorf("writing %s: %w", filepath.Join(d.status.Path, name), err)
+		return fmt.Errorf("writing %s: %w", filepath.Join(d.status.Path, name), causeOf(err))
 	}
 	failpoint.Reach("file replaced")
 	return nil
+}
+
+// causeOf leaves out of an error the temporary name of a file, and the way to it.
+func causeOf(err error) error {
+	if errno := unix.Errno(0); errors.As(err, &errno) {
+		return errno
+	}
+	return err
 }
 
 // pathOf names a file in the directory for calls that take a path.
@@ -340,7 +352,7 @@ func (d *Dir) Link(_ context.Context, name, target string) error {
 
 	}
 	if err := renameio.Symlink(target, d.pathOf(name)); err != nil {
-		return fmt.Errorf("linking the newest snapshot: %w", err)
+		return fmt.Errorf("linking %s: %w", filepath.Join(d.status.Path, name), causeOf(err))
 	}
 	failpoint.Reach("link replaced")
 	return d.dir.Sync()

@@ -1,0 +1,69 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"btrfs-backup/lock"
+)
+
+// updateLedger changes the ledger and writes it. A dry run changes it in memory only.
+func (r *run) updateLedger(ctx context.Context, change func(*lock.Ledger)) {
+	r.ledgerMu.Lock()
+	defer r.ledgerMu.Unlock()
+	if r.snapshots.ledger != nil {
+		change(r.snapshots.ledger)
+		r.writeLedger(ctx)
+	}
+}
+
+// writeLedger brings the file up to date. If that fails, what the file says is kept, too, and conclude tries again.
+func (r *run) writeLedger(ctx context.Context) {
+	content := string(r.snapshots.ledger.Marshal())
+	if r.DryRun || content == r.written {
+		r.unwritten = nil
+		return
+	}
+	r.Log.Debug("writing the ledger")
+	if r.unwritten = r.history.WriteLedger(ctx, r.snapshots.ledger); r.unwritten == nil {
+		r.written = content
+	}
+}
+
+// ledgerFile gives what the file of the ledger says besides, if it could not be written. Where nothing can be written for lack of
+// space, that is left out about destinations which hold the newest snapshot: this one stays anyway, and what they hold besides may
+// be the only thing that can be deleted to make room.
+func (r *run) ledgerFile(newest string) (*lock.Ledger, error) {
+	if r.unwritten == nil {
+		return nil, nil
+	}
+	file, err := lock.ParseLedger([]byte(r.written), r.Naming.Ours)
+	if err == nil && isAboutSpace(r.unwritten) {
+		for _, d := range r.Destinations {
+			if r.snapshots.ledger.IsCommon(d.String(), newest) {
+				file.Forget(d.String())
+			}
+		}
+	}
+	return file, err
+}
+
+// settleLedger writes the ledger if that was not possible so far. What was deleted makes room only after a while.
+func (r *run) settleLedger(ctx context.Context) {
+	const attempts, pause = 60, time.Second
+	for range attempts {
+		r.updateLedger(ctx, func(*lock.Ledger) {})
+		if r.unwritten == nil || !isAboutSpace(r.unwritten) || len(r.report.Deleted) == 0 || ctx.Err() != nil {
+			break
+		}
+		r.Log.Debug(fmt.Sprintf("%s: waiting for the space of deleted snapshots", r.Source))
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+	if r.unwritten != nil {
+		r.report.fail(r.unwritten)
+	}
+}
