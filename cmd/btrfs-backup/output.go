@@ -67,7 +67,7 @@ func (o *outputOptions) print(env environment, log *slog.Logger, r report.Result
 	case o.quiet:
 		return nil
 	case env.terminal != nil:
-		return report.WriteTable(env.stderr, r.Report)
+		return report.WriteTable(env.stderr, r.Report, progress.Width(env.terminal))
 	}
 	report.Log(log, r.Report)
 	return nil

@@ -49,6 +49,12 @@ func terminalSize(f *os.File) (width, height int) {
 	return width, height
 }
 
+// Width gives the cells in a row of a terminal.
+func Width(terminal *os.File) int {
+	width, _ := terminalSize(terminal)
+	return width
+}
+
 func (b *bars) refresh(running []*Transfer) {
 	width, height := b.size()
 	rows := make([]row, len(running))

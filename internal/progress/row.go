@@ -56,7 +56,7 @@ func layout(rows []row, width int) []string {
 
 	texts := make([]string, len(rows))
 	for i, r := range rows {
-		r.title = pad(shorten(r.title, titles), titles)
+		r.title = pad(Shorten(r.title, titles), titles)
 		r.columns = pad(r.columns, columns)
 		texts[i] = strings.TrimRight(pb.StripString(r.render(template, width), width), " ")
 	}
@@ -73,9 +73,9 @@ func (r row) render(template string, width int) string {
 		String()
 }
 
-// shorten takes the middle out of a title that is wider than width cells: the
+// Shorten takes the middle out of a title that is wider than width cells: the
 // beginning tells the destination, the end the time of the snapshot.
-func shorten(title string, width int) string {
+func Shorten(title string, width int) string {
 	runes := []rune(title)
 	short := title
 	for keep := len(runes) - 1; pb.CellCount(short) > width && keep >= 0; keep-- {

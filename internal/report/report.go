@@ -10,15 +10,18 @@ import (
 	"text/tabwriter"
 	"unicode"
 	"unicode/utf16"
+	"unicode/utf8"
 
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/retention"
 )
 
+const gap = 2 // cells between columns
+
 // WriteColumns writes rows, the first of which is the heading, in columns.
 func WriteColumns(w io.Writer, rows [][]string) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	t := tabwriter.NewWriter(w, 0, 0, gap, ' ', 0)
 	for _, row := range rows {
 		cells := make([]string, len(row))
 		for i, cell := range row {
@@ -64,16 +67,16 @@ func Log(log *slog.Logger, r *engine.Report) {
 	}
 }
 
-// WriteTable sums a run up, in a table with a line for each transfer.
-func WriteTable(w io.Writer, r *engine.Report) error {
-	rows := [][]string{{"DESTINATION", "SNAPSHOT", "PARENT", "SIZE", "TIME", "VERDICT"}}
+// WriteTable sums a run up, in a table with a line for each transfer, for a terminal of that width. Names of destinations are cut.
+func WriteTable(w io.Writer, r *engine.Report, width int) error {
+	rows := [][]string{{"DESTINATION", "SNAPSHOT", "COPY", "SIZE", "TIME", "VERDICT"}}
 	for _, d := range r.Destinations {
 		for _, t := range d.Transfers {
-			parent := progress.Name(t.Parent)
-			if parent == "" {
-				parent = "none"
+			how := "complete"
+			if t.Parent != "" {
+				how = "increment"
 			}
-			rows = append(rows, []string{d.Destination, t.Snapshot, parent, size(t), progress.Duration(t.Duration), verdict(t)})
+			rows = append(rows, []string{d.Destination, t.Snapshot, how, progress.Bytes(t.Bytes), progress.Duration(t.Duration), verdict(t)})
 		}
 		if len(d.Failures) > 0 {
 			rows = append(rows, []string{d.Destination, "", "", "", "", "FAILED"})
@@ -84,7 +87,25 @@ func WriteTable(w io.Writer, r *engine.Report) error {
 	if len(rows) == 1 {
 		return nil
 	}
+	fitFirst(rows, width)
 	return WriteColumns(w, rows)
+}
+
+// fitFirst cuts what is in the first column in the middle, until the rows are no wider than width, or hardly readable.
+func fitFirst(rows [][]string, width int) {
+	const least = 12
+	widest := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, cell := range row {
+			widest[i] = max(widest[i], utf8.RuneCountInString(cell))
+		}
+	}
+	for _, taken := range widest[1:] {
+		width -= taken + gap
+	}
+	for _, row := range rows {
+		row[0] = progress.Shorten(progress.Line(row[0]), max(width, least))
+	}
 }
 
 func verdict(t engine.TransferReport) string {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/retention"
@@ -44,20 +45,43 @@ func wantLines(t *testing.T, text string, lines ...string) {
 
 func TestTheTableTellsTheFateOfEachTransfer(t *testing.T) {
 	var b bytes.Buffer
-	if err := WriteTable(&b, manyFates()); err != nil {
+	if err := WriteTable(&b, manyFates(), 80); err != nil {
 		t.Fatal(err)
 	}
-	wantLines(t, b.String(), "DESTINATION SNAPSHOT PARENT SIZE TIME VERDICT",
-		"/usb 2 none 2.0 KiB 1.0 s saved",
-		"/usb 3 2 2.0 KiB (1.0 KiB on the wire) 1.0 s saved",
-		"nas 3 none 0 B 0.0 s saved, INCOMPLETE",
-		"nas 4 none 0 B 0.0 s FAILED",
-		`shell://cat 3 "\x1b[2J" 0 B 0.0 s stored, not verified`,
+	wantLines(t, b.String(), "DESTINATION SNAPSHOT COPY SIZE TIME VERDICT",
+		"/usb 2 complete 2.0 KiB 1.0 s saved",
+		"/usb 3 increment 2.0 KiB 1.0 s saved",
+		"nas 3 complete 0 B 0.0 s saved, INCOMPLETE",
+		"nas 4 complete 0 B 0.0 s FAILED",
+		"shell://cat 3 increment 0 B 0.0 s stored, not verified",
 		"/away FAILED",
 		"/same nothing to send")
 	b.Reset()
-	if err := WriteTable(&b, &engine.Report{Snapshot: "3"}); err != nil || b.Len() > 0 {
+	if err := WriteTable(&b, &engine.Report{Snapshot: "3"}, 80); err != nil || b.Len() > 0 {
 		t.Errorf("without destinations: %q, %v", b.String(), err)
+	}
+}
+
+func TestTheTableFitsItsTerminal(t *testing.T) {
+	r := &engine.Report{Destinations: []engine.DestinationReport{
+		{Destination: "ssh://root@nas.example.org:2222/backup/laptop/home", Transfers: []engine.TransferReport{
+			{Snapshot: "20261129-013101", Parent: "20261128-013000", Bytes: 1 << 40, Wire: 1 << 30, Duration: 26 * time.Hour},
+		}},
+		{Destination: "/usb"},
+	}}
+	for _, width := range []int{74, 80, 200} {
+		var b bytes.Buffer
+		if err := WriteTable(&b, r, width); err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(b.String()) {
+			if cells := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); cells > width {
+				t.Errorf("%d cells of %d: %s", cells, width, line)
+			}
+		}
+		if cut := strings.Contains(b.String(), "..."); cut != (width < 200) || !strings.Contains(b.String(), "ssh:") || !strings.Contains(b.String(), "/home ") {
+			t.Errorf("width %d:\n%s", width, b.String())
+		}
 	}
 }
 
@@ -103,8 +127,9 @@ type full struct{}
 func (full) Write([]byte) (int, error) { return 0, io.ErrShortWrite }
 
 func TestThatNothingCouldBeWrittenIsAnError(t *testing.T) {
+	table := func(w io.Writer, r *engine.Report) error { return WriteTable(w, r, 80) }
 	for name, write := range map[string]func(io.Writer, *engine.Report) error{
-		"table": WriteTable, "plan": WritePlan, "JSON": func(w io.Writer, r *engine.Report) error { return WriteJSON(w, r) },
+		"table": table, "plan": WritePlan, "JSON": func(w io.Writer, r *engine.Report) error { return WriteJSON(w, r) },
 	} {
 		if err := write(full{}, manyFates()); !errors.Is(err, io.ErrShortWrite) {
 			t.Errorf("%s: %v", name, err)
@@ -117,7 +142,7 @@ func TestNamesInATableOrPlanOrJSONUpsetNoTerminal(t *testing.T) {
 	r := &engine.Report{DryRun: true, Source: evil, Snapshot: evil,
 		Destinations: []engine.DestinationReport{{Destination: evil, Transfers: []engine.TransferReport{{Snapshot: evil, Parent: evil}}}}}
 	for name, write := range map[string]func(io.Writer) error{
-		"table": func(w io.Writer) error { return WriteTable(w, r) },
+		"table": func(w io.Writer) error { return WriteTable(w, r, 80) },
 		"plan":  func(w io.Writer) error { return WritePlan(w, r) },
 		"JSON":  func(w io.Writer) error { return WriteJSON(w, r) },
 	} {
