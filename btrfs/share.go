@@ -22,20 +22,44 @@ const maxShared = 16 << 20
 
 // ShareExtents lets the first length bytes of a file occupy the extents of another, on btrfs and on other filesystems that can.
 // The kernel compares the contents first; neither content nor times of the files change. Both are open for reading, which
-// suffices for root and the owner. length is a multiple of the block size or the size of both. shared is how many bytes share
-// extents now, also if there is an error.
+// suffices for root and the owner. length is a multiple of the block size or the size of both. Holes of the file that is to share
+// stay; one without data cannot share. shared is how many bytes share extents now, also if there is an error.
 func ShareExtents(ctx context.Context, from, to *os.File, length int64) (shared int64, err error) {
-	for shared < length {
+	for at := int64(0); at < length; {
 		if ctx.Err() != nil {
 			return shared, context.Cause(ctx)
 		}
-		n, err := shareRange(from, to, shared, min(length-shared, maxShared))
+		start, end := nextData(to, at, length)
+		if start == length && at == 0 {
+			return 0, fmt.Errorf("%w: %s holds no data", ErrCannotShare, to.Name())
+		}
+		if start == length {
+			break
+		}
+		n, err := shareRange(from, to, start, min(end-start, maxShared))
 		shared += n
+		at = start + n
 		if err != nil {
 			return shared, fmt.Errorf("sharing the extents of %s with %s: %w", from.Name(), to.Name(), err)
 		}
 	}
 	return shared, nil
+}
+
+// nextData gives the next range of a file that is no hole.
+func nextData(file *os.File, at, length int64) (start, end int64) {
+	start, err := unix.Seek(int(file.Fd()), at, unix.SEEK_DATA)
+	if errors.Is(err, unix.ENXIO) {
+		return length, length
+	}
+	if err != nil {
+		return at, length
+	}
+	end, err = unix.Seek(int(file.Fd()), start, unix.SEEK_HOLE)
+	if err != nil {
+		end = length
+	}
+	return min(start, length), min(end, length)
 }
 
 func shareRange(from, to *os.File, offset, length int64) (int64, error) {

@@ -2,10 +2,8 @@ package dedup
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path"
 
@@ -79,8 +77,8 @@ func (o *opened) reader() (*os.File, error) {
 	return os.NewFile(uintptr(fd), o.Name()), nil
 }
 
-// digest reads the content from the disk.
-func (o *opened) digest(ctx context.Context) (sum manifest.Digest, err error) {
+// digest reads the content, which an entry describes, from the disk.
+func (o *opened) digest(ctx context.Context, e manifest.Entry) (sum manifest.Digest, err error) {
 	file, err := o.reader()
 	if err != nil {
 		return sum, err
@@ -88,21 +86,7 @@ func (o *opened) digest(ctx context.Context) (sum manifest.Digest, err error) {
 	defer file.Close()
 	// What is in memory says nothing about the disk. That it may stay there is no failure.
 	_ = unix.Fadvise(int(file.Fd()), 0, 0, unix.FADV_DONTNEED)
-	h := sha256.New()
-	buffer := make([]byte, 1<<20)
-	for {
-		if ctx.Err() != nil {
-			return sum, context.Cause(ctx)
-		}
-		n, err := file.Read(buffer)
-		h.Write(buffer[:n])
-		if err == io.EOF {
-			return manifest.Digest(h.Sum(nil)), nil
-		}
-		if err != nil {
-			return sum, err
-		}
-	}
+	return e.Content(ctx, int(file.Fd()), make([]byte, 1<<20), func(int64, []byte) {})
 }
 
 // xattrs gives the digest of the extended attributes.

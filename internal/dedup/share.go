@@ -154,7 +154,7 @@ func (x *Index) link(ctx context.Context, from *candidate, file *opened, e manif
 
 // check reads the candidate, and warns if it is damaged.
 func (x *Index) check(ctx context.Context, c *candidate, e manifest.Entry) error {
-	got, err := c.digest(ctx)
+	got, err := c.digest(ctx, e)
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)

@@ -8,6 +8,7 @@
 //	. type=dir mode=0755 uid=0 gid=0 time=1700000000.000000000 tags=inode:256,links:1,ctime:1700000000.000000000
 //	./a\040b type=file mode=0644 uid=0 gid=0 size=12 time=-2.500000000 sha256digest=HEX tags=inode:257,links:1,ctime:...,xattrs:HEX
 //	./device type=char mode=0600 uid=0 gid=0 time=... device=native,1,3 tags=...
+//	./image type=file mode=0600 uid=0 gid=0 size=1000000000000 time=... tags=inode:258,links:1,ctime:...,data:HEX
 //	./link type=link mode=0777 uid=0 gid=0 time=... link=TARGET tags=...
 //	#end 4
 //
@@ -63,6 +64,7 @@ type Entry struct {
 	Target  string // of a symlink
 	Device  uint64 // of a device, as in st_rdev
 	SHA256  Digest // of the content of a regular file
+	Sparse  bool   // SHA256 leaves out zeros, see Content: the file has, or had, large holes
 	Xattrs  Digest // see XattrDigest
 
 	// What follows recognises an unchanged file of this very copy, and is not compared.
@@ -125,7 +127,7 @@ func Describe(path string, st *unix.Stat_t) Entry {
 	}
 	switch e.Type {
 	case Regular:
-		e.Size = st.Size
+		e.Size, e.Sparse = st.Size, isSparse(st)
 	case BlockDevice, CharDevice:
 		e.Device = uint64(st.Rdev)
 	}
@@ -175,7 +177,7 @@ func (e *Entry) check() error {
 		return fmt.Errorf("mode %o out of range", e.Mode)
 	case e.Size < 0 || e.Type != Regular && e.Size != 0:
 		return fmt.Errorf("a %s of %d bytes", e.Type, e.Size)
-	case e.Type != Regular && e.SHA256 != Digest{}:
+	case e.Type != Regular && (e.SHA256 != Digest{} || e.Sparse):
 		return fmt.Errorf("a %s with a SHA-256", e.Type)
 	case (e.Type == Symlink) != (e.Target != "") || strings.IndexByte(e.Target, 0) >= 0:
 		return fmt.Errorf("a %s with the target %q", e.Type, e.Target)

@@ -28,6 +28,7 @@ const (
 	linksTag
 	changeTimeTag
 	xattrsTag
+	dataTag
 )
 
 var errNumber = errors.New("not a number in range")
@@ -117,6 +118,8 @@ func keywordOf(b []byte) keyword {
 		return changeTimeTag
 	case "xattrs":
 		return xattrsTag
+	case "data":
+		return dataTag
 	}
 	return 0
 }
@@ -149,6 +152,8 @@ func (r *Reader) parseValue(e *Entry, k keyword, value []byte, seen *keyword) (e
 		e.Links, err = parseUint(value, 10, math.MaxUint64)
 	case changeTimeTag:
 		e.ChangeTime, err = parseTime(value)
+	case dataTag:
+		e.Sparse, err = true, parseDigest(&e.SHA256, value)
 	case xattrsTag:
 		err = parseDigest(&e.Xattrs, value)
 	}
@@ -167,7 +172,7 @@ func (e *Entry) complete(seen keyword) error {
 	case BlockDevice, CharDevice:
 		want |= deviceKeyword
 	}
-	if seen&(always|byType) != want {
+	if seen&(always|byType) != want || seen&(sha256Keyword|dataTag) == sha256Keyword|dataTag {
 		return fmt.Errorf("%q: keywords are missing, or do not belong to a %q", e.Path, string(e.Type))
 	}
 	return nil

@@ -13,7 +13,7 @@ func Sum(w io.Writer, e Entry) error {
 	if e.Type != Regular {
 		return nil
 	}
-	if e.SHA256 == (Digest{}) {
+	if e.SHA256 == (Digest{}) || e.Sparse {
 		return fmt.Errorf("the manifest has no SHA-256 of %q", e.Path)
 	}
 	// coreutils/src/digest.c: a line that begins with a backslash has an escaped name. Without "./" the name "-" would be the

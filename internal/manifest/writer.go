@@ -121,12 +121,15 @@ func appendEntry(b []byte, e *Entry) []byte {
 		b = strconv.AppendUint(append(b, " device=native,"...), uint64(unix.Major(e.Device)), 10)
 		b = strconv.AppendUint(append(b, ','), uint64(unix.Minor(e.Device)), 10)
 	}
-	if e.SHA256 != (Digest{}) {
+	if e.SHA256 != (Digest{}) && !e.Sparse {
 		b = hex.AppendEncode(append(b, " sha256digest="...), e.SHA256[:])
 	}
 	b = strconv.AppendUint(append(b, " tags=inode:"...), e.Inode, 10)
 	b = strconv.AppendUint(append(b, ",links:"...), e.Links, 10)
 	b = appendTime(append(b, ",ctime:"...), e.ChangeTime)
+	if e.SHA256 != (Digest{}) && e.Sparse {
+		b = hex.AppendEncode(append(b, ",data:"...), e.SHA256[:])
+	}
 	if e.Xattrs != (Digest{}) {
 		b = hex.AppendEncode(append(b, ",xattrs:"...), e.Xattrs[:])
 	}

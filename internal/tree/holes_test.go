@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -93,5 +94,71 @@ func TestHolesAreMadeOnlyWhereRsyncWroteInPlace(t *testing.T) {
 	check(t, err)
 	if after := stat(t, r.path("1/zeros")); after.Ctim != before.Ctim {
 		t.Error("the file was changed")
+	}
+}
+
+func TestHolesAreReadByNobody(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"xfs", "btrfs"} { // which hold such files, and share extents
+		t.Run(kind, func(t *testing.T) {
+			r := newRig(t, kind)
+			var read int64
+			make := func(name, base, file string) Record {
+				t.Helper()
+				work := mustBegin(t, r.folder, Order{Name: name, Base: base, Origin: Origin{Source: "source"}})
+				sparse, err := os.Create(filepath.Join(work.Path, file))
+				check(t, err)
+				check(t, sparse.Truncate(1<<31))
+				_, err = sparse.WriteAt([]byte(strings.Repeat("data", 10_000)), 1<<30)
+				check(t, err)
+				check(t, sparse.Close())
+				check(t, os.Chtimes(sparse.Name(), time.Time{}, time.Unix(1e9, 0)))
+				record, err := r.folder.Finish(t.Context(), result(name, base), func(n int64) { read += n })
+				check(t, err)
+				return record
+			}
+			make("1", "", "file")
+			if of2 := make("2", "1", "moved"); of2.Shared == 0 || of2.Shared > 100_000 {
+				t.Errorf("%d bytes share their space", of2.Shared)
+			}
+			v, err := r.folder.Verify(t.Context(), "2", VerifyOptions{}, func(d Difference) { t.Errorf("it differs: %+v", d) }, unwatched)
+			check(t, err)
+			const most = 100_000
+			if v.Bytes == 0 || v.Bytes > 2*most || read > 2*most {
+				t.Errorf("%d bytes are read in the end, %d to verify them", read, v.Bytes)
+			}
+			indexed, err := r.folder.Index(t.Context(), IndexOptions{})
+			check(t, err)
+			if indexed.Read > 0 || indexed.Contents != 1 {
+				t.Errorf("%+v are indexed", indexed)
+			}
+		})
+	}
+}
+
+func TestSha256sumIsTheJudgeOfSparseFilesToo(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "ext4")
+	r.write("sparse", "start")
+	r.write("file", "content")
+	w := r.copy("1", "")
+	check(t, os.Truncate(w.Path+"/sparse", 20<<20))
+	_, err := r.folder.Finish(t.Context(), result("1", ""), nil)
+	check(t, err)
+	if !r.entry("1", "sparse").Sparse || r.entry("1", "file").Sparse {
+		t.Fatal("the wrong file is sparse")
+	}
+	var list bytes.Buffer
+	check(t, r.folder.Export(t.Context(), "1", &list))
+	sums := filepath.Join(t.TempDir(), "list")
+	check(t, os.WriteFile(sums, list.Bytes(), 0o600))
+	btrfstest.Run(t, "sh", "-c", `cd "$1" && sha256sum --strict --check "$2"`, "-", r.path("1"), sums)
+	if n := strings.Count(list.String(), "\n"); n != 2 {
+		t.Errorf("%d files are in the list", n)
+	}
+	check(t, os.Truncate(r.path("1/sparse"), 0))
+	check(t, os.Truncate(r.path("1/sparse"), 20<<20))
+	if err := r.folder.Export(t.Context(), "1", &list); err == nil {
+		t.Error("a damaged file gets a checksum")
 	}
 }

@@ -56,12 +56,17 @@ func (f *Folder) export(ctx context.Context, name string, w io.Writer) (err erro
 	if name, err = f.resolve(name); err != nil {
 		return err
 	}
+	root, err := btrfs.OpenDirAt(f.dir, name)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
 	file, err := f.openManifest(name)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	return verify.Export(ctx, file, w)
+	return verify.Export(ctx, root, file, w)
 }
 
 // openManifest opens the manifest of a backup. Its absence is ErrNoManifest.

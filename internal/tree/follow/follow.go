@@ -162,7 +162,7 @@ func below(known []*followed, name string) *followed {
 
 // read notes the content of a file, unless it cannot be read or is changed meanwhile.
 func (f *follower) read(file *walk.File) error {
-	sum, err := file.Hash(f.ctx, f.content, func([]byte) {})
+	sum, err := file.Hash(f.ctx, f.content, func(int64, []byte) {})
 	if err != nil {
 		if f.ctx.Err() != nil {
 			return context.Cause(f.ctx)
@@ -170,7 +170,7 @@ func (f *follower) read(file *walk.File) error {
 		return nil
 	}
 	n := noteOf(&file.Entry)
-	n.sha256 = sum
+	n.sha256, n.sparse = sum, file.Sparse
 	return n.write(f.out)
 }
 

@@ -11,16 +11,17 @@ import (
 )
 
 // Notes are what Copy read of files, sorted by inode. In a file, each is the inode and the time of the last change in nanoseconds,
-// both in 64 bits, little endian, and the SHA-256.
+// both in 64 bits, little endian, the digest, and 1 if that is one of a sparse file, else 0.
 type Notes []note
 
 type note struct {
 	inode   uint64
 	changed int64
 	sha256  manifest.Digest
+	sparse  bool
 }
 
-const noteSize = 8 + 8 + len(manifest.Digest{})
+const noteSize = 8 + 8 + len(manifest.Digest{}) + 1
 
 func noteOf(e *manifest.Entry) note { return note{inode: e.Inode, changed: nanoseconds(e.ChangeTime)} }
 
@@ -33,7 +34,11 @@ func (n note) compare(with note) int {
 func (n note) write(to io.Writer) error {
 	b := binary.LittleEndian.AppendUint64(make([]byte, 0, noteSize), n.inode)
 	b = binary.LittleEndian.AppendUint64(b, uint64(n.changed))
-	_, err := to.Write(append(b, n.sha256[:]...))
+	b = append(b, n.sha256[:]...)
+	if b = append(b, 0); n.sparse {
+		b[noteSize-1] = 1
+	}
+	_, err := to.Write(b)
 	return err
 }
 
@@ -51,17 +56,18 @@ func ReadNotes(from io.Reader) (Notes, error) {
 			inode:   binary.LittleEndian.Uint64(b[:]),
 			changed: int64(binary.LittleEndian.Uint64(b[8:])),
 			sha256:  manifest.Digest(b[16:]),
+			sparse:  b[noteSize-1] == 1,
 		})
 	}
 	slices.SortFunc(notes, note.compare)
 	return notes, nil
 }
 
-// Find gives the SHA-256 of a file, if it has not changed since it was read.
-func (n Notes) Find(e *manifest.Entry) (sum manifest.Digest, ok bool) {
+// Find gives the digest of a file, and whether it is one of a sparse file, if the file has not changed since it was read.
+func (n Notes) Find(e *manifest.Entry) (sum manifest.Digest, sparse, ok bool) {
 	i, ok := slices.BinarySearchFunc(n, noteOf(e), note.compare)
 	if ok {
-		sum = n[i].sha256
+		sum, sparse = n[i].sha256, n[i].sparse
 	}
-	return sum, ok
+	return sum, sparse, ok
 }

@@ -19,7 +19,7 @@ const (
 	maxHoles = 1 << 16
 )
 
-// A zeroFinder finds long runs of zeros in a file, of whose content it is told from the start to the end.
+// A zeroFinder finds long runs of zeros in a file, of whose content it is told from the start to the end, but for its holes.
 type zeroFinder struct {
 	runs  []zeros
 	start int64 // of the zeros before at
@@ -31,7 +31,11 @@ type zeros struct{ start, end int64 }
 
 var zeroUnit [holeUnit]byte
 
-func (z *zeroFinder) add(content []byte) {
+func (z *zeroFinder) add(at int64, content []byte) {
+	if at != z.at {
+		z.end()
+		z.start, z.at = at, at
+	}
 	for len(content) > 0 {
 		n := min(int(holeUnit-z.at%holeUnit), len(content))
 		if !bytes.Equal(content[:n], zeroUnit[:]) { // the rest of a unit at the end of the file never becomes a hole

@@ -26,8 +26,10 @@ func TestLongRunsOfZerosAreFound(t *testing.T) {
 	} {
 		for _, part := range []int{1, 1000, 4096, 1 << 20} {
 			var f zeroFinder
+			at := 0
 			for p := range slices.Chunk([]byte(test.content), part) {
-				f.add(p)
+				f.add(int64(at), p)
+				at += len(p)
 			}
 			want := test.want
 			if part%holeUnit != 0 { // as nobody reads
@@ -37,5 +39,15 @@ func TestLongRunsOfZerosAreFound(t *testing.T) {
 				t.Errorf("%s, in parts of %d: %v, want %v", test.name, part, got, want)
 			}
 		}
+	}
+}
+
+func TestWhatIsNotReadIsNoRunOfZeros(t *testing.T) {
+	t.Parallel()
+	var f zeroFinder
+	f.add(0, make([]byte, 32<<10))
+	f.add(1<<20, make([]byte, 64<<10))
+	if got, want := f.found(), []zeros{{1 << 20, 1<<20 + 64<<10}}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }

@@ -14,6 +14,7 @@ import (
 // contents are what cannot be told of a file without reading it. All names of a file have the same.
 type contents struct {
 	sha256, xattrs manifest.Digest
+	sparse         bool
 	target         string
 	changed        manifest.Time // if the reading changed the file
 	names          uint64        // of the file, that were not seen yet
@@ -57,10 +58,10 @@ func (s *survey) readFile(ctx context.Context, r reading, buffer []byte) (err er
 
 func (s *survey) readContent(ctx context.Context, r reading, buffer []byte) (err error) {
 	var zeros zeroFinder
-	r.into.sha256, err = r.file.Hash(ctx, buffer, func(content []byte) {
+	r.into.sha256, err = r.file.Hash(ctx, buffer, func(at int64, content []byte) {
 		s.Progress(int64(len(content)))
 		if s.Holes {
-			zeros.add(content)
+			zeros.add(at, content)
 		}
 	})
 	if err == nil {

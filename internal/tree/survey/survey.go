@@ -31,7 +31,7 @@ const (
 type Options struct {
 	Base *os.File // manifest of the base, which is borrowed; nil for none
 	// Read gives the content of a file that was read already; nil for none.
-	Read      func(*manifest.Entry) (manifest.Digest, bool)
+	Read      func(*manifest.Entry) (sum manifest.Digest, sparse, ok bool)
 	Subvolume bool                         // the tree was a snapshot of the base
 	Holes     bool                         // make holes of zeros in what is read
 	Progress  func(bytes int64)            // is told of what is read, by several goroutines
@@ -145,7 +145,7 @@ func (s *survey) visit(f walk.File) error {
 	}
 	it := item{entry: f.Entry, old: old}
 	if old != nil && s.unchanged(old, &f.Entry) {
-		it.entry.Target, it.entry.SHA256, it.entry.Xattrs = old.Target, old.SHA256, old.Xattrs
+		it.entry.Target, it.entry.SHA256, it.entry.Sparse, it.entry.Xattrs = old.Target, old.SHA256, old.Sparse, old.Xattrs
 	} else if it.contents = s.seen(&f.Entry); it.contents == nil {
 		it.contents, it.fresh = s.read(f), f.Type == manifest.Regular
 	}
@@ -188,9 +188,11 @@ func (s *survey) seen(e *manifest.Entry) *contents {
 
 // read has a file read.
 func (s *survey) read(f walk.File) *contents {
-	c := new(contents)
+	c := &contents{sparse: f.Sparse}
 	if f.Type == manifest.Regular && s.Read != nil {
-		c.sha256, _ = s.Read(&f.Entry)
+		if sum, sparse, ok := s.Read(&f.Entry); ok {
+			c.sha256, c.sparse = sum, sparse
+		}
 	}
 	if f.Links > 1 && f.Type != manifest.Directory {
 		c.names = f.Links - 1
@@ -220,7 +222,7 @@ func (s *survey) write(ctx context.Context, out *manifest.Writer) {
 func (s *survey) writeItem(out *manifest.Writer, it *item) error {
 	e := it.entry
 	if c := it.contents; c != nil { // another name of the file came before, or its reading is done
-		e.Target, e.SHA256, e.Xattrs = c.target, c.sha256, c.xattrs
+		e.Target, e.SHA256, e.Sparse, e.Xattrs = c.target, c.sha256, c.sparse, c.xattrs
 		if c.changed != (manifest.Time{}) {
 			e.ChangeTime = c.changed
 		}

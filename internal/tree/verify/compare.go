@@ -33,7 +33,7 @@ type comparison struct {
 	toRead  chan *rereading
 	checked chan checkedFile
 
-	progress func(bytes int64) // read; is called by several goroutines
+	progress func(read, skipped int64) // bytes; is called by several goroutines
 }
 
 // A name is one that a file of the tree has.
@@ -243,6 +243,7 @@ func (c *comparison) reread(f *checkedFile, got *walk.File, want *manifest.Entry
 		return nil
 	}
 	r := &rereading{file: *got, ended: make(chan struct{})}
+	r.file.Sparse = want.Sparse
 	got.Dir.Hold()
 	select {
 	case c.toRead <- r:
@@ -258,10 +259,15 @@ func (c *comparison) reread(f *checkedFile, got *walk.File, want *manifest.Entry
 }
 
 // read reads the file through a buffer.
-func (r *rereading) read(ctx context.Context, buffer []byte, progress func(bytes int64)) {
+func (r *rereading) read(ctx context.Context, buffer []byte, progress func(read, skipped int64)) {
 	defer close(r.ended)
 	defer r.file.Dir.Release()
-	r.sha256, r.err = r.file.Hash(ctx, buffer, func(content []byte) { progress(int64(len(content))) })
+	left := r.file.Size
+	r.sha256, r.err = r.file.Hash(ctx, buffer, func(_ int64, content []byte) {
+		left -= int64(len(content))
+		progress(int64(len(content)), 0)
+	})
+	progress(0, left)
 	if r.err != nil && ctx.Err() != nil {
 		r.err = ctx.Err() // whatever its cause: nothing is known of the content
 	}

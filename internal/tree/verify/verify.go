@@ -5,6 +5,8 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"slices"
@@ -12,6 +14,8 @@ import (
 
 	"btrfs-backup/internal/manifest"
 	"btrfs-backup/internal/tree/walk"
+
+	"golang.org/x/sys/unix"
 )
 
 // Options tell how a tree is verified.
@@ -85,10 +89,11 @@ func Tree(ctx context.Context, root *os.File, of io.ReadSeeker, o Options, found
 		toRead: make(chan *rereading), checked: make(chan checkedFile, 256),
 	}
 	var telling sync.Mutex
-	c.progress = func(n int64) {
+	c.progress = func(read, skipped int64) {
 		telling.Lock()
 		defer telling.Unlock()
-		v.Bytes += n
+		v.Bytes += read
+		total -= skipped
 		progress(v.Bytes, total)
 	}
 	err = c.run(root, func(d Difference) {
@@ -183,11 +188,43 @@ func (c *comparison) run(root *os.File, found func(Difference)) error {
 }
 
 // Export writes a list of the regular files of a manifest with their SHA-256. "sha256sum --check", run in the tree, reads it. With
-// an error, the list is incomplete.
-func Export(ctx context.Context, of io.Reader, to io.Writer) error {
+// an error, the list is incomplete. Sparse files have another digest in the manifest: those of the tree at root are compared with that,
+// and read as a whole.
+func Export(ctx context.Context, root *os.File, of io.Reader, to io.Writer) error {
 	list := bufio.NewWriter(to)
-	if err := eachEntry(ctx, of, func(e manifest.Entry) error { return manifest.Sum(list, e) }); err != nil {
+	err := eachEntry(ctx, of, func(e manifest.Entry) error {
+		if e.Sparse {
+			if err := unsparse(ctx, root, &e); err != nil {
+				return fmt.Errorf("reading %q: %w", e.Path, err)
+			}
+		}
+		return manifest.Sum(list, e)
+	})
+	if err != nil {
 		return err
 	}
 	return list.Flush()
+}
+
+// unsparse gives an entry the SHA-256 of the whole content.
+func unsparse(ctx context.Context, root *os.File, e *manifest.Entry) error {
+	file, err := unix.Openat2(int(root.Fd()), e.Path, &unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
+	})
+	if err != nil {
+		return err
+	}
+	defer unix.Close(file)
+	buffer := make([]byte, walk.ReadSize)
+	sum, err := e.Content(ctx, file, buffer, func(int64, []byte) {})
+	if err == nil && sum != e.SHA256 {
+		err = errors.New("its content is not that of the manifest")
+	}
+	if err != nil {
+		return err
+	}
+	e.Sparse = false
+	e.SHA256, err = e.Content(ctx, file, buffer, func(int64, []byte) {})
+	return err
 }

@@ -2,7 +2,6 @@ package walk
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -118,8 +117,8 @@ func (f *File) SetModTime(t manifest.Time) error {
 	return unix.UtimesNanoAt(f.Dir.fd, f.Name, []unix.Timespec{{Nsec: unix.UTIME_OMIT}, modified}, unix.AT_SYMLINK_NOFOLLOW)
 }
 
-// Hash reads a regular file, which must not change meanwhile, through a buffer. each is told of its content, part by part.
-func (f *File) Hash(ctx context.Context, buffer []byte, each func(content []byte)) (sum manifest.Digest, err error) {
+// Hash reads a regular file, which must not change meanwhile, through a buffer; see manifest.Entry.Content.
+func (f *File) Hash(ctx context.Context, buffer []byte, each func(at int64, content []byte)) (sum manifest.Digest, err error) {
 	fd, err := f.Open(unix.O_NONBLOCK)
 	if err != nil {
 		return sum, err
@@ -129,30 +128,10 @@ func (f *File) Hash(ctx context.Context, buffer []byte, each func(content []byte
 	if err := unix.Fstat(fd, &st); err != nil {
 		return sum, err
 	}
-	hash := sha256.New()
-	for size := int64(0); ; {
-		n, err := unix.Read(fd, buffer)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return sum, err
-		}
-		hash.Write(buffer[:n])
-		size += int64(n)
-		each(buffer[:n])
-		switch {
-		case n == len(buffer), n > 0 && size < f.Size:
-			if ctx.Err() != nil {
-				return sum, context.Cause(ctx)
-			}
-		case st.Ino == f.Inode && size == f.Size:
-			hash.Sum(sum[:0])
-			return sum, nil
-		default:
-			return sum, errors.New("it changes while it is read")
-		}
+	if st.Ino != f.Inode {
+		return sum, errors.New("it was replaced by another file")
 	}
+	return f.Content(ctx, fd, buffer, each)
 }
 
 // IsForbidden tells an error of who asks, rather than of the file.
