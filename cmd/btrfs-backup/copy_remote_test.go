@@ -89,7 +89,7 @@ func TestDirectoriesAreCopiedToMachinesWithoutTheProgram(t *testing.T) {
 	f := farCopy{r, far, r.source, far.place(r.destination)}
 	f.write("file", "content")
 	f.random(1, 1<<20, "large")
-	if first := f.copies(); !strings.Contains(first.stderr, "using the one brought to "+home+"/.cache/btrfs-backup/") {
+	if first := f.copies(); !strings.Contains(first.stderr, "using the one brought to "+home+"/.cache/btrfs-backup, ") {
 		t.Errorf("it is not told:\n%s", first.stderr)
 	}
 	f.write("file", "other content")

@@ -173,7 +173,7 @@ func (d *Destination) finish(ctx context.Context, t engine.Transfer, work tree.W
 	}
 	d.Log.Info(fmt.Sprintf("%s: %s is copied, finishing it", d, name))
 	read := rereading{began: time.Now(), show: func() *progress.Transfer {
-		return d.show(ctx, fmt.Sprintf("%s: reading %s", d, name), atMost)
+		return d.show(ctx, fmt.Sprintf("reading %s: %s", d, name), atMost)
 	}}
 	record, err := d.dir.FinishTree(ctx, r, read.add)
 	read.done()

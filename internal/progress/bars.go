@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cheggaaa/pb/v3"
+	"github.com/mattn/go-runewidth"
 	"golang.org/x/term"
 )
 
@@ -66,7 +66,7 @@ func (b *bars) refresh(running []*Transfer) {
 	}
 	// A cell to the right stays empty, since a cursor behind the last cell
 	// is in a state that terminals treat differently.
-	b.draw(fit(layout(rows, width-1), height-1), width)
+	b.draw(fit(lay(rows, width-1), height-1), width)
 }
 
 func (b *bars) clear() {
@@ -100,7 +100,7 @@ func (b *bars) draw(rows []string, width int) {
 	b.drawn = b.drawn[:0]
 	for _, row := range rows {
 		frame.WriteString(row + eraseRight + "\n")
-		b.drawn = append(b.drawn, pb.CellCount(row))
+		b.drawn = append(b.drawn, runewidth.StringWidth(row))
 	}
 	frame.WriteString(eraseBelow + wrapOn)
 	fmt.Fprint(b.out, frame.String())

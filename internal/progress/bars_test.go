@@ -47,15 +47,15 @@ func pass(d time.Duration) {
 }
 
 func TestBarsStandBelowEachOther(t *testing.T) {
-	withBars(t, 100, 24, func(t *testing.T, d *Display, s *screen) {
+	withBars(t, 80, 24, func(t *testing.T, d *Display, s *screen) {
 		usb := d.Start(t.Context(), "/mnt/usb: home20261121-044803", exactly(3*gib))
-		nas := d.Start(t.Context(), "nas:/backup: home20261121-044803", exactly(4*gib))
+		nas := d.Start(t.Context(), "ssh://root@nas:22/backup/h2: home20261121-044803", exactly(4*gib))
 		usb.Add(1 * gib)
 		nas.Add(100 * mib)
 		pass(10 * time.Second)
 		s.shows(
-			"/mnt/usb: home20261121-044803     [=====>          ]  33 %   102 MiB/s  0:00:20  1.0 GiB of 3.0 GiB",
-			"nas:/backup: home20261121-044803  [>               ]   2 %    10 MiB/s  0:06:40  100 MiB of 4.0 GiB",
+			"usb             ######..............   33%  1.0/3.0 GiB  102 MiB/s  0:20 left",
+			"nas:/backup/h2  ....................    2%  0.1/4.0 GiB   10 MiB/s  6:40 left",
 		)
 	})
 }
@@ -69,7 +69,7 @@ func TestBarsWithoutTotalShowBytesAndRateOnly(t *testing.T) {
 			transfer.Add(70 * mib)
 		}
 		pass(10 * time.Second)
-		const rest = "  [                           ]         7.0 MiB/s           70 MiB"
+		const rest = "  ....................             70 MiB  7.0 MiB/s"
 		s.shows("a"+rest, "b"+rest, "c"+rest)
 	})
 }
@@ -82,9 +82,9 @@ func TestBarsShowTheTotalOnceItIsKnown(t *testing.T) {
 		})
 		transfer.Add(5 * mib)
 		pass(4 * time.Second)
-		s.shows("a  [                           ]         1.2 MiB/s           5.0 MiB")
+		s.shows("a  ....................            5.0 MiB  1.2 MiB/s")
 		pass(6 * time.Second)
-		s.shows("a  [=============>             ]  50 %   512 KiB/s  0:00:10  5.0 MiB of 10 MiB")
+		s.shows("a  ##########..........   50%   5.0/10 MiB  512 KiB/s  0:10 left")
 	})
 }
 
@@ -93,7 +93,7 @@ func TestUpperBoundFitsInto80ColumnsAndEndsAsDone(t *testing.T) {
 		transfer := d.Start(t.Context(), "/mnt/usb: home20261121-044803", atMost(1000*mib))
 		transfer.Add(700 * mib)
 		pass(10 * time.Second)
-		s.shows("/mnt/usb...-044803  [====> ]  70 %+   70 MiB/s  0:00:04  700 MiB of max 1.0 GiB")
+		s.shows("usb  ##############......   70%  0.7/1.0 GiB   70 MiB/s  0:04 left")
 		transfer.Done(nil)
 		s.shows("/mnt/usb: home20261121-044803: 700 MiB in 10 s, 70 MiB/s")
 	})
@@ -109,8 +109,19 @@ func TestFailedTransferLeavesALineAndTheOthersGoOn(t *testing.T) {
 		dead.Done(errors.New("broken"))
 		s.shows(
 			"dead: failed after 5.0 MiB, 10 s",
-			"live  [===========>            ]  50 %   5.0 MiB/s  0:00:10  50 MiB of 100 MiB",
+			"live  ##########..........   50%   50/100 MiB  5.0 MiB/s  0:10 left",
 		)
+	})
+}
+
+func TestAStoppedTransferLeavesNoLine(t *testing.T) {
+	withBars(t, 80, 24, func(t *testing.T, d *Display, s *screen) {
+		ctx, stop := context.WithCancel(t.Context())
+		transfer := d.Start(ctx, "a", nil)
+		pass(time.Second)
+		stop()
+		transfer.Done(errors.New("ended by a signal"))
+		s.shows()
 	})
 }
 
@@ -128,9 +139,28 @@ func TestLogLinesStandAboveTheBars(t *testing.T) {
 			" terminal is",
 			"two",
 			"lines",
-			"a             0 B/s           0 B",
+			"a                0 B",
 		)
 	})
+}
+
+func TestAPlaceStaysReadableInItsRow(t *testing.T) {
+	for title, want := range map[string]string{
+		"/mnt/usb/home: 20261121-044803":                 "usb/home",
+		"/media/usb/home: 20261121-044803":               "usb/home",
+		"/run/media/me/usb/home: 20261121-044803":        "usb/home",
+		"/srv/backup: 20261121-044803":                   "/srv/backup",
+		"ssh://root@nas:2222/backup/h2: 20261121-044803": "nas:/backup/h2",
+		"ssh://me@[fe80::1]:22/b: 20261121-044803":       "[fe80::1]:/b",
+		"rsync://me@nas/photos: 20261121-044803":         "nas::photos",
+		"shell://cat >/dev/null: 20261121-044803":        "shell://cat >/dev/null",
+		"reading /mnt/usb/etc: 20261121-044803":          "reading usb/etc",
+		"reading ssh://nas/etc":                          "reading nas:/etc",
+	} {
+		if got := label(title); got != want {
+			t.Errorf("%s is called %q, want %q", title, got, want)
+		}
+	}
 }
 
 func TestNoRowIsWiderThanTheTerminal(t *testing.T) {
@@ -158,7 +188,7 @@ func TestTitleCannotControlTheTerminal(t *testing.T) {
 }
 
 func TestMoreTransfersThanLinesAreCounted(t *testing.T) {
-	const rest = "  [                          ]             0 B/s           0 B"
+	const rest = "  ....................                0 B      0 B/s"
 	tests := []struct {
 		height int
 		want   []string
@@ -189,8 +219,8 @@ func TestBarsStayInPlaceWhenTheTerminalBecomesNarrower(t *testing.T) {
 		pass(time.Second)
 		s.shows(
 			"log",
-			"a             0 B/s           0 B",
-			"b             0 B/s           0 B",
+			"a                0 B",
+			"b                0 B",
 		)
 	})
 }
@@ -241,7 +271,7 @@ func TestBarsFallBackTo80Columns(t *testing.T) {
 	}
 	// The first write of a row is followed by the one that erases it.
 	row, _, _ := strings.Cut(strings.TrimPrefix(string(got), wrapOff+"\r"), eraseRight)
-	if want := "xxxxxxxxxx...xxxxxxxxx  [      ]             0 B/s           0 B"; row != want {
+	if want := "xxxxxxx...xxxxxx  ....................                0 B      0 B/s"; row != want {
 		t.Errorf("row %q, want %q", row, want)
 	}
 }

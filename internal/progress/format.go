@@ -5,9 +5,11 @@ import (
 	"time"
 )
 
+// units are those of sizes from 1000 bytes on.
+var units = []string{"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
+
 // Bytes formats a size in IEC units, in at most seven characters: "1.2 GiB".
 func Bytes(n int64) string {
-	units := []string{"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
 	if n < 1000 {
 		return fmt.Sprintf("%d B", n)
 	}
@@ -16,10 +18,15 @@ func Bytes(n int64) string {
 		size /= 1024
 		unit++
 	}
+	return number(size) + " " + units[unit]
+}
+
+// number formats a size in its unit.
+func number(size float64) string {
 	if size < 9.95 {
-		return fmt.Sprintf("%.1f %s", size, units[unit])
+		return fmt.Sprintf("%.1f", size)
 	}
-	return fmt.Sprintf("%.0f %s", size, units[unit])
+	return fmt.Sprintf("%.0f", size)
 }
 
 func speed(bytesPerSecond float64) string {
@@ -47,10 +54,4 @@ func twoUnits(d, unit time.Duration, name string, small time.Duration, smallName
 		return fmt.Sprintf("%d %s", whole, name)
 	}
 	return fmt.Sprintf("%d %s %d %s", whole, name, rest, smallName)
-}
-
-// clock formats a duration for a column: "0:03:20".
-func clock(d time.Duration) string {
-	s := int(d.Round(time.Second) / time.Second)
-	return fmt.Sprintf("%d:%02d:%02d", s/3600, s/60%60, s%60)
 }

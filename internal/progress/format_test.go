@@ -49,8 +49,25 @@ func TestDuration(t *testing.T) {
 }
 
 func TestRemainingTimeInAColumn(t *testing.T) {
-	if got, want := clock(25*time.Hour+3*time.Minute+20*time.Second), "25:03:20"; got != want {
-		t.Errorf("clock = %q, want %q", got, want)
+	for seconds, want := range map[int64]string{0: "0:00 left", 6: "0:06 left", 3599: "59:59 left", 3600: "1h00 left", 90_200: "25h03 left"} {
+		s := status{bytes: 1, total: Total{Bytes: 1 + seconds*1000}, rate: 1000}
+		if got := s.left(); got != want {
+			t.Errorf("%d s: %q, want %q", seconds, got, want)
+		}
+	}
+}
+
+func TestAmountsAreInTheUnitOfTheTotal(t *testing.T) {
+	for _, test := range []struct {
+		bytes, total int64
+		want         string
+	}{
+		{105 * mib, 220 * mib, "105/220 MiB"}, {105 * mib, 3 * gib, "0.1/3.0 GiB"}, {999 * mib, 1023 * mib, "1.0/1.0 GiB"},
+		{5, 900, "5.0/900 B"}, {5 * mib, 0, "5.0 MiB"},
+	} {
+		if got := (status{bytes: test.bytes, total: Total{Bytes: test.total}}).amount(); got != test.want {
+			t.Errorf("%d of %d: %q, want %q", test.bytes, test.total, got, test.want)
+		}
 	}
 }
 

@@ -3,88 +3,151 @@ package progress
 import (
 	"strings"
 
-	"github.com/cheggaaa/pb/v3"
+	"github.com/mattn/go-runewidth"
 )
 
 const (
-	withBar    = `{{string . "title"}}  {{bar . "[" "=" ">" " " "]"}}  {{string . "columns"}}`
-	withoutBar = `{{string . "title"}}  {{string . "columns"}}`
+	gap = "  " // between the parts of a row
 
-	gap = 2 // cells between the parts, as in the templates
-
-	// These just let a bar with an upper bound stand in 80 columns.
-	minTitle = 18
-	minBar   = 8
+	// Titles of this width stand in 80 columns with all else.
+	minTitle = 14
 )
 
 // A row is one transfer as bars show it.
 type row struct {
-	title   string
-	columns string
-	wire    string
-	bytes   int64
-	total   int64 // 0 while unknown
+	title                          string
+	percentage, amount, rate, left string
+	wire                           string
+	bytes                          int64
+	total                          int64 // 0 while unknown
 }
 
 func newRow(title string, s status) row {
-	return row{title: title, columns: s.columns(), wire: s.onWire(), bytes: s.bytes, total: s.total.Bytes}
+	return row{title: label(title), percentage: s.percentage(), amount: s.amount(), rate: speed(s.rate), left: s.left(), wire: strings.TrimPrefix(s.onWire(), ", "),
+		bytes: s.bytes, total: s.total.Bytes}
 }
 
-// layout renders rows with their bars below each other, none wider than width.
-// In a narrow terminal the bytes on the wire are left out first, then titles
-// are shortened, then the bars left out.
-func layout(rows []row, width int) []string {
-	var titles, columns, withWire int
-	for _, r := range rows {
-		titles = max(titles, pb.CellCount(r.title))
-		columns = max(columns, pb.CellCount(r.columns))
-		withWire = max(withWire, pb.CellCount(r.columns+r.wire))
+// label gives what a title tells of its place: neither the snapshot, which the line above names, nor the user, nor where disks are
+// usually mounted.
+func label(title string) string {
+	if i := strings.LastIndex(title, ": "); i >= 0 {
+		title = title[:i]
 	}
-	if titles+withWire+minBar+2*gap <= width {
-		columns = withWire
-		for i := range rows {
-			rows[i].columns += rows[i].wire
+	title, reading := strings.CutPrefix(title, "reading ")
+	for scheme, separator := range map[string]string{"ssh://": ":/", "rsync://": "::"} {
+		if machine, ok := strings.CutPrefix(title, scheme); ok {
+			machine, path, _ := strings.Cut(machine, "/")
+			machine = machine[strings.LastIndex(machine, "@")+1:]
+			if i := strings.LastIndex(machine, ":"); i > strings.LastIndex(machine, "]") {
+				machine = machine[:i]
+			}
+			title = machine + separator + path
 		}
 	}
-	template := withBar
-	room := width - columns - minBar - 2*gap
-	if room < min(titles, minTitle) {
-		template = withoutBar
-		room = width - columns - gap
+	for _, above := range []string{"/mnt/", "/media/"} {
+		title = strings.TrimPrefix(title, above)
 	}
-	titles = min(titles, max(room, minTitle))
+	if below, ok := strings.CutPrefix(title, "/run/media/"); ok {
+		_, title, _ = strings.Cut(below, "/")
+	}
+	if reading {
+		title = "reading " + title
+	}
+	return title
+}
 
+// A layout is what rows show beside their titles.
+type layout struct {
+	bar   int // cells; 0: none
+	parts []part
+}
+
+// A part of a row has a place of this width at least, so that the parts do not move.
+type part struct {
+	text  func(row) string
+	width int
+}
+
+var (
+	percentage = part{func(r row) string { return r.percentage }, len("100%")}
+	amount     = part{func(r row) string { return r.amount }, len("999/999 MiB")}
+	rate       = part{func(r row) string { return r.rate }, len("999 MiB/s")}
+	left       = part{func(r row) string { return r.left }, len("0:00 left")}
+	wire       = part{func(r row) string { return r.wire }, 0}
+)
+
+// layouts are those to try in turn, as the terminal is narrower.
+var layouts = []layout{
+	{20, []part{percentage, amount, rate, left}},
+	{10, []part{percentage, amount, rate, left}},
+	{0, []part{percentage, amount, rate, left}},
+	{0, []part{percentage, amount, left}},
+	{0, []part{percentage, amount}},
+	{0, []part{percentage}},
+	{0, nil},
+}
+
+// lay renders rows with their parts below each other, none wider than width. What crossed networks is shown where there is room.
+func lay(rows []row, width int) []string {
+	titles := 0
+	for _, r := range rows {
+		titles = max(titles, runewidth.StringWidth(r.title))
+	}
+	use := layout{layouts[0].bar, append(layouts[0].parts, wire)}
+	for i, need := 0, titles; use.room(rows, width) < need && i < len(layouts); i++ {
+		use, need = layouts[i], min(titles, minTitle)
+	}
+	titles = min(titles, max(use.room(rows, width), 0))
 	texts := make([]string, len(rows))
 	for i, r := range rows {
-		r.title = pad(Shorten(r.title, titles), titles)
-		r.columns = pad(r.columns, columns)
-		texts[i] = strings.TrimRight(pb.StripString(r.render(template, width), width), " ")
+		texts[i] = strings.TrimRight(use.render(r, rows, titles), " ")
+		texts[i] = runewidth.Truncate(texts[i], width, "")
 	}
 	return texts
 }
 
-func (r row) render(template string, width int) string {
-	return pb.New64(r.total).
-		SetCurrent(r.bytes).
-		SetWidth(width).
-		SetTemplateString(template).
-		Set("title", r.title).
-		Set("columns", r.columns).
-		String()
+// room is what a layout leaves for the titles.
+func (l layout) room(rows []row, width int) int {
+	for _, p := range l.parts {
+		width -= len(gap) + p.widthIn(rows)
+	}
+	if l.bar > 0 {
+		width -= len(gap) + l.bar
+	}
+	return width
 }
 
-// Shorten takes the middle out of a title that is wider than width cells: the
-// beginning tells the destination, the end the time of the snapshot.
+func (p part) widthIn(rows []row) int {
+	width := p.width
+	for _, r := range rows {
+		width = max(width, len(p.text(r)))
+	}
+	return width
+}
+
+func (l layout) render(r row, rows []row, titles int) string {
+	text := runewidth.FillRight(Shorten(r.title, titles), titles)
+	if l.bar > 0 {
+		full := 0
+		if r.total > 0 {
+			full = int(float64(l.bar) * float64(r.bytes) / float64(r.total))
+		}
+		text += gap + strings.Repeat("#", full) + strings.Repeat(".", l.bar-full)
+	}
+	for _, p := range l.parts {
+		text += gap + runewidth.FillLeft(p.text(r), p.widthIn(rows))
+	}
+	return text
+}
+
+// Shorten takes the middle out of a title that is wider than width cells: the beginning tells the machine or disk, the end the
+// folder.
 func Shorten(title string, width int) string {
 	runes := []rune(title)
 	short := title
-	for keep := len(runes) - 1; pb.CellCount(short) > width && keep >= 0; keep-- {
+	for keep := len(runes) - 1; runewidth.StringWidth(short) > width && keep >= 0; keep-- {
 		head := (keep + 1) / 2
 		short = string(runes[:head]) + "..." + string(runes[len(runes)-keep+head:])
 	}
 	return short
-}
-
-func pad(s string, width int) string {
-	return s + strings.Repeat(" ", max(0, width-pb.CellCount(s)))
 }

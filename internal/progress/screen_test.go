@@ -7,7 +7,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/cheggaaa/pb/v3"
+	"github.com/mattn/go-runewidth"
 )
 
 // A screen is a terminal that understands the sequences that bars emit, and
@@ -90,7 +90,7 @@ func (s *screen) newline() {
 }
 
 func (s *screen) print(char string) {
-	cells := []string{char, ""}[:pb.CellCount(char)]
+	cells := []string{char, ""}[:runewidth.StringWidth(char)]
 	if s.col+len(cells) > s.width {
 		if s.noWrap {
 			s.t.Errorf("%q is beyond column %d", char, s.width)

@@ -2,6 +2,7 @@ package progress
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -35,28 +36,15 @@ func (s status) remaining() (time.Duration, bool) {
 	return time.Duration(seconds * float64(time.Second)), true
 }
 
-// amount returns "1.2 GiB of 3.4 GiB", or with atMost before the total if that
-// is an upper bound.
-func (s status) amount(atMost string) string {
-	switch {
-	case !s.known():
-		return Bytes(s.bytes)
-	case s.total.AtMost:
-		return Bytes(s.bytes) + " of " + atMost + " " + Bytes(s.total.Bytes)
-	default:
-		return Bytes(s.bytes) + " of " + Bytes(s.total.Bytes)
-	}
-}
-
 // sentence returns "1.2 GiB of 3.4 GiB (35 %), 56 MiB/s, 40 s left".
 func (s status) sentence() string {
-	percentage, left := "(%d %%)", "%s left"
-	if s.total.AtMost {
-		percentage, left = "(at least %d %%)", "at most %s left"
-	}
-	text := s.amount("at most")
-	if s.known() {
-		text += " " + fmt.Sprintf(percentage, s.percent())
+	text, left := Bytes(s.bytes), "%s left"
+	switch {
+	case s.known() && s.total.AtMost:
+		text += fmt.Sprintf(" of at most %s (at least %d %%)", Bytes(s.total.Bytes), s.percent())
+		left = "at most %s left"
+	case s.known():
+		text += fmt.Sprintf(" of %s (%d %%)", Bytes(s.total.Bytes), s.percent())
 	}
 	text += ", " + speed(s.rate)
 	if d, ok := s.remaining(); ok {
@@ -73,19 +61,39 @@ func (s status) onWire() string {
 	return ", " + Bytes(s.wire) + " on the wire"
 }
 
-// columns returns "35 %    56 MiB/s  0:00:40  1.2 GiB of 3.4 GiB", with a place
-// kept for what is unknown, or "35 %+" and "of max 3.4 GiB" for an upper bound.
-// The widest part stands last, where a narrow terminal cuts it off.
-func (s status) columns() string {
-	var percentage, left string
-	if s.known() {
-		percentage = fmt.Sprintf("%2d %%", s.percent())
-		if s.total.AtMost {
-			percentage += "+"
+// percentage returns "35%", or nothing while the total is unknown.
+func (s status) percentage() string {
+	if !s.known() {
+		return ""
+	}
+	return fmt.Sprintf("%d%%", s.percent())
+}
+
+// amount returns "1.2/3.4 GiB", in the unit of the total, or "1.2 GiB" while that is unknown.
+func (s status) amount() string {
+	if !s.known() {
+		return Bytes(s.bytes)
+	}
+	total, unit, _ := strings.Cut(Bytes(s.total.Bytes), " ")
+	part := float64(s.bytes)
+	for _, u := range append([]string{"B"}, units...) {
+		if u == unit {
+			break
 		}
+		part /= 1024
 	}
-	if d, ok := s.remaining(); ok {
-		left = clock(d)
+	return number(part) + "/" + total + " " + unit
+}
+
+// left returns "0:40 left", or "5h03 left", or nothing where it cannot be told.
+func (s status) left() string {
+	d, ok := s.remaining()
+	if !ok {
+		return ""
 	}
-	return fmt.Sprintf("%-5s  %9s  %7s  %-18s", percentage, speed(s.rate), left, s.amount("max"))
+	seconds := int(d.Round(time.Second) / time.Second)
+	if seconds < 3600 {
+		return fmt.Sprintf("%d:%02d left", seconds/60, seconds%60)
+	}
+	return fmt.Sprintf("%dh%02d left", seconds/3600, seconds/60%60)
 }

@@ -15,6 +15,7 @@ type Total struct {
 
 // A Transfer is one snapshot on its way to one destination.
 type Transfer struct {
+	ctx     context.Context // of who started it
 	display *Display
 	title   string
 	began   time.Time
@@ -29,9 +30,10 @@ type Transfer struct {
 }
 
 func newTransfer(ctx context.Context, d *Display, title string, total func(context.Context) (Total, error)) *Transfer {
+	run := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	now := time.Now()
-	t := &Transfer{display: d, title: Line(title), began: now, meter: newMeter(now), cancel: cancel}
+	t := &Transfer{ctx: run, display: d, title: Line(title), began: now, meter: newMeter(now), cancel: cancel}
 	t.measure = sync.OnceFunc(func() {
 		if total == nil {
 			return
@@ -67,11 +69,16 @@ func (t *Transfer) Resume(n int64) {
 	t.meter.restart(time.Now(), n)
 }
 
-// Done ends the transfer: err says why it failed, nil that it is complete.
+// Done ends the transfer: err says why it failed, nil that it is complete. If its context has ended, it is as Vanish: who ended
+// it tells so.
 // When it returns, nothing reads the snapshot for its total any more: a
 // subvolume that is being read by a send cannot be deleted.
 func (t *Transfer) Done(err error) {
-	t.display.finish(t, func(v view) { v.finished(t, err) })
+	t.display.finish(t, func(v view) {
+		if t.ctx.Err() == nil {
+			v.finished(t, err)
+		}
+	})
 	t.stopMeasuring()
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path"
 	"strings"
 
 	"btrfs-backup/internal/hint"
@@ -77,7 +78,7 @@ func (h *Host) bring(ctx context.Context, failed *bring.Copy, other bool) (*brin
 		if other {
 			text = "there speaks another protocol"
 		}
-		text = fmt.Sprintf("%s: btrfs-backup %s; using the one brought to %s", h, text, c.Path)
+		text = fmt.Sprintf("%s: btrfs-backup %s; using the one brought to %s", h, text, path.Dir(path.Dir(c.Path)))
 		level := slog.LevelDebug // each run would say so
 		if c.Sent > 0 {
 			level, text = slog.LevelInfo, text+fmt.Sprintf(", %.1f MiB", float64(c.Sent)/(1<<20))
