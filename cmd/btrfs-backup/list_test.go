@@ -7,9 +7,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/tree"
+	"btrfs-backup/internal/volume"
+	"btrfs-backup/transport/sshtest"
 
 	"golang.org/x/sys/unix"
 )
@@ -141,6 +146,93 @@ func line(text, word string) string {
 		}
 	}
 	return ""
+}
+
+func TestAListOfUsualNamesFitsEightyColumns(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 29, 12, 0, 0, 0, time.Local)
+	size := uint64(1023 << 20)
+	c := content{Content: volume.Content{Folder: "/mnt/usb/home"}, below: []content{{
+		Content: volume.Content{Folder: "/mnt/usb/home/laptop/photos"},
+		trees:   tree.Listing{Backups: []tree.Record{{Name: "20261128-013000", Origin: tree.Origin{Source: "laptop:/srv/photos"}}}},
+	}}}
+	entries := []listed{
+		{Name: "20261128-013000", Time: now.Add(-34 * time.Hour), Kind: backupKind, Parent: "20261127-013000", Size: &size, MissingFiles: 123},
+		{Name: ".20261129-013000.incoming", Kind: unfinishedKind, UUID: btrfs.UUID{1}},
+		{Name: "20261129-013000", Time: now.Add(-10 * time.Hour), Kind: backupKind, Parent: "20261127-013000", Altered: true},
+	}
+	for _, uuid := range []bool{false, true} {
+		var b strings.Builder
+		btrfstest.Check(t, listTable{w: &b, now: now, uuid: uuid}.print(c, entries))
+		for line := range strings.Lines(b.String()) {
+			if len(line) > 81 && !uuid {
+				t.Errorf("%d columns: %s", len(line)-1, line)
+			}
+		}
+		for _, want := range []string{"3 subvolumes, 1 folder of backups", "  34 h  1.0 GiB  ", "  INCOMPLETE: 123 missing\n", "\n20261129-013000  -     -        -                unfinished",
+			"laptop/photos  laptop:/srv/photos (rsync)  1        2026-11-28  2026-11-28 01:30\n"} {
+			if !uuid && !strings.Contains(b.String(), want) {
+				t.Errorf("no %q in:\n%s", want, b.String())
+			}
+		}
+		if told := strings.Contains(b.String(), "01000000-0000-0000-0000-000000000000"); told != uuid {
+			t.Errorf("with UUIDs %t:\n%s", uuid, b.String())
+		}
+	}
+}
+
+func TestAgesAreToldInOneUnit(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for ago, want := range map[time.Duration]string{-time.Minute: "future", 0: "0 s", 119 * time.Second: "119 s", 2 * time.Minute: "2 min", 119 * time.Minute: "119 min",
+		47 * time.Hour: "47 h", 49 * time.Hour: "2 d", 800 * 24 * time.Hour: "2 y"} {
+		if got := age(now.Add(-ago), now); got != want {
+			t.Errorf("%s: %s", ago, got)
+		}
+	}
+}
+
+func TestAListOfADiskTellsWhichFoldersOfBackupsAreOnIt(t *testing.T) {
+	t.Parallel()
+	source, destination := newSmallPair(t)
+	disk := filepath.Dir(destination)
+	taken := series(t, 2, source, destination)
+	makeDir(t, filepath.Join(disk, "photos"))
+	succeed(t, "-q", "--engine", "rsync", source, filepath.Join(disk, "laptop", "etc"))
+	far := newRemote(t, sshtest.Options{})
+	for _, place := range [][]string{{disk}, append(slices.Clone(far.options), far.place(disk))} {
+		r := succeed(t, append([]string{"list"}, place...)...)
+		home, etc := strings.Fields(line(r.stdout, filepath.Base(destination))), line(r.stdout, "laptop/etc")
+		if len(home) < 3 || home[2] != "2" || !strings.Contains(etc, ":"+source+" (rsync)") {
+			t.Errorf("%q:\n%s", place, r.stdout)
+		}
+		all := listedOf(t, place...)
+		if l := all[taken[1]]; l.Place == "" || !strings.HasSuffix(l.Place, destination) || len(all) != 3 {
+			t.Errorf("%q: %+v", place, all)
+		}
+	}
+}
+
+func TestWhatIsNotFinishedIsListedAsThat(t *testing.T) {
+	t.Parallel()
+	r := newCopyRig(t, "ext4")
+	r.write("file", "content")
+	succeed(t, "-q", r.source, r.destination)
+	state := filepath.Join(r.destination, ".btrfs-backup/unfinished.json")
+	btrfstest.Check(t, os.WriteFile(state, []byte(`{".20261129-010203.incoming": {"source": "s"}, ".20261128-010203.deleting": {}}`), 0o600))
+	for _, name := range []string{".20261129-010203.incoming", ".20261128-010203.deleting"} {
+		makeDir(t, filepath.Join(r.destination, name))
+	}
+	out := succeed(t, "list", r.destination).stdout
+	for name, state := range map[string]string{".20261129-010203.incoming": "unfinished", ".20261128-010203.deleting": "deleting"} {
+		row := line(out, name[1:16])
+		if fields := strings.Fields(row); len(fields) == 0 || fields[len(fields)-1] != state || strings.Contains(row, "0001") {
+			t.Errorf("%s: %q", name, row)
+		}
+	}
+	if l := listedOf(t, r.destination)[".20261129-010203.incoming"]; l.Time.Year() != 2026 || l.Complete {
+		t.Errorf("%+v", l)
+	}
 }
 
 func TestListTellsSizesWhereQuotasAreEnabled(t *testing.T) {

@@ -61,6 +61,9 @@ func (f *Folder) list(ctx context.Context) (l Listing, err error) {
 		}
 	}
 	slices.SortFunc(l.Backups, Record.Compare)
+	if l.ID == "" {
+		l.Below = f.below(slices.DeleteFunc(slices.Clone(l.Others), func(name string) bool { return slices.Contains(l.Received, name) }))
+	}
 	return l, nil
 }
 

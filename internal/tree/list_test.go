@@ -75,6 +75,29 @@ func TestListSortsWhatItFinds(t *testing.T) {
 	})
 }
 
+func TestFoldersOfBackupsBelowAreFound(t *testing.T) {
+	t.Parallel()
+	everywhere(t, func(t *testing.T, f *Folder) {
+		for _, path := range []string{"home", "laptop/etc", "laptop/photos", "too/far/below"} {
+			write(t, f.pathOf(path), "file")
+			if path == "laptop/photos" {
+				continue
+			}
+			_, err := New(btrfstest.Open(t, f.pathOf(path)), f.log).Mark(t.Context())
+			check(t, err)
+		}
+		check(t, os.Symlink("home", f.pathOf("link")))
+		if l := mustList(t, f); !slices.Equal(l.Below, []string{"home", "laptop/etc"}) {
+			t.Errorf("got %q", l.Below)
+		}
+		_, err := f.Mark(t.Context())
+		check(t, err)
+		if l := mustList(t, f); len(l.Below) > 0 {
+			t.Errorf("in a folder of backups: %q", l.Below)
+		}
+	})
+}
+
 func TestBackupsOfSubvolumesAreToldFromDirectoriesWithoutARecord(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t, "btrfs")

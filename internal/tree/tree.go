@@ -65,6 +65,7 @@ type Listing struct {
 	Leftovers []string // names of hidden entries that are partial copies, sorted
 	Deleting  []string // hidden names of backups whose deletion began and did not end, sorted: Delete goes on with them
 	Others    []string // names of further entries, sorted
+	Below     []string // in a folder that was never used: paths of such as hold backups, among the Others and what is in these
 	Received  []string // those of the Others that are backups of subvolumes, sorted
 	Free      uint64   // bytes that an ordinary user can still write
 }

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/report"
+)
+
+// A listTable prints what places hold, in at most 80 columns where names are no longer than usual. Names are never cut.
+type listTable struct {
+	w      io.Writer
+	prefix string
+	uuid   bool
+	now    time.Time
+}
+
+func (t listTable) print(c content, entries []listed) error {
+	what := "subvolume"
+	if c.Subvolumes == nil && c.trees.ID != "" {
+		what = "backup"
+	}
+	held := countOf(len(entries), what)
+	if len(c.below) > 0 {
+		held = countOf(len(c.below), "folder") + " of backups"
+		if len(entries) > 0 {
+			held = countOf(len(entries), what) + ", " + held
+		}
+	}
+	fmt.Fprintf(t.w, "%s: %s, %s free\n", progress.Line(c.Folder), held, progress.Bytes(int64(c.Free)))
+	rows := [][]string{{"NAME", "AGE", "SIZE", "PARENT", "STATE"}}
+	for _, l := range entries {
+		rows = append(rows, l.row(t.now))
+	}
+	if t.uuid {
+		rows[0] = append(rows[0], "UUID")
+		for i, l := range entries {
+			rows[i+1] = append(rows[i+1], orDash(l.UUID.String(), l.UUID.IsZero()))
+		}
+	}
+	const size = 2
+	if !slices.ContainsFunc(entries, func(l listed) bool { return l.Size != nil }) {
+		for i := range rows {
+			rows[i] = slices.Delete(rows[i], size, size+1)
+		}
+	}
+	if len(entries) > 0 {
+		if err := report.WriteColumns(t.w, rows); err != nil {
+			return err
+		}
+	}
+	return t.printBelow(c)
+}
+
+func countOf(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
+func orDash(text string, dash bool) string {
+	if dash {
+		return "-"
+	}
+	return text
+}
+
+// printBelow sums up the folders of backups in a place.
+func (t listTable) printBelow(c content) error {
+	rows := [][]string{{"FOLDER", "OF", "BACKUPS", "OLDEST", "NEWEST"}}
+	for _, below := range c.below {
+		of, oldest, newest, backups := "", time.Time{}, time.Time{}, 0
+		for _, l := range describe(below, t.prefix) {
+			if l.Kind != backupKind {
+				continue
+			}
+			backups++
+			if l.Source != "" {
+				of = l.Source + " (rsync)"
+			}
+			if oldest.IsZero() || l.Time.Before(oldest) {
+				oldest = l.Time
+			}
+			if l.Time.After(newest) {
+				newest = l.Time
+			}
+		}
+		name := strings.TrimPrefix(strings.TrimPrefix(below.Folder, c.Folder), "/")
+		rows = append(rows, []string{name, orDash(of, of == ""), fmt.Sprint(backups), orDash(oldest.Format(time.DateOnly), backups == 0),
+			orDash(newest.Format("2006-01-02 15:04"), backups == 0)})
+	}
+	if len(c.below) == 0 {
+		return nil
+	}
+	return report.WriteColumns(t.w, rows)
+}
+
+func (l listed) row(now time.Time) []string {
+	parent, size := progress.Name(l.Parent), "-"
+	if l.Parent == "" && !l.ParentUUID.IsZero() {
+		parent = l.ParentUUID.String()[:8] + "..." // --json has all of it
+	} else if l.Parent == "" {
+		parent = "-"
+	}
+	if l.Size != nil {
+		size = progress.Bytes(int64(*l.Size))
+	}
+	state := string(l.Kind)
+	switch {
+	case l.MissingFiles > 0:
+		state = fmt.Sprintf("INCOMPLETE: %d missing", l.MissingFiles)
+	case l.Altered:
+		state += ", altered since"
+	}
+	return []string{progress.Name(l.shownName()), age(l.Time, now), size, parent, state}
+}
+
+// shownName leaves out what hides a name, which the state tells.
+func (l listed) shownName() string {
+	name := strings.TrimPrefix(l.Name, ".")
+	switch l.Kind {
+	case unfinishedKind:
+		return strings.TrimSuffix(name, ".incoming")
+	case deletingKind:
+		return strings.TrimSuffix(name, ".deleting")
+	}
+	return l.Name
+}
+
+// age tells in one unit how long ago a time was.
+func age(t, now time.Time) string {
+	const day, year = 24 * time.Hour, 365 * 24 * time.Hour
+	ago := now.Sub(t)
+	switch {
+	case t.IsZero():
+		return "-"
+	case ago < 0:
+		return "future"
+	case ago < 2*time.Minute:
+		return fmt.Sprintf("%d s", ago/time.Second)
+	case ago < 2*time.Hour:
+		return fmt.Sprintf("%d min", ago/time.Minute)
+	case ago < 2*day:
+		return fmt.Sprintf("%d h", ago/time.Hour)
+	case ago < 2*year:
+		return fmt.Sprintf("%d d", ago/day)
+	}
+	return fmt.Sprintf("%d y", ago/year)
+}
