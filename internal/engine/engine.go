@@ -199,4 +199,6 @@ type Settings struct {
 	Now func() time.Time
 	// Used remembers on this machine which destinations were used before.
 	Used lock.Destinations
+	// Sources remembers on this machine what sources were before.
+	Sources lock.Sources
 }

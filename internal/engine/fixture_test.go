@@ -74,7 +74,7 @@ func foreign(n uint64, changes ...change) btrfs.Subvolume {
 type subvolumes = []btrfs.Subvolume
 
 func inFolder(naming Naming, s subvolumes) side {
-	return side{Listing: btrfs.Listing{InDirectory: s, All: append(slices.Clone(s), home)}, naming: naming}
+	return side{Listing: btrfs.Listing{InDirectory: s, All: append(slices.Clone(s), home), Top: uuid(9999)}, naming: naming}
 }
 
 func newPlanner(snapshots, backups subvolumes, changes ...func(*planner)) planner {
@@ -108,9 +108,9 @@ func ofSeries(n Naming) func(*planner) {
 // recorded puts into the record that the backups are of a source.
 func recorded(source btrfs.UUID, backups ...btrfs.Subvolume) func(*planner) {
 	return func(p *planner) {
-		p.origins = make(map[btrfs.UUID]btrfs.UUID)
+		p.snapshots.origins = make(map[btrfs.UUID]btrfs.UUID)
 		for _, b := range backups {
-			p.origins[b.ReceivedUUID] = source
+			p.snapshots.origins[b.ReceivedUUID] = source
 		}
 	}
 }

@@ -58,24 +58,6 @@ func (l lineage) root(s btrfs.Subvolume) btrfs.UUID {
 	return uuid
 }
 
-// ancestors are a subvolume and all that it descends from.
-type ancestors map[btrfs.UUID]bool
-
-func (l lineage) ancestors(s btrfs.Subvolume) ancestors {
-	// the top level of a filesystem made before btrfs-progs 4.16 has no UUID, and its snapshots have no parent's
-	found := ancestors{s.UUID: true}
-	for uuid := s.ParentUUID; !uuid.IsZero() && !found[uuid]; uuid = l.parents[uuid] {
-		found[uuid] = true
-	}
-	return found
-}
-
-// hold tells that s is one of them, or a snapshot of one.
-func (a ancestors) hold(s btrfs.Subvolume) bool { return a[s.UUID] || a[s.ParentUUID] }
-
-// exclude tells that s was taken of something else. Of what a received one was taken is unknown.
-func (a ancestors) exclude(s btrfs.Subvolume) bool { return !s.Received() && !a.hold(s) }
-
 func (l lineage) related(a, b btrfs.Subvolume) bool {
 	ofNamelessTop := a.ParentUUID.IsZero() && b.ParentUUID.IsZero() && a.ReceivedUUID.IsZero() && b.ReceivedUUID.IsZero()
 	return l.oneKin || ofNamelessTop || l.root(a) == l.root(b)

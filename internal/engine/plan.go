@@ -28,6 +28,10 @@ type side struct {
 	ledger *lock.Ledger // nil if it could not be read
 	file   *lock.Ledger // what its file says instead, if that could not be written
 	inUse  map[string]string
+
+	// of the snapshots of a source
+	onRecord []btrfs.UUID              // subvolumes that were the source before
+	origins  map[btrfs.UUID]btrfs.UUID // on record at the destination, see Contents
 }
 
 // canBeSent tells that a stream of s is what it says. That of one which was altered since it was received would bear the UUID
@@ -51,8 +55,8 @@ func (s side) seriesOf(source btrfs.Subvolume) []btrfs.Subvolume {
 	if s.isHistoryOf(source) {
 		return slices.DeleteFunc(s.series(), func(sub btrfs.Subvolume) bool { return !canBeSent(sub) })
 	}
-	ancestors := s.ancestors(source)
-	return slices.DeleteFunc(s.series(), func(sub btrfs.Subvolume) bool { return ancestors.exclude(sub) || !canBeSent(sub) })
+	line := s.line(source)
+	return slices.DeleteFunc(s.series(), func(sub btrfs.Subvolume) bool { return line.exclude(sub) || !canBeSent(sub) })
 }
 
 // isHistoryOf tells that the source is itself one of the snapshots: each was made from the one before it, as copies by rsync
@@ -68,11 +72,6 @@ func (s side) lineage(source btrfs.Subvolume) lineage {
 	l := findLineage(s.All...)
 	l.oneKin = s.isHistoryOf(source)
 	return l
-}
-
-// ancestors gives the source and all that it descends from.
-func (s side) ancestors(source btrfs.Subvolume) ancestors {
-	return findLineage(append(slices.Clone(s.All), source)...).ancestors(source)
 }
 
 // paired gives the subvolumes of the folder that can be a parent, since they have backups, whatever their names.
@@ -111,10 +110,9 @@ type planner struct {
 	source      btrfs.Subvolume // of a history
 	snapshots   side            // at the source
 	backups     side            // at the destination
-	origins     map[btrfs.UUID]btrfs.UUID
-	recorded    []Recorded // at the destination, of a source without history
-	deleting    []string   // there, see Contents
-	taken       []string   // names there of what is no backup
+	recorded    []Recorded      // at the destination, of a source without history
+	deleting    []string        // there, see Contents
+	taken       []string        // names there of what is no backup
 	keep        retention.Policy
 	keepsLast   int // how many of the newest the destination keeps by itself; 0: all
 	now         time.Time
@@ -333,13 +331,13 @@ func (p planner) partial() []string {
 
 // pruneSource decides on the snapshots. newest is the one that must stay because this run made or sent it, or "".
 func pruneSource(source btrfs.Subvolume, s side, keep retention.Policy, now time.Time, newest string) []retention.Verdict {
-	ancestors := s.ancestors(source)
+	line := s.line(source)
 	var foreign []retention.Verdict
 	var candidates []retention.Snapshot
 	for _, sub := range s.series() {
 		reason := ""
 		switch {
-		case !ancestors.hold(sub):
+		case !line.hold(sub):
 			reason = "a snapshot of another subvolume"
 		case sub.TouchedIn != 0 && !s.isHistoryOf(source):
 			reason = "altered since it was taken"

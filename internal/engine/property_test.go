@@ -103,11 +103,11 @@ func (r *randomState) planner(t *testing.T) planner {
 	snapshots := r.snapshots()
 	p := newPlanner(snapshots, r.backups(snapshots), keep(r.IntN(5)))
 	p.transfer, p.incremental, p.clean = !r.oneIn(4), !r.oneIn(4), r.oneIn(4)
-	p.origins = make(map[btrfs.UUID]btrfs.UUID)
+	p.snapshots.origins = make(map[btrfs.UUID]btrfs.UUID)
 	held := "{}"
 	for _, b := range p.backups.InDirectory {
 		if r.oneIn(6) {
-			p.origins[b.ReceivedUUID] = []btrfs.UUID{home.UUID, uuid(901)}[r.IntN(2)]
+			p.snapshots.origins[b.ReceivedUUID] = []btrfs.UUID{home.UUID, uuid(901)}[r.IntN(2)]
 		}
 		if r.oneIn(10) {
 			held = fmt.Sprintf(`{%q: {"parent_locks": ["/further"]}}`, b.Name)
@@ -140,7 +140,7 @@ func (p planner) backupNamed(name string) (btrfs.Subvolume, bool) {
 func deletesOnlyOwnBackups(p planner, plan Plan) string {
 	for _, name := range plan.Delete {
 		b, ok := p.backupNamed(name)
-		origin := p.origins[b.ReceivedUUID]
+		origin := p.snapshots.origins[b.ReceivedUUID]
 		switch {
 		case !ok || !p.backups.naming.Ours(name):
 			return fmt.Sprintf("deletes %q, which is not a backup of the series", name)

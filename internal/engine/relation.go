@@ -14,10 +14,11 @@ type byUUID struct {
 	ours   []btrfs.Subvolume // the source's own backups
 	common []btrfs.Subvolume // snapshots that have backups
 	kin    lineage           // of the snapshots
+	line   line              // of the source
 }
 
 func newByUUID(p planner) relation {
-	r := &byUUID{planner: p, pairs: newPairing(p.snapshots.All, p.backups.Listing), kin: p.snapshots.lineage(p.source)}
+	r := &byUUID{planner: p, pairs: newPairing(p.snapshots.All, p.backups.Listing), kin: p.snapshots.lineage(p.source), line: p.snapshots.line(p.source)}
 	r.ours, r.common = r.ownBackups(), p.snapshots.paired(r.pairs)
 	return r
 }
@@ -52,15 +53,14 @@ func (r *byUUID) bases(s btrfs.Subvolume, sent []btrfs.Subvolume) []btrfs.Subvol
 }
 
 // ownBackups gives the complete backups of the series that are known to come from this source: backups of its snapshots,
-// recorded as such, or linked to one of these by the parents that they were received with.
+// recorded as such, or linked to one of these by the parents that they were received with. A clone's are built on another source's.
 func (r *byUUID) ownBackups() []btrfs.Subvolume {
-	ancestors := r.snapshots.ancestors(r.source)
 	paired, foreign := make(map[btrfs.UUID]bool), make(map[btrfs.UUID]bool)
 	for _, s := range r.snapshots.InDirectory {
 		s.TouchedIn = 0 // what was altered since is a backup of the source nevertheless
 		for _, b := range r.pairs.backupsOf(s) {
-			paired[b.UUID] = !ancestors.exclude(s)
-			foreign[b.UUID] = ancestors.exclude(s)
+			paired[b.UUID] = !r.line.exclude(s)
+			foreign[b.UUID] = r.line.exclude(s)
 		}
 	}
 	backups := slices.DeleteFunc(r.backups.series(), func(b btrfs.Subvolume) bool {
@@ -69,18 +69,20 @@ func (r *byUUID) ownBackups() []btrfs.Subvolume {
 	l := findLineage(r.backups.All...) // the parent may be a copy in another folder
 	own := make(map[btrfs.UUID]bool)
 	for _, b := range r.backups.InDirectory {
-		if origin := r.origins[b.ReceivedUUID]; paired[b.UUID] || !origin.IsZero() && origin == r.source.UUID {
-			own[l.root(b)] = true
+		if origin := r.originOf(b); paired[b.UUID] || !origin.IsZero() && r.line.uuids[origin] {
+			own[b.UUID], own[l.root(b)] = true, true
 		}
 	}
-	return slices.DeleteFunc(backups, func(b btrfs.Subvolume) bool { return !own[l.root(b)] })
+	return slices.DeleteFunc(backups, func(b btrfs.Subvolume) bool { return !own[b.UUID] && (r.line.clone || !own[l.root(b)]) })
 }
 
 // ofAnother tells that a backup is on record as another source's.
 func (r *byUUID) ofAnother(b btrfs.Subvolume) bool {
-	origin := r.origins[b.ReceivedUUID]
-	return !origin.IsZero() && origin != r.source.UUID
+	origin := r.originOf(b)
+	return !origin.IsZero() && !r.line.uuids[origin]
 }
+
+func (r *byUUID) originOf(b btrfs.Subvolume) btrfs.UUID { return r.snapshots.origins[b.ReceivedUUID] }
 
 func (r *byUUID) foreign() []retention.Verdict {
 	var verdicts []retention.Verdict

@@ -79,6 +79,9 @@ func (r *Report) savedSome() bool {
 	})
 }
 
+// madeSome tells that there is a snapshot or a backup more.
+func (r *Report) madeSome() bool { return r.Snapshot != "" || r.savedSome() }
+
 // AllFailures gives every failure of the run.
 func (r *Report) AllFailures() []Failure {
 	all := slices.Clone(r.Failures)

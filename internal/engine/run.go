@@ -23,6 +23,7 @@ type run struct {
 	report    Report
 	source    btrfs.Subvolume // of a history
 	snapshots side
+	continued map[btrfs.UUID]bool // the source, and those whose history it continues
 
 	ledgerMu  sync.Mutex // the destinations are served side by side
 	written   string     // the ledger, as the file holds it
@@ -73,6 +74,7 @@ func (r *run) openHistory(ctx context.Context) (release func(), err error) {
 		return nil, err
 	}
 	r.source, r.snapshots.Listing, r.snapshots.ledger, r.snapshots.inUse = found.Of, found.Listing, found.Ledger, found.InUse
+	r.recall()
 	if found.LedgerErr != nil {
 		r.report.fail(found.LedgerErr)
 	} else {
@@ -223,6 +225,7 @@ func (r *run) concludeHistory(ctx context.Context) {
 	r.pruneSource(ctx)
 	r.settleLedger(ctx)
 	r.linkLatest(ctx)
+	r.remember(ctx)
 }
 
 // ownSnapshots gives the snapshots of the source, oldest first.

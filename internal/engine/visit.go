@@ -131,7 +131,8 @@ func (v *visit) prepare(ctx context.Context, found Contents, known bool) error {
 		return hint.New(fmt.Errorf("destination %s: the backups that were made there are gone", v.to), mountIt)
 	}
 	p := &v.planner
-	p.backups.Listing, p.backups.ledger, p.origins, p.recorded = found.Listing, found.Ledger, found.Origins, found.Recorded
+	p.backups.Listing, p.backups.ledger, p.recorded = found.Listing, found.Ledger, found.Recorded
+	p.snapshots.origins = found.Origins
 	p.backups.inUse, p.keepsLast, p.deleting, p.taken = found.InUse, found.KeepsLast, found.Deleting, found.Taken
 	v.noPrune = found.NoPrune
 	switch {
@@ -312,6 +313,7 @@ func (v *visit) record(ctx context.Context) {
 	if v.plan.Blocked {
 		lacking = v.plan.InTheWay[len(v.plan.InTheWay)-1]
 	}
+	v.continueWith(v.planner.snapshots.line(v.source))
 	v.updateLedger(context.WithoutCancel(ctx), func(l *lock.Ledger) {
 		l.SetCommon(v.to.String(), common)
 		if !v.NoTransfer {

@@ -31,13 +31,21 @@ func ParseOrigins(f File) (Origins, error) {
 // Add gives the record with the backup name in it, and without those that are gone. changed is false if it is the same.
 func (o Origins) Add(name string, origin btrfs.UUID, listing btrfs.Listing) (content []byte, changed bool, err error) {
 	here := make(Origins)
+	copies := make(map[btrfs.UUID]int)
+	for _, s := range listing.InDirectory {
+		copies[s.ReceivedUUID]++
+	}
 	for _, s := range listing.InDirectory {
 		if from, ok := o[s.ReceivedUUID]; ok {
 			here[s.ReceivedUUID] = from
 		}
-		if s.Name == name {
-			here[s.ReceivedUUID] = origin
+		if s.Name != name {
+			continue
 		}
+		if from, ok := o[s.ReceivedUUID]; ok && from != origin && copies[s.ReceivedUUID] > 1 {
+			origin = btrfs.UUID{} // of which of them it is the source cannot be told
+		}
+		here[s.ReceivedUUID] = origin
 	}
 	if maps.Equal(o, here) {
 		return nil, false, nil

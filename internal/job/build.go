@@ -47,7 +47,7 @@ func (s *Spec) Build(ctx context.Context, m *Machines, e Environment) (engine.Jo
 	job := engine.Job{
 		Naming: engine.Naming{Prefix: b.Prefix}, KeepSnapshots: b.KeepSnapshots, KeepBackups: b.KeepBackups,
 		NoIncremental: b.Subvolume.NoIncremental, NewDestination: b.NewDestination,
-		Settings: engine.Settings{NoWait: b.NoWait, DryRun: b.DryRun, Log: b.Log, Now: b.Now, Used: lock.Destinations{Dir: b.State}},
+		Settings: engine.Settings{NoWait: b.NoWait, DryRun: b.DryRun, Log: b.Log, Now: b.Now, Used: lock.Destinations{Dir: b.State}, Sources: lock.Sources{Dir: b.State}},
 	}
 	if use == Rsync {
 		b.addCopies(&job)

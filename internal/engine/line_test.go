@@ -1,0 +1,92 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"btrfs-backup/btrfs"
+)
+
+// volumeOf is a subvolume that can be written to.
+func volumeOf(n uint64, changes ...change) btrfs.Subvolume {
+	return changed(btrfs.Subvolume{ID: 300 + n, Name: fmt.Sprint("volume ", n), UUID: uuid(900 + n), CreatedIn: 1}, changes)
+}
+
+func TestASourceContinuesTheHistoryOfWhatItDescendsFromUnlessThatIsASourceOfItsOwn(t *testing.T) {
+	broken, template := volumeOf(1), volumeOf(2)
+	gone, top := volumeOf(3), btrfs.Subvolume{UUID: uuid(9999)}
+	of := func(n uint64, v btrfs.Subvolume) btrfs.Subvolume { return snap(n, childOf(v)) }
+	copied := of(7, snap(6))
+	receivedAs(77)(&copied)
+	tests := []struct {
+		name     string
+		parent   btrfs.Subvolume
+		all      subvolumes
+		onRecord []btrfs.UUID
+		origins  map[btrfs.UUID]btrfs.UUID
+		want     []btrfs.UUID
+		clone    bool
+	}{
+		{"a rollback, and what was before is on record", of(1, broken), subvolumes{of(1, broken), broken}, []btrfs.UUID{broken.UUID}, nil,
+			[]btrfs.UUID{uuid(1), broken.UUID}, false},
+		{"a rollback, and what was before is gone", of(1, gone), subvolumes{of(1, gone)}, nil, nil, []btrfs.UUID{uuid(1), gone.UUID}, false},
+		{"a clone of a living template", of(1, template), subvolumes{of(1, template), template}, nil, nil, nil, true},
+		{"a clone made without a snapshot", template, subvolumes{template}, nil, nil, nil, true},
+		{"a clone of the top level", of(1, top), subvolumes{of(1, top)}, nil, nil, nil, true},
+		{"a second rollback", of(2, gone), subvolumes{of(2, gone), of(1, broken), broken}, []btrfs.UUID{gone.UUID, broken.UUID, uuid(1)}, nil,
+			[]btrfs.UUID{uuid(2), gone.UUID, broken.UUID, uuid(1)}, false},
+		{"another source is on record under its name", of(1, template), subvolumes{of(1, template), template}, []btrfs.UUID{broken.UUID}, nil, nil, true},
+		{"two clones of one that is gone", of(1, gone), subvolumes{of(1, gone), volumeOf(5, childOf(snap(1)))}, nil, nil, nil, true},
+		{"the other one is on record", of(1, gone), subvolumes{of(1, gone), volumeOf(5, childOf(snap(1)))}, []btrfs.UUID{volumeOf(5).UUID}, nil,
+			[]btrfs.UUID{uuid(1), gone.UUID}, false},
+		{"a template above it has clones", of(1, gone), subvolumes{of(1, gone), volumeOf(5, childOf(btrfs.Subvolume{UUID: home.UUID}))}, nil, nil,
+			[]btrfs.UUID{uuid(1), gone.UUID}, false},
+		{"a restore", copied, subvolumes{copied}, nil, map[btrfs.UUID]btrfs.UUID{uuid(77): uuid(800)}, []btrfs.UUID{uuid(7), uuid(6), uuid(800)}, false},
+		{"a restore beside the living source", copied, subvolumes{copied, broken}, nil, map[btrfs.UUID]btrfs.UUID{uuid(77): broken.UUID},
+			[]btrfs.UUID{uuid(7), uuid(6)}, false},
+		{"a snapshot of a copy", of(8, copied), subvolumes{copied, of(8, copied)}, nil, map[btrfs.UUID]btrfs.UUID{uuid(77): uuid(800)},
+			[]btrfs.UUID{uuid(8), uuid(7), uuid(6), uuid(800)}, false},
+	}
+	for _, test := range tests {
+		source := changed(home, []change{childOf(test.parent)})
+		s := side{Listing: btrfs.Listing{All: append(test.all, source), Top: uuid(9999)}, onRecord: test.onRecord, origins: test.origins}
+		got := s.line(source)
+		wanted := append(test.want, source.UUID)
+		missing := slices.ContainsFunc(wanted, func(u btrfs.UUID) bool { return !got.uuids[u] })
+		if missing || len(got.uuids) != len(wanted) && !strings.HasPrefix(test.name, "the other") || got.clone != test.clone {
+			t.Errorf("%s: %v, clone %t, want %v", test.name, got.uuids, got.clone, wanted)
+		}
+	}
+}
+
+func TestWhereNotAllSubvolumesAreSeenAnAncestorMayLive(t *testing.T) {
+	source := changed(home, []change{childOf(volumeOf(3))})
+	s := side{Listing: btrfs.Listing{All: subvolumes{source}}}
+	if l := s.line(source); !l.clone || len(l.uuids) != 1 {
+		t.Errorf("%+v", l)
+	}
+	if s.onRecord = []btrfs.UUID{volumeOf(3).UUID}; !s.line(source).uuids[volumeOf(3).UUID] {
+		t.Error("but not when it is on record")
+	}
+}
+
+func TestACloneLeavesTheBackupsOfItsTemplate(t *testing.T) {
+	template := volumeOf(2)
+	s1 := snap(1, childOf(template))
+	s2 := snap(2)
+	b1 := backup(s1)
+	old := foreign(9, childOf(b1), named("20251231-000000")) // without a record, of a snapshot that is gone
+	b2 := backup(s2, childOf(b1))
+	p := newPlanner(subvolumes{s1, s2, snap(3)}, subvolumes{b1, old, b2}, keep(1))
+	p.source.ParentUUID = s1.UUID
+	p.snapshots.All = append(p.snapshots.All, template)
+	if got := actions(p.plan()); got != "send 3 from 2; delete 2" {
+		t.Errorf("plan: %s", got)
+	}
+	p.snapshots.onRecord = []btrfs.UUID{template.UUID} // a rollback
+	if got := actions(p.plan()); got != "send 3 from 2; delete 1; delete 2; delete 20251231-000000" {
+		t.Errorf("plan of a rollback: %s", got)
+	}
+}
