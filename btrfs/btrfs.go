@@ -82,6 +82,9 @@ type Subvolume struct {
 	ReceivedAt time.Time
 }
 
+// IsTop tells that s is the top level of its filesystem.
+func (s Subvolume) IsTop() bool { return s.ID == topLevel }
+
 // InUse tells why s is not to be deleted, or gives "".
 func (s Subvolume) InUse() string {
 	switch {

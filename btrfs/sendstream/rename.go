@@ -15,13 +15,14 @@ const maxNameSize = 255
 // NewRenamer returns a writer that passes a send stream on to w, with name as
 // the name of the subvolume to be received. That name is in the first command,
 // which is held back until it is complete; everything behind it passes
-// unchanged, unchecked and without being copied.
+// unchanged, unchecked and without being copied. If parent is not nil, it gives
+// the UUID by which the receiver is to look for the parent of an increment.
 //
 // The writer fails if name is not a file name or if the stream does not begin
 // as a send stream does. A stream that stops within its first command leaves
 // nothing at all in w.
-func NewRenamer(w io.Writer, name string) io.Writer {
-	return &renamer{w: w, name: name, err: checkName(name)}
+func NewRenamer(w io.Writer, name string, parent func(uuid [16]byte) [16]byte) io.Writer {
+	return &renamer{w: w, name: name, parent: parent, err: checkName(name)}
 }
 
 func checkName(name string) error {
@@ -34,6 +35,7 @@ func checkName(name string) error {
 type renamer struct {
 	w       io.Writer
 	name    string
+	parent  func([16]byte) [16]byte
 	head    []byte // stream header and first command, as far as seen
 	renamed bool
 	err     error
@@ -75,7 +77,7 @@ func (r *renamer) writeHead(p []byte) (int, error) {
 		r.head = append(r.head, p[n:n+m]...)
 		n += m
 	}
-	head, err := rename(r.head, r.name)
+	head, err := r.rename(r.head)
 	if err != nil {
 		return 0, err
 	}
@@ -105,8 +107,9 @@ func headSize(head []byte) (int, error) {
 	return streamHeaderSize + commandSize(command), nil
 }
 
-// rename returns a copy of head with name as the path in its command.
-func rename(head []byte, name string) ([]byte, error) {
+// rename returns a copy of head with the name as the path in its command, and
+// the UUID of the parent replaced.
+func (r *renamer) rename(head []byte) ([]byte, error) {
 	c, err := newCommand(head[streamHeaderSize:], protocolOf(head))
 	if err != nil {
 		return nil, err
@@ -114,18 +117,36 @@ func rename(head []byte, name string) ([]byte, error) {
 	if err := c.mustBegin(); err != nil {
 		return nil, err
 	}
-	before, after, err := c.aroundAttr(AttrPath)
-	if err != nil {
+	if err := c.replaceAttr(AttrPath, []byte(r.name)); err != nil {
 		return nil, err
 	}
-	out := slices.Clone(head[:streamHeaderSize+commandHeaderSize])
-	out = append(out, before...)
-	out = binary.LittleEndian.AppendUint16(out, uint16(AttrPath))
-	out = binary.LittleEndian.AppendUint16(out, uint16(len(name)))
-	out = append(out, name...)
-	out = append(out, after...)
+	if c.Type == CmdSnapshot && r.parent != nil {
+		uuid, err := c.UUID(AttrCloneUUID)
+		if err != nil {
+			return nil, err
+		}
+		uuid = r.parent(uuid)
+		if err := c.replaceAttr(AttrCloneUUID, uuid[:]); err != nil {
+			return nil, err
+		}
+	}
+	out := slices.Concat(head[:streamHeaderSize+commandHeaderSize], c.Data)
 	seal(out[streamHeaderSize:])
 	return out, nil
+}
+
+// replaceAttr gives c other data, in which the first attribute of type t has
+// another value.
+func (c *Command) replaceAttr(t AttrType, value []byte) error {
+	before, after, err := c.aroundAttr(t)
+	if err != nil {
+		return err
+	}
+	data := slices.Clone(before)
+	data = binary.LittleEndian.AppendUint16(data, uint16(t))
+	data = binary.LittleEndian.AppendUint16(data, uint16(len(value)))
+	c.Data = slices.Concat(data, value, after)
+	return nil
 }
 
 // aroundAttr returns what precedes and what follows the first attribute of

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -104,6 +105,33 @@ func backUpTwice(t testing.TB, source, destination string) {
 	want(t, "backups", names(t, destination), first, r.Snapshot)
 	for _, name := range []string{first, r.Snapshot} {
 		isCopy(t, source, destination, name)
+	}
+}
+
+// TestOneDiskMountedTwiceGetsIncrements has a copy of each parent on the same disk, outside of the mount that the other is received in.
+func TestOneDiskMountedTwiceGetsIncrements(t *testing.T) {
+	t.Parallel()
+	disk, at := smallFS(t), t.TempDir()
+	source := newSource(t, smallFS(t).Dir, "home")
+	var places []string
+	for _, name := range []string{"a", "b", "c"} {
+		subvolume(t, filepath.Join(disk.Dir, name))
+		disk.Mount(t, filepath.Join(at, name), "subvol="+name)
+		places = append(places, filepath.Join(at, name, "backups"))
+	}
+	places = append(places, bind(t, makeDir(t, filepath.Join(disk.Dir, "d", "e")), filepath.Join(at, "d")))
+	btrfstest.Run(t, "dd", "if=/dev/urandom", "of="+filepath.Join(source, "file"), "bs=1M", "count=2")
+	last := backUp(t, exitDone, march(1), append([]string{source}, places...)...).Snapshot
+	for day := range 2 {
+		// the data is in the parent only, from where it is cloned
+		btrfstest.Run(t, "cp", "--reflink=always", filepath.Join(source, "file"), filepath.Join(source, fmt.Sprint("copy", day)))
+		btrfstest.Run(t, "dd", "if=/dev/urandom", "of="+filepath.Join(source, "file"), "bs=1M", "count=2", "conv=notrunc")
+		r := backUp(t, exitDone, march(day+2), append([]string{source}, places...)...)
+		for _, place := range places {
+			want(t, "transfers", r.to(t, place).transfers(), r.Snapshot+"<"+last)
+			isCopy(t, source, place, r.Snapshot)
+		}
+		last = r.Snapshot
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 type Guard struct {
 	Fresh  func(stream btrfs.UUID) error // may this be received? nil: yes
 	Parent func(uuid btrfs.UUID) error   // may it build on this one? nil: yes
+	Clone  func() error                  // may data of the parent be cloned? nil: yes
 
 	begun     bool
 	own, base btrfs.UUID // of the stream and of its parent
@@ -78,6 +79,8 @@ func (g *Guard) clone(c sendstream.Command) error {
 	}
 	if uuid := btrfs.UUID(from); uuid != g.own && (uuid != g.base || g.base.IsZero()) {
 		return fmt.Errorf("it takes data of the subvolume %s, which is neither its own nor its parent", uuid)
+	} else if uuid != g.own && g.Clone != nil {
+		return g.Clone()
 	}
 	return nil
 }

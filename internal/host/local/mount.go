@@ -23,27 +23,28 @@ import (
 // namespace of its own.
 const isolated = unix.MS_NOSYMFOLLOW | unix.MS_NODEV | unix.MS_NOSUID | unix.MS_NOEXEC
 
-// startReceive starts btrfs receive in the folder.
-func (d *Dir) startReceive(ctx context.Context, verbose bool, stdin *os.File) (process, error) {
+// startReceive starts btrfs receive in the folder. whole tells that it sees the whole filesystem, and so each copy of a parent.
+func (d *Dir) startReceive(ctx context.Context, verbose bool, stdin *os.File) (p process, whole bool, err error) {
 	start := func(path string, here bool) (*transport.Process, error) {
 		argv := []string{program, "receive", verbosity(verbose), path}
 		return d.host.run(verbose).Start(ctx, transport.Command{Argv: argv, Stdin: stdin, Here: here})
 	}
 	if err := d.mustBeAt(d.status.Path); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	p, err := d.startIsolated(func(path string) (*transport.Process, error) { return start(path, true) })
+	p, whole, err = d.startIsolated(func(path string) (*transport.Process, error) { return start(path, true) })
 	var impossible *isolationError
 	if !errors.As(err, &impossible) {
-		return p, err
+		return p, whole, err
 	}
 	if d.host.confine != nil {
-		return nil, hint.New(fmt.Errorf("receiving in %s: %w", d.status.Path, err),
+		return nil, false, hint.New(fmt.Errorf("receiving in %s: %w", d.status.Path, err),
 			"run the agent as root, on Linux 5.10 or newer: only so can a stream be kept from leaving the folder")
 
 	}
 	d.host.log.Debug(fmt.Sprintf("receiving in %s: %v", d.status.Path, err))
-	return start(d.status.Path, false)
+	p, err = start(d.status.Path, false)
+	return p, false, err
 }
 
 // An isolationError tells why a program cannot have a mount of its own.
@@ -54,16 +55,15 @@ func (e *isolationError) Unwrap() error { return e.error }
 // startIsolated starts a program with the path of the folder in a mount namespace of its own.
 //
 // A namespace belongs to a thread. This one ends with the program, as a parent's end would kill that.
-func (d *Dir) startIsolated(start func(path string) (*transport.Process, error)) (process, error) {
+func (d *Dir) startIsolated(start func(path string) (*transport.Process, error)) (_ process, whole bool, err error) {
 	if os.Geteuid() != 0 {
-		return nil, &isolationError{errors.New("only root can isolate the receiver")}
+		return nil, false, &isolationError{errors.New("only root can isolate the receiver")}
 	}
 	var p *transport.Process
-	var err error
 	started, over := make(chan struct{}), make(chan struct{})
 	onThread(func() {
 		var path string
-		if path, err = d.isolate(); err != nil {
+		if path, whole, err = d.isolate(); err != nil {
 			err = &isolationError{err}
 		} else {
 			p, err = start(path)
@@ -75,9 +75,9 @@ func (d *Dir) startIsolated(start func(path string) (*transport.Process, error))
 	})
 	<-started
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return isolatedProcess{p, sync.OnceFunc(func() { close(over) })}, nil
+	return isolatedProcess{p, sync.OnceFunc(func() { close(over) })}, whole, nil
 }
 
 // isolatedProcess is a program whose thread is kept until it ended.
@@ -117,39 +117,49 @@ func onThread(do func()) {
 // folder, and gives the path of the folder in that.
 //
 // To find a parent, btrfs receive puts the path of the mount and the path of the parent from the top level together. So what
-// is mounted is the root of a subvolume.
-func (d *Dir) isolate() (path string, err error) {
+// is mounted is the root of a subvolume: that of the whole filesystem, since a copy of the parent that lies elsewhere may be found
+// first.
+func (d *Dir) isolate() (path string, whole bool, err error) {
 	mount, err := mountOf(d.dir)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	if mount == nil {
-		return "", errors.New("the kernel does not tell where a directory is mounted")
+		return "", false, errors.New("the kernel does not tell where a directory is mounted")
 	}
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return "", os.NewSyscallError("unshare", err)
+		return "", false, os.NewSyscallError("unshare", err)
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil { // not private: that would hold what is unmounted elsewhere
-		return "", os.NewSyscallError("mount", err)
+		return "", false, os.NewSyscallError("mount", err)
 	}
 	tree, within, err := d.cloneMount(mount)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	defer tree.Close()
 	folder, err := os.OpenFile(d.status.Path, unix.O_PATH|unix.O_DIRECTORY, 0) // in this namespace
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	defer folder.Close()
 	if err := d.mustBe(folder); err != nil {
-		return "", err
+		return "", false, err
 	}
 	const here = unix.MOVE_MOUNT_F_EMPTY_PATH | unix.MOVE_MOUNT_T_EMPTY_PATH
 	if err := unix.MoveMount(int(tree.Fd()), "", int(folder.Fd()), "", here); err != nil {
-		return "", os.NewSyscallError("move_mount", err)
+		return "", false, os.NewSyscallError("move_mount", err)
 	}
-	return d.isolatedPath(tree, within)
+	if path, err = d.isolatedPath(tree, within); err != nil {
+		return "", false, err
+	}
+	root, err := openBeneath(tree, ".") // the tree is no more than a path
+	if err != nil {
+		return "", false, err
+	}
+	defer root.Close()
+	at, err := btrfs.Info(root)
+	return path, at.IsTop(), err
 }
 
 // isolatedPath sets the flags of the mount, and gives the path of the folder in it.
@@ -207,16 +217,17 @@ func SameFile(a, b *os.File) (bool, error) {
 	return os.SameFile(infoA, infoB), nil
 }
 
-// cloneMount gives a mount of the folder's filesystem that is nowhere yet, and the path of the folder in it. Where the folder
-// is seen through the mount of a plain directory (mount --bind), it is one of the whole filesystem.
+// cloneMount gives a mount of the folder's filesystem that is nowhere yet, and the path of the folder in it. Where the whole
+// filesystem cannot be mounted, it is one of what the folder is seen through.
 func (d *Dir) cloneMount(mount *mountinfo.Info) (tree *os.File, within string, err error) {
-	if !isSubvolumeRoot(mount.Mountpoint) {
-		if within, err = btrfs.Path(d.dir); err != nil {
-			return nil, "", err
-		}
-		tree, err = mountTop(mount.Source)
-		return tree, within, err
+	tree, within, err = d.mountWhole(mount)
+	if err == nil {
+		return tree, within, nil
 	}
+	if !isSubvolumeRoot(mount.Mountpoint) { // a plain directory (mount --bind)
+		return nil, "", err
+	}
+	d.host.log.Debug(fmt.Sprintf("receiving in %s: mounting the whole filesystem: %v", d.status.Path, err))
 	path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", d.dir.Fd()))
 	if err != nil {
 		return nil, "", err
@@ -230,6 +241,33 @@ func (d *Dir) cloneMount(mount *mountinfo.Info) (tree *os.File, within string, e
 		return nil, "", os.NewSyscallError("open_tree", err)
 	}
 	return os.NewFile(uintptr(fd), mount.Mountpoint), within, nil
+}
+
+// mountWhole mounts the whole filesystem of the folder, nowhere yet, and gives the path of the folder in it.
+func (d *Dir) mountWhole(mount *mountinfo.Info) (tree *os.File, within string, err error) {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(d.dir.Fd()), &st); err != nil {
+		return nil, "", os.NewSyscallError("fstatfs", err)
+	}
+	if st.Flags&unix.ST_RDONLY != 0 { // a mount for writing might make all of them writable
+		return nil, "", unix.EROFS
+	}
+	if within, err = btrfs.Path(d.dir); err != nil {
+		return nil, "", err
+	}
+	if tree, err = mountTop(mount.Source); err != nil {
+		return nil, "", err
+	}
+	folder, err := openBeneath(tree, filepath.Clean("./"+within))
+	if err == nil {
+		err = d.mustBe(folder)
+		folder.Close()
+	}
+	if err != nil {
+		tree.Close()
+		return nil, "", err
+	}
+	return tree, within, nil
 }
 
 // mountTop mounts the top level of the filesystem on a device, nowhere yet.

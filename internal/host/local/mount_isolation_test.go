@@ -45,7 +45,7 @@ func TestTheReceiverSeesTheFolderThroughAMountThatFollowsNoLinksAndOpensNoDevice
 		defer os.Remove(filepath.Join(folder, "link"))
 		defer os.Remove(filepath.Join(folder, "zero"))
 		var path string
-		p, err := d.startIsolated(func(at string) (*transport.Process, error) {
+		p, whole, err := d.startIsolated(func(at string) (*transport.Process, error) {
 			path = at
 			const script = `test -L "$1/link" && ! head -c1 "$1/link" 2>/dev/null && ! head -c1 "$1/zero" 2>/dev/null && : >"$1/made"`
 			return d.host.run(false).Start(t.Context(), transport.Command{Argv: []string{"sh", "-c", script, "sh", at}, Here: true})
@@ -56,6 +56,9 @@ func TestTheReceiverSeesTheFolderThroughAMountThatFollowsNoLinksAndOpensNoDevice
 		}
 		if err := os.Remove(filepath.Join(folder, "made")); err != nil {
 			t.Errorf("%s is another directory: %v", path, err)
+		}
+		if !whole {
+			t.Error("it does not see the whole filesystem")
 		}
 	})
 }
@@ -86,7 +89,7 @@ func TestThisProcessStaysInItsMountNamespace(t *testing.T) {
 	btrfstest.Check(t, err)
 	inside := make(map[string]bool)
 	for range 20 {
-		p, err := d.startIsolated(func(string) (*transport.Process, error) {
+		p, _, err := d.startIsolated(func(string) (*transport.Process, error) {
 			in, err := os.Readlink("/proc/thread-self/ns/mnt")
 			btrfstest.Check(t, err)
 			inside[in] = true
@@ -125,7 +128,7 @@ func TestAConfinedAgentThatCannotIsolateReceivesNothing(t *testing.T) {
 	for _, c := range []Confinement{nil, anywhere{}} {
 		d.host.confine = c
 		asUser(t, 65534, func() {
-			p, err := d.startReceive(t.Context(), false, nil)
+			p, _, err := d.startReceive(t.Context(), false, nil)
 			if err == nil {
 				_ = p.Wait() // an empty stream
 			}
@@ -161,7 +164,7 @@ func asUser(t *testing.T, uid uintptr, do func()) {
 func (d *Dir) isolateOnce() (path string, err error) {
 	done := make(chan struct{})
 	onThread(func() {
-		path, err = d.isolate()
+		path, _, err = d.isolate()
 		close(done)
 	})
 	<-done
@@ -176,7 +179,7 @@ func BenchmarkIsolation(b *testing.B) {
 	}
 	b.Run("with", func(b *testing.B) {
 		for b.Loop() {
-			p, err := d.startIsolated(run)
+			p, _, err := d.startIsolated(run)
 			btrfstest.Check(b, err)
 			btrfstest.Check(b, p.Wait())
 		}

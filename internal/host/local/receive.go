@@ -43,13 +43,13 @@ func (d *Dir) StartReceive(ctx context.Context, o host.ReceiveOrder) (*Receiver,
 		return nil, err
 	}
 	defer r.Close()
-	p, err := d.startReceive(ctx, o.Verbose, r)
+	p, whole, err := d.startReceive(ctx, o.Verbose, r)
 	if err != nil {
 		w.Close()
 		return nil, err
 	}
 	failpoint.Reach("receive begun")
-	return &Receiver{Writer: sendstream.NewRenamer(w, hidden), d: d, name: o.Name, stream: w, process: p}, nil
+	return &Receiver{Writer: sendstream.NewRenamer(w, hidden, d.parentToName(whole)), d: d, name: o.Name, stream: w, process: p}, nil
 }
 
 // checkFree looks for what would be in the way of a name.

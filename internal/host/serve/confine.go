@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -129,7 +130,12 @@ func (s *server) guard(d *local.Dir) func(sendstream.Command) error {
 		g.Fresh = func(stream btrfs.UUID) error { return mustLack(d, stream) }
 	}
 	if s.confine != nil {
-		g.Parent = func(parent btrfs.UUID) error { return s.confine.mayBuildOn(d, parent) }
+		var clone error
+		g.Parent = func(parent btrfs.UUID) (err error) {
+			clone, err = s.confine.mayBuildOn(d, parent)
+			return err
+		}
+		g.Clone = func() error { return clone }
 	}
 	return g.Allow
 }
@@ -148,31 +154,35 @@ func mustLack(d *local.Dir, stream btrfs.UUID) error {
 	return nil
 }
 
-// mayBuildOn refuses a parent that is not within the root. btrfs receive takes any subvolume with the UUID, also where there
-// is one more within the root.
-func (c *confinement) mayBuildOn(d *local.Dir, parent btrfs.UUID) error {
+// mayBuildOn refuses a parent that is not within the root, and tells why none of its data may be cloned. btrfs receive takes any
+// subvolume with the UUID, also where there is one more within the root; but it can be told which is to be the parent.
+func (c *confinement) mayBuildOn(d *local.Dir, parent btrfs.UUID) (clone, err error) {
 	listing, err := btrfs.List(d.File())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	within, err := c.Narrow(d, listing)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	allowed, all := parents(within.All, parent), parents(listing.All, parent)
-	switch {
-	case parent.IsZero() || len(allowed) == 0:
-		return hint.New(fmt.Errorf("parent %s not found in %s", parent, c.path), "--no-incremental sends a complete copy")
-	case len(allowed) != len(all):
-		return hint.New(fmt.Errorf("parent %s has a copy outside of %s too, which btrfs receive might build on", parent, c.path),
-			"keep that copy on another filesystem; until then --no-incremental sends complete copies")
+	if parent.IsZero() || len(allowed) == 0 {
+		return nil, hint.New(fmt.Errorf("parent %s not found in %s", parent, c.path), "--no-incremental sends a complete copy")
 	}
 	for _, s := range allowed {
 		if _, incoming := btrfs.IncomingOf(s.Name); incoming || !s.ReadOnly {
-			return fmt.Errorf("the parent %s is not complete", s.Name)
+			return nil, fmt.Errorf("the parent %s is not complete", s.Name)
 		}
 	}
-	return nil
+	if len(allowed) == len(all) {
+		return nil, nil
+	}
+	clone = hint.New(fmt.Errorf("parent %s has a copy outside of %s too, which btrfs receive might take", parent, c.path),
+		"keep that copy on another filesystem; until then --no-incremental sends complete copies")
+	if own, _, err := d.OwnCopy(parent); own.IsZero() || err != nil {
+		return nil, cmp.Or(err, clone)
+	}
+	return clone, nil
 }
 
 // parents gives those of which btrfs receive takes one (btrfs-progs/cmds/receive.c: process_snapshot).

@@ -356,7 +356,7 @@ func (s *scene) hostile() map[string][]byte {
 	return streams
 }
 
-func TestAParentThatIsAlsoElsewhereIsNotBuiltOn(t *testing.T) {
+func TestOfAParentThatIsAlsoElsewhereOnlyTheOwnCopyIsBuiltOn(t *testing.T) {
 	s := newClientScene(t)
 	hidden := s.snapshot("20260105-000000")
 	whole := s.stream("20260105-000000", "")
@@ -366,9 +366,14 @@ func TestAParentThatIsAlsoElsewhereIsNotBuiltOn(t *testing.T) {
 	// a fake with the UUID of what is to be stolen: btrfs receive would find the other one by it
 	fake := streamtest.Stream(1, streamtest.Encode(sendstream.CmdSubvol, streamtest.Text(sendstream.AttrPath, "x"), streamtest.UUID(sendstream.AttrUUID, hidden.UUID), streamtest.Number(sendstream.AttrCtransid, 7)))
 	btrfstest.Check(t, c.backUp(s.folder, "20260105-000000", fake, btrfs.UUID{1}))
-	if err := c.backUp(s.folder, "20260106-000000", streamtest.Stream(1, streamtest.SnapshotOf(hidden.UUID)), btrfs.UUID{1}); err == nil {
-		content, _ := os.ReadFile(s.folder + "/20260106-000000/file")
-		t.Errorf("%d bytes of another client's backup are stolen", len(content))
+	steal := streamtest.Stream(1, streamtest.SnapshotOf(hidden.UUID), streamtest.Makes(sendstream.CmdMkfile, "mine"), streamtest.CloneFrom(hidden.UUID, "file"))
+	if err := c.backUp(s.folder, "20260107-000000", steal, btrfs.UUID{1}); err == nil || !strings.Contains(err.Error(), "has a copy outside of") {
+		content, _ := os.ReadFile(s.folder + "/20260107-000000/mine")
+		t.Errorf("%d bytes of another client's backup are stolen: %v", len(content), err)
+	}
+	btrfstest.Check(t, c.backUp(s.folder, "20260106-000000", streamtest.Stream(1, streamtest.SnapshotOf(hidden.UUID)), btrfs.UUID{1}))
+	if got := info(s.t, s.folder, "20260106-000000").ParentUUID; got != info(s.t, s.folder, "20260105-000000").UUID {
+		t.Errorf("it is built on %s", got)
 	}
 }
 
