@@ -1,15 +1,13 @@
 // Package handoff lets one process hand its streams to another one of the same user on this machine.
 //
 // The other process is found by an address, that of an abstract Unix socket: it needs no directory, leaves nothing behind, and
-// ends with its process. Processes of other users are refused. What is said is up to the two; whoever may not guess is kept out
-// by a secret.
+// ends with its process. Nobody can guess it; a Notice tells it to other processes of the user. Those of other users are refused,
+// and count as nobody. What is said is up to the two; whoever may not take part is kept out by a secret.
 package handoff
 
 import (
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -24,15 +22,6 @@ import (
 )
 
 const addressStart = "@btrfs-backup/"
-
-// NewAddress gives an address that nobody has.
-func NewAddress() string { return addressStart + rand.Text() }
-
-// AddressOf gives the address of what a text of this user tells.
-func AddressOf(text string) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%d %s", os.Geteuid(), text))
-	return addressStart + hex.EncodeToString(sum[:16])
-}
 
 // IsAddress tells whether a text is an address of this package, rather than that of any program's socket.
 func IsAddress(text string) bool { return strings.HasPrefix(text, addressStart) }
@@ -52,8 +41,9 @@ type Listener struct {
 	socket  *net.UnixListener
 }
 
-// Listen takes an address, unless a process has it.
-func Listen(address string) (*Listener, error) {
+// Listen takes an address that nobody has.
+func Listen() (*Listener, error) {
+	address := addressStart + rand.Text()
 	socket, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: address, Net: "unixpacket"})
 	if err != nil {
 		return nil, err
@@ -108,6 +98,9 @@ func Ask(address string, first, reply any, files ...*os.File) (*Conn, error) {
 }
 
 func dial(address string) (*Conn, error) {
+	if !IsAddress(address) {
+		return nil, ErrNobody
+	}
 	socket, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: address, Net: "unixpacket"})
 	if err != nil {
 		return nil, ErrNobody
@@ -115,7 +108,7 @@ func dial(address string) (*Conn, error) {
 	c := &Conn{socket: socket}
 	if err := c.checkPeer(); err != nil {
 		c.Close()
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrNobody, err)
 	}
 	return c, nil
 }

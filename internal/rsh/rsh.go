@@ -49,7 +49,7 @@ func newLink(ctx context.Context, open opener) (l *Link, argv []string, err erro
 	if err != nil {
 		return nil, nil, err
 	}
-	listener, err := handoff.Listen(handoff.NewAddress())
+	listener, err := handoff.Listen()
 	if err != nil {
 		return nil, nil, err
 	}

@@ -308,7 +308,7 @@ func (d *Dir) deleteOne(name string, convertRW bool) error {
 }
 
 func (d *Dir) WriteLedger(_ context.Context, content []byte) error {
-	err := d.replaceFile(lock.LedgerFile, content)
+	err := replaceFile(d.dir, lock.LedgerFile, content)
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		return errors.Join(err, btrfs.Reclaim(d.dir)) // for the next attempt
 	}
@@ -318,13 +318,12 @@ func (d *Dir) WriteLedger(_ context.Context, content []byte) error {
 	return d.dir.Sync()
 }
 
-// replaceFile writes a file beside the old one, puts it on disk and then in the old one's place. To put the new name on
-// disk is left to the caller.
-func (d *Dir) replaceFile(name string, content []byte) error {
-	path := d.pathOf(name)
-	err := renameio.WriteFile(path, content, 0o644, renameio.WithTempDir(filepath.Dir(path)))
+// replaceFile writes a file in a directory beside the old one, puts it on disk and then in the old one's place. To put the new name
+// on disk is left to the caller.
+func replaceFile(dir *os.File, name string, content []byte) error {
+	err := renameio.WriteFile(pathIn(dir, name), content, 0o644, renameio.WithTempDir(pathIn(dir, "")))
 	if err != nil {
-		return fmt.Errorf("writing %s: %w", filepath.Join(d.status.Path, name), causeOf(err))
+		return fmt.Errorf("writing %s: %w", filepath.Join(dir.Name(), name), causeOf(err))
 	}
 	failpoint.Reach("file replaced")
 	return nil
@@ -338,9 +337,9 @@ func causeOf(err error) error {
 	return err
 }
 
-// pathOf names a file in the directory for calls that take a path.
-func (d *Dir) pathOf(name string) string {
-	return fmt.Sprintf("/proc/self/fd/%d/%s", d.dir.Fd(), name)
+// pathIn names a file in an open directory for calls that take a path.
+func pathIn(dir *os.File, name string) string {
+	return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), name)
 }
 
 func (d *Dir) Link(_ context.Context, name, target string) error {
@@ -351,7 +350,7 @@ func (d *Dir) Link(_ context.Context, name, target string) error {
 			"move it away; the link to the newest snapshot belongs there")
 
 	}
-	if err := renameio.Symlink(target, d.pathOf(name)); err != nil {
+	if err := renameio.Symlink(target, pathIn(d.dir, name)); err != nil {
 		return fmt.Errorf("linking %s: %w", filepath.Join(d.status.Path, name), causeOf(err))
 	}
 	failpoint.Reach("link replaced")

@@ -2,13 +2,10 @@ package local
 
 import (
 	"fmt"
-	"os"
-
-	"golang.org/x/sys/unix"
+	"path"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/tree"
 )
 
 // RecordOrigin adds a backup to the record. One that cannot be read is left alone: whoever lists the directory is told, and
@@ -27,8 +24,13 @@ func (d *Dir) RecordOrigin(name string, origin btrfs.UUID) error {
 	if err != nil || !changed {
 		return err
 	}
-	if err := unix.Mkdirat(int(d.dir.Fd()), tree.StateDir, 0o755); err != nil && err != unix.EEXIST {
-		return &os.PathError{Op: "mkdir", Path: d.status.Path + "/" + tree.StateDir, Err: err}
+	state, err := openState(d.dir, true)
+	if err != nil {
+		return err
 	}
-	return d.replaceFile(host.OriginsFile, content)
+	defer state.Close()
+	if err := replaceFile(state, path.Base(host.OriginsFile), content); err != nil {
+		return err
+	}
+	return state.Sync()
 }

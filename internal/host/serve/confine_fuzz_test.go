@@ -10,7 +10,6 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/handoff"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/host/protocol"
 	"btrfs-backup/internal/tree"
@@ -99,7 +98,7 @@ func (s *scene) seed(f *testing.F) {
 				protocol.Send.Name:    protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: name}},
 				protocol.Measure.Name: protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: name, Parent: mine}},
 				protocol.Receive.Name: protocol.ReceiveCall{Dir: dir, Order: host.ReceiveOrder{Name: name}},
-				protocol.Close.Name:   protocol.StreamName{Address: handoff.NewAddress(), Secret: "x"},
+				protocol.Close.Name:   protocol.StreamName{Address: "@btrfs-backup/x", Secret: "x"},
 				protocol.Commit.Name:  protocol.CommitCall{Dir: dir, Name: name}, protocol.Abort.Name: protocol.AbortCall{Dir: dir, Name: name},
 				protocol.Ledger.Name: protocol.LedgerCall{Dir: dir, Content: []byte("{}")}, protocol.Link.Name: protocol.LinkCall{Dir: dir, Name: ".latest", Target: name},
 			} {

@@ -1,8 +1,10 @@
 package serve
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"time"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
@@ -80,23 +82,41 @@ func (s *server) lock(ctx context.Context, c protocol.LockCall, tell func(lock.H
 		d.Close()
 		return 0, err
 	}
+	return s.holdLock(heldLock{d.Status().DirID, func() {
+		_ = release() // closing gives it up anyway
+		d.Close()
+	}}), nil
+}
+
+// holdLock keeps a lock until it is given up. That of a client with limits, who may be there to keep others out, ends by itself;
+// the transfers that it protects have notices of their own.
+func (s *server) holdLock(l heldLock) (id uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lastLock++
-	s.locks[s.lastLock] = heldLock{d.Status().DirID, func() {
-		_ = release() // closing gives it up anyway
-		d.Close()
-	}}
-	return s.lastLock, nil
+	id = s.lastLock
+	if s.o.Limits != (Limits{}) {
+		timer, release := time.AfterFunc(cmp.Or(s.o.LockTime, lockTime), func() { s.dropLock(id) }), l.release
+		l.release = func() {
+			timer.Stop()
+			release()
+		}
+	}
+	s.locks[id] = l
+	return id
 }
 
-func (s *server) unlock(_ context.Context, id uint64) (none protocol.Nothing, err error) {
+func (s *server) dropLock(id uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l, ok := s.locks[id]; ok {
 		l.release()
 		delete(s.locks, id)
 	}
+}
+
+func (s *server) unlock(_ context.Context, id uint64) (none protocol.Nothing, err error) {
+	s.dropLock(id)
 	return none, nil
 }
 

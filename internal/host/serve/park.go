@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -29,6 +28,7 @@ type transfer struct {
 	window   time.Duration
 	log      *slog.Logger
 	listener *handoff.Listener
+	unnotice func() // others no longer find it
 	receiver *local.Receiver
 	in       *sendstream.PrefixCounter // what the far side sent, in front of the check
 	pipe     *io.PipeWriter            // behind it
@@ -38,7 +38,8 @@ type transfer struct {
 
 	mu      sync.Mutex
 	secret  string
-	stream  *wire.Receiver // nil while it is parked
+	stream  *wire.Receiver // nil while nobody sends
+	parked  bool           // whoever sent is gone
 	carried chan struct{}  // closed when stream ended
 	taken   chan struct{}  // closed when the whole stream was taken, or the receiver ended
 	err     error          // then: why it ended
@@ -55,17 +56,23 @@ type transfer struct {
 
 // beginTransfer begins to receive. The context is that of the process.
 func (s *server) beginTransfer(dir *local.Dir, o host.ReceiveOrder) (*transfer, error) {
-	listener, err := handoff.Listen(dir.ParkedAddress(o.Name))
+	listener, err := handoff.Listen()
 	if err != nil {
-		return nil, fmt.Errorf("%s is being received by another process: %w", filepath.Join(dir.Status().Path, o.Name), err)
+		return nil, err
 	}
-	receiver, err := dir.StartReceive(s.ctx, o)
+	unnotice, err := s.announce(dir, o.Name, listener.Address)
 	if err != nil {
 		listener.Close()
 		return nil, err
 	}
+	receiver, err := dir.StartReceive(s.ctx, o)
+	if err != nil {
+		unnotice()
+		listener.Close()
+		return nil, err
+	}
 	r, w := io.Pipe()
-	t := &transfer{dir: dir, order: o, window: s.o.ResumeWindow, log: s.o.Log, listener: listener, receiver: receiver,
+	t := &transfer{dir: dir, order: o, window: s.o.ResumeWindow, log: s.o.Log, listener: listener, unnotice: unnotice, receiver: receiver,
 		in: sendstream.NewPrefixCounter(w), pipe: w, checked: make(chan error, 1), taken: make(chan struct{}), gone: func() {}, process: s.ctx}
 	t.unwatch = context.AfterFunc(s.ctx, t.hurry)
 	allow := s.guard(dir)
@@ -90,7 +97,7 @@ func (t *transfer) attach() (protocol.StreamName, sendstream.Prefix) {
 		<-t.carried
 	}
 	prefix := t.in.Prefix()
-	t.secret = handoff.NewSecret()
+	t.secret, t.parked = handoff.NewSecret(), false
 	stream, carried := wire.NewReceiver(wire.ReceiverOptions{Offset: prefix.Bytes}), make(chan struct{})
 	t.stream, t.carried = stream, carried
 	go func() {
@@ -109,12 +116,14 @@ func (t *transfer) carriedTo(stream *wire.Receiver, err error) {
 		return // another one has taken its place
 	}
 	t.stream = nil
+	lost := errors.Is(err, wire.ErrBroken) || errors.Is(err, errDetached)
 	window := t.window
-	if t.process.Err() != nil {
+	if t.process.Err() != nil || lost && t.in.Prefix().Bytes == 0 { // there is nothing to go on with
 		window = 0
 	}
 	t.timer = time.AfterFunc(window, t.expire)
-	if errors.Is(err, wire.ErrBroken) || errors.Is(err, errDetached) {
+	if lost {
+		t.parked = true
 		t.log.Info(fmt.Sprintf("%s: the connection was lost; waiting for the sender", t.order.Name))
 		return
 	}
@@ -191,6 +200,7 @@ func (t *transfer) end() {
 		}
 		t.mu.Unlock()
 		t.unwatch()
+		t.unnotice()
 		t.listener.Close()
 		t.dir.Close()
 		t.gone()
@@ -200,7 +210,7 @@ func (t *transfer) end() {
 // answer answers another process.
 func (t *transfer) answer(r request, c *handoff.Conn) (a answer, then func(), err error) {
 	t.mu.Lock()
-	secret, live := t.secret, t.stream != nil
+	secret, live := t.secret, !t.parked
 	t.mu.Unlock()
 	knows := secret != "" && handoff.SameSecret(r.Secret, secret)
 	switch {
@@ -249,7 +259,10 @@ func (t *transfer) lend(s protocol.StreamName, c *handoff.Conn) {
 func (t *transfer) detach(s protocol.StreamName) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.stream != nil && t.secret == s.Secret {
+	if t.secret != s.Secret {
+		return
+	}
+	if t.parked = true; t.stream != nil {
 		t.stream.Abort(errDetached)
 	}
 }

@@ -23,6 +23,8 @@ type Options struct {
 	Log          *slog.Logger
 	Version      string
 	Limits       Limits
+	Sessions     int           // at a time of a client with limits; 0: 100
+	LockTime     time.Duration // after which such a client loses a lock; 0: a day
 	ResumeWindow time.Duration // how long an interrupted transfer waits for its sender at most
 	KeepsLast    int           // how many of the newest backups Received leaves in a folder; 0: all
 	// Received is called when a backup has got its name, with the directory locked by the caller; may be nil.
@@ -46,7 +48,11 @@ func Run(ctx context.Context, stdin, stdout *os.File, o Options) error {
 	if err := met.Peer().Part.Decode(&g); err != nil {
 		return err
 	}
-	if g.Join.Address != "" {
+	crowded := o.crowded()
+	switch {
+	case g.Join.Address != "" && crowded != nil:
+		return crowded
+	case g.Join.Address != "":
 		return join(g.Join, stdin, stdout)
 	}
 	if w := g.ResumeWindow; w > 0 && w < o.ResumeWindow {
@@ -55,7 +61,7 @@ func Run(ctx context.Context, stdin, stdout *os.File, o Options) error {
 	confine, refusal := o.Limits.confinement() // nil if it is refused, which the client shall see
 	defer confine.Close()
 	s := newServer(ctx, o, confine)
-	s.refusal = refusal
+	s.refusal = cmp.Or(refusal, crowded)
 	s.conn = met.Conn()
 	err = s.conn.Serve(ctx, s.handle)
 	s.disconnect()
@@ -105,8 +111,9 @@ func newServer(ctx context.Context, o Options, confine *confinement) *server {
 func (s *server) disconnect() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, l := range s.locks {
+	for id, l := range s.locks {
 		l.release()
+		delete(s.locks, id)
 	}
 	for _, st := range s.streams {
 		if st.own != nil {

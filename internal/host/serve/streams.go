@@ -24,7 +24,7 @@ func (s *server) send(ctx context.Context, c protocol.SendCall, tell func(protoc
 	if err := d.MustHold(c.Order.Snapshot, c.Order.Parent); err != nil {
 		return summary, err
 	}
-	listener, err := handoff.Listen(handoff.NewAddress())
+	listener, err := handoff.Listen()
 	if err != nil {
 		return summary, err
 	}
@@ -78,7 +78,7 @@ func (s *server) receive(_ context.Context, c protocol.ReceiveCall) (reply proto
 			return reply, err
 		}
 	case errors.Is(err, errOtherStream):
-		_ = tell(address, request{Op: opAbort, Key: c.Order.Key}) // if it fails, so does what follows
+		_ = tell(address, request{Op: opAbort}) // if it fails, so does what follows
 	default:
 		d.Close()
 		return reply, err
