@@ -14,7 +14,7 @@ const helpTemplate = `{{if .HasExample}}Examples:
 {{end}}{{with or .Long .Short}}{{. | trimTrailingWhitespaces}}
 
 {{end}}Usage: {{usageOf .}}
-{{with commandNames .}}       {{$.CommandPath}} COMMAND --help: {{.}}
+{{with commandNames .}}       COMMAND --help: {{.}}
 {{end}}{{if .HasAvailableLocalFlags}}{{range helpGroups .}}
 {{.Title}}:
 {{.FlagUsages | trimTrailingWhitespaces}}{{end}}

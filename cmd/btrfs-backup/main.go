@@ -63,6 +63,9 @@ func run(env environment, args []string) int {
 	ctx, cancel := untilSignal()
 	defer cancel()
 	root := newRoot(env)
+	if isCompletionRequest(args) {
+		unmark(root)
+	}
 	expanded, err := expandArgs(root, args)
 	if err == nil {
 		root.SetArgs(expanded)

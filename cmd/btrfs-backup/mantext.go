@@ -118,6 +118,9 @@ another file, relative to the first. To name a directory that begins with @, wri
 				{"75", "Another run holds the lock, and --no-wait was given. Nothing else failed."},
 				{"129, 130, 143", "A signal ended the run: SIGHUP, SIGINT or SIGTERM."},
 			}},
+			{title: "COMPLETION", text: `
+"btrfs-backup completion bash" writes what lets bash complete commands, options, their values and paths; so do zsh and fish. Each
+with --help tells where to put it.`},
 			{title: "FILES", items: [][2]string{
 				{"SOURCE/snapshot/", "The snapshots, unless --snapshot-folder names another folder."},
 				{"SOURCE/snapshot/.latest", "A symbolic link to the newest snapshot that every destination got; with a prefix, .PREFIX_latest. It is for people and scripts: this program does not read it."},
@@ -140,8 +143,9 @@ another file, relative to the first. To name a directory that begins with @, wri
 				{"SSH_AUTH_SOCK", "The socket of ssh-agent(1)."},
 				{"RSYNC_PASSWORD", "The password for an rsync daemon."},
 				{"XDG_STATE_HOME", "The directory for the history and the identities, in place of /var/lib and ~/.local/state."},
+				{"JOURNAL_STREAM", "systemd sets it: lines that go to the journal have a priority, and no clock."},
 				{"TERM", "With the value dumb, progress is shown in lines instead of bars."},
-				{"TZ", "The time zone of the names."},
+				{"TZ", "The time zone of the names, in each form that date(1) knows."},
 			}},
 		},
 		examples: `

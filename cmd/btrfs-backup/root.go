@@ -76,6 +76,7 @@ rsync copies any other directory: see "btrfs-backup help rsync".`,
 	completion := subcommand(root, "completion")
 	completion.Args = needKnown
 	completion.RunE = func(c *cobra.Command, _ []string) error { return c.Help() } // cobra checks Args of what runs only
+	addCompletion(root)
 	return root
 }
 
