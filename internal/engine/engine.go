@@ -32,6 +32,12 @@ type Source interface {
 	Omitted(ctx context.Context) ([]string, error)
 }
 
+// A Part is a Source that may be a directory in a subvolume.
+type Part interface {
+	// Within gives the subvolume, or "" if there is none, or none is known.
+	Within(ctx context.Context) string
+}
+
 // A History is a Source that keeps versions of itself: snapshots in a folder.
 type History interface {
 	Locker
@@ -201,4 +207,6 @@ type Settings struct {
 	Used lock.Destinations
 	// Sources remembers on this machine what sources were before.
 	Sources lock.Sources
+	// Told remembers on this machine what was said of sources.
+	Told Told
 }

@@ -17,6 +17,7 @@ type Report struct {
 	Source       string              `json:"source"`
 	Snapshot     string              `json:"snapshot,omitempty"` // the one taken
 	Latest       string              `json:"latest,omitempty"`   // what the link to the newest saved snapshot points to
+	Within       string              `json:"within,omitempty"`   // the subvolume, if the source is a directory in one
 	Omitted      []string            `json:"nested,omitempty"`   // subvolumes and mounts in the source that no version of it holds
 	Destinations []DestinationReport `json:"destinations,omitempty"`
 	Verdicts     []retention.Verdict `json:"verdicts,omitempty"` // on the snapshots

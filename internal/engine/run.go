@@ -113,16 +113,30 @@ func (s Settings) lock(ctx context.Context, name fmt.Stringer, l Locker) (releas
 	}, nil
 }
 
-// reportOmitted names the paths in the source that no version of it holds.
+// reportOmitted tells what the backups of the source are not, and the paths in it that no version of it holds: again only when
+// that changes.
 func (r *run) reportOmitted(ctx context.Context) {
 	omitted, err := r.Source.Omitted(ctx)
 	if err != nil {
 		r.Log.Warn(fmt.Sprintf("%s: looking for paths that its backups leave out: %v", r.Source, err))
 	}
+	var lines []string
+	if part, ok := r.Source.(Part); ok && r.Automatic {
+		r.report.Within = part.Within(ctx)
+		if w := r.report.Within; w != "" {
+			lines = append(lines, fmt.Sprintf("%s is a directory of the subvolume %s: copied by rsync, not from a snapshot (that needs %s as SOURCE)",
+				r.Source, w, w))
+		}
+	}
 	r.report.Omitted = omitted
 	if len(omitted) > 0 {
-		r.Log.Info(fmt.Sprintf("%s: not in its backups, each needs a backup of its own: %s", r.Source, few(omitted)))
+		lines = append(lines, fmt.Sprintf("%s: not in its backups, each needs a backup of its own: %s", r.Source, few(omitted)))
 		r.Log.Debug(fmt.Sprintf("%s: not in its backups: %q", r.Source, omitted))
+	}
+	if r.DryRun || r.Told.IsNews(r.Source.String(), append(slices.Clone(lines), omitted...)) {
+		for _, line := range lines {
+			r.Log.Warn(line)
+		}
 	}
 }
 

@@ -47,7 +47,8 @@ func (s *Spec) Build(ctx context.Context, m *Machines, e Environment) (engine.Jo
 	job := engine.Job{
 		Naming: engine.Naming{Prefix: b.Prefix}, KeepSnapshots: b.KeepSnapshots, KeepBackups: b.KeepBackups,
 		NoIncremental: b.Subvolume.NoIncremental, NewDestination: b.NewDestination,
-		Settings: engine.Settings{NoWait: b.NoWait, DryRun: b.DryRun, Log: b.Log, Now: b.Now, Used: lock.Destinations{Dir: b.State}, Sources: lock.Sources{Dir: b.State}},
+		Settings: engine.Settings{NoWait: b.NoWait, DryRun: b.DryRun, Log: b.Log, Now: b.Now, Used: lock.Destinations{Dir: b.State},
+			Sources: lock.Sources{Dir: b.State}, Told: engine.Told{Dir: b.State}},
 	}
 	if use == Rsync {
 		b.addCopies(&job)
@@ -200,10 +201,11 @@ func (b *builder) mirrorOptions() mirror.Options {
 	return m
 }
 
-// directory gives the source of copies. What other options of rsync do at the border of a filesystem is not known.
+// directory gives the source of copies.
 func (b *builder) directory() *mirror.Source {
+	words, _ := mirror.SplitOptions(b.Copy.Options) // which was checked
 	options := mirror.SourceOptions{Log: b.Log, Marker: b.Copy.Marker, Frozen: b.Copy.Frozen, Incomplete: b.Copy.Incomplete,
-		MultiFS: b.Copy.MultiFS || b.Copy.Options != ""}
+		MultiFS: b.Copy.MultiFS || len(words) > 0 && !mirror.OneFileSystem(words)}
 	if d, ok := b.Source.(Daemon); ok {
 		options.Tunnel = b.tunnel(d)
 		return mirror.NewModule(d.URL, options)

@@ -25,7 +25,11 @@ type copier struct {
 
 // run copies, and looks at the source again: one that goes away meanwhile looks to rsync as if its files had been deleted.
 func (c *copier) run(ctx context.Context) (told *output, missing *IncompleteError, err error) {
-	args := append(c.arguments(c.source, c.first, c.own), c.reach...)
+	borders, unknown := c.source.borders()
+	if unknown != nil {
+		c.Log.Debug(fmt.Sprintf("%s: looking for what is mounted in it: %v", c.source, unknown))
+	}
+	args := append(c.arguments(c.source, append(borders, c.first...), c.own), c.reach...)
 	args = append(args, "--", c.source.argument(c.link)+"/", c.to)
 	told = &output{shown: c.show(ctx, c.dest+": "+c.name, c.atMost)}
 	defer func() { told.shown.Done(err) }()

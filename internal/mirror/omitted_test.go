@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -10,6 +11,8 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestAFolderInTheSourceIsLeftOutByWhateverMountItIsNamed(t *testing.T) {
@@ -50,6 +53,77 @@ func TestWhatRsyncStopsAtIsNamed(t *testing.T) {
 			if err != nil || !slices.Equal(got, want) {
 				t.Errorf("%s, multi-fs %t: %q, %v, want %q", path, multiFS, got, err, want)
 			}
+		}
+	}
+}
+
+// mountPrivately mounts a FUSE filesystem of another user, which does not answer even that one.
+func mountPrivately(t *testing.T, at string) {
+	t.Helper()
+	fuse, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	check(t, err)
+	t.Cleanup(func() { fuse.Close() })
+	check(t, unix.Mount("fuse", at, "fuse.sshfs", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=1234,group_id=1234", fuse.Fd())))
+	t.Cleanup(func() { _ = unix.Unmount(at, unix.MNT_DETACH) })
+}
+
+func TestMountsInASourceAreLeftOutWhateverTheyAre(t *testing.T) {
+	for _, fsType := range []string{"ext4", "xfs", "btrfs"} {
+		t.Run(fsType, func(t *testing.T) {
+			top := btrfstest.NewOther(t, fsType, 320<<20)
+			source := filepath.Join(top.Dir, "source")
+			write(t, source, "etc/file", "etc/other", "chroot/etc/hidden", `we?rd\ [x]/etc/hidden`, "weird/etc/file", "doc/hidden")
+			for _, bound := range []string{"chroot/etc", `we?rd\ [x]/etc`} {
+				at := filepath.Join(source, bound)
+				btrfstest.Run(t, "mount", "--bind", filepath.Join(source, "etc"), at)
+				t.Cleanup(func() { btrfstest.Unmount(t, at) })
+			}
+			btrfstest.Run(t, "mount", "--bind", filepath.Join(source, "etc/file"), filepath.Join(source, "etc/other"))
+			t.Cleanup(func() { btrfstest.Unmount(t, filepath.Join(source, "etc/other")) })
+			mountPrivately(t, filepath.Join(source, "doc"))
+			for multiFS, want := range map[bool][]string{
+				false: {"chroot", "chroot/etc", "etc", "etc/file", "etc/other", `we?rd\ [x]`, `we?rd\ [x]/etc`, "weird", "weird/etc", "weird/etc/file"},
+				true: {"chroot", "chroot/etc", "chroot/etc/file", "chroot/etc/other", "etc", "etc/file", "etc/other", `we?rd\ [x]`, `we?rd\ [x]/etc`,
+					`we?rd\ [x]/etc/file`, `we?rd\ [x]/etc/other`, "weird", "weird/etc", "weird/etc/file"},
+			} {
+				s := NewSource(here(), source, SourceOptions{Log: quiet(), MultiFS: multiFS})
+				f := folderFor(t, s, Options{})
+				mustBackUp(t, f, "1") // complete, although nobody may look into doc
+				var got []string
+				check(t, filepath.WalkDir(filepath.Join(f.path, "1"), func(path string, _ fs.DirEntry, err error) error {
+					if rel, _ := filepath.Rel(filepath.Join(f.path, "1"), path); rel != "." {
+						got = append(got, rel)
+					}
+					return err
+				}))
+				if slices.Sort(got); !slices.Equal(got, slices.Sorted(slices.Values(want))) {
+					t.Errorf("multi-fs %t: %q", multiFS, got)
+				}
+				omitted, err := s.Omitted(t.Context())
+				check(t, err)
+				told := []string{"doc"}
+				if !multiFS {
+					told = []string{"chroot/etc", "doc", `we?rd\ [x]/etc`}
+				}
+				if !slices.Equal(omitted, told) {
+					t.Errorf("multi-fs %t: told is %q", multiFS, omitted)
+				}
+			}
+		})
+	}
+}
+
+func TestADirectoryInASubvolumeIsTold(t *testing.T) {
+	top := btrfstest.New(t, imageSize)
+	check(t, btrfs.Create(btrfstest.Open(t, top.Dir), "home"))
+	write(t, top.Dir, "home/me/file")
+	other := t.TempDir()
+	bound := t.TempDir()
+	btrfstest.Run(t, "mount", "--bind", filepath.Join(top.Dir, "home/me"), bound)
+	t.Cleanup(func() { btrfstest.Unmount(t, bound) })
+	for dir, want := range map[string]string{filepath.Join(top.Dir, "home/me"): filepath.Join(top.Dir, "home"), other: "", bound: ""} {
+		if got := NewSource(here(), dir, SourceOptions{Log: quiet()}).Within(t.Context()); got != want {
+			t.Errorf("%s is in %q, want %q", dir, got, want)
 		}
 	}
 }

@@ -200,5 +200,23 @@ func literal(name string) string {
 	if !strings.ContainsAny(name, "*?[") {
 		return name
 	}
-	return strings.NewReplacer("*", `\*`, "?", `\?`, "[", `\[`, `\`, `\\`).Replace(name)
+	return wildcards.Replace(name)
+}
+
+// wildcards escapes a name in a pattern that has wildcards.
+var wildcards = strings.NewReplacer("*", `\*`, "?", `\?`, "[", `\[`, `\`, `\\`)
+
+// OneFileSystem tells that among options is the one to stay on one filesystem.
+func OneFileSystem(options []string) bool {
+	given, _ := parseOptions(options)
+	stays := false
+	for _, o := range given {
+		switch o.name {
+		case "-x", "--one-file-system":
+			stays = true
+		case "--no-x", "--no-one-file-system":
+			stays = false
+		}
+	}
+	return stays
 }

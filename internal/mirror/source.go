@@ -20,7 +20,6 @@ import (
 	"btrfs-backup/internal/rsh"
 	"btrfs-backup/internal/tree"
 
-	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -48,7 +47,10 @@ type Source struct {
 	SourceOptions
 }
 
-var _ engine.Source = (*Source)(nil)
+var (
+	_ engine.Source = (*Source)(nil)
+	_ engine.Part   = (*Source)(nil)
+)
 
 // NewSource names the directory at an absolute path. A host other than this machine must be rsh.Reachable.
 func NewSource(h host.Host, directory string, o SourceOptions) *Source {
@@ -261,13 +263,20 @@ func (s *Source) missing(m *IncompleteError) *IncompleteError {
 	return m.with(s.Incomplete)
 }
 
-// Omitted gives the directories in the source at which rsync finds another filesystem, and so stops. On another machine they are
-// not looked for: rsync needs no program of ours there.
+// Omitted gives the directories in the source that rsync leaves out: mounts and subvolumes. On another machine they are not
+// looked for: rsync needs no program of ours there.
 func (s *Source) Omitted(ctx context.Context) ([]string, error) {
-	if s.MultiFS || !s.isLocal() {
+	if !s.isLocal() {
 		return nil, nil
 	}
-	omitted, err := mountedIn(s.path)
+	mounts, err := s.leftOut()
+	var omitted []string
+	for _, m := range mounts {
+		omitted = append(omitted, m.Path)
+	}
+	if s.MultiFS {
+		return omitted, err
+	}
 	dir, openErr := s.host.Open(ctx, s.path)
 	if openErr != nil {
 		return omitted, cmp.Or(err, openErr)
@@ -286,29 +295,46 @@ func (s *Source) Omitted(ctx context.Context) ([]string, error) {
 	return slices.Compact(omitted), err
 }
 
-// isLeftOut tells what a copy of the root directory never holds.
-func isLeftOut(source, path string) bool {
-	return source == "/" && slices.ContainsFunc(notOfTheRoot, func(pattern string) bool {
-		dir := strings.TrimSuffix(pattern, "/*")
-		return path == dir || strings.HasPrefix(path, dir+"/")
-	})
+// leftOut gives the mounts in the source that are not copied: all on directories, or with MultiFS those that cannot be looked at.
+func (s *Source) leftOut() ([]host.Mount, error) {
+	if !s.isLocal() {
+		return nil, nil
+	}
+	mounts, err := host.MountsIn(s.path)
+	return slices.DeleteFunc(mounts, func(m host.Mount) bool { return m.File || s.MultiFS && !m.Private }), err
 }
 
-// mountedIn gives the mount points below a directory, from there.
-func mountedIn(dir string) ([]string, error) {
-	real, err := filepath.EvalSymlinks(dir)
-	if err != nil {
-		return nil, err
-	}
-	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(real))
-	if err != nil {
-		return nil, fmt.Errorf("reading the mount table: %w", err)
-	}
-	var below []string
+// borders keep rsync from what is mounted in the source: --one-file-system passes over mounts of the same filesystem, and what
+// nobody else may look at would make each backup incomplete. The directories themselves stay, to be mounted on.
+func (s *Source) borders() (filters []string, err error) {
+	mounts, err := s.leftOut()
 	for _, m := range mounts {
-		if path, err := filepath.Rel(real, m.Mountpoint); err == nil && path != "." && !isLeftOut(real, m.Mountpoint) {
-			below = append(below, path)
+		if m.Private {
+			filters = append(filters, exclude("/"+literal(m.Path)))
+		} else {
+			filters = append(filters, exclude("/"+wildcards.Replace(m.Path)+"/*"))
 		}
 	}
-	return below, nil
+	return filters, err
+}
+
+// Within gives the subvolume that the source is a directory of.
+func (s *Source) Within(ctx context.Context) string {
+	if s.host == nil {
+		return ""
+	}
+	for at := s.path; ; at = path.Dir(at) {
+		dir, err := s.host.Open(ctx, at)
+		if err != nil {
+			return ""
+		}
+		status := dir.Status()
+		dir.Close()
+		switch {
+		case status.Btrfs && status.IsRoot:
+			return engine.PlaceName(s.host.String() + at)
+		case !status.Btrfs, at == "/": // where a directory is mounted by itself
+			return ""
+		}
+	}
 }

@@ -143,7 +143,8 @@ func (s *Source) List(ctx context.Context, ours func(string) bool) (engine.Snaps
 	return found, nil
 }
 
-// Omitted gives the subvolumes in the source that are not snapshots of it.
+// Omitted gives the subvolumes in the source that are not snapshots of it, and what is mounted in it. Mounts on another machine
+// are not known.
 func (s *Source) Omitted(ctx context.Context) ([]string, error) {
 	all, err := s.source.Nested(ctx)
 	if err != nil {
@@ -157,8 +158,17 @@ func (s *Source) Omitted(ctx context.Context) ([]string, error) {
 			nested = append(nested, n.Path)
 		}
 	}
+	if s.host.String() == "" {
+		mounts, mountsErr := host.MountsIn(s.sourcePath)
+		for _, m := range mounts {
+			if path.Join(s.sourcePath, m.Path) != s.path {
+				nested = append(nested, m.Path)
+			}
+		}
+		err = mountsErr
+	}
 	slices.Sort(nested)
-	return nested, nil
+	return slices.Compact(nested), err
 }
 
 // Take makes a snapshot in the folder.

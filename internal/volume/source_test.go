@@ -73,7 +73,7 @@ func TestASourceThatCannotBeSnapshottedIsRefusedAndNothingIsCreated(t *testing.T
 	}
 }
 
-func TestNestedSubvolumesAreThoseThatNoSnapshotHolds(t *testing.T) {
+func TestNestedSubvolumesAndMountsAreThoseThatNoSnapshotHolds(t *testing.T) {
 	t.Parallel()
 	top := btrfstest.New(t, testSize).Dir
 	home := newSubvolume(t, top, "home")
@@ -87,12 +87,15 @@ func TestNestedSubvolumesAreThoseThatNoSnapshotHolds(t *testing.T) {
 		check(t, err)
 	}
 	newSubvolume(t, inside, "somebody's")
+	mounted := newDir(t, home, "mounted")
+	btrfstest.Run(t, "mount", "-t", "tmpfs", "none", mounted)
+	t.Cleanup(func() { btrfstest.Unmount(t, mounted) })
 	tests := []struct {
 		folder string
 		want   []string
 	}{
-		{inside, []string{"below/too", "nested"}},
-		{outside, []string{"below/too", "nested", "snapshot/somebody's"}},
+		{inside, []string{"below/too", "mounted", "nested"}},
+		{outside, []string{"below/too", "mounted", "nested", "snapshot/somebody's"}},
 	}
 	for _, test := range tests {
 		got, err := openSource(t, home, test.folder, silent).Omitted(t.Context())
