@@ -130,6 +130,7 @@ with --help tells where to put it.`},
 				{"DEST/.btrfs-backup/", "The records of backups that were made by rsync, see btrfs-backup-rsync(8)."},
 				{"/var/lib/btrfs-backup/history.jsonl", "The history of runs, a line of JSON for each: time, source, outcome, and the backups of each destination. Dry runs are left out. At 1 MiB the older half is dropped. For an ordinary user it is in ~/.local/state/btrfs-backup."},
 				{"/var/lib/btrfs-backup/destinations.json", "The identities of the folders that directories were copied to. For an ordinary user it is in ~/.local/state/btrfs-backup."},
+				{"/var/lib/btrfs-backup/told.json", "What was said of each source about paths that its backups leave out: it is said again when it changes. For an ordinary user it is in ~/.local/state/btrfs-backup."},
 				{"DEST/.NAME.incoming", "A backup that is being received, or that an interrupted run left; the next run resumes or deletes it."},
 				{"~/.cache/btrfs-backup/SHA256/btrfs-backup", "This program, on other machines, where it is not installed."},
 				{"/usr/lib/btrfs-backup/agents/btrfs-backup-linux-GOARCH", "This program for machines with another CPU, unless --agents names another directory."},
@@ -182,7 +183,8 @@ backup before it. A file of which anything changed, also its mode, owner, times,
 file: no older backup ever changes. A backup gets its name when it is complete and on disk.`},
 			{macro: "SS", title: "Copied files", text: `
 rsync runs with --archive --hard-links --acls --xattrs --numeric-ids --delete --delete-excluded
---one-file-system, and compares times to the nanosecond. Of "/", the content of /dev, /proc, /sys, /run, /tmp,
+--one-file-system, and compares times to the nanosecond. Mounts and subvolumes in SOURCE are left out and named;
+--multi-fs copies them, except FUSE filesystems that only their user may look at. Of "/", the content of /dev, /proc, /sys, /run, /tmp,
 /var/tmp, /mnt and /media is not copied. --rsync-options replaces all of this; it is split as a shell would
 do it, and no shell is involved. It takes the options that tell how files are compared and sent (-c -I -y -W -z -B
 -P -v -h -i --inplace --bwlimit --timeout --info and others), which attributes are kept (-a -r -l -p -t -g -o -D -A -X
