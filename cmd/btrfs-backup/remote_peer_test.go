@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/binary"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -218,7 +219,7 @@ func TestRemoteSudoRunsWhatWasBrought(t *testing.T) {
 	calls, err := os.ReadFile(filepath.Join(sudo.dir, "calls"))
 	btrfstest.Check(t, err)
 	for call := range strings.Lines(string(calls)) {
-		if !strings.HasPrefix(call, "-n -- "+home+"/.cache/btrfs-backup/") || !strings.HasSuffix(call, "/btrfs-backup serve --protocol=2\n") {
+		if !strings.HasPrefix(call, "-n -- "+home+"/.cache/btrfs-backup/") || !strings.HasSuffix(call, fmt.Sprintf("/btrfs-backup serve --protocol=%d\n", wire.Protocol)) {
 			t.Errorf("sudo was called for %q", call)
 		}
 	}

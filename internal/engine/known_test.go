@@ -64,6 +64,9 @@ func TestBackupsWhoseRecordsAreGoneAreNamedAndANewDestinationBeginsBesideThem(t 
 		report := runCopy(t, copyJobOf(m, func(j *Job) { j.Used, j.Automatic, j.NewDestination = used, true, begin }))
 		if begin {
 			m.want(t, "open true", "list", "mark", `save 10 on ""`, "link .latest 10")
+			if v := report.Destinations[0].Verdicts; len(v) != 2 || v[0].String() != "keep "+day(1)+": no record of it" {
+				t.Errorf("verdicts: %v", v)
+			}
 			continue
 		}
 		failures := report.AllFailures()

@@ -126,6 +126,11 @@ func (r byRecord) foreign() (verdicts []retention.Verdict) {
 			verdicts = append(verdicts, retention.Verdict{Name: c.Name, Keep: true, Reasons: []string{"a backup of " + c.OfAnother}})
 		}
 	}
+	for _, name := range r.taken {
+		if r.backups.naming.Ours(name) {
+			verdicts = append(verdicts, retention.Verdict{Name: name, Keep: true, Reasons: []string{"no record of it"}})
+		}
+	}
 	return verdicts
 }
 

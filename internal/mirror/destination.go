@@ -218,8 +218,8 @@ func (d *Destination) tellRenamed(backups []tree.Record) {
 	if len(own) == 0 || own[len(own)-1].Source == d.source.origin.Source {
 		return
 	}
-	d.Log.Info(fmt.Sprintf("%s: its %d backups of %s count as those of %s: it is the same machine, with another name", d, len(own),
-		own[len(own)-1].Source, d.source.origin.Source))
+	d.Log.Info(fmt.Sprintf("%s: backups of %s count as those of %s, the same machine under another name: %d", d,
+		own[len(own)-1].Source, d.source.origin.Source, len(own)))
 }
 
 // sizeOf gives the bytes in the files of a backup, as far as they are known.

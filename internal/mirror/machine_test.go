@@ -51,7 +51,7 @@ func TestARenamedMachineGoesOnWithItsBackups(t *testing.T) {
 	s.origin = laptop
 	mustBackUp(t, f, "1")
 	mustBackUp(t, f, "2")
-	const line = "its 2 backups of laptop:/d count as those of laptop.lan:/d"
+	const line = "backups of laptop:/d count as those of laptop.lan:/d, the same machine under another name: 2"
 	if of := others(laptop); strings.Join(of, "") != "" || strings.Contains(told.String(), "count as") {
 		t.Errorf("of others are %q, it told %s", of, told)
 	}
