@@ -19,7 +19,7 @@ func (v *visit) tellInTheWay() {
 	}
 	if len(older) > 0 {
 		v.Log.Warn(fmt.Sprintf("%s: %s not saved: the name is taken there by what is no copy, or one of the two was altered since; move that away or rename it",
-			v.to, few(older)))
+			v.to, Few(older)))
 	}
 }
 
@@ -28,6 +28,6 @@ func (v *visit) tellPartial() {
 	partial := slices.DeleteFunc(v.planner.partial(), func(name string) bool { return slices.Contains(v.plan.InTheWay, name) })
 	if len(partial) > 0 && !v.planner.clean {
 		v.Log.Warn(fmt.Sprintf("%s: %s: writable, so no backup, and left alone; --clean-partial deletes what an interrupted "+
-			"btrfs receive left", v.to, few(partial)))
+			"btrfs receive left", v.to, Few(partial)))
 	}
 }

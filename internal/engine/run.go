@@ -130,7 +130,7 @@ func (r *run) reportOmitted(ctx context.Context) {
 	}
 	r.report.Omitted = omitted
 	if len(omitted) > 0 {
-		lines = append(lines, fmt.Sprintf("%s: not in its backups, each needs a backup of its own: %s", r.Source, few(omitted)))
+		lines = append(lines, fmt.Sprintf("%s: not in its backups, each needs a backup of its own: %s", r.Source, Few(omitted)))
 		r.Log.Debug(fmt.Sprintf("%s: not in its backups: %q", r.Source, omitted))
 	}
 	if r.DryRun || r.Told.IsNews(r.Source.String(), append(slices.Clone(lines), omitted...)) {
@@ -140,8 +140,8 @@ func (r *run) reportOmitted(ctx context.Context) {
 	}
 }
 
-// few names at most three of many.
-func few(paths []string) string {
+// Few names at most three of many.
+func Few(paths []string) string {
 	const most = 3
 	text := strings.Trim(fmt.Sprintf("%q", paths[:min(most, len(paths))]), "[]")
 	if more := len(paths) - most; more > 0 {

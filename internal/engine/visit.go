@@ -125,7 +125,7 @@ func dirIDOf(v any) btrfs.DirID {
 func (v *visit) prepare(ctx context.Context, found Contents, known bool) error {
 	if known && v.looksUnmounted(found) {
 		if dated := slices.DeleteFunc(slices.Clone(found.Taken), func(name string) bool { return !v.Naming.Ours(name) }); len(dated) > 0 {
-			return hint.New(fmt.Errorf("destination %s: there is no record of %s: its .btrfs-backup is gone", v.to, few(dated)),
+			return hint.New(fmt.Errorf("destination %s: there is no record of %s: its .btrfs-backup is gone", v.to, Few(dated)),
 				"bring that directory back, or begin anew beside them with --new-destination: they are never deleted")
 		}
 		return hint.New(fmt.Errorf("destination %s: the backups that were made there are gone", v.to), mountIt)

@@ -239,6 +239,22 @@ func TestOptionsOfRsyncThatAreSafeCanBeUsed(t *testing.T) {
 	}
 }
 
+func TestWhatTheOptionsOfTheUserLeaveOutIsNamed(t *testing.T) {
+	t.Parallel()
+	s := sourceOf(t, SourceOptions{MultiFS: true}, "file")
+	for _, name := range []string{"1", "2", "3", "new\nline"} {
+		check(t, os.Symlink("file", filepath.Join(s.path, name)))
+	}
+	for options, says := range map[string]string{"-rt": "links and special files are not copied", "-rlt": ""} {
+		var told journal
+		f := folderFor(t, s, Options{Rsync: []string{options}, Log: told.log()})
+		mustBackUp(t, f, "a")
+		if text := told.String(); says != "" && !strings.Contains(text, says) || strings.Contains(text, "not copied") != (says != "") {
+			t.Errorf("%s: %s", options, text)
+		}
+	}
+}
+
 func TestSkippedDirectoriesAreThoseOfThatNameOnly(t *testing.T) {
 	t.Parallel()
 	hostile := []string{"a*b", "c[d]", "e?", `f\g`, `h\*`, "+ plus", "- minus", "!", "new\nline", " blank", "#", ";", "\xff"}

@@ -44,9 +44,9 @@ func (e *IncompleteError) Error() string {
 	const shown = 5
 	var texts []string
 	for _, m := range e.Messages[:min(shown, len(e.Messages))] {
-		if m = inProcess.ReplaceAllString(m, ""); unread.MatchString(m) {
-			m = unread.ReplaceAllString(m, "$1: $2")
-		}
+		m = inProcess.ReplaceAllString(m, "")
+		m = unread.ReplaceAllString(m, "$1: $2")
+		m = incoming.ReplaceAllString(m, "/$1/")
 		texts = append(texts, m)
 	}
 	if more := e.Count - len(texts); more > 0 {
@@ -60,14 +60,25 @@ func (e *IncompleteError) Details() []string { return e.Messages }
 
 var (
 	inProcess = regexp.MustCompile(`^rsync: (?:\[[^]]*\] )?`)
+	// forbidden is what rsync says of a file that another user could read, and ofDestination of one that cannot be stored.
+	forbidden     = regexp.MustCompile(`\((?:1|13)\)$`)
+	ofDestination = regexp.MustCompile(`^rsync: \[(?:generator|receiver)`)
+	incoming      = regexp.MustCompile(`/\.([^/"]+)\.incoming/`)
 	// unread is what rsync says of a file that it cannot read, with the name and the cause.
 	unread = regexp.MustCompile(`^(?:send_files failed to open|opendir|readlink_stat|link_stat) ?\(?"(.*)"\)?(?: failed)?: (.*) \([0-9]+\)$`)
 )
 
 // Hint tells how to get the rest.
 func (e *IncompleteError) Hint() string {
-	return "all other files were copied, and files deleted in the source may still be in the backup; exclude the unreadable files, " +
-		"or run as root (sudo)"
+	text := "all other files were copied, and files deleted in the source may still be in the backup; exclude the named files"
+	says := func(re *regexp.Regexp) bool { return slices.ContainsFunc(e.Messages, re.MatchString) }
+	if says(forbidden) {
+		text += ", or run as root (sudo)"
+	}
+	if says(ofDestination) {
+		text += ", or use a filesystem at the destination that can store them"
+	}
+	return text
 }
 
 // add takes a line.

@@ -18,6 +18,7 @@ type output struct {
 	wire    int64 // sent and received
 
 	retouched []string // paths, see repair
+	skipped   []string // paths of no regular files, where the user's options leave these out
 }
 
 // line takes one line.
@@ -28,6 +29,10 @@ func (o *output) line(text string) {
 	}
 	if path, ok := retouched(text); ok {
 		o.retouched = append(o.retouched, path)
+		return
+	}
+	if path, ok := strings.CutPrefix(text, `skipping non-regular file "`); ok {
+		o.skipped = append(o.skipped, unescaped(strings.TrimSuffix(path, `"`)))
 		return
 	}
 	label, value, ok := strings.Cut(text, ": ")

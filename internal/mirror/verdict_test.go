@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/hint"
 
 	"golang.org/x/sys/unix"
 )
@@ -162,6 +163,9 @@ func TestFilesThatAreUnreadableAreNamedAndTheRestIsCopied(t *testing.T) {
 	f := folderFor(t, s, Options{})
 	copied, err := backUp(t.Context(), f, "a")
 	check(t, err)
+	if hint := hint.Of(copied.Incomplete); !strings.Contains(hint, "run as root") {
+		t.Errorf("the hint is %q", hint)
+	}
 	for _, name := range []string{"secret", "hidden"} {
 		if copied.Incomplete == nil || !strings.Contains(copied.Incomplete.Error(), filepath.Join(s.path, name)) {
 			t.Errorf("%s is not named: %v", name, copied.Incomplete)
@@ -286,6 +290,12 @@ func TestWhatTheDestinationCannotHoldLeavesTheRestSaved(t *testing.T) {
 				var missing *IncompleteError
 				if !errors.As(copied.Incomplete, &missing) {
 					t.Fatalf("%s: %v", name, copied.Incomplete)
+				}
+				if text := missing.Error(); strings.Contains(text, ".incoming") || !strings.Contains(text, "overflows") {
+					t.Errorf("the message is %q", text)
+				}
+				if hint := missing.Hint(); strings.Contains(hint, "can store them") != (fsType != "btrfs") || strings.Contains(hint, "root") {
+					t.Errorf("the hint is %q", hint)
 				}
 				for _, say := range says {
 					if !strings.Contains(strings.Join(missing.Messages, "\n"), say) {
