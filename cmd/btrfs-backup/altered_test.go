@@ -117,3 +117,23 @@ func TestASourceThatWasReceivedIsSavedEachTime(t *testing.T) {
 	}
 	want(t, "backups", names(t, of), "20260301-120000", "20260302-120000", "20260303-120000", "20260304-120000")
 }
+
+func TestWhatWasAlteredSinceItWasReceivedIsNotSentOn(t *testing.T) {
+	t.Parallel()
+	source, destination := newSmallPair(t)
+	taken := series(t, 3, source, destination)
+	further := filepath.Join(smallFS(t).Dir, "further")
+	sendOn := []string{"-S", "-f", destination, filepath.Join(destination, taken[2]), further}
+	damage := func(name string) {
+		altered := filepath.Join(destination, name)
+		alter(t, altered, func() { write(t, filepath.Join(altered, "file"), "forged") })
+	}
+	damage(taken[1])
+	expect(t, exitDone, invoke(t, march(4), sendOn...), "\""+taken[1]+"\" not sent")
+	want(t, "backups", names(t, further), taken[0], taken[2])
+	isCopy(t, source, further, taken[2])
+	damage(taken[2])
+	for _, more := range []string{"--dry-run", "--no-wait"} {
+		expect(t, exitFailed, invoke(t, march(5), append([]string{more}, sendOn...)...), "not sent: altered since received", "a source of its own")
+	}
+}

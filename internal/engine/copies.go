@@ -75,7 +75,7 @@ func (p pairing) isShared(s btrfs.Subvolume) bool {
 func (p pairing) canBeParent(s btrfs.Subvolume, sent []btrfs.Subvolume) bool {
 	taken := copiesTaken(s, p.all)
 	for _, c := range taken {
-		if !p.fits(s, c) && !isTwin(c, taken, func(o btrfs.Subvolume) bool { return p.fits(s, o) }) {
+		if c.UUID != s.UUID && !p.fits(s, c) && !isTwin(c, taken, func(o btrfs.Subvolume) bool { return p.fits(s, o) }) {
 			return false
 		}
 	}
@@ -96,23 +96,15 @@ func BuildsOn(received, parent btrfs.Subvolume, there []btrfs.Subvolume) bool {
 	})
 }
 
-// copiesTaken gives the subvolumes of which `btrfs receive` takes one as the parent s (btrfs-progs/cmds/receive.c:
-// process_snapshot).
-func copiesTaken(s btrfs.Subvolume, there []btrfs.Subvolume) []btrfs.Subvolume {
-	var copies, originals []btrfs.Subvolume
+// copiesTaken gives the subvolumes of which `btrfs receive` takes one as the parent s, or takes data of it
+// (btrfs-progs/cmds/receive.c: process_snapshot, process_clone).
+func copiesTaken(s btrfs.Subvolume, there []btrfs.Subvolume) (copies []btrfs.Subvolume) {
 	for _, c := range there {
-		switch {
-		case s.Identity().IsZero():
-		case c.ReceivedUUID == s.Identity():
+		if id := s.Identity(); !id.IsZero() && (c.ReceivedUUID == id || c.UUID == id) {
 			copies = append(copies, c)
-		case c.UUID == s.Identity():
-			originals = append(originals, c)
 		}
 	}
-	if len(copies) > 0 {
-		return copies
-	}
-	return originals
+	return copies
 }
 
 // isTwin tells that c is a read-only snapshot of a good one among others, and as good as that.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
@@ -21,6 +22,24 @@ func (v *visit) tellInTheWay() {
 		v.Log.Warn(fmt.Sprintf("%s: %s not saved: the name is taken there by what is no copy, or one of the two was altered since; move that away or rename it",
 			v.to, Few(older)))
 	}
+}
+
+// tellAltered tells of versions that are not what they were received as, and so are not sent.
+func (r *run) tellAltered() {
+	if r.history == nil || r.NoTransfer || len(r.Destinations) == 0 {
+		return
+	}
+	all := r.snapshots.takenOf(r.source)
+	altered := namesOf(slices.DeleteFunc(slices.Clone(all), canBeSent))
+	if len(altered) == 0 {
+		return
+	}
+	what := fmt.Sprintf("%s: %s not sent: altered since received, which its received UUID denies", r.Source, Few(altered))
+	if !canBeSent(all[len(all)-1]) {
+		r.report.fail(hint.New(errors.New(what), "`btrfs subvolume snapshot` makes a writable copy of it, which is a source of its own"))
+		return
+	}
+	r.Log.Warn(what)
 }
 
 // tellPartial tells of writable subvolumes that are not in the way of a version, so that nothing else tells of them.

@@ -52,11 +52,14 @@ func (s side) series() []btrfs.Subvolume {
 
 // seriesOf gives those of the series that can be snapshots of the source.
 func (s side) seriesOf(source btrfs.Subvolume) []btrfs.Subvolume {
+	return slices.DeleteFunc(s.takenOf(source), func(sub btrfs.Subvolume) bool { return !canBeSent(sub) })
+}
+
+func (s side) takenOf(source btrfs.Subvolume) []btrfs.Subvolume {
 	if s.isHistoryOf(source) {
-		return slices.DeleteFunc(s.series(), func(sub btrfs.Subvolume) bool { return !canBeSent(sub) })
+		return s.series()
 	}
-	line := s.line(source)
-	return slices.DeleteFunc(s.series(), func(sub btrfs.Subvolume) bool { return line.exclude(sub) || !canBeSent(sub) })
+	return slices.DeleteFunc(s.series(), s.line(source).exclude)
 }
 
 // isHistoryOf tells that the source is itself one of the snapshots: each was made from the one before it, as copies by rsync

@@ -50,6 +50,7 @@ func Run(ctx context.Context, job Job) (*Report, error) {
 	}
 	r.reportOmitted(ctx)
 	r.prepare(ctx)
+	r.tellAltered()
 	r.serveAll(ctx)
 	if ctx.Err() != nil {
 		r.settleLedger(context.WithoutCancel(ctx))
