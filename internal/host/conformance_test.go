@@ -103,6 +103,14 @@ func TestListsAreThoseOfTheKernel(t *testing.T) {
 			}
 			snapshot(t, dir+"/plain", dir+"/snapshot")
 			run(t, "sh", "-c", `mkdir "$1/copies" && btrfs send -q "$1/snapshot" | btrfs receive -q "$1/copies"`, "sh", dir)
+			copies := btrfstest.Open(t, dir+"/copies")
+			check(t, btrfs.SetReadOnly(copies, "snapshot", false))
+			check(t, os.WriteFile(dir+"/copies/snapshot/altered", nil, 0o644))
+			check(t, btrfs.SetReadOnly(copies, "snapshot", true))
+			run(t, "sync", "-f", dir)
+			if s := listed(t, copies)[0]; s.TouchedIn == 0 {
+				t.Errorf("it is not touched: %+v", s)
+			}
 		}
 		inner := newSubvolume(t, subvolume, "plain", "subvolume")
 		newSubvolume(t, inner, "plain")
@@ -137,6 +145,13 @@ func TestListsAreTheSameThroughAnyMount(t *testing.T) {
 	}
 }
 
+func listed(t testing.TB, dir *os.File) []btrfs.Subvolume {
+	t.Helper()
+	l, err := btrfs.List(dir)
+	check(t, err)
+	return l.InDirectory
+}
+
 // wantList compares a list with that of the kernel.
 func TestAListTellsWhichSubvolumeIsTheDefault(t *testing.T) {
 	eachKind(t, func(t *testing.T, h host.Host, top string) {
@@ -165,6 +180,9 @@ func wantList(t testing.TB, h host.Host, dir string) {
 	for _, list := range []btrfs.Listing{got.Listing, again.Listing} {
 		wantSubvolumes(t, dir, list.InDirectory, want.InDirectory)
 		wantSubvolumes(t, "all of "+dir, list.All, want.All)
+		if list.Top != want.Top || list.Top.IsZero() {
+			t.Errorf("%q: the top level is %s, want %s", dir, list.Top, want.Top)
+		}
 	}
 	if got.Free == 0 || got.Free != again.Free {
 		t.Errorf("%q has %d and %d bytes free", dir, got.Free, again.Free)
@@ -194,7 +212,8 @@ func wantSubvolumes(t testing.TB, what string, got, want []btrfs.Subvolume) {
 // told leaves out what not all kinds tell.
 func told(s btrfs.Subvolume) btrfs.Subvolume {
 	return btrfs.Subvolume{ID: s.ID, Container: s.Container, Name: s.Name, UUID: s.UUID, ParentUUID: s.ParentUUID,
-		ReceivedUUID: s.ReceivedUUID, ReadOnly: s.ReadOnly, CreatedIn: s.CreatedIn}
+		ReceivedUUID: s.ReceivedUUID, ReadOnly: s.ReadOnly, CreatedIn: s.CreatedIn,
+		SentIn: s.SentIn, ReceivedIn: s.ReceivedIn, TouchedIn: s.TouchedIn}
 }
 
 func TestFilesOfOursAreReadAndReplaced(t *testing.T) {
