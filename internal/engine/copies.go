@@ -11,43 +11,52 @@ import (
 // received itself, and neither side was altered since.
 type pairing struct {
 	here  map[btrfs.UUID][]btrfs.Subvolume // at the source, those that were received, by the received UUID
-	there map[btrfs.UUID][]btrfs.Subvolume // in the folder of the destination, by both UUIDs
-	all   []btrfs.Subvolume                // on its filesystem
+	there copies                           // in the folder of the destination
+	all   copies                           // on its filesystem
+}
+
+// copies are subvolumes, by both UUIDs.
+type copies map[btrfs.UUID][]btrfs.Subvolume
+
+func newCopies(subvolumes []btrfs.Subvolume) copies {
+	c := make(copies, len(subvolumes))
+	for _, s := range subvolumes {
+		c[s.UUID] = append(c[s.UUID], s)
+		if !s.ReceivedUUID.IsZero() {
+			c[s.ReceivedUUID] = append(c[s.ReceivedUUID], s)
+		}
+	}
+	return c
+}
+
+// of gives those that the UUIDs tell to be copies of s, or s itself. One that is planned only has no UUID.
+func (c copies) of(s btrfs.Subvolume) []btrfs.Subvolume {
+	if s.Identity().IsZero() {
+		return nil
+	}
+	return c[s.Identity()]
 }
 
 func newPairing(here []btrfs.Subvolume, destination btrfs.Listing) pairing {
-	p := pairing{make(map[btrfs.UUID][]btrfs.Subvolume), make(map[btrfs.UUID][]btrfs.Subvolume), destination.All}
+	p := pairing{here: make(map[btrfs.UUID][]btrfs.Subvolume), all: newCopies(destination.All)}
 	for _, s := range here {
 		if s.Received() {
 			p.here[s.ReceivedUUID] = append(p.here[s.ReceivedUUID], s)
 		}
 	}
-	for _, b := range destination.InDirectory {
-		if _, incoming := btrfs.IncomingOf(b.Name); incoming {
-			continue
-		}
-		p.there[b.UUID] = append(p.there[b.UUID], b)
-		if !b.ReceivedUUID.IsZero() {
-			p.there[b.ReceivedUUID] = append(p.there[b.ReceivedUUID], b)
-		}
-	}
+	p.there = newCopies(slices.DeleteFunc(slices.Clone(destination.InDirectory), func(b btrfs.Subvolume) bool {
+		_, incoming := btrfs.IncomingOf(b.Name)
+		return incoming
+	}))
 	return p
 }
 
-// named gives the subvolumes in the folder that the UUIDs tell to be copies of s. One that is planned only has no UUID.
-func (p pairing) named(s btrfs.Subvolume) []btrfs.Subvolume {
-	if s.Identity().IsZero() {
-		return nil
-	}
-	return p.there[s.Identity()]
-}
-
-// backupsOf gives those of them that hold what s holds.
+// backupsOf gives the backups of s.
 func (p pairing) backupsOf(s btrfs.Subvolume) []btrfs.Subvolume {
-	return slices.DeleteFunc(slices.Clone(p.named(s)), func(b btrfs.Subvolume) bool { return !p.fits(s, b) })
+	return slices.DeleteFunc(slices.Clone(p.there.of(s)), func(b btrfs.Subvolume) bool { return !p.fits(s, b) })
 }
 
-// fits tells that b, which is named so, holds what s holds. Where several subvolumes here have the received UUID of s but are
+// fits tells that b, which the UUIDs tell to be a copy of s, holds what s holds. Where several subvolumes here have the received UUID of s but are
 // not copies of the same state, the number must tell which of them b is a copy of.
 func (p pairing) fits(s, b btrfs.Subvolume) bool {
 	sent := s.CreatedIn <= b.SentIn && b.SentIn <= s.ChangedIn // by s itself
@@ -70,18 +79,12 @@ func (p pairing) isShared(s btrfs.Subvolume) bool {
 	return slices.ContainsFunc(p.here[s.ReceivedUUID], func(o btrfs.Subvolume) bool { return o.SentIn != s.SentIn })
 }
 
-// canBeParent tells that `btrfs receive` builds upon what s holds, whichever copy of s it takes there. The versions in sent
-// will be there too.
-func (p pairing) canBeParent(s btrfs.Subvolume, sent []btrfs.Subvolume) bool {
-	taken := copiesTaken(s, p.all)
-	for _, c := range taken {
-		if c.UUID != s.UUID && !p.fits(s, c) && !isTwin(c, taken, func(o btrfs.Subvolume) bool { return p.fits(s, o) }) {
-			return false
-		}
-	}
-	return !slices.ContainsFunc(sent, func(o btrfs.Subvolume) bool {
-		return o.UUID != s.UUID && !s.Identity().IsZero() && o.Identity() == s.Identity()
-	})
+// canBeParent tells that `btrfs receive` builds upon what s holds, whichever copy of s it takes there, or takes data of
+// (btrfs-progs/cmds/receive.c: process_snapshot, process_clone).
+func (p pairing) canBeParent(s btrfs.Subvolume) bool {
+	taken := p.all.of(s)
+	fits := func(c btrfs.Subvolume) bool { return c.UUID == s.UUID || p.fits(s, c) }
+	return !slices.ContainsFunc(taken, func(c btrfs.Subvolume) bool { return !fits(c) && !isTwin(c, taken, fits) })
 }
 
 // ErrWrongParent is in the error of a transfer that `btrfs receive` did not build upon what the parent holds.
@@ -89,22 +92,11 @@ var ErrWrongParent = errors.New("the received subvolume is not built on a copy o
 
 // BuildsOn tells that a received subvolume is built on a copy of parent, as which there is one at the destination.
 func BuildsOn(received, parent btrfs.Subvolume, there []btrfs.Subvolume) bool {
-	copies := copiesTaken(parent, there)
+	taken := newCopies(there).of(parent)
 	fits := func(c btrfs.Subvolume) bool { return pairing{}.fits(parent, c) }
-	return slices.ContainsFunc(copies, func(c btrfs.Subvolume) bool {
-		return c.UUID == received.ParentUUID && (fits(c) || isTwin(c, copies, fits))
+	return slices.ContainsFunc(taken, func(c btrfs.Subvolume) bool {
+		return c.UUID == received.ParentUUID && (fits(c) || isTwin(c, taken, fits))
 	})
-}
-
-// copiesTaken gives the subvolumes of which `btrfs receive` takes one as the parent s, or takes data of it
-// (btrfs-progs/cmds/receive.c: process_snapshot, process_clone).
-func copiesTaken(s btrfs.Subvolume, there []btrfs.Subvolume) (copies []btrfs.Subvolume) {
-	for _, c := range there {
-		if id := s.Identity(); !id.IsZero() && (c.ReceivedUUID == id || c.UUID == id) {
-			copies = append(copies, c)
-		}
-	}
-	return copies
 }
 
 // isTwin tells that c is a read-only snapshot of a good one among others, and as good as that.

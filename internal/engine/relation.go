@@ -48,8 +48,14 @@ func (r *byUUID) needs(newest *btrfs.Subvolume) (names []string, reason string) 
 }
 
 func (r *byUUID) bases(s btrfs.Subvolume, sent []btrfs.Subvolume) []btrfs.Subvolume {
-	candidates := slices.Concat(r.common, sent)
-	return r.kin.ladder(s, slices.DeleteFunc(candidates, func(b btrfs.Subvolume) bool { return !r.pairs.canBeParent(b, sent) }))
+	copies := make(map[btrfs.UUID]int) // of snapshots of what was received, which have one received UUID
+	for _, b := range sent {
+		copies[b.Identity()]++
+	}
+	candidates := slices.DeleteFunc(slices.Concat(r.common, sent), func(b btrfs.Subvolume) bool {
+		return copies[b.Identity()] > 1 && !b.Identity().IsZero() || !r.pairs.canBeParent(b)
+	})
+	return r.kin.ladder(s, candidates)
 }
 
 // ownBackups gives the complete backups of the series that are known to come from this source: backups of its snapshots,
