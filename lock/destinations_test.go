@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestDestinationsThatAreOpenedSideBySideAreAllRemembered(t *testing.T) {
@@ -50,5 +52,20 @@ func TestAnUnreadableRecordOfDestinationsIsAnErrorAndNeverOverwritten(t *testing
 	}
 	if known, err := (Destinations{}).Knows("/x"); known || err != nil {
 		t.Errorf("nothing is to be remembered: %t, %v", known, err)
+	}
+}
+
+func TestARecordThatCannotBeReplacedIsToldByItsName(t *testing.T) {
+	d := Destinations{t.TempDir()}
+	file := filepath.Join(d.Dir, destinationsFile)
+	if err := os.WriteFile(file, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(file, file, "", unix.MS_BIND, ""); err != nil { // nothing replaces a mount point
+		t.Skip(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(file, 0) })
+	if err := d.Add(t.Context(), "/x", "id"); err == nil || err.Error() != "writing "+file+": device or resource busy" {
+		t.Errorf("error: %v", err)
 	}
 }

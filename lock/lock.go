@@ -59,9 +59,17 @@ func Acquire(ctx context.Context, dir *os.File, waiting func(*HeldError)) (*Lock
 		_, err = f.TryLockContext(ctx, pollInterval)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("locking %s: %w", dir.Name(), cmp.Or(context.Cause(ctx), err))
+		return nil, fmt.Errorf("locking %s: %w", dir.Name(), cmp.Or(context.Cause(ctx), Cause(err)))
 	}
 	return &Lock{f}, nil
+}
+
+// Cause leaves out of an error of the system the name by which a file was reached: that of a descriptor, or a temporary one.
+func Cause(err error) error {
+	if errno := unix.Errno(0); errors.As(err, &errno) {
+		return errno
+	}
+	return err
 }
 
 // findHolder looks for the process that holds the lock on dir in the kernel's table of locks.

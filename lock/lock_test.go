@@ -241,3 +241,11 @@ func TestLockingLeavesNothingBehind(t *testing.T) {
 		t.Errorf("left: %v", entries)
 	}
 }
+
+func TestErrorsNameTheFolderAndNotADescriptor(t *testing.T) {
+	file := t.TempDir() + "/file"
+	check(t, os.WriteFile(file, nil, 0o600))
+	if _, err := lock.Acquire(t.Context(), open(t, file), nil); err == nil || err.Error() != "locking "+file+": not a directory" {
+		t.Errorf("error: %v", err)
+	}
+}

@@ -72,5 +72,8 @@ func (r record) change(ctx context.Context, name string, change func([]string) (
 	if err != nil {
 		return err
 	}
-	return renameio.WriteFile(r.path(), append(content, '\n'), 0o600)
+	if err := renameio.WriteFile(r.path(), append(content, '\n'), 0o600); err != nil {
+		return fmt.Errorf("writing %s: %w", r.path(), Cause(err))
+	}
+	return nil
 }

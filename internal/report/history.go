@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -167,5 +168,8 @@ func (h History) rewrite(f *os.File, offset int64, line []byte) error {
 	if len(content) > 0 && content[len(content)-1] != '\n' {
 		content = append(content, '\n')
 	}
-	return renameio.WriteFile(h.path(), append(content, line...), 0o600)
+	if err := renameio.WriteFile(h.path(), append(content, line...), 0o600); err != nil {
+		return fmt.Errorf("writing %s: %w", h.path(), lock.Cause(err))
+	}
+	return nil
 }

@@ -256,6 +256,20 @@ func TestAMachineThatRunsNoRsyncIsAClearError(t *testing.T) {
 	}
 }
 
+func TestRsyncBySudoNeedsALineOfItsOwn(t *testing.T) {
+	bin := t.TempDir()
+	script(t, bin, "sudo", `echo "sudo: a password is required" >&2; exit 1`)
+	server := sshtest.Start(t, sshtest.Options{Env: []string{"PATH=" + bin + ":" + os.Getenv("PATH")}})
+	l, err := newRemote(t, server, "", true).Rsync(t.Context())
+	if err == nil {
+		l.Close()
+	}
+	var hinted interface{ Hint() string }
+	if !errors.As(err, &hinted) || !strings.HasSuffix(hinted.Hint(), ": "+server.User+" ALL=(root) NOPASSWD: /usr/bin/rsync") {
+		t.Errorf("%v", err)
+	}
+}
+
 // daemon runs an rsync daemon with a module that can be written to, and gives its address and the module's directory.
 func daemon(t testing.TB) (address, dir string) {
 	t.Helper()

@@ -7,16 +7,9 @@ import (
 	"btrfs-backup/transport/ssh"
 )
 
-// loginHint tells what keeps whoever logs in from running programs as root, or "".
-func loginHint(machine *ssh.Machine, exit *transport.ExitError) string {
-	switch {
-	case isRefused(exit):
-		return "let the user run commands there as root without a password: a line such as `USER ALL=(root) NOPASSWD: ALL` in " +
-			"/etc/sudoers.d, or log in as root"
-	case lacksSudo(exit):
-		return "sudo is not installed on " + urlOf(machine) + ": log in as root"
-	}
-	return ""
+// withoutSudo is the hint where there is no sudo.
+func withoutSudo(machine *ssh.Machine) string {
+	return "sudo is not installed on " + urlOf(machine) + ": log in as root"
 }
 
 // isRefused tells that sudo does not run the program for this user.

@@ -117,7 +117,7 @@ func (h *Host) explained(ctx context.Context, err error, brought *bring.Copy) er
 	case !errors.As(err, &none):
 		return err
 	case errors.As(none.Err, &exit) && lacksSudo(exit):
-		return hint.New(err, loginHint(h.machine, exit))
+		return hint.New(err, withoutSudo(h.machine))
 	case errors.As(none.Err, &exit) && isRefused(exit):
 		return hint.Newf(err, "log in as root, or add this line there by `visudo -f /etc/sudoers.d/btrfs-backup`: %s", h.sudoers(ctx, brought))
 	case h.o.Command != "":

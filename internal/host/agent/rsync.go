@@ -57,10 +57,17 @@ func checkRsync(ctx context.Context, machine *ssh.Machine, argv []string) error 
 }
 
 func rsyncHint(machine *ssh.Machine, exit *transport.ExitError) string {
-	if text := loginHint(machine, exit); text != "" {
-		return text
+	user, _, named := strings.Cut(machine.String(), "@")
+	if !named {
+		user = "USER"
 	}
-	if exit.State == "exit status 127" || strings.Contains(exit.Stderr, "command not found") {
+	switch {
+	case isRefused(exit):
+		return "rsync needs a line of its own: log in as root, or add this line there by `visudo -f /etc/sudoers.d/btrfs-backup`: " +
+			user + " ALL=(root) NOPASSWD: /usr/bin/rsync"
+	case lacksSudo(exit):
+		return withoutSudo(machine)
+	case exit.State == "exit status 127", strings.Contains(exit.Stderr, "command not found"):
 		return "install rsync on " + machine.String()
 	}
 	return "the key there must allow any command: see what `ssh " + machine.String() + " rsync --version` prints"

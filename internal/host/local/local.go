@@ -323,18 +323,10 @@ func (d *Dir) WriteLedger(_ context.Context, content []byte) error {
 func replaceFile(dir *os.File, name string, content []byte) error {
 	err := renameio.WriteFile(pathIn(dir, name), content, 0o644, renameio.WithTempDir(pathIn(dir, "")))
 	if err != nil {
-		return fmt.Errorf("writing %s: %w", filepath.Join(dir.Name(), name), causeOf(err))
+		return fmt.Errorf("writing %s: %w", filepath.Join(dir.Name(), name), lock.Cause(err))
 	}
 	failpoint.Reach("file replaced")
 	return nil
-}
-
-// causeOf leaves out of an error the temporary name of a file, and the way to it.
-func causeOf(err error) error {
-	if errno := unix.Errno(0); errors.As(err, &errno) {
-		return errno
-	}
-	return err
 }
 
 // pathIn names a file in an open directory for calls that take a path.
@@ -351,7 +343,7 @@ func (d *Dir) Link(_ context.Context, name, target string) error {
 
 	}
 	if err := renameio.Symlink(target, pathIn(d.dir, name)); err != nil {
-		return fmt.Errorf("linking %s: %w", filepath.Join(d.status.Path, name), causeOf(err))
+		return fmt.Errorf("linking %s: %w", filepath.Join(d.status.Path, name), lock.Cause(err))
 	}
 	failpoint.Reach("link replaced")
 	return d.dir.Sync()

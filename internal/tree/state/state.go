@@ -99,7 +99,7 @@ func (s Files) Create(name string) (*Draft, error) {
 		return nil, fmt.Errorf("writing %s: %w", s.Path(name), err)
 	}
 	failpoint.Reach("state begun")
-	return &Draft{os.NewFile(uintptr(fd), filepath.Join(dir.Name(), temporary)), s, name}, nil
+	return &Draft{os.NewFile(uintptr(fd), s.Path(name)), s, name}, nil
 }
 
 // Commit puts the draft on disk, in the place of the file of its name.

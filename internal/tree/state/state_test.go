@@ -3,6 +3,7 @@ package state
 import (
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"btrfs-backup/btrfs/btrfstest"
@@ -71,5 +72,16 @@ func TestOnlyFilesInTheDirectoryOfManifestsAreNamed(t *testing.T) {
 	}
 	if names, err := files.Names(); !slices.Equal(names, []string{"a.json", "b.zst"}) || err != nil {
 		t.Errorf("there are %q, %v", names, err)
+	}
+}
+
+func TestAnErrorNamesAFileAndNotItsDraft(t *testing.T) {
+	t.Parallel()
+	files := In(btrfstest.Open(t, t.TempDir()))
+	draft, err := files.Create("file")
+	check(t, err)
+	draft.Abandon()
+	if _, err := draft.Write(nil); err == nil || !strings.Contains(err.Error(), files.Path("file")+":") {
+		t.Errorf("error: %v", err)
 	}
 }

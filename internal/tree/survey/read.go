@@ -3,7 +3,6 @@ package survey
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 
@@ -49,7 +48,7 @@ func (s *survey) readFile(ctx context.Context, r reading, buffer []byte) (err er
 	}
 	switch {
 	case r.file.Type == manifest.Symlink:
-		r.into.target, err = os.Readlink(r.file.NoFollowPath())
+		r.into.target, err = r.file.Target()
 	case r.file.Type == manifest.Regular && r.into.sha256 == manifest.Digest{}:
 		err = s.readContent(ctx, r, buffer)
 	}

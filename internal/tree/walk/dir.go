@@ -105,6 +105,15 @@ func (f *File) Open(flags uint64) (int, error) {
 	return openAt(f.Dir.fd, f.Name, flags|unix.O_NOFOLLOW)
 }
 
+// Target gives that of a symbolic link.
+func (f *File) Target() (string, error) {
+	target, err := os.Readlink(f.NoFollowPath())
+	if errno := unix.Errno(0); errors.As(err, &errno) { // the name says nothing
+		err = os.NewSyscallError("readlink", errno)
+	}
+	return target, err
+}
+
 // NoFollowPath names the file for calls that take a path and do not follow it if it is a symbolic link.
 func (f *File) NoFollowPath() string { return fmt.Sprintf("/proc/self/fd/%d/%s", f.Dir.fd, f.Name) }
 

@@ -127,3 +127,17 @@ func TestRemovingEndsWithItsContext(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestAnErrorOfALinkShowsNoDescriptor(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, dir, "file")
+	check(t, os.Symlink("target", filepath.Join(dir, "link")))
+	check(t, Tree(t.Context(), btrfstest.Open(t, dir), Visitor{Visit: func(f File) error {
+		target, err := f.Target()
+		if f.Name == "link" && target != "target" || f.Name == "file" && (err == nil || err.Error() != "readlink: invalid argument") {
+			t.Errorf("%s: %q, %v", f.Name, target, err)
+		}
+		return nil
+	}}))
+}
