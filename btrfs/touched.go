@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,12 +24,25 @@ func (s Subvolume) made() (transaction uint64, at time.Time) {
 	return s.CreatedIn, s.Created
 }
 
+// searched remembers what findTouched found: after a balance, all of a tree is searched.
+var searched sync.Map // of state to a transaction
+
+// state identifies what a subvolume holds.
+type state struct {
+	UUID
+	ChangedIn uint64
+}
+
 // findTouched sets TouchedIn. Deduplication, defragmentation and data that is written after it was received raise the
 // transaction of an inode, but not its ctime; whatever changes what a user sees raises both, if only those of a directory.
 // Balancing raises neither.
 func (s *Subvolume) findTouched(dir *os.File) error {
 	since, made := s.made()
 	if !s.ReadOnly || s.ChangedIn <= since {
+		return nil
+	}
+	if found, ok := searched.Load(state{s.UUID, s.ChangedIn}); ok {
+		s.TouchedIn = found.(uint64)
 		return nil
 	}
 	clockWentBack := s.Changed.Before(made)
@@ -53,6 +67,7 @@ func (s *Subvolume) findTouched(dir *os.File) error {
 	if err != nil {
 		return fmt.Errorf("looking for changes in %s/%s: %w", dir.Name(), s.Name, err)
 	}
+	searched.Store(state{s.UUID, s.ChangedIn}, s.TouchedIn)
 	return nil
 }
 

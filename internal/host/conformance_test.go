@@ -338,6 +338,22 @@ func TestNestedSubvolumesAreThoseOfTheSameSubvolume(t *testing.T) {
 	})
 }
 
+func TestASourceIsNoReceivedCopyWhenASnapshotWasTaken(t *testing.T) {
+	eachKind(t, func(t *testing.T, h host.Host, top string) {
+		home := newSubvolume(t, top, "home")
+		snapshot(t, home, top+"/sent")
+		run(t, "sh", "-c", `mkdir "$1/received" && btrfs send -q "$1/sent" | btrfs receive -q "$1/received"`, "sh", top)
+		received := top + "/received/sent"
+		check(t, btrfs.SetReadOnly(btrfstest.Open(t, top+"/received"), "sent", false))
+		was := info(t, received)
+		taken, err := open(t, h, newDir(t, top, "snapshots")).Take(t.Context(), received, was.UUID, "new")
+		check(t, err)
+		if is := info(t, received); was.ReceivedUUID.IsZero() || !is.ReceivedUUID.IsZero() || !taken.ReceivedUUID.IsZero() {
+			t.Errorf("it was %+v, is %+v, the snapshot %+v", was, is, taken)
+		}
+	})
+}
+
 func TestSnapshotsAreTakenOfTheSubvolumeMeant(t *testing.T) {
 	eachKind(t, func(t *testing.T, h host.Host, top string) {
 		ctx := t.Context()
