@@ -16,17 +16,32 @@ const destinationsFile = "destinations.json"
 
 func (d Destinations) record() record { return record{d.Dir, destinationsFile} }
 
-// Knows tells whether a destination was used before.
-func (d Destinations) Knows(destination string) (bool, error) {
-	used, err := d.read()
-	return len(used[destination]) > 0, err
-}
-
-func (d Destinations) read() (map[string][]string, error) { return d.record().read() }
+// Read gives what is remembered.
+func (d Destinations) Read() (Used, error) { return d.record().read() }
 
 // Add remembers a destination.
 func (d Destinations) Add(ctx context.Context, destination, id string) error {
 	return d.record().change(ctx, destination, func(known []string) ([]string, bool) {
 		return append(known, id), slices.Contains(known, id)
 	})
+}
+
+// Used are the identities of the destinations that were used, by their names.
+type Used map[string][]string
+
+// Knows tells whether a destination was used.
+func (u Used) Knows(destination string) bool { return len(u[destination]) > 0 }
+
+// Has tells whether what was used under the name of a destination had the identity.
+func (u Used) Has(destination, id string) bool { return slices.Contains(u[destination], id) }
+
+// NamesOf gives the names under which nothing but what has the identity was used, sorted.
+func (u Used) NamesOf(id string) (destinations []string) {
+	for name, ids := range u {
+		if len(ids) == 1 && ids[0] == id {
+			destinations = append(destinations, name)
+		}
+	}
+	slices.Sort(destinations)
+	return destinations
 }

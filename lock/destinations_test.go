@@ -21,7 +21,7 @@ func TestDestinationsThatAreOpenedSideBySideAreAllRemembered(t *testing.T) {
 		})
 	}
 	adding.Wait()
-	got, err := d.read()
+	got, err := d.Read()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,14 +34,14 @@ func TestDestinationsThatAreOpenedSideBySideAreAllRemembered(t *testing.T) {
 
 func TestAnUnreadableRecordOfDestinationsIsAnErrorAndNeverOverwritten(t *testing.T) {
 	d := Destinations{t.TempDir()}
-	if known, err := d.Knows("/x"); known || err != nil {
-		t.Errorf("without a record: %t, %v", known, err)
+	if used, err := d.Read(); used.Knows("/x") || err != nil {
+		t.Errorf("without a record: %v, %v", used, err)
 	}
 	file := filepath.Join(d.Dir, destinationsFile)
 	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.Knows("/x"); err == nil {
+	if _, err := d.Read(); err == nil {
 		t.Error("a damaged record is read")
 	}
 	if err := d.Add(t.Context(), "/x", "id"); err == nil {
@@ -50,8 +50,8 @@ func TestAnUnreadableRecordOfDestinationsIsAnErrorAndNeverOverwritten(t *testing
 	if content, err := os.ReadFile(file); err != nil || string(content) != "{" {
 		t.Errorf("it holds %q, %v", content, err)
 	}
-	if known, err := (Destinations{}).Knows("/x"); known || err != nil {
-		t.Errorf("nothing is to be remembered: %t, %v", known, err)
+	if used, err := (Destinations{}).Read(); used.Knows("/x") || err != nil {
+		t.Errorf("nothing is to be remembered: %v, %v", used, err)
 	}
 }
 

@@ -35,6 +35,7 @@ func (o *backupOptions) define(f *pflag.FlagSet) {
 	})
 	grouped(f, rsyncTitle, o.defineRsync)
 	grouped(f, furtherTitle, func(f *pflag.FlagSet) {
+		f.BoolVar(&o.spec.SameFilesystem, "same-filesystem", false, "use a new DEST on the filesystem of SOURCE")
 		f.BoolVar(&o.spec.Subvolume.CleanPartial, "clean-partial", false, "delete what an interrupted btrfs receive left at DEST")
 		defineFurtherReach(&o.spec.Reach, f)
 		o.priority.define(f)

@@ -245,6 +245,7 @@ func TestADestinationWithinTheSourceIsLeftOutOfTheCopy(t *testing.T) {
 	r.write("file", "content")
 	r.write("directory/backups/file", "content")
 	r.destination = r.at("backups")
+	r.saves("--same-filesystem")
 	for range 3 {
 		btrfstest.Equal(t, r.source, r.saves("-n", "2"), "backups", btrfstest.RootTime)
 		if exists(filepath.Join(r.newest(), "backups")) {

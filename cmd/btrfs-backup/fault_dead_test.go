@@ -34,7 +34,7 @@ var deaths = []death{
 		},
 		revive: func(t testing.TB, fs *btrfstest.FS) { fs.Mount(t, fs.Dir) },
 	}, {
-		name: "mounted read-only", hint: "is read-only: mount it for writing",
+		name: "mounted read-only", hint: "the filesystem is mounted read-only: mount it for writing",
 		die:    func(t testing.TB, fs *btrfstest.FS) { btrfstest.Run(t, "mount", "-o", "remount,ro", fs.Dir) },
 		revive: func(t testing.TB, fs *btrfstest.FS) { btrfstest.Run(t, "mount", "-o", "remount,rw", fs.Dir) },
 	},
@@ -92,7 +92,7 @@ func TestSnapshotIsTakenAlthoughAllDestinationsAreDead(t *testing.T) {
 	if exists(filepath.Dir(missing)) {
 		t.Errorf("%s was created", filepath.Dir(missing))
 	}
-	r.lacks(r.newest(), r.destination, missing)
+	r.lacks(r.newest(), r.destination) // the other one never was a destination
 }
 
 // lacks fails the test unless the ledger says that these destinations lack the snapshot, and no others.

@@ -89,7 +89,7 @@ func TestKnownDestinationThatIsAnEmptyFolderOfTheSourceIsRefused(t *testing.T) {
 	expect(t, exitFailed, r.run(nil), "btrfs-backup: error: destination "+r.destination+": the backups that were made there are gone",
 		"btrfs-backup: hint: is its disk mounted?", "--new-destination")
 	r.holdsOnly(nil)
-	expect(t, exitDone, r.run(nil, "--new-destination"))
+	expect(t, exitDone, r.run(nil, "--new-destination", "--same-filesystem"))
 	r.isSaved(r.destination)
 }
 

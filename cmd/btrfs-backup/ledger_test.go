@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/lock"
 )
 
@@ -47,30 +46,38 @@ func writeLedger(t testing.TB, folder, content string) {
 	write(t, filepath.Join(folder, lock.LedgerFile), content)
 }
 
-// deadDestination gives a path that is no destination until what lies there is removed.
-func deadDestination(t testing.TB, beside string) string {
+// bury puts something else in the place of a destination, until it is revived.
+func bury(t testing.TB, destination string) {
 	t.Helper()
-	path := filepath.Join(filepath.Dir(beside), "dead")
-	write(t, path, "not a directory")
-	return path
+	rename(t, destination, destination+" away")
+	write(t, destination, "not a directory")
+}
+
+func revive(t testing.TB, destination string) {
+	t.Helper()
+	remove(t, destination)
+	rename(t, destination+" away", destination)
 }
 
 func TestLedgerTellsWhatDestinationsHoldAndLack(t *testing.T) {
 	t.Parallel()
 	source, destination := newSmallPair(t)
 	folder := filepath.Join(source, "snapshot")
-	dead := deadDestination(t, destination)
+	dead := destination + " 2"
 
-	first := backUp(t, exitPartly, march(1), source, destination, dead).Snapshot
-	want(t, "locks", ledger(t, folder)[first].locks, dead)
-	want(t, "parent locks", ledger(t, folder)[first].parentLocks, destination)
+	first := backUp(t, exitDone, march(1), source, destination, dead).Snapshot
+	bury(t, dead)
+	second := backUp(t, exitPartly, march(2), source, destination, dead).Snapshot
+	want(t, "locks", ledger(t, folder)[second].locks, dead)
+	want(t, "parent locks", ledger(t, folder)[first].parentLocks, dead)
+	want(t, "parent locks", ledger(t, folder)[second].parentLocks, destination)
 
-	btrfstest.Run(t, "rm", dead)
-	second := backUp(t, exitDone, march(2), source, dead).Snapshot
+	revive(t, dead)
+	third := backUp(t, exitDone, march(3), source, dead).Snapshot
 	entries := ledger(t, folder)
-	want(t, "locks", append(entries[first].locks, entries[second].locks...))
-	want(t, "parent locks", entries[first].parentLocks, destination)
-	want(t, "parent locks", entries[second].parentLocks, dead)
+	want(t, "locks", append(entries[first].locks, append(entries[second].locks, entries[third].locks...)...))
+	want(t, "parent locks", entries[second].parentLocks, destination)
+	want(t, "parent locks", entries[third].parentLocks, dead)
 }
 
 func TestLedgerOfVersion031IsHonouredAndMerged(t *testing.T) {
@@ -182,9 +189,11 @@ func TestRemoveLocksForgetsDestinationsHoweverTheyAreSpelled(t *testing.T) {
 func TestLockedDestinationsAreThoseThatFailed(t *testing.T) {
 	t.Parallel()
 	source, destination := newSmallPair(t)
-	dead := deadDestination(t, destination)
+	dead := destination + " 2"
+	backUp(t, exitDone, clock("2026-02-27"), source, destination, dead)
+	bury(t, dead)
 	backUp(t, exitPartly, march(1), source, destination, dead)
-	btrfstest.Run(t, "rm", dead)
+	revive(t, dead)
 
 	r := backUp(t, exitDone, march(2), "--locked-dests", source)
 	if len(r.Destinations) != 1 {
@@ -205,9 +214,11 @@ func TestLockedDestinationsAreThoseThatFailed(t *testing.T) {
 func TestLockedDestinationThatIsNamedTooIsServedOnce(t *testing.T) {
 	t.Parallel()
 	source, destination := newSmallPair(t)
-	dead := deadDestination(t, destination)
+	dead := destination
+	backUp(t, exitDone, clock("2026-02-27"), source, dead)
+	bury(t, dead)
 	backUp(t, exitFailed, march(1), source, dead)
-	btrfstest.Run(t, "rm", dead)
+	revive(t, dead)
 
 	r := backUp(t, exitDone, march(2), "--locked-dests", source, dead+"/")
 	if len(r.Destinations) != 1 {

@@ -350,16 +350,17 @@ func TestDestinationsOnOneFilesystemAreServedSideBySide(t *testing.T) {
 	}
 }
 
-func TestSkippedChecksLeaveTheRefusalToTheKernel(t *testing.T) {
+func TestSkippedChecksMakeNoSubvolumeOfADirectory(t *testing.T) {
 	t.Parallel()
-	source, _ := newSmallPair(t)
+	source, destination := newSmallPair(t)
 	plain := makeDir(t, filepath.Join(source, "plain"))
-	for _, option := range []string{"-C", "--skip-fs-checks"} {
-		r := invoke(t, march(1), option, plain)
-		if strings.Contains(r.stderr, "not a btrfs subvolume") || !strings.Contains(r.stderr, "creating snapshot") {
-			t.Errorf("%s", r.stderr)
+	for _, options := range []string{"-C", "--skip-fs-checks", "-C --dry-run"} {
+		args := append(strings.Fields(options), plain, destination)
+		expect(t, exitFailed, invoke(t, march(1), args...), "not a btrfs subvolume", "btrfs-backup: hint: ")
+		want(t, "left", names(t, plain))
+		if exists(destination) {
+			t.Errorf("%s was made", destination)
 		}
-		expect(t, exitFailed, r)
 	}
 	backUp(t, exitDone, march(2), "-C", source)
 }

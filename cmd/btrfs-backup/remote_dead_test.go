@@ -174,7 +174,7 @@ func TestRemoteThatIsFullOrReadOnlyIsLeftCleanAndHeals(t *testing.T) {
 			begin: func(t testing.TB, fs *btrfstest.FS) { fill(t, fs, 4<<20) },
 			end:   func(t testing.TB, fs *btrfstest.FS) { btrfstest.Run(t, "rm", filepath.Join(fs.Dir, "filler")) },
 		}, {
-			name: "read-only", error: "Read-only file system", hint: "is read-only: mount it for writing",
+			name: "read-only", error: "read-only file system", hint: "is mounted read-only: mount it for writing",
 			begin: func(t testing.TB, fs *btrfstest.FS) { btrfstest.Run(t, "mount", "-o", "remount,ro", fs.Dir) },
 			end:   func(t testing.TB, fs *btrfstest.FS) { btrfstest.Run(t, "mount", "-o", "remount,rw", fs.Dir) },
 		},
@@ -188,7 +188,7 @@ func TestRemoteThatIsFullOrReadOnlyIsLeftCleanAndHeals(t *testing.T) {
 			fault.begin(t, f.destinationFS)
 			f.write("large", 12<<20)
 			run := start(t, f.to([]string{"--compress", "none"}, f.url, other))
-			failed := expect(t, exitPartly, run.wait(), "btrfs-backup: error: ", f.newest(), f.url, fault.error, "hint: ", fault.hint)
+			failed := expect(t, exitPartly, run.wait(), "btrfs-backup: error: ", f.url, fault.error, "hint: ", fault.hint)
 			tellsOnce(t, failed)
 			f.holdsOnly(before)
 			f.isSaved(other)

@@ -137,18 +137,30 @@ func suggestion(word string) string {
 // furtherTitle is that of the options that few need.
 const furtherTitle = "Further options"
 
-// checkPlaces refuses command lines without a source, and a first word that is neither a command nor there.
+// checkPlaces refuses command lines without a source, a first word that is neither a command nor there, and further words that may be
+// machines.
 func checkPlaces(c *cobra.Command, args []string) error {
 	if err := needPlace("SOURCE")(c, args); err != nil {
 		return err
 	}
-	word := args[0]
-	if _, err := os.Lstat(word); err == nil || word == "" || strings.ContainsAny(word, "/:") {
-		return nil
+	if isNowhere(args[0]) {
+		forward := suggestion(nearestCommand(c.Root(), args[0]))
+		if forward == "" {
+			forward = "`btrfs-backup --help` lists the commands; another machine is HOST:/PATH"
+		}
+		return misused(fmt.Sprintf("%q is neither a command nor a path that exists", args[0]), forward)
 	}
-	forward := suggestion(nearestCommand(c.Root(), word))
-	if forward == "" {
-		forward = "`btrfs-backup --help` lists the commands; another machine is HOST:/PATH"
+	for _, word := range args[1:] {
+		if isNowhere(word) {
+			return misused(fmt.Sprintf("%q is no path that exists", word),
+				fmt.Sprintf("another machine is %s:/PATH; ./%s is a folder that is made here", word, word))
+		}
 	}
-	return misused(fmt.Sprintf("%q is neither a command nor a path that exists", word), forward)
+	return nil
+}
+
+// isNowhere tells that a word is no path, and none of anything that is here.
+func isNowhere(word string) bool {
+	_, err := os.Lstat(word)
+	return err != nil && word != "" && !strings.ContainsAny(word, "/:")
 }

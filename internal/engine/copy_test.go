@@ -18,7 +18,7 @@ import (
 type fakeDirectory struct{ err error }
 
 func (fakeDirectory) String() string                            { return "/etc" }
-func (d fakeDirectory) Open(context.Context, bool) error        { return d.err }
+func (d fakeDirectory) Open(context.Context) error              { return d.err }
 func (fakeDirectory) Omitted(context.Context) ([]string, error) { return nil, nil }
 
 // fakeMirror is a destination of copies of a directory, which writes down what is asked of it.
@@ -34,9 +34,14 @@ type fakeMirror struct {
 
 func (m *fakeMirror) String() string { return "/backups" }
 
-func (m *fakeMirror) Open(_ context.Context, create bool) error {
-	m.note("open %t", create)
+func (m *fakeMirror) Open(context.Context) error {
+	m.note("open")
 	return m.openErr
+}
+
+func (m *fakeMirror) Create(context.Context) error {
+	m.note("create")
+	return nil
 }
 
 func (m *fakeMirror) Lock(context.Context, func(*lock.HeldError)) (func() error, error) {
@@ -134,7 +139,7 @@ func TestACopyThatWaitedForItsNameIsNotDatedInTheFuture(t *testing.T) {
 func TestACopyBuildsOnTheNewestBackupAndPrunesTheOldest(t *testing.T) {
 	m := newMirror(copiesOf(1, 2, 3)...)
 	report := runCopy(t, copyJobOf(m))
-	m.want(t, "open true", "list", "mark", `save 10 on "3"`, "link .latest 10", "delete 1 2")
+	m.want(t, "open", "list", "list", "mark", `save 10 on "3"`, "link .latest 10", "delete 1 2")
 	if report.Outcome() != Done || !report.Copy {
 		t.Errorf("outcome %d of %+v", report.Outcome(), report)
 	}
@@ -145,14 +150,14 @@ func TestACopyBuildsOnTheBackupThatWasFinishedLastWhateverItsDate(t *testing.T) 
 	m.contents.Recorded[2].Complete = false
 	m.made.Incomplete = errSome
 	runCopy(t, copyJobOf(m, func(j *Job) { j.KeepBackups.Last = 1 }))
-	m.want(t, "open true", "list", "mark", `save 10 on "3"`, "link .latest 10", "delete 3")
+	m.want(t, "open", "list", "list", "mark", `save 10 on "3"`, "link .latest 10", "delete 3")
 }
 
 func TestNothingIsPrunedAfterACopyThatFailed(t *testing.T) {
 	m := newMirror(copiesOf(1, 2, 3)...)
 	m.saveErr = errSome
 	report := runCopy(t, copyJobOf(m))
-	m.want(t, "open true", "list", "mark", `save 10 on "3"`)
+	m.want(t, "open", "list", "list", "mark", `save 10 on "3"`)
 	if report.Outcome() != Failed || len(report.AllFailures()) != 1 {
 		t.Errorf("outcome %d, failures %v", report.Outcome(), report.AllFailures())
 	}
@@ -174,7 +179,7 @@ func TestIncompleteCopiesNeverPushOutTheNewestCompleteOne(t *testing.T) {
 	}
 	m.made.Incomplete = errSome
 	report := runCopy(t, copyJobOf(m))
-	m.want(t, "open true", "list", "mark", `save 10 on "6"`, "link .latest 10",
+	m.want(t, "open", "list", "list", "mark", `save 10 on "6"`, "link .latest 10",
 		"delete 1 3 4 5")
 	if report.Outcome() != Partly || !errors.Is(report.AllFailures()[0].Err, errSome) {
 		t.Errorf("outcome %d, failures %v", report.Outcome(), report.AllFailures())
@@ -188,7 +193,7 @@ func TestBackupsOfOthersAreNeitherDeletedNorCounted(t *testing.T) {
 	var told strings.Builder
 	log := func(j *Job) { j.Log = slog.New(slog.NewTextHandler(&told, nil)) }
 	report := runCopy(t, copyJobOf(m, log))
-	m.want(t, "open true", "list", "mark", `save 10 on "3"`, "link .latest 10", "delete 2")
+	m.want(t, "open", "list", "list", "mark", `save 10 on "3"`, "link .latest 10", "delete 2")
 	if !strings.Contains(told.String(), ": 1 left alone: a backup of nas:/home") {
 		t.Errorf("it told %s", told.String())
 	}
@@ -202,7 +207,7 @@ func TestADeletionThatFailedIsTriedAgainAndStopsNoOther(t *testing.T) {
 	m.contents.Deleting = []string{".0.deleting"}
 	m.undeletable = ".0.deleting"
 	report := runCopy(t, copyJobOf(m))
-	m.want(t, "open true", "list", "delete .0.deleting", "mark", `save 10 on "3"`, "link .latest 10", "delete 1 2")
+	m.want(t, "open", "list", "list", "delete .0.deleting", "mark", `save 10 on "3"`, "link .latest 10", "delete 1 2")
 	if failures := report.AllFailures(); report.Outcome() != Partly || len(failures) != 1 {
 		t.Errorf("outcome %d, failures %v", report.Outcome(), failures)
 	}
@@ -213,7 +218,7 @@ func TestWithoutAChangeThereIsNoBackupAndNoneIsPushedOut(t *testing.T) {
 	m.contents.Recorded = append(m.contents.Recorded, Recorded{Name: day(3), Complete: true, OfAnother: "nas:/home"})
 	m.made.Unchanged = true
 	report := runCopy(t, copyJobOf(m))
-	m.want(t, "open true", "list", "mark", `save 10 on "2"`)
+	m.want(t, "open", "list", "list", "mark", `save 10 on "2"`)
 	if d := report.Destinations[0]; report.Outcome() != Done || len(d.Transfers)+len(d.Deleted) > 0 {
 		t.Errorf("outcome %d, %+v", report.Outcome(), d)
 	}
@@ -223,7 +228,7 @@ func TestADryRunOfACopyChangesNothing(t *testing.T) {
 	m := newMirror(copiesOf(1, 2, 3)...)
 	dry := func(j *Job) { j.DryRun = true }
 	report := runCopy(t, copyJobOf(m, dry))
-	m.want(t, "open false", "list", `rehearse 10 on "3"`)
+	m.want(t, "open", "list", "list", `rehearse 10 on "3"`)
 	if got := report.Destinations[0].Deleted; !slices.Equal(got, []string{day(1), day(2)}) {
 		t.Errorf("would delete %q", got)
 	}
@@ -232,7 +237,7 @@ func TestADryRunOfACopyChangesNothing(t *testing.T) {
 	if report := runCopy(t, copyJobOf(m, dry)); report.Outcome() != Done || len(report.Destinations[0].Transfers) != 1 {
 		t.Errorf("without the folder: %+v", report)
 	}
-	m.want(t, "open false")
+	m.want(t, "open")
 }
 
 func TestANameThatIsTakenIsNotUsed(t *testing.T) {
@@ -279,12 +284,12 @@ func TestWhatIsSentOnIsKeptForTheNextIncrement(t *testing.T) {
 	m := newMirror(copiesOf(1, 2, 3)...)
 	m.contents.Ledger = ledger(t, `{"`+day(1)+`": {"parent_locks": ["/archive"]}}`)
 	runCopy(t, copyJobOf(m))
-	m.want(t, "open true", "list", "mark", `save 10 on "3"`, "link .latest 10", "delete 2")
+	m.want(t, "open", "list", "list", "mark", `save 10 on "3"`, "link .latest 10", "delete 2")
 
 	m = newMirror(copiesOf(1, 2, 3)...)
 	m.contents.NoPrune = errSome
 	if report := runCopy(t, copyJobOf(m)); report.Outcome() != Partly || len(report.Destinations[0].Transfers) != 1 {
 		t.Errorf("outcome %d of %+v", report.Outcome(), report)
 	}
-	m.want(t, "open true", "list", "mark", `save 10 on "3"`, "link .latest 10")
+	m.want(t, "open", "list", "list", "mark", `save 10 on "3"`, "link .latest 10")
 }

@@ -25,9 +25,8 @@ import (
 // A Source is a subvolume or a directory to be backed up.
 type Source interface {
 	String() string
-	// Open must be called first. It fails unless the source is there and is what it should be. What it needs to keep its
-	// versions is created on request.
-	Open(ctx context.Context, create bool) error
+	// Open must be called first. It makes nothing, and fails unless the source is there and is what it should be.
+	Open(ctx context.Context) error
 	// Omitted gives the paths in the source that no version of it holds.
 	Omitted(ctx context.Context) ([]string, error)
 }
@@ -45,7 +44,8 @@ type History interface {
 	Linker
 	// List gives the snapshots, and what the ledger in their folder says. The ledger may fail alone.
 	List(ctx context.Context, ours func(name string) bool) (Snapshots, error)
-	// Take makes a read-only snapshot in the folder and waits until it is on disk. A name that is taken is fs.ErrExist.
+	// Take makes a read-only snapshot in the folder and waits until it is on disk. A name that is taken is fs.ErrExist. A missing
+	// folder is made; it is locked and listed only then.
 	Take(ctx context.Context, name string) (btrfs.Subvolume, error)
 	// WriteLedger replaces the ledger in the folder, on disk too.
 	WriteLedger(ctx context.Context, l *lock.Ledger) error
@@ -58,6 +58,9 @@ type Snapshots struct {
 	InUse     map[string]string
 	Ledger    *lock.Ledger // nil if it could not be read
 	LedgerErr error
+	Missing   bool  // the folder is, and so counts as empty
+	NoTake    error // why no snapshot can be taken; nil if it may
+	ReadOnly  bool  // nothing can be written or deleted in the folder
 }
 
 // A Destination is what versions of one source are saved to. One that is no Lister is known from the source's ledger alone:
@@ -71,8 +74,11 @@ type Destination interface {
 
 // An Opener is a Destination that must be opened first.
 type Opener interface {
-	// Open fails unless the destination is what it should be. A missing one is created on request, else it is fs.ErrNotExist.
-	Open(ctx context.Context, create bool) error
+	// Open makes nothing, and fails unless the destination is what it should be. One that is missing, and can be made, is
+	// fs.ErrNotExist.
+	Open(ctx context.Context) error
+	// Create makes one that Open found missing, and opens it.
+	Create(ctx context.Context) error
 }
 
 // A Lister is a Destination that can be looked at.
@@ -108,10 +114,16 @@ type Marker interface {
 	Mark(ctx context.Context) (id string, err error)
 }
 
-// An Identified source or destination is a directory that is known by more than its path.
-type Identified interface {
-	// DirID identifies the directory. It is zero before Open, and where there are no subvolumes.
-	DirID() btrfs.DirID
+// A Placed source or destination is a directory that is known by more than its path.
+type Placed interface {
+	// At tells where its folder lies. While that is missing, only its machine and filesystem are known; before Open, nothing.
+	At() Position
+}
+
+// A Position is where a directory lies. On one machine, it is the same under every path.
+type Position struct {
+	Machine string // "" for this one
+	btrfs.DirID
 }
 
 // Contents are what a destination holds.
@@ -122,10 +134,11 @@ type Contents struct {
 	Recorded []Recorded // of directories, in the order in which they were finished
 	Deleting []string   // hidden names of such whose deletion began and did not end
 	Taken    []string   // further names that no backup can have
+	Foreign  []string   // names of what makes a folder without backups somebody else's
 	Received []string   // those of them that are received subvolumes
 
 	InUse    map[string]string // why backups cannot be deleted at present, by name
-	Identity string            // of a Marker; "" if it has none
+	Identity string            // as Mark gives it; "" if there is none
 	Ledger   *lock.Ledger      // of what the backups are sent on to; nil if they never were
 	NoPrune  error             // why nothing may be deleted; nil if it may
 
@@ -189,6 +202,7 @@ type Job struct {
 	NoIncremental  bool // save complete copies, the newest snapshot first
 	Forget         bool // what the ledger says of the destinations
 	NewDestination bool // a destination need not be the one that was used before
+	SameFilesystem bool // a destination may lie on the source's own filesystem
 	CleanPartial   bool // delete what an interrupted btrfs receive left under a final name
 	// Automatic tells that the user did not choose a source without History: the source is not a subvolume at present.
 	Automatic bool
@@ -208,5 +222,5 @@ type Settings struct {
 	// Sources remembers on this machine what sources were before.
 	Sources lock.Sources
 	// Told remembers on this machine what was said of sources.
-	Told Told
+	Told lock.Told
 }

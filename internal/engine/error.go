@@ -4,15 +4,20 @@ import (
 	"errors"
 	"io/fs"
 	"syscall"
+
+	"btrfs-backup/internal/hint"
 )
 
 // WithoutPath leaves out of an error the path that its message names anyway.
 func WithoutPath(err error, path string) error {
 	var pathError *fs.PathError
-	if errors.As(err, &pathError) && pathError.Path == path {
-		return pathError.Err
+	if !errors.As(err, &pathError) || pathError.Path != path {
+		return err
 	}
-	return err
+	if forward := hint.Of(err); forward != "" {
+		return hint.New(pathError.Err, forward)
+	}
+	return pathError.Err
 }
 
 type errnoError struct {

@@ -38,10 +38,11 @@ type fakeFolder struct {
 	here subvolumes
 }
 
-func (f *fakeFolder) String() string                   { return f.name }
-func (f *fakeFolder) Open(context.Context, bool) error { return nil }
-func (f *fakeFolder) DirID() btrfs.DirID {
-	return btrfs.DirID{Filesystem: btrfs.UUID([]byte(fmt.Sprintf("%-16s", f.name)))}
+func (f *fakeFolder) String() string               { return f.name }
+func (f *fakeFolder) Open(context.Context) error   { return nil }
+func (f *fakeFolder) Create(context.Context) error { return nil }
+func (f *fakeFolder) At() Position {
+	return Position{DirID: btrfs.DirID{Filesystem: btrfs.UUID([]byte(fmt.Sprintf("%-16s", f.name))), Inode: 256}}
 }
 
 func (f *fakeFolder) Lock(context.Context, func(*lock.HeldError)) (func() error, error) {
@@ -94,7 +95,7 @@ type fakeDestination struct {
 }
 
 func (d *fakeDestination) List(context.Context) (Contents, error) {
-	return Contents{Listing: inFolder(Naming{}, d.here).Listing}, nil
+	return Contents{Listing: inFolder(Naming{}, d.here).Listing, Identity: d.name}, nil
 }
 
 func (d *fakeDestination) Save(_ context.Context, t Transfer) (Result, error) {

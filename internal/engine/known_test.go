@@ -17,8 +17,8 @@ func TestACopyRemembersItsDestinationAndADryRunDoesNot(t *testing.T) {
 	used := lock.Destinations{Dir: filepath.Join(t.TempDir(), "state")}
 	for _, dryRun := range []bool{true, false} {
 		runCopy(t, copyJobOf(newMirror(), func(j *Job) { j.Used, j.DryRun = used, dryRun }))
-		if known, err := used.Knows("/backups"); known == dryRun || err != nil {
-			t.Errorf("dry run %t: remembered %t, %v", dryRun, known, err)
+		if seen, err := used.Read(); seen.Knows("/backups") == dryRun || err != nil {
+			t.Errorf("dry run %t: remembered %v, %v", dryRun, seen, err)
 		}
 	}
 }
@@ -40,7 +40,7 @@ func TestADestinationOnRecordWhoseDiskIsNotMountedIsRefusedUnlessItIsToBeginAnew
 			if report.Outcome() != Failed || len(failures) != 1 || !strings.Contains(hint.Of(failures[0].Err), "--new-destination") {
 				t.Errorf("%s, dry run %t: %v", name, dryRun, failures)
 			}
-			if m.entries[0] != "open false" || strings.Contains(strings.Join(m.entries, " "), "save") {
+			if m.entries[0] != "open" || strings.Contains(strings.Join(m.entries, " "), "save") {
 				t.Errorf("%s: %q", name, m.entries)
 			}
 		}
@@ -50,7 +50,7 @@ func TestADestinationOnRecordWhoseDiskIsNotMountedIsRefusedUnlessItIsToBeginAnew
 	if report := runCopy(t, copyJobOf(m, func(j *Job) { j.Used, j.NewDestination = used, true })); report.Outcome() != Done {
 		t.Errorf("a new destination: %v", report.AllFailures())
 	}
-	m.want(t, "open true", "list", "mark", `save 10 on ""`, "link .latest 10")
+	m.want(t, "open", "list", "list", "mark", `save 10 on ""`, "link .latest 10")
 }
 
 func TestBackupsWhoseRecordsAreGoneAreNamedAndANewDestinationBeginsBesideThem(t *testing.T) {
@@ -63,7 +63,7 @@ func TestBackupsWhoseRecordsAreGoneAreNamedAndANewDestinationBeginsBesideThem(t 
 		m.contents = Contents{Taken: []string{day(1), "photos"}}
 		report := runCopy(t, copyJobOf(m, func(j *Job) { j.Used, j.Automatic, j.NewDestination = used, true, begin }))
 		if begin {
-			m.want(t, "open true", "list", "mark", `save 10 on ""`, "link .latest 10")
+			m.want(t, "open", "list", "list", "mark", `save 10 on ""`, "link .latest 10")
 			if v := report.Destinations[0].Verdicts; len(v) != 2 || v[0].String() != "keep "+day(1)+": no record of it" {
 				t.Errorf("verdicts: %v", v)
 			}

@@ -8,7 +8,8 @@ import (
 	"btrfs-backup/lock"
 )
 
-// updateLedger changes the ledger and writes it. A dry run changes it in memory only.
+// updateLedger changes the ledger and writes it. A dry run changes it in memory only, as one does whose source is
+// read-only.
 func (r *run) updateLedger(ctx context.Context, change func(*lock.Ledger)) {
 	r.ledgerMu.Lock()
 	defer r.ledgerMu.Unlock()
@@ -21,7 +22,7 @@ func (r *run) updateLedger(ctx context.Context, change func(*lock.Ledger)) {
 // writeLedger brings the file up to date. If that fails, what the file says is kept, too, and conclude tries again.
 func (r *run) writeLedger(ctx context.Context) {
 	content := string(r.snapshots.ledger.Marshal())
-	if r.DryRun || content == r.written {
+	if r.DryRun || r.found.ReadOnly || content == r.written {
 		r.unwritten = nil
 		return
 	}

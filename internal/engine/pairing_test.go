@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/engine/copies"
 )
 
 func TestPairing(t *testing.T) {
@@ -48,7 +49,7 @@ func TestPairing(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			if got := joined(newPairing(test.here, inFolder(Naming{}, test.present).Listing).backupsOf(test.of)); got != test.want {
+			if got := joined(copies.New(test.here, inFolder(Naming{}, test.present).Listing).Of(test.of)); got != test.want {
 				t.Errorf("copies: %q, want %q", got, test.want)
 			}
 		})

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/engine/copies"
 	"btrfs-backup/lock"
 	"btrfs-backup/retention"
 )
@@ -78,9 +79,9 @@ func (s side) lineage(source btrfs.Subvolume) lineage {
 }
 
 // paired gives the subvolumes of the folder that can be a parent, since they have backups, whatever their names.
-func (s side) paired(pairs pairing) []btrfs.Subvolume {
+func (s side) paired(pairs copies.Finder) []btrfs.Subvolume {
 	return slices.DeleteFunc(slices.Clone(s.InDirectory), func(sub btrfs.Subvolume) bool {
-		return !sub.ReadOnly || !canBeSent(sub) || len(pairs.backupsOf(sub)) == 0
+		return !sub.ReadOnly || !canBeSent(sub) || len(pairs.Of(sub)) == 0
 	})
 }
 

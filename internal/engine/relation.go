@@ -4,13 +4,14 @@ import (
 	"slices"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/engine/copies"
 	"btrfs-backup/retention"
 )
 
 // byUUID relates received subvolumes with the snapshots that they are backups of.
 type byUUID struct {
 	planner
-	pairs  pairing
+	pairs  copies.Finder
 	ours   []btrfs.Subvolume // the source's own backups
 	common []btrfs.Subvolume // snapshots that have backups
 	kin    lineage           // of the snapshots
@@ -18,14 +19,14 @@ type byUUID struct {
 }
 
 func newByUUID(p planner) relation {
-	r := &byUUID{planner: p, pairs: newPairing(p.snapshots.All, p.backups.Listing), kin: p.snapshots.lineage(p.source), line: p.snapshots.line(p.source)}
+	r := &byUUID{planner: p, pairs: copies.New(p.snapshots.All, p.backups.Listing), kin: p.snapshots.lineage(p.source), line: p.snapshots.line(p.source)}
 	r.ours, r.common = r.ownBackups(), p.snapshots.paired(r.pairs)
 	return r
 }
 
 func (r *byUUID) versions() []btrfs.Subvolume { return r.snapshots.seriesOf(r.source) }
 
-func (r *byUUID) holds(s btrfs.Subvolume) []string { return namesOf(r.pairs.backupsOf(s)) }
+func (r *byUUID) holds(s btrfs.Subvolume) []string { return namesOf(r.pairs.Of(s)) }
 
 func (r *byUUID) own() []string { return namesOf(r.ours) }
 
@@ -48,12 +49,12 @@ func (r *byUUID) needs(newest *btrfs.Subvolume) (names []string, reason string) 
 }
 
 func (r *byUUID) bases(s btrfs.Subvolume, sent []btrfs.Subvolume) []btrfs.Subvolume {
-	copies := make(map[btrfs.UUID]int) // of snapshots of what was received, which have one received UUID
+	alike := make(map[btrfs.UUID]int) // of snapshots of what was received, which have one received UUID
 	for _, b := range sent {
-		copies[b.Identity()]++
+		alike[b.Identity()]++
 	}
 	candidates := slices.DeleteFunc(slices.Concat(r.common, sent), func(b btrfs.Subvolume) bool {
-		return copies[b.Identity()] > 1 && !b.Identity().IsZero() || !r.pairs.canBeParent(b)
+		return alike[b.Identity()] > 1 && !b.Identity().IsZero() || !r.pairs.CanBeParent(b)
 	})
 	return r.kin.ladder(s, candidates)
 }
@@ -64,7 +65,7 @@ func (r *byUUID) ownBackups() []btrfs.Subvolume {
 	paired, foreign := make(map[btrfs.UUID]bool), make(map[btrfs.UUID]bool)
 	for _, s := range r.snapshots.InDirectory {
 		s.TouchedIn = 0 // what was altered since is a backup of the source nevertheless
-		for _, b := range r.pairs.backupsOf(s) {
+		for _, b := range r.pairs.Of(s) {
 			paired[b.UUID] = !r.line.exclude(s)
 			foreign[b.UUID] = r.line.exclude(s)
 		}

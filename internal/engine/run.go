@@ -19,11 +19,17 @@ import (
 // run is a Job under way.
 type run struct {
 	Job
-	history   History // nil: the source keeps no versions of itself
-	report    Report
-	source    btrfs.Subvolume // of a history
+	history History // nil: the source keeps no versions of itself
+	report  Report
+	used    lock.Used // before this run
+	visits  []*visit
+
+	// Of a history:
+	source    btrfs.Subvolume
 	snapshots side
 	continued map[btrfs.UUID]bool // the source, and those whose history it continues
+	found     Snapshots           // as listed at first
+	release   func()              // the lock
 
 	ledgerMu  sync.Mutex // the destinations are served side by side
 	written   string     // the ledger, as the file holds it
@@ -37,21 +43,30 @@ func Run(ctx context.Context, job Job) (*Report, error) {
 	r.history, _ = job.Source.(History)
 	r.report.Copy, r.report.sends = r.history == nil, !r.NoTransfer && len(r.Destinations) > 0
 	r.snapshots.naming = job.Naming
-	if err := r.Source.Open(ctx, !r.DryRun && !r.NoSnapshot); err != nil {
+	if err := r.Source.Open(ctx); err != nil {
 		return &r.report, err
 	}
-	release, err := r.openHistory(ctx)
-	if err != nil {
+	r.release = func() {}
+	defer func() { r.release() }()
+	if err := r.openHistory(ctx); err != nil {
 		return &r.report, err
 	}
-	defer release()
-	if r.NoSnapshot && !r.NoTransfer && len(r.Destinations) > 0 && r.history != nil && len(r.ownSnapshots()) == 0 {
-		return &r.report, hint.New(fmt.Errorf("source %s: it has no snapshot to send", r.Source), "leave out --no-snapshot to take one")
+	if err := r.checkHistory(); err != nil {
+		return &r.report, err
+	}
+	r.readUsed()
+	r.approachAll(ctx)
+	if isFutile(r.visits) { // nothing was made
+		r.serveAll(ctx)
+		return &r.report, context.Cause(ctx)
 	}
 	r.reportOmitted(ctx)
+	r.forget(ctx)
 	r.prepare(ctx)
 	r.tellAltered()
-	r.serveAll(ctx)
+	if !r.lacksVersion() {
+		r.serveAll(ctx)
+	}
 	if ctx.Err() != nil {
 		r.settleLedger(context.WithoutCancel(ctx))
 		return &r.report, context.Cause(ctx)
@@ -61,34 +76,47 @@ func Run(ctx context.Context, job Job) (*Report, error) {
 }
 
 // openHistory locks and lists the snapshots. Without a readable ledger the run goes on, but prunes none of them.
-func (r *run) openHistory(ctx context.Context) (release func(), err error) {
+func (r *run) openHistory(ctx context.Context) (err error) {
 	if r.history == nil {
-		return func() {}, nil
+		return nil
 	}
-	release, err = r.lock(ctx, r.Source, r.history)
+	release, err := r.lock(ctx, r.Source, r.history)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	found, err := r.history.List(ctx, r.Naming.Ours)
-	if err != nil {
-		release()
-		return nil, err
+	r.release = release
+	if r.found, err = r.history.List(ctx, r.Naming.Ours); err != nil {
+		return err
 	}
-	r.source, r.snapshots.Listing, r.snapshots.ledger, r.snapshots.inUse = found.Of, found.Listing, found.Ledger, found.InUse
+	r.source, r.snapshots.Listing, r.snapshots.ledger, r.snapshots.inUse = r.found.Of, r.found.Listing, r.found.Ledger, r.found.InUse
 	r.recall()
-	if found.LedgerErr != nil {
-		r.report.fail(found.LedgerErr)
+	if r.found.LedgerErr != nil {
+		r.report.fail(r.found.LedgerErr)
 	} else {
-		r.written = string(found.Ledger.Marshal())
+		r.written = string(r.found.Ledger.Marshal())
 	}
-	if r.Forget || r.NewDestination {
-		r.updateLedger(ctx, func(l *lock.Ledger) {
-			for _, d := range r.Destinations {
-				l.Forget(d.String())
-			}
-		})
+	return nil
+}
+
+// checkHistory refuses a run that has no snapshot to send and can take none.
+func (r *run) checkHistory() error {
+	some := len(r.ownSnapshots()) > 0
+	switch {
+	case some && r.found.ReadOnly && r.NoSnapshot:
+		r.Log.Warn(fmt.Sprintf("%s: its filesystem is read-only: the ledger is not written there, and no snapshot is deleted", r.Source))
+	case some, r.history == nil:
+		return nil
+	case r.found.NoTake != nil && (!r.NoSnapshot || r.source.ReadOnly):
+		return r.found.NoTake
+	case r.NoSnapshot && r.report.sends:
+		return hint.New(fmt.Errorf("source %s: it has no snapshot to send", r.Source), "leave out --no-snapshot to take one")
 	}
-	return release, nil
+	return nil
+}
+
+// lacksVersion tells that there is nothing to be sent, since no snapshot could be taken.
+func (r *run) lacksVersion() bool {
+	return r.history != nil && r.report.sends && len(r.ownSnapshots()) == 0
 }
 
 // lock takes the lock of a folder, which a dry run does not need.
@@ -134,7 +162,7 @@ func (r *run) reportOmitted(ctx context.Context) {
 		lines = append(lines, fmt.Sprintf("%s: not in its backups, each needs a backup of its own: %s", r.Source, Few(omitted)))
 		r.Log.Debug(fmt.Sprintf("%s: not in its backups: %q", r.Source, omitted))
 	}
-	if r.DryRun || r.Told.IsNews(r.Source.String(), append(slices.Clone(lines), omitted...)) {
+	if r.DryRun || r.Told.IsNews(ctx, r.Source.String(), append(slices.Clone(lines), omitted...)) {
 		for _, line := range lines {
 			r.Log.Warn(line)
 		}
@@ -158,10 +186,17 @@ func (r *run) prepare(ctx context.Context) {
 		return
 	}
 	var taken btrfs.Subvolume
-	name, err := r.freeName(ctx, func(name string) (err error) {
-		taken, err = r.take(ctx, name)
-		return err
-	})
+	name, err := "", r.found.NoTake
+	if err == nil {
+		name, err = r.freeName(ctx, func(name string) (err error) {
+			taken, err = r.take(ctx, name)
+			return err
+		})
+	}
+	if err == nil && r.found.Missing && !r.DryRun {
+		r.report.Snapshot = name
+		err = r.openHistory(ctx) // now that it has a folder
+	}
 	if err != nil {
 		r.report.fail(err)
 		return
@@ -171,8 +206,10 @@ func (r *run) prepare(ctx context.Context) {
 		r.Log.Info(fmt.Sprintf("%s: is a received backup that was made writable; its received UUID is cleared, or all its snapshots would "+
 			"count as copies of that backup", r.Source))
 	}
-	r.snapshots.InDirectory = append(r.snapshots.InDirectory, taken)
-	r.snapshots.All = append(r.snapshots.All, taken)
+	if !slices.ContainsFunc(r.snapshots.InDirectory, func(s btrfs.Subvolume) bool { return s.UUID == taken.UUID }) {
+		r.snapshots.InDirectory = append(r.snapshots.InDirectory, taken)
+		r.snapshots.All = append(r.snapshots.All, taken)
+	}
 }
 
 // freeName tries the name of each second, from now on, until one is not fs.ErrExist.
@@ -216,17 +253,9 @@ func pending(name string, of btrfs.UUID) btrfs.Subvolume {
 
 // serveAll serves the destinations side by side.
 func (r *run) serveAll(ctx context.Context) {
-	if r.NoTransfer && r.KeepBackups == (retention.Policy{}) {
-		return
-	}
-	r.report.Destinations = make([]DestinationReport, len(r.Destinations))
 	var serving sync.WaitGroup
-	for i, d := range r.Destinations {
-		serving.Go(func() {
-			v := newVisit(r, d, &r.report.Destinations[i])
-			v.saved.Destination = d.String()
-			v.serve(ctx)
-		})
+	for _, v := range r.visits {
+		serving.Go(func() { v.serve(ctx) })
 	}
 	serving.Wait()
 }
@@ -237,9 +266,11 @@ func (r *run) concludeHistory(ctx context.Context) {
 	if r.history == nil {
 		return
 	}
-	r.pruneSource(ctx)
-	r.settleLedger(ctx)
-	r.linkLatest(ctx)
+	if !r.found.ReadOnly {
+		r.pruneSource(ctx)
+		r.settleLedger(ctx)
+		r.linkLatest(ctx)
+	}
 	r.remember(ctx)
 }
 
@@ -273,7 +304,7 @@ func (r *run) linkLatest(ctx context.Context) {
 // pruneSource applies the retention to the snapshots, unless this run's snapshot is missing among them or what the
 // destinations need is not known.
 func (r *run) pruneSource(ctx context.Context) {
-	if r.snapshots.ledger == nil || !r.NoSnapshot && r.report.Snapshot == "" {
+	if r.snapshots.ledger == nil || !r.NoSnapshot && r.report.Snapshot == "" || slices.ContainsFunc(r.visits, (*visit).mayNeedAny) {
 		if r.KeepSnapshots == (retention.Policy{}) {
 			return
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/engine/copies"
 	"btrfs-backup/transport"
 )
 
@@ -120,7 +121,7 @@ func isOneOf(err error, known ...syscall.Errno) bool {
 // mayDependOnParent tells whether another parent is worth trying: the wrong one was taken, or a program ended by itself, and not
 // for lack of something that every stream needs.
 func mayDependOnParent(err error) bool {
-	if errors.Is(err, ErrWrongParent) {
+	if errors.Is(err, copies.ErrWrongParent) {
 		return true
 	}
 	var exit *transport.ExitError

@@ -2,13 +2,13 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/engine/copies"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/lock"
 	"btrfs-backup/retention"
@@ -21,7 +21,11 @@ type visit struct {
 	lister Lister // nil: the destination cannot be listed
 	saved  *DestinationReport
 
-	missing bool // it would be created, but for the dry run
+	known   bool     // backups were made there
+	away    error    // why it cannot be served
+	missing bool     // it is to be created
+	failed  bool     // it was not served, and so not listed
+	former  []string // names by which the ledger may know it, too
 	noPrune error
 	planner planner
 	plan    Plan
@@ -30,16 +34,13 @@ type visit struct {
 func newVisit(r *run, to Destination, saved *DestinationReport) *visit {
 	v := &visit{run: r, to: to, saved: saved}
 	v.lister, _ = to.(Lister)
-	v.planner = planner{
-		history: r.history != nil, source: r.source, snapshots: r.snapshots, backups: side{naming: r.Naming},
-		keep: r.KeepBackups, transfer: !r.NoTransfer, incremental: !r.NoIncremental, clean: r.CleanPartial,
-	}
+	saved.Destination = to.String()
 	return v
 }
 
 // serve lists the destination, plans, cleans up, saves, and prunes if everything was saved.
 func (v *visit) serve(ctx context.Context) {
-	release, err := v.arrive(ctx)
+	release, err := v.enter(ctx)
 	if err != nil {
 		v.fail(ctx, err)
 		return
@@ -62,9 +63,17 @@ func (v *visit) fail(ctx context.Context, err error) {
 		err = fmt.Errorf("%s: %w", v.to, context.Cause(ctx))
 	}
 	v.saved.fail(err)
-	if !v.NoTransfer {
+	v.failed = true
+	wasReached := v.known || v.away == nil && !v.missing
+	if !v.NoTransfer && wasReached {
 		v.recordOutstanding(context.WithoutCancel(ctx))
 	}
+}
+
+// mayNeedAny tells that the destination was not looked at, and that the ledger does not know which snapshot its next increment
+// needs.
+func (v *visit) mayNeedAny() bool {
+	return v.failed && !v.snapshots.ledger.Knows(v.to.String())
 }
 
 // recordOutstanding notes in the ledger that the destination lacks the newest snapshot.
@@ -76,59 +85,18 @@ func (v *visit) recordOutstanding(ctx context.Context) {
 	v.updateLedger(ctx, func(l *lock.Ledger) { l.SetOutstanding(v.to.String(), ours[len(ours)-1].Name) })
 }
 
-// arrive opens and locks the destination, and makes the plan.
-func (v *visit) arrive(ctx context.Context) (release func(), err error) {
-	known := v.known()
-	if opener, ok := v.to.(Opener); ok {
-		err = opener.Open(ctx, !known && !v.DryRun)
-	}
-	switch v.missing = errors.Is(err, fs.ErrNotExist); {
-	case v.missing && known:
-		return nil, hint.New(fmt.Errorf("%w, but backups were made there", err), mountIt)
-	case v.missing && v.DryRun:
-		return func() {}, v.prepare(ctx, Contents{}, false)
-	case err != nil:
-		return nil, err
-	}
-	release = func() {}
-	if v.lister == nil {
-		return release, v.prepare(ctx, Contents{}, known)
-	}
-	if here, there := dirIDOf(v.Source), dirIDOf(v.to); here == there && here != (btrfs.DirID{}) {
-		return nil, hint.New(fmt.Errorf("destination %s: is the snapshot folder of the source", v.to), "choose another folder")
-	}
-	if release, err = v.lock(ctx, v.to, v.lister); err != nil {
-		return nil, err
-	}
-	contents, err := v.lister.List(ctx)
-	if err == nil {
-		err = v.prepare(ctx, contents, known)
-	}
-	if err != nil {
-		release()
-		return nil, err
-	}
-	return release, nil
-}
-
-// mountIt is the hint where a disk may be missing.
-const mountIt = "is its disk mounted? --new-destination begins anew there"
-
-func dirIDOf(v any) btrfs.DirID {
-	if p, ok := v.(Identified); ok {
-		return p.DirID()
-	}
-	return btrfs.DirID{}
-}
-
 // prepare makes the plan.
-func (v *visit) prepare(ctx context.Context, found Contents, known bool) error {
-	if known && v.looksUnmounted(found) {
-		if dated := slices.DeleteFunc(slices.Clone(found.Taken), func(name string) bool { return !v.Naming.Ours(name) }); len(dated) > 0 {
-			return hint.New(fmt.Errorf("destination %s: there is no record of %s: its .btrfs-backup is gone", v.to, Few(dated)),
-				"bring that directory back, or begin anew beside them with --new-destination: they are never deleted")
-		}
-		return hint.New(fmt.Errorf("destination %s: the backups that were made there are gone", v.to), mountIt)
+func (v *visit) prepare(ctx context.Context, found Contents) error {
+	if err := v.checkMounted(found); err != nil {
+		return err
+	}
+	v.former = v.formerNames(found.Identity)
+	v.ledgerMu.Lock()
+	snapshots := v.snapshots
+	v.ledgerMu.Unlock()
+	v.planner = planner{
+		history: v.history != nil, source: v.source, snapshots: snapshots, backups: side{naming: v.Naming},
+		keep: v.KeepBackups, transfer: !v.NoTransfer, incremental: !v.NoIncremental, clean: v.CleanPartial,
 	}
 	p := &v.planner
 	p.backups.Listing, p.backups.ledger, p.recorded = found.Listing, found.Ledger, found.Recorded
@@ -214,34 +182,6 @@ func assumedBackup(s btrfs.Subvolume) btrfs.Subvolume {
 	return btrfs.Subvolume{ID: s.ID, Name: s.Name, UUID: s.UUID, ReceivedUUID: s.Identity(), ReadOnly: true, SentIn: s.ChangedIn}
 }
 
-// known tells whether the destination is on record as holding a backup, as any may be when there is no record.
-func (v *visit) known() bool {
-	if v.NewDestination {
-		return false
-	}
-	used, err := v.Used.Knows(v.to.String())
-	if err != nil {
-		v.Log.Warn(fmt.Sprintf("%s: not checked whether its disk is mounted: the record of destinations cannot be read: %v", v.to, err))
-	}
-	if v.history == nil {
-		return used
-	}
-	v.ledgerMu.Lock()
-	defer v.ledgerMu.Unlock()
-	return used || v.snapshots.ledger == nil || v.snapshots.ledger.Knows(v.to.String())
-}
-
-// looksUnmounted tells that the destination is the empty place where a disk should be mounted.
-func (v *visit) looksUnmounted(found Contents) bool {
-	if v.lister == nil {
-		return false
-	}
-	if _, ok := v.to.(Marker); ok {
-		return found.Identity == ""
-	}
-	return len(found.InDirectory) == 0 && dirIDOf(v.to).Filesystem == dirIDOf(v.Source).Filesystem
-}
-
 // saveAll saves what the destination lacks. After a failure only the newest of the rest is tried: it is worth most, and a
 // destination that fails twice is left alone.
 func (v *visit) saveAll(ctx context.Context) {
@@ -276,25 +216,9 @@ func (v *visit) saveAll(ctx context.Context) {
 	}
 }
 
-// mark gives the destination its identity, if it can have one, and remembers that.
-func (v *visit) mark(ctx context.Context) error {
-	m, ok := v.to.(Marker)
-	if !ok {
-		return nil
-	}
-	id, err := m.Mark(ctx)
-	if err != nil {
-		return err
-	}
-	if err := v.Used.Add(ctx, v.to.String(), id); err != nil {
-		v.Log.Warn(fmt.Sprintf("%s: the next run cannot check whether its disk is mounted, since the destination cannot be remembered: %v", v.to, err))
-	}
-	return nil
-}
-
 // record notes in the ledger the newest snapshot that the destination holds now, and the newest one that it lacks.
 func (v *visit) record(ctx context.Context) {
-	pairs := newPairing(v.snapshots.All, v.planner.backups.Listing)
+	pairs := copies.New(v.snapshots.All, v.planner.backups.Listing)
 	sent := func(s btrfs.Subvolume) bool {
 		return slices.ContainsFunc(v.saved.Transfers, func(t TransferReport) bool { return t.Snapshot == s.Name && t.Failure == nil })
 	}
@@ -304,7 +228,7 @@ func (v *visit) record(ctx context.Context) {
 	}
 	common, lacking := "", ""
 	for _, s := range v.ownSnapshots() {
-		if len(pairs.backupsOf(s)) > 0 || sent(s) {
+		if len(pairs.Of(s)) > 0 || sent(s) {
 			common, lacking = s.Name, "" // no increment needs an older one
 		} else if planned[s.Name] {
 			lacking = s.Name
@@ -315,6 +239,9 @@ func (v *visit) record(ctx context.Context) {
 	}
 	v.continueWith(v.planner.snapshots.line(v.source))
 	v.updateLedger(context.WithoutCancel(ctx), func(l *lock.Ledger) {
+		for _, name := range v.former {
+			l.Forget(name)
+		}
 		l.SetCommon(v.to.String(), common)
 		if !v.NoTransfer {
 			l.SetOutstanding(v.to.String(), lacking)

@@ -1,8 +1,8 @@
 // Package host works on directories of subvolumes, on this machine or on another one.
 //
 // It is the contract only. A machine is reached in one of two ways, which do the same: as this process (local), or by this
-// program at the far end of an SSH session (agent, answered by serve). Names are single path components in an open directory; only Open and MkdirAll
-// take paths, which are absolute.
+// program at the far end of an SSH session (agent, answered by serve). Names are single path components in an open directory; only Open, MkdirAll,
+// Take and Rmdir take paths, which are absolute.
 //
 // Errors of a far side keep what errors.Is and errors.As find in them: fs.ErrNotExist and fs.ErrExist, errnos,
 // *lock.HeldError, *transport.ExitError, and the errors of sendstream and tree. A lost connection is
@@ -13,9 +13,13 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
+	"path"
+	"syscall"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/lock"
 
 	"golang.org/x/time/rate"
@@ -42,10 +46,37 @@ type Host interface {
 type Status struct {
 	Path       string
 	Privileged bool            // whoever works on it is root there
+	NoWrite    uint32          // errno that tells why nothing can be made in it; 0 if it can
+	DirID      btrfs.DirID     // identifies the directory; where there are no subvolumes, on this machine only
 	Btrfs      bool            // what follows is known on btrfs only
-	DirID      btrfs.DirID     // identifies the directory
 	Subvolume  btrfs.Subvolume // that holds the directory
 	IsRoot     bool            // the directory is the root of its subvolume
+}
+
+// CheckWritable fails unless something can be made in the directory.
+func (s Status) CheckWritable() error {
+	if s.NoWrite == 0 {
+		return nil
+	}
+	err := &fs.PathError{Op: "writing in", Path: s.Path, Err: syscall.Errno(s.NoWrite)}
+	if s.Btrfs && s.Subvolume.ReadOnly {
+		return hint.New(err, "it lies in a read-only snapshot: name another folder")
+	}
+	return err
+}
+
+// Above describes the nearest directory above a path that is missing.
+func Above(ctx context.Context, h Host, missing string) (Status, error) {
+	for above := path.Dir(missing); ; above = path.Dir(above) {
+		dir, err := h.Open(ctx, above)
+		if errors.Is(err, fs.ErrNotExist) && above != "/" {
+			continue
+		}
+		if err != nil {
+			return Status{}, err
+		}
+		return dir.Status(), dir.Close()
+	}
 }
 
 // Content is what a directory holds.
@@ -55,6 +86,7 @@ type Content struct {
 	Ledger  File                  // lock.LedgerFile
 	Origins File                  // see ParseOrigins
 	Free    uint64                // bytes that an ordinary user can still write
+	Others  []string              // names of what is no subvolume; not all, if there are thousands
 	// KeepsLast is how many of the newest backups the machine keeps in the directory, whoever asks; 0: all.
 	KeepsLast int
 }
@@ -111,6 +143,8 @@ type Snapshots interface {
 	// Take makes a read-only snapshot of the subvolume at the path source, which must still be the one of that UUID, and
 	// waits until it is on disk. A name that is taken is fs.ErrExist. The source is no received copy any more.
 	Take(ctx context.Context, source string, uuid btrfs.UUID, name string) (btrfs.Subvolume, error)
+	// Rmdir removes an empty directory, but no subvolume.
+	Rmdir(ctx context.Context, path string) error
 	// Send writes the checked send stream to w. An error of w is returned as a *sendstream.WriteError.
 	Send(ctx context.Context, o SendOrder, w io.Writer) (sendstream.Summary, error)
 	// Measure tells how many bytes Send will write.

@@ -47,8 +47,9 @@ func (s *Spec) Build(ctx context.Context, m *Machines, e Environment) (engine.Jo
 	job := engine.Job{
 		Naming: engine.Naming{Prefix: b.Prefix}, KeepSnapshots: b.KeepSnapshots, KeepBackups: b.KeepBackups,
 		NoIncremental: b.Subvolume.NoIncremental, NewDestination: b.NewDestination,
+		SameFilesystem: b.SameFilesystem || b.Copy.Frozen, // which makes backups of a folder beside it
 		Settings: engine.Settings{NoWait: b.NoWait, DryRun: b.DryRun, Log: b.Log, Now: b.Now, Used: lock.Destinations{Dir: b.State},
-			Sources: lock.Sources{Dir: b.State}, Told: engine.Told{Dir: b.State}},
+			Sources: lock.Sources{Dir: b.State}, Told: lock.Told{Dir: b.State}},
 	}
 	if use == Rsync {
 		b.addCopies(&job)
@@ -144,7 +145,7 @@ func (b *builder) streamTo(p Place, source *volume.Source) engine.Destination {
 // outstanding gives the destinations that the ledger has unfinished transfers to. That a ledger cannot be read is told by
 // the run, which reads it too.
 func outstanding(ctx context.Context, source *volume.Source, naming engine.Naming) []string {
-	if err := source.Open(ctx, false); err != nil {
+	if err := source.Open(ctx); err != nil {
 		return nil
 	}
 	defer source.Close()

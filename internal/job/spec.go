@@ -25,6 +25,7 @@ type Spec struct {
 	KeepBackups   retention.Policy // at each destination
 
 	NewDestination bool // begin anew where the backups of a destination that was used are gone
+	SameFilesystem bool // destinations may lie on the filesystem of the source
 	RateLimit      rate.Limit
 	DryRun         bool
 	NoWait         bool // fail at a lock that is held

@@ -347,7 +347,7 @@ func TestTheEngineMakesAndPrunesBackups(t *testing.T) {
 	for _, name := range []string{"1", "2", "3"} {
 		mustBackUp(t, f, name)
 	}
-	check(t, f.Open(t.Context(), true))
+	check(t, openOrCreate(t.Context(), f))
 	defer f.Close()
 	release, err := f.Lock(t.Context(), func(*lock.HeldError) {})
 	check(t, err)

@@ -45,7 +45,7 @@ func NewDaemon(url string, tunnel Tunnel, s *Source, o Options) *Daemon {
 func (d *Daemon) String() string { return engine.PlaceName(d.url) }
 
 // Open refuses what rsync cannot do; nothing is opened.
-func (d *Daemon) Open(context.Context, bool) error {
+func (d *Daemon) Open(context.Context) error {
 	if !d.source.isLocal() {
 		return hint.New(fmt.Errorf("destination %s: rsync cannot copy between two other machines", d),
 			"run btrfs-backup on the machine of the source")
@@ -53,6 +53,9 @@ func (d *Daemon) Open(context.Context, bool) error {
 	}
 	return nil
 }
+
+// Create is never needed: rsync makes the directory.
+func (d *Daemon) Create(context.Context) error { return nil }
 
 // Save makes the directory like the source.
 func (d *Daemon) Save(ctx context.Context, t engine.Transfer) (engine.Result, error) {

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,7 @@ type Destination struct {
 	Options
 
 	dir    *host.TreeDir
+	near   host.Status  // of the folder or, while that is missing, of the directory above in which it would be made
 	within []string     // the filter that leaves the folder out of its own source
 	found  tree.Listing // as last listed
 }
@@ -41,6 +43,7 @@ var (
 	_ engine.Lister      = (*Destination)(nil)
 	_ engine.Linker      = (*Destination)(nil)
 	_ engine.Marker      = (*Destination)(nil)
+	_ engine.Placed      = (*Destination)(nil)
 	_ engine.Rehearser   = (*Destination)(nil)
 )
 
@@ -53,12 +56,17 @@ func (d *Destination) String() string { return engine.PlaceName(d.host.String() 
 
 func (d *Destination) isLocal() bool { return d.host.String() == "" }
 
-// Open opens the folder, and creates it if asked to.
-func (d *Destination) Open(ctx context.Context, create bool) error {
-	if err := d.open(ctx, create); err != nil {
-		return fmt.Errorf("destination %s: %w", d, engine.WithoutPath(err, d.path))
+// Open opens the folder.
+func (d *Destination) Open(ctx context.Context) error { return d.named(d.open(ctx, false)) }
+
+// Create makes the folder.
+func (d *Destination) Create(ctx context.Context) error { return d.named(d.open(ctx, true)) }
+
+func (d *Destination) named(err error) error {
+	if err != nil {
+		err = fmt.Errorf("destination %s: %w", d, engine.WithoutPath(err, d.path))
 	}
-	return nil
+	return err
 }
 
 func (d *Destination) open(ctx context.Context, create bool) error {
@@ -69,15 +77,34 @@ func (d *Destination) open(ctx context.Context, create bool) error {
 		return err
 	}
 	dir, err := d.host.OpenTrees(ctx, d.path, tree.OpenOptions{MountPoint: d.MountPoint, Create: create})
+	if errors.Is(err, fs.ErrNotExist) {
+		var aboveErr error
+		if d.near, aboveErr = host.Above(ctx, d.host, d.path); aboveErr == nil {
+			aboveErr = d.near.CheckWritable()
+		}
+		return d.explained(cmp.Or(aboveErr, err))
+	}
 	if err != nil {
 		return d.explained(err)
 	}
-	d.dir = dir
-	if err := d.checkApart(); err != nil {
-		d.Close()
-		return err
+	d.dir, d.near = dir, dir.Status()
+	err = d.explained(d.near.CheckWritable())
+	if err == nil {
+		err = d.checkApart()
 	}
-	return nil
+	if err != nil {
+		d.Close()
+	}
+	return err
+}
+
+// At tells where the folder lies.
+func (d *Destination) At() engine.Position {
+	at := engine.Position{Machine: d.host.String(), DirID: d.near.DirID}
+	if d.dir == nil {
+		at.Subvolume, at.Inode = 0, 0
+	}
+	return at
 }
 
 // checkApart refuses the source itself as the folder, and keeps rsync from copying a folder within the source into itself.
@@ -187,6 +214,9 @@ func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
 	c := engine.Contents{Deleting: found.Deleting, Taken: found.Others, Received: found.Received, Identity: found.ID}
 	for _, r := range found.Backups {
 		c.Recorded = append(c.Recorded, engine.Recorded{Name: r.Name, Complete: r.Complete(), OfAnother: d.ofAnother(r)})
+	}
+	if !found.Marked && !d.source.Frozen {
+		c.Foreign = found.Others
 	}
 	d.tellRenamed(found.Backups)
 	if found.Btrfs {

@@ -37,7 +37,7 @@ func TestADoubtfulSourceIsRefused(t *testing.T) {
 			if h != nil {
 				s.host = h
 			}
-			err := s.Open(t.Context(), false)
+			err := s.Open(t.Context())
 			if test.says == "" {
 				if err != nil {
 					t.Errorf("%s, %s is refused: %v", place, test.name, err)

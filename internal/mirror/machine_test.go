@@ -38,7 +38,7 @@ func TestARenamedMachineGoesOnWithItsBackups(t *testing.T) {
 	others := func(origin tree.Origin) (of []string) {
 		t.Helper()
 		s.origin = origin
-		check(t, f.Open(t.Context(), true))
+		check(t, openOrCreate(t.Context(), f))
 		defer f.Close()
 		found, err := f.List(t.Context())
 		check(t, err)

@@ -102,7 +102,7 @@ func TestRsyncDoesNotCopyBetweenTwoOtherMachines(t *testing.T) {
 			NewDestination(newElsewhere(t), filepath.Join(t.TempDir(), "new"), s, Options{Log: quiet()}),
 			NewDaemon("rsync://nas/m", nil, s, Options{Log: quiet()}),
 		} {
-			if hint := mustRefuse(t, m.Open(t.Context(), true), "two other machines"); hint == "" {
+			if hint := mustRefuse(t, m.Open(t.Context()), "two other machines"); hint == "" {
 				t.Errorf("there is no hint for %s", m)
 			}
 		}
@@ -180,7 +180,7 @@ func TestADoubtfulDirectoryOfADaemonIsRefused(t *testing.T) {
 		{"closed", "", "auth failed", "RSYNC_PASSWORD"},
 	} {
 		s := NewModule("rsync://me@"+address+"/"+test.path, SourceOptions{Log: quiet(), Marker: test.marker})
-		if hint := mustRefuse(t, s.Open(t.Context(), false), test.says); !strings.Contains(hint, test.hint) {
+		if hint := mustRefuse(t, s.Open(t.Context()), test.says); !strings.Contains(hint, test.hint) {
 			t.Errorf("the hint on %s is %q", s, hint)
 		}
 	}
@@ -193,7 +193,7 @@ func TestADirectoryOfADaemonIsADestination(t *testing.T) {
 	for _, name := range []string{"", "-dash", "a*b[c]?", "new\nline"} {
 		diary := &journal{}
 		d := NewDaemon("rsync://"+address+"/in/"+name, nil, s, Options{Log: diary.log()})
-		check(t, d.Open(t.Context(), true))
+		check(t, d.Open(t.Context()))
 		_, err := d.Rehearse(t.Context(), transferOf("1"))
 		check(t, err)
 		if name == "" && !strings.Contains(diary.String(), "3 files") {

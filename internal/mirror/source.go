@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
@@ -44,12 +45,14 @@ type Source struct {
 	url  string    // of the daemon's directory: rsync://[user@]host[:port]/module[/directory]
 	// origin tells its backups from those of other sources.
 	origin tree.Origin
+	at     btrfs.DirID // on this machine
 	SourceOptions
 }
 
 var (
 	_ engine.Source = (*Source)(nil)
 	_ engine.Part   = (*Source)(nil)
+	_ engine.Placed = (*Source)(nil)
 )
 
 // NewSource names the directory at an absolute path. A host other than this machine must be rsh.Reachable.
@@ -96,8 +99,22 @@ func (s *Source) isLocal() bool { return s.host != nil && s.host.String() == "" 
 
 const notMounted = "is the source mounted?"
 
-// Open fails unless the source is a directory that holds something, and its marker. It changes nothing.
-func (s *Source) Open(ctx context.Context, _ bool) error { return s.check(ctx) }
+// Open fails unless the source is a directory that holds something, and its marker.
+func (s *Source) Open(ctx context.Context) error {
+	err := s.check(ctx)
+	if err != nil || !s.isLocal() {
+		return err
+	}
+	dir, err := s.host.Open(ctx, s.path)
+	if err != nil {
+		return fmt.Errorf("source %s: %w", s, err)
+	}
+	s.at = dir.Status().DirID
+	return dir.Close()
+}
+
+// At tells where the source lies, if it lies on this machine.
+func (s *Source) At() engine.Position { return engine.Position{DirID: s.at} }
 
 func (s *Source) check(ctx context.Context) error {
 	check := s.checkThere

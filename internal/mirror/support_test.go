@@ -3,6 +3,8 @@ package mirror
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -90,15 +92,24 @@ func backUp(ctx context.Context, f *Destination, name string) (engine.Result, er
 	})
 }
 
+// openOrCreate opens a destination, which is created if it is missing.
+func openOrCreate(ctx context.Context, d *Destination) error {
+	err := d.Open(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = d.Create(ctx)
+	}
+	return err
+}
+
 func rehearsal(ctx context.Context, f *Destination, name string) (engine.Result, error) {
 	return save(ctx, f, name, func(t engine.Transfer) (engine.Result, error) { return f.Rehearse(ctx, t) })
 }
 
 func save(ctx context.Context, f *Destination, name string, do func(engine.Transfer) (engine.Result, error)) (engine.Result, error) {
-	if err := f.source.Open(ctx, false); err != nil {
+	if err := f.source.Open(ctx); err != nil {
 		return engine.Result{}, err
 	}
-	if err := f.Open(ctx, true); err != nil {
+	if err := openOrCreate(ctx, f); err != nil {
 		return engine.Result{}, err
 	}
 	defer f.Close()
@@ -134,7 +145,7 @@ func mustBackUp(t *testing.T, f *Destination, name string) {
 // names gives the backups in the folder, complete or not.
 func names(t *testing.T, f *Destination) []string {
 	t.Helper()
-	check(t, f.Open(t.Context(), false))
+	check(t, f.Open(t.Context()))
 	defer f.Close()
 	found, err := f.List(t.Context())
 	check(t, err)

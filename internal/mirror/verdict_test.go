@@ -141,7 +141,7 @@ func TestWhatCouldNotBeReadMakesAnIncompleteBackup(t *testing.T) {
 			if !errors.As(copied.Incomplete, &missing) || missing.Count != 1 || !slices.Equal(missing.Messages, []string{said}) {
 				t.Errorf("after %q is missing: %+v", said, missing)
 			}
-			check(t, f.Open(t.Context(), false))
+			check(t, f.Open(t.Context()))
 			defer f.Close()
 			found, err := f.List(t.Context())
 			check(t, err)

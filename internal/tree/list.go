@@ -70,6 +70,7 @@ func (f *Folder) list(ctx context.Context) (l Listing, err error) {
 // classify puts an entry of the folder where it belongs in the listing.
 func (f *Folder) classify(l *Listing, name string, hidden unfinished, recorded []string) error {
 	if name == StateDir {
+		l.Marked = true
 		return nil
 	}
 	if _, ours := hidden[name]; ours {

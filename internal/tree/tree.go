@@ -60,6 +60,7 @@ func (r Record) Compare(with Record) int {
 // A Listing is what a folder holds.
 type Listing struct {
 	ID        string   // see Folder.Mark; "" for a folder that was never used
+	Marked    bool     // it holds StateDir, be it without an ID
 	Btrfs     bool     // backups are subvolumes
 	Backups   []Record // in the order of Record.Compare: the last one was finished last
 	Leftovers []string // names of hidden entries that are partial copies, sorted

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"slices"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/engine/copies"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/stream"
@@ -27,7 +29,8 @@ var (
 	_ engine.Destination = (*Destination)(nil)
 	_ engine.Opener      = (*Destination)(nil)
 	_ engine.Lister      = (*Destination)(nil)
-	_ engine.Identified  = (*Destination)(nil)
+	_ engine.Marker      = (*Destination)(nil)
+	_ engine.Placed      = (*Destination)(nil)
 	_ stream.Target      = (*Destination)(nil)
 	_ stream.Verifier    = (*Destination)(nil)
 )
@@ -41,12 +44,17 @@ func NewDestination(h host.Host, folderPath string, from stream.Sender, o Option
 	return d
 }
 
-// Open opens the folder and, if asked to, creates it.
-func (d *Destination) Open(ctx context.Context, create bool) error {
-	if err := d.open(ctx, create, d.check); err != nil {
-		return fmt.Errorf("destination %s: %w", d, engine.WithoutPath(err, d.path))
+// Open opens the folder.
+func (d *Destination) Open(ctx context.Context) error { return d.named(d.open(ctx, d.check)) }
+
+// Create makes the folder.
+func (d *Destination) Create(ctx context.Context) error { return d.named(d.create(ctx, d.check)) }
+
+func (d *Destination) named(err error) error {
+	if err != nil {
+		err = fmt.Errorf("destination %s: %w", d, engine.WithoutPath(err, d.path))
 	}
-	return nil
+	return err
 }
 
 func (d *Destination) check(dir host.Status) error {
@@ -55,7 +63,15 @@ func (d *Destination) check(dir host.Status) error {
 			"is its disk mounted? --engine rsync needs no btrfs")
 
 	}
-	return nil
+	return withHint(dir.CheckWritable(), d.lacking(needToWrite))
+}
+
+// Mark identifies the folder by its place on its filesystem, wherever that is mounted.
+func (d *Destination) Mark(context.Context) (id string, err error) { return d.identity(), nil }
+
+func (d *Destination) identity() string {
+	at := d.At()
+	return fmt.Sprintf("%s%s/%d/%d", at.Machine, at.Filesystem, at.Subvolume, at.Inode)
 }
 
 // Accepts gives the best format of the btrfs program there.
@@ -70,13 +86,26 @@ func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
 	if err != nil {
 		return engine.Contents{}, err
 	}
-	c := engine.Contents{Listing: found.Listing, InUse: found.InUse(), KeepsLast: found.KeepsLast}
+	c := engine.Contents{Listing: found.Listing, InUse: found.InUse(), KeepsLast: found.KeepsLast,
+		Taken: found.Others, Identity: d.identity()}
+	isTop := d.near.IsRoot && d.near.Subvolume.ID == topLevel
+	if isOurs := slices.Contains(found.Others, path.Dir(host.OriginsFile)); !isTop && !isOurs {
+		c.Foreign = found.Others
+		for _, s := range found.InDirectory {
+			if !s.ReadOnly {
+				c.Foreign = append(c.Foreign, s.Name)
+			}
+		}
+	}
 	c.Ledger, c.NoPrune = d.ledger(found.Ledger, func(string) bool { return true })
 	if c.Origins, err = host.ParseOrigins(found.Origins); err != nil {
 		c.Origins, c.NoPrune = nil, host.BadOrigins(d.String(), err)
 	}
 	return c, nil
 }
+
+// topLevel is the ID of the subvolume that every filesystem has. Many keep subvolumes of all kinds in it.
+const topLevel = 5 // linux/btrfs_tree.h: BTRFS_FS_TREE_OBJECTID
 
 // Save sends a snapshot to the folder.
 func (d *Destination) Save(ctx context.Context, t engine.Transfer) (engine.Result, error) {
@@ -104,8 +133,8 @@ func verify(t engine.Transfer, received btrfs.Subvolume, there []btrfs.Subvolume
 	case t.Parent == nil:
 		return nil
 	}
-	if !engine.BuildsOn(received, *t.Parent, there) {
-		return fmt.Errorf("%w %s: it has the parent %s", engine.ErrWrongParent, t.Parent.Name, received.ParentUUID)
+	if !copies.BuildsOn(received, *t.Parent, there) {
+		return fmt.Errorf("%w %s: it has the parent %s", copies.ErrWrongParent, t.Parent.Name, received.ParentUUID)
 	}
 	return nil
 }

@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"path"
 
-	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
@@ -37,26 +36,34 @@ type Options struct {
 // folder is a directory of subvolumes: the snapshots of a source, or the backups at a destination.
 type folder struct {
 	host host.Host
-	path string // absolute and clean; symbolic links are kept, since it stands in the ledger
-	dir  *host.Dir
-	at   btrfs.DirID
+	path string      // absolute and clean; symbolic links are kept, since it stands in the ledger
+	dir  *host.Dir   // nil: missing
+	near host.Status // of the folder or, while that is missing, of the directory above in which it would be made
 	Options
 }
 
 func (f *folder) String() string { return engine.PlaceName(f.host.String() + f.path) }
 
-func (f *folder) DirID() btrfs.DirID { return f.at }
+// At tells where the folder lies.
+func (f *folder) At() engine.Position {
+	at := engine.Position{Machine: f.host.String(), DirID: f.near.DirID}
+	if f.dir == nil {
+		at.Subvolume, at.Inode = 0, 0
+	}
+	return at
+}
 
-// open opens the folder, which must pass check. If it is missing, the nearest directory above it must pass; then it is
-// created on request, else the error is fs.ErrNotExist.
-func (f *folder) open(ctx context.Context, create bool, check func(host.Status) error) error {
+// open opens the folder, which must pass check. If it is missing, the nearest directory above it must pass, and the error is
+// fs.ErrNotExist.
+func (f *folder) open(ctx context.Context, check func(host.Status) error) error {
 	dir, err := f.host.Open(ctx, f.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if above := f.checkAbove(ctx, check); above != nil {
-			return above
+		var aboveErr error
+		if f.near, aboveErr = host.Above(ctx, f.host, f.path); aboveErr == nil {
+			aboveErr = check(f.near)
 		}
-		if create {
-			dir, err = f.create(ctx)
+		if aboveErr != nil {
+			return aboveErr
 		}
 	}
 	if err != nil {
@@ -66,30 +73,17 @@ func (f *folder) open(ctx context.Context, create bool, check func(host.Status) 
 		dir.Close()
 		return err
 	}
-	f.dir, f.at = dir, dir.Status().DirID
+	f.dir, f.near = dir, dir.Status()
 	return nil
 }
 
-func (f *folder) checkAbove(ctx context.Context, check func(host.Status) error) error {
-	for above := path.Dir(f.path); ; above = path.Dir(above) {
-		dir, err := f.host.Open(ctx, above)
-		if errors.Is(err, fs.ErrNotExist) && above != "/" {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		defer dir.Close()
-		return check(dir.Status())
-	}
-}
-
-func (f *folder) create(ctx context.Context) (*host.Dir, error) {
+// create makes the folder that open found missing, and opens it.
+func (f *folder) create(ctx context.Context, check func(host.Status) error) error {
 	f.Log.Info("creating folder " + f.String())
 	if err := f.host.MkdirAll(ctx, f.path); err != nil {
-		return nil, withHint(err, f.lacking(needToWrite))
+		return withHint(err, f.lacking(needToWrite))
 	}
-	return f.host.Open(ctx, f.path)
+	return f.open(ctx, check)
 }
 
 // Close closes the folder, if it was opened.

@@ -60,8 +60,8 @@ func openOn(t testing.TB, h host.Host, o Options) (*Source, *Destination) {
 	t.Helper()
 	o.Log, o.SkipChecks = silent.Log, true
 	s, d := NewSource(h, "/home", "", o), NewDestination(h, "/backups", nil, o)
-	check(t, s.Open(t.Context(), false))
-	check(t, d.Open(t.Context(), false))
+	check(t, s.Open(t.Context()))
+	check(t, d.Open(t.Context()))
 	return s, d
 }
 

@@ -19,7 +19,8 @@ import (
 func sourceOn(t testing.TB, h host.Host) *Source {
 	t.Helper()
 	s := NewSource(h, newSubvolume(t, btrfstest.New(t, testSize).Dir, "home"), "", silent)
-	check(t, s.Open(t.Context(), true))
+	check(t, s.Open(t.Context()))
+	check(t, s.create(t.Context(), s.checkFolder))
 	t.Cleanup(func() { check(t, s.Close()) })
 	return s
 }
@@ -39,7 +40,7 @@ func TestAFailedReceiveComesWithAHint(t *testing.T) {
 	btrfstest.RequireRoot(t)
 	failing := fakeBtrfs(t, `cat >/dev/null; echo 'write to f failed: No space left on device' >&2; exit 1`)
 	d := NewDestination(failing, btrfstest.New(t, testSize).Dir, nil, silent)
-	check(t, d.Open(t.Context(), false))
+	check(t, d.Open(t.Context()))
 	t.Cleanup(func() { check(t, d.Close()) })
 	r, err := d.Receive(t.Context(), transferOf("new"))
 	check(t, err)
@@ -53,7 +54,7 @@ func TestAMissingProgramComesWithAHint(t *testing.T) {
 	top := btrfstest.New(t, testSize).Dir
 	missing := local.New(silent.Log)
 	s, d := sourceOn(t, missing), NewDestination(missing, top, nil, silent)
-	check(t, d.Open(t.Context(), false))
+	check(t, d.Open(t.Context()))
 	t.Cleanup(func() { check(t, d.Close()) })
 	path := t.TempDir()
 	accept := func() error { _, err := d.Accepts(t.Context()); return err }

@@ -33,10 +33,10 @@ type Source struct {
 }
 
 var (
-	_ engine.Source     = (*Source)(nil)
-	_ engine.History    = (*Source)(nil)
-	_ engine.Identified = (*Source)(nil)
-	_ stream.Sender     = (*Source)(nil)
+	_ engine.Source  = (*Source)(nil)
+	_ engine.History = (*Source)(nil)
+	_ engine.Placed  = (*Source)(nil)
+	_ stream.Sender  = (*Source)(nil)
 )
 
 // NewSource names the subvolume at an absolute path and its snapshot folder, which is relative to path unless it is absolute.
@@ -52,21 +52,19 @@ func NewSource(h host.Host, sourcePath, snapshotFolder string, o Options) *Sourc
 
 func (s *Source) String() string { return engine.PlaceName(s.host.String() + s.sourcePath) }
 
-// Open opens the source and its snapshot folder. Without create, a missing folder counts as an empty one.
-func (s *Source) Open(ctx context.Context, create bool) error {
+// Open opens the source and its snapshot folder. A missing folder counts as an empty one until Take makes it.
+func (s *Source) Open(ctx context.Context) error {
 	if err := s.openSubvolume(ctx); err != nil {
 		return err
 	}
-	s.at = s.status.DirID
-	s.at.Inode = 0 // the folder's place, once that is open
-	err := s.open(ctx, create, s.checkFolder)
-	if errors.Is(err, fs.ErrNotExist) && !create {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("snapshot folder %s: %w", s.folder.String(), err)
+	if err := s.open(ctx, s.checkFolder); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return s.folderError(err)
 	}
 	return nil
+}
+
+func (s *Source) folderError(err error) error {
+	return fmt.Errorf("snapshot folder %s: %w", s.folder.String(), engine.WithoutPath(err, s.path))
 }
 
 func (s *Source) openSubvolume(ctx context.Context) error {
@@ -126,16 +124,16 @@ func (s *Source) Subvolume() btrfs.Subvolume { return s.status.Subvolume }
 
 // List lists the snapshot folder.
 func (s *Source) List(ctx context.Context, ours func(string) bool) (engine.Snapshots, error) {
-	found := engine.Snapshots{Of: s.Subvolume()}
+	found := engine.Snapshots{Of: s.Subvolume(), NoTake: s.noTake(), ReadOnly: errors.Is(s.near.CheckWritable(), unix.EROFS)}
 	folder := s.dir
-	if folder == nil { // it would be created
+	if folder == nil {
 		folder = s.source
 	}
 	content, err := folder.List(ctx)
 	if err != nil {
 		return found, err
 	}
-	if s.dir == nil {
+	if found.Missing = s.dir == nil; found.Missing {
 		content = host.Content{Listing: btrfs.Listing{All: content.All}}
 	}
 	found.Listing, found.InUse = content.Listing, content.InUse()
@@ -152,7 +150,7 @@ func (s *Source) Omitted(ctx context.Context) ([]string, error) {
 	}
 	var nested []string
 	for _, n := range all {
-		inFolder := n.Container == s.at.Subvolume && n.ContainerAt == s.at.Inode && s.at.Inode != 0 ||
+		inFolder := n.Container == s.At().Subvolume && n.ContainerAt == s.At().Inode && s.At().Inode != 0 ||
 			path.Dir(path.Join(s.sourcePath, n.Path)) == s.path
 		if !inFolder && !n.IsSnapshotOf(s.Subvolume()) {
 			nested = append(nested, n.Path)
@@ -171,10 +169,61 @@ func (s *Source) Omitted(ctx context.Context) ([]string, error) {
 	return slices.Compact(nested), err
 }
 
-// Take makes a snapshot in the folder.
-func (s *Source) Take(ctx context.Context, name string) (btrfs.Subvolume, error) {
-	taken, err := s.dir.Take(ctx, s.sourcePath, s.Subvolume().UUID, name)
-	return taken, s.explained(err, needToSnapshot)
+// noTake tells why no snapshot can be taken, as far as that can be known.
+func (s *Source) noTake() error {
+	switch {
+	case !s.status.IsRoot:
+		return s.sourceError(btrfs.ErrNotSubvolume)
+	case s.status.Subvolume.ReadOnly:
+		forward := "name the subvolume that it was taken of"
+		if folder, name := path.Split(s.sourcePath); (engine.Naming{}).Ours(name) {
+			forward += fmt.Sprintf(", or send it and those beside it as they are: --no-snapshot --snapshot-folder %s", path.Clean(folder))
+		}
+		return hint.New(fmt.Errorf("source %s: is a read-only snapshot, and none is taken of it", s), forward)
+	}
+	err := s.near.CheckWritable()
+	if errors.Is(err, unix.EROFS) {
+		err = hint.New(err, "the filesystem is read-only: mount it for writing; --no-snapshot sends the snapshots there are")
+	}
+	if err != nil {
+		return s.folderError(withHint(err, s.lacking(needToSnapshot)))
+	}
+	return nil
+}
+
+// Take makes a snapshot in the folder, which is made first if it is missing. A failure leaves nothing.
+func (s *Source) Take(ctx context.Context, name string) (taken btrfs.Subvolume, err error) {
+	var made []string
+	if s.dir == nil {
+		for dir := s.path; dir != s.near.Path; dir = path.Dir(dir) {
+			made = append(made, dir)
+		}
+		err = s.create(ctx, s.checkFolder)
+		if err != nil {
+			err = s.folderError(err)
+		}
+	}
+	if err == nil {
+		taken, err = s.dir.Take(ctx, s.sourcePath, s.Subvolume().UUID, name)
+		err = s.explained(err, needToSnapshot)
+	}
+	if err != nil && made != nil {
+		s.discard(context.WithoutCancel(ctx), made)
+	}
+	return taken, err
+}
+
+// discard removes the folder again, and those above it that were made for it.
+func (s *Source) discard(ctx context.Context, made []string) {
+	if s.dir != nil {
+		_ = s.dir.Close() // nothing was written
+		s.dir = nil
+	}
+	for _, dir := range made {
+		if s.source.Rmdir(ctx, dir) != nil {
+			return // it is in use by now
+		}
+	}
 }
 
 // explained adds to an error in the folder what is needed to avoid it.

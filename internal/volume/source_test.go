@@ -60,7 +60,7 @@ func TestASourceThatCannotBeSnapshottedIsRefusedAndNothingIsCreated(t *testing.T
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			s := NewSource(here, test.source, test.folder, silent)
-			err := s.Open(t.Context(), true)
+			err := s.Open(t.Context())
 			defer s.Close()
 			if err == nil || test.want != nil && !errors.Is(err, test.want) || !strings.Contains(hint.Of(err), test.hint) {
 				t.Errorf("error: %v, hint: %q", err, hint.Of(err))
@@ -112,12 +112,12 @@ func TestAPlaceIsTheSameUnderEveryPath(t *testing.T) {
 	folder := newDir(t, newSubvolume(t, top, "a"), "folder")
 	check(t, os.Symlink(folder, top+"/link"))
 	newDir(t, newSubvolume(t, top, "b"), "folder") // the same inode number
-	want := openDestination(t, folder, silent).DirID()
+	want := openDestination(t, folder, silent).At()
 	for path, same := range map[string]bool{
 		folder: true, top + "/link": true, bind(t, folder): true, top + "/b/../a/folder/.": true,
 		top + "/b/folder": false, top + "/a": false, top: false,
 	} {
-		if got := openDestination(t, path, silent).DirID(); (got == want) != same {
+		if got := openDestination(t, path, silent).At(); (got == want) != same {
 			t.Errorf("%s is at %+v, %s at %+v", path, got, folder, want)
 		}
 	}

@@ -1,6 +1,8 @@
 package volume
 
 import (
+	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -49,7 +51,10 @@ func info(t testing.TB, path string) btrfs.Subvolume {
 func openSource(t testing.TB, path, folder string, o Options) *Source {
 	t.Helper()
 	s := NewSource(here, path, folder, o)
-	check(t, s.Open(t.Context(), true))
+	check(t, s.Open(t.Context()))
+	if s.dir == nil {
+		check(t, s.create(t.Context(), s.checkFolder))
+	}
 	t.Cleanup(func() { check(t, s.Close()) })
 	return s
 }
@@ -57,9 +62,19 @@ func openSource(t testing.TB, path, folder string, o Options) *Source {
 func openDestination(t testing.TB, path string, o Options) *Destination {
 	t.Helper()
 	d := NewDestination(here, path, nil, o)
-	check(t, d.Open(t.Context(), true))
+	check(t, openOrCreate(t, d))
 	t.Cleanup(func() { check(t, d.Close()) })
 	return d
+}
+
+// openOrCreate opens a destination, which is created if it is missing.
+func openOrCreate(t testing.TB, d *Destination) error {
+	t.Helper()
+	err := d.Open(t.Context())
+	if errors.Is(err, fs.ErrNotExist) {
+		err = d.Create(t.Context())
+	}
+	return err
 }
 
 // transferOf is a complete copy of a snapshot of that name.

@@ -94,6 +94,11 @@ func (d *dir) Take(ctx context.Context, source string, uuid btrfs.UUID, name str
 	return protocol.Take.Call(ctx, d.host, protocol.TakeCall{Dir: d.name(), Source: source, UUID: uuid, Name: name})
 }
 
+func (d *dir) Rmdir(ctx context.Context, path string) error {
+	_, err := protocol.Rmdir.Call(ctx, d.host, protocol.RmdirCall{Dir: d.name(), Remove: path})
+	return err
+}
+
 func (d *dir) Delete(ctx context.Context, names []string, o host.DeleteOptions) ([]string, error) {
 	reply, err := protocol.Delete.Call(ctx, d.host, protocol.DeleteCall{Dir: d.name(), Names: names, Options: o})
 	if err != nil {

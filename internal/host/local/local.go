@@ -3,12 +3,15 @@ package local
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"btrfs-backup/btrfs"
@@ -106,9 +109,15 @@ func (h *Host) openFile(path string) (*os.File, error) {
 
 func describe(dir *os.File) (host.Status, error) {
 	s := host.Status{Path: dir.Name(), Privileged: os.Geteuid() == 0}
+	// a read-only mount, a read-only subvolume, an immutable directory, or no right to
+	var errno unix.Errno
+	if errors.As(unix.Faccessat(int(dir.Fd()), ".", unix.W_OK, unix.AT_EACCESS), &errno) {
+		s.NoWrite = uint32(errno)
+	}
 	err := btrfs.CheckFilesystem(dir)
 	if errors.Is(err, btrfs.ErrNotBtrfs) {
-		return s, nil
+		s.DirID, err = madeUpDirID(dir)
+		return s, err
 	}
 	if err != nil {
 		return s, err
@@ -120,6 +129,17 @@ func describe(dir *os.File) (host.Status, error) {
 	}
 	s.DirID, err = btrfs.IdentifyDir(dir)
 	return s, err
+}
+
+// madeUpDirID identifies a directory where there are no subvolumes.
+func madeUpDirID(dir *os.File) (btrfs.DirID, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
+		return btrfs.DirID{}, os.NewSyscallError("fstat", err)
+	}
+	id := btrfs.DirID{Inode: st.Ino}
+	binary.BigEndian.PutUint64(id.Filesystem[:], st.Dev)
+	return id, nil
 }
 
 // List opens the directory at path and lists it.
@@ -182,6 +202,8 @@ func (d *Dir) List(context.Context) (host.Content, error) {
 		if err := d.narrow(&c); err != nil {
 			return host.Content{}, err
 		}
+	} else if c.Others, err = d.others(listing); err != nil {
+		return host.Content{}, err
 	}
 	c.Ledger, c.Origins = d.file(lock.LedgerFile), d.file(host.OriginsFile)
 	var st unix.Statfs_t
@@ -190,6 +212,31 @@ func (d *Dir) List(context.Context) (host.Content, error) {
 	}
 	c.Free = st.Bavail * uint64(st.Bsize)
 	return c, nil
+}
+
+// maxOthers is how many names of other things are looked at: a folder of backups has few, any other directory may have many.
+const maxOthers = 4096
+
+// others gives the names of what is no subvolume.
+func (d *Dir) others(l btrfs.Listing) ([]string, error) {
+	subvolumes := make(map[string]bool, len(l.InDirectory))
+	for _, s := range l.InDirectory {
+		subvolumes[s.Name] = true
+	}
+	dir, err := btrfs.OpenDirAt(d.dir, ".") // with a position of its own
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(len(subvolumes) + maxOthers)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	names = slices.DeleteFunc(names, func(name string) bool {
+		return subvolumes[name]
+	})
+	slices.Sort(names)
+	return names, nil
 }
 
 // narrow leaves out what is outside of where the caller is confined to.
@@ -263,13 +310,36 @@ func (d *Dir) Take(_ context.Context, source string, uuid btrfs.UUID, name strin
 		}
 	}
 	if err := btrfs.Snapshot(dir, d.dir, name); err != nil {
-		return btrfs.Subvolume{}, err
+		return btrfs.Subvolume{}, explainSwap(dir, err)
 	}
 	failpoint.Reach("snapshot taken")
 	if err := btrfs.SyncFilesystem(d.dir); err != nil {
 		return btrfs.Subvolume{}, fmt.Errorf("snapshot %s was taken, but may not be on disk: %w", name, err)
 	}
 	return btrfs.InfoAt(d.dir, name)
+}
+
+func (d *Dir) Rmdir(_ context.Context, path string) error {
+	dir, err := d.host.openFile(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	name := filepath.Base(path)
+	child, err := btrfs.OpenDirAt(dir, name)
+	if err != nil {
+		return err
+	}
+	defer child.Close()
+	if btrfs.CheckSubvolume(child) == nil { // an empty one is one to rmdir(2), too
+		err = unix.EPERM
+	} else {
+		err = unix.Unlinkat(int(dir.Fd()), name, unix.AT_REMOVEDIR)
+	}
+	if err != nil {
+		return &fs.PathError{Op: "rmdir", Path: path, Err: err}
+	}
+	return nil
 }
 
 func (d *Dir) Delete(ctx context.Context, names []string, o host.DeleteOptions) (deleted []string, err error) {

@@ -2,15 +2,10 @@ package local
 
 import (
 	"context"
-	"encoding/binary"
 	"io"
-	"os"
 
-	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/tree"
-
-	"golang.org/x/sys/unix"
 )
 
 // OpenTrees opens a folder of backups of directory trees, on any filesystem.
@@ -29,28 +24,11 @@ func (h *Host) OpenTreesDir(path string, o tree.OpenOptions) (*Dir, error) {
 		return nil, err
 	}
 	d := &Dir{host: h, dir: dir}
-	if d.status, err = describe(dir); err == nil {
-		d.status.DirID, err = d.DirID()
-	}
-	if err != nil {
+	if d.status, err = describe(dir); err != nil {
 		dir.Close()
 		return nil, err
 	}
 	return d, nil
-}
-
-// DirID identifies the directory. Where there are no subvolumes it is made up, and means nothing elsewhere.
-func (d *Dir) DirID() (btrfs.DirID, error) {
-	if d.status.Btrfs {
-		return d.status.DirID, nil
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(int(d.dir.Fd()), &st); err != nil {
-		return btrfs.DirID{}, os.NewSyscallError("fstat", err)
-	}
-	p := btrfs.DirID{Inode: st.Ino}
-	binary.BigEndian.PutUint64(p.Filesystem[:], st.Dev)
-	return p, nil
 }
 
 func (d *Dir) trees() *tree.Folder { return tree.New(d.dir, d.host.log) }

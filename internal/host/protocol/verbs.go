@@ -23,6 +23,7 @@ var (
 	Lock    = verb[LockCall, uint64, lock.HeldError]("lock", Any, once) // the reply is for Unlock
 	Unlock  = verb[uint64, Nothing, Nothing]("unlock", Any, once)
 	Nested  = verb[Dir, []host.Nested, Nothing]("nested", Source, repeatable)
+	Rmdir   = verb[RmdirCall, Nothing, Nothing]("rmdir", Source, once)
 	Take    = verb[TakeCall, btrfs.Subvolume, Nothing]("take", Source, once)
 	Delete  = verb[DeleteCall, DeleteReply, Nothing]("delete", Any, once)
 	Send    = verb[SendCall, sendstream.Summary, StreamName]("send", Source, once) // sessions are to join the stream
@@ -60,6 +61,11 @@ type TakeCall struct {
 	Source string
 	UUID   btrfs.UUID
 	Name   string
+}
+
+type RmdirCall struct {
+	Dir
+	Remove string
 }
 
 type DeleteCall struct {

@@ -22,6 +22,10 @@ func (s *server) mkdir(ctx context.Context, path string) (none protocol.Nothing,
 	return none, s.local.MkdirAll(ctx, path)
 }
 
+func (s *server) rmdir(ctx context.Context, d *local.Dir, c protocol.RmdirCall) (none protocol.Nothing, err error) {
+	return none, d.Rmdir(ctx, c.Remove)
+}
+
 func (s *server) status(_ context.Context, d *local.Dir, _ protocol.Dir) (host.Status, error) {
 	return d.Status(), nil
 }

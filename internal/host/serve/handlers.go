@@ -19,6 +19,7 @@ var handlers = byName(
 	handle(protocol.Format, (*server).format),
 	handleDir(protocol.Open, (*server).status),
 	handle(protocol.Mkdir, (*server).mkdir),
+	handleDir(protocol.Rmdir, (*server).rmdir),
 	handleDir(protocol.List, (*server).list),
 	handleTold(protocol.Lock, (*server).lock),
 	handle(protocol.Unlock, (*server).unlock),

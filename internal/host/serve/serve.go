@@ -143,12 +143,7 @@ func (s *server) open(name protocol.Dir) (*local.Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	id, err := d.DirID()
-	if err != nil {
-		d.Close()
-		return nil, err
-	}
-	if name.DirID != (btrfs.DirID{}) && name.DirID != id {
+	if name.DirID != (btrfs.DirID{}) && name.DirID != d.Status().DirID {
 		d.Close()
 		return nil, fmt.Errorf("%s is another directory than before: was a filesystem mounted or unmounted?", name.Path)
 	}
