@@ -1,15 +1,19 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/spf13/cobra"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/report"
@@ -122,6 +126,17 @@ func withBelow(ctx context.Context, h host.Trees, path, snapshotFolder string) (
 	return c, err
 }
 
+// withoutRecord is the error about dated entries of which nothing is known; nil if there are none.
+func withoutRecord(folder string, names []string) error {
+	undated := func(name string) bool { return timeOf(btrfs.Subvolume{Name: name}).IsZero() }
+	dated := slices.DeleteFunc(slices.Clone(names), undated)
+	if len(dated) == 0 {
+		return nil
+	}
+	return hint.Newf(fmt.Errorf("%s: there is no record of %s", folder, countOf(len(dated), "dated name")),
+		"its %s is gone, or another program made them: look into them as into any directory", tree.StateDir)
+}
+
 // contentOf lists a place. What is not on btrfs holds backups made by rsync, or nothing of ours.
 func contentOf(ctx context.Context, h host.Trees, path, snapshotFolder string) (content, error) {
 	var trees tree.Listing
@@ -139,8 +154,10 @@ func contentOf(ctx context.Context, h host.Trees, path, snapshotFolder string) (
 		return content{Content: subvolumes}, nil
 	case err == nil:
 		return content{Content: subvolumes, trees: trees}, nil
-	case treeErr != nil || trees.ID == "" && len(trees.Below) == 0:
+	case treeErr != nil:
 		return content{}, err
+	case trees.ID == "" && len(trees.Below) == 0:
+		return content{}, cmp.Or(withoutRecord(h.String()+path, trees.Others), err)
 	}
 	return content{Content: volume.Content{Folder: h.String() + path, Free: trees.Free}, trees: trees}, nil
 }

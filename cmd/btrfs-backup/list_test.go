@@ -273,6 +273,9 @@ func TestListQuotesNamesThatUpsetATerminal(t *testing.T) {
 func TestListOfWhatIsNoPlaceIsAnError(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
+	lost := filepath.Join(dir, "lost")
+	makeDir(t, filepath.Join(lost, "home-20261129-010203"))
+	expect(t, exitFailed, invoke(t, nil, "list", lost), lost+": there is no record of 1 dated", "hint: its .btrfs-backup is gone")
 	expect(t, exitFailed, invoke(t, nil, "list", dir), dir+": not on a btrfs filesystem", "hint: is its disk mounted?")
 	expect(t, exitFailed, invoke(t, nil, "list", filepath.Join(dir, "missing")), "no such file or directory", "hint: ")
 }
