@@ -40,19 +40,37 @@ func (e *IncompleteError) with(message string) *IncompleteError {
 	return &IncompleteError{append([]string{message}, e.Messages...), e.Count + 1}
 }
 
+// Error names the first files.
 func (e *IncompleteError) Error() string {
 	const shown = 5
 	var texts []string
-	for _, m := range e.Messages[:min(shown, len(e.Messages))] {
-		m = inProcess.ReplaceAllString(m, "")
-		m = unread.ReplaceAllString(m, "$1: $2")
-		m = incoming.ReplaceAllString(m, "/$1/")
-		texts = append(texts, m)
+	named, more := make(map[string]bool), e.Count
+	for _, m := range e.Messages {
+		text := shortened(m)
+		name := quoted.FindString(text)
+		switch {
+		case name != "" && named[name]:
+			more--
+		case len(texts) < shown:
+			texts, named[name] = append(texts, text), true
+			more--
+		}
 	}
-	if more := e.Count - len(texts); more > 0 {
+	if more > 0 {
 		texts = append(texts, fmt.Sprintf("and %d more", more))
 	}
 	return strings.Join(texts, "; ")
+}
+
+// shortened words a message of rsync for people: without the process and the names that the file had meanwhile.
+func shortened(message string) string {
+	text := inProcess.ReplaceAllString(message, "")
+	text = unread.ReplaceAllString(text, "$1: $2")
+	text = incoming.ReplaceAllString(text, "/$1/")
+	if ofDestination.MatchString(message) {
+		text = temporary.ReplaceAllString(text, "$1$2$3")
+	}
+	return text
 }
 
 // Details gives the messages, for a report.
@@ -63,6 +81,8 @@ var (
 	// forbidden is what rsync says of a file that another user could read, and ofDestination of one that cannot be stored.
 	forbidden     = regexp.MustCompile(`\((?:1|13)\)$`)
 	ofDestination = regexp.MustCompile(`^rsync: \[(?:generator|receiver)`)
+	quoted        = regexp.MustCompile(`"[^"]*"`)
+	temporary     = regexp.MustCompile(`([/"(])\.([^/"(]+)\.[A-Za-z0-9]{6}([",])`) // receiver.c: get_tmpname
 	incoming      = regexp.MustCompile(`/\.([^/"]+)\.incoming/`)
 	// unread is what rsync says of a file that it cannot read, with the name and the cause.
 	unread = regexp.MustCompile(`^(?:send_files failed to open|opendir|readlink_stat|link_stat) ?\(?"(.*)"\)?(?: failed)?: (.*) \([0-9]+\)$`)

@@ -44,7 +44,7 @@ func watch(ctx context.Context, group int, limit time.Duration, end context.Canc
 			last, since = now, time.Now()
 		} else if time.Since(since) >= limit {
 			end(hint.New(fmt.Errorf("it made no progress for %s", limit),
-				"look at the kernel's log for a disk that does not answer; --stall-timeout 0 waits for ever"))
+				"does a disk, or a mount in the source, not answer? See the kernel's log; --stall-timeout 0 waits for ever"))
 			return
 		}
 	}

@@ -310,3 +310,21 @@ func TestWhatTheDestinationCannotHoldLeavesTheRestSaved(t *testing.T) {
 		})
 	}
 }
+
+func TestFiveMissingFilesAreNamedByTheirNames(t *testing.T) {
+	e := &IncompleteError{Count: 12, Messages: []string{
+		`rsync: [receiver] rsync_xal_set: fsetxattr("/b/.1.incoming/.many.iDfIaY","user.a") failed: No space left on device (28)`,
+		`rsync: [receiver] rsync_xal_set: fsetxattr("/b/.1.incoming/.many.iDfIaY","user.b") failed: No space left on device (28)`,
+		`rsync: [generator] set_acl: xacl_set(.z.t7zqE2, ACL_TYPE_ACCESS): No space left on device (28)`,
+		`rsync: [sender] send_files failed to open "/s/.secret.secret": Permission denied (13)`,
+		`rsync: [sender] opendir "/s/d" failed: Permission denied (13)`,
+		`skipping overly long name: long`,
+		`rsync: [sender] opendir "/s/e" failed: Permission denied (13)`,
+	}}
+	const want = `rsync_xal_set: fsetxattr("/b/1/many","user.a") failed: No space left on device (28); ` +
+		`set_acl: xacl_set(z, ACL_TYPE_ACCESS): No space left on device (28); /s/.secret.secret: Permission denied; ` +
+		`/s/d: Permission denied; skipping overly long name: long; and 6 more`
+	if got := e.Error(); got != want {
+		t.Errorf("got %s", got)
+	}
+}
