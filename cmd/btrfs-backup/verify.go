@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/progress"
@@ -84,6 +86,9 @@ func verify(ctx context.Context, env environment, o *verifyOptions, texts []stri
 		v, err := o.one(ctx, env, display, h, path)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
+		}
+		if errors.Is(err, tree.ErrNoManifest) && hint.Of(err) == "" {
+			err = hint.New(err, "only backups made by rsync have one; `btrfs scrub` reads all of a subvolume and compares checksums")
 		}
 		if err != nil {
 			v.Failure = &engine.Failure{Err: err}
