@@ -19,34 +19,50 @@ func (d *Dir) Send(ctx context.Context, o host.SendOrder, w io.Writer) (summary 
 	if err != nil {
 		return summary, err
 	}
-	argv := append([]string{program}, sendArguments(d.status.Path, o, own, kernelProtocol())...)
 	rest := sendstream.NewRemainder(w, o.After)
-	err = d.host.pipeFrom(ctx, o.Verbose, argv, func(r io.Reader) error {
+	err = d.pipeFrom(ctx, o, own, false, func(r io.Reader) error {
 		summary, err = sendstream.Copy(rest, r)
 		return cmp.Or(err, rest.Close())
 	})
 	return summary, err
 }
 
-// Measure runs `btrfs send --no-data`, which reads no file's content.
+// Measure makes the same stream without data, for which no file's content is read.
 func (d *Dir) Measure(ctx context.Context, o host.SendOrder) (bytes int64, err error) {
 	own, err := d.host.Format(ctx)
 	if err != nil {
 		return 0, err
 	}
-	argv := append([]string{program}, sendArguments(d.status.Path, o, own, kernelProtocol(), "--no-data")...)
-	err = d.host.pipeFrom(ctx, o.Verbose, argv, func(r io.Reader) error {
+	err = d.pipeFrom(ctx, o, own, true, func(r io.Reader) error {
 		bytes, err = sendstream.Measure(r)
 		return err
 	})
 	return bytes, err
 }
 
+// pipeFrom makes a stream that is read by read.
+func (d *Dir) pipeFrom(ctx context.Context, o host.SendOrder, own format, noData bool, read func(io.Reader) error) error {
+	if d.host.confine != nil {
+		return d.sendOpened(ctx, o, own, noData, read)
+	}
+	var options []string
+	if noData {
+		options = append(options, "--no-data")
+	}
+	argv := append([]string{program}, sendArguments(d.status.Path, o, own, kernelProtocol(), options...)...)
+	return d.host.pipeFrom(ctx, o.Verbose, argv, read)
+}
+
+// protocolOf gives the best protocol that the receiver, the program and the kernel all know.
+func protocolOf(o host.SendOrder, program sendstream.Format, kernel int) int {
+	return min(o.Format.Protocol, program.Protocol, kernel)
+}
+
 // sendArguments gives the arguments of the btrfs program that send from a directory, in the best format that the receiver,
 // the program and the kernel all know.
 func sendArguments(dir string, o host.SendOrder, program sendstream.Format, kernel int, options ...string) []string {
 	arguments := []string{"send", verbosity(o.Verbose)}
-	if protocol := min(o.Format.Protocol, program.Protocol, kernel); protocol > 1 {
+	if protocol := protocolOf(o, program, kernel); protocol > 1 {
 		arguments = append(arguments, "--proto", strconv.Itoa(protocol))
 		if o.Format.Compressed && len(options) == 0 {
 			arguments = append(arguments, "--compressed-data")

@@ -2,9 +2,7 @@ package local
 
 import (
 	"fmt"
-	"io/fs"
 	"path/filepath"
-	"strings"
 
 	"btrfs-backup/btrfs"
 )
@@ -24,17 +22,11 @@ func (d *Dir) MustHold(names ...string) error {
 
 // Subvolume describes a subvolume in the directory.
 func (d *Dir) Subvolume(name string) (btrfs.Subvolume, error) {
-	if name == "" || name == "." || name == ".." || strings.Contains(name, "/") {
-		return btrfs.Subvolume{}, fmt.Errorf("%q is not the name of a subvolume", name)
-	}
-	sub, err := btrfs.OpenDirAt(d.dir, name)
+	sub, err := d.openSubvolume(name)
 	if err != nil {
 		return btrfs.Subvolume{}, err
 	}
 	defer sub.Close()
-	if err := btrfs.CheckSubvolume(sub); err != nil {
-		return btrfs.Subvolume{}, &fs.PathError{Op: "open", Path: filepath.Join(d.status.Path, name), Err: err}
-	}
 	return btrfs.Info(sub)
 }
 
