@@ -243,10 +243,10 @@ func (c *confinement) relative(p string) ([]string, error) {
 // Open opens a directory within the root.
 func (c *confinement) Open(p string) (*os.File, error) { return c.walk(p, openBelow) }
 
-// MkdirAll makes a directory within the root, and those above it that are missing.
+// MkdirAll makes a directory within the root, and those above it that are missing. No other user can enter them.
 func (c *confinement) MkdirAll(p string) error {
 	dir, err := c.walk(p, func(dir *os.File, name string) (*os.File, error) {
-		if err := unix.Mkdirat(int(dir.Fd()), name, 0o755); err != nil && err != unix.EEXIST {
+		if err := unix.Mkdirat(int(dir.Fd()), name, 0o700); err != nil && err != unix.EEXIST {
 			return nil, &fs.PathError{Op: "mkdir", Path: filepath.Join(dir.Name(), name), Err: err}
 		}
 		return openBelow(dir, name)
@@ -281,7 +281,7 @@ func (c *confinement) walk(p string, step func(dir *os.File, name string) (*os.F
 			return nil, err
 		}
 		if dir = next; btrfs.CheckSubvolume(dir) == nil {
-			if err := mustBeOurs(dir); err != nil {
+			if err := mustBeNoBackup(dir); err != nil {
 				dir.Close()
 				return nil, err
 			}
@@ -304,8 +304,8 @@ func (c *confinement) mustStand() error {
 	return err
 }
 
-// mustBeOurs refuses backups: what is in them came from the client.
-func mustBeOurs(subvolume *os.File) error {
+// mustBeNoBackup refuses backups: what is in them came from the client.
+func mustBeNoBackup(subvolume *os.File) error {
 	s, err := btrfs.Info(subvolume)
 	if err == nil && !s.ReceivedUUID.IsZero() {
 		err = &fs.PathError{Op: "open", Path: subvolume.Name(), Err: errors.New("refused: it is a backup, not a folder for backups")}

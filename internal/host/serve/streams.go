@@ -63,6 +63,13 @@ func (s *server) receive(_ context.Context, c protocol.ReceiveCall) (reply proto
 	if err != nil {
 		return reply, err
 	}
+	if s.confine != nil {
+		if err := s.confine.mustBeOurs(d); err != nil {
+			d.Close()
+			return reply, err
+		}
+		s.warnIfOpen(d)
+	}
 	c.Order.Key = s.o.Limits.scope(c.Order.Key)
 	address := d.ParkedAddress(c.Order.Name)
 	a, other, err := ask(address, request{Op: opResume, Key: c.Order.Key, Secret: c.Again.Secret})

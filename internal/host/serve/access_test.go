@@ -1,0 +1,83 @@
+package serve
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/host/protocol"
+)
+
+func TestNothingIsReceivedWhereOtherUsersCanWrite(t *testing.T) {
+	s := newClientScene(t)
+	c := connect(t, s.limits())
+	for i, dir := range []string{s.root, s.folder} {
+		for _, change := range []func() error{
+			func() error { return os.Chmod(dir, 0o775) }, func() error { return os.Chmod(dir, 0o1777) }, func() error { return os.Chown(dir, 1234, -1) },
+		} {
+			btrfstest.Check(t, change())
+			err := c.backUp(s.folder, "20260505-000000", s.stream(theirs, ""), btrfs.UUID{1})
+			if err == nil || !strings.Contains(err.Error(), "other users can write to "+dir) || !strings.Contains(hintOf(err), "chown root "+dir) {
+				t.Errorf("%d: %v", i, err)
+			}
+			btrfstest.Check(t, os.Chmod(dir, 0o755))
+			btrfstest.Check(t, os.Chown(dir, 0, -1))
+		}
+	}
+	s.outside = s.look()
+	s.mustServe(c)
+}
+
+func TestNoOtherUserEntersAFolderThatAConfinedAgentMakes(t *testing.T) {
+	s := newClientScene(t)
+	c := connect(t, s.limits())
+	btrfstest.Check(t, c.call(protocol.Mkdir.Name, s.root+"/a/b", nil))
+	for _, dir := range []string{"/a", "/a/b"} {
+		if st, err := os.Stat(s.root + dir); err != nil || st.Mode().Perm() != 0o700 {
+			t.Errorf("%s: %v, %v", dir, st.Mode(), err)
+		}
+	}
+}
+
+func TestAFolderThatOtherUsersCanEnterIsToldOnce(t *testing.T) {
+	s := newClientScene(t)
+	for top := s.top; top != "/"; top = filepath.Dir(top) {
+		if st, err := os.Stat(top); err == nil && st.Mode()&0o001 == 0 {
+			btrfstest.Check(t, os.Chmod(top, st.Mode()|0o055))
+			t.Cleanup(func() { _ = os.Chmod(top, st.Mode()) })
+		}
+	}
+	told := func(folder string) (n int) {
+		lines := make(lineChannel, 1000)
+		o := s.limits()
+		o.Log = slog.New(slog.NewTextHandler(lines, nil))
+		c := connect(t, o)
+		for range 2 {
+			_ = c.backUp(folder, "20260505-000000", nil, btrfs.UUID{1}) // an empty stream
+		}
+		c.end()
+		close(lines)
+		for line := range lines {
+			if strings.Contains(line, "level=WARN") && strings.Contains(line, "chmod 700 "+folder) {
+				n++
+			}
+		}
+		return n
+	}
+	if n := told(s.folder); n != 1 {
+		t.Errorf("an open folder is told %d times", n)
+	}
+	btrfstest.Check(t, os.Chmod(s.folder, 0o700))
+	if n := told(s.folder); n != 0 {
+		t.Errorf("a closed one is told %d times", n)
+	}
+	btrfstest.Check(t, os.Chmod(s.folder, 0o755))
+	btrfstest.Check(t, os.Chmod(s.root, 0o700))
+	if n := told(s.folder); n != 0 {
+		t.Errorf("one in a closed directory is told %d times", n)
+	}
+}
