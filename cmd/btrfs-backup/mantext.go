@@ -287,10 +287,11 @@ In /etc/rsyncd.conf:`, items: [][2]string{
 Whoever breaks into the machine that is backed up has the key that sends its backups. On the receiving
 machine, a forced command in front of that key limits its use, whatever the other side asks:`, items: [][2]string{
 				{`restrict,command="/usr/local/sbin/btrfs-backup serve --restrict-to /backup/laptop --append-only --receive-only --num-backups 60" ssh-ed25519 AAAA...`,
-					"In ~root/.ssh/authorized_keys. /backup/laptop must exist."},
+					"In ~root/.ssh/authorized_keys. /backup/laptop must exist, be root's, and be closed to others (chmod 700, or mounted with nosuid): a backup can hold set-uid programs. Nothing is received where other users can write."},
 			}},
 			{macro: "SS", title: "Allowed", text: `
-To add backups, until the disk is full. To list names, times and UUIDs of the backups below the directory, and
+To add backups, until the disk is full, with at most 4 under way or interrupted in a folder and 16 in all, in at most 100 sessions
+at a time. To list names, times and UUIDs of the backups below the directory, and
 to make folders there. To delete or resume a backup that is not complete yet. To send false backups: backups that
 arrive after a break-in prove nothing, and with --num-backups 60, sixty new ones in one night, whatever their dates, push
 out all older ones. Take a large number and watch how many arrive, or leave --num-backups out and delete old
