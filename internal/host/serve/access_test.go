@@ -10,6 +10,8 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/host/protocol"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestNothingIsReceivedWhereOtherUsersCanWrite(t *testing.T) {
@@ -71,6 +73,11 @@ func TestAFolderThatOtherUsersCanEnterIsToldOnce(t *testing.T) {
 	if n := told(s.folder); n != 1 {
 		t.Errorf("an open folder is told %d times", n)
 	}
+	btrfstest.Check(t, unix.Mount("", s.top, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_NOSUID, ""))
+	if n := told(s.folder); n != 0 {
+		t.Errorf("one without set-uid programs is told %d times", n)
+	}
+	btrfstest.Check(t, unix.Mount("", s.top, "", unix.MS_REMOUNT|unix.MS_BIND, ""))
 	btrfstest.Check(t, os.Chmod(s.folder, 0o700))
 	if n := told(s.folder); n != 0 {
 		t.Errorf("a closed one is told %d times", n)
