@@ -12,7 +12,8 @@ import (
 
 const (
 	inodeItemKey = 1 // linux/btrfs_tree.h: BTRFS_INODE_ITEM_KEY
-	// written is how long the data of what an unprivileged user lists may take to reach the disk.
+	// written is how long the data of what an unprivileged user lists may take to reach the disk, and the kernel to remove what was
+	// deleted while it was open.
 	written = time.Hour
 )
 
@@ -59,7 +60,7 @@ func (s *Subvolume) findTouched(dir *os.File) error {
 		return nil
 	}
 	if errors.Is(err, unix.EPERM) {
-		if !s.Received() || clockWentBack || s.Changed.After(made.Add(written)) {
+		if clockWentBack || s.Changed.After(made.Add(written)) {
 			s.TouchedIn = s.ChangedIn
 		}
 		return nil

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/internal/engine/copies"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/lock"
 	"btrfs-backup/transport"
@@ -120,6 +121,7 @@ func TestWhatIsWorthAnotherTry(t *testing.T) {
 		otherParent, destination bool
 	}{
 		{name: "a program failed", err: fmt.Errorf("sending: %w", failed), otherParent: true},
+		{name: "another parent was taken", err: fmt.Errorf("sending: %w 1", copies.ErrWrongParent), otherParent: true},
 		{name: "a program was killed", err: exit("signal: killed", "")},
 		{name: "disk full", err: fmt.Errorf("%w (%w)", failed, syscall.ENOSPC), destination: true},
 		{name: "quota", err: fmt.Errorf("%w (%w)", failed, syscall.EDQUOT), destination: true},

@@ -1,10 +1,13 @@
 package volume
 
 import (
+	"errors"
+	"strings"
 	"testing"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/engine/copies"
 )
 
 type change func(*btrfs.Subvolume)
@@ -72,8 +75,12 @@ func TestVerifyAcceptsOnlyWhatWasSent(t *testing.T) {
 	another := foreign(5, receivedAs(1)) // of s1, in another folder of the filesystem
 	there := []btrfs.Subvolume{b1, another, foreign(6), altered, twin, twinOfAltered}
 	for _, test := range tests {
-		if err := verify(test.transfer, test.received, there); (err == nil) != test.good {
+		err := verify(test.transfer, test.received, there)
+		if (err == nil) != test.good {
 			t.Errorf("%s: %v", test.name, err)
+		}
+		if errors.Is(err, copies.ErrWrongParent) != (strings.HasPrefix(test.name, "an increment to") && !test.good || strings.HasPrefix(test.name, "a complete copy instead")) {
+			t.Errorf("%s: another parent would help or not: %v", test.name, err)
 		}
 	}
 }
