@@ -48,18 +48,24 @@ func counts(name string) bool {
 	return !strings.HasPrefix(name, "system.")
 }
 
-// Xattrs gives the digest of the extended attributes of a file, of a symlink itself if it is one. On a filesystem without such
-// attributes it is zero. Who may not see trusted.* gets a digest without them.
+// Xattrs gives the digest of the extended attributes of a file; see ListXattrs.
 func Xattrs(path string) (Digest, error) {
+	xattrs, err := ListXattrs(path)
+	return XattrDigest(xattrs), err
+}
+
+// ListXattrs gives the extended attributes of a file that count, of a symlink itself if it is one. On a filesystem without such
+// attributes there are none. Who may not see trusted.* gets the others.
+func ListXattrs(path string) ([]Xattr, error) {
 	names, err := readAll(func(b []byte) (int, error) { return unix.Llistxattr(path, b) })
 	if errors.Is(err, unix.ENOTSUP) {
-		return Digest{}, nil
+		return nil, nil
 	}
 	if err != nil {
-		return Digest{}, fmt.Errorf("listing extended attributes: %w", err)
+		return nil, fmt.Errorf("listing extended attributes: %w", err)
 	}
 	if len(names) == 0 {
-		return Digest{}, nil
+		return nil, nil
 	}
 	var xattrs []Xattr
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(names), "\x00"), "\x00") {
@@ -71,11 +77,11 @@ func Xattrs(path string) (Digest, error) {
 			continue // removed since
 		}
 		if err != nil {
-			return Digest{}, fmt.Errorf("reading the extended attribute %s: %w", name, err)
+			return nil, fmt.Errorf("reading the extended attribute %s: %w", name, err)
 		}
 		xattrs = append(xattrs, Xattr{name, value})
 	}
-	return XattrDigest(xattrs), nil
+	return xattrs, nil
 }
 
 // readAll calls read with a larger buffer until the answer fits.

@@ -54,8 +54,9 @@ func TestArgumentsAreExactlyThese(t *testing.T) {
 		linked    = fresh + " --link-dest=/b/1"
 		inPlace   = " --inplace --no-whole-file"
 		asRoot    = " --filter=-xsr·trusted.SGI_ACL_* --filter=-xsr·system.*"
-		precisely = asRoot + " --sparse --modify-window=-1"
-		unsparing = asRoot + " --modify-window=-1"
+		itemized  = " --out-format=%i·%B·%n"
+		precisely = asRoot + " --sparse --modify-window=-1" + itemized
+		unsparing = asRoot + " --modify-window=-1" + itemized
 		told      = " --no-human-readable --stats"
 		end       = " -- SRC/ WORK/"
 	)
@@ -66,7 +67,7 @@ func TestArgumentsAreExactlyThese(t *testing.T) {
 		want string
 	}{
 		{Options{}, tree.Work{}, standard + stay + fresh + precisely + told + end},
-		{Options{}, tree.Work{LinkDest: "/b/1"}, standard + stay + linked + precisely + " --itemize-changes" + told + end},
+		{Options{}, tree.Work{LinkDest: "/b/1"}, standard + stay + linked + precisely + told + end},
 		{Options{}, tree.Work{InPlace: true}, standard + stay + inPlace + unsparing + told + end},
 		{Options{}, tree.Work{Checksum: true}, standard + stay + fresh + " --checksum" + precisely + told + end},
 		{Options{Progress: progress.Silent()}, tree.Work{}, standard + stay + fresh + precisely + told + " --info=progress2" + end},

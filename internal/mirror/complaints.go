@@ -80,7 +80,7 @@ var (
 	inProcess = regexp.MustCompile(`^rsync: (?:\[[^]]*\] )?`)
 	// forbidden is what rsync says of a file that another user could read, and ofDestination of one that cannot be stored.
 	forbidden     = regexp.MustCompile(`\((?:1|13)\)$`)
-	ofDestination = regexp.MustCompile(`^rsync: \[(?:generator|receiver)`)
+	ofDestination = regexp.MustCompile(`^rsync: \[(?:generator|receiver)|: the destination did not keep its `)
 	quoted        = regexp.MustCompile(`"[^"]*"`)
 	temporary     = regexp.MustCompile(`([/"(])\.([^/"(]+)\.[A-Za-z0-9]{6}([",])`) // receiver.c: get_tmpname
 	incoming      = regexp.MustCompile(`/\.([^/"]+)\.incoming/`)

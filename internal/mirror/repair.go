@@ -14,22 +14,37 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Where nothing but the owner, the mode or the time of a file changed, rsync with --link-dest copies the file of the older backup
-// with its attributes, and then gives it to its owner, which takes its capabilities away (rsync/generator.c: copy_altdest_file;
-// tried: rsync 3.5). It does not look at them again. So such files are copied a second time, by name: they are new, and what is
-// changed in them changes no older backup.
+// rsync does not look again at the attributes that it has set, and some of them do not stay:
+//
+//   - Where nothing but the owner, the mode or the time of a file changed, rsync with --link-dest copies the file of the older backup with
+//     its attributes, and then gives it to its owner, which takes its capabilities away (rsync/generator.c: copy_altdest_file).
+//   - In the ACL of a directory that becomes sticky, and of a file that loses a set-user-ID or set-group-ID bit, rsync first takes all
+//     rights from the group and others. The mode that it sets afterwards gives them to the mask alone (rsync/acls.c: change_sacl_perms).
+//
+// So such files are copied a second time, by name, when their modes are right (tried: rsync 3.5). Those of the first kind are new, and what
+// is changed in the others is changed in them by the first copy as well: no older backup changes.
 
-// itemize makes rsync tell what it does with each file that is not linked.
-const itemize = "--itemize-changes"
+// itemize makes rsync tell what it does with each file that is not linked: what changed (rsync(1), --itemize-changes), the mode, and
+// the path.
+const itemize = "--out-format=%i %B %n"
 
-// retouched gives the path that rsync tells, if it is one of such a file: "cf...po.... path", without an x for attributes that it
-// set itself (rsync(1), --itemize-changes).
+// retouched gives the path that rsync tells, if it is one of such a file.
 func retouched(line string) (path string, ok bool) {
-	const flags, xattrs = 11, 10
-	if len(line) <= flags+1 || !strings.HasPrefix(line, "cf") || line[flags] != ' ' || line[xattrs] != '.' {
+	const changed, mode = 11, 9
+	if len(line) < changed+1+mode+2 || line[changed] != ' ' || line[changed+1+mode] != ' ' {
 		return "", false
 	}
-	return unescaped(line[flags+1:]), true
+	const kind, ofMode, xattrs = 1, 5, 10
+	switch {
+	case strings.HasPrefix(line, "cf"):
+		ok = line[xattrs] == '.'
+	case line[kind] == 'd':
+		ok = (line[0] == 'c' || line[ofMode] == 'p') && strings.ContainsAny(line[changed+mode:changed+1+mode], "tT")
+	case line[kind] == 'f':
+		ok = line[ofMode] == 'p'
+	}
+	path, _ = strings.CutSuffix(unescaped(line[changed+1+mode+1:]), "/") // which would mean all that is in the directory
+	return path, ok
 }
 
 // unescaped gives a path as it is, where rsync shows \#ooo for a byte (rsync/log.c: filtered_fwrite).
@@ -53,18 +68,26 @@ func unescaped(path string) string {
 	}
 }
 
-// mayBeCapable tells whether the file of that path in a backup has capabilities, as it may where nobody can look.
-func (d *Destination) mayBeCapable(backup, path string) bool {
+// mayLack tells whether a file has attributes that do not stay, as it may where nobody can look.
+func (d *Destination) mayLack(w tree.Work, path string) bool {
 	if !d.isLocal() {
 		return true
 	}
-	_, err := unix.Lgetxattr(filepath.Join(backup, path), "security.capability", nil)
-	return err == nil
+	has := func(backup, attribute string) bool {
+		_, err := unix.Lgetxattr(filepath.Join(backup, path), attribute, nil)
+		return err == nil
+	}
+	return has(w.Path, "system.posix_acl_access") || w.LinkDest != "" && has(w.LinkDest, "security.capability")
 }
 
-// repair copies files again that rsync has retouched.
+// repair copies files again whose attributes may not have stayed.
 func (d *Destination) repair(ctx context.Context, c copier, w tree.Work, paths []string) error {
-	paths = slices.DeleteFunc(paths, func(path string) bool { return !d.mayBeCapable(w.LinkDest, path) })
+	if w.LinkDest != "" && d.Rsync == nil { // rsync makes such directories anew, and only tells of what differs from the base
+		for _, sticky := range w.Sticky {
+			paths = append(paths, string(sticky))
+		}
+	}
+	paths = slices.DeleteFunc(paths, func(path string) bool { return !d.mayLack(w, path) })
 	if len(paths) == 0 {
 		return nil
 	}

@@ -76,7 +76,7 @@ func (d *Destination) save(ctx context.Context, t engine.Transfer, c copier) (en
 	}
 	missing := d.source.missing(filled.missing)
 	if err == nil {
-		err = d.finish(ctx, t, filled.work, missing, filled.told.bytes)
+		missing, err = d.finish(ctx, t, filled, missing)
 	}
 	copied := filled.told.copied(missing, c.reach != nil)
 	if err != nil {
@@ -90,6 +90,7 @@ type filling struct {
 	work    tree.Work
 	told    *output // nil if there is no partial copy
 	missing *IncompleteError
+	began   time.Time // see tree.Original
 }
 
 // fill makes a partial copy, or goes on with one.
@@ -109,11 +110,9 @@ func (d *Destination) fill(ctx context.Context, order tree.Order, c copier) (f f
 		c.own = append(c.own, "--delete", "--delete-excluded")
 	}
 	if d.Rsync == nil {
-		c.own = append(c.own, d.faithful(f.work)...)
-		if f.work.LinkDest != "" {
-			c.own = append(c.own, itemize)
-		}
+		c.own = append(append(c.own, d.faithful(f.work)...), itemize)
 	}
+	f.began = tree.CopyingBegins()
 	unfollow := d.follow(ctx, order.Name, f.work)
 	f.told, f.missing, err = c.run(ctx)
 	unfollow()
@@ -160,9 +159,9 @@ func (d *Destination) faithful(w tree.Work) (options []string) {
 	return options
 }
 
-// finish makes a backup of the partial copy, which has at most so many new bytes.
-func (d *Destination) finish(ctx context.Context, t engine.Transfer, work tree.Work, missing *IncompleteError, atMost int64) error {
-	name := t.Snapshot.Name
+// finish makes a backup of the partial copy, and adds what it turns out to lack to what is missing.
+func (d *Destination) finish(ctx context.Context, t engine.Transfer, f filling, missing *IncompleteError) (*IncompleteError, error) {
+	name, work, atMost := t.Snapshot.Name, f.work, f.told.bytes
 	r := tree.Result{Name: name, Base: t.ParentName(), Origin: d.source.origin, OnlyChanges: d.source.Frozen, Started: t.Started, InPlace: work.InPlace, MaxDelete: d.MaxDelete,
 		Dedup: !work.Subvolume}
 	if d.Dedup != nil {
@@ -171,6 +170,9 @@ func (d *Destination) finish(ctx context.Context, t engine.Transfer, work tree.W
 	if missing != nil {
 		r.Incomplete, r.Missing = missing.Messages, missing.Count
 	}
+	if d.Rsync == nil && d.isLocal() && d.source.isLocal() && !work.Filled {
+		r.Original = tree.Original{Path: d.source.path, Began: f.began, Seconds: !work.Nanoseconds}
+	}
 	d.Log.Info(fmt.Sprintf("%s: %s is copied, finishing it", d, name))
 	read := rereading{began: time.Now(), show: func() *progress.Transfer {
 		return d.show(ctx, fmt.Sprintf("reading %s: %s", d, name), atMost)
@@ -178,12 +180,15 @@ func (d *Destination) finish(ctx context.Context, t engine.Transfer, work tree.W
 	record, err := d.dir.FinishTree(ctx, r, read.add)
 	read.done()
 	if err != nil {
-		return d.explained(err)
+		return missing, d.explained(err)
+	}
+	if record.Missing > r.Missing {
+		missing = &IncompleteError{record.Incomplete, record.Missing}
 	}
 	d.Log.Debug(fmt.Sprintf("%s: %s has %d files with %s, of which %s were there already; %s were read in the end, in %s", d, name,
 		record.Files, progress.Bytes(record.Bytes), progress.Bytes(record.Shared), progress.Bytes(read.bytes),
 		time.Since(read.began).Round(time.Millisecond)))
-	return nil
+	return missing, nil
 }
 
 // A rereading counts the bytes that are read of the new backup. It is shown if it takes more than a moment.

@@ -36,6 +36,7 @@ type start struct {
 	boot    string
 	list    unfinished
 	hidden  string // name of the directory to prepare
+	sticky  [][]byte
 }
 
 func (f *Folder) begin(ctx context.Context, o Order) (w Work, err error) {
@@ -92,6 +93,7 @@ func (s *start) chooseBase() error {
 		s.Base = ""
 		return nil
 	}
+	s.sticky = record.Sticky
 	return err
 }
 
@@ -118,7 +120,7 @@ func (s *start) partialCopy(ctx context.Context) (string, error) {
 
 // prepare makes the directory out of a partial copy, if there is one.
 func (s *start) prepare(ctx context.Context, partial string) (Work, error) {
-	w := Work{Path: s.pathOf(s.hidden), Subvolume: s.onBtrfs, Resumed: partial != ""}
+	w := Work{Path: s.pathOf(s.hidden), Subvolume: s.onBtrfs, Resumed: partial != "", Sticky: s.sticky}
 	w.InPlace = s.onBtrfs && (s.Base != "" || w.Resumed)
 	if s.Base != "" && !s.onBtrfs {
 		w.LinkDest = s.pathOf(s.Base)

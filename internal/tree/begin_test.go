@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -23,7 +24,7 @@ func TestBeginPreparesLinks(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t, "ext4")
 	w := mustBegin(t, f, Order{Name: "b1", Origin: Origin{Source: "s"}})
-	if want := (Work{Path: f.pathOf(".b1.incoming"), Nanoseconds: true}); w != want {
+	if want := (Work{Path: f.pathOf(".b1.incoming"), Nanoseconds: true}); !reflect.DeepEqual(w, want) {
 		t.Errorf("first %+v, want %+v", w, want)
 	}
 	if st, err := os.Stat(w.Path); err != nil || st.Mode().Perm() != 0o700 {
@@ -32,7 +33,7 @@ func TestBeginPreparesLinks(t *testing.T) {
 	check(t, f.discardPartial("b1"))
 	addBackup(t, f, Order{Name: "b1", Origin: Origin{Source: "s"}}, func(dir string) { write(t, dir, "file") })
 	w = mustBegin(t, f, Order{Name: "b2", Base: "b1", Origin: Origin{Source: "s"}})
-	if want := (Work{Path: f.pathOf(".b2.incoming"), LinkDest: f.pathOf("b1"), Nanoseconds: true}); w != want {
+	if want := (Work{Path: f.pathOf(".b2.incoming"), LinkDest: f.pathOf("b1"), Nanoseconds: true}); !reflect.DeepEqual(w, want) {
 		t.Errorf("then %+v, want %+v", w, want)
 	}
 }
@@ -41,7 +42,7 @@ func TestBeginPreparesSubvolumes(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t, "btrfs")
 	w := mustBegin(t, f, Order{Name: "b1", Origin: Origin{Source: "s"}})
-	if want := (Work{Path: f.pathOf(".b1.incoming"), Subvolume: true, Nanoseconds: true}); w != want {
+	if want := (Work{Path: f.pathOf(".b1.incoming"), Subvolume: true, Nanoseconds: true}); !reflect.DeepEqual(w, want) {
 		t.Errorf("first %+v, want %+v", w, want)
 	}
 	if st, err := os.Stat(w.Path); err != nil || st.Mode().Perm() != 0o700 {
@@ -55,7 +56,7 @@ func TestBeginPreparesSubvolumes(t *testing.T) {
 		w = mustBegin(t, f, Order{Name: "b2", Base: "b1", Origin: Origin{Source: "s"}})
 		write(t, w.Path, "file", "new")
 	})
-	if want := (Work{Path: f.pathOf(".b2.incoming"), Subvolume: true, InPlace: true, Nanoseconds: true}); w != want {
+	if want := (Work{Path: f.pathOf(".b2.incoming"), Subvolume: true, InPlace: true, Nanoseconds: true}); !reflect.DeepEqual(w, want) {
 		t.Errorf("then %+v, want %+v", w, want)
 	}
 	if info, err := btrfs.InfoAt(f.dir, ".b2.incoming"); err != nil || info.ParentUUID != base.UUID {

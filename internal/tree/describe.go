@@ -8,6 +8,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
+	"slices"
+	"strings"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/tree/index"
@@ -29,13 +32,30 @@ func (b *making) describe(ctx context.Context) error {
 	if err := b.checkChanged(found); err != nil {
 		return err
 	}
-	b.record.Files, b.record.Bytes = found.Files, found.Bytes
+	b.record.Files, b.record.Bytes, b.record.Sticky = found.Files, found.Bytes, found.Sticky
+	b.addLost(found)
 	if b.Dedup && len(found.Fresh) > 0 {
 		if draft, err = b.redraft(ctx, draft, found); err != nil {
 			return err
 		}
 	}
 	return draft.Commit()
+}
+
+// addLost adds to the record what the copy lost, but for files that are missing anyway.
+func (b *making) addLost(found survey.Findings) {
+	b.record.Missing += found.LostCount
+	for _, loss := range found.Lost {
+		dir, name := path.Split(loss.Path)
+		complained := func(message string) bool { // rsync may name the file that it had before it got its name
+			return strings.Contains(message, "/"+loss.Path+`"`) || strings.Contains(message, "/"+dir+"."+name+".")
+		}
+		if slices.ContainsFunc(b.Incomplete, complained) {
+			b.record.Missing--
+		} else if len(b.record.Incomplete) < maxIncomplete {
+			b.record.Incomplete = append(b.record.Incomplete, fmt.Sprintf("%s: the destination did not keep its %s", loss.Path, loss.What))
+		}
+	}
 }
 
 // survey describes the tree in the draft of its manifest. If the manifest of the base turns out to be damaged, nothing
@@ -81,7 +101,7 @@ func (b *making) surveyUpon(ctx context.Context, base *os.File, draft *state.Dra
 		b.log.Warn(fmt.Sprintf("reading all new files once more: %v", err))
 	}
 	return survey.Tree(ctx, b.root, survey.Options{
-		Base: base, Read: notes.Find, Subvolume: b.subvolume, Holes: b.InPlace, Progress: b.progress,
+		Base: base, Read: notes.Find, Subvolume: b.subvolume, Original: b.Original, Holes: b.InPlace, Progress: b.progress,
 		Unread: func(path string, err error) {
 			b.log.Warn(fmt.Sprintf("%s: %s cannot be verified: %v", b.pathOf(b.Name), path, err))
 		},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -76,7 +77,7 @@ func (b *making) make(ctx context.Context) (err error) {
 		return err
 	}
 	b.record = Record{Name: b.Name, Origin: b.Origin, Started: b.Started, Base: b.Base,
-		Incomplete: b.Incomplete[:min(len(b.Incomplete), maxIncomplete)], Missing: max(b.Missing, len(b.Incomplete))}
+		Incomplete: slices.Clip(b.Incomplete[:min(len(b.Incomplete), maxIncomplete)]), Missing: max(b.Missing, len(b.Incomplete))}
 	if err := b.identify(); err != nil {
 		return err
 	}

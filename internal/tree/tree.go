@@ -20,6 +20,7 @@ import (
 
 	"btrfs-backup/internal/tree/index"
 	"btrfs-backup/internal/tree/state"
+	"btrfs-backup/internal/tree/survey"
 	"btrfs-backup/internal/tree/verify"
 )
 
@@ -46,6 +47,7 @@ type Record struct {
 	Bytes      int64     `json:"bytes"`                // sum of the sizes of regular files
 	Shared     int64     `json:"shared,omitempty"`     // bytes of new files whose content was there already
 	Subvolume  string    `json:"subvolume,omitempty"`  // UUID, on btrfs
+	Sticky     [][]byte  `json:"sticky,omitempty"`     // paths of sticky directories with attributes
 }
 
 // Complete tells that nothing of the source is missing in the backup.
@@ -99,6 +101,8 @@ type Work struct {
 	InPlace   bool   // unchanged blocks stay shared with the older backup only if changes are written in place
 	Resumed   bool   // it is a partial copy that an interrupted run left
 	Filled    bool   // it is a snapshot: nothing is to be copied
+	// Sticky are the paths of sticky directories with attributes in the base, with which rsync needs help.
+	Sticky [][]byte
 	// Nanoseconds tells that the filesystem keeps times to the nanosecond.
 	Nanoseconds bool
 	// Checksum asks for contents to be compared: the machine was not shut down well since the interrupted run, so that sizes
@@ -118,6 +122,7 @@ type Result struct {
 	OnlyChanges bool // as in the Order
 	MaxDelete   int  // percent of the base's files that may be gone; 100 for any number
 	Dedup       bool
+	Original    Original `cbor:"-"` // with which the copy is compared; never by order of another machine
 }
 
 // A TooManyGoneError is the refusal to make a backup in which too many files of its base are gone.
@@ -146,9 +151,13 @@ type (
 	DifferenceKind = verify.Kind
 	Verified       = verify.Verified
 	Indexed        = index.Indexed
+	Original       = survey.Original
 )
 
 // IndexOptions tell how the index of contents is made anew.
 type IndexOptions struct {
 	Progress func(bytes int64) // is told of bytes that were read; may be nil
 }
+
+// CopyingBegins gives the time for Original.Began.
+func CopyingBegins() time.Time { return survey.CopyingBegins() }

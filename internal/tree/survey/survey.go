@@ -33,6 +33,7 @@ type Options struct {
 	// Read gives the content of a file that was read already; nil for none.
 	Read      func(*manifest.Entry) (sum manifest.Digest, sparse, ok bool)
 	Subvolume bool                         // the tree was a snapshot of the base
+	Original  Original                     // with which the tree is compared
 	Holes     bool                         // make holes of zeros in what is read
 	Progress  func(bytes int64)            // is told of what is read, by several goroutines
 	Unread    func(path string, err error) // is told of what this user may not read, by several goroutines
@@ -44,6 +45,10 @@ type Findings struct {
 	Bytes  int64    // sum of the sizes of regular files
 	Inodes []uint64 // of all regular files, sorted
 	Fresh  []uint64 // of those that are not in the base, sorted
+	Sticky [][]byte // paths of sticky directories with attributes
+
+	Lost      []Loss // of files that differ from their originals, the first ones
+	LostCount int    // of all
 
 	Had, Gone int64 // files of the base: all, and those that are not in the tree
 	Changed   bool  // the tree differs from the base in something that a manifest compares
@@ -59,6 +64,7 @@ type survey struct {
 	batch    *batch
 	batches  chan *batch
 	readings chan reading
+	original *comparison
 	several  map[uint64]*contents // of new files with several names that were not all seen yet, by inode
 	found    Findings
 }
@@ -88,6 +94,9 @@ func Tree(ctx context.Context, root *os.File, o Options, manifestTo io.Writer) (
 		Options: o, root: root.Name(), base: readBase(ctx, o.Base), fail: fail, batches: make(chan *batch, batchesAhead),
 		readings: make(chan reading, readingsAhead), several: make(map[uint64]*contents),
 	}
+	if s.original = compareWith(o.Original, root); s.original != nil {
+		defer s.original.from.Close()
+	}
 	defer func() {
 		fail(nil)
 		s.base.close()
@@ -109,6 +118,9 @@ func Tree(ctx context.Context, root *os.File, o Options, manifestTo io.Writer) (
 	slices.Sort(s.found.Inodes)
 	slices.Sort(s.found.Fresh)
 	s.found.Had, s.found.Gone = s.base.had, s.base.gone
+	if s.original != nil {
+		s.found.Lost, s.found.LostCount = s.original.lost, s.original.count
+	}
 	s.found.Changed = s.found.Changed || s.base.passed
 	return s.found, out.Close()
 }
@@ -234,6 +246,12 @@ func (s *survey) writeItem(out *manifest.Writer, it *item) error {
 	if e.Type == manifest.Regular {
 		s.found.Bytes += e.Size
 		s.found.Inodes = append(s.found.Inodes, e.Inode)
+	}
+	if e.Type == manifest.Directory && e.Mode&unix.S_ISVTX != 0 && e.Xattrs != (manifest.Digest{}) {
+		s.found.Sticky = append(s.found.Sticky, []byte(e.Path))
+	}
+	if s.original != nil {
+		s.original.look(&e, it.contents != nil)
 	}
 	if it.fresh && e.SHA256 != (manifest.Digest{}) {
 		s.found.Fresh = append(s.found.Fresh, e.Inode)
