@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"btrfs-backup/btrfs/btrfstest"
 
@@ -61,4 +62,23 @@ func TestRightsAreKeptWhateverTheyWereBefore(t *testing.T) {
 		r.equal(r.source, r.saves())
 		before.unchanged(r, first)
 	})
+}
+
+// ext4 with inodes of 128 bytes knows no times after 2038, and no nanoseconds.
+func TestWhatTheDestinationDoesNotKeepIsTold(t *testing.T) {
+	t.Parallel()
+	r := newCopyRig(t, "ext4")
+	btrfstest.Unmount(r, r.destinationFS.Dir)
+	btrfstest.Run(r, "mkfs.ext4", "-q", "-F", "-I", "128", r.destinationFS.Image)
+	btrfstest.Run(r, "mount", "-o", "loop", r.destinationFS.Image, r.destinationFS.Dir)
+	r.write("kept", "content")
+	r.saves()
+	r.write("future", "content")
+	btrfstest.Check(r, os.Chtimes(r.at("future"), time.Time{}, time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)))
+	for range 2 {
+		expect(r, exitPartly, r.run(), "INCOMPLETE", "future: the destination did not keep its time", "use a filesystem at the destination")
+	}
+	expect(r, exitDone, invoke(r, nil, "verify", r.newest()))
+	r.write("another", "content")
+	expect(r, exitDone, r.run("--rsync-options", "-rlH --delete"))
 }
