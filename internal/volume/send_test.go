@@ -31,9 +31,9 @@ func TestAFailedSendComesWithAHint(t *testing.T) {
 echo 'send ioctl failed with -1: Operation not permitted' >&2; exit 1`)
 	s := sourceOn(t, failing)
 	sendErr := s.Send(t.Context(), stream.Transfer{}, sendstream.Prefix{}, io.Discard)
-	checkExplained(t, sendErr, sendErr, unix.EPERM, "setcap")
+	checkExplained(t, sendErr, sendErr, unix.EPERM, "refuses this to root")
 	_, measureErr := s.Measure(t.Context(), stream.Transfer{})
-	checkExplained(t, measureErr, measureErr, unix.EPERM, "setcap")
+	checkExplained(t, measureErr, measureErr, unix.EPERM, "refuses this to root")
 }
 
 func TestAFailedReceiveComesWithAHint(t *testing.T) {
