@@ -2,8 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -221,4 +224,27 @@ func TestOptionsAboutSnapshotsMeanNothingForACopy(t *testing.T) {
 	}
 	before.unchanged(t, r.destination)
 	want(t, "written to the source", everything(t, r.source), "file")
+}
+
+func TestARunFailsUntilWhatItCannotDeleteIsGone(t *testing.T) {
+	t.Parallel()
+	r := newCopyRig(t, "ext4")
+	r.write("immutable", "content")
+	r.write("changing", "1")
+	first := filepath.Base(r.saves())
+	hidden := filepath.Join(r.destination, "."+first+".deleting")
+	btrfstest.Run(t, "chattr", "+i", filepath.Join(r.destination, first, "changing"))
+	t.Cleanup(func() { _ = exec.Command("chattr", "-i", filepath.Join(hidden, "changing")).Run() })
+	r.write("changing", "22")
+	for range 3 {
+		expect(t, exitPartly, r.run("-n", "1"), "error: deleting ", first, "hint: ", "chattr -R -i -a "+hidden)
+		if got := r.backups(); len(got) != 1 || got[0] == first {
+			t.Errorf("there are %q", got)
+		}
+	}
+	btrfstest.Run(t, "chattr", "-i", filepath.Join(hidden, "changing"))
+	r.saves("-n", "1")
+	if _, err := os.Lstat(hidden); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
+	}
 }
