@@ -43,6 +43,7 @@ var content = bytes.Repeat([]byte("0123456789"), 10)
 type fakeSender struct {
 	*diary
 	fail []error // of each time of sending, instead of it
+	die  []int   // bytes after which it is killed, of each time
 }
 
 func (s *fakeSender) Subvolume() btrfs.Subvolume { return btrfs.Subvolume{UUID: source} }
@@ -56,8 +57,15 @@ func (s *fakeSender) Send(_ context.Context, t Transfer, after sendstream.Prefix
 			return err
 		}
 	}
+	end := len(content) + 1
+	if len(s.die) > 0 {
+		end, s.die = s.die[0], s.die[1:]
+	}
 	rest := sendstream.NewRemainder(w, after)
 	for at := 0; at < len(content); at += 10 {
+		if at >= end {
+			return &transport.ExitError{Program: "btrfs send", State: "signal: killed"}
+		}
 		t.Wire(1)
 		if _, err := rest.Write(content[at : at+10]); err != nil {
 			return fmt.Errorf("sending: %w", &sendstream.WriteError{Err: err})
