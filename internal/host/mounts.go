@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
 )
 
 // A Mount is what is mounted within a directory of this machine.
@@ -34,20 +35,67 @@ func MountsIn(dir string) ([]Mount, error) {
 	if err != nil {
 		return nil, err
 	}
-	table, err := mountinfo.GetMounts(mountinfo.PrefixFilter(real))
+	on, err := mountOf(real)
+	if err != nil {
+		return nil, err
+	}
+	table, err := mountinfo.GetMounts(nil)
 	if err != nil {
 		return nil, fmt.Errorf("reading the mount table: %w", err)
 	}
 	var mounts []Mount
-	for _, m := range table {
-		path, err := filepath.Rel(real, m.Mountpoint)
-		if err != nil || path == "." || slices.Contains(ofTheKernel, m.FSType) || real == "/" && isTemporary(m.Mountpoint) {
+	for _, m := range reachable(table, on, real) {
+		if slices.Contains(ofTheKernel, m.FSType) || real == "/" && isTemporary(m.Mountpoint) {
 			continue
+		}
+		path, err := filepath.Rel(real, m.Mountpoint)
+		if err != nil {
+			return nil, err
 		}
 		mounts = append(mounts, Mount{Path: path, Private: isPrivate(m), File: isFile(m)})
 	}
 	slices.SortFunc(mounts, func(a, b Mount) int { return strings.Compare(a.Path, b.Path) })
 	return slices.CompactFunc(mounts, func(a, b Mount) bool { return a.Path == b.Path }), nil
+}
+
+// mountOf gives the ID of the mount that a directory is seen through (proc(5), /proc/PID/fdinfo).
+func mountOf(dir string) (int, error) {
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, &os.PathError{Op: "open", Path: dir, Err: err}
+	}
+	defer unix.Close(fd)
+	info, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", fd))
+	if err != nil {
+		return 0, err
+	}
+	var id int
+	for line := range strings.Lines(string(info)) {
+		if _, err := fmt.Sscanf(line, "mnt_id: %d", &id); err == nil {
+			return id, nil
+		}
+	}
+	return 0, fmt.Errorf("%s: its mount is not known", dir)
+}
+
+// reachable gives the mounts below a directory that paths lead to from there: not those that a later mount hides.
+func reachable(table []*mountinfo.Info, on int, dir string) (found []*mountinfo.Info) {
+	for _, m := range table {
+		if m.Parent != on || m.ID == on || !isBelow(m.Mountpoint, dir) {
+			continue
+		}
+		if hides := func(n *mountinfo.Info) bool {
+			return n.Parent == on && n.ID != on && isBelow(n.Mountpoint, dir) && isBelow(m.Mountpoint, n.Mountpoint)
+		}; !slices.ContainsFunc(table, hides) {
+			found = append(append(found, m), reachable(table, m.ID, dir)...)
+		}
+	}
+	return found
+}
+
+// isBelow tells that a path leads through a directory.
+func isBelow(path, dir string) bool {
+	return path != dir && strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
 func isTemporary(path string) bool {

@@ -113,6 +113,38 @@ func TestMountsInASourceAreLeftOutWhateverTheyAre(t *testing.T) {
 	}
 }
 
+func TestOfMountsThatOthersHideNothingIsLeftOut(t *testing.T) {
+	btrfstest.RequireRoot(t)
+	source := t.TempDir()
+	mount := func(at string) {
+		t.Helper()
+		check(t, os.MkdirAll(filepath.Join(source, at), 0o755))
+		btrfstest.Run(t, "mount", "-t", "tmpfs", "none", filepath.Join(source, at))
+		t.Cleanup(func() { btrfstest.Unmount(t, filepath.Join(source, at)) })
+	}
+	mount("a/b")
+	mount("a") // hides a/b
+	mount("a/c/d")
+	mount(".") // hides all of these
+	write(t, source, "a/b/file", "a/c/d/file")
+	mount("x/y")
+	mount("x/y")
+	mount("x/y/z")
+	mount("x") // hides x/y
+	write(t, source, "x/y/file")
+	s := NewSource(here(), source, SourceOptions{Log: quiet()})
+	omitted, err := s.Omitted(t.Context())
+	if check(t, err); !slices.Equal(omitted, []string{"x"}) {
+		t.Errorf("told is %q", omitted)
+	}
+	f := folderFor(t, s, Options{})
+	mustBackUp(t, f, "1")
+	for _, path := range []string{"a/b/file", "a/c/d/file"} {
+		_, err := os.Stat(filepath.Join(f.path, "1", path))
+		check(t, err)
+	}
+}
+
 func TestADirectoryInASubvolumeIsTold(t *testing.T) {
 	top := btrfstest.New(t, imageSize)
 	check(t, btrfs.Create(btrfstest.Open(t, top.Dir), "home"))
