@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -67,6 +68,28 @@ func TestSourcesTakeTurnsAtOneDestination(t *testing.T) {
 	isCopy(t, r.source, shared, backups[0])
 	isCopy(t, other, shared, backups[1])
 	isCopy(t, other, shared, backups[2])
+}
+
+func TestRunsWithEachOthersFoldersBothEnd(t *testing.T) {
+	t.Parallel()
+	disks := []string{smallFS(t).Dir, smallFS(t).Dir}
+	sources := []string{newSource(t, disks[0], "home"), newSource(t, disks[1], "home")}
+	folders := []string{makeDir(t, filepath.Join(disks[0], "folder")), makeDir(t, filepath.Join(disks[1], "folder"))}
+	for round := range 4 {
+		prefix := fmt.Sprintf("%d-", round)
+		begin := func(i int) *background {
+			cmd := exec.Command("btrfs-backup", "-f", folders[i], "-p", fmt.Sprint(prefix, i, "-"), sources[i], folders[1-i])
+			return start(t, cmd)
+		}
+		one, other := begin(0), begin(1)
+		expect(t, exitDone, one.wait())
+		expect(t, exitDone, other.wait())
+	}
+	for i, folder := range folders {
+		if got := names(t, folder); len(got) < 8 {
+			t.Errorf("%s holds %v, want 4 snapshots of %s and 4 of the other", folder, got, sources[i])
+		}
+	}
 }
 
 func TestRunsInOneSecondMakeSnapshotsWithDistinctNames(t *testing.T) {

@@ -141,7 +141,7 @@ func (v *visit) enter(ctx context.Context) (release func(), err error) {
 	if v.lister == nil {
 		return release, v.prepare(ctx, Contents{})
 	}
-	if release, err = v.lock(ctx, v.to, v.lister); err != nil {
+	if release, err = v.lockInTurn(ctx); err != nil {
 		return nil, err
 	}
 	contents, err := v.lister.List(ctx)

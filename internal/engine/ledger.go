@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"btrfs-backup/lock"
@@ -26,15 +25,13 @@ func (r *run) writeLedger(ctx context.Context) {
 		r.unwritten = nil
 		return
 	}
-	r.Log.Debug("writing the ledger")
 	if r.unwritten = r.history.WriteLedger(ctx, r.snapshots.ledger); r.unwritten == nil {
 		r.written = content
 	}
 }
 
-// ledgerFile gives what the file of the ledger says besides, if it could not be written. Where nothing can be written for lack of
-// space, that is left out about destinations which hold the newest snapshot: this one stays anyway, and what they hold besides may
-// be the only thing that can be deleted to make room.
+// ledgerFile gives what the file of the ledger says besides, if it could not be written. For lack of space that does not count about
+// destinations which hold the newest snapshot: this one stays anyway, and what the file names may be all that can make room.
 func (r *run) ledgerFile(newest string) (*lock.Ledger, error) {
 	if r.unwritten == nil {
 		return nil, nil
@@ -52,17 +49,12 @@ func (r *run) ledgerFile(newest string) (*lock.Ledger, error) {
 
 // settleLedger writes the ledger if that was not possible so far. What was deleted makes room only after a while.
 func (r *run) settleLedger(ctx context.Context) {
-	const attempts, pause = 60, time.Second
-	for range attempts {
+	for range 60 {
 		r.updateLedger(ctx, func(*lock.Ledger) {})
 		if r.unwritten == nil || !isAboutSpace(r.unwritten) || len(r.report.Deleted) == 0 || ctx.Err() != nil {
 			break
 		}
-		r.Log.Debug(fmt.Sprintf("%s: waiting for the space of deleted snapshots", r.Source))
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
+		_ = pause(ctx, time.Second)
 	}
 	if r.unwritten != nil {
 		r.report.fail(r.unwritten)

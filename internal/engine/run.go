@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"btrfs-backup/btrfs"
@@ -31,9 +32,10 @@ type run struct {
 	found     Snapshots           // as listed at first
 	release   func()              // the lock
 
-	ledgerMu  sync.Mutex // the destinations are served side by side
-	written   string     // the ledger, as the file holds it
-	unwritten error      // why the file does not hold what the ledger says; nil if it does
+	working   atomic.Int32 // visits that neither wait for a lock nor are over
+	ledgerMu  sync.Mutex   // the destinations are served side by side
+	written   string       // the ledger, as the file holds it
+	unwritten error        // why the file does not hold what the ledger says; nil if it does
 }
 
 // Run does the job. What failed stands in the report; the error is about the source, without which there is nothing to do,
@@ -51,13 +53,17 @@ func Run(ctx context.Context, job Job) (*Report, error) {
 	if err := r.openHistory(ctx); err != nil {
 		return &r.report, err
 	}
+	r.recall()
+	if r.found.LedgerErr != nil {
+		r.report.fail(r.found.LedgerErr)
+	}
 	if err := r.checkHistory(); err != nil {
 		return &r.report, err
 	}
 	r.readUsed()
 	r.approachAll(ctx)
 	if isFutile(r.visits) { // nothing was made
-		r.serveAll(ctx)
+		r.serveAll(ctx, r.visits)
 		return &r.report, context.Cause(ctx)
 	}
 	r.reportOmitted(ctx)
@@ -65,7 +71,7 @@ func Run(ctx context.Context, job Job) (*Report, error) {
 	r.prepare(ctx)
 	r.tellAltered()
 	if !r.lacksVersion() {
-		r.serveAll(ctx)
+		r.serveInTurn(ctx)
 	}
 	if ctx.Err() != nil {
 		r.settleLedger(context.WithoutCancel(ctx))
@@ -80,7 +86,7 @@ func (r *run) openHistory(ctx context.Context) (err error) {
 	if r.history == nil {
 		return nil
 	}
-	release, err := r.lock(ctx, r.Source, r.history)
+	release, err := r.lock(ctx, r.Source, r.history, !r.NoWait)
 	if err != nil {
 		return err
 	}
@@ -89,10 +95,7 @@ func (r *run) openHistory(ctx context.Context) (err error) {
 		return err
 	}
 	r.source, r.snapshots.Listing, r.snapshots.ledger, r.snapshots.inUse = r.found.Of, r.found.Listing, r.found.Ledger, r.found.InUse
-	r.recall()
-	if r.found.LedgerErr != nil {
-		r.report.fail(r.found.LedgerErr)
-	} else {
+	if r.found.LedgerErr == nil {
 		r.written = string(r.found.Ledger.Marshal())
 	}
 	return nil
@@ -120,12 +123,12 @@ func (r *run) lacksVersion() bool {
 }
 
 // lock takes the lock of a folder, which a dry run does not need.
-func (s Settings) lock(ctx context.Context, name fmt.Stringer, l Locker) (release func(), err error) {
+func (s Settings) lock(ctx context.Context, name fmt.Stringer, l Locker, wait bool) (release func(), err error) {
 	if s.DryRun {
 		return func() {}, nil
 	}
 	waiting := func(held *lock.HeldError) { s.Log.Info(fmt.Sprintf("%s: waiting for %s", name, held.Holder())) }
-	if s.NoWait {
+	if !wait {
 		waiting = nil
 	}
 	unlock, err := l.Lock(ctx, waiting)
@@ -222,10 +225,8 @@ func (r *run) freeName(ctx context.Context, try func(name string) error) (string
 			return name, err
 		}
 		r.Log.Info(name + " exists already, waiting for the next second")
-		select {
-		case <-ctx.Done():
-			return "", context.Cause(ctx)
-		case <-time.After(now.Truncate(time.Second).Add(time.Second).Sub(now)):
+		if err := pause(ctx, now.Truncate(time.Second).Add(time.Second).Sub(now)); err != nil {
+			return "", err
 		}
 	}
 }
@@ -251,11 +252,15 @@ func pending(name string, of btrfs.UUID) btrfs.Subvolume {
 	return btrfs.Subvolume{ID: newest, Name: name, ParentUUID: of, ReadOnly: true, CreatedIn: newest}
 }
 
-// serveAll serves the destinations side by side.
-func (r *run) serveAll(ctx context.Context) {
+// serveAll serves destinations side by side.
+func (r *run) serveAll(ctx context.Context, visits []*visit) {
+	r.working.Store(int32(len(visits)))
 	var serving sync.WaitGroup
-	for _, v := range r.visits {
-		serving.Go(func() { v.serve(ctx) })
+	for _, v := range visits {
+		serving.Go(func() {
+			defer v.working.Add(-1)
+			v.serve(ctx)
+		})
 	}
 	serving.Wait()
 }
@@ -365,9 +370,8 @@ func (s Settings) delete(ctx context.Context, at fmt.Stringer, d Deleter, names 
 
 // abbreviate names a few of many.
 func abbreviate(names []string) string {
-	const few = 4
-	if len(names) <= few {
-		return strings.Join(names, " ")
+	if len(names) > 4 {
+		names = append(slices.Clone(names[:4]), "...")
 	}
-	return strings.Join(names[:few], " ") + " ..."
+	return strings.Join(names, " ")
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
@@ -25,6 +26,7 @@ type visit struct {
 	away    error    // why it cannot be served
 	missing bool     // it is to be created
 	failed  bool     // it was not served, and so not listed
+	putOff  bool     // it is in use, and to be served later
 	former  []string // names by which the ledger may know it, too
 	noPrune error
 	planner planner
@@ -41,6 +43,10 @@ func newVisit(r *run, to Destination, saved *DestinationReport) *visit {
 // serve lists the destination, plans, cleans up, saves, and prunes if everything was saved.
 func (v *visit) serve(ctx context.Context) {
 	release, err := v.enter(ctx)
+	if v.putOff = errors.Is(err, errPutOff); v.putOff {
+		v.recordOutstanding(ctx)
+		return
+	}
 	if err != nil {
 		v.fail(ctx, err)
 		return
@@ -79,7 +85,7 @@ func (v *visit) mayNeedAny() bool {
 // recordOutstanding notes in the ledger that the destination lacks the newest snapshot.
 func (v *visit) recordOutstanding(ctx context.Context) {
 	ours := v.ownSnapshots()
-	if len(ours) == 0 {
+	if len(ours) == 0 || v.NoTransfer {
 		return
 	}
 	v.updateLedger(ctx, func(l *lock.Ledger) { l.SetOutstanding(v.to.String(), ours[len(ours)-1].Name) })

@@ -233,11 +233,19 @@ func (d *Dir) others(l btrfs.Listing) ([]string, error) {
 		return nil, err
 	}
 	names = slices.DeleteFunc(names, func(name string) bool {
-		return subvolumes[name]
+		return subvolumes[name] || d.status.Btrfs && d.isSubvolume(name) // made since they were listed
 	})
 	slices.Sort(names)
 	return names, nil
 }
+
+func (d *Dir) isSubvolume(name string) bool {
+	var st unix.Stat_t
+	err := unix.Fstatat(int(d.dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	return err == nil && isSubvolume(st)
+}
+
+func isSubvolume(st unix.Stat_t) bool { return st.Ino == 256 && st.Mode&unix.S_IFMT == unix.S_IFDIR }
 
 // narrow leaves out what is outside of where the caller is confined to.
 func (d *Dir) narrow(c *host.Content) (err error) {

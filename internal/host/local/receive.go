@@ -65,7 +65,7 @@ func (d *Dir) checkFree(name string) error {
 	}
 	kind := "a file"
 	switch {
-	case st.Ino == 256 && st.Mode&unix.S_IFMT == unix.S_IFDIR:
+	case isSubvolume(st):
 		kind = "another subvolume"
 	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
 		kind = "a directory"
