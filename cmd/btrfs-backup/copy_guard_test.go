@@ -71,13 +71,16 @@ func TestASourceThatLostMostOfItsFilesIsRefused(t *testing.T) {
 				}
 				options := append(strings.Fields(test.options), "-n", "1")
 				if test.refused == "" {
+					expect(r, exitDone, r.run(append(options, "--dry-run")...))
 					r.holdsOnly(r.heals(options...))
 					return
 				}
 				kept := r.keeps()
-				expect(r, exitFailed, r.run(options...), "btrfs-backup: error: ", test.refused, "are missing in the source",
-					"btrfs-backup: hint: ", "--max-delete 100")
-				kept.still()
+				for _, dry := range []string{"--dry-run", "--dry-run=false"} {
+					expect(r, exitFailed, r.run(append(options, dry)...), "btrfs-backup: error: ", test.refused, "are missing in the source",
+						"btrfs-backup: hint: ", "--max-delete 100")
+					kept.still()
+				}
 				want(r, "left unfinished", unfinishedCopies(r, r.destination))
 				r.holdsOnly(r.heals("-n", "1", "--max-delete", "100"))
 			})

@@ -151,7 +151,7 @@ func TestOrdinaryUserIsToldOfRootOnce(t *testing.T) {
 	if told := strings.Count(r.stderr, "\nbtrfs-backup: "); told != 2 {
 		t.Errorf("%d lines tell of it:\n%s", told, r.stderr)
 	}
-	expect(t, exitFailed, u.invoke(t, march(2), u.source, secret+"/b"), "b: permission denied\nbtrfs-backup: hint: sudo ")
+	expect(t, exitFailed, u.invoke(t, march(2), u.source, secret+"/b"), "secret: permission denied\nbtrfs-backup: hint: run as root (sudo), or ")
 }
 
 func TestOrdinaryUserBacksUpWithCapabilitiesOfBtrfs(t *testing.T) {

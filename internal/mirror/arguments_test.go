@@ -361,7 +361,7 @@ func TestTheEngineMakesAndPrunesBackups(t *testing.T) {
 	}
 	found, err := f.List(t.Context())
 	check(t, err)
-	if len(found.Recorded) != 1 || found.Recorded[0].Name != "3" || found.Recorded[0].OfAnother != "" || f.sizeOf("3") != 1 {
+	if len(found.Recorded) != 1 || found.Recorded[0].Name != "3" || found.Recorded[0].OfAnother != "" || f.recorded("3").Bytes != 1 {
 		t.Errorf("there are %+v", found.Recorded)
 	}
 }

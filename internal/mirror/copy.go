@@ -21,6 +21,8 @@ type copier struct {
 	dest   string    // in messages
 	name   string    // of the backup, in messages
 	atMost int64     // bytes, until more is known
+
+	mayGo func(files int64) error // refuses a rehearsal after which so many files are gone; nil: none
 }
 
 // run copies, and looks at the source again: one that goes away meanwhile looks to rsync as if its files had been deleted.
@@ -59,6 +61,11 @@ func (c *copier) rehearse(ctx context.Context) (engine.Result, error) {
 	}
 	c.Log.Info(fmt.Sprintf("%s: would copy %d files with %s, and delete %d", c.dest, told.files, progress.Bytes(told.bytes),
 		told.deleted))
+	if c.mayGo != nil {
+		if err := c.mayGo(told.gone); err != nil {
+			return engine.Result{}, err
+		}
+	}
 	return told.copied(missing, false), nil
 }
 

@@ -252,14 +252,14 @@ func (d *Destination) tellRenamed(backups []tree.Record) {
 		own[len(own)-1].Source, d.source.origin.Source, len(own)))
 }
 
-// sizeOf gives the bytes in the files of a backup, as far as they are known.
-func (d *Destination) sizeOf(backup string) int64 {
+// recorded gives the record of a backup, as far as there is one.
+func (d *Destination) recorded(backup string) tree.Record {
 	for _, r := range d.found.Backups {
 		if r.Name == backup {
-			return r.Bytes
+			return r
 		}
 	}
-	return 0
+	return tree.Record{}
 }
 
 // ledger reads what destinations that the backups are sent on to hold and lack.

@@ -15,6 +15,7 @@ type output struct {
 	bytes   int64 // of files copied
 	files   int64 // regular ones, copied
 	deleted int64
+	gone    int64 // of the deleted, all but directories
 	wire    int64 // sent and received
 
 	retouched []string // paths, see repair
@@ -41,7 +42,9 @@ func (o *output) line(text string) {
 	}
 	switch label {
 	case "Number of deleted files":
+		_, directories, _ := strings.Cut(value, "dir: ")
 		o.deleted = leadingNumber(value)
+		o.gone = o.deleted - leadingNumber(directories)
 	case "Number of regular files transferred":
 		o.files = leadingNumber(value)
 	case "Total transferred file size":

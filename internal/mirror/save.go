@@ -34,6 +34,7 @@ func (d *Destination) Rehearse(ctx context.Context, t engine.Transfer) (engine.R
 	r, err := d.copy(ctx, t, func(ctx context.Context, t engine.Transfer, c copier) (engine.Result, error) {
 		base := cmp.Or(t.ParentName(), t.Snapshot.Name) // which is missing, and so empty to rsync
 		c.to = d.argument(c.link, d.dir.Status().Path+"/"+base)
+		c.mayGo = func(files int64) error { return tree.CheckGone(base, files, d.recorded(base).Files, d.MaxDelete) }
 		return c.rehearse(ctx)
 	})
 	return worded(d.source, d, t.Snapshot.Name, r, err)
@@ -50,7 +51,7 @@ func (d *Destination) copy(ctx context.Context, t engine.Transfer, do func(conte
 		d.Log.Info(fmt.Sprintf("%s lies in the source, and is not copied", d))
 	}
 	return do(ctx, t, copier{Options: d.Options, source: d.source, link: link, reach: reach, first: d.within,
-		dest: d.String(), name: t.Snapshot.Name, atMost: d.sizeOf(t.ParentName())})
+		dest: d.String(), name: t.Snapshot.Name, atMost: d.recorded(t.ParentName()).Bytes})
 }
 
 func (d *Destination) save(ctx context.Context, t engine.Transfer, c copier) (engine.Result, error) {

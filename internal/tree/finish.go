@@ -115,11 +115,19 @@ func (b *making) identify() (err error) {
 
 // guard discards the partial copy if too many files of the base are gone.
 func (b *making) guard(found survey.Findings) error {
-	if found.Gone < minGone || found.Gone*100 <= found.Had*int64(b.MaxDelete) {
+	refusal := CheckGone(b.Base, found.Gone, found.Had, b.MaxDelete)
+	if refusal == nil {
 		return nil
 	}
-	refusal := &TooManyGoneError{Base: b.Base, Gone: found.Gone, Had: found.Had, Percent: b.MaxDelete}
 	return errors.Join(refusal, b.discardPartial(b.Name))
+}
+
+// CheckGone gives a TooManyGoneError if too many of the files that a base had are gone.
+func CheckGone(base string, gone, had int64, maxDelete int) error {
+	if gone < minGone || gone*100 <= had*int64(maxDelete) {
+		return nil
+	}
+	return &TooManyGoneError{Base: base, Gone: gone, Had: had, Percent: maxDelete}
 }
 
 // checkChanged discards the partial copy if it equals the base.
