@@ -69,6 +69,11 @@ func TestACloneAndItsTemplateShareFoldersWithoutPrefix(t *testing.T) {
 	fourth := run(4, template)
 	want(t, "snapshots", names(t, folder), third, fourth)
 	want(t, "backups", names(t, destination), third, fourth)
+
+	btrfstest.Run(t, "btrfs", "subvolume", "delete", template)
+	fifth := run(5, clone)
+	want(t, "snapshots after the template is gone", names(t, folder), fourth, fifth)
+	want(t, "backups after the template is gone", names(t, destination), fourth, fifth)
 }
 
 func TestARestoredSourceContinuesTheHistoryOnAnotherDisk(t *testing.T) {

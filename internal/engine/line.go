@@ -11,7 +11,8 @@ import (
 
 // A line is a source and the subvolumes whose history it continues: after a rollback or a restore, those that it descends from.
 // An ancestor that lives and can be written to is a source of its own, of which this one is a clone, unless it is on record as
-// having been the source before.
+// having been the source before. What was decided when there were first backups of the source remains: that the template of a
+// clone is deleted makes its backups nobody else's.
 type line struct {
 	uuids map[btrfs.UUID]bool
 	clone bool
@@ -59,7 +60,7 @@ func (l line) add(f family, ancestor btrfs.UUID, versions []btrfs.Subvolume) {
 		if f.continues(v.UUID) {
 			l.uuids[v.UUID] = true
 		}
-		if origin := f.origins[v.ReceivedUUID]; v.Received() && !origin.IsZero() && l.uuids[v.UUID] && f.continues(origin) {
+		if origin := f.origins[v.ReceivedUUID]; v.Received() && !origin.IsZero() && l.uuids[v.UUID] && (f.isFree(origin) || slices.Contains(f.onRecord, origin)) {
 			l.uuids[origin] = true
 		}
 	}
@@ -70,11 +71,15 @@ type family struct {
 	side
 	here    map[btrfs.UUID]btrfs.Subvolume
 	parents map[btrfs.UUID]btrfs.UUID
+	decided bool                // what the source continues
 	claimed map[btrfs.UUID]bool // another subvolume that can be written to descends from them
 }
 
 func (s side) newFamily(source btrfs.Subvolume) family {
-	f := family{s, make(map[btrfs.UUID]btrfs.Subvolume), make(map[btrfs.UUID]btrfs.UUID), make(map[btrfs.UUID]bool)}
+	f := family{
+		side: s, here: make(map[btrfs.UUID]btrfs.Subvolume), parents: make(map[btrfs.UUID]btrfs.UUID), claimed: make(map[btrfs.UUID]bool),
+		decided: s.unremembered || slices.Contains(s.onRecord, source.UUID),
+	}
 	for _, sub := range append(slices.Clone(s.All), source) {
 		f.here[sub.UUID], f.parents[sub.UUID] = sub, sub.ParentUUID
 	}
@@ -97,15 +102,20 @@ func (s side) newFamily(source btrfs.Subvolume) family {
 
 // continues tells that the source continues the history of an ancestor.
 func (f family) continues(uuid btrfs.UUID) bool {
+	return slices.Contains(f.onRecord, uuid) || !f.decided && f.isFree(uuid)
+}
+
+// isFree tells that no other source can be known to have that history.
+func (f family) isFree(uuid btrfs.UUID) bool {
 	sub, here := f.here[uuid]
 	lives := here && !sub.ReadOnly || !here && (f.Top.IsZero() || uuid == f.Top) // not all subvolumes may be listed
-	return slices.Contains(f.onRecord, uuid) || !lives && !f.claimed[uuid]
+	return !lives && !f.claimed[uuid]
 }
 
 // recall reads of which subvolumes there are backups under the source's name.
 func (r *run) recall() {
 	known, err := r.Sources.Of(r.Source.String())
-	if err != nil {
+	if r.snapshots.unremembered = err != nil; err != nil {
 		r.Log.Warn(fmt.Sprintf("%s: after a rollback its older snapshots and backups are kept, since the record of sources cannot be read: %v", r.Source, err))
 	}
 	for _, text := range known {

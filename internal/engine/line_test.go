@@ -43,6 +43,11 @@ func TestASourceContinuesTheHistoryOfWhatItDescendsFromUnlessThatIsASourceOfItsO
 			[]btrfs.UUID{uuid(1), gone.UUID}, false},
 		{"a template above it has clones", of(1, gone), subvolumes{of(1, gone), volumeOf(5, childOf(btrfs.Subvolume{UUID: home.UUID}))}, nil, nil,
 			[]btrfs.UUID{uuid(1), gone.UUID}, false},
+		{"a clone whose template was deleted since", of(1, gone), subvolumes{of(1, gone)}, []btrfs.UUID{home.UUID}, nil, nil, true},
+		{"a rollback whose old source was deleted since", of(1, gone), subvolumes{of(1, gone)}, []btrfs.UUID{home.UUID, uuid(1), gone.UUID}, nil,
+			[]btrfs.UUID{uuid(1), gone.UUID}, false},
+		{"a restore that is saved to a further destination", copied, subvolumes{copied}, []btrfs.UUID{home.UUID, uuid(7), uuid(6)},
+			map[btrfs.UUID]btrfs.UUID{uuid(77): uuid(800)}, []btrfs.UUID{uuid(7), uuid(6), uuid(800)}, false},
 		{"a restore", copied, subvolumes{copied}, nil, map[btrfs.UUID]btrfs.UUID{uuid(77): uuid(800)}, []btrfs.UUID{uuid(7), uuid(6), uuid(800)}, false},
 		{"a restore beside the living source", copied, subvolumes{copied, broken}, nil, map[btrfs.UUID]btrfs.UUID{uuid(77): broken.UUID},
 			[]btrfs.UUID{uuid(7), uuid(6)}, false},
@@ -58,6 +63,14 @@ func TestASourceContinuesTheHistoryOfWhatItDescendsFromUnlessThatIsASourceOfItsO
 		if missing || len(got.uuids) != len(wanted) && !strings.HasPrefix(test.name, "the other") || got.clone != test.clone {
 			t.Errorf("%s: %v, clone %t, want %v", test.name, got.uuids, got.clone, wanted)
 		}
+	}
+}
+
+func TestWithoutItsRecordASourceContinuesNothing(t *testing.T) {
+	source := changed(home, []change{childOf(volumeOf(3))})
+	s := side{Listing: btrfs.Listing{All: subvolumes{source}, Top: uuid(9999)}, unremembered: true}
+	if l := s.line(source); !l.clone || len(l.uuids) != 1 {
+		t.Errorf("%+v", l)
 	}
 }
 

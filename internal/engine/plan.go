@@ -31,8 +31,9 @@ type side struct {
 	inUse  map[string]string
 
 	// of the snapshots of a source
-	onRecord []btrfs.UUID              // subvolumes that were the source before
-	origins  map[btrfs.UUID]btrfs.UUID // on record at the destination, see Contents
+	onRecord     []btrfs.UUID              // the source and those that it continues, when there were backups of it before
+	unremembered bool                      // that record cannot be read
+	origins      map[btrfs.UUID]btrfs.UUID // on record at the destination, see Contents
 }
 
 // canBeSent tells that a stream of s is what it says. That of one which was altered since it was received would bear the UUID

@@ -32,20 +32,21 @@ func ParseOrigins(f File) (Origins, error) {
 func (o Origins) Add(name string, origin btrfs.UUID, listing btrfs.Listing) (content []byte, changed bool, err error) {
 	here := make(Origins)
 	copies := make(map[btrfs.UUID]int)
+	var added btrfs.UUID
 	for _, s := range listing.InDirectory {
 		copies[s.ReceivedUUID]++
-	}
-	for _, s := range listing.InDirectory {
 		if from, ok := o[s.ReceivedUUID]; ok {
 			here[s.ReceivedUUID] = from
 		}
-		if s.Name != name {
-			continue
+		if s.Name == name {
+			added = s.ReceivedUUID
 		}
-		if from, ok := o[s.ReceivedUUID]; ok && from != origin && copies[s.ReceivedUUID] > 1 {
-			origin = btrfs.UUID{} // of which of them it is the source cannot be told
+	}
+	if copies[added] > 0 {
+		if from, ok := here[added]; ok && from != origin && copies[added] > 1 {
+			origin = btrfs.UUID{} // which of them it is the source of cannot be told
 		}
-		here[s.ReceivedUUID] = origin
+		here[added] = origin
 	}
 	if maps.Equal(o, here) {
 		return nil, false, nil

@@ -1,0 +1,31 @@
+package host_test
+
+import (
+	"testing"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/host"
+)
+
+func TestOfCopiesOfTwoSourcesWithOneReceivedUUIDNoneHasAnOrigin(t *testing.T) {
+	uuid := func(n byte) btrfs.UUID { return btrfs.UUID{n} }
+	listing := btrfs.Listing{InDirectory: []btrfs.Subvolume{
+		{Name: "new", ReceivedUUID: uuid(1)}, {Name: "old", ReceivedUUID: uuid(1)}, {Name: "other", ReceivedUUID: uuid(2)},
+	}}
+	known := host.Origins{uuid(1): uuid(10), uuid(2): uuid(20), uuid(3): uuid(30)} // the last is gone
+	for origin, want := range map[btrfs.UUID]btrfs.UUID{uuid(10): uuid(10), uuid(11): {}} {
+		content, changed, err := known.Add("new", origin, listing)
+		check(t, err)
+		got, err := host.ParseOrigins(host.File{Content: content})
+		check(t, err)
+		if !changed || len(got) != 2 || got[uuid(1)] != want || got[uuid(2)] != uuid(20) {
+			t.Errorf("of %s: %v", origin, got)
+		}
+	}
+	alone := btrfs.Listing{InDirectory: listing.InDirectory[:1]}
+	content, _, err := known.Add("new", uuid(11), alone)
+	check(t, err)
+	if got, err := host.ParseOrigins(host.File{Content: content}); err != nil || got[uuid(1)] != uuid(11) {
+		t.Errorf("sent once more by another source: %v, %v", got, err)
+	}
+}
