@@ -82,3 +82,29 @@ func TestWhatTheDestinationDoesNotKeepIsTold(t *testing.T) {
 	r.write("another", "content")
 	expect(r, exitDone, r.run("--rsync-options", "-rlH --delete"))
 }
+
+func TestAFolderThatDoesNotKeepRightsIsRefusedBeforeItsFirstUse(t *testing.T) {
+	t.Parallel()
+	r := newCopyRig(t, "ext4")
+	r.write("key", "secret")
+	r.saves()
+	used := r.destination
+	ntfs := r.destinationFS.Dir + "/ntfs"
+	image := r.destinationFS.Dir + "/image"
+	btrfstest.Check(r, os.Mkdir(ntfs, 0o755))
+	btrfstest.Run(r, "truncate", "-s", "50M", image)
+	btrfstest.Run(r, "mkntfs", "-q", "-F", image)
+	btrfstest.Run(r, "mount.ntfs-3g", image, ntfs)
+	defer btrfstest.Unmount(r, ntfs)
+	r.destination = ntfs + "/backups"
+	for _, options := range [][]string{{"--dry-run"}, nil} {
+		expect(r, exitFailed, r.run(options...), "does not keep them", "hint: ", "--rsync-options")
+		if left := names(r, ntfs); len(left) > 0 {
+			r.Errorf("the refused run left %v", left)
+		}
+	}
+	expect(r, exitDone, r.run("--rsync-options", "-rltDH --delete"))
+	expect(r, exitPartly, r.run(), "key: the destination did not keep its ") // a folder in use goes on
+	r.destination = used
+	r.saves()
+}

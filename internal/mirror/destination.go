@@ -76,7 +76,7 @@ func (d *Destination) open(ctx context.Context, create bool) error {
 	if err := d.checkApart(); err != nil { // before anything is created
 		return err
 	}
-	dir, err := d.host.OpenTrees(ctx, d.path, tree.OpenOptions{MountPoint: d.MountPoint, Create: create})
+	dir, err := d.host.OpenTrees(ctx, d.path, tree.OpenOptions{MountPoint: d.MountPoint, Create: create, Rights: d.Rsync == nil})
 	if errors.Is(err, fs.ErrNotExist) {
 		var aboveErr error
 		if d.near, aboveErr = host.Above(ctx, d.host, d.path); aboveErr == nil {

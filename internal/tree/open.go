@@ -26,6 +26,11 @@ func Open(path string, o OpenOptions) (*os.File, error) {
 			return nil, err
 		}
 	}
+	if o.Rights {
+		if err := checkRights(path); err != nil {
+			return nil, err
+		}
+	}
 	if o.Create {
 		if err := os.MkdirAll(path, 0o755); err != nil {
 			return nil, err

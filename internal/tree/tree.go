@@ -77,6 +77,7 @@ type Listing struct {
 type OpenOptions struct {
 	MountPoint string // absolute: it must be a mount point, and the folder must be on the filesystem mounted there; "" for anything
 	Create     bool   // make the folder, and those above it, if it is missing
+	Rights     bool   // a folder that was never used must be on a filesystem that keeps owners and modes
 }
 
 // An Order describes a backup that is to be made.
