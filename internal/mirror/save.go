@@ -113,6 +113,9 @@ func (d *Destination) fill(ctx context.Context, order tree.Order, c copier) (f f
 	if d.Rsync == nil {
 		c.own = append(append(c.own, d.faithful(f.work)...), itemize)
 	}
+	if !f.work.Nanoseconds && order.Base == "" {
+		d.Log.Warn(fmt.Sprintf("%s: the filesystem keeps no nanoseconds of times", d))
+	}
 	f.began = tree.CopyingBegins()
 	unfollow := d.follow(ctx, order.Name, f.work)
 	f.told, f.missing, err = c.run(ctx)
