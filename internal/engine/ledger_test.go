@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"syscall"
@@ -59,3 +60,22 @@ func TestWhereTheLedgerCannotBeWritten(t *testing.T) {
 		})
 	}
 }
+
+// The run before was ended after it had deleted 1, and before it could write that /backups holds 2.
+func TestWhereTheLedgerNamesASnapshotThatIsGoneNoneIsDeletedWhileTheDestinationIsAway(t *testing.T) {
+	for common, want := range map[uint64]int{1: 0, 2: 1} {
+		source, destination := newFakes(snap(2), snap(3), snap(4))
+		source.ledger = `{"` + day(common) + `": {"parent_locks": ["/backups"]}}`
+		away := unreachable{destination}
+		if _, err := Run(t.Context(), jobOf(source, away, func(j *Job) { j.KeepSnapshots.Last = 1 })); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Count(strings.Join(source.entries, "; "), "delete"); got != want {
+			t.Errorf("%d is on record: %q", common, source.entries)
+		}
+	}
+}
+
+type unreachable struct{ *fakeDestination }
+
+func (unreachable) Open(context.Context) error { return errSome }

@@ -76,10 +76,10 @@ func (v *visit) fail(ctx context.Context, err error) {
 	}
 }
 
-// mayNeedAny tells that the destination was not looked at, and that the ledger does not know which snapshot its next increment
-// needs.
+// mayNeedAny tells that the destination was not looked at, and that the snapshot which its next increment needs is not known. What
+// the ledger names may be gone: a run that cannot write it deletes what was superseded.
 func (v *visit) mayNeedAny() bool {
-	return v.failed && !v.snapshots.ledger.Knows(v.to.String())
+	return v.failed && !slices.ContainsFunc(v.ownSnapshots(), func(s btrfs.Subvolume) bool { return v.snapshots.ledger.IsCommon(v.to.String(), s.Name) })
 }
 
 // recordOutstanding notes in the ledger that the destination lacks the newest snapshot.
