@@ -1,4 +1,5 @@
-// Package hint gives errors a way forward: a sentence that tells what to do, which is shown beside the error.
+// Package hint gives errors a way forward: a sentence that tells what to do, which is shown beside the error. It
+// also changes what an error tells, and what is found in it.
 package hint
 
 import (

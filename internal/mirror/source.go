@@ -130,7 +130,7 @@ func (s *Source) check(ctx context.Context) error {
 func (s *Source) checkHere(context.Context) error {
 	dir, err := os.Open(s.path)
 	if err != nil {
-		return refusal(engine.WithoutPath(err, s.path))
+		return refusal(hint.WithoutPath(err, s.path))
 	}
 	defer dir.Close()
 	_, err = dir.Readdirnames(1)
@@ -138,7 +138,7 @@ func (s *Source) checkHere(context.Context) error {
 	case errors.Is(err, io.EOF):
 		return errEmpty
 	case err != nil:
-		return refusal(engine.WithoutPath(err, s.path))
+		return refusal(hint.WithoutPath(err, s.path))
 	case s.Marker == "":
 		return nil
 	}

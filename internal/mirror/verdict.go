@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/transport"
 
@@ -63,7 +62,7 @@ func (c *complaints) failure(status int, p program) error {
 // forwarded adds to a failure its errno, and what to do about it.
 func forwarded(err error, status int, errno unix.Errno, text string, p program) error {
 	if errno != 0 {
-		err = engine.WithErrno(err, errno)
+		err = hint.WithErrno(err, errno)
 	}
 	if forward := hintOn(status, errno, text, p); forward != "" {
 		return hint.New(err, forward)

@@ -52,7 +52,7 @@ func (d *Destination) Create(ctx context.Context) error { return d.named(d.creat
 
 func (d *Destination) named(err error) error {
 	if err != nil {
-		err = fmt.Errorf("destination %s: %w", d, engine.WithoutPath(err, d.path))
+		err = fmt.Errorf("destination %s: %w", d, hint.WithoutPath(err, d.path))
 	}
 	return err
 }

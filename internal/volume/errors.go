@@ -5,7 +5,6 @@ import (
 	"os/exec"
 	"strings"
 
-	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/transport"
 
@@ -83,9 +82,9 @@ func (f *folder) senderError(err error) error {
 	}
 	switch errnoOf(err) {
 	case unix.EPERM, unix.EACCES:
-		return hint.New(engine.WithErrno(err, unix.EPERM), f.lacking(needToSend))
+		return hint.New(hint.WithErrno(err, unix.EPERM), f.lacking(needToSend))
 	case unix.ENAMETOOLONG:
-		return hint.New(engine.WithErrno(err, unix.ENAMETOOLONG), "btrfs send allows paths of 4095 bytes: `cd "+f.String()+
+		return hint.New(hint.WithErrno(err, unix.ENAMETOOLONG), "btrfs send allows paths of 4095 bytes: `cd "+f.String()+
 			"/SNAPSHOT && find . | awk 'length > 4097'` names longer ones; rename a directory above them")
 	case unix.EIO:
 		return hint.New(err, "a file of the snapshot cannot be read: `btrfs scrub start` and the kernel's log tell which")
@@ -109,7 +108,7 @@ func (f *folder) receiverError(err error) error {
 	if errno == 0 {
 		return err
 	}
-	return hint.New(engine.WithErrno(err, errno), forward)
+	return hint.New(hint.WithErrno(err, errno), forward)
 }
 
 // refused explains why nothing can be received in the folder.

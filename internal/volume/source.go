@@ -64,7 +64,7 @@ func (s *Source) Open(ctx context.Context) error {
 }
 
 func (s *Source) folderError(err error) error {
-	return fmt.Errorf("snapshot folder %s: %w", s.folder.String(), engine.WithoutPath(err, s.path))
+	return fmt.Errorf("snapshot folder %s: %w", s.folder.String(), hint.WithoutPath(err, s.path))
 }
 
 func (s *Source) openSubvolume(ctx context.Context) error {
@@ -95,7 +95,7 @@ func (s *Source) sourceError(err error) error {
 	case hint.Of(err) != "":
 		forward = hint.Of(err)
 	}
-	return hint.New(fmt.Errorf("source %s: %w", s, engine.WithoutPath(err, s.sourcePath)), forward)
+	return hint.New(fmt.Errorf("source %s: %w", s, hint.WithoutPath(err, s.sourcePath)), forward)
 }
 
 // checkFolder makes sure that a snapshot can be made in a directory.

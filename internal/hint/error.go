@@ -1,11 +1,9 @@
-package engine
+package hint
 
 import (
 	"errors"
 	"io/fs"
 	"syscall"
-
-	"btrfs-backup/internal/hint"
 )
 
 // WithoutPath leaves out of an error the path that its message names anyway.
@@ -14,8 +12,8 @@ func WithoutPath(err error, path string) error {
 	if !errors.As(err, &pathError) || pathError.Path != path {
 		return err
 	}
-	if forward := hint.Of(err); forward != "" {
-		return hint.New(pathError.Err, forward)
+	if forward := Of(err); forward != "" {
+		return New(pathError.Err, forward)
 	}
 	return pathError.Err
 }
