@@ -87,12 +87,23 @@ func TestAKeyIsGoodForItsRoleAndDirectoryOnly(t *testing.T) {
 	out := newRestricted(t, "--restrict-to '"+source+"' --send-only")
 	succeed(t, out.arguments(out.place(source), filepath.Join(btrfstest.New(t, testSize).Dir, "pulled"))...)
 	out.refuses(t, "may only fetch", source, out.place(source+"/folder"))
+	if _, err := os.Stat(source + "/folder"); err == nil {
+		t.Error("a refused run made a folder")
+	}
 
 	in := newRestricted(t, "--restrict-to '"+destination+"' --receive-only")
 	in.refuses(t, "confined to", source, in.place(beside))
 	in.refuses(t, "confined to", source, in.place(destination+"/../"+filepath.Base(beside)))
 	in.refuses(t, "refused", in.place(source), destination)
 	succeed(t, in.arguments(source, in.place(destination))...)
+	in.refuses(t, "no other command", in.place(destination), filepath.Join(t.TempDir(), "restored"), "--engine", "rsync")
+	for dir := destination; dir != "/"; dir = filepath.Dir(dir) {
+		if st, err := os.Stat(dir); err == nil && st.Mode()&0o005 == 0 {
+			btrfstest.Check(t, os.Chmod(dir, st.Mode()|0o055))
+			t.Cleanup(func() { _ = os.Chmod(dir, st.Mode()) })
+		}
+	}
+	expect(t, exitDone, succeed(t, in.arguments(source, in.place(destination))...), "other users there can enter "+destination)
 	if left := names(t, beside); len(left) > 0 {
 		t.Errorf("beside there is %v", left)
 	}

@@ -51,6 +51,7 @@ type Status struct {
 	Btrfs      bool            // what follows is known on btrfs only
 	Subvolume  btrfs.Subvolume // that holds the directory
 	IsRoot     bool            // the directory is the root of its subvolume
+	NoReceive  string          // why nothing can be received there, whatever the directory; "" if it can
 }
 
 // CheckWritable fails unless something can be made in the directory.

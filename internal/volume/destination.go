@@ -2,6 +2,7 @@ package volume
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -58,6 +59,9 @@ func (d *Destination) named(err error) error {
 }
 
 func (d *Destination) check(dir host.Status) error {
+	if dir.NoReceive != "" {
+		return hint.New(errors.New(dir.NoReceive), "use a key that may send backups")
+	}
 	if !dir.Btrfs && !d.SkipChecks {
 		return hint.New(fmt.Errorf("%s is %w", dir.Path, btrfs.ErrNotBtrfs),
 			"is its disk mounted? --engine rsync needs no btrfs")

@@ -178,6 +178,9 @@ var _ host.Resumer = (*receiver)(nil)
 
 func (d *dir) Receive(ctx context.Context, o host.ReceiveOrder) (host.Receiver, error) {
 	reply, err := protocol.Receive.Call(ctx, d.host, protocol.ReceiveCall{Dir: d.name(), Order: o})
+	if reply.Warning != "" {
+		d.host.o.Log.Warn(fmt.Sprintf("%s: %s", d.host, reply.Warning))
+	}
 	return &receiver{dir: d, order: o, ctx: ctx, reply: reply, fresh: true}, err
 }
 

@@ -13,6 +13,9 @@ import (
 	"btrfs-backup/transport/ssh"
 )
 
+// noClient is in what `btrfs-backup serve` says when something else than this program calls (wire.NoAgentError).
+const noClient = "no answer from btrfs-backup on the far side"
+
 // Rsync makes the machine reachable for an rsync on this one; the agent has no part in it.
 func (h *Host) Rsync(ctx context.Context) (*rsh.Link, error) {
 	argv := []string{"rsync"}
@@ -48,6 +51,9 @@ func checkRsync(ctx context.Context, machine *ssh.Machine, argv []string) error 
 		return hint.New(fmt.Errorf("running rsync on %s: the answer is not rsync's: %q", urlOf(machine), first),
 			"the key there must allow any command, and the user's login shell must print nothing of its own")
 
+	case errors.As(err, &exit) && strings.Contains(exit.Stderr, noClient):
+		return hint.New(fmt.Errorf("running rsync on %s: the key runs btrfs-backup serve there, and no other command", urlOf(machine)),
+			"directories and what is in backups are copied by rsync: use a key without a forced command")
 	case errors.As(err, &exit):
 		return hint.New(fmt.Errorf("running rsync on %s: %w", urlOf(machine), exit), rsyncHint(machine, exit))
 	case err == nil:

@@ -116,8 +116,9 @@ type ReceiveCall struct {
 }
 
 type ReceiveReply struct {
-	Stream StreamName
-	Taken  sendstream.Prefix
+	Stream  StreamName
+	Taken   sendstream.Prefix
+	Warning string // for the user; "": none
 }
 
 type CommitCall struct {

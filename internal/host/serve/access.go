@@ -51,19 +51,18 @@ func mustBeUnwritable(dir *os.File) error {
 		fmt.Sprintf("there, run: chown root %[1]s; chmod go-w %[1]s", dir.Name()))
 }
 
-// warnIfOpen tells once, if it is so, that other users can reach what is received: a set-uid program in a backup would make them
-// root.
-func (s *server) warnIfOpen(d *local.Dir) {
+// warning tells once, if it is so, that other users can reach what is received: a set-uid program in a backup would make them root.
+func (s *server) warning(d *local.Dir) (text string) {
 	open, err := isOpen(d)
 	if err != nil {
 		s.o.Log.Debug(fmt.Sprintf("looking who can enter %s: %v", d.Status().Path, err))
 	}
-	if !open {
-		return
+	if open {
+		s.warned.Do(func() {
+			text = fmt.Sprintf("other users there can enter %[1]s, and run set-uid programs in its backups: chmod 700 %[1]s", d.Status().Path)
+		})
 	}
-	s.warnOpen.Do(func() {
-		s.o.Log.Warn(fmt.Sprintf("other users can enter %[1]s, and run set-uid programs in its backups: chmod 700 %[1]s", d.Status().Path))
-	})
+	return text
 }
 
 // isOpen tells whether other users can enter a folder and run set-uid programs there.

@@ -1,7 +1,7 @@
 package serve
 
 import (
-	"log/slog"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +9,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/host/protocol"
 
 	"golang.org/x/sys/unix"
@@ -54,17 +55,13 @@ func TestAFolderThatOtherUsersCanEnterIsToldOnce(t *testing.T) {
 		}
 	}
 	told := func(folder string) (n int) {
-		lines := make(lineChannel, 1000)
-		o := s.limits()
-		o.Log = slog.New(slog.NewTextHandler(lines, nil))
-		c := connect(t, o)
-		for range 2 {
-			_ = c.backUp(folder, "20260505-000000", nil, btrfs.UUID{1}) // an empty stream
-		}
-		c.end()
-		close(lines)
-		for line := range lines {
-			if strings.Contains(line, "level=WARN") && strings.Contains(line, "chmod 700 "+folder) {
+		c := connect(t, s.limits())
+		defer c.end()
+		for i := range 2 {
+			var r protocol.ReceiveReply
+			order := host.ReceiveOrder{Name: fmt.Sprintf("20260505-00000%d", i), Key: "key"}
+			btrfstest.Check(t, c.call(protocol.Receive.Name, protocol.ReceiveCall{Dir: protocol.Dir{Path: folder}, Order: order}, &r))
+			if strings.Contains(r.Warning, "chmod 700 "+folder) {
 				n++
 			}
 		}

@@ -27,7 +27,16 @@ func (s *server) rmdir(ctx context.Context, d *local.Dir, c protocol.RmdirCall) 
 }
 
 func (s *server) status(_ context.Context, d *local.Dir, _ protocol.Dir) (host.Status, error) {
-	return d.Status(), nil
+	return s.statusOf(d), nil
+}
+
+// statusOf also tells what the client's limits refuse, before he makes a folder for it.
+func (s *server) statusOf(d *local.Dir) host.Status {
+	status := d.Status()
+	if err := s.o.Limits.allow(protocol.Destination); err != nil {
+		status.NoReceive = err.Error()
+	}
+	return status
 }
 
 func (s *server) nested(ctx context.Context, d *local.Dir, _ protocol.Dir) ([]host.Nested, error) {
@@ -58,7 +67,7 @@ func (s *server) list(ctx context.Context, d *local.Dir, _ protocol.Dir) (reply 
 		return reply, err
 	}
 	content.KeepsLast = s.o.KeepsLast
-	reply = protocol.ListReply{Status: d.Status(), Content: content}
+	reply = protocol.ListReply{Status: s.statusOf(d), Content: content}
 	in := make(map[uint64]bool)
 	for _, sub := range content.InDirectory {
 		in[sub.ID] = true

@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
@@ -61,28 +62,32 @@ func TestNoLinkThatComesMeanwhileLeadsOutOfTheRoot(t *testing.T) {
 		defer close(swapped)
 		for !over.Load() {
 			_ = unix.Renameat2(unix.AT_FDCWD, own, unix.AT_FDCWD, trap, unix.RENAME_EXCHANGE)
+			time.Sleep(3 * time.Millisecond) // long enough for a directory to be opened
 		}
 	}()
-	defer func() { <-swapped }()
-	defer over.Store(true)
+	stop := func() {
+		over.Store(true)
+		<-swapped
+	}
+	defer stop()
 	c := connect(t, Options{Limits: Limits{Root: s.root, SendOnly: true}})
-	came := 0
-	for range 60 {
+	for range 200 {
 		var st host.Status
 		if c.call(protocol.Open.Name, protocol.Dir{Path: own}, &st) != nil {
 			continue
 		}
 		dir := protocol.Dir{Path: st.Path, DirID: st.DirID}
-		stream, err := c.fetch(dir, name)
-		if bytes.Contains(stream, []byte("TOPSECRET")) {
+		if stream, err := c.fetch(dir, name); bytes.Contains(stream, []byte("TOPSECRET")) {
 			t.Fatalf("a snapshot from outside was sent, %v", err)
-		}
-		if err == nil {
-			came++
 		}
 		_ = c.call(protocol.Measure.Name, protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: name}}, nil)
 	}
-	if came == 0 {
-		t.Error("nothing was ever sent")
+	stop()
+	if _, err := os.Readlink(own); err == nil {
+		btrfstest.Check(t, os.Remove(own))
+		btrfstest.Check(t, os.Rename(trap, own))
+	}
+	if stream, err := c.fetch(protocol.Dir{Path: own}, name); err != nil || len(stream) == 0 {
+		t.Errorf("what was asked for does not come: %d bytes, %v", len(stream), err)
 	}
 }

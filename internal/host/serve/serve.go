@@ -78,7 +78,7 @@ type server struct {
 	conn      *wire.Conn
 	refusal   error          // of every call
 	transfers sync.WaitGroup // those that are not at their end
-	warnOpen  sync.Once
+	warned    sync.Once
 
 	mu       sync.Mutex
 	lastLock uint64

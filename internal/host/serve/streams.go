@@ -68,7 +68,7 @@ func (s *server) receive(_ context.Context, c protocol.ReceiveCall) (reply proto
 			d.Close()
 			return reply, err
 		}
-		s.warnIfOpen(d)
+		reply.Warning = s.warning(d)
 	}
 	c.Order.Key = s.o.Limits.scope(c.Order.Key)
 	address := d.ParkedAddress(c.Order.Name)
@@ -78,7 +78,8 @@ func (s *server) receive(_ context.Context, c protocol.ReceiveCall) (reply proto
 		d.Close()
 		name := protocol.StreamName{Address: address, Secret: a.Secret}
 		s.remember(&stream{other: other, name: name})
-		return protocol.ReceiveReply{Stream: name, Taken: a.Taken}, nil
+		reply.Stream, reply.Taken = name, a.Taken
+		return reply, nil
 	case errors.Is(err, handoff.ErrNobody):
 		if err := s.clear(d, c); err != nil {
 			d.Close()
@@ -99,7 +100,8 @@ func (s *server) receive(_ context.Context, c protocol.ReceiveCall) (reply proto
 	t.gone = s.transfers.Done
 	name, taken := t.attach()
 	s.remember(&stream{own: t, name: name})
-	return protocol.ReceiveReply{Stream: name, Taken: taken}, nil
+	reply.Stream, reply.Taken = name, taken
+	return reply, nil
 }
 
 func (s *server) remember(st *stream) {
