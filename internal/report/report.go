@@ -60,7 +60,7 @@ func Log(log *slog.Logger, r *engine.Report) {
 		for _, t := range d.Transfers {
 			kind := "complete copy"
 			if t.Parent != "" {
-				kind = "increment"
+				kind = "increment to " + progress.Name(t.Parent)
 			}
 			log.Info(fmt.Sprintf("%s: %s %s: %s, %s in %s", d.Destination, t.Snapshot, verdict(t), kind, size(t), progress.Duration(t.Duration)))
 		}

@@ -116,7 +116,7 @@ func TestTheLogHasALineForEachTransfer(t *testing.T) {
 		return a
 	}
 	Log(slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{ReplaceAttr: leave})), manyFates())
-	if lines := strings.Count(b.String(), "\n"); lines != 5 || !strings.Contains(b.String(), "/usb: 3 saved: increment, 2.0 KiB") {
+	if lines := strings.Count(b.String(), "\n"); lines != 5 || !strings.Contains(b.String(), "/usb: 3 saved: increment to 2, 2.0 KiB") {
 		t.Errorf("%d lines:\n%s", lines, b.String())
 	}
 }
