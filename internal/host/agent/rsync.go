@@ -46,14 +46,14 @@ func checkRsync(ctx context.Context, machine *ssh.Machine, argv []string) error 
 	switch {
 	case strings.HasPrefix(string(answer), "rsync ") && err == nil:
 		return nil
+	case errors.As(err, &exit) && strings.Contains(exit.Stderr, noClient):
+		return hint.New(fmt.Errorf("running rsync on %s: the key runs btrfs-backup serve there, and no other command", urlOf(machine)),
+			"directories and what is in backups are copied by rsync: use a key without a forced command")
 	case len(answer) > 0:
 		first, _, _ := strings.Cut(string(answer), "\n")
 		return hint.New(fmt.Errorf("running rsync on %s: the answer is not rsync's: %q", urlOf(machine), first),
 			"the key there must allow any command, and the user's login shell must print nothing of its own")
 
-	case errors.As(err, &exit) && strings.Contains(exit.Stderr, noClient):
-		return hint.New(fmt.Errorf("running rsync on %s: the key runs btrfs-backup serve there, and no other command", urlOf(machine)),
-			"directories and what is in backups are copied by rsync: use a key without a forced command")
 	case errors.As(err, &exit):
 		return hint.New(fmt.Errorf("running rsync on %s: %w", urlOf(machine), exit), rsyncHint(machine, exit))
 	case err == nil:
