@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -48,6 +50,16 @@ func TestTimeZonesInPOSIXFormAreThoseOfDate(t *testing.T) {
 			if got := at.In(location).Format("20060102-150405"); got != strings.TrimSpace(string(want)) {
 				t.Errorf("%s: %s is %s, but date says %s", zone, at, got, want)
 			}
+		}
+	}
+}
+
+func TestStandardStreamsAreHarmless(t *testing.T) {
+	t.Parallel()
+	env, want := newEnvironment(), reflect.TypeOf(progress.Printable(nil))
+	for _, w := range []io.Writer{env.stdout, env.stderr} {
+		if got := reflect.TypeOf(w); got != want {
+			t.Errorf("a %s writes as it is", got)
 		}
 	}
 }

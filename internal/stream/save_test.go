@@ -159,17 +159,20 @@ func TestALostConnectionIsNotResumedAfterTheRunWasEnded(t *testing.T) {
 		r.breaks = []writeBreak{{at: 30, err: errLost, then: func() { cancel(errSome) }}}
 		r.closeErr = errLost
 	}))
-	if !errors.Is(got.err, errLost) || !strings.Contains(hint.Of(got.err), "the same command resumes") {
-		t.Errorf("error: %v, hint: %q", got.err, hint.Of(got.err))
+	if !errors.Is(got.err, errLost) || !got.Kept || !strings.Contains(hint.Of(got.err), "the same command resumes") {
+		t.Errorf("error: %v, hint: %q, kept: %t", got.err, hint.Of(got.err), got.Kept)
 	}
 	diary.want(t, "receive", "taken", "send", "close") // what the receiver has is left to the next run
 }
 
 func TestWhatCannotBeResumedIsAbortedWhenTheRunIsEnded(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
-	_, diary := deliverUntil(ctx, one(func(r *fakeReceiver) {
+	got, diary := deliverUntil(ctx, one(func(r *fakeReceiver) {
 		r.breaks = []writeBreak{{at: 30, err: syscall.EPIPE, then: func() { cancel(errSome) }}}
 	}))
+	if got.Kept {
+		t.Error("what was received is said to be kept")
+	}
 	diary.want(t, "receive", "send", "close", "abort")
 }
 
