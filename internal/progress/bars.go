@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mattn/go-runewidth"
+	"github.com/cheggaaa/pb/v3"
 	"golang.org/x/term"
 )
 
@@ -100,7 +100,7 @@ func (b *bars) draw(rows []string, width int) {
 	b.drawn = b.drawn[:0]
 	for _, row := range rows {
 		frame.WriteString(row + eraseRight + "\n")
-		b.drawn = append(b.drawn, runewidth.StringWidth(row))
+		b.drawn = append(b.drawn, pb.CellCount(row))
 	}
 	frame.WriteString(eraseBelow + wrapOn)
 	fmt.Fprint(b.out, frame.String())

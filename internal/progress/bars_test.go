@@ -54,8 +54,8 @@ func TestBarsStandBelowEachOther(t *testing.T) {
 		nas.Add(100 * mib)
 		pass(10 * time.Second)
 		s.shows(
-			"usb             ######..............   33%  1.0/3.0 GiB  102 MiB/s  0:20 left",
-			"nas:/backup/h2  ....................    2%  0.1/4.0 GiB   10 MiB/s  6:40 left",
+			"usb             #######.............   33%  1.0/3.0 GiB  102 MiB/s  0:20 left",
+			"nas:/backup/h2  #...................    2%  0.1/4.0 GiB   10 MiB/s  6:40 left",
 		)
 	})
 }

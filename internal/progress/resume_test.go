@@ -33,7 +33,7 @@ func TestAverageIsThatOfWhatFollowsAResumption(t *testing.T) {
 		transfer.Resume(3 * gib)
 		transfer.Add(100 * mib)
 		pass(10 * time.Second)
-		s.shows("a  ###############.....   77%  3.1/4.0 GiB   10 MiB/s  1:32 left")
+		s.shows("a  ################....   77%  3.1/4.0 GiB   10 MiB/s  1:32 left")
 		transfer.Done(nil)
 		s.shows("a: 3.1 GiB in 1 min 10 s, 10 MiB/s")
 	})
@@ -63,8 +63,8 @@ func TestBarsTellOfTheWireWhereThereIsOne(t *testing.T) {
 		near.Add(1 * gib)
 		pass(10 * time.Second)
 		s.shows(
-			"far   ######..............   33%  1.0/3.0 GiB  102 MiB/s  0:20 left  400 MiB on the wire",
-			"near  ######..............   33%  1.0/3.0 GiB  102 MiB/s  0:20 left",
+			"far   #######.............   33%  1.0/3.0 GiB  102 MiB/s  0:20 left  400 MiB on the wire",
+			"near  #######.............   33%  1.0/3.0 GiB  102 MiB/s  0:20 left",
 		)
 		far.Done(nil)
 		near.Done(errors.New("broken"))
@@ -77,8 +77,8 @@ func TestBarsTellOfTheWireWhereThereIsOne(t *testing.T) {
 
 func TestTheWireTakesNoPlaceFromABarInANarrowTerminal(t *testing.T) {
 	for width, want := range map[int]string{
-		87: "far  ######..............   33%  1.0/3.0 GiB  102 MiB/s  0:20 left",
-		88: "far  ######..............   33%  1.0/3.0 GiB  102 MiB/s  0:20 left  400 MiB on the wire",
+		87: "far  #######.............   33%  1.0/3.0 GiB  102 MiB/s  0:20 left",
+		88: "far  #######.............   33%  1.0/3.0 GiB  102 MiB/s  0:20 left  400 MiB on the wire",
 	} {
 		withBars(t, width, 24, func(t *testing.T, d *Display, s *screen) {
 			transfer := d.Start(t.Context(), "far: home", exactly(3*gib))

@@ -3,7 +3,7 @@ package progress
 import (
 	"strings"
 
-	"github.com/mattn/go-runewidth"
+	"github.com/cheggaaa/pb/v3"
 )
 
 const (
@@ -91,7 +91,7 @@ var layouts = []layout{
 func lay(rows []row, width int) []string {
 	titles := 0
 	for _, r := range rows {
-		titles = max(titles, runewidth.StringWidth(r.title))
+		titles = max(titles, pb.CellCount(r.title))
 	}
 	use := layout{layouts[0].bar, append(layouts[0].parts, wire)}
 	for i, need := 0, titles; use.room(rows, width) < need && i < len(layouts); i++ {
@@ -100,8 +100,7 @@ func lay(rows []row, width int) []string {
 	titles = min(titles, max(use.room(rows, width), 0))
 	texts := make([]string, len(rows))
 	for i, r := range rows {
-		texts[i] = strings.TrimRight(use.render(r, rows, titles), " ")
-		texts[i] = runewidth.Truncate(texts[i], width, "")
+		texts[i] = strings.TrimRight(pb.StripString(use.render(r, rows, titles), width), " ")
 	}
 	return texts
 }
@@ -125,19 +124,29 @@ func (p part) widthIn(rows []row) int {
 	return width
 }
 
+// The templates of rows. Of the gaps beside a bar, one blank is its border.
+const (
+	withBar    = `{{string . "title"}} {{bar . " " "#" "#" "." " "}}{{string . "parts"}}`
+	withoutBar = `{{string . "title"}}{{string . "parts"}}`
+)
+
 func (l layout) render(r row, rows []row, titles int) string {
-	text := runewidth.FillRight(Shorten(r.title, titles), titles)
-	if l.bar > 0 {
-		full := 0
-		if r.total > 0 {
-			full = int(float64(l.bar) * float64(r.bytes) / float64(r.total))
-		}
-		text += gap + strings.Repeat("#", full) + strings.Repeat(".", l.bar-full)
-	}
+	title, parts, template := pad(Shorten(r.title, titles), titles), "", withoutBar
 	for _, p := range l.parts {
-		text += gap + runewidth.FillLeft(p.text(r), p.widthIn(rows))
+		text := p.text(r)
+		parts += gap + strings.Repeat(" ", p.widthIn(rows)-len(text)) + text
 	}
-	return text
+	width := pb.CellCount(title + parts)
+	if l.bar > 0 {
+		template, parts = withBar, parts[1:]
+		width += len(gap) + l.bar
+	}
+	return pb.New64(r.total).SetCurrent(r.bytes).SetWidth(width).SetTemplateString(template).
+		Set("title", title).Set("parts", parts).String()
+}
+
+func pad(s string, width int) string {
+	return s + strings.Repeat(" ", max(0, width-pb.CellCount(s)))
 }
 
 // Shorten takes the middle out of a title that is wider than width cells: the beginning tells the machine or disk, the end the
@@ -145,7 +154,7 @@ func (l layout) render(r row, rows []row, titles int) string {
 func Shorten(title string, width int) string {
 	runes := []rune(title)
 	short := title
-	for keep := len(runes) - 1; runewidth.StringWidth(short) > width && keep >= 0; keep-- {
+	for keep := len(runes) - 1; pb.CellCount(short) > width && keep >= 0; keep-- {
 		head := (keep + 1) / 2
 		short = string(runes[:head]) + "..." + string(runes[len(runes)-keep+head:])
 	}

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/mattn/go-runewidth"
+	"github.com/cheggaaa/pb/v3"
 )
 
 // A screen is a terminal that understands the sequences that bars emit, and
@@ -90,7 +90,7 @@ func (s *screen) newline() {
 }
 
 func (s *screen) print(char string) {
-	cells := []string{char, ""}[:runewidth.StringWidth(char)]
+	cells := []string{char, ""}[:pb.CellCount(char)]
 	if s.col+len(cells) > s.width {
 		if s.noWrap {
 			s.t.Errorf("%q is beyond column %d", char, s.width)
