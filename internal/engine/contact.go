@@ -100,12 +100,22 @@ func (v *visit) checkNew(ctx context.Context) error {
 		return hint.New(fmt.Errorf("destination %s: holds other things and no backups: %s", v.to, Few(foreign)),
 			"a run has one SOURCE. Name a folder within the destination, or use it as it is with --new-destination")
 	}
+	return v.checkFilesystem()
+}
+
+// checkFilesystem refuses a destination on the source's own filesystem. Histories of directories are kept there on purpose, too: of
+// these it refuses what looks as if a disk should be mounted there.
+func (v *visit) checkFilesystem() error {
 	here, there := positionOf(v.Source), positionOf(v.to)
-	if here.Machine == there.Machine && here.Filesystem == there.Filesystem && !here.Filesystem.IsZero() && !v.SameFilesystem {
-		return hint.New(fmt.Errorf("destination %s: lies on the same filesystem as %s", v.to, v.Source),
-			"is its disk mounted? Another machine is HOST:/PATH. --same-filesystem keeps backups there all the same")
+	if here.Machine != there.Machine || here.Filesystem != there.Filesystem || here.Filesystem.IsZero() || v.SameFilesystem {
+		return nil
 	}
-	return nil
+	err := fmt.Errorf("destination %s: lies on the same filesystem as %s", v.to, v.Source)
+	if v.history == nil && !there.Empty {
+		v.Log.Warn(fmt.Sprintf("%v, and is lost with it", err))
+		return nil
+	}
+	return hint.New(err, "is its disk mounted? Another machine is HOST:/PATH. --same-filesystem keeps backups there all the same")
 }
 
 // holdBackups tells that there is a backup, whoever's.

@@ -123,6 +123,7 @@ type Placed interface {
 // A Position is where a directory lies. On one machine, it is the same under every path.
 type Position struct {
 	Machine string // "" for this one
+	Empty   bool   // the directory, or the nearest one above it that is there, holds nothing
 	btrfs.DirID
 }
 

@@ -47,6 +47,7 @@ type Status struct {
 	Path       string
 	Privileged bool            // whoever works on it is root there
 	NoWrite    uint32          // errno that tells why nothing can be made in it; 0 if it can
+	Empty      bool            // it holds nothing, as the place where a disk is not mounted
 	DirID      btrfs.DirID     // identifies the directory; where there are no subvolumes, on this machine only
 	Btrfs      bool            // what follows is known on btrfs only
 	Subvolume  btrfs.Subvolume // that holds the directory

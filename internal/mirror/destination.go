@@ -100,7 +100,7 @@ func (d *Destination) open(ctx context.Context, create bool) error {
 
 // At tells where the folder lies.
 func (d *Destination) At() engine.Position {
-	at := engine.Position{Machine: d.host.String(), DirID: d.near.DirID}
+	at := engine.Position{Machine: d.host.String(), Empty: d.near.Empty, DirID: d.near.DirID}
 	if d.dir == nil {
 		at.Subvolume, at.Inode = 0, 0
 	}

@@ -46,7 +46,7 @@ func (f *folder) String() string { return engine.PlaceName(f.host.String() + f.p
 
 // At tells where the folder lies.
 func (f *folder) At() engine.Position {
-	at := engine.Position{Machine: f.host.String(), DirID: f.near.DirID}
+	at := engine.Position{Machine: f.host.String(), Empty: f.near.Empty, DirID: f.near.DirID}
 	if f.dir == nil {
 		at.Subvolume, at.Inode = 0, 0
 	}

@@ -107,6 +107,17 @@ func (h *Host) openFile(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY, 0)
 }
 
+// isEmpty tells that a directory can be read and holds nothing.
+func isEmpty(dir *os.File) bool {
+	again, err := btrfs.OpenDirAt(dir, ".") // which has a place of its own
+	if err != nil {
+		return false
+	}
+	defer again.Close()
+	_, err = again.Readdirnames(1)
+	return errors.Is(err, io.EOF)
+}
+
 func describe(dir *os.File) (host.Status, error) {
 	s := host.Status{Path: dir.Name(), Privileged: os.Geteuid() == 0}
 	// a read-only mount, a read-only subvolume, an immutable directory, or no right to
@@ -114,6 +125,7 @@ func describe(dir *os.File) (host.Status, error) {
 	if errors.As(unix.Faccessat(int(dir.Fd()), ".", unix.W_OK, unix.AT_EACCESS), &errno) {
 		s.NoWrite = uint32(errno)
 	}
+	s.Empty = isEmpty(dir)
 	err := btrfs.CheckFilesystem(dir)
 	if errors.Is(err, btrfs.ErrNotBtrfs) {
 		s.DirID, err = madeUpDirID(dir)
