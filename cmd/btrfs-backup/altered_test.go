@@ -134,6 +134,6 @@ func TestWhatWasAlteredSinceItWasReceivedIsNotSentOn(t *testing.T) {
 	isCopy(t, source, further, taken[2])
 	damage(taken[2])
 	for _, more := range []string{"--dry-run", "--no-wait"} {
-		expect(t, exitFailed, invoke(t, march(5), append([]string{more}, sendOn...)...), "not sent: altered since received", "a source of its own")
+		expect(t, exitFailed, invoke(t, march(5), append([]string{more}, sendOn...)...), "not sent: altered since it was received", "a source of its own")
 	}
 }

@@ -14,12 +14,12 @@ func (v *visit) tellInTheWay() {
 	older := v.plan.InTheWay
 	if v.plan.Blocked {
 		last := len(older) - 1
-		v.saved.fail(hint.New(fmt.Errorf("sending %s to %s: %w: its name is taken there by what is no copy of it, or was altered since",
+		v.saved.fail(hint.New(fmt.Errorf("sending %s to %s: %w: its name is taken there, and not by a copy of it as it is",
 			older[last], v.to, fs.ErrExist), "move it away or rename it, or use --clean-partial if an interrupted btrfs receive left it"))
 		older = older[:last]
 	}
 	if len(older) > 0 {
-		v.Log.Warn(fmt.Sprintf("%s: %s not saved: the name is taken there by what is no copy, or one of the two was altered since; move that away or rename it",
+		v.Log.Warn(fmt.Sprintf("%s: %s not saved: the name is taken there, and not by a copy of it as it is (one of the two may have been altered); rename that",
 			v.to, Few(older)))
 	}
 }
@@ -34,7 +34,7 @@ func (r *run) tellAltered() {
 	if len(altered) == 0 {
 		return
 	}
-	what := fmt.Sprintf("%s: %s not sent: altered since received, which its received UUID denies", r.Source, Few(altered))
+	what := fmt.Sprintf("%s: %s not sent: altered since it was received, so the received UUID is wrong", r.Source, Few(altered))
 	if !canBeSent(all[len(all)-1]) {
 		r.report.fail(hint.New(errors.New(what), "`btrfs subvolume snapshot` makes a writable copy of it, which is a source of its own"))
 		return
