@@ -68,8 +68,9 @@ func (d *Dir) startIsolated(start func(path string) (*transport.Process, error))
 		} else {
 			p, err = start(path)
 		}
+		failed := err != nil
 		close(started)
-		if err == nil {
+		if !failed {
 			<-over
 		}
 	})

@@ -45,6 +45,8 @@ type transfer struct {
 	err     error          // then: why it ended
 
 	closing  sync.Once
+	aborting sync.Once
+	abortErr error
 	received btrfs.Subvolume // and closeErr: what came of it
 	closeErr error
 
@@ -91,6 +93,7 @@ func (t *transfer) attach() (protocol.StreamName, sendstream.Prefix) {
 	defer t.mu.Unlock()
 	if t.timer != nil {
 		t.timer.Stop()
+		t.timer = nil // should it be over already
 	}
 	if t.stream != nil {
 		t.stream.Abort(errors.New("the sender connected anew"))
@@ -145,6 +148,12 @@ func (t *transfer) hurry() {
 }
 
 func (t *transfer) expire() {
+	t.mu.Lock()
+	ended := t.timer == nil
+	t.mu.Unlock()
+	if ended {
+		return
+	}
 	t.log.Info(fmt.Sprintf("%s: no run resumed its transfer in time", t.order.Name))
 	_ = t.abort() // nobody is left to be told
 }
@@ -176,8 +185,13 @@ func (t *transfer) finish() (btrfs.Subvolume, error) {
 	return btrfs.Subvolume{}, cmp.Or(checkErr, t.err)
 }
 
-// abort ends receiving and removes what was received.
+// abort ends receiving and removes what was received, once.
 func (t *transfer) abort() error {
+	t.aborting.Do(func() { t.abortErr = t.remove() })
+	return t.abortErr
+}
+
+func (t *transfer) remove() error {
 	t.mu.Lock()
 	stream := t.stream
 	t.mu.Unlock()
