@@ -18,3 +18,9 @@ func IncomingOf(hidden string) (name string, ok bool) {
 	}
 	return strings.CutSuffix(name, incomingEnd)
 }
+
+// IsIncoming tells a hidden name.
+func IsIncoming(name string) bool {
+	_, ok := IncomingOf(name)
+	return ok
+}

@@ -117,7 +117,7 @@ func describeTrees(content content, prefix string) []listed {
 
 func kindOf(s btrfs.Subvolume) kind {
 	switch {
-	case isIncoming(s.Name):
+	case btrfs.IsIncoming(s.Name):
 		return unfinishedKind
 	case !s.ReadOnly:
 		return writableKind
@@ -128,21 +128,15 @@ func kindOf(s btrfs.Subvolume) kind {
 	}
 }
 
-func isIncoming(name string) bool {
-	_, ok := btrfs.IncomingOf(name)
-	return ok
-}
-
 // timeOf gives the time in a name, whatever its prefix and also if it is a hidden one, or else the one at which the subvolume was
 // made where it is.
 func timeOf(s btrfs.Subvolume) time.Time {
-	const digits = len("20060102-150405")
 	name := s.Name
 	if of, ok := btrfs.IncomingOf(name); ok {
 		name = of
 	}
-	naming := engine.Naming{Prefix: name[:max(len(name)-digits, 0)]}
-	if t, ok := naming.Time(name); ok {
+	if naming, ok := engine.NamingOf(name); ok {
+		t, _ := naming.Time(name)
 		return t
 	}
 	return s.Created

@@ -11,10 +11,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/host/serve"
 	"btrfs-backup/internal/job"
+	"btrfs-backup/internal/volume"
 	"btrfs-backup/transport/wire"
 )
 
@@ -77,11 +76,8 @@ func (o *serveOptions) serve(ctx context.Context, env environment) error {
 	log := env.newLog(levels[o.verbosity])
 	options := serve.Options{Log: log, Version: programVersion(), Limits: o.limits, ResumeWindow: o.resumeWindow}
 	if o.keepsLast > 0 {
-		pruner := &engine.ReceivedPruner{Last: o.keepsLast, Log: log}
 		options.KeepsLast = o.keepsLast
-		options.Received = func(ctx context.Context, dir host.Folder, name string) error {
-			return pruner.Received(ctx, receivedIn{dir}, name)
-		}
+		options.Received = (&volume.ReceivedPruner{Last: o.keepsLast, Log: log}).Received
 	}
 	return serve.Run(ctx, os.Stdin, os.Stdout, options)
 }

@@ -121,17 +121,15 @@ func (v *visit) checkFilesystem() error {
 // holdBackups tells that there is a backup, whoever's.
 func (c Contents) holdBackups() bool {
 	return len(c.Recorded) > 0 || len(c.Received) > 0 || slices.ContainsFunc(c.InDirectory, func(s btrfs.Subvolume) bool {
-		_, incoming := btrfs.IncomingOf(s.Name)
-		return s.ReadOnly && !incoming
+		return s.ReadOnly && !btrfs.IsIncoming(s.Name)
 	})
 }
 
 // foreign gives the names of what no run left in the folder, and no filesystem.
 func (v *visit) foreign(found Contents) []string {
 	return slices.DeleteFunc(slices.Clone(found.Foreign), func(name string) bool {
-		_, incoming := btrfs.IncomingOf(name)
 		latest := strings.HasPrefix(name, ".") && strings.HasSuffix(name, "latest")
-		return incoming || latest || name == "lost+found" || v.Naming.Ours(name)
+		return btrfs.IsIncoming(name) || latest || name == "lost+found" || v.Naming.Ours(name)
 	})
 }
 

@@ -108,9 +108,9 @@ func ofSeries(n Naming) func(*planner) {
 // recorded puts into the record that the backups are of a source.
 func recorded(source btrfs.UUID, backups ...btrfs.Subvolume) func(*planner) {
 	return func(p *planner) {
-		p.snapshots.origins = make(map[btrfs.UUID]btrfs.UUID)
+		p.snapshots.record.Origins = make(map[btrfs.UUID]btrfs.UUID)
 		for _, b := range backups {
-			p.snapshots.origins[b.ReceivedUUID] = source
+			p.snapshots.record.Origins[b.ReceivedUUID] = source
 		}
 	}
 }

@@ -34,6 +34,12 @@ func (n Naming) Ours(name string) bool {
 	return ok
 }
 
+// NamingOf gives the series that a name belongs to.
+func NamingOf(name string) (Naming, bool) {
+	n := Naming{Prefix: name[:max(len(name)-len(timeLayout), 0)]}
+	return n, n.Ours(name)
+}
+
 // Latest is the name of the link to the newest saved snapshot.
 func (n Naming) Latest() string {
 	if n.Prefix == "" {

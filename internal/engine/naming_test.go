@@ -109,8 +109,7 @@ func TestHiddenNamesAreOfNoSeries(t *testing.T) {
 func TestLatestHasOneNamePerSeries(t *testing.T) {
 	for prefix, want := range map[string]string{"": ".latest", "home": ".home_latest", "home-": ".home-_latest"} {
 		n := Naming{prefix}
-		_, incoming := btrfs.IncomingOf(n.Latest())
-		if got := n.Latest(); got != want || n.Ours(got) || incoming {
+		if got := n.Latest(); got != want || n.Ours(got) || btrfs.IsIncoming(got) {
 			t.Errorf("for the prefix %q: %q, want %q", prefix, got, want)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine/copies"
+	"btrfs-backup/internal/engine/kin"
 )
 
 func TestPairing(t *testing.T) {
@@ -88,9 +89,9 @@ func TestLineage(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			for _, pair := range [][2]btrfs.Subvolume{{test.a, test.b}, {test.b, test.a}} {
-				l := findLineage(all...)
+				l := kin.NewLineage(all)
 				for range 2 { // the second time from what is remembered
-					if got := l.related(pair[0], pair[1]); got != test.want {
+					if got := l.Related(pair[0], pair[1]); got != test.want {
 						t.Errorf("related: %t", got)
 					}
 				}
@@ -107,10 +108,10 @@ func TestLineageDoesNotDependOnTheOrderOfAsking(t *testing.T) {
 			parent := btrfs.Subvolume{UUID: uuid(1 + rng.Uint64N(16))} // some are not there, some form rings
 			all = append(all, snap(1+n, childOf(parent)))
 		}
-		once := findLineage(all...)
+		once := kin.NewLineage(all)
 		for range 30 {
 			a, b := all[rng.IntN(len(all))], all[rng.IntN(len(all))]
-			if got, want := once.related(a, b), findLineage(all...).related(a, b); got != want {
+			if got, want := once.Related(a, b), kin.NewLineage(all).Related(a, b); got != want {
 				t.Fatalf("related is %t, asked first %t: %v and %v of %v", got, want, a, b, all)
 			}
 		}
@@ -121,12 +122,12 @@ func TestLadderOrder(t *testing.T) {
 	s := snap(5)
 	others := btrfs.Subvolume{UUID: uuid(900)}
 	candidates := subvolumes{snap(7), snap(2), snap(4, childOf(others)), s, snap(3), snap(6), snap(1)}
-	l := findLineage(append(candidates, home)...)
-	if got, want := joined(l.ladder(s, candidates)), joined(subvolumes{snap(3), snap(2), snap(1), snap(6), snap(7)}); got != want {
+	l := kin.NewLineage(append(candidates, home))
+	if got, want := joined(l.Ladder(s, candidates)), joined(subvolumes{snap(3), snap(2), snap(1), snap(6), snap(7)}); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 	planned := btrfs.Subvolume{ID: 1<<64 - 1, ParentUUID: home.UUID, CreatedIn: 1<<64 - 1}
-	if got, want := joined(l.ladder(planned, subvolumes{snap(1), snap(2)})), joined(subvolumes{snap(2), snap(1)}); got != want {
+	if got, want := joined(l.Ladder(planned, subvolumes{snap(1), snap(2)})), joined(subvolumes{snap(2), snap(1)}); got != want {
 		t.Errorf("for one that is yet to be taken: %s, want %s", got, want)
 	}
 }
@@ -135,7 +136,7 @@ func TestAgeIsTheOrderOfCreationWhateverTheClockSaid(t *testing.T) {
 	older, newer := snap(1, named(day(9))), snap(2, named(day(1)))
 	same := snap(3, func(s *btrfs.Subvolume) { s.CreatedIn = newer.CreatedIn })
 	for _, pair := range [][2]btrfs.Subvolume{{older, newer}, {newer, same}} {
-		if byAge(pair[0], pair[1]) >= 0 || byAge(pair[1], pair[0]) <= 0 || byAge(pair[0], pair[0]) != 0 {
+		if kin.ByAge(pair[0], pair[1]) >= 0 || kin.ByAge(pair[1], pair[0]) <= 0 || kin.ByAge(pair[0], pair[0]) != 0 {
 			t.Errorf("%v is not older than %v", pair[0], pair[1])
 		}
 	}

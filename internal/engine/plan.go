@@ -8,6 +8,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine/copies"
+	"btrfs-backup/internal/engine/kin"
 	"btrfs-backup/lock"
 	"btrfs-backup/retention"
 )
@@ -29,11 +30,7 @@ type side struct {
 	ledger *lock.Ledger // nil if it could not be read
 	file   *lock.Ledger // what its file says instead, if that could not be written
 	inUse  map[string]string
-
-	// of the snapshots of a source
-	onRecord     []btrfs.UUID              // the source and those that it continues, when there were backups of it before
-	unremembered bool                      // that record cannot be read
-	origins      map[btrfs.UUID]btrfs.UUID // on record at the destination, see Contents
+	record kin.Record // for the snapshots of a source
 }
 
 // canBeSent tells that a stream of s is what it says. That of one which was altered since it was received would bear the UUID
@@ -48,7 +45,7 @@ func (s side) series() []btrfs.Subvolume {
 			ours = append(ours, sub)
 		}
 	}
-	slices.SortFunc(ours, byAge)
+	slices.SortFunc(ours, kin.ByAge)
 	return ours
 }
 
@@ -61,8 +58,11 @@ func (s side) takenOf(source btrfs.Subvolume) []btrfs.Subvolume {
 	if s.isHistoryOf(source) {
 		return s.series()
 	}
-	return slices.DeleteFunc(s.series(), s.line(source).exclude)
+	return slices.DeleteFunc(s.series(), s.line(source).Excludes)
 }
+
+// line gives the source and those whose history it continues.
+func (s side) line(source btrfs.Subvolume) kin.Line { return kin.NewLine(source, s.Listing, s.record) }
 
 // isHistoryOf tells that the source is itself one of the snapshots: each was made from the one before it, as copies by rsync
 // are. When some of them have been deleted, nothing else tells that the others are of one kin.
@@ -73,9 +73,9 @@ func (s side) isHistoryOf(source btrfs.Subvolume) bool {
 }
 
 // lineage tells which snapshots can be parents of each other.
-func (s side) lineage(source btrfs.Subvolume) lineage {
-	l := findLineage(s.All...)
-	l.oneKin = s.isHistoryOf(source)
+func (s side) lineage(source btrfs.Subvolume) kin.Lineage {
+	l := kin.NewLineage(s.All)
+	l.OneKin = s.isHistoryOf(source)
 	return l
 }
 
@@ -223,7 +223,7 @@ func (p planner) missing(r relation) (missing, inTheWay []btrfs.Subvolume, newes
 	taken := p.takenNames()
 	for _, s := range r.versions() {
 		has := len(r.holds(s)) > 0
-		if p.newestSent != nil && byAge(s, *p.newestSent) <= 0 {
+		if p.newestSent != nil && kin.ByAge(s, *p.newestSent) <= 0 {
 			has = true
 		}
 		switch {
@@ -322,12 +322,12 @@ func (p planner) leftovers() []string {
 	return names
 }
 
-// partial gives the writable subvolumes under final names of the series that were not received completely. Earlier programs left
-// such ones, but a user may have made them: a backup that is made writable looks the same.
+// partial gives the writable subvolumes under final names of the series that were not received completely: `btrfs receive` sets the
+// received UUID at the very end. Earlier programs left such ones, but a user may have made them.
 func (p planner) partial() []string {
 	var names []string
 	for _, b := range p.backups.InDirectory {
-		if isPartial(b) && p.backups.naming.Ours(b.Name) {
+		if !b.ReadOnly && b.ReceivedUUID.IsZero() && p.backups.naming.Ours(b.Name) {
 			names = append(names, b.Name)
 		}
 	}
@@ -342,7 +342,7 @@ func pruneSource(source btrfs.Subvolume, s side, keep retention.Policy, now time
 	for _, sub := range s.series() {
 		reason := ""
 		switch {
-		case !line.hold(sub):
+		case !line.Holds(sub):
 			reason = "a snapshot of another subvolume"
 		case sub.TouchedIn != 0 && !s.isHistoryOf(source):
 			reason = "altered since it was taken"

@@ -8,6 +8,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/engine/kin"
 	"btrfs-backup/retention"
 )
 
@@ -103,11 +104,11 @@ func (r *randomState) planner(t *testing.T) planner {
 	snapshots := r.snapshots()
 	p := newPlanner(snapshots, r.backups(snapshots), keep(r.IntN(5)))
 	p.transfer, p.incremental, p.clean = !r.oneIn(4), !r.oneIn(4), r.oneIn(4)
-	p.snapshots.origins = make(map[btrfs.UUID]btrfs.UUID)
+	p.snapshots.record.Origins = make(map[btrfs.UUID]btrfs.UUID)
 	held := "{}"
 	for _, b := range p.backups.InDirectory {
 		if r.oneIn(6) {
-			p.snapshots.origins[b.ReceivedUUID] = []btrfs.UUID{home.UUID, uuid(901)}[r.IntN(2)]
+			p.snapshots.record.Origins[b.ReceivedUUID] = []btrfs.UUID{home.UUID, uuid(901)}[r.IntN(2)]
 		}
 		if r.oneIn(10) {
 			held = fmt.Sprintf(`{%q: {"parent_locks": ["/further"]}}`, b.Name)
@@ -140,7 +141,7 @@ func (p planner) backupNamed(name string) (btrfs.Subvolume, bool) {
 func deletesOnlyOwnBackups(p planner, plan Plan) string {
 	for _, name := range plan.Delete {
 		b, ok := p.backupNamed(name)
-		origin := p.snapshots.origins[b.ReceivedUUID]
+		origin := p.snapshots.record.Origins[b.ReceivedUUID]
 		switch {
 		case !ok || !p.backups.naming.Ours(name):
 			return fmt.Sprintf("deletes %q, which is not a backup of the series", name)
@@ -172,10 +173,9 @@ func cleansOnlyLeftovers(p planner, plan Plan) string {
 func (p planner) copiesOf(s btrfs.Subvolume) []string {
 	var names []string
 	for _, b := range p.backups.InDirectory {
-		_, incoming := btrfs.IncomingOf(b.Name)
 		number := s.CreatedIn <= b.SentIn && b.SentIn <= s.ChangedIn && b.SentIn >= s.TouchedIn
 		doubtful := s.TouchedIn != 0 || !s.ReceivedUUID.IsZero() && !s.Received()
-		if b.ReadOnly && b.TouchedIn == 0 && b.Received() && !incoming && b.ReceivedUUID == s.Identity() && (number || !doubtful) {
+		if b.ReadOnly && b.TouchedIn == 0 && b.Received() && !btrfs.IsIncoming(b.Name) && b.ReceivedUUID == s.Identity() && (number || !doubtful) {
 			names = append(names, b.Name)
 		}
 	}
@@ -191,7 +191,7 @@ func keepsTheNewestCommon(p planner, plan Plan) string {
 	if len(common) == 0 {
 		return ""
 	}
-	newest := slices.MaxFunc(common, byAge)
+	newest := slices.MaxFunc(common, kin.ByAge)
 	copies := p.copiesOf(newest)
 	left := slices.DeleteFunc(slices.Clone(copies), func(name string) bool { return slices.Contains(plan.Delete, name) })
 	if len(copies) > 0 && len(left) == 0 {

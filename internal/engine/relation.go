@@ -5,6 +5,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine/copies"
+	"btrfs-backup/internal/engine/kin"
 	"btrfs-backup/retention"
 )
 
@@ -14,8 +15,8 @@ type byUUID struct {
 	pairs  copies.Finder
 	ours   []btrfs.Subvolume // the source's own backups
 	common []btrfs.Subvolume // snapshots that have backups
-	kin    lineage           // of the snapshots
-	line   line              // of the source
+	kin    kin.Lineage       // of the snapshots
+	line   kin.Line          // of the source
 }
 
 func newByUUID(p planner) relation {
@@ -56,7 +57,7 @@ func (r *byUUID) bases(s btrfs.Subvolume, sent []btrfs.Subvolume) []btrfs.Subvol
 	candidates := slices.DeleteFunc(slices.Concat(r.common, sent), func(b btrfs.Subvolume) bool {
 		return alike[b.Identity()] > 1 && !b.Identity().IsZero() || !r.pairs.CanBeParent(b)
 	})
-	return r.kin.ladder(s, candidates)
+	return r.kin.Ladder(s, candidates)
 }
 
 // ownBackups gives the complete backups of the series that are known to come from this source: backups of its snapshots,
@@ -66,30 +67,32 @@ func (r *byUUID) ownBackups() []btrfs.Subvolume {
 	for _, s := range r.snapshots.InDirectory {
 		s.TouchedIn = 0 // what was altered since is a backup of the source nevertheless
 		for _, b := range r.pairs.Of(s) {
-			paired[b.UUID] = !r.line.exclude(s)
-			foreign[b.UUID] = r.line.exclude(s)
+			paired[b.UUID] = !r.line.Excludes(s)
+			foreign[b.UUID] = r.line.Excludes(s)
 		}
 	}
 	backups := slices.DeleteFunc(r.backups.series(), func(b btrfs.Subvolume) bool {
-		return !isComplete(b) || foreign[b.UUID] || r.ofAnother(b)
+		return !copies.IsComplete(b) || foreign[b.UUID] || r.ofAnother(b)
 	})
-	l := findLineage(r.backups.All...) // the parent may be a copy in another folder
-	own := make(map[btrfs.UUID]bool)
+	l := kin.NewLineage(r.backups.All) // the parent may be a copy in another folder
+	own, families := make(map[btrfs.UUID]bool), make(map[btrfs.UUID]bool)
 	for _, b := range r.backups.InDirectory {
-		if origin := r.originOf(b); paired[b.UUID] || !origin.IsZero() && r.line.uuids[origin] {
-			own[b.UUID], own[l.root(b)] = true, true
+		if origin := r.originOf(b); paired[b.UUID] || !origin.IsZero() && r.line.UUIDs[origin] {
+			own[b.UUID], families[l.Family(b)] = true, true
 		}
 	}
-	return slices.DeleteFunc(backups, func(b btrfs.Subvolume) bool { return !own[b.UUID] && (r.line.clone || !own[l.root(b)]) })
+	return slices.DeleteFunc(backups, func(b btrfs.Subvolume) bool { return !own[b.UUID] && (r.line.Clone || !families[l.Family(b)]) })
 }
 
 // ofAnother tells that a backup is on record as another source's.
 func (r *byUUID) ofAnother(b btrfs.Subvolume) bool {
 	origin := r.originOf(b)
-	return !origin.IsZero() && !r.line.uuids[origin]
+	return !origin.IsZero() && !r.line.UUIDs[origin]
 }
 
-func (r *byUUID) originOf(b btrfs.Subvolume) btrfs.UUID { return r.snapshots.origins[b.ReceivedUUID] }
+func (r *byUUID) originOf(b btrfs.Subvolume) btrfs.UUID {
+	return r.snapshots.record.Origins[b.ReceivedUUID]
+}
 
 func (r *byUUID) foreign() []retention.Verdict {
 	var verdicts []retention.Verdict
@@ -101,7 +104,7 @@ func (r *byUUID) foreign() []retention.Verdict {
 		switch {
 		case b.Received() && b.TouchedIn != 0:
 			reason = "altered since it was received"
-		case !isComplete(b):
+		case !copies.IsComplete(b):
 			reason = "not a received subvolume"
 		case r.ofAnother(b):
 			reason = "a backup of another source"

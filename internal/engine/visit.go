@@ -10,6 +10,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine/copies"
+	"btrfs-backup/internal/engine/kin"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/lock"
 	"btrfs-backup/retention"
@@ -106,7 +107,7 @@ func (v *visit) prepare(ctx context.Context, found Contents) error {
 	}
 	p := &v.planner
 	p.backups.Listing, p.backups.ledger, p.recorded = found.Listing, found.Ledger, found.Recorded
-	p.snapshots.origins = found.Origins
+	p.snapshots.record.Origins = found.Origins
 	p.backups.inUse, p.keepsLast, p.deleting, p.taken = found.InUse, found.KeepsLast, found.Deleting, found.Taken
 	v.noPrune = found.NoPrune
 	switch {
@@ -217,7 +218,7 @@ func (v *visit) saveAll(ctx context.Context) {
 			return // what a destination that cannot be listed lacks is known only if it gets all in order
 		}
 		if len(rest) > 0 {
-			rest = []Transfer{slices.MaxFunc(rest, func(a, b Transfer) int { return byAge(a.Snapshot, b.Snapshot) })}
+			rest = []Transfer{slices.MaxFunc(rest, func(a, b Transfer) int { return kin.ByAge(a.Snapshot, b.Snapshot) })}
 		}
 	}
 }

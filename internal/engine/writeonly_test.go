@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/engine/kin"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/retention"
 )
@@ -73,7 +74,7 @@ func TestAWriteOnlyDestinationGetsWhatIsNewerThanTheLedgerSaysInOrder(t *testing
 				t.Errorf("%s, dry run %t: %s, want %s", test.name, dryRun, got, test.want)
 			}
 			if !dryRun {
-				wantOnRecord(t, s, slices.MaxFunc(test.snapshots, byAge).Name, "")
+				wantOnRecord(t, s, slices.MaxFunc(test.snapshots, kin.ByAge).Name, "")
 			}
 		}
 	}

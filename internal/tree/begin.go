@@ -100,7 +100,7 @@ func (s *start) chooseBase() error {
 // partialCopy gives the hidden name of the partial copy that an interrupted run left of the same source, or "".
 func (s *start) partialCopy(ctx context.Context) (string, error) {
 	for _, hidden := range slices.Sorted(maps.Keys(s.list)) {
-		if _, isIncoming := btrfs.IncomingOf(hidden); !isIncoming || !s.list[hidden].Same(s.Origin) {
+		if !btrfs.IsIncoming(hidden) || !s.list[hidden].Same(s.Origin) {
 			continue
 		}
 		isSubvolume, err := s.isSubvolume(hidden)

@@ -83,9 +83,8 @@ func (f *Folder) rename(from, to string) error {
 
 // checkName refuses what cannot be the name of a backup.
 func checkName(name string) error {
-	_, isIncoming := btrfs.IncomingOf(name)
 	_, isDeleting := deletingOf(name)
-	if name == "" || name == "." || name == ".." || name == StateDir || isIncoming || isDeleting ||
+	if name == "" || name == "." || name == ".." || name == StateDir || btrfs.IsIncoming(name) || isDeleting ||
 		strings.ContainsAny(name, "/\x00") {
 		return fmt.Errorf("%q cannot be the name of a backup", name)
 	}

@@ -47,8 +47,7 @@ func New(here []btrfs.Subvolume, destination btrfs.Listing) Finder {
 		}
 	}
 	f.there = newCopies(slices.DeleteFunc(slices.Clone(destination.InDirectory), func(b btrfs.Subvolume) bool {
-		_, incoming := btrfs.IncomingOf(b.Name)
-		return incoming
+		return btrfs.IsIncoming(b.Name)
 	}))
 	return f
 }
@@ -88,6 +87,10 @@ func (f Finder) CanBeParent(s btrfs.Subvolume) bool {
 	fits := func(c btrfs.Subvolume) bool { return c.UUID == s.UUID || f.fits(s, c) }
 	return !slices.ContainsFunc(taken, func(c btrfs.Subvolume) bool { return !fits(c) && !isTwin(c, taken, fits) })
 }
+
+// IsComplete tells a complete backup: `btrfs receive` sets the received UUID and the read-only flag at the very end. One that
+// somebody altered since is a backup no more.
+func IsComplete(s btrfs.Subvolume) bool { return s.ReadOnly && s.Received() && s.TouchedIn == 0 }
 
 // ErrWrongParent is in the error of a transfer that `btrfs receive` did not build upon what the parent holds.
 var ErrWrongParent = errors.New("the received subvolume is not built on a copy of")

@@ -19,7 +19,7 @@ func (d *Dir) OwnCopy(parent btrfs.UUID) (own btrfs.UUID, others bool, err error
 	}
 	isCopy := func(s btrfs.Subvolume) bool { return s.ReceivedUUID == parent || s.UUID == parent }
 	for _, s := range listing.InDirectory {
-		if _, incoming := btrfs.IncomingOf(s.Name); isCopy(s) && !incoming {
+		if isCopy(s) && !btrfs.IsIncoming(s.Name) {
 			own = s.UUID
 		}
 	}

@@ -147,7 +147,7 @@ func mustLack(d *local.Dir, stream btrfs.UUID) error {
 		return err
 	}
 	for _, s := range listing.InDirectory {
-		if _, incoming := btrfs.IncomingOf(s.Name); !incoming && s.ReceivedUUID == stream {
+		if !btrfs.IsIncoming(s.Name) && s.ReceivedUUID == stream {
 			return fmt.Errorf("%w: %s is a copy of the same snapshot", fs.ErrExist, filepath.Join(d.Status().Path, s.Name))
 		}
 	}
@@ -170,7 +170,7 @@ func (c *confinement) mayBuildOn(d *local.Dir, parent btrfs.UUID) (clone, err er
 		return nil, hint.New(fmt.Errorf("parent %s not found in %s", parent, c.path), "--no-incremental sends a complete copy")
 	}
 	for _, s := range allowed {
-		if _, incoming := btrfs.IncomingOf(s.Name); incoming || !s.ReadOnly {
+		if btrfs.IsIncoming(s.Name) || !s.ReadOnly {
 			return nil, fmt.Errorf("the parent %s is not complete", s.Name)
 		}
 	}
@@ -271,7 +271,7 @@ func (c *confinement) walk(p string, step func(dir *os.File, name string) (*os.F
 		return nil, err
 	}
 	for _, name := range names {
-		if _, incoming := btrfs.IncomingOf(name); incoming || name == tree.StateDir {
+		if btrfs.IsIncoming(name) || name == tree.StateDir {
 			dir.Close()
 			return nil, &fs.PathError{Op: "open", Path: p, Err: fmt.Errorf("refused: %s is no folder for backups", name)}
 		}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/engine/kin"
 )
 
 // volumeOf is a subvolume that can be written to.
@@ -56,20 +57,20 @@ func TestASourceContinuesTheHistoryOfWhatItDescendsFromUnlessThatIsASourceOfItsO
 	}
 	for _, test := range tests {
 		source := changed(home, []change{childOf(test.parent)})
-		s := side{Listing: btrfs.Listing{All: append(test.all, source), Top: uuid(9999)}, onRecord: test.onRecord, origins: test.origins}
+		s := side{Listing: btrfs.Listing{All: append(test.all, source), Top: uuid(9999)}, record: kin.Record{Sources: test.onRecord, Origins: test.origins}}
 		got := s.line(source)
 		wanted := append(test.want, source.UUID)
-		missing := slices.ContainsFunc(wanted, func(u btrfs.UUID) bool { return !got.uuids[u] })
-		if missing || len(got.uuids) != len(wanted) && !strings.HasPrefix(test.name, "the other") || got.clone != test.clone {
-			t.Errorf("%s: %v, clone %t, want %v", test.name, got.uuids, got.clone, wanted)
+		missing := slices.ContainsFunc(wanted, func(u btrfs.UUID) bool { return !got.UUIDs[u] })
+		if missing || len(got.UUIDs) != len(wanted) && !strings.HasPrefix(test.name, "the other") || got.Clone != test.clone {
+			t.Errorf("%s: %v, clone %t, want %v", test.name, got.UUIDs, got.Clone, wanted)
 		}
 	}
 }
 
 func TestWithoutItsRecordASourceContinuesNothing(t *testing.T) {
 	source := changed(home, []change{childOf(volumeOf(3))})
-	s := side{Listing: btrfs.Listing{All: subvolumes{source}, Top: uuid(9999)}, unremembered: true}
-	if l := s.line(source); !l.clone || len(l.uuids) != 1 {
+	s := side{Listing: btrfs.Listing{All: subvolumes{source}, Top: uuid(9999)}, record: kin.Record{Lost: true}}
+	if l := s.line(source); !l.Clone || len(l.UUIDs) != 1 {
 		t.Errorf("%+v", l)
 	}
 }
@@ -77,10 +78,10 @@ func TestWithoutItsRecordASourceContinuesNothing(t *testing.T) {
 func TestWhereNotAllSubvolumesAreSeenAnAncestorMayLive(t *testing.T) {
 	source := changed(home, []change{childOf(volumeOf(3))})
 	s := side{Listing: btrfs.Listing{All: subvolumes{source}}}
-	if l := s.line(source); !l.clone || len(l.uuids) != 1 {
+	if l := s.line(source); !l.Clone || len(l.UUIDs) != 1 {
 		t.Errorf("%+v", l)
 	}
-	if s.onRecord = []btrfs.UUID{volumeOf(3).UUID}; !s.line(source).uuids[volumeOf(3).UUID] {
+	if s.record.Sources = []btrfs.UUID{volumeOf(3).UUID}; !s.line(source).UUIDs[volumeOf(3).UUID] {
 		t.Error("but not when it is on record")
 	}
 }
@@ -98,7 +99,7 @@ func TestACloneLeavesTheBackupsOfItsTemplate(t *testing.T) {
 	if got := actions(p.plan()); got != "send 3 from 2; delete 2" {
 		t.Errorf("plan: %s", got)
 	}
-	p.snapshots.onRecord = []btrfs.UUID{template.UUID} // a rollback
+	p.snapshots.record.Sources = []btrfs.UUID{template.UUID} // a rollback
 	if got := actions(p.plan()); got != "send 3 from 2; delete 1; delete 2; delete 20251231-000000" {
 		t.Errorf("plan of a rollback: %s", got)
 	}

@@ -1,21 +1,20 @@
-package engine
+package volume
 
 import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/engine/copies"
+	"btrfs-backup/internal/engine/kin"
+	"btrfs-backup/internal/host"
 	"btrfs-backup/retention"
 )
-
-// Receiving is a folder that prunes itself, whoever brings the backups.
-type Receiving interface {
-	List(ctx context.Context) (btrfs.Listing, error)
-	Origins(ctx context.Context) (map[btrfs.UUID]btrfs.UUID, error)
-	Delete(ctx context.Context, names []string) (deleted []string, err error)
-}
 
 // A ReceivedPruner prunes what one client brings. The newest are those received last, whatever their names say: the client
 // makes these up. What this client brought is never deleted.
@@ -29,45 +28,52 @@ type ReceivedPruner struct {
 
 // Received applies the policy after the backup name was received: to the complete backups of the same series and the same
 // source, as far as that is on record.
-func (p *ReceivedPruner) Received(ctx context.Context, f Receiving, name string) error {
+func (p *ReceivedPruner) Received(ctx context.Context, f host.Folder, name string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	naming, ok := namingOf(name)
+	naming, ok := engine.NamingOf(name)
 	if !ok {
 		return nil
 	}
-	listing, err := f.List(ctx)
+	content, err := f.List(ctx)
 	if err != nil {
 		return err
 	}
-	origins, err := f.Origins(ctx)
+	origins, err := host.ParseOrigins(content.Origins)
 	if err != nil {
-		return err
+		return nil // the sender tells of it, since it lists the folder, too
 	}
-	names := deletions(retention.DecideInOrder(p.Last, p.candidates(side{Listing: listing, naming: naming}, origins, name)))
+	series := slices.DeleteFunc(content.InDirectory, func(b btrfs.Subvolume) bool { return !naming.Ours(b.Name) })
+	var names []string
+	for _, v := range retention.DecideInOrder(p.Last, p.candidates(series, origins, name)) {
+		if !v.Keep {
+			names = append(names, v.Name)
+		}
+	}
 	if len(names) == 0 {
 		return nil
 	}
-	p.Log.Info(fmt.Sprintf("deleting %d: %s", len(names), abbreviate(names)))
-	_, err = f.Delete(ctx, names)
+	p.Log.Info(fmt.Sprintf("deleting %d: %s", len(names), strings.Join(names, " ")))
+	_, err = f.Delete(ctx, names, host.DeleteOptions{})
 	return err
 }
 
 // candidates gives those of the series that are of the same source as the named backup, in the order in which they were received.
-func (p *ReceivedPruner) candidates(backups side, origins map[btrfs.UUID]btrfs.UUID, name string) []retention.Snapshot {
+func (p *ReceivedPruner) candidates(series []btrfs.Subvolume, origins host.Origins, name string) []retention.Snapshot {
 	if p.brought == nil {
 		p.brought = make(map[btrfs.UUID]bool)
 	}
 	var origin btrfs.UUID
-	for _, b := range backups.series() {
-		if b.Name == name {
+	for _, b := range series {
+		if b.ReadOnly && b.Name == name {
 			origin = origins[b.ReceivedUUID]
 			p.brought[b.UUID] = true
 		}
 	}
+	slices.SortFunc(series, kin.ByAge)
 	var candidates []retention.Snapshot
-	for _, b := range backups.series() {
-		if !isComplete(b) || origin.IsZero() || origins[b.ReceivedUUID] != origin {
+	for _, b := range series {
+		if !copies.IsComplete(b) || origin.IsZero() || origins[b.ReceivedUUID] != origin {
 			continue
 		}
 		c := retention.Snapshot{Name: b.Name}
@@ -80,10 +86,4 @@ func (p *ReceivedPruner) candidates(backups side, origins map[btrfs.UUID]btrfs.U
 		candidates = append(candidates, c)
 	}
 	return candidates
-}
-
-// namingOf gives the series that a name belongs to.
-func namingOf(name string) (Naming, bool) {
-	n := Naming{Prefix: name[:max(len(name)-len(timeLayout), 0)]}
-	return n, n.Ours(name)
 }

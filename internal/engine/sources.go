@@ -1,0 +1,53 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/engine/kin"
+)
+
+// recall reads of which subvolumes there are backups under the source's name.
+func (r *run) recall() {
+	known, err := r.Sources.Of(r.Source.String())
+	if r.snapshots.record.Lost = err != nil; err != nil {
+		r.Log.Warn(fmt.Sprintf("%s: after a rollback its older snapshots and backups are kept, since the record of sources cannot be read: %v", r.Source, err))
+	}
+	for _, text := range known {
+		var uuid btrfs.UUID
+		if uuid.UnmarshalText([]byte(text)) == nil && !uuid.IsZero() {
+			r.snapshots.record.Sources = append(r.snapshots.record.Sources, uuid)
+		}
+	}
+	r.continued = r.snapshots.line(r.source).UUIDs
+}
+
+// continueWith adds what the records at a destination tell.
+func (r *run) continueWith(l kin.Line) {
+	if r.history == nil {
+		return
+	}
+	r.ledgerMu.Lock()
+	defer r.ledgerMu.Unlock()
+	maps.Copy(r.continued, l.UUIDs)
+}
+
+// remember puts the source and those that it continues on record, once a version of it was taken or saved.
+func (r *run) remember(ctx context.Context) {
+	if r.DryRun || !r.report.madeSome() {
+		return
+	}
+	var uuids []string
+	for uuid := range r.continued {
+		if !uuid.IsZero() {
+			uuids = append(uuids, uuid.String())
+		}
+	}
+	slices.Sort(uuids)
+	if err := r.Sources.Set(context.WithoutCancel(ctx), r.Source.String(), uuids); err != nil {
+		r.Log.Warn(fmt.Sprintf("%s: cannot be remembered, so that a rollback of it looks like a clone: %v", r.Source, err))
+	}
+}
