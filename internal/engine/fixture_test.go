@@ -30,7 +30,7 @@ func receivedAs(n uint64) change {
 	return func(s *btrfs.Subvolume) { s.ReceivedUUID, s.ReceivedIn, s.SentIn = uuid(n), s.CreatedIn, 5 }
 }
 func inherits(n uint64) change {
-	return func(s *btrfs.Subvolume) { s.ReceivedUUID, s.ReceivedIn = uuid(n), 5 }
+	return func(s *btrfs.Subvolume) { s.ReceivedUUID, s.ReceivedIn, s.SentIn = uuid(n), 5, 5 }
 }
 func touched(s *btrfs.Subvolume) {
 	s.ChangedIn += 200

@@ -39,6 +39,7 @@ func TestPairing(t *testing.T) {
 		{"altered since it was sent", changed(s, []change{touched}), subvolumes{backup(s)}, "", nil},
 		{"sent since it was altered", altered, subvolumes{backup(altered)}, day(1), nil},
 		{"altered, and the copy is of a copy", altered, subvolumes{backup(altered, sentIn(9))}, "", nil},
+		{"altered, and the copy is of what was sent elsewhere", altered, subvolumes{backup(altered, sentIn(9999))}, "", nil},
 		{"a copy of a copy", s, subvolumes{backup(s, sentIn(99))}, day(1), nil},
 		{"it inherits a received UUID", inherited, subvolumes{foreign(3, receivedAs(77))}, "", nil},
 		{"its own copy", inherited, subvolumes{foreign(3, receivedAs(77)), backup(inherited)}, day(6), nil},

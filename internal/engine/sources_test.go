@@ -21,6 +21,9 @@ func TestASourceContinuesTheHistoryOfWhatItDescendsFromUnlessThatIsASourceOfItsO
 	of := func(n uint64, v btrfs.Subvolume) btrfs.Subvolume { return snap(n, childOf(v)) }
 	copied := of(7, snap(6))
 	receivedAs(77)(&copied)
+	whole := copied // sent without a parent
+	whole.ParentUUID = btrfs.UUID{}
+	ring := [2]btrfs.Subvolume{snap(11, childOf(snap(12))), snap(12, childOf(snap(11)))}
 	tests := []struct {
 		name     string
 		parent   btrfs.Subvolume
@@ -52,6 +55,18 @@ func TestASourceContinuesTheHistoryOfWhatItDescendsFromUnlessThatIsASourceOfItsO
 		{"a restore", copied, subvolumes{copied}, nil, map[btrfs.UUID]btrfs.UUID{uuid(77): uuid(800)}, []btrfs.UUID{uuid(7), uuid(6), uuid(800)}, false},
 		{"a restore beside the living source", copied, subvolumes{copied, broken}, nil, map[btrfs.UUID]btrfs.UUID{uuid(77): broken.UUID},
 			[]btrfs.UUID{uuid(7), uuid(6)}, false},
+		{"a restore of a copy without a parent", whole, subvolumes{whole}, nil, map[btrfs.UUID]btrfs.UUID{uuid(77): uuid(800)},
+			[]btrfs.UUID{uuid(7), uuid(800)}, false},
+		{"a restore of a copy without a record", whole, subvolumes{whole}, nil, nil, []btrfs.UUID{uuid(7)}, false},
+		{"two restores of one copy", whole, subvolumes{whole, volumeOf(5, childOf(whole))}, nil, map[btrfs.UUID]btrfs.UUID{uuid(77): uuid(800)}, nil, false},
+		{"a restore in the place of the source that lives", copied, subvolumes{copied, broken}, []btrfs.UUID{broken.UUID},
+			map[btrfs.UUID]btrfs.UUID{uuid(77): broken.UUID}, []btrfs.UUID{uuid(7), uuid(6), broken.UUID}, false},
+		{"a snapshot that inherits a received UUID", snap(8, inherits(77)), subvolumes{snap(8, inherits(77))}, []btrfs.UUID{home.UUID, uuid(8)},
+			map[btrfs.UUID]btrfs.UUID{uuid(77): uuid(800)}, []btrfs.UUID{uuid(8)}, false},
+		{"a rollback beside what is not finished", of(1, gone), subvolumes{of(1, gone), volumeOf(5, childOf(snap(1)), hidden)}, nil, nil,
+			[]btrfs.UUID{uuid(1), gone.UUID}, false},
+		{"a ring, and another that descends from it", ring[0], subvolumes{ring[0], ring[1], volumeOf(5, childOf(ring[1]))}, []btrfs.UUID{uuid(11), uuid(12)}, nil,
+			[]btrfs.UUID{uuid(11), uuid(12)}, false},
 		{"a snapshot of a copy", of(8, copied), subvolumes{copied, of(8, copied)}, nil, map[btrfs.UUID]btrfs.UUID{uuid(77): uuid(800)},
 			[]btrfs.UUID{uuid(8), uuid(7), uuid(6), uuid(800)}, false},
 	}
@@ -83,6 +98,12 @@ func TestWhereNotAllSubvolumesAreSeenAnAncestorMayLive(t *testing.T) {
 	}
 	if s.record.Sources = []btrfs.UUID{volumeOf(3).UUID}; !s.line(source).UUIDs[volumeOf(3).UUID] {
 		t.Error("but not when it is on record")
+	}
+	restored := snap(7, childOf(btrfs.Subvolume{}), receivedAs(77))
+	source = changed(home, []change{childOf(restored)})
+	s = side{Listing: btrfs.Listing{All: subvolumes{source, restored}}}
+	if l := s.line(source); !l.UUIDs[restored.UUID] {
+		t.Errorf("what is seen to be read-only lives as no source: %+v", l)
 	}
 }
 

@@ -35,7 +35,7 @@ func NewLine(source btrfs.Subvolume, there btrfs.Listing, record Record) Line {
 	a := newAncestry(source, there, record)
 	var versions []btrfs.Subvolume // of the next ancestor that can be written to
 	for uuid := source.ParentUUID; !uuid.IsZero() && !l.UUIDs[uuid]; uuid = a.here[uuid].ParentUUID {
-		if sub, here := a.here[uuid]; here && sub.ReadOnly && !slices.Contains(versions, sub) {
+		if sub := a.here[uuid]; sub.ReadOnly && !slices.Contains(versions, sub) {
 			versions = append(versions, sub)
 			continue
 		}
