@@ -202,7 +202,7 @@ func (v *visit) mark(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := v.Used.Add(ctx, v.to.String(), id); err != nil {
+	if err := v.State.AddUsed(ctx, v.to.String(), id); err != nil {
 		v.Log.Warn(fmt.Sprintf("%s: the next run cannot check whether its disk is mounted, since the destination cannot be remembered: %v", v.to, err))
 	}
 	return nil
@@ -211,7 +211,7 @@ func (v *visit) mark(ctx context.Context) error {
 // readUsed reads which destinations were used before.
 func (r *run) readUsed() {
 	var err error
-	if r.used, err = r.Used.Read(); err != nil {
+	if r.used, err = r.State.Used(); err != nil {
 		r.Log.Warn(fmt.Sprintf("not checked whether disks are mounted: the record of destinations cannot be read: %v", err))
 	}
 }

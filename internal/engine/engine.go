@@ -218,10 +218,6 @@ type Settings struct {
 
 	Log *slog.Logger
 	Now func() time.Time
-	// Used remembers on this machine which destinations were used before.
-	Used lock.Destinations
-	// Sources remembers on this machine what sources were before.
-	Sources lock.Sources
-	// Told remembers on this machine what was said of sources.
-	Told lock.Told
+	// State remembers on this machine what sources and destinations were before, and what was said of them.
+	State lock.State
 }

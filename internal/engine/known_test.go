@@ -14,18 +14,18 @@ import (
 )
 
 func TestACopyRemembersItsDestinationAndADryRunDoesNot(t *testing.T) {
-	used := lock.Destinations{Dir: filepath.Join(t.TempDir(), "state")}
+	state := lock.State{Dir: filepath.Join(t.TempDir(), "state")}
 	for _, dryRun := range []bool{true, false} {
-		runCopy(t, copyJobOf(newMirror(), func(j *Job) { j.Used, j.DryRun = used, dryRun }))
-		if seen, err := used.Read(); seen.Knows("/backups") == dryRun || err != nil {
+		runCopy(t, copyJobOf(newMirror(), func(j *Job) { j.State, j.DryRun = state, dryRun }))
+		if seen, err := state.Used(); seen.Knows("/backups") == dryRun || err != nil {
 			t.Errorf("dry run %t: remembered %v, %v", dryRun, seen, err)
 		}
 	}
 }
 
 func TestADestinationOnRecordWhoseDiskIsNotMountedIsRefusedUnlessItIsToBeginAnew(t *testing.T) {
-	used := lock.Destinations{Dir: t.TempDir()}
-	if err := used.Add(t.Context(), "/backups", "its identity"); err != nil {
+	state := lock.State{Dir: t.TempDir()}
+	if err := state.AddUsed(t.Context(), "/backups", "its identity"); err != nil {
 		t.Fatal(err)
 	}
 	for name, away := range map[string]func(*fakeMirror){
@@ -35,7 +35,7 @@ func TestADestinationOnRecordWhoseDiskIsNotMountedIsRefusedUnlessItIsToBeginAnew
 		for _, dryRun := range []bool{true, false} {
 			m := newMirror()
 			away(m)
-			report := runCopy(t, copyJobOf(m, func(j *Job) { j.Used, j.DryRun = used, dryRun }))
+			report := runCopy(t, copyJobOf(m, func(j *Job) { j.State, j.DryRun = state, dryRun }))
 			failures := report.AllFailures()
 			if report.Outcome() != Failed || len(failures) != 1 || !strings.Contains(hint.Of(failures[0].Err), "--new-destination") {
 				t.Errorf("%s, dry run %t: %v", name, dryRun, failures)
@@ -47,21 +47,21 @@ func TestADestinationOnRecordWhoseDiskIsNotMountedIsRefusedUnlessItIsToBeginAnew
 	}
 	m := newMirror()
 	m.contents.Identity = ""
-	if report := runCopy(t, copyJobOf(m, func(j *Job) { j.Used, j.NewDestination = used, true })); report.Outcome() != Done {
+	if report := runCopy(t, copyJobOf(m, func(j *Job) { j.State, j.NewDestination = state, true })); report.Outcome() != Done {
 		t.Errorf("a new destination: %v", report.AllFailures())
 	}
 	m.want(t, "open", "list", "list", "mark", `save 10 on ""`, "link .latest 10")
 }
 
 func TestBackupsWhoseRecordsAreGoneAreNamedAndANewDestinationBeginsBesideThem(t *testing.T) {
-	used := lock.Destinations{Dir: t.TempDir()}
-	if err := used.Add(t.Context(), "/backups", "its identity"); err != nil {
+	state := lock.State{Dir: t.TempDir()}
+	if err := state.AddUsed(t.Context(), "/backups", "its identity"); err != nil {
 		t.Fatal(err)
 	}
 	for _, begin := range []bool{false, true} {
 		m := newMirror()
 		m.contents = Contents{Taken: []string{day(1), "photos"}}
-		report := runCopy(t, copyJobOf(m, func(j *Job) { j.Used, j.Automatic, j.NewDestination = used, true, begin }))
+		report := runCopy(t, copyJobOf(m, func(j *Job) { j.State, j.Automatic, j.NewDestination = state, true, begin }))
 		if begin {
 			m.want(t, "open", "list", "list", "mark", `save 10 on ""`, "link .latest 10")
 			if v := report.Destinations[0].Verdicts; len(v) != 2 || v[0].String() != "keep "+day(1)+": no record of it" {
@@ -84,7 +84,7 @@ func TestWithoutUsableStateTheCheckIsNotDoneAndThatIsSaid(t *testing.T) {
 	}
 	var said bytes.Buffer
 	report := runCopy(t, copyJobOf(newMirror(), func(j *Job) {
-		j.Used, j.Log = lock.Destinations{Dir: dir}, slog.New(slog.NewTextHandler(&said, nil))
+		j.State, j.Log = lock.State{Dir: dir}, slog.New(slog.NewTextHandler(&said, nil))
 	}))
 	if report.Outcome() != Done || strings.Count(said.String(), "level=WARN") != 2 || !strings.Contains(said.String(), "mounted") {
 		t.Errorf("outcome %d, the log tells: %s", report.Outcome(), &said)

@@ -165,7 +165,7 @@ func (r *run) reportOmitted(ctx context.Context) {
 		lines = append(lines, fmt.Sprintf("%s: not in its backups, each needs a backup of its own: %s", r.Source, Few(omitted)))
 		r.Log.Debug(fmt.Sprintf("%s: not in its backups: %q", r.Source, omitted))
 	}
-	if r.DryRun || r.Told.IsNews(ctx, r.Source.String(), append(slices.Clone(lines), omitted...)) {
+	if r.DryRun || r.State.IsNews(ctx, r.Source.String(), append(slices.Clone(lines), omitted...)) {
 		for _, line := range lines {
 			r.Log.Warn(line)
 		}

@@ -12,7 +12,7 @@ import (
 
 // recall reads of which subvolumes there are backups under the source's name.
 func (r *run) recall() {
-	known, err := r.Sources.Of(r.Source.String())
+	known, err := r.State.Source(r.Source.String())
 	if r.snapshots.record.Lost = err != nil; err != nil {
 		r.Log.Warn(fmt.Sprintf("%s: after a rollback its older snapshots and backups are kept, since the record of sources cannot be read: %v", r.Source, err))
 	}
@@ -47,7 +47,7 @@ func (r *run) remember(ctx context.Context) {
 		}
 	}
 	slices.Sort(uuids)
-	if err := r.Sources.Set(context.WithoutCancel(ctx), r.Source.String(), uuids); err != nil {
+	if err := r.State.SetSource(context.WithoutCancel(ctx), r.Source.String(), uuids); err != nil {
 		r.Log.Warn(fmt.Sprintf("%s: cannot be remembered, so that a rollback of it looks like a clone: %v", r.Source, err))
 	}
 }

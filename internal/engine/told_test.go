@@ -24,7 +24,7 @@ func TestWhatIsLeftOutIsToldAgainOnlyWhenItChanges(t *testing.T) {
 	tell := func(omitted []string, changes ...func(*Job)) (said string) {
 		var text bytes.Buffer
 		r, err := Run(t.Context(), copyJobOf(newMirror(), append(changes, func(j *Job) {
-			j.Source, j.Told.Dir, j.Log = fakePart{omitted: omitted}, dir, slog.New(slog.NewTextHandler(&text, &slog.HandlerOptions{Level: slog.LevelWarn}))
+			j.Source, j.State.Dir, j.Log = fakePart{omitted: omitted}, dir, slog.New(slog.NewTextHandler(&text, &slog.HandlerOptions{Level: slog.LevelWarn}))
 		})...))
 		if err != nil || len(r.Omitted) != len(omitted) {
 			t.Fatalf("the report names %q, %v", r.Omitted, err)

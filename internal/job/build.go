@@ -48,8 +48,7 @@ func (s *Spec) Build(ctx context.Context, m *Machines, e Environment) (engine.Jo
 		Naming: engine.Naming{Prefix: b.Prefix}, KeepSnapshots: b.KeepSnapshots, KeepBackups: b.KeepBackups,
 		NoIncremental: b.Subvolume.NoIncremental, NewDestination: b.NewDestination,
 		SameFilesystem: b.SameFilesystem || b.Copy.Frozen, // which makes backups of a folder beside it
-		Settings: engine.Settings{NoWait: b.NoWait, DryRun: b.DryRun, Log: b.Log, Now: b.Now, Used: lock.Destinations{Dir: b.State},
-			Sources: lock.Sources{Dir: b.State}, Told: lock.Told{Dir: b.State}},
+		Settings:       engine.Settings{NoWait: b.NoWait, DryRun: b.DryRun, Log: b.Log, Now: b.Now, State: lock.State{Dir: b.State}},
 	}
 	if use == Rsync {
 		b.addCopies(&job)

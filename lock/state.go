@@ -1,0 +1,151 @@
+package lock
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/google/renameio/v2"
+)
+
+// State is what this machine remembers of earlier runs: in each file of a directory, lists of words by name, as JSON.
+type State struct {
+	Dir string // is made when something is to be remembered; "": nothing is remembered
+}
+
+const (
+	destinationsFile = "destinations.json" // identities by destination
+	sourcesFile      = "sources.json"      // UUIDs by source
+	toldFile         = "told.json"         // a hash by source
+)
+
+// Used gives the destinations that were used, so that one whose disk is not mounted is told from a new one.
+func (s State) Used() (Used, error) { return s.read(destinationsFile) }
+
+// AddUsed remembers the identity of a destination.
+func (s State) AddUsed(ctx context.Context, destination, id string) error {
+	return s.change(ctx, destinationsFile, destination, func(ids []string) []string {
+		if slices.Contains(ids, id) {
+			return ids
+		}
+		return append(slices.Clip(ids), id)
+	})
+}
+
+// Source gives the UUIDs of the subvolumes of which there are backups under the name of a source, so that a rollback of it is told
+// from a clone.
+func (s State) Source(name string) (uuids []string, err error) {
+	all, err := s.read(sourcesFile)
+	return all[name], err
+}
+
+// SetSource replaces them.
+func (s State) SetSource(ctx context.Context, name string, uuids []string) error {
+	return s.change(ctx, sourcesFile, name, func([]string) []string { return uuids })
+}
+
+// IsNews tells whether something else was said of a source the last time, and remembers what is said now. Where that fails, it is
+// said once more.
+func (s State) IsNews(ctx context.Context, source string, said []string) (isNews bool) {
+	now := "nothing"
+	if len(said) > 0 {
+		hash := sha256.Sum256([]byte(strings.Join(said, "\x00")))
+		now, isNews = hex.EncodeToString(hash[:]), true
+	}
+	_ = s.change(ctx, toldFile, source, func(before []string) []string {
+		if len(before) == 0 && len(said) == 0 {
+			return before
+		}
+		isNews = isNews && !slices.Equal(before, []string{now})
+		return []string{now}
+	})
+	return isNews
+}
+
+func (s State) read(file string) (map[string][]string, error) {
+	found := make(map[string][]string)
+	if s.Dir == "" {
+		return found, nil
+	}
+	path := filepath.Join(s.Dir, file)
+	content, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return found, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(content, &found); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if found == nil { // the file holds null
+		found = make(map[string][]string)
+	}
+	return found, nil
+}
+
+// change rewrites the list of a name, unless it stays the same. Runs that do so at the same time wait for each other.
+func (s State) change(ctx context.Context, file, name string, change func(before []string) []string) error {
+	if s.Dir == "" {
+		return nil
+	}
+	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
+		return err
+	}
+	dir, err := os.Open(s.Dir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	held, err := Acquire(ctx, dir, func(*HeldError) {})
+	if err != nil {
+		return err
+	}
+	defer held.Release()
+	all, err := s.read(file)
+	if err != nil {
+		return err
+	}
+	words := change(all[name])
+	if slices.Equal(words, all[name]) {
+		return nil
+	}
+	all[name] = words
+	content, err := json.MarshalIndent(all, "", "    ")
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(s.Dir, file)
+	if err := renameio.WriteFile(path, append(content, '\n'), 0o600); err != nil {
+		return fmt.Errorf("writing %s: %w", path, Cause(err))
+	}
+	return nil
+}
+
+// Used are the identities of the destinations that were used, by their names.
+type Used map[string][]string
+
+// Knows tells whether a destination was used.
+func (u Used) Knows(destination string) bool { return len(u[destination]) > 0 }
+
+// Has tells whether what was used under the name of a destination had the identity.
+func (u Used) Has(destination, id string) bool { return slices.Contains(u[destination], id) }
+
+// NamesOf gives the names under which nothing but what has the identity was used, sorted.
+func (u Used) NamesOf(id string) (destinations []string) {
+	for name, ids := range u {
+		if len(ids) == 1 && ids[0] == id {
+			destinations = append(destinations, name)
+		}
+	}
+	slices.Sort(destinations)
+	return destinations
+}
