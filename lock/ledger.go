@@ -34,8 +34,11 @@ type ledgerEntry struct {
 }
 
 // ParseLedger reads the content of a ledger file; no content is an empty ledger. The series is made of the names for which
-// ours is true.
+// ours is true; nil: of all.
 func ParseLedger(content []byte, ours func(name string) bool) (*Ledger, error) {
+	if ours == nil {
+		ours = func(string) bool { return true }
+	}
 	l := &Ledger{entries: make(map[string]ledgerEntry), ours: ours}
 	if len(bytes.TrimSpace(content)) == 0 {
 		return l, nil

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"btrfs-backup/internal/tree/walk"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
-	"golang.org/x/sys/unix"
 )
 
 // A Mount is what is mounted within a directory of this machine.
@@ -35,7 +35,12 @@ func MountsIn(dir string) ([]Mount, error) {
 	if err != nil {
 		return nil, err
 	}
-	on, err := mountOf(real)
+	top, err := walk.OpenPath(real)
+	if err != nil {
+		return nil, err
+	}
+	defer top.Close()
+	on, err := walk.MountID(top)
 	if err != nil {
 		return nil, err
 	}
@@ -58,24 +63,20 @@ func MountsIn(dir string) ([]Mount, error) {
 	return slices.CompactFunc(mounts, func(a, b Mount) bool { return a.Path == b.Path }), nil
 }
 
-// mountOf gives the ID of the mount that a directory is seen through (proc(5), /proc/PID/fdinfo).
-func mountOf(dir string) (int, error) {
-	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+// MountOf gives the mount through which a file was opened, or nil if that is not in the mount table.
+func MountOf(file *os.File) (*mountinfo.Info, error) {
+	id, err := walk.MountID(file)
 	if err != nil {
-		return 0, &os.PathError{Op: "open", Path: dir, Err: err}
+		return nil, err
 	}
-	defer unix.Close(fd)
-	info, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", fd))
+	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) { return m.ID != id, m.ID == id })
 	if err != nil {
-		return 0, err
+		return nil, fmt.Errorf("reading the mount table: %w", err)
 	}
-	var id int
-	for line := range strings.Lines(string(info)) {
-		if _, err := fmt.Sscanf(line, "mnt_id: %d", &id); err == nil {
-			return id, nil
-		}
+	if len(mounts) == 0 {
+		return nil, nil
 	}
-	return 0, fmt.Errorf("%s: its mount is not known", dir)
+	return mounts[0], nil
 }
 
 // reachable gives the mounts below a directory that paths lead to from there: not those that a later mount hides.

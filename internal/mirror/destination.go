@@ -18,9 +18,9 @@ import (
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/rsh"
 	"btrfs-backup/internal/tree"
+	"btrfs-backup/internal/tree/walk"
 	"btrfs-backup/lock"
 
-	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -173,17 +173,17 @@ func localRel(dir, path string) string {
 // A position is where a directory lies on its filesystem, wherever that is mounted.
 type position struct{ filesystem, path string }
 
-func positionOf(dir string) (position, error) {
-	mounts, err := mountinfo.GetMounts(mountinfo.ParentsFilter(dir))
-	var p position
-	longest := 0
-	for _, m := range mounts {
-		if rel := localRel(m.Mountpoint, dir); rel != "" && len(m.Mountpoint) >= longest { // the last one hides the others
-			longest = len(m.Mountpoint)
-			p = position{fmt.Sprintf("%d:%d", m.Major, m.Minor), path.Join(m.Root, rel)}
-		}
+func positionOf(dir string) (p position, err error) {
+	file, err := walk.OpenPath(dir)
+	if err != nil {
+		return p, err
 	}
-	return p, err
+	defer file.Close()
+	m, err := host.MountOf(file)
+	if err != nil || m == nil {
+		return p, err
+	}
+	return position{fmt.Sprintf("%d:%d", m.Major, m.Minor), path.Join(m.Root, localRel(m.Mountpoint, dir))}, nil
 }
 
 func deviceOf(info fs.FileInfo) uint64 {
@@ -225,7 +225,7 @@ func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
 			return engine.Contents{}, fmt.Errorf("listing %s: %w", d, err)
 		}
 		c.InUse = content.InUse()
-		c.Ledger, c.NoPrune = d.ledger(content.Ledger)
+		c.Ledger, c.NoPrune = host.ParseLedger(d.String(), content.Ledger, nil)
 	}
 	return c, nil
 }
@@ -260,21 +260,6 @@ func (d *Destination) recorded(backup string) tree.Record {
 		}
 	}
 	return tree.Record{}
-}
-
-// ledger reads what destinations that the backups are sent on to hold and lack.
-func (d *Destination) ledger(file host.File) (*lock.Ledger, error) {
-	text, err := file.Read()
-	var l *lock.Ledger
-	if err == nil {
-		l, err = lock.ParseLedger(text, func(string) bool { return true })
-	}
-	if err != nil {
-		return nil, hint.New(fmt.Errorf("reading %s: %w", path.Join(d.String(), lock.LedgerFile), err),
-			"repair the file or move it away; until then nothing is deleted in this folder")
-
-	}
-	return l, nil
 }
 
 // Delete deletes backups.

@@ -111,15 +111,20 @@ func (f *Folder) isReceived(onBtrfs bool, name string) (bool, error) {
 		return false, nil
 	}
 	defer dir.Close()
+	info, err := subvolume(dir)
+	return !info.ReceivedUUID.IsZero(), err
+}
+
+// subvolume describes a directory, if it is one.
+func subvolume(dir *os.File) (info btrfs.Subvolume, err error) {
 	err = btrfs.CheckSubvolume(dir)
 	if errors.Is(err, btrfs.ErrNotBtrfs) || errors.Is(err, btrfs.ErrNotSubvolume) {
-		return false, nil
+		return info, nil
 	}
 	if err != nil {
-		return false, err
+		return info, err
 	}
-	info, err := btrfs.Info(dir)
-	return !info.ReceivedUUID.IsZero(), err
+	return btrfs.Info(dir)
 }
 
 // backup gives the record of a backup, and errNotBackup for whatever else may have the name.
@@ -161,14 +166,7 @@ func (f *Folder) isOf(r Record) (bool, error) {
 		return false, err
 	}
 	defer dir.Close()
-	err = btrfs.CheckSubvolume(dir)
-	if errors.Is(err, btrfs.ErrNotBtrfs) || errors.Is(err, btrfs.ErrNotSubvolume) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	info, err := btrfs.Info(dir)
+	info, err := subvolume(dir)
 	return info.ReadOnly && info.UUID.String() == r.Subvolume, err
 }
 

@@ -1,15 +1,14 @@
 package tree
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/tree/walk"
 
 	"golang.org/x/sys/unix"
 )
@@ -51,10 +50,10 @@ func Open(path string, o OpenOptions) (*os.File, error) {
 // checkMounted refuses a folder unless it, or the nearest directory above it, is on the filesystem mounted at mountPoint.
 func checkMounted(path, mountPoint string) error {
 	nearest := path
-	dir, err := openPath(nearest)
+	dir, err := walk.OpenPath(nearest)
 	for errors.Is(err, fs.ErrNotExist) && nearest != filepath.Dir(nearest) {
 		nearest = filepath.Dir(nearest)
-		dir, err = openPath(nearest)
+		dir, err = walk.OpenPath(nearest)
 	}
 	if err != nil {
 		return err
@@ -72,7 +71,7 @@ func checkOn(dir *os.File, path, mountPoint string) error {
 	if err != nil {
 		return err
 	}
-	on, err := mountID(dir)
+	on, err := walk.MountID(dir)
 	if err != nil {
 		return err
 	}
@@ -92,60 +91,38 @@ func (e *elsewhereError) Error() string {
 func (e *elsewhereError) Unwrap() error { return ErrNotMounted }
 
 // mountedAt gives the ID of the mount at a mount point, and ErrNotMounted for any other directory.
-func mountedAt(path string) (id string, err error) {
-	dir, err := openPath(path)
+func mountedAt(path string) (id int, err error) {
+	dir, err := walk.OpenPath(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("%w: it does not exist", ErrNotMounted)
+		return 0, fmt.Errorf("%w: it does not exist", ErrNotMounted)
 	}
 	if err != nil {
-		return "", err
+		return 0, err
 	}
 	defer dir.Close()
 	fd, err := unix.Openat(int(dir.Fd()), "..", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return "", &os.PathError{Op: "open", Path: path + "/..", Err: err}
+		return 0, &os.PathError{Op: "open", Path: path + "/..", Err: err}
 	}
 	parent := os.NewFile(uintptr(fd), path+"/..")
 	defer parent.Close()
-	if id, err = mountID(dir); err != nil {
-		return "", err
+	if id, err = walk.MountID(dir); err != nil {
+		return 0, err
 	}
-	above, err := mountID(parent)
+	above, err := walk.MountID(parent)
 	if err != nil {
-		return "", err
+		return 0, err
 	}
 	if id != above {
 		return id, nil
 	}
 	at, err := dir.Stat()
 	if err != nil {
-		return "", err
+		return 0, err
 	}
 	around, err := parent.Stat()
 	if err == nil && !os.SameFile(at, around) { // only the root is its own parent
 		err = ErrNotMounted
 	}
 	return id, err
-}
-
-// mountID tells on which mount an open file lies. Device numbers do not: each subvolume of a btrfs has its own, and two mounts
-// of one filesystem have the same.
-func mountID(file *os.File) (string, error) {
-	info, err := os.Open(fmt.Sprintf("/proc/self/fdinfo/%d", file.Fd()))
-	if err != nil {
-		return "", err
-	}
-	defer info.Close()
-	lines := bufio.NewScanner(info)
-	for lines.Scan() { // proc_pid_fdinfo(5)
-		if id, ok := strings.CutPrefix(lines.Text(), "mnt_id:"); ok {
-			return strings.TrimSpace(id), nil
-		}
-	}
-	return "", errors.Join(fmt.Errorf("the kernel does not tell on which mount %s lies", file.Name()), lines.Err())
-}
-
-// openPath opens a directory without the right to read it.
-func openPath(path string) (*os.File, error) {
-	return os.OpenFile(path, unix.O_PATH|unix.O_DIRECTORY, 0)
 }

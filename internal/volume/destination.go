@@ -101,7 +101,7 @@ func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
 			}
 		}
 	}
-	c.Ledger, c.NoPrune = d.ledger(found.Ledger, func(string) bool { return true })
+	c.Ledger, c.NoPrune = host.ParseLedger(d.String(), found.Ledger, nil)
 	if c.Origins, err = host.ParseOrigins(found.Origins); err != nil {
 		c.Origins, c.NoPrune = nil, host.BadOrigins(d.String(), err)
 	}

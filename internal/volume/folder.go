@@ -6,10 +6,8 @@ package volume
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
-	"path"
 
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
@@ -108,19 +106,4 @@ func (f *folder) Delete(ctx context.Context, names []string) (deleted []string, 
 		return deleted, hint.New(err, f.lacking(needToDelete))
 	}
 	return deleted, withHint(err, f.lacking(needToDelete))
-}
-
-// ledger parses the ledger in the folder.
-func (f *folder) ledger(file host.File, ours func(string) bool) (*lock.Ledger, error) {
-	content, err := file.Read()
-	var l *lock.Ledger
-	if err == nil {
-		l, err = lock.ParseLedger(content, ours)
-	}
-	if err != nil {
-		return nil, hint.New(fmt.Errorf("reading %s: %w", path.Join(f.String(), lock.LedgerFile), err),
-			"repair the file or move it away; until then nothing is deleted in this folder")
-
-	}
-	return l, nil
 }

@@ -137,7 +137,7 @@ func (s *Source) List(ctx context.Context, ours func(string) bool) (engine.Snaps
 		content = host.Content{Listing: btrfs.Listing{All: content.All}}
 	}
 	found.Listing, found.InUse = content.Listing, content.InUse()
-	found.Ledger, found.LedgerErr = s.ledger(content.Ledger, ours)
+	found.Ledger, found.LedgerErr = host.ParseLedger(s.folder.String(), content.Ledger, ours)
 	return found, nil
 }
 

@@ -107,15 +107,18 @@ func (h *Host) openFile(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY, 0)
 }
 
-// isEmpty tells that a directory can be read and holds nothing.
-func isEmpty(dir *os.File) bool {
-	again, err := btrfs.OpenDirAt(dir, ".") // which has a place of its own
+// names gives at most so many of the names in a directory.
+func names(dir *os.File, most int) ([]string, error) {
+	again, err := btrfs.OpenDirAt(dir, ".") // with a position of its own
 	if err != nil {
-		return false
+		return nil, err
 	}
 	defer again.Close()
-	_, err = again.Readdirnames(1)
-	return errors.Is(err, io.EOF)
+	names, err := again.Readdirnames(most)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return names, err
 }
 
 func describe(dir *os.File) (host.Status, error) {
@@ -125,8 +128,9 @@ func describe(dir *os.File) (host.Status, error) {
 	if errors.As(unix.Faccessat(int(dir.Fd()), ".", unix.W_OK, unix.AT_EACCESS), &errno) {
 		s.NoWrite = uint32(errno)
 	}
-	s.Empty = isEmpty(dir)
-	err := btrfs.CheckFilesystem(dir)
+	some, err := names(dir, 1)
+	s.Empty = err == nil && len(some) == 0
+	err = btrfs.CheckFilesystem(dir)
 	if errors.Is(err, btrfs.ErrNotBtrfs) {
 		s.DirID, err = madeUpDirID(dir)
 		return s, err
@@ -235,20 +239,12 @@ func (d *Dir) others(l btrfs.Listing) ([]string, error) {
 	for _, s := range l.InDirectory {
 		subvolumes[s.Name] = true
 	}
-	dir, err := btrfs.OpenDirAt(d.dir, ".") // with a position of its own
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	names, err := dir.Readdirnames(len(subvolumes) + maxOthers)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	names = slices.DeleteFunc(names, func(name string) bool {
+	others, err := names(d.dir, len(subvolumes)+maxOthers)
+	others = slices.DeleteFunc(others, func(name string) bool {
 		return subvolumes[name] || d.status.Btrfs && d.isSubvolume(name) // made since they were listed
 	})
-	slices.Sort(names)
-	return names, nil
+	slices.Sort(others)
+	return others, err
 }
 
 func (d *Dir) isSubvolume(name string) bool {

@@ -12,6 +12,8 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/tree/walk"
 	"btrfs-backup/transport"
 
 	"github.com/moby/sys/mountinfo"
@@ -121,7 +123,7 @@ func onThread(do func()) {
 // is mounted is the root of a subvolume: that of the whole filesystem, since a copy of the parent that lies elsewhere may be found
 // first.
 func (d *Dir) isolate() (path string, whole bool, err error) {
-	mount, err := mountOf(d.dir)
+	mount, err := host.MountOf(d.dir)
 	if err != nil {
 		return "", false, err
 	}
@@ -139,7 +141,7 @@ func (d *Dir) isolate() (path string, whole bool, err error) {
 		return "", false, err
 	}
 	defer tree.Close()
-	folder, err := os.OpenFile(d.status.Path, unix.O_PATH|unix.O_DIRECTORY, 0) // in this namespace
+	folder, err := walk.OpenPath(d.status.Path) // in this namespace
 	if err != nil {
 		return "", false, err
 	}
@@ -191,7 +193,7 @@ func (d *Dir) isolatedPath(tree *os.File, within string) (string, error) {
 
 // mustBeAt fails unless the folder is at a path.
 func (d *Dir) mustBeAt(path string) error {
-	dir, err := os.OpenFile(path, unix.O_PATH|unix.O_DIRECTORY, 0)
+	dir, err := walk.OpenPath(path)
 	if err != nil {
 		return err
 	}
@@ -295,29 +297,10 @@ func mountTop(device string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), device), nil
 }
 
-// mountOf finds the mount through which dir was opened, or nil where the kernel does not tell (before Linux 5.8).
-func mountOf(dir *os.File) (*mountinfo.Info, error) {
-	var st unix.Statx_t
-	if err := unix.Statx(int(dir.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st); err != nil || st.Mask&unix.STATX_MNT_ID == 0 {
-		return nil, nil
-	}
-	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
-		found := uint64(m.ID) == st.Mnt_id
-		return !found, found
-	})
-	if err != nil {
-		return nil, fmt.Errorf("reading the mount table: %w", err)
-	}
-	if len(mounts) == 0 {
-		return nil, nil
-	}
-	return mounts[0], nil
-}
-
 // findMounted marks the subvolumes of the directory that are mounted, themselves or a directory in them. The kernel deletes them
 // all the same.
 func (d *Dir) findMounted(l *btrfs.Listing) error {
-	own, err := mountOf(d.dir)
+	own, err := host.MountOf(d.dir)
 	if err != nil || own == nil {
 		return err
 	}

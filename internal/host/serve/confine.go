@@ -20,6 +20,7 @@ import (
 	"btrfs-backup/internal/host/local"
 	"btrfs-backup/internal/host/protocol"
 	"btrfs-backup/internal/tree"
+	"btrfs-backup/internal/tree/walk"
 
 	"golang.org/x/sys/unix"
 )
@@ -292,7 +293,7 @@ func (c *confinement) walk(p string, step func(dir *os.File, name string) (*os.F
 
 // mustStand fails if another directory is in the root's place: what runs by its path would not be confined.
 func (c *confinement) mustStand() error {
-	now, err := os.OpenFile(c.path, unix.O_PATH|unix.O_DIRECTORY, 0)
+	now, err := walk.OpenPath(c.path)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"btrfs-backup/internal/manifest"
+	"btrfs-backup/internal/tree/walk"
 
 	"golang.org/x/sys/unix"
 )
@@ -52,7 +53,7 @@ func compareWith(o Original, copied *os.File) *comparison {
 	if o.Path == "" || o.Began.IsZero() {
 		return nil
 	}
-	from, err := os.OpenFile(o.Path, unix.O_PATH|unix.O_DIRECTORY, 0)
+	from, err := walk.OpenPath(o.Path)
 	if err != nil {
 		return nil
 	}

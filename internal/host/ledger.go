@@ -1,0 +1,23 @@
+package host
+
+import (
+	"fmt"
+	"path"
+
+	"btrfs-backup/internal/hint"
+	"btrfs-backup/lock"
+)
+
+// ParseLedger reads the ledger of a folder; see lock.ParseLedger.
+func ParseLedger(folder string, file File, ours func(name string) bool) (*lock.Ledger, error) {
+	content, err := file.Read()
+	var l *lock.Ledger
+	if err == nil {
+		l, err = lock.ParseLedger(content, ours)
+	}
+	if err != nil {
+		return nil, hint.New(fmt.Errorf("reading %s: %w", path.Join(folder, lock.LedgerFile), err),
+			"repair the file or move it away; until then nothing is deleted in this folder")
+	}
+	return l, nil
+}
