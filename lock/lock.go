@@ -64,6 +64,24 @@ func Acquire(ctx context.Context, dir *os.File, waiting func(*HeldError)) (*Lock
 	return &Lock{f}, nil
 }
 
+// InDir makes a private directory of files that programs change, if it is missing, and keeps others of them out meanwhile.
+func InDir(ctx context.Context, path string, change func() error) error {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return err
+	}
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	held, err := Acquire(ctx, dir, func(*HeldError) {})
+	if err != nil {
+		return err
+	}
+	defer held.Release()
+	return change()
+}
+
 // Cause leaves out of an error of the system the name by which a file was reached: that of a descriptor, or a temporary one.
 func Cause(err error) error {
 	if errno := unix.Errno(0); errors.As(err, &errno) {

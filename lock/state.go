@@ -92,42 +92,31 @@ func (s State) read(file string) (map[string][]string, error) {
 	return found, nil
 }
 
-// change rewrites the list of a name, unless it stays the same. Runs that do so at the same time wait for each other.
+// change rewrites the list of a name, unless it stays the same.
 func (s State) change(ctx context.Context, file, name string, change func(before []string) []string) error {
 	if s.Dir == "" {
 		return nil
 	}
-	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
-		return err
-	}
-	dir, err := os.Open(s.Dir)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	held, err := Acquire(ctx, dir, func(*HeldError) {})
-	if err != nil {
-		return err
-	}
-	defer held.Release()
-	all, err := s.read(file)
-	if err != nil {
-		return err
-	}
-	words := change(all[name])
-	if slices.Equal(words, all[name]) {
+	return InDir(ctx, s.Dir, func() error {
+		all, err := s.read(file)
+		if err != nil {
+			return err
+		}
+		words := change(all[name])
+		if slices.Equal(words, all[name]) {
+			return nil
+		}
+		all[name] = words
+		content, err := json.MarshalIndent(all, "", "    ")
+		if err != nil {
+			return err
+		}
+		path := filepath.Join(s.Dir, file)
+		if err := renameio.WriteFile(path, append(content, '\n'), 0o600); err != nil {
+			return fmt.Errorf("writing %s: %w", path, Cause(err))
+		}
 		return nil
-	}
-	all[name] = words
-	content, err := json.MarshalIndent(all, "", "    ")
-	if err != nil {
-		return err
-	}
-	path := filepath.Join(s.Dir, file)
-	if err := renameio.WriteFile(path, append(content, '\n'), 0o600); err != nil {
-		return fmt.Errorf("writing %s: %w", path, Cause(err))
-	}
-	return nil
+	})
 }
 
 // Used are the identities of the destinations that were used, by their names.

@@ -47,9 +47,7 @@ func (d *Daemon) String() string { return engine.PlaceName(d.url) }
 // Open refuses what rsync cannot do; nothing is opened.
 func (d *Daemon) Open(context.Context) error {
 	if !d.source.isLocal() {
-		return hint.New(fmt.Errorf("destination %s: rsync cannot copy between two other machines", d),
-			"run btrfs-backup on the machine of the source")
-
+		return fmt.Errorf("destination %s: %w", d, errTwoOthers)
 	}
 	return nil
 }

@@ -71,7 +71,7 @@ func (d *Destination) named(err error) error {
 
 func (d *Destination) open(ctx context.Context, create bool) error {
 	if !d.isLocal() && !d.source.isLocal() {
-		return hint.New(errors.New("rsync cannot copy between two other machines"), "run btrfs-backup on one of the two")
+		return errTwoOthers
 	}
 	if err := d.checkApart(); err != nil { // before anything is created
 		return err
@@ -317,10 +317,8 @@ func (d *Destination) explained(err error) error {
 		return hint.New(err, "mount the disk")
 	case errors.Is(err, tree.ErrNoLinks):
 		return hint.New(err, "use a folder on btrfs, ext4, xfs or another filesystem with hard links")
-	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		return hint.Newf(err, "make room at %s: delete backups that are not needed, or keep fewer with --num-backups", d)
-	case errors.Is(err, unix.EROFS):
-		return hint.Newf(err, "mount the filesystem of %s for writing, and look at the kernel's log for the reason", d)
+	case diskHint(err, d.String()) != "":
+		return hint.New(err, diskHint(err, d.String()))
 	case (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM)) && (d.dir == nil || !d.dir.Status().Privileged):
 		return hint.New(err, "run as root (sudo, or --ssh-sudo for another machine), or name a folder that you may write to")
 	}

@@ -121,6 +121,9 @@ func (s *Source) check(ctx context.Context) error {
 	if s.isLocal() {
 		check = s.checkHere
 	}
+	if s.Marker != "" && !filepath.IsLocal(s.Marker) {
+		return fmt.Errorf("source %s: the marker %s does not lie in it", s, s.Marker)
+	}
 	if err := check(ctx); err != nil {
 		return fmt.Errorf("source %s: %w", s, err)
 	}
@@ -142,9 +145,6 @@ func (s *Source) checkHere(context.Context) error {
 	case s.Marker == "":
 		return nil
 	}
-	if !filepath.IsLocal(s.Marker) {
-		return fmt.Errorf("the marker %s does not lie in it", s.Marker)
-	}
 	info, err := os.Stat(filepath.Join(s.path, s.Marker))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -154,6 +154,8 @@ func (s *Source) checkHere(context.Context) error {
 	}
 	return nil
 }
+
+var errTwoOthers = hint.New(errors.New("rsync cannot copy between two other machines"), "run btrfs-backup on one of the two")
 
 var errEmpty = hint.New(errors.New("the directory is empty"), notMounted)
 
@@ -177,9 +179,6 @@ func refusal(err error) error {
 
 // checkThere lets rsync list what checkHere looks at.
 func (s *Source) checkThere(ctx context.Context) error {
-	if s.Marker != "" && !filepath.IsLocal(s.Marker) {
-		return fmt.Errorf("the marker %s does not lie in it", s.Marker)
-	}
 	link, err := s.link(ctx)
 	if err != nil {
 		return err

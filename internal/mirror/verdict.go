@@ -64,22 +64,27 @@ func forwarded(err error, status int, errno unix.Errno, text string, p program) 
 	if errno != 0 {
 		err = hint.WithErrno(err, errno)
 	}
-	if forward := hintOn(status, errno, text, p); forward != "" {
+	if forward := cmp.Or(diskHint(err, p.dest), hintOn(status, text)); forward != "" {
 		return hint.New(err, forward)
 	}
 	return err
 }
 
-// hintOn tells what to do about a failure.
-func hintOn(status int, errno unix.Errno, text string, p program) string {
-	switch errno {
-	case unix.ENOSPC, unix.EDQUOT:
-		return "make room at " + p.dest + ": delete backups that are not needed, or keep fewer with --num-backups"
-	case unix.EROFS:
-		return p.dest + " is read-only: mount it for writing, and look at the kernel's log for the reason"
-	case unix.EIO:
+// diskHint tells what to do about the errno of a disk.
+func diskHint(err error, place string) string {
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return "make room at " + place + ": delete backups that are not needed, or keep fewer with --num-backups"
+	case errors.Is(err, unix.EROFS):
+		return "mount the filesystem of " + place + " for writing, and look at the kernel's log for the reason"
+	case errors.Is(err, unix.EIO):
 		return "a disk has a fault: look at the kernel's log"
 	}
+	return ""
+}
+
+// hintOn tells what to do about a failure with a status of rsync.
+func hintOn(status int, text string) string {
 	switch status {
 	case 1, 2, 4:
 		return "see --rsync-options and the versions of rsync on both machines (3.2 or newer)"

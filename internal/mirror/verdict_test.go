@@ -42,7 +42,7 @@ func TestAFailedRsyncMakesNoBackup(t *testing.T) {
 		{23, "", "the partial copy stays"},
 		{23, summary, "the partial copy stays"},
 		{23, `rsync: [receiver] mkstemp "/b/.f.XXXX" failed: No space left on device (28)`, "make room"},
-		{23, `rsync: [generator] recv_generator: mkdir "/b/d" failed: Read-only file system (30)`, "mount it for writing"},
+		{23, `rsync: [generator] recv_generator: mkdir "/b/d" failed: Read-only file system (30)`, "for writing"},
 		{23, `rsync: [receiver] rename "/b/.f.x" -> "f": Input/output error (5)`, "fault"},
 		{23, `rsync: [generator] delete_file: unlink(gone) failed: Operation not permitted (1)`, ""},
 		{23, `rsync: [receiver] rsync_xal_set: lsetxattr("/b/f","user.x") failed: Disk quota exceeded (122)`, "make room"},

@@ -109,20 +109,7 @@ func (h History) Add(ctx context.Context, run Run) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(h.Dir, 0o700); err != nil {
-		return err
-	}
-	dir, err := os.Open(h.Dir)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	held, err := lock.Acquire(ctx, dir, func(*lock.HeldError) {})
-	if err != nil {
-		return err
-	}
-	defer held.Release()
-	return h.add(append(line, '\n'))
+	return lock.InDir(ctx, h.Dir, func() error { return h.add(append(line, '\n')) })
 }
 
 func (h History) path() string { return filepath.Join(h.Dir, HistoryFile) }

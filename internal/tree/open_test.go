@@ -22,8 +22,8 @@ func mount(t *testing.T, source, dir string) {
 		kind, flags = "", unix.MS_BIND
 	}
 	check(t, unix.Mount(source, dir, kind, flags, ""))
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+	t.Cleanup(func() { // detached, since a program that another test starts may hold a file in it for a moment
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 			t.Errorf("unmounting %s: %v", dir, err)
 		}
 	})
