@@ -168,7 +168,7 @@ func TestWhatIsInTheWayIsToldAndTheNewestIsAFailure(t *testing.T) {
 			var said bytes.Buffer
 			report, err := Run(t.Context(), jobOf(source, d, func(j *Job) {
 				j.Log = slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelWarn}))
-				j.Used, j.Sources = lock.Destinations{Dir: t.TempDir()}, lock.Sources{Dir: t.TempDir()}
+				j.State = lock.State{Dir: t.TempDir()}
 				if test.change != nil {
 					test.change(j)
 				}
