@@ -5,6 +5,7 @@ import (
 	"context"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 
@@ -73,13 +74,16 @@ func TestANewDestinationIsLookedAtBeforeAnythingIsMade(t *testing.T) {
 		{"other things beside a backup", other, holding(theirs("photos"), foreign(9)), nil, nil, ""},
 		{"other things beside one that is not finished", other, holding(theirs("photos"), foreign(9, hidden)), nil, nil, "photos"},
 		{"other things beside one that can be written to", other, holding(theirs("photos"), foreign(9, writable)), nil, nil, "photos"},
+		{"other things beside backups of directories", other, Contents{Foreign: []string{"photos"}, Recorded: []Recorded{{Name: day(9)}}}, nil, nil, ""},
+		{"other things beside backups of volumes where those of a directory are to be", other, Contents{Foreign: []string{"photos"}, Received: []string{day(9)}}, nil, nil, ""},
 		{"a backup on the source's own filesystem", sameDisk, holding(Contents{}, foreign(9)), nil, nil, ""},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			source, d := newFakes(snap(1))
+			source, d := newFakes()
 			to := &placed{fakeDestination: d, at: test.at, contents: test.contents, openErr: test.openErr}
-			report, err := Run(t.Context(), jobOf(source, to, func(j *Job) {
+			report, err := Run(t.Context(), jobOf(taking{source}, to, func(j *Job) {
+				j.NoSnapshot = false
 				if test.change != nil {
 					test.change(j)
 				}
@@ -88,13 +92,119 @@ func TestANewDestinationIsLookedAtBeforeAnythingIsMade(t *testing.T) {
 				t.Fatal(err)
 			}
 			all := report.AllFailures()
-			switch made := len(d.entries) > 0 || source.ledger != ""; {
+			switch made := len(source.entries) > 0 || source.ledger != ""; {
 			case test.want == "" && len(all) > 0:
 				t.Errorf("refused: %v", all)
 			case test.want != "" && (len(all) != 1 || !strings.Contains(all[0].Err.Error(), test.want) || made):
-				t.Errorf("%v, and made: %q, ledger %q; want %s", all, d.entries, source.ledger, test.want)
+				t.Errorf("%v, and made: %q, ledger %q; want %s", all, source.entries, source.ledger, test.want)
+			case test.want == "" && source.entries[0] != "take":
+				t.Errorf("no snapshot was taken: %q", source.entries)
 			}
 		})
+	}
+}
+
+// taking takes snapshots, which nothing lists.
+type taking struct{ *fakeSource }
+
+func (s taking) Take(context.Context, string) (btrfs.Subvolume, error) {
+	s.note("take")
+	return snap(1), nil
+}
+
+func TestWhereNobodyIsLeftToSaveForNoSnapshotIsTakenUnlessOneIsOnlyAway(t *testing.T) {
+	for name, test := range map[string]struct {
+		ledger  string
+		change  func(*Job)
+		takes   bool
+		creates bool
+		failed  bool
+	}{
+		"it was never reached":               {failed: true},
+		"it is away":                         {ledger: `{"` + day(1) + `": {"parent_locks": ["/backups"]}}`, takes: true, failed: true},
+		"it is to be forgotten":              {ledger: `{"` + day(1) + `": {"parent_locks": ["/backups"]}}`, change: func(j *Job) { j.Forget = true }, failed: true},
+		"there is none":                      {change: func(j *Job) { j.Destinations = nil }, takes: true},
+		"nothing is to be done there":        {change: func(j *Job) { j.NoTransfer = true }, takes: true},
+		"something is to be deleted there":   {change: func(j *Job) { j.NoTransfer, j.KeepBackups.Last = true, 1 }, failed: true},
+		"it is missing":                      {change: missing, takes: true, creates: true},
+		"it is missing, and this is a trial": {change: func(j *Job) { missing(j); j.DryRun = true }},
+		"it is missing, and nothing is sent": {change: func(j *Job) { missing(j); j.NoTransfer, j.KeepBackups.Last = true, 1 }, takes: true},
+	} {
+		source, d := newFakes()
+		source.ledger = test.ledger
+		to := &placed{fakeDestination: d, at: Position{DirID: btrfs.DirID{Filesystem: uuid(5), Inode: 256}}, openErr: errSome}
+		report, err := Run(t.Context(), jobOf(taking{source}, to, func(j *Job) {
+			j.NoSnapshot = false
+			if test.change != nil {
+				test.change(j)
+			}
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		took, created := slices.Contains(source.entries, "take"), slices.Contains(source.entries, "create")
+		if took != test.takes || created != test.creates || len(report.AllFailures()) > 0 != test.failed {
+			t.Errorf("%s: %q, %v", name, source.entries, report.AllFailures())
+		}
+	}
+}
+
+func missing(j *Job) { j.Destinations[0].(*placed).openErr = fs.ErrNotExist }
+
+func TestAKnownDestinationIsKnownByItsIdentityOrItsBackups(t *testing.T) {
+	holding := func(id string) Contents {
+		return Contents{Identity: id, Listing: inFolder(Naming{}, subvolumes{foreign(9)}).Listing}
+	}
+	for _, test := range []struct {
+		name  string
+		found Contents
+		want  string
+	}{
+		{"the same, still empty", Contents{Identity: "A"}, ""},
+		{"another one that holds backups", holding("B"), ""},
+		{"received subvolumes are there", Contents{Received: []string{day(9)}}, ""},
+		{"another one, and empty", Contents{Identity: "B"}, "the backups that were made there are gone"},
+		{"the record of what it is is gone", holding(""), "the backups that were made there are gone"},
+		{"that record is gone beside dated names", Contents{Taken: []string{day(8)}}, "no record of"},
+		{"another one with dated names", Contents{Identity: "B", Taken: []string{day(8)}}, "the backups that were made there are gone"},
+		{"other things only", Contents{Taken: []string{"photos"}}, "the backups that were made there are gone"},
+	} {
+		state := lock.State{Dir: t.TempDir()}
+		if err := state.AddUsed(t.Context(), "/backups", "A"); err != nil {
+			t.Fatal(err)
+		}
+		source, d := newFakes(snap(1))
+		to := &placed{fakeDestination: d, at: Position{DirID: btrfs.DirID{Filesystem: uuid(5), Inode: 256}}, contents: test.found}
+		report, err := Run(t.Context(), jobOf(source, to, func(j *Job) { j.State = state }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := report.AllFailures()
+		if test.want == "" && len(all) > 0 || test.want != "" && (len(all) != 1 || !strings.Contains(all[0].Err.Error(), test.want)) {
+			t.Errorf("%s: %v", test.name, all)
+		}
+	}
+}
+
+func TestTheLedgersEntryMovesWithADiskUnlessItsOldNameIsServedToo(t *testing.T) {
+	for both, want := range map[bool]bool{false: false, true: true} {
+		state := lock.State{Dir: t.TempDir()}
+		if err := state.AddUsed(t.Context(), "/old", "A"); err != nil {
+			t.Fatal(err)
+		}
+		source, d := newFakes(snap(1), snap(2))
+		source.ledger = `{"` + day(1) + `": {"parent_locks": ["/old"]}}`
+		at := Position{DirID: btrfs.DirID{Filesystem: uuid(5), Inode: 256}}
+		to := &placed{fakeDestination: d, at: at, contents: Contents{Identity: "A", Listing: inFolder(Naming{}, subvolumes{backup(snap(1))}).Listing}}
+		old := &placed{fakeDestination: &fakeDestination{fakeFolder: fakeFolder{diary: d.diary, name: "/old"}}, at: at, openErr: errSome}
+		_, err := Run(t.Context(), jobOf(source, to, func(j *Job) {
+			if j.State = state; both {
+				j.Destinations = append(j.Destinations, old)
+			}
+		}))
+		if err != nil || strings.Contains(source.ledger, "/old") != want || !strings.Contains(source.ledger, "/backups") {
+			t.Errorf("both are served: %t, and the ledger is %s, %v", both, source.ledger, err)
+		}
 	}
 }
 
