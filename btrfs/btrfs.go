@@ -75,7 +75,7 @@ type Subvolume struct {
 	CreatedIn  uint64
 	SentIn     uint64 // ChangedIn of the sent snapshot, in the sender's filesystem
 	ReceivedIn uint64
-	TouchedIn  uint64 // the newest in which somebody altered what is read-only now; 0: never. Only List tells
+	AlteredIn  uint64 // the newest in which somebody altered what is read-only now; 0: never. Only List tells
 
 	Changed    time.Time
 	Created    time.Time

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Listing holds subvolumes, in no order. TouchedIn is known of those in the directory, and of their copies.
+// A Listing holds subvolumes, in no order. AlteredIn is known of those in the directory, and of their copies.
 type Listing struct {
 	InDirectory []Subvolume // those directly in the listed directory
 	All         []Subvolume // those of the whole filesystem; for an ordinary user, the ones in reach below the directory
@@ -43,7 +43,7 @@ func List(dir *os.File) (Listing, error) {
 	for i := range all {
 		s := &all[i]
 		if here[s.Identity()] || here[s.UUID] {
-			if err := s.findTouched(dir); err != nil {
+			if err := s.findAltered(dir); err != nil {
 				return Listing{}, err
 			}
 		}

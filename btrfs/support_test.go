@@ -127,7 +127,7 @@ func show(t testing.TB, path string) btrfs.Subvolume {
 // asShown drops of s what `btrfs subvolume show` does not tell.
 func asShown(s btrfs.Subvolume) btrfs.Subvolume {
 	s.Created = s.Created.Truncate(time.Second)
-	s.ChangedIn, s.ReceivedIn, s.TouchedIn = 0, 0, 0
+	s.ChangedIn, s.ReceivedIn, s.AlteredIn = 0, 0, 0
 	s.Changed, s.ReceivedAt = time.Time{}, time.Time{}
 	return s
 }

@@ -54,7 +54,7 @@ func describe(content content, prefix string) []listed {
 		l := listed{
 			Place: content.Folder, Name: s.Name, Time: timeOf(s),
 			UUID: s.UUID, ParentUUID: s.ParentUUID, ReceivedUUID: s.ReceivedUUID, Parent: names[s.ParentUUID],
-			ReadOnly: s.ReadOnly, Kind: kindOf(s), Altered: s.TouchedIn != 0,
+			ReadOnly: s.ReadOnly, Kind: kindOf(s), Altered: s.AlteredIn != 0,
 		}
 		l.Complete = (l.Kind == snapshotKind || l.Kind == backupKind) && !l.Altered
 		if slices.Contains(content.trees.Deleting, s.Name) {

@@ -173,12 +173,12 @@ func (v *visit) create(ctx context.Context) error {
 
 // checkMounted refuses the empty place where the disk of a known destination should be mounted.
 func (v *visit) checkMounted(found Contents) error {
-	name := v.to.String()
-	is := v.used.Has(name, found.Identity) || found.Identity != "" && found.holdBackups() || len(found.Received) > 0
-	if v.lister == nil || !v.known || is {
+	isThere := v.used.Has(v.to.String(), found.Identity) || found.Identity != "" && found.holdBackups() || len(found.Received) > 0
+	if v.lister == nil || !v.known || isThere {
 		return nil
 	}
-	if dated := slices.DeleteFunc(slices.Clone(found.Taken), func(name string) bool { return !v.Naming.Ours(name) }); found.Identity == "" && len(dated) > 0 {
+	dated := slices.DeleteFunc(slices.Clone(found.Taken), func(name string) bool { return !v.Naming.Ours(name) })
+	if found.Identity == "" && len(dated) > 0 {
 		return hint.New(fmt.Errorf("destination %s: there is no record of %s: its .btrfs-backup is gone", v.to, Few(dated)),
 			"bring that directory back, or begin anew beside them with --new-destination: they are never deleted")
 	}
@@ -203,7 +203,7 @@ func (v *visit) mark(ctx context.Context) error {
 		return err
 	}
 	if err := v.State.AddUsed(ctx, v.to.String(), id); err != nil {
-		v.Log.Warn(fmt.Sprintf("%s: the next run cannot check whether its disk is mounted, since the destination cannot be remembered: %v", v.to, err))
+		v.Log.Warn(fmt.Sprintf("%s: cannot be remembered, so the next run cannot check whether its disk is mounted: %v", v.to, err))
 	}
 	return nil
 }

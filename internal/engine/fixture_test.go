@@ -32,9 +32,9 @@ func receivedAs(n uint64) change {
 func inherits(n uint64) change {
 	return func(s *btrfs.Subvolume) { s.ReceivedUUID, s.ReceivedIn, s.SentIn = uuid(n), 5, 5 }
 }
-func touched(s *btrfs.Subvolume) {
+func altered(s *btrfs.Subvolume) {
 	s.ChangedIn += 200
-	s.TouchedIn = s.ChangedIn - 50
+	s.AlteredIn = s.ChangedIn - 50
 }
 func sentIn(n uint64) change { return func(s *btrfs.Subvolume) { s.SentIn = n } }
 func childOf(parent btrfs.Subvolume) change {

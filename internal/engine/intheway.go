@@ -14,13 +14,13 @@ func (v *visit) tellInTheWay() {
 	older := v.plan.InTheWay
 	if v.plan.Blocked {
 		last := len(older) - 1
-		v.saved.fail(hint.New(fmt.Errorf("sending %s to %s: %w: its name is taken there, and not by a copy of it as it is",
+		v.saved.fail(hint.New(fmt.Errorf("sending %s to %s: %w: its name is taken there, but not by an exact copy of it",
 			older[last], v.to, fs.ErrExist), "move it away or rename it, or use --clean-partial if an interrupted btrfs receive left it"))
 		older = older[:last]
 	}
 	if len(older) > 0 {
-		v.Log.Warn(fmt.Sprintf("%s: %s not saved: the name is taken there, and not by a copy of it as it is (one of the two may have been altered); rename that",
-			v.to, Few(older)))
+		v.Log.Warn(fmt.Sprintf("%s: %s not saved: the name is taken there, but not by an exact copy (one of the two may have been altered); "+
+			"rename that", v.to, Few(older)))
 	}
 }
 

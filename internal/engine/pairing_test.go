@@ -13,7 +13,7 @@ func TestPairing(t *testing.T) {
 	s := snap(1)
 	received := snap(2, receivedAs(77)) // home itself was received, or s was restored from a backup
 	inherited := snap(6, inherits(77))  // the source was received, and made writable
-	altered := snap(1, touched)
+	alteredOne := snap(1, altered)
 	dedup := func(s *btrfs.Subvolume) { s.ChangedIn += 100 }
 	tests := []struct {
 		name    string
@@ -33,17 +33,17 @@ func TestPairing(t *testing.T) {
 		{"a writable copy", s, subvolumes{backup(s, writable)}, "", nil},
 		{"an unfinished copy", s, subvolumes{backup(s, hidden)}, "", nil},
 		{"never received ones", btrfs.Subvolume{Name: day(1), ReadOnly: true}, subvolumes{foreign(1, neverReceived), {ReadOnly: true, Name: "no UUID at all"}}, "", nil},
-		{"an altered copy", s, subvolumes{backup(s, touched)}, "", nil},
+		{"an altered copy", s, subvolumes{backup(s, altered)}, "", nil},
 		{"a snapshot of a copy", s, subvolumes{backup(s, inherits(1))}, "", nil},
 		{"deduplicated since it was sent", changed(s, []change{dedup}), subvolumes{backup(s)}, day(1), nil},
-		{"altered since it was sent", changed(s, []change{touched}), subvolumes{backup(s)}, "", nil},
-		{"sent since it was altered", altered, subvolumes{backup(altered)}, day(1), nil},
-		{"altered, and the copy is of a copy", altered, subvolumes{backup(altered, sentIn(9))}, "", nil},
-		{"altered, and the copy is of what was sent elsewhere", altered, subvolumes{backup(altered, sentIn(9999))}, "", nil},
+		{"altered since it was sent", changed(s, []change{altered}), subvolumes{backup(s)}, "", nil},
+		{"sent since it was altered", alteredOne, subvolumes{backup(alteredOne)}, day(1), nil},
+		{"altered, and the copy is of a copy", alteredOne, subvolumes{backup(alteredOne, sentIn(9))}, "", nil},
+		{"altered, and the copy is of what was sent elsewhere", alteredOne, subvolumes{backup(alteredOne, sentIn(9999))}, "", nil},
 		{"a copy of a copy", s, subvolumes{backup(s, sentIn(99))}, day(1), nil},
 		{"it inherits a received UUID", inherited, subvolumes{foreign(3, receivedAs(77))}, "", nil},
 		{"its own copy", inherited, subvolumes{foreign(3, receivedAs(77)), backup(inherited)}, day(6), nil},
-		{"it was altered since it was received", changed(received, []change{touched}), subvolumes{foreign(3, receivedAs(77))}, "", nil},
+		{"it was altered since it was received", changed(received, []change{altered}), subvolumes{foreign(3, receivedAs(77))}, "", nil},
 		{"two were received as one", received, subvolumes{foreign(3, receivedAs(77), sentIn(900))}, day(3), subvolumes{received, received}},
 		{"two states were received as one", received, subvolumes{foreign(3, receivedAs(77), sentIn(900))}, "", subvolumes{received, changed(received, []change{sentIn(6)})}},
 		{"the number tells which", received, subvolumes{foreign(3, receivedAs(77), sentIn(6)), foreign(4, receivedAs(77))}, day(4),

@@ -35,7 +35,7 @@ type side struct {
 
 // canBeSent tells that a stream of s is what it says. That of one which was altered since it was received would bear the UUID
 // of what it is not any more. One that was never received may have been altered on purpose before, as copies by rsync are.
-func canBeSent(s btrfs.Subvolume) bool { return s.TouchedIn == 0 || s.ReceivedUUID.IsZero() }
+func canBeSent(s btrfs.Subvolume) bool { return s.AlteredIn == 0 || s.ReceivedUUID.IsZero() }
 
 // series gives the read-only subvolumes of the series, oldest first.
 func (s side) series() []btrfs.Subvolume {
@@ -344,7 +344,7 @@ func pruneSource(source btrfs.Subvolume, s side, keep retention.Policy, now time
 		switch {
 		case !line.Holds(sub):
 			reason = "a snapshot of another subvolume"
-		case sub.TouchedIn != 0 && !s.isHistoryOf(source):
+		case sub.AlteredIn != 0 && !s.isHistoryOf(source):
 			reason = "altered since it was taken"
 		}
 		if reason != "" {

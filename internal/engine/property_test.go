@@ -54,7 +54,7 @@ func (r *randomState) snapshots() subvolumes {
 		case r.oneIn(10):
 			inherits(2000 + r.Uint64N(5))(&s)
 		case r.oneIn(10):
-			touched(&s)
+			altered(&s)
 		}
 		all = append(all, s)
 	}
@@ -94,7 +94,7 @@ func (r *randomState) spoil(b *btrfs.Subvolume) {
 	case r.oneIn(10):
 		hidden(b)
 	case r.oneIn(10):
-		touched(b)
+		altered(b)
 	case r.oneIn(10):
 		b.ReceivedIn = 1 // a snapshot of what was received
 	}
@@ -145,7 +145,7 @@ func deletesOnlyOwnBackups(p planner, plan Plan) string {
 		switch {
 		case !ok || !p.backups.naming.Ours(name):
 			return fmt.Sprintf("deletes %q, which is not a backup of the series", name)
-		case !b.ReadOnly || !b.Received() || b.TouchedIn != 0:
+		case !b.ReadOnly || !b.Received() || b.AlteredIn != 0:
 			return fmt.Sprintf("deletes %q, which is not as it was completely received", name)
 		case !origin.IsZero() && origin != home.UUID:
 			return fmt.Sprintf("deletes %q of another source", name)
@@ -173,9 +173,9 @@ func cleansOnlyLeftovers(p planner, plan Plan) string {
 func (p planner) copiesOf(s btrfs.Subvolume) []string {
 	var names []string
 	for _, b := range p.backups.InDirectory {
-		number := s.CreatedIn <= b.SentIn && b.SentIn <= s.ChangedIn && b.SentIn >= s.TouchedIn
-		doubtful := s.TouchedIn != 0 || !s.ReceivedUUID.IsZero() && !s.Received()
-		if b.ReadOnly && b.TouchedIn == 0 && b.Received() && !btrfs.IsIncoming(b.Name) && b.ReceivedUUID == s.Identity() && (number || !doubtful) {
+		number := s.CreatedIn <= b.SentIn && b.SentIn <= s.ChangedIn && b.SentIn >= s.AlteredIn
+		doubtful := s.AlteredIn != 0 || !s.ReceivedUUID.IsZero() && !s.Received()
+		if b.ReadOnly && b.AlteredIn == 0 && b.Received() && !btrfs.IsIncoming(b.Name) && b.ReceivedUUID == s.Identity() && (number || !doubtful) {
 			names = append(names, b.Name)
 		}
 	}

@@ -20,7 +20,8 @@ type byUUID struct {
 }
 
 func newByUUID(p planner) relation {
-	r := &byUUID{planner: p, pairs: copies.New(p.snapshots.All, p.backups.Listing), kin: p.snapshots.lineage(p.source), line: p.snapshots.line(p.source)}
+	r := &byUUID{planner: p, pairs: copies.New(p.snapshots.All, p.backups.Listing),
+		kin: p.snapshots.lineage(p.source), line: p.snapshots.line(p.source)}
 	r.ours, r.common = r.ownBackups(), p.snapshots.paired(r.pairs)
 	return r
 }
@@ -65,7 +66,7 @@ func (r *byUUID) bases(s btrfs.Subvolume, sent []btrfs.Subvolume) []btrfs.Subvol
 func (r *byUUID) ownBackups() []btrfs.Subvolume {
 	paired, foreign := make(map[btrfs.UUID]bool), make(map[btrfs.UUID]bool)
 	for _, s := range r.snapshots.InDirectory {
-		s.TouchedIn = 0 // what was altered since is a backup of the source nevertheless
+		s.AlteredIn = 0 // what was altered since is a backup of the source nevertheless
 		for _, b := range r.pairs.Of(s) {
 			paired[b.UUID] = !r.line.Excludes(s)
 			foreign[b.UUID] = r.line.Excludes(s)
@@ -102,7 +103,7 @@ func (r *byUUID) foreign() []retention.Verdict {
 		}
 		reason := "not known to come from this source"
 		switch {
-		case b.Received() && b.TouchedIn != 0:
+		case b.Received() && b.AlteredIn != 0:
 			reason = "altered since it was received"
 		case !copies.IsComplete(b):
 			reason = "not a received subvolume"

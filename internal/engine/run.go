@@ -156,8 +156,8 @@ func (r *run) reportOmitted(ctx context.Context) {
 	if part, ok := r.Source.(Part); ok && r.Automatic {
 		r.report.Within = part.Within(ctx)
 		if w := r.report.Within; w != "" {
-			lines = append(lines, fmt.Sprintf("%s is a directory of the subvolume %s: copied by rsync, not from a snapshot (that needs %s as SOURCE)",
-				r.Source, w, w))
+			lines = append(lines, fmt.Sprintf("%s is a directory of the subvolume %s: copied by rsync, not from a snapshot "+
+				"(that needs %s as SOURCE)", r.Source, w, w))
 		}
 	}
 	r.report.Omitted = omitted
@@ -233,7 +233,7 @@ func (r *run) freeName(ctx context.Context, try func(name string) error) (string
 
 func (r *run) take(ctx context.Context, name string) (btrfs.Subvolume, error) {
 	if r.DryRun {
-		if slices.ContainsFunc(r.snapshots.InDirectory, func(s btrfs.Subvolume) bool { return s.Name == name }) {
+		if slices.Contains(namesOf(r.snapshots.InDirectory), name) {
 			return btrfs.Subvolume{}, fs.ErrExist
 		}
 		return pending(name, r.source.UUID), nil
@@ -291,7 +291,7 @@ func (r *run) ownSnapshots() []btrfs.Subvolume {
 func (r *run) linkLatest(ctx context.Context) {
 	ours := r.ownSnapshots()
 	failed := len(r.report.AllFailures()) > 0
-	saved := r.report.Snapshot != "" || slices.ContainsFunc(r.report.Destinations, func(s DestinationReport) bool { return len(s.Transfers) > 0 })
+	saved := r.report.madeSome()
 	if failed || !saved || len(ours) == 0 {
 		return
 	}
@@ -330,8 +330,7 @@ func (r *run) pruneSource(ctx context.Context) {
 	r.report.Deleted = r.delete(ctx, r.Source, r.history, deletions(r.report.Verdicts), r.report.fail)
 	r.updateLedger(ctx, func(l *lock.Ledger) {
 		l.DropMissing(func(name string) bool {
-			return !slices.Contains(r.report.Deleted, name) &&
-				slices.ContainsFunc(r.snapshots.InDirectory, func(s btrfs.Subvolume) bool { return s.Name == name })
+			return !slices.Contains(r.report.Deleted, name) && slices.Contains(namesOf(r.snapshots.InDirectory), name)
 		})
 	})
 }

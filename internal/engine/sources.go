@@ -14,7 +14,8 @@ import (
 func (r *run) recall() {
 	known, err := r.State.Source(r.Source.String())
 	if r.snapshots.record.Lost = err != nil; err != nil {
-		r.Log.Warn(fmt.Sprintf("%s: after a rollback its older snapshots and backups are kept, since the record of sources cannot be read: %v", r.Source, err))
+		r.Log.Warn(fmt.Sprintf("%s: the record of sources cannot be read, so after a rollback its older snapshots and backups are kept: %v",
+			r.Source, err))
 	}
 	for _, text := range known {
 		var uuid btrfs.UUID

@@ -80,7 +80,8 @@ func (v *visit) fail(ctx context.Context, err error) {
 // mayNeedAny tells that the destination was not looked at, and that the snapshot which its next increment needs is not known. What
 // the ledger names may be gone: a run that cannot write it deletes what was superseded.
 func (v *visit) mayNeedAny() bool {
-	return v.failed && !slices.ContainsFunc(v.ownSnapshots(), func(s btrfs.Subvolume) bool { return v.snapshots.ledger.IsCommon(v.to.String(), s.Name) })
+	isCommon := func(s btrfs.Subvolume) bool { return v.snapshots.ledger.IsCommon(v.to.String(), s.Name) }
+	return v.failed && !slices.ContainsFunc(v.ownSnapshots(), isCommon)
 }
 
 // recordOutstanding notes in the ledger that the destination lacks the newest snapshot.
@@ -176,7 +177,7 @@ func (v *visit) assume() error {
 	p := &v.planner
 	p.keep, p.writeOnly = retention.Policy{}, true
 	for _, s := range v.ownSnapshots() {
-		if ledger.IsCommon(v.to.String(), s.Name) && (s.TouchedIn == 0 || v.snapshots.isHistoryOf(v.source)) {
+		if ledger.IsCommon(v.to.String(), s.Name) && (s.AlteredIn == 0 || v.snapshots.isHistoryOf(v.source)) {
 			p.newestSent = &s
 			p.backups.InDirectory = []btrfs.Subvolume{assumedBackup(s)}
 		}

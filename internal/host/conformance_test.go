@@ -108,8 +108,8 @@ func TestListsAreThoseOfTheKernel(t *testing.T) {
 			check(t, os.WriteFile(dir+"/copies/snapshot/altered", nil, 0o644))
 			check(t, btrfs.SetReadOnly(copies, "snapshot", true))
 			run(t, "sync", "-f", dir)
-			if s := listed(t, copies)[0]; s.TouchedIn == 0 {
-				t.Errorf("it is not touched: %+v", s)
+			if s := listed(t, copies)[0]; s.AlteredIn == 0 {
+				t.Errorf("it is not altered: %+v", s)
 			}
 		}
 		inner := newSubvolume(t, subvolume, "plain", "subvolume")
@@ -213,7 +213,7 @@ func wantSubvolumes(t testing.TB, what string, got, want []btrfs.Subvolume) {
 func told(s btrfs.Subvolume) btrfs.Subvolume {
 	return btrfs.Subvolume{ID: s.ID, Container: s.Container, Name: s.Name, UUID: s.UUID, ParentUUID: s.ParentUUID,
 		ReceivedUUID: s.ReceivedUUID, ReadOnly: s.ReadOnly, CreatedIn: s.CreatedIn,
-		SentIn: s.SentIn, ReceivedIn: s.ReceivedIn, TouchedIn: s.TouchedIn}
+		SentIn: s.SentIn, ReceivedIn: s.ReceivedIn, AlteredIn: s.AlteredIn}
 }
 
 func TestFilesOfOursAreReadAndReplaced(t *testing.T) {

@@ -44,7 +44,7 @@ func TestVerifyAcceptsOnlyWhatWasSent(t *testing.T) {
 	s1, s2 := snap(1), snap(2)
 	restored := snap(3, receivedAs(77))
 	b1 := backup(s1)
-	altered := foreign(8, receivedAs(1), func(s *btrfs.Subvolume) { s.TouchedIn = 9 })
+	altered := foreign(8, receivedAs(1), func(s *btrfs.Subvolume) { s.AlteredIn = 9 })
 	snapshotOf := func(n int, s btrfs.Subvolume) btrfs.Subvolume {
 		return foreign(n, receivedAs(1), childOf(s), func(s *btrfs.Subvolume) { s.CreatedIn = 10 })
 	}

@@ -62,10 +62,10 @@ func (f Finder) Of(s btrfs.Subvolume) []btrfs.Subvolume {
 func (f Finder) fits(s, b btrfs.Subvolume) bool {
 	sent := s.CreatedIn <= b.SentIn && b.SentIn <= s.ChangedIn // by s itself
 	switch {
-	case !b.ReadOnly || b.TouchedIn != 0 || b.UUID != s.Identity() && !b.Received():
+	case !b.ReadOnly || b.AlteredIn != 0 || b.UUID != s.Identity() && !b.Received():
 		return false
-	case s.TouchedIn != 0:
-		return sent && b.SentIn >= s.TouchedIn
+	case s.AlteredIn != 0:
+		return sent && b.SentIn >= s.AlteredIn
 	case b.UUID == s.ReceivedUUID:
 		return s.Received()
 	case s.ReceivedUUID.IsZero():
@@ -90,7 +90,7 @@ func (f Finder) CanBeParent(s btrfs.Subvolume) bool {
 
 // IsComplete tells a complete backup: `btrfs receive` sets the received UUID and the read-only flag at the very end. One that
 // somebody altered since is a backup no more.
-func IsComplete(s btrfs.Subvolume) bool { return s.ReadOnly && s.Received() && s.TouchedIn == 0 }
+func IsComplete(s btrfs.Subvolume) bool { return s.ReadOnly && s.Received() && s.AlteredIn == 0 }
 
 // ErrWrongParent is in the error of a transfer that `btrfs receive` did not build upon what the parent holds.
 var ErrWrongParent = errors.New("the received subvolume is not built on a copy of")
@@ -106,6 +106,6 @@ func BuildsOn(received, parent btrfs.Subvolume, there []btrfs.Subvolume) bool {
 
 // isTwin tells that c is a read-only snapshot of a good one among others, and as good as that.
 func isTwin(c btrfs.Subvolume, others []btrfs.Subvolume, good func(btrfs.Subvolume) bool) bool {
-	return c.ReadOnly && !c.Received() && c.TouchedIn == 0 &&
+	return c.ReadOnly && !c.Received() && c.AlteredIn == 0 &&
 		slices.ContainsFunc(others, func(o btrfs.Subvolume) bool { return o.UUID == c.ParentUUID && good(o) })
 }

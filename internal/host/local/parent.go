@@ -26,7 +26,7 @@ func (d *Dir) OwnCopy(parent btrfs.UUID) (own btrfs.UUID, others bool, err error
 	good := true
 	for _, s := range listing.All {
 		others = others || isCopy(s) && s.UUID != own
-		if isCopy(s) && (!s.ReadOnly || s.TouchedIn != 0) || s.ReceivedUUID == own {
+		if isCopy(s) && (!s.ReadOnly || s.AlteredIn != 0) || s.ReceivedUUID == own {
 			good = false
 		}
 	}

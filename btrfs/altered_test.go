@@ -66,7 +66,7 @@ func newVersions(t testing.TB) (top string, names []string) {
 	return top, names
 }
 
-func TestWhatSomebodyAlteredIsTouched(t *testing.T) {
+func TestWhatSomebodyAlteredIsFound(t *testing.T) {
 	top, names := newVersions(t)
 	btrfstest.Run(t, "sync", "-f", top)
 	for _, folder := range []string{"snapshots", "received"} {
@@ -84,8 +84,8 @@ func TestWhatSomebodyAlteredIsTouched(t *testing.T) {
 		btrfstest.Run(t, "sync", "-f", top)
 		for _, s := range list(t, dir).InDirectory {
 			old := find(t, before, s.ID)
-			if touched := harmful[s.Name] != nil; s.TouchedIn > s.ChangedIn || s.TouchedIn > old.ChangedIn != touched || old.TouchedIn != 0 {
-				t.Errorf("%s, %s: touched in %d, was %d; changed in %d, was %d", folder, s.Name, s.TouchedIn, old.TouchedIn, s.ChangedIn, old.ChangedIn)
+			if altered := harmful[s.Name] != nil; s.AlteredIn > s.ChangedIn || s.AlteredIn > old.ChangedIn != altered || old.AlteredIn != 0 {
+				t.Errorf("%s, %s: altered in %d, was %d; changed in %d, was %d", folder, s.Name, s.AlteredIn, old.AlteredIn, s.ChangedIn, old.ChangedIn)
 			}
 			if s.Received() != (folder == "received") {
 				t.Errorf("%s: received: %t", folder, s.Received())
@@ -98,13 +98,13 @@ func TestBalancingTouchesNothing(t *testing.T) {
 	top, _ := newVersions(t)
 	btrfstest.Run(t, "btrfs", "balance", "start", "--full-balance", top)
 	for _, s := range list(t, open(t, top+"/received")).InDirectory {
-		if s.TouchedIn != 0 {
-			t.Errorf("%s is touched in %d", s.Name, s.TouchedIn)
+		if s.AlteredIn != 0 {
+			t.Errorf("%s is altered in %d", s.Name, s.AlteredIn)
 		}
 	}
 }
 
-func TestACopyElsewhereThatSomebodyAlteredIsTouched(t *testing.T) {
+func TestACopyElsewhereThatSomebodyAlteredIsFound(t *testing.T) {
 	top, names := newVersions(t)
 	elsewhere := newDir(t, top, "elsewhere")
 	receive(t, elsewhere.Name(), open(t, top+"/snapshots/"+names[0]))
@@ -114,8 +114,8 @@ func TestACopyElsewhereThatSomebodyAlteredIsTouched(t *testing.T) {
 	btrfstest.Run(t, "sync", "-f", top)
 	copied := info(t, open(t, elsewhere.Name()+"/"+names[0]))
 	for _, folder := range []string{"snapshots", "received"} {
-		if s := find(t, list(t, open(t, top+"/"+folder)).All, copied.ID); s.TouchedIn == 0 {
-			t.Errorf("seen from %s it is not touched: %+v", folder, s)
+		if s := find(t, list(t, open(t, top+"/"+folder)).All, copied.ID); s.AlteredIn == 0 {
+			t.Errorf("seen from %s it is not altered: %+v", folder, s)
 		}
 	}
 }
@@ -165,9 +165,9 @@ func TestNoTimeIsTrustedOnceTheClockWentBack(t *testing.T) {
 	dir := open(t, top+"/received")
 	for _, s := range list(t, dir).InDirectory {
 		s.ReceivedAt = s.Changed.Add(time.Second)
-		check(t, btrfs.FindTouched(&s, dir))
-		if s.TouchedIn == 0 || s.TouchedIn > s.ChangedIn {
-			t.Errorf("%s: touched in %d, changed in %d", s.Name, s.TouchedIn, s.ChangedIn)
+		check(t, btrfs.FindAltered(&s, dir))
+		if s.AlteredIn == 0 || s.AlteredIn > s.ChangedIn {
+			t.Errorf("%s: altered in %d, changed in %d", s.Name, s.AlteredIn, s.ChangedIn)
 		}
 	}
 }
@@ -180,16 +180,16 @@ func TestAnOrdinaryUserSuspectsWhatCannotBeTheDataOfReceiving(t *testing.T) {
 	later := s
 	later.ReceivedAt = s.Changed.Add(-2 * time.Hour)
 	asUser(t, func() {
-		if err := btrfs.FindTouched(&s, dir); err != nil || s.TouchedIn != 0 {
-			t.Errorf("touched in %d, error: %v", s.TouchedIn, err)
+		if err := btrfs.FindAltered(&s, dir); err != nil || s.AlteredIn != 0 {
+			t.Errorf("altered in %d, error: %v", s.AlteredIn, err)
 		}
-		if err := btrfs.FindTouched(&later, dir); err != nil || later.TouchedIn != later.ChangedIn {
-			t.Errorf("changed after two hours, but touched in %d, error: %v", later.TouchedIn, err)
+		if err := btrfs.FindAltered(&later, dir); err != nil || later.AlteredIn != later.ChangedIn {
+			t.Errorf("changed after two hours, but altered in %d, error: %v", later.AlteredIn, err)
 		}
 	})
 }
 
-func TestASettledOneIsKnownToBeUntouched(t *testing.T) {
+func TestASettledOneIsKnownToBeUnaltered(t *testing.T) {
 	top, names := newVersions(t)
 	btrfstest.Run(t, "sync", "-f", top)
 	dir := open(t, top+"/received")

@@ -25,7 +25,7 @@ func (s Subvolume) made() (transaction uint64, at time.Time) {
 	return s.CreatedIn, s.Created
 }
 
-// searched remembers what findTouched found: after a balance, all of a tree is searched.
+// searched remembers what findAltered found: after a balance, all of a tree is searched.
 var searched sync.Map // of state to a transaction
 
 // state identifies what a subvolume holds.
@@ -34,16 +34,16 @@ type state struct {
 	ChangedIn uint64
 }
 
-// findTouched sets TouchedIn. Deduplication, defragmentation and data that is written after it was received raise the
+// findAltered sets AlteredIn. Deduplication, defragmentation and data that is written after it was received raise the
 // transaction of an inode, but not its ctime; whatever changes what a user sees raises both, if only those of a directory.
 // Balancing raises neither.
-func (s *Subvolume) findTouched(dir *os.File) error {
+func (s *Subvolume) findAltered(dir *os.File) error {
 	since, made := s.made()
 	if !s.ReadOnly || s.ChangedIn <= since {
 		return nil
 	}
 	if found, ok := searched.Load(state{s.UUID, s.ChangedIn}); ok {
-		s.TouchedIn = found.(uint64)
+		s.AlteredIn = found.(uint64)
 		return nil
 	}
 	clockWentBack := s.Changed.Before(made)
@@ -52,8 +52,8 @@ func (s *Subvolume) findTouched(dir *os.File) error {
 			return
 		}
 		in := le.Uint64(item[8:])
-		if in > max(since, s.TouchedIn) && (clockWentBack || timeAt(le, item, 124).After(made)) {
-			s.TouchedIn = in
+		if in > max(since, s.AlteredIn) && (clockWentBack || timeAt(le, item, 124).After(made)) {
+			s.AlteredIn = in
 		}
 	})
 	if errors.Is(err, unix.ENOENT) { // deleted since
@@ -61,14 +61,14 @@ func (s *Subvolume) findTouched(dir *os.File) error {
 	}
 	if errors.Is(err, unix.EPERM) {
 		if clockWentBack || s.Changed.After(made.Add(written)) {
-			s.TouchedIn = s.ChangedIn
+			s.AlteredIn = s.ChangedIn
 		}
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("looking for changes in %s/%s: %w", dir.Name(), s.Name, err)
 	}
-	searched.Store(state{s.UUID, s.ChangedIn}, s.TouchedIn)
+	searched.Store(state{s.UUID, s.ChangedIn}, s.AlteredIn)
 	return nil
 }
 
@@ -92,7 +92,7 @@ func SetReceived(dir *os.File, uuid UUID) error {
 }
 
 // Settle lets a received subvolume of dir count as received now that its data is on disk, so that nothing need be searched to
-// see that it was never touched.
+// see that it was never altered.
 func Settle(dir *os.File, name string) error {
 	sub, err := OpenDirAt(dir, name)
 	if err != nil {
