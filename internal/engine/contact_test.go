@@ -249,8 +249,8 @@ func TestADestinationThatIsForgottenIsNewWhereTheLedgerIsAllThatKnowsIt(t *testi
 
 func TestWhatIsInTheWayIsToldAndTheNewestIsAFailure(t *testing.T) {
 	s1, s2 := snap(1), snap(2)
-	wrong := snap(2, receivedAs(77), touched)
-	old := snap(1, receivedAs(77), touched)
+	wrong := snap(2, receivedAs(77), altered)
+	old := snap(1, receivedAs(77), altered)
 	noTransfer := func(j *Job) { j.NoTransfer = true }
 	clean := func(j *Job) { j.CleanPartial = true }
 	tests := []struct {

@@ -146,7 +146,7 @@ func (d *Dir) isolate() (path string, whole bool, err error) {
 		return "", false, err
 	}
 	defer folder.Close()
-	if err := d.mustBe(folder); err != nil {
+	if err := d.MustBe(folder); err != nil {
 		return "", false, err
 	}
 	const here = unix.MOVE_MOUNT_F_EMPTY_PATH | unix.MOVE_MOUNT_T_EMPTY_PATH
@@ -198,11 +198,11 @@ func (d *Dir) mustBeAt(path string) error {
 		return err
 	}
 	defer dir.Close()
-	return d.mustBe(dir)
+	return d.MustBe(dir)
 }
 
-// mustBe fails unless the other file is the folder.
-func (d *Dir) mustBe(other *os.File) error {
+// MustBe fails unless the other file is the folder.
+func (d *Dir) MustBe(other *os.File) error {
 	same, err := SameFile(d.dir, other)
 	if err == nil && !same {
 		err = fmt.Errorf("%s is another directory than before", other.Name())
@@ -263,7 +263,7 @@ func (d *Dir) mountWhole(mount *mountinfo.Info) (tree *os.File, within string, e
 	}
 	folder, err := openBeneath(tree, filepath.Clean("./"+within))
 	if err == nil {
-		err = d.mustBe(folder)
+		err = d.MustBe(folder)
 		folder.Close()
 	}
 	if err != nil {

@@ -32,11 +32,7 @@ func (c *confinement) mustBeOurs(d *local.Dir) error {
 		return err
 	}
 	defer found.Close()
-	same, err := local.SameFile(found, d.File())
-	if err == nil && !same {
-		err = fmt.Errorf("%s is another directory than before", d.Status().Path)
-	}
-	return err
+	return d.MustBe(found)
 }
 
 func mustBeUnwritable(dir *os.File) error {
