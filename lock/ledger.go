@@ -69,6 +69,13 @@ type Hold struct {
 	Outstanding bool // its transfer did not complete; otherwise it is the newest common one
 }
 
+func (h Hold) String() string {
+	if h.Outstanding {
+		return "not yet at " + h.Destination
+	}
+	return "newest common with " + h.Destination
+}
+
 // Holds gives the holds on a snapshot.
 func (l *Ledger) Holds(name string) []Hold {
 	var holds []Hold

@@ -27,6 +27,7 @@ type Verdict struct {
 	Name    string   `json:"name"`
 	Keep    bool     `json:"keep"`
 	Reasons []string `json:"reasons"` // never empty
+	Held    bool     `json:"-"`       // it is kept for a reason that no policy knows
 }
 
 // String gives the verdict as a sentence.
@@ -68,7 +69,7 @@ func decide(policy Policy, now time.Time, sorted []Snapshot, past int) []Verdict
 		default:
 			reasons = append(reasons, kept[i]...)
 		}
-		verdicts[i] = Verdict{Name: s.Name, Keep: len(reasons) > 0, Reasons: reasons}
+		verdicts[i] = Verdict{Name: s.Name, Keep: len(reasons) > 0, Reasons: reasons, Held: len(s.Holds) > 0}
 		if len(reasons) == 0 {
 			verdicts[i].Reasons = []string{cmp.Or(instead[i], policy.tooOld())}
 		}

@@ -63,7 +63,7 @@ func (o *outputOptions) print(env environment, log *slog.Logger, r report.Result
 	case o.json:
 		return report.WriteJSON(env.stdout, r)
 	case r.DryRun:
-		return report.WritePlan(env.stdout, r.Report)
+		return report.WritePlan(env.stdout, r.Report, o.verbosity == "debug")
 	case o.quiet:
 		return nil
 	case env.terminal != nil:

@@ -275,7 +275,7 @@ func TestWhatIsInUseIsKeptWithThatVerdict(t *testing.T) {
 	want(t, "snapshots", names(t, folder), taken[2], newest)
 }
 
-func TestDryRunTellsEveryVerdictAndChangesNothing(t *testing.T) {
+func TestDryRunTellsDeletionsHoldsAndCountsAndChangesNothing(t *testing.T) {
 	t.Parallel()
 	source, destination := newSmallPair(t)
 	folder := filepath.Join(source, "snapshot")
@@ -300,17 +300,20 @@ func TestDryRunTellsEveryVerdictAndChangesNothing(t *testing.T) {
 		destination + ": would delete " + taken[0] + ": older than the newest 2",
 		destination + ": would delete " + taken[1] + ": older than the newest 2",
 		destination + ": would delete " + taken[2] + ": older than the newest 2",
-		destination + ": would keep " + unsent + ": number 2 of the newest 2",
 		destination + ": would keep " + next + ": newest common with the source, the newest",
 		fresh + ": would send " + unsent + " as a complete copy",
 		source + ": would delete " + taken[0] + ": older than the newest 2",
 		source + ": would delete " + taken[2] + ": older than the newest 2",
-		source + ": would keep " + unsent + ": number 2 of the newest 2",
 		source + ": would keep " + next + ": ",
+		destination + ": 7 backups, 4 stay, 3 go\n" + fresh + ": 2 backups, 2 stay, 0 go\n" + source + ": 5 snapshots, 2 stay, 3 go\n",
 	} {
 		if !strings.Contains(r.stdout, line) {
 			t.Errorf("%q is not in\n%s", line, r.stdout)
 		}
+	}
+	if plain := "would keep " + unsent; strings.Contains(r.stdout, plain) ||
+		strings.Count(invoke(t, march(5), "--dry-run", "-v", "debug", "-N2", "-n2", source, destination).stdout, plain+": number 2 of the newest 2") != 2 {
+		t.Errorf("not only with -v debug: %s", r.stdout)
 	}
 	unchanged(t, before, source, destination, otherDisk)
 

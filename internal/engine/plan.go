@@ -97,11 +97,7 @@ func (s side) holds(name string) []string {
 			continue
 		}
 		for _, h := range l.Holds(name) {
-			reason := "newest common with " + h.Destination
-			if h.Outstanding {
-				reason = "not yet at " + h.Destination
-			}
-			if !slices.Contains(reasons, reason) {
+			if reason := h.String(); !slices.Contains(reasons, reason) {
 				reasons = append(reasons, reason)
 			}
 		}
@@ -348,7 +344,7 @@ func pruneSource(source btrfs.Subvolume, s side, keep retention.Policy, now time
 			reason = "altered since it was taken"
 		}
 		if reason != "" {
-			foreign = append(foreign, retention.Verdict{Name: sub.Name, Keep: true, Reasons: []string{reason}})
+			foreign = append(foreign, retention.Verdict{Name: sub.Name, Keep: true, Held: true, Reasons: []string{reason}})
 			continue
 		}
 		t, _ := s.naming.Time(sub.Name)

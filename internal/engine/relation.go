@@ -110,7 +110,7 @@ func (r *byUUID) foreign() []retention.Verdict {
 		case r.ofAnother(b):
 			reason = "a backup of another source"
 		}
-		verdicts = append(verdicts, retention.Verdict{Name: b.Name, Keep: true, Reasons: []string{reason}})
+		verdicts = append(verdicts, retention.Verdict{Name: b.Name, Keep: true, Held: true, Reasons: []string{reason}})
 	}
 	return verdicts
 }
@@ -134,12 +134,12 @@ func (r byRecord) own() (names []string) {
 func (r byRecord) foreign() (verdicts []retention.Verdict) {
 	for _, c := range r.series() {
 		if c.OfAnother != "" {
-			verdicts = append(verdicts, retention.Verdict{Name: c.Name, Keep: true, Reasons: []string{"a backup of " + c.OfAnother}})
+			verdicts = append(verdicts, retention.Verdict{Name: c.Name, Keep: true, Held: true, Reasons: []string{"a backup of " + c.OfAnother}})
 		}
 	}
 	for _, name := range r.taken {
 		if r.backups.naming.Ours(name) {
-			verdicts = append(verdicts, retention.Verdict{Name: name, Keep: true, Reasons: []string{"no record of it"}})
+			verdicts = append(verdicts, retention.Verdict{Name: name, Keep: true, Held: true, Reasons: []string{"no record of it"}})
 		}
 	}
 	return verdicts

@@ -69,7 +69,8 @@ func (r *Report) fail(err error) { r.Failures = append(r.Failures, Failure{err})
 
 func (s *DestinationReport) fail(err error) { s.Failures = append(s.Failures, Failure{err}) }
 
-func (s *DestinationReport) failed() bool {
+// Failed tells that something went wrong there.
+func (s *DestinationReport) Failed() bool {
 	return len(s.Failures) > 0 || slices.ContainsFunc(s.Transfers, func(t TransferReport) bool { return t.Failure != nil })
 }
 

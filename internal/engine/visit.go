@@ -265,7 +265,7 @@ func (v *visit) conclude(ctx context.Context) {
 	if v.lister != nil {
 		v.saved.Verdicts = v.plan.Verdicts
 	}
-	if v.saved.failed() {
+	if v.saved.Failed() {
 		return
 	}
 	if linker, ok := v.to.(Linker); ok && len(v.saved.Transfers) > 0 && !v.DryRun {

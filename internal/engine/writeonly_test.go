@@ -98,13 +98,13 @@ func wantReported(t testing.TB, name string, transfers []TransferReport, want st
 func TestWhatAWriteOnlyDestinationHoldsIsNotVerifiedAndSaidSo(t *testing.T) {
 	s, d := newFakes(snap(1))
 	saved := saveBlindly(t, s, d, "")
-	if len(saved.Transfers) != 1 || !saved.Transfers[0].Unverified || saved.failed() {
+	if len(saved.Transfers) != 1 || !saved.Transfers[0].Unverified || saved.Failed() {
 		t.Errorf("%+v", saved)
 	}
 	s.want(t, "send 1")
 
 	s, d = newFakes(snap(1))
-	if saved := save(t, jobOf(s, d)); len(saved.Transfers) != 1 || saved.Transfers[0].Unverified || saved.failed() {
+	if saved := save(t, jobOf(s, d)); len(saved.Transfers) != 1 || saved.Transfers[0].Unverified || saved.Failed() {
 		t.Errorf("of a destination that was looked at: %+v", saved)
 	}
 }

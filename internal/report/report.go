@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"unicode"
@@ -130,9 +131,18 @@ func size(t engine.TransferReport) string {
 	return fmt.Sprintf("%s (%s on the wire)", progress.Bytes(t.Bytes), progress.Bytes(t.Wire))
 }
 
-// WritePlan tells what a dry run found, a line for each thing that would be done.
-func WritePlan(w io.Writer, r *engine.Report) error {
-	var p plan
+// Counts tells how many of the things stay and how many go.
+func Counts(noun string, stay, gone int) string {
+	if stay+gone != 1 {
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s, %d stay, %d go", stay+gone, noun, stay, gone)
+}
+
+// WritePlan tells what a dry run found: a line for each thing that would be done, and for what is kept for a reason that no policy
+// knows, then how many stay and go on each side. With all, there is a line for each verdict.
+func WritePlan(w io.Writer, r *engine.Report, all bool) error {
+	p := plan{all: all}
 	if r.Snapshot != "" {
 		p.would(r.Source, "take snapshot %s", r.Snapshot)
 	}
@@ -150,25 +160,64 @@ func WritePlan(w io.Writer, r *engine.Report) error {
 			}
 			p.would(d.Destination, "%s %s %s", verb, t.Snapshot, how)
 		}
-		p.verdicts(d.Destination, d.Verdicts)
+		p.verdicts(d.Destination, d.Verdicts, d.Deleted)
+		if !d.Failed() {
+			p.count(d.Destination, "backup", d.Verdicts, d.Deleted)
+		}
 	}
 	if r.Latest != "" {
 		p.would(r.Source, "link %s as the newest snapshot", r.Latest)
 	}
-	p.verdicts(r.Source, r.Verdicts)
-	_, err := io.WriteString(w, p.String())
+	p.verdicts(r.Source, r.Verdicts, r.Deleted)
+	p.count(r.Source, "snapshot", r.Verdicts, r.Deleted)
+	_, err := io.WriteString(w, p.String()+p.counts.String())
 	return err
 }
 
 // plan is the text of one.
-type plan struct{ strings.Builder }
+type plan struct {
+	strings.Builder
+	counts strings.Builder
+	all    bool
+}
 
 func (p *plan) would(place, format string, args ...any) {
 	p.WriteString(progress.Line(place+": would "+fmt.Sprintf(format, args...)) + "\n")
 }
 
-func (p *plan) verdicts(place string, verdicts []retention.Verdict) {
+// verdicts tells of one side. What a policy does not keep is not there if it is not to be deleted: it will not be sent.
+func (p *plan) verdicts(place string, verdicts []retention.Verdict, deleted []string) {
+	const few = 3 // that are kept for the same reason
+	alike := make(map[string]int)
 	for _, v := range verdicts {
-		p.would(place, "%s", v)
+		if v.Held {
+			alike[strings.Join(v.Reasons, ", ")]++
+		}
+	}
+	for _, v := range verdicts {
+		why := strings.Join(v.Reasons, ", ")
+		switch {
+		case !v.Keep && !slices.Contains(deleted, v.Name):
+			if p.all {
+				p.would(place, "skip %s: %s", v.Name, why)
+			}
+		case !v.Keep, p.all, 0 < alike[why] && alike[why] <= few:
+			p.would(place, "%s", v)
+		case alike[why] > 0:
+			p.would(place, "keep %d more: %s", alike[why], why)
+			alike[why] = 0
+		}
+	}
+}
+
+func (p *plan) count(place, noun string, verdicts []retention.Verdict, deleted []string) {
+	stay := 0
+	for _, v := range verdicts {
+		if v.Keep {
+			stay++
+		}
+	}
+	if len(verdicts) > 0 {
+		p.counts.WriteString(progress.Line(place+": "+Counts(noun, stay, len(deleted))) + "\n")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,7 +24,7 @@ func manyFates() *engine.Report {
 		{Destination: "/usb", Leftovers: []string{".2.incoming"}, Transfers: []engine.TransferReport{
 			{Snapshot: "2", Bytes: 2048, Duration: second},
 			{Snapshot: "3", Parent: "2", Bytes: 2048, Wire: 1024, Duration: second},
-		}, Verdicts: []retention.Verdict{{Name: "1", Reasons: []string{"older than the newest 2"}}}},
+		}, Verdicts: []retention.Verdict{{Name: "1", Reasons: []string{"older than the newest 2"}}}, Deleted: []string{"1"}},
 		{Destination: "nas", Transfers: []engine.TransferReport{{Snapshot: "3", Incomplete: failure}, {Snapshot: "4", Failure: failure}}},
 		{Destination: "shell://cat", Transfers: []engine.TransferReport{{Snapshot: "3", Parent: "\x1b[2J", Unverified: true}}},
 		{Destination: "/away", Failures: []engine.Failure{*failure}},
@@ -90,7 +91,7 @@ func TestThePlanTellsAllThatWouldBeDone(t *testing.T) {
 	r.Destinations = r.Destinations[:1]
 	for _, copied := range []bool{false, true} {
 		var b bytes.Buffer
-		if err := WritePlan(&b, r); err != nil {
+		if err := WritePlan(&b, r, false); err != nil {
 			t.Fatal(err)
 		}
 		verb := "send"
@@ -102,8 +103,45 @@ func TestThePlanTellsAllThatWouldBeDone(t *testing.T) {
 			"/usb: would "+verb+" 2 as a complete copy",
 			"/usb: would "+verb+" 3 as an increment to 2",
 			"/usb: would delete 1: older than the newest 2",
-			"/home: would link 3 as the newest snapshot")
+			"/home: would link 3 as the newest snapshot",
+			"/usb: 1 backup, 0 stay, 1 go")
 		r.Copy = !copied
+	}
+}
+
+func TestThePlanTellsHoldsAndCountsTheRest(t *testing.T) {
+	keep := func(name, reason string, held bool) retention.Verdict {
+		return retention.Verdict{Name: name, Keep: true, Held: held, Reasons: []string{reason}}
+	}
+	verdicts := []retention.Verdict{keep("5", "day 1 of 2", false), keep("4", "not yet at nas", true), {Name: "3", Reasons: []string{"too old"}}}
+	for _, name := range []string{"a", "b", "c", "d"} {
+		verdicts = append(verdicts, keep(name, "a backup of pi", true))
+	}
+	unsent := retention.Verdict{Name: "2", Reasons: []string{"too old to be sent"}}
+	failed := engine.DestinationReport{Destination: "/full", Verdicts: verdicts, Failures: []engine.Failure{{Err: errors.New("broken")}}}
+	r := &engine.Report{Source: "/home", Verdicts: verdicts, Deleted: []string{"3"}, Destinations: []engine.DestinationReport{
+		{Destination: "/usb", Verdicts: append(slices.Clone(verdicts), unsent), Deleted: []string{"3"}}, failed,
+	}}
+	holds := func(place string) []string {
+		return []string{place + ": would keep 4: not yet at nas", place + ": would delete 3: too old", place + ": would keep 4 more: a backup of pi"}
+	}
+	full := holds("/full") // nothing is deleted after a failure
+	counts := []string{"/usb: 7 backups, 6 stay, 1 go", "/home: 7 snapshots, 6 stay, 1 go"}
+	var b bytes.Buffer
+	if err := WritePlan(&b, r, false); err != nil {
+		t.Fatal(err)
+	}
+	wantLines(t, b.String(), slices.Concat(holds("/usb"), slices.Delete(full, 1, 2), holds("/home"), counts)...)
+
+	b.Reset()
+	r.Destinations = r.Destinations[:1]
+	if err := WritePlan(&b, r, true); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"/usb: would keep 5: day 1 of 2\n", "/home: would keep d: a backup of pi\n", "/usb: would skip 2: too old to be sent\n", counts[0]} {
+		if !strings.Contains(b.String(), line) {
+			t.Errorf("no %q in:\n%s", line, b.String())
+		}
 	}
 }
 
@@ -129,7 +167,7 @@ func (full) Write([]byte) (int, error) { return 0, io.ErrShortWrite }
 func TestThatNothingCouldBeWrittenIsAnError(t *testing.T) {
 	table := func(w io.Writer, r *engine.Report) error { return WriteTable(w, r, 80) }
 	for name, write := range map[string]func(io.Writer, *engine.Report) error{
-		"table": table, "plan": WritePlan, "JSON": func(w io.Writer, r *engine.Report) error { return WriteJSON(w, r) },
+		"table": table, "plan": func(w io.Writer, r *engine.Report) error { return WritePlan(w, r, true) }, "JSON": func(w io.Writer, r *engine.Report) error { return WriteJSON(w, r) },
 	} {
 		if err := write(full{}, manyFates()); !errors.Is(err, io.ErrShortWrite) {
 			t.Errorf("%s: %v", name, err)
@@ -143,7 +181,7 @@ func TestNamesInATableOrPlanOrJSONUpsetNoTerminal(t *testing.T) {
 		Destinations: []engine.DestinationReport{{Destination: evil, Transfers: []engine.TransferReport{{Snapshot: evil, Parent: evil}}}}}
 	for name, write := range map[string]func(io.Writer) error{
 		"table": func(w io.Writer) error { return WriteTable(w, r, 80) },
-		"plan":  func(w io.Writer) error { return WritePlan(w, r) },
+		"plan":  func(w io.Writer) error { return WritePlan(w, r, true) },
 		"JSON":  func(w io.Writer) error { return WriteJSON(w, r) },
 	} {
 		var b strings.Builder
