@@ -1,29 +1,65 @@
 package retention
 
 import (
+	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
-// Forecast tells when the policy will give up each snapshot that it keeps now, if one more is made at each interval: the day of
-// the run that deletes it. What stays until then is missing in the answer. Holds are taken to last.
+// Forecast tells when the policy will give up each snapshot that it keeps now, if one more is made at each interval: a time on
+// the day of the run that deletes it. What stays until then is missing in the answer. Holds are taken to last, but
+// for those on the newest, which pass on to the next.
+//
+// How often a policy is applied makes no difference, so once a day will do.
 func Forecast(policy Policy, now time.Time, snapshots []Snapshot, every time.Duration, until time.Time) map[string]time.Time {
-	left := slices.Clone(snapshots)
+	const toCome = "/" // in no name
 	goes := make(map[string]time.Time)
-	for at := now; !at.After(until); at = at.Add(every) {
-		if at.After(now) {
-			left = append(left, Snapshot{Time: at})
+	mayGo := func(s Snapshot) bool { return !strings.HasPrefix(s.Name, toCome) && len(s.Holds) == 0 }
+	left := slices.SortedFunc(slices.Values(snapshots), byTime)
+	for i, s := range slices.Backward(left) {
+		if !s.Time.After(now) {
+			left[i].Holds = nil
+			break
+		}
+	}
+	for at, next := now, now; !at.After(until) && slices.ContainsFunc(left, mayGo); at = next {
+		if next = at.Add(every); at.After(now) {
+			left = append(left, Snapshot{Name: toCome + at.UTC().String(), Time: at})
+		}
+		if every < 24*time.Hour && next.YearDay() == at.YearDay() && at.After(now) && !next.After(until) {
+			continue
 		}
 		gone := make(map[string]bool)
 		for _, v := range Decide(policy, at, left) {
-			if !v.Keep && v.Name != "" {
-				gone[v.Name] = true
-				if at.After(now) {
-					goes[v.Name] = at
-				}
+			if gone[v.Name] = !v.Keep; !v.Keep && at.After(now) {
+				goes[v.Name] = at
 			}
 		}
 		left = slices.DeleteFunc(left, func(s Snapshot) bool { return gone[s.Name] })
 	}
+	maps.DeleteFunc(goes, func(name string, _ time.Time) bool { return strings.HasPrefix(name, toCome) })
 	return goes
+}
+
+// Interval tells how often snapshots are made: the usual distance of the newest ones, but no less than an hour. Of those dated in
+// the future it knows nothing; with fewer than two, it is a day.
+func Interval(now time.Time, snapshots []Snapshot) time.Duration {
+	const newest = 15 // so many distances, of which the middle one is usual
+	var times []time.Time
+	for _, s := range snapshots {
+		if !s.Time.After(now) {
+			times = append(times, s.Time)
+		}
+	}
+	slices.SortFunc(times, func(a, b time.Time) int { return b.Compare(a) })
+	var distances []time.Duration
+	for i := 1; i < min(len(times), newest+1); i++ {
+		distances = append(distances, times[i-1].Sub(times[i]))
+	}
+	if len(distances) == 0 {
+		return 24 * time.Hour
+	}
+	slices.Sort(distances)
+	return max(distances[len(distances)/2], time.Hour)
 }

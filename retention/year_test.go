@@ -158,7 +158,65 @@ func TestForecastIsWhatHappens(t *testing.T) {
 	if len(goes) != 5 {
 		t.Errorf("%v", goes)
 	}
+	snapshots[0].Holds, snapshots[4].Holds = []string{"a destination is away"}, []string{"newest common"}
+	snapshots = append(snapshots, Snapshot{Name: "of tomorrow", Time: now.Add(day)})
+	goes = Forecast(p, now, snapshots, day, now.AddDate(0, 0, 10))
+	if _, ok := goes["2026-03-16"]; ok || goes["2026-03-29"].Format(time.DateOnly) != "2026-04-01" {
+		t.Errorf("with holds: %v", goes)
+	}
 	if goes := Forecast(p, now, snapshots, day, now); len(goes) != 0 {
 		t.Errorf("until now: %v", goes)
+	}
+}
+
+func TestHourlySnapshotsAreForecastByTheDay(t *testing.T) {
+	p, now := must(t, "24h 3d"), noon.Add(100*time.Hour) // at 16:00
+	var snapshots []Snapshot
+	for i := range 101 {
+		at := noon.Add(time.Duration(i) * time.Hour)
+		snapshots = append(snapshots, Snapshot{Name: at.Format("01-02 15"), Time: at})
+	}
+	snapshots = survivors(Decide(p, now, snapshots), snapshots)
+	goes := Forecast(p, now, snapshots, time.Hour, now.AddDate(0, 0, 10))
+	for name, want := range map[string]string{now.Format("01-02 15"): now.AddDate(0, 0, 1).Format(time.DateOnly),
+		now.Format("01-02") + " 00": now.AddDate(0, 0, 3).Format(time.DateOnly)} {
+		if got := goes[name].Format(time.DateOnly); got != want {
+			t.Errorf("%s goes on %s, want %s", name, got, want)
+		}
+	}
+	if len(goes) != len(snapshots) {
+		t.Errorf("%d of %d go", len(goes), len(snapshots))
+	}
+}
+
+func TestTheIntervalIsTheUsualOneOfLate(t *testing.T) {
+	const day = 24 * time.Hour
+	snapshots := func(distances ...time.Duration) (all []Snapshot) {
+		at := noon
+		for _, d := range distances {
+			all = append(all, Snapshot{Time: at})
+			at = at.Add(-d)
+		}
+		return all
+	}
+	var weekly []time.Duration
+	for range 20 {
+		weekly = append(weekly, 7*day)
+	}
+	daily := []time.Duration{time.Second, day, day, day, day, day, day, day, day, 20 * day}
+	for want, of := range map[time.Duration][]Snapshot{
+		day:       snapshots(append(daily, weekly...)...),
+		7 * day:   snapshots(weekly...),
+		time.Hour: snapshots(time.Minute, time.Minute, time.Minute),
+	} {
+		if got := Interval(noon, of); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	if got := Interval(noon, snapshots(time.Hour)); got != day {
+		t.Errorf("of one: %s", got)
+	}
+	if got := Interval(noon, append(snapshots(7*day, 7*day), Snapshot{Time: noon.Add(day)})); got != 7*day {
+		t.Errorf("with one dated in the future: %s", got)
 	}
 }

@@ -49,10 +49,7 @@ func (o *backupOptions) define(f *pflag.FlagSet) {
 
 func (o *backupOptions) defineBackups(f *pflag.FlagSet) {
 	s := &o.spec
-	f.IntVarP(&s.KeepSnapshots.Last, "num-snapshots", "N", 0, "keep the newest `N` snapshots; 0 keeps all")
-	f.IntVarP(&s.KeepBackups.Last, "num-backups", "n", 0, "keep the newest `N` at each DEST; 0 keeps all")
-	f.Var((*policyFlag)(&s.KeepSnapshots), "keep-snapshots", "keep snapshots by `POLICY`, such as 24h7d")
-	f.Var((*policyFlag)(&s.KeepBackups), "keep-backups", "keep backups by `POLICY`, such as 14d8w12m")
+	defineKeep(&s.KeepSnapshots, &s.KeepBackups, f)
 	f.StringVarP(&s.Subvolume.Folder, "snapshot-folder", "f", s.Subvolume.Folder, "take snapshots in `FOLDER`")
 	f.StringVarP(&s.Prefix, "snapshot-prefix", "p", "", "begin the names of snapshots with `PREFIX`")
 	f.BoolVarP(&s.Subvolume.NoSnapshot, "no-snapshot", "S", false, "take no snapshot, send existing ones")

@@ -44,7 +44,7 @@ func commandNames(c *cobra.Command) string {
 			names = append(names, sub.Name())
 		}
 	}
-	return strings.Join(names, ", ")
+	return strings.Join(names, " ")
 }
 
 // elsewhere are the groups of options that a screen has no room for, but other help and the man page.

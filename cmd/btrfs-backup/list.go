@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/hint"
@@ -47,19 +48,21 @@ altered since it was taken or received is marked; it is no backup any more.`,
 	}
 	f := c.Flags()
 	f.SortFlags = false
-	f.StringVarP(&o.prefix, "snapshot-prefix", "p", "", "show only names that begin with `PREFIX`")
-	f.StringVarP(&o.folder, "snapshot-folder", "f", volume.DefaultFolder, "`FOLDER` in a source")
 	f.BoolVar(&o.uuid, "uuid", false, "show UUIDs, too; --json has all")
-	f.BoolVar(&o.json, "json", false, "print JSON")
-	defineReach(&o.reach, f)
-	defineFurtherReach(&o.reach, f)
+	o.define(f)
 	return c
 }
 
+// define defines what is looked at, and how.
+func (o *listOptions) define(f *pflag.FlagSet) {
+	f.StringVarP(&o.prefix, "snapshot-prefix", "p", "", "show only names that begin with `PREFIX`")
+	f.StringVarP(&o.folder, "snapshot-folder", "f", volume.DefaultFolder, "`FOLDER` in a source")
+	f.BoolVar(&o.json, "json", false, "print JSON")
+	defineReach(&o.reach, f)
+	defineFurtherReach(&o.reach, f)
+}
+
 func list(ctx context.Context, env environment, o *listOptions, places []string) error {
-	if filepath.IsAbs(o.folder) {
-		return misused("--snapshot-folder is relative to a source here", "name a folder outside the source as a PLACE")
-	}
 	contents, errs, err := o.contents(ctx, env, places)
 	if err != nil {
 		return err
@@ -99,6 +102,9 @@ type content struct {
 
 // contents lists the places, all at once, since some may be far away.
 func (o *listOptions) contents(ctx context.Context, env environment, texts []string) ([]content, []error, error) {
+	if filepath.IsAbs(o.folder) {
+		return nil, nil, misused("--snapshot-folder is relative to a source here", "name a folder outside the source as a PLACE")
+	}
 	log := env.newLog(slog.LevelWarn)
 	places, machines, err := look(env, log, o.reach, texts)
 	if err != nil {
@@ -159,5 +165,5 @@ func contentOf(ctx context.Context, h host.Trees, path, snapshotFolder string) (
 	case trees.ID == "" && len(trees.Below) == 0:
 		return content{}, cmp.Or(withoutRecord(h.String()+path, trees.Others), err)
 	}
-	return content{Content: volume.Content{Folder: h.String() + path, Free: trees.Free}, trees: trees}, nil
+	return content{Content: volume.Content{Folder: h.String() + path, Content: host.Content{Free: trees.Free}}, trees: trees}, nil
 }

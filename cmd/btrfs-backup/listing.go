@@ -43,11 +43,11 @@ const (
 
 func describe(content content, prefix string) []listed {
 	names := make(map[btrfs.UUID]string)
-	for _, s := range content.Subvolumes {
+	for _, s := range content.InDirectory {
 		names[s.UUID] = s.Name
 	}
 	var all []listed
-	for _, s := range content.Subvolumes {
+	for _, s := range content.InDirectory {
 		if !strings.HasPrefix(s.Name, prefix) {
 			continue
 		}
@@ -68,7 +68,7 @@ func describe(content content, prefix string) []listed {
 		}
 		all = append(all, l)
 	}
-	if content.Subvolumes == nil {
+	if content.InDirectory == nil {
 		all = append(all, describeTrees(content, prefix)...)
 	}
 	slices.SortFunc(all, func(a, b listed) int { return strings.Compare(a.Name, b.Name) })

@@ -21,7 +21,7 @@ type listTable struct {
 
 func (t listTable) print(c content, entries []listed) error {
 	what := "subvolume"
-	if c.Subvolumes == nil && c.trees.ID != "" {
+	if c.InDirectory == nil && c.trees.ID != "" {
 		what = "backup"
 	}
 	held := countOf(len(entries), what)

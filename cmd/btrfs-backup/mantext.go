@@ -174,6 +174,22 @@ with --help tells where to put it.`},
 		},
 		seeAlso: "btrfs-backup(8), btrfs-subvolume(8), btrfs-quota(8)",
 	},
+	"explain": {
+		sections: []manSection{
+			{title: "COLUMNS", items: [][2]string{
+				{"VERDICT", "What the policy makes of it now. The next run makes one more first."},
+				{"GOES", "The day of the run that will delete it, if as many are made as lately: the usual distance of the newest ones, at least an hour. " +
+					"A dash: later than --days looks, or while something holds it."},
+				{"WHY", "Each term of the policy that keeps it; a destination that still needs it, or what else holds it; or which one is kept in its place."},
+			}},
+			{title: "EXIT STATUS", items: [][2]string{
+				{"0", "Everything was explained."},
+				{"1", "A place could not be listed, or a record in it not be read."},
+				{"2", "The command line is wrong."},
+			}},
+		},
+		seeAlso: "btrfs-backup(8), btrfs-backup-list(8)",
+	},
 	"rsync": {
 		description: []manSection{
 			{macro: "SS", title: "Backups", text: `

@@ -25,6 +25,14 @@ func (p *policyFlag) Set(text string) error {
 	return nil
 }
 
+// defineKeep defines what is kept on either side.
+func defineKeep(snapshots, backups *retention.Policy, f *pflag.FlagSet) {
+	f.IntVarP(&snapshots.Last, "num-snapshots", "N", 0, "keep the newest `N` snapshots; 0 keeps all")
+	f.IntVarP(&backups.Last, "num-backups", "n", 0, "keep the newest `N` at each DEST; 0 keeps all")
+	f.Var((*policyFlag)(snapshots), "keep-snapshots", "keep snapshots by `POLICY`, such as 24h7d")
+	f.Var((*policyFlag)(backups), "keep-backups", "keep backups by `POLICY`, such as 14d8w12m")
+}
+
 // policyHint is the way forward for what is no policy, or no number.
 func policyHint(flag *pflag.Flag, text string) string {
 	if flag.Value.Type() == "policy" {

@@ -47,7 +47,7 @@ rsync copies any other directory: see "btrfs-backup help rsync".`,
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpTemplate(helpTemplate)
 	o.define(root.Flags())
-	root.AddCommand(newList(env), newVerify(env), newIndex(env), newFreeze(env), newServe(env))
+	root.AddCommand(newList(env), newExplain(env), newVerify(env), newIndex(env), newFreeze(env), newServe(env))
 	for _, c := range append(root.Commands(), root) {
 		c.PreRunE = needProc
 	}

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/engine/kin"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 
@@ -17,10 +19,51 @@ import (
 
 // Content is what a folder holds.
 type Content struct {
-	Folder     string
-	Subvolumes []btrfs.Subvolume
-	Sizes      map[uint64]btrfs.Size // by subvolume ID, where known
-	Free       uint64                // bytes
+	Folder string
+	host.Content
+}
+
+// Holds gives the reasons to keep what is in the folder that no policy knows, by name.
+func (c Content) Holds() (map[string][]string, error) {
+	ledger, err := host.ParseLedger(c.Folder, c.Ledger, func(string) bool { return true })
+	if err != nil {
+		return nil, err
+	}
+	holds := make(map[string][]string)
+	for name, why := range c.InUse() {
+		holds[name] = []string{why}
+	}
+	for _, s := range c.InDirectory {
+		for _, h := range ledger.Holds(s.Name) {
+			holds[s.Name] = append(holds[s.Name], h.String())
+		}
+	}
+	return holds, nil
+}
+
+// Sources identifies the source of a subvolume in the folder: the one on record for it or a relative, or else its family. Of
+// backups for which nothing is on record, as earlier programs left them, it is the same.
+func (c Content) Sources() (func(btrfs.Subvolume) btrfs.UUID, error) {
+	origins, err := host.ParseOrigins(c.Origins)
+	if err != nil {
+		return nil, host.BadOrigins(c.Folder, err)
+	}
+	lineage := kin.NewLineage(c.All)
+	ofFamily := make(map[btrfs.UUID]btrfs.UUID)
+	for _, s := range c.InDirectory {
+		if origin := origins[s.ReceivedUUID]; s.Received() && !origin.IsZero() {
+			ofFamily[lineage.Family(s)] = origin
+		}
+	}
+	return func(s btrfs.Subvolume) btrfs.UUID {
+		switch {
+		case s.Received():
+			return cmp.Or(origins[s.ReceivedUUID], ofFamily[lineage.Family(s)])
+		case s.ParentUUID.IsZero(): // of a top level that has no UUID
+			return btrfs.UUID{}
+		}
+		return lineage.Family(s)
+	}, nil
 }
 
 // List lists the place at an absolute path: the snapshot folder of a source if there is one, else the place itself. The folder
@@ -55,5 +98,5 @@ func list(ctx context.Context, h host.Host, folder string) (Content, error) {
 	case !status.Btrfs:
 		return Content{}, hint.New(fmt.Errorf("%s: %w", name, btrfs.ErrNotBtrfs), "is its disk mounted?")
 	}
-	return Content{Folder: name, Subvolumes: content.InDirectory, Sizes: content.Sizes, Free: content.Free}, nil
+	return Content{Folder: name, Content: content}, nil
 }

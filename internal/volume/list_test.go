@@ -37,8 +37,8 @@ func TestListTakesTheSnapshotFolderIfThereIsOne(t *testing.T) {
 		if err != nil || got.Folder != test.want || got.Free == 0 {
 			t.Errorf("%s: %s is listed, %d bytes free, error: %v", test.name, got.Folder, got.Free, err)
 		}
-		if (test.holds == "") != (len(got.Subvolumes) == 0) || test.holds != "" && got.Subvolumes[0].Name != test.holds {
-			t.Errorf("%s: holds %+v, want %q", test.name, got.Subvolumes, test.holds)
+		if (test.holds == "") != (len(got.InDirectory) == 0) || test.holds != "" && got.InDirectory[0].Name != test.holds {
+			t.Errorf("%s: holds %+v, want %q", test.name, got.InDirectory, test.holds)
 		}
 	}
 	for place, want := range map[string]error{filepath.Join(top, "missing"): fs.ErrNotExist, elsewhere: btrfs.ErrNotBtrfs} {
