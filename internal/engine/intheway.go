@@ -20,7 +20,7 @@ func (v *visit) tellInTheWay() {
 	}
 	if len(older) > 0 {
 		v.Log.Warn(fmt.Sprintf("%s: %s not saved: the name is taken there, but not by an exact copy (one of the two may have been altered); "+
-			"rename that", v.to, Few(older)))
+			"move that away or rename it", v.to, Few(older)))
 	}
 }
 
