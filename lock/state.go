@@ -47,7 +47,18 @@ func (s State) Source(name string) (uuids []string, err error) {
 	return all[name], err
 }
 
-// SetSource replaces them.
+// SourcesBeside gives the UUIDs that are on record together with one, under whatever name.
+func (s State) SourcesBeside(uuid string) (uuids []string, err error) {
+	all, err := s.read(sourcesFile)
+	for _, together := range all {
+		if slices.Contains(together, uuid) {
+			uuids = append(uuids, together...)
+		}
+	}
+	return uuids, err
+}
+
+// SetSource replaces those of a source.
 func (s State) SetSource(ctx context.Context, name string, uuids []string) error {
 	return s.change(ctx, sourcesFile, name, func([]string) []string { return uuids })
 }

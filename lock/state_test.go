@@ -33,6 +33,18 @@ func TestDestinationsThatAreOpenedSideBySideAreAllRemembered(t *testing.T) {
 	}
 }
 
+func TestASourceIsFoundUnderWhateverName(t *testing.T) {
+	s := State{t.TempDir()}
+	for name, uuids := range map[string][]string{"/old": {"a", "b"}, "/other": {"c"}} {
+		if err := s.SetSource(t.Context(), name, uuids); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := s.SourcesBeside("a"); err != nil || !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
 func TestAnUnreadableRecordIsAnErrorAndNeverOverwritten(t *testing.T) {
 	read := map[string]func(State) (some int, err error){
 		destinationsFile: func(s State) (int, error) { used, err := s.Used(); return len(used), err },

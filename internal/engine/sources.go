@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -13,17 +14,24 @@ import (
 // recall reads of which subvolumes there are backups under the source's name.
 func (r *run) recall() {
 	known, err := r.State.Source(r.Source.String())
+	renamed, renamedErr := r.State.SourcesBeside(r.source.UUID.String())
+	err = cmp.Or(err, renamedErr)
 	if r.snapshots.record.Lost = err != nil; err != nil {
 		r.Log.Warn(fmt.Sprintf("%s: the record of sources cannot be read, so after a rollback its older snapshots and backups are kept: %v",
 			r.Source, err))
 	}
-	for _, text := range known {
+	r.snapshots.record.Sources, r.snapshots.record.Renamed = uuidsIn(known), uuidsIn(renamed)
+	r.continued = r.snapshots.line(r.source).UUIDs
+}
+
+func uuidsIn(texts []string) (uuids []btrfs.UUID) {
+	for _, text := range texts {
 		var uuid btrfs.UUID
 		if uuid.UnmarshalText([]byte(text)) == nil && !uuid.IsZero() {
-			r.snapshots.record.Sources = append(r.snapshots.record.Sources, uuid)
+			uuids = append(uuids, uuid)
 		}
 	}
-	r.continued = r.snapshots.line(r.source).UUIDs
+	return uuids
 }
 
 // continueWith adds what the records at a destination tell.

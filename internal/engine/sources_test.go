@@ -82,6 +82,21 @@ func TestASourceContinuesTheHistoryOfWhatItDescendsFromUnlessThatIsASourceOfItsO
 	}
 }
 
+func TestASourceThatWasRenamedContinuesWhatWasDecidedUnderItsOldName(t *testing.T) {
+	gone := volumeOf(3)
+	source := changed(home, []change{childOf(snap(1, childOf(gone)))})
+	s := side{Listing: btrfs.Listing{All: subvolumes{snap(1, childOf(gone)), source}, Top: uuid(9999)}}
+	for _, test := range []struct {
+		renamed []btrfs.UUID
+		want    bool
+	}{{nil, true}, {[]btrfs.UUID{source.UUID}, false}, {[]btrfs.UUID{source.UUID, gone.UUID, uuid(50)}, true}} {
+		s.record.Renamed = test.renamed
+		if got := s.line(source).UUIDs; got[gone.UUID] != test.want || got[uuid(50)] {
+			t.Errorf("with %v on record: %v", test.renamed, got)
+		}
+	}
+}
+
 func TestWithoutItsRecordASourceContinuesNothing(t *testing.T) {
 	source := changed(home, []change{childOf(volumeOf(3))})
 	s := side{Listing: btrfs.Listing{All: subvolumes{source}, Top: uuid(9999)}, record: kin.Record{Lost: true}}

@@ -9,6 +9,7 @@ import (
 // A Record is what is on record of sources and their backups.
 type Record struct {
 	Sources []btrfs.UUID              // the source and those that it continues, when there were backups of it before
+	Renamed []btrfs.UUID              // the same under all names that the source had
 	Lost    bool                      // those cannot be read
 	Origins map[btrfs.UUID]btrfs.UUID // the source of each received UUID at the destination
 }
@@ -82,7 +83,7 @@ type ancestry struct {
 
 func newAncestry(source btrfs.Subvolume, there btrfs.Listing, record Record) ancestry {
 	a := ancestry{Record: record, top: there.Top, here: make(map[btrfs.UUID]btrfs.Subvolume), claimed: make(map[btrfs.UUID]bool),
-		decided: record.Lost || slices.Contains(record.Sources, source.UUID)}
+		decided: record.Lost || slices.Contains(slices.Concat(record.Sources, record.Renamed), source.UUID)}
 	for _, sub := range append(slices.Clone(there.All), source) {
 		a.here[sub.UUID] = sub
 	}
@@ -102,7 +103,7 @@ func newAncestry(source btrfs.Subvolume, there btrfs.Listing, record Record) anc
 
 // continues tells that the source continues the history of an ancestor.
 func (a ancestry) continues(uuid btrfs.UUID) bool {
-	return slices.Contains(a.Sources, uuid) || !a.decided && a.isFree(uuid)
+	return slices.Contains(a.Sources, uuid) || slices.Contains(a.Renamed, uuid) || !a.decided && a.isFree(uuid)
 }
 
 // isFree tells that no other source can be known to have that history.
