@@ -117,6 +117,9 @@ type DirID struct {
 // firstFreeObjectID is the inode number of every subvolume's root directory and the lowest ID of a created subvolume.
 const firstFreeObjectID = 256 // linux/btrfs_tree.h: BTRFS_FIRST_FREE_OBJECTID
 
+// RootInode is the inode number of the root of every subvolume.
+const RootInode = firstFreeObjectID
+
 // ErrNotBtrfs and ErrNotSubvolume tell what a directory is not.
 var (
 	ErrNotBtrfs     = errors.New("not on a btrfs filesystem")

@@ -3,6 +3,7 @@ package btrfs
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -26,7 +27,7 @@ func Create(dir *os.File, name string) error {
 		return err
 	}
 	if err := btrfs.CreateSubVolume(pathAt(dir, name)); err != nil {
-		return fmt.Errorf("creating subvolume %s/%s: %w", dir.Name(), name, err)
+		return fmt.Errorf("creating subvolume %s/%s: %w", dir.Name(), name, withoutPath(err))
 	}
 	return nil
 }
@@ -64,9 +65,17 @@ func Delete(dir *os.File, name string) error {
 		return err
 	}
 	if err := btrfs.DeleteSubVolume(pathAt(dir, name)); err != nil {
-		return fmt.Errorf("deleting subvolume %s/%s: %w", dir.Name(), name, err)
+		return fmt.Errorf("deleting subvolume %s/%s: %w", dir.Name(), name, withoutPath(err))
 	}
 	return nil
+}
+
+// withoutPath leaves out the path that dennwc/btrfs was given, which nobody else knows.
+func withoutPath(err error) error {
+	if p := new(fs.PathError); errors.As(err, &p) {
+		return p.Err
+	}
+	return err
 }
 
 // SetReadOnly sets or clears the read-only flag of a subvolume of dir. A received subvolume that was writable for a while is
@@ -80,17 +89,17 @@ func SetReadOnly(dir *os.File, name string, readOnly bool) error {
 		return err
 	}
 	defer sub.Close()
-	fs, err := btrfs.Open(pathAt(sub, "."), true)
+	opened, err := btrfs.Open(pathAt(sub, "."), true)
 	if err == nil {
-		defer fs.Close()
+		defer opened.Close()
 		var flags btrfs.SubvolFlags
 		if readOnly {
 			flags = btrfs.SubvolReadOnly
 		}
-		err = fs.SetFlags(flags)
+		err = opened.SetFlags(flags)
 	}
 	if err != nil {
-		return fmt.Errorf("setting the read-only flag of %s/%s to %t: %w", dir.Name(), name, readOnly, err)
+		return fmt.Errorf("setting the read-only flag of %s/%s to %t: %w", dir.Name(), name, readOnly, withoutPath(err))
 	}
 	return nil
 }

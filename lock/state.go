@@ -95,7 +95,7 @@ func (s State) read(file string) (map[string][]string, error) {
 		return nil, err
 	}
 	if err := json.Unmarshal(content, &found); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s is damaged, move it away: %w", path, err)
 	}
 	if found == nil { // the file holds null
 		found = make(map[string][]string)

@@ -28,6 +28,30 @@ func (r *run) approachAll(ctx context.Context) {
 		approaching.Go(func() { v.away = v.approach(ctx) })
 	}
 	approaching.Wait()
+	r.mergeVisits()
+}
+
+// mergeVisits serves a folder once that is named twice.
+func (r *run) mergeVisits() {
+	first := make(map[Position]*visit)
+	visits := slices.DeleteFunc(r.visits, func(v *visit) bool {
+		at := positionOf(v.to)
+		other, again := first[at]
+		if again = again && at.Inode != 0 && v.away == nil; again {
+			r.Log.Info(fmt.Sprintf("%s: is %s by another name, and served once", v.to, other.to))
+		} else if v.away == nil {
+			first[at] = v
+		}
+		return again
+	})
+	reports := make([]DestinationReport, len(visits))
+	r.Destinations = nil
+	for i, v := range visits {
+		reports[i] = *v.saved
+		v.saved = &reports[i]
+		r.Destinations = append(r.Destinations, v.to)
+	}
+	r.visits, r.report.Destinations = visits, reports
 }
 
 // isFutile tells that there is nobody to make a backup for: each destination was refused, or could not be reached and never was.
@@ -38,10 +62,18 @@ func isFutile(visits []*visit) bool {
 // approach opens the destination unless it is missing.
 func (v *visit) approach(ctx context.Context) error {
 	v.known = v.isKnown()
-	opener, ok := v.to.(Opener)
-	if !ok {
-		return nil
+	if opener, ok := v.to.(Opener); ok {
+		if err := v.open(ctx, opener); err != nil {
+			return err
+		}
 	}
+	if c, ok := v.to.(Checker); ok && !v.NoTransfer {
+		return c.CheckPrograms(ctx)
+	}
+	return nil
+}
+
+func (v *visit) open(ctx context.Context, opener Opener) error {
 	err := opener.Open(ctx)
 	switch v.missing = errors.Is(err, fs.ErrNotExist); {
 	case v.missing && v.known:
@@ -69,10 +101,16 @@ func (v *visit) isKnown() bool {
 	return v.snapshots.ledger == nil || !v.Forget && v.snapshots.ledger.Knows(v.to.String())
 }
 
-// checkApart refuses the folder of the snapshots.
+// checkApart refuses the folder of the snapshots, and a subvolume that is the source.
 func (v *visit) checkApart() error {
-	if here, there := positionOf(v.Source).DirID, positionOf(v.to).DirID; here == there && here.Inode != 0 {
+	here, there := positionOf(v.Source).DirID, positionOf(v.to).DirID
+	source := btrfs.DirID{Filesystem: here.Filesystem, Subvolume: v.source.ID, Inode: btrfs.RootInode}
+	switch {
+	case there.Inode == 0:
+	case here == there:
 		return hint.New(fmt.Errorf("destination %s: is the snapshot folder of the source", v.to), "choose another folder")
+	case v.history != nil && source == there:
+		return hint.New(fmt.Errorf("destination %s: is the source itself", v.to), "choose another folder")
 	}
 	return nil
 }

@@ -81,6 +81,11 @@ type Opener interface {
 	Create(ctx context.Context) error
 }
 
+// A Checker is a Destination that can tell whether the programs are there that it needs.
+type Checker interface {
+	CheckPrograms(ctx context.Context) error
+}
+
 // A Lister is a Destination that can be looked at.
 type Lister interface {
 	Locker

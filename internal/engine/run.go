@@ -196,7 +196,8 @@ func (r *run) prepare(ctx context.Context) {
 			return err
 		})
 	}
-	if err == nil && r.found.Missing && !r.DryRun {
+	relisted := err == nil && r.found.Missing && !r.DryRun
+	if relisted {
 		r.report.Snapshot = name
 		err = r.openHistory(ctx) // now that it has a folder
 	}
@@ -209,7 +210,11 @@ func (r *run) prepare(ctx context.Context) {
 		r.Log.Info(fmt.Sprintf("%s: is a received backup that was made writable; its received UUID is cleared, or all its snapshots would "+
 			"count as copies of that backup", r.Source))
 	}
-	if !slices.ContainsFunc(r.snapshots.InDirectory, func(s btrfs.Subvolume) bool { return s.UUID == taken.UUID }) {
+	switch there := slices.ContainsFunc(r.snapshots.InDirectory, func(s btrfs.Subvolume) bool { return s.UUID == taken.UUID }); {
+	case there:
+	case relisted: // nobody had a lock yet in a folder that was missing
+		r.Log.Info(fmt.Sprintf("%s: another run has deleted snapshot %s already", r.Source, name))
+	default:
 		r.snapshots.InDirectory = append(r.snapshots.InDirectory, taken)
 		r.snapshots.All = append(r.snapshots.All, taken)
 	}

@@ -48,6 +48,8 @@ type fakeSender struct {
 
 func (s *fakeSender) Subvolume() btrfs.Subvolume { return btrfs.Subvolume{UUID: source} }
 
+func (s *fakeSender) CheckProgram(context.Context) error { return nil }
+
 func (s *fakeSender) Send(_ context.Context, t Transfer, after sendstream.Prefix, w io.Writer) error {
 	s.note("send%s", told(after))
 	if len(s.fail) > 0 {

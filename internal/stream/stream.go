@@ -20,6 +20,8 @@ import (
 type Sender interface {
 	// Subvolume describes the source.
 	Subvolume() btrfs.Subvolume
+	// CheckProgram fails if the program is missing that makes streams.
+	CheckProgram(ctx context.Context) error
 	// Send writes the checked send stream to w. An error of w is returned as a *sendstream.WriteError.
 	Send(ctx context.Context, t Transfer, after sendstream.Prefix, w io.Writer) error
 	// Measure tells how many bytes Send will write in all.

@@ -37,7 +37,7 @@ func Open(path string, o OpenOptions) (*os.File, error) {
 	}
 	dir, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil || o.MountPoint == "" {
-		return dir, err
+		return dir, walk.ExplainMissing(err, path)
 	}
 	// Mounts may have changed since.
 	if err := checkOn(dir, path, o.MountPoint); err != nil {

@@ -29,6 +29,7 @@ type Destination struct {
 var (
 	_ engine.Destination = (*Destination)(nil)
 	_ engine.Opener      = (*Destination)(nil)
+	_ engine.Checker     = (*Destination)(nil)
 	_ engine.Lister      = (*Destination)(nil)
 	_ engine.Marker      = (*Destination)(nil)
 	_ engine.Placed      = (*Destination)(nil)
@@ -76,6 +77,15 @@ func (d *Destination) Mark(context.Context) (id string, err error) { return d.id
 func (d *Destination) identity() string {
 	at := d.At()
 	return fmt.Sprintf("%s%s/%d/%d", at.Machine, at.Filesystem, at.Subvolume, at.Inode)
+}
+
+// CheckPrograms fails if the btrfs program is missing here or there.
+func (d *Destination) CheckPrograms(ctx context.Context) error {
+	if err := d.from.CheckProgram(ctx); err != nil {
+		return err
+	}
+	_, err := d.host.Format(ctx)
+	return d.named(programMissing(err))
 }
 
 // Accepts gives the best format of the btrfs program there.

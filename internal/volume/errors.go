@@ -75,10 +75,18 @@ func errnoOf(err error) unix.Errno {
 	return 0
 }
 
-// senderError explains a failure of `btrfs send`. Of the errnos only those that no other parent avoids are made known.
-func (f *folder) senderError(err error) error {
+// programMissing gives an error that tells of a program which is not installed, or nil.
+func programMissing(err error) error {
 	if errors.Is(err, exec.ErrNotFound) {
 		return hint.New(err, "install btrfs-progs")
+	}
+	return nil
+}
+
+// senderError explains a failure of `btrfs send`. Of the errnos only those that no other parent avoids are made known.
+func (f *folder) senderError(err error) error {
+	if missing := programMissing(err); missing != nil {
+		return missing
 	}
 	switch errnoOf(err) {
 	case unix.EPERM, unix.EACCES:
@@ -94,8 +102,8 @@ func (f *folder) senderError(err error) error {
 
 // receiverError explains a failure of `btrfs receive`. Of the errnos only those that no other parent avoids are made known.
 func (f *folder) receiverError(err error) error {
-	if errors.Is(err, exec.ErrNotFound) {
-		return hint.New(err, "install btrfs-progs")
+	if missing := programMissing(err); missing != nil {
+		return missing
 	}
 	said := ""
 	if exit := new(transport.ExitError); errors.As(err, &exit) {

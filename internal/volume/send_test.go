@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"context"
 	"io"
 	"strings"
 	"testing"
@@ -53,19 +54,25 @@ func TestAMissingProgramComesWithAHint(t *testing.T) {
 	btrfstest.RequireRoot(t)
 	top := btrfstest.New(t, testSize).Dir
 	missing := local.New(silent.Log)
-	s, d := sourceOn(t, missing), NewDestination(missing, top, nil, silent)
+	s, d := sourceOn(t, missing), NewDestination(missing, top, programs{}, silent)
 	check(t, d.Open(t.Context()))
 	t.Cleanup(func() { check(t, d.Close()) })
 	path := t.TempDir()
 	accept := func() error { _, err := d.Accepts(t.Context()); return err }
 	receive := func() error { _, err := d.Receive(t.Context(), transferOf("new")); return err }
+	check, there := func() error { return s.CheckProgram(t.Context()) }, func() error { return d.CheckPrograms(t.Context()) }
 	send := func() error { return s.Send(t.Context(), stream.Transfer{}, sendstream.Prefix{}, io.Discard) }
 	t.Run("without it", func(t *testing.T) {
 		t.Setenv("PATH", path)
-		for name, do := range map[string]func() error{"accept": accept, "receive": receive, "send": send} {
+		for name, do := range map[string]func() error{"check": check, "check there": there, "accept": accept, "receive": receive, "send": send} {
 			if err := do(); !strings.Contains(hint.Of(err), "install btrfs-progs") {
 				t.Errorf("%s: error: %v, hint: %q", name, err, hint.Of(err))
 			}
 		}
 	})
 }
+
+// programs is a sender that misses none.
+type programs struct{ stream.Sender }
+
+func (programs) CheckProgram(context.Context) error { return nil }

@@ -169,6 +169,15 @@ func (s *Source) Omitted(ctx context.Context) ([]string, error) {
 	return slices.Compact(nested), err
 }
 
+// CheckProgram fails if the btrfs program is missing on the source's machine.
+func (s *Source) CheckProgram(ctx context.Context) error {
+	_, err := s.host.Format(ctx)
+	if err = programMissing(err); err != nil {
+		return fmt.Errorf("source %s: %w", s, err)
+	}
+	return nil
+}
+
 // noTake tells why no snapshot can be taken, as far as that can be known.
 func (s *Source) noTake() error {
 	switch {

@@ -104,7 +104,8 @@ func (h *Host) openFile(path string) (*os.File, error) {
 	if h.confine != nil {
 		return h.confine.Open(path)
 	}
-	return os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY, 0)
+	dir, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY, 0)
+	return dir, walk.ExplainMissing(err, path)
 }
 
 // names gives at most so many of the names in a directory.
