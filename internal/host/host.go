@@ -61,8 +61,11 @@ func (s Status) CheckWritable() error {
 		return nil
 	}
 	err := &fs.PathError{Op: "writing in", Path: s.Path, Err: syscall.Errno(s.NoWrite)}
-	if s.Btrfs && s.Subvolume.ReadOnly {
+	switch {
+	case s.Btrfs && s.Subvolume.ReadOnly:
 		return hint.New(err, "it lies in a read-only snapshot: name another folder")
+	case err.Err == syscall.EPERM:
+		return hint.New(err, "it is immutable or append-only: lsattr -d shows it, chattr -i -a ends it")
 	}
 	return err
 }

@@ -124,11 +124,7 @@ func names(dir *os.File, most int) ([]string, error) {
 
 func describe(dir *os.File) (host.Status, error) {
 	s := host.Status{Path: dir.Name(), Privileged: os.Geteuid() == 0}
-	// a read-only mount, a read-only subvolume, an immutable directory, or no right to
-	var errno unix.Errno
-	if errors.As(unix.Faccessat(int(dir.Fd()), ".", unix.W_OK, unix.AT_EACCESS), &errno) {
-		s.NoWrite = uint32(errno)
-	}
+	s.NoWrite = uint32(checkWritable(dir))
 	some, err := names(dir, 1)
 	s.Empty = err == nil && len(some) == 0
 	err = btrfs.CheckFilesystem(dir)
@@ -146,6 +142,18 @@ func describe(dir *os.File) (host.Status, error) {
 	}
 	s.DirID, err = btrfs.IdentifyDir(dir)
 	return s, err
+}
+
+// checkWritable gives EROFS of a read-only mount or subvolume, EACCES where the right is missing, and EPERM of a directory that
+// chattr(1) keeps from being changed, which x/sys overlooks when faccessat2(2) says so.
+func checkWritable(dir *os.File) (errno unix.Errno) {
+	if errors.As(unix.Faccessat(int(dir.Fd()), ".", unix.W_OK, unix.AT_EACCESS), &errno) {
+		return errno
+	}
+	if walk.IsPinned(dir) {
+		return unix.EPERM
+	}
+	return 0
 }
 
 // madeUpDirID identifies a directory where there are no subvolumes.

@@ -29,15 +29,22 @@ func explain(err error, dir int, name string) error {
 	if !errors.Is(err, unix.EPERM) {
 		return err
 	}
-	const pinning = unix.STATX_ATTR_IMMUTABLE | unix.STATX_ATTR_APPEND
 	for _, at := range []struct{ name, what string }{{name, "it"}, {"", "its directory"}} {
-		var st unix.Statx_t
-		statErr := unix.Statx(dir, at.name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH, 0, &st)
-		if statErr == nil && st.Attributes&pinning != 0 {
+		if isPinned(dir, at.name) {
 			return &PinnedError{at.what, err}
 		}
 	}
 	return err
+}
+
+// IsPinned tells that an open directory has such an attribute.
+func IsPinned(dir *os.File) bool { return isPinned(int(dir.Fd()), "") }
+
+func isPinned(dir int, name string) bool {
+	const pinning = unix.STATX_ATTR_IMMUTABLE | unix.STATX_ATTR_APPEND
+	var st unix.Statx_t
+	err := unix.Statx(dir, name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH, 0, &st)
+	return err == nil && st.Attributes&pinning != 0
 }
 
 // Unpin adds to a PinnedError how to free a directory of all such attributes.
