@@ -93,7 +93,7 @@ func TestPlan(t *testing.T) {
 		{"so is what is no subvolume", subvolumes{s2}, nil, []func(*planner){func(p *planner) { p.taken = []string{day(2)} }}, "not 2"},
 		{"backups linked by their parents are ours", subvolumes{s3}, subvolumes{b1, b2, b3}, []func(*planner){keep(1)}, "delete 1; delete 2"},
 		{"also by a parent that is gone", subvolumes{s3}, subvolumes{foreign(1, childOf(foreign(9))), b2, backup(s3, childOf(b1))}, []func(*planner){keep(1)}, "delete 2"},
-		{"one of a snapshot that was altered since is ours", subvolumes{snap(1, touched), s3}, subvolumes{b1, backup(s3)}, []func(*planner){keep(1)}, "delete 1"},
+		{"one of a snapshot that was altered since is ours", subvolumes{snap(1, altered), s3}, subvolumes{b1, backup(s3)}, []func(*planner){keep(1)}, "delete 1"},
 		{"but not by a parent that is another source's", subvolumes{s3}, subvolumes{foreign(1), foreign(2, childOf(foreign(1))), b3},
 			[]func(*planner){keep(1), recorded(uuid(99), foreign(1))}, ""},
 		{"recorded backups are ours", subvolumes{s3}, subvolumes{foreign(1), foreign(2), b3}, []func(*planner){keep(1), recorded(home.UUID, foreign(1))}, "delete 1"},
@@ -142,7 +142,7 @@ func TestPlanGivesAReasonForEveryBackup(t *testing.T) {
 	s3, s4 := snap(3), snap(4)
 	b1, b3 := backup(snap(1)), backup(s3, childOf(backup(snap(1))))
 	other := foreign(5)
-	p := newPlanner(subvolumes{s3, s4}, subvolumes{b1, b3, foreign(2), other, foreign(6, neverReceived), foreign(7, touched), foreign(8, inherits(1), touched)}, keep(1), recorded(uuid(99), other))
+	p := newPlanner(subvolumes{s3, s4}, subvolumes{b1, b3, foreign(2), other, foreign(6, neverReceived), foreign(7, altered), foreign(8, inherits(1), altered)}, keep(1), recorded(uuid(99), other))
 	want := map[string]string{
 		day(1): "delete 20260101-000000: older than the newest 1",
 		day(2): "keep 20260102-000000: not known to come from this source",
@@ -166,7 +166,7 @@ func TestPlanGivesAReasonForEveryBackup(t *testing.T) {
 
 func TestPruneSource(t *testing.T) {
 	other := btrfs.Subvolume{ID: 300, UUID: uuid(900)}
-	history := [3]btrfs.Subvolume{snap(1, childOf(btrfs.Subvolume{}), touched), snap(2, childOf(snap(1)), touched), snap(3, childOf(snap(2)), touched)}
+	history := [3]btrfs.Subvolume{snap(1, childOf(btrfs.Subvolume{}), altered), snap(2, childOf(snap(1)), altered), snap(3, childOf(snap(2)), altered)}
 	restored := snap(1, childOf(btrfs.Subvolume{UUID: uuid(901)})) // home was made of a snapshot since
 	tests := []struct {
 		name      string
@@ -183,7 +183,7 @@ func TestPruneSource(t *testing.T) {
 		{"snapshots of the subvolume before it was restored count", changed(home, []change{childOf(restored)}), subvolumes{restored, snap(2)}, "", day(2), "1"},
 		{"the one that the source was restored from counts", changed(home, []change{childOf(snap(1))}),
 			subvolumes{snap(1, childOf(btrfs.Subvolume{}), receivedAs(77)), snap(2)}, "", day(2), "1"},
-		{"one that was altered stays", home, subvolumes{snap(1, touched), snap(2), snap(3)}, "", day(3), "2"},
+		{"one that was altered stays", home, subvolumes{snap(1, altered), snap(2), snap(3)}, "", day(3), "2"},
 		{"one of a history is made by altering it", history[2], history[:], "", day(3), "1 2"},
 		{"writable ones and other names stay", home, subvolumes{snap(1, writable), snap(2, named("x"+day(2))), snap(3)}, "", day(3), ""},
 		{"the one of a destination that is away stays", home, subvolumes{snap(1), snap(2), snap(3)}, `{"20260101-000000": {"parent_locks": ["/away"]}}`, day(3), "2"},

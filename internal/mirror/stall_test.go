@@ -42,6 +42,9 @@ func TestWhateverRsyncDoesIsProgress(t *testing.T) {
 			t.Errorf("%s: %t", name, got)
 		}
 	}
+	if unseen := (pulse{}); !unseen.moved(unseen, limit) {
+		t.Error("what could never be looked at did nothing")
+	}
 }
 
 func TestThePulseIsThatOfAllProcessesOfAGroup(t *testing.T) {

@@ -64,7 +64,7 @@ func TestAReceiverPrunesTheSeriesAndSourceOfWhatItReceivedOnly(t *testing.T) {
 		{"not those of nobody on record", []btrfs.Subvolume{received(1), received(2), received(9)}, map[uint64]btrfs.UUID{2: home, 9: home}, 1, []string{day(2)}},
 		{"nothing when the new one is not on record", []btrfs.Subvolume{received(1), received(2), received(9)}, map[uint64]btrfs.UUID{1: home, 2: home}, 1, nil},
 		{"nothing when none is", []btrfs.Subvolume{received(1), received(2), received(9)}, nil, 1, nil},
-		{"not what was altered since", []btrfs.Subvolume{received(1, func(s *btrfs.Subvolume) { s.TouchedIn = 15 }), received(2), received(9)},
+		{"not what was altered since", []btrfs.Subvolume{received(1, func(s *btrfs.Subvolume) { s.AlteredIn = 15 }), received(2), received(9)},
 			map[uint64]btrfs.UUID{1: home, 2: home, 9: home}, 1, []string{day(2)}},
 		{"not what is unfinished, writable, or not received",
 			[]btrfs.Subvolume{received(1, hidden), received(2, writable), received(3, neverReceived), received(4), received(9)},
