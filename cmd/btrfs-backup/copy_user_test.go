@@ -96,6 +96,17 @@ func TestAnOrdinaryUserGetsABackupOfAllThatHeMayRead(t *testing.T) {
 	}
 }
 
+func TestADeviceThatAnOrdinaryUserCannotMakeIsMissed(t *testing.T) {
+	t.Parallel()
+	u := newCopyUser(t, "ext4")
+	u.owns("file", 0o644)
+	btrfstest.Check(t, syscall.Mknod(u.at("device"), syscall.S_IFCHR|0o600, 1<<8|3))
+	expect(t, exitPartly, u.run(), "INCOMPLETE", `making the device "device"`, "sudo")
+	if l := u.listed(filepath.Base(u.newest())); l.Complete || l.MissingFiles != 1 {
+		t.Errorf("it is listed as %+v", l)
+	}
+}
+
 func TestAnOrdinaryUserKeepsAHistoryOfHisOwnTree(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"ext4", "xfs"} {

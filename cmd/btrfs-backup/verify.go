@@ -156,7 +156,10 @@ func (o *verifyOptions) one(ctx context.Context, env environment, display *progr
 
 func describeDifference(d tree.Difference) string {
 	text := fmt.Sprintf("%-12s %s", d.Kind, progress.Name(d.Path))
-	if d.Want != "" || d.Got != "" {
+	switch {
+	case d.Want == "" && d.Got != "":
+		text += fmt.Sprintf(" (%s)", d.Got)
+	case d.Want != "" || d.Got != "":
 		text += fmt.Sprintf(" (is %s, was %s)", d.Got, d.Want)
 	}
 	return text

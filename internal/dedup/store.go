@@ -131,7 +131,7 @@ func (s *store) load() (records int, err error) {
 	case err != nil && err != io.ErrUnexpectedEOF:
 		return 0, err
 	case string(begin) != magic:
-		return 0, errors.New("it is not in the format of this version")
+		return 0, errFormat
 	}
 	s.size = int64(len(magic))
 	for content := []byte(nil); ; records++ {
@@ -320,7 +320,13 @@ type damagedError struct {
 	cause error
 }
 
+// errFormat is the cause with an index of an earlier version, which is as good as none.
+var errFormat = errors.New("it is not in the format of this version")
+
 func (e *damagedError) Error() string {
+	if errors.Is(e.cause, errFormat) {
+		return fmt.Sprintf("the index %s is not in the format of this version", e.file)
+	}
 	return fmt.Sprintf("the index %s is damaged: %v", e.file, e.cause)
 }
 func (e *damagedError) Unwrap() error { return e.cause }

@@ -156,7 +156,7 @@ func TestADamagedIndexBeginsAnew(t *testing.T) {
 				}
 				check(t, x.Add("backup", e))
 			})
-			f.expectWarning("index "+filepath.Join(f.dir, indexFile)+" is damaged", "begins anew")
+			f.expectWarning("index "+filepath.Join(f.dir, indexFile)+" is ", "begins anew")
 			f.with(func(x *Index) {
 				if !x.Knows(e) {
 					t.Error("it does not know the content that was added")

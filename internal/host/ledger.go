@@ -2,7 +2,6 @@ package host
 
 import (
 	"fmt"
-	"path"
 
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/lock"
@@ -16,7 +15,7 @@ func ParseLedger(folder string, file File, ours func(name string) bool) (*lock.L
 		l, err = lock.ParseLedger(content, ours)
 	}
 	if err != nil {
-		return nil, hint.New(fmt.Errorf("reading %s: %w", path.Join(folder, lock.LedgerFile), err),
+		return nil, hint.New(fmt.Errorf("reading %s: %w", folder+"/"+lock.LedgerFile, err),
 			"repair the file or move it away; until then nothing is deleted in this folder")
 	}
 	return l, nil

@@ -205,6 +205,7 @@ func TestOptionsOfRsyncAreRefusedUnlessTheyAreSafe(t *testing.T) {
 		"-t":                        "copy nothing",
 		"-lH --delete --exclude=-r": "copy nothing",
 		"-a 'a b":                   "",
+		"  ":                        "copy nothing",
 	} {
 		if words, err := SplitOptions(text); err == nil || !strings.Contains(err.Error(), why) || hint.Of(err) == "" {
 			t.Errorf("%s gives %q, %v (%s)", text, words, err, hint.Of(err))

@@ -46,7 +46,12 @@ func (c *copier) run(ctx context.Context) (told *output, missing *IncompleteErro
 	if err := c.source.check(ctx); err != nil {
 		return told, nil, fmt.Errorf("after the copy: %w", err)
 	}
-	if len(told.skipped) > 0 {
+	switch {
+	case c.Rsync == nil: // nothing but a device for which rsync does not even try
+		for _, name := range told.skipped {
+			missing = missing.with(fmt.Sprintf("making the device %q: Operation not permitted (1)", name))
+		}
+	case len(told.skipped) > 0:
 		c.Log.Info(fmt.Sprintf("%s: links and special files are not copied without -l and -D in --rsync-options: %s", c.source, engine.Few(told.skipped)))
 	}
 	return told, missing, nil

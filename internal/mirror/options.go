@@ -88,7 +88,7 @@ func SplitOptions(text string) ([]string, error) {
 	recurses := func(o rsyncOption) bool {
 		return slices.Contains([]string{"-a", "--archive", "-r", "--recursive"}, o.name)
 	}
-	if len(words) > 0 && !slices.ContainsFunc(given, recurses) {
+	if text != "" && !slices.ContainsFunc(given, recurses) {
 		return nil, hint.New(errors.New("without -r or -a, rsync would copy nothing"), "add -a, or -r and what else is wanted of it")
 	}
 	return words, nil

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
 	"sync"
 	"time"
 
@@ -236,7 +235,7 @@ func (d *Destination) savePartial(ctx context.Context, name string, r engine.Res
 	defer cancel()
 	forward := hint.Of(failure)
 	if errors.Is(failure, unix.ENOSPC) || errors.Is(failure, unix.EDQUOT) {
-		forward += ", or delete the partial copy " + path.Join(d.String(), btrfs.Incoming(name))
+		forward += ", or delete the partial copy " + d.String() + "/" + btrfs.Incoming(name)
 	}
 	if err := d.dir.SavePartialTree(ctx, name); err != nil {
 		d.Log.Warn(fmt.Sprintf("%s: the partial copy of %s may be lost: %v", d, name, err))

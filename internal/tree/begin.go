@@ -18,10 +18,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Begin prepares the partial copy of a backup. One of the same source
-// that an interrupted run left is resumed.
+// Begin prepares the partial copy of a backup. One of the same source that an interrupted run left is resumed, unless it left no
+// room to go on: then it is removed.
 func (f *Folder) Begin(ctx context.Context, o Order) (Work, error) {
 	w, err := f.begin(ctx, o)
+	if isFull(err) {
+		switch removed, removeErr := f.makeRoom(ctx, o.Origin); {
+		case removeErr != nil:
+			err = errors.Join(err, removeErr)
+		case removed:
+			w, err = f.begin(ctx, o)
+		}
+	}
 	if err != nil {
 		return Work{}, fmt.Errorf("preparing %s: %w", f.pathOf(o.Name), err)
 	}

@@ -5,11 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/tree/follow"
 	"btrfs-backup/internal/tree/state"
+	"btrfs-backup/internal/tree/walk"
+
+	"golang.org/x/sys/unix"
 )
 
 // A partial copy is the directory of a backup that is not complete, under its hidden name: as Begin prepared it, with what was
@@ -70,6 +75,45 @@ func (f *Folder) discardPartial(name string) error {
 		return fmt.Errorf("discarding %s: %w", f.pathOf(hidden), err)
 	}
 	return nil
+}
+
+func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
+
+// makeRoom removes the partial copies of a source, of which there is nothing that counts as a backup.
+func (f *Folder) makeRoom(ctx context.Context, o Origin) (removed bool, err error) {
+	list, err := f.unfinished()
+	if err != nil {
+		return false, err
+	}
+	for _, hidden := range slices.Sorted(maps.Keys(list)) {
+		if _, isIncoming := btrfs.IncomingOf(hidden); !isIncoming || !list[hidden].Same(o) {
+			continue
+		}
+		f.log.Info(fmt.Sprintf("%s left no room, and is removed", f.pathOf(hidden)))
+		if err := f.empty(ctx, hidden); err != nil {
+			return removed, err
+		}
+		if err := f.removeHidden(ctx, hidden); err != nil {
+			return removed, err
+		}
+		removed = true
+	}
+	if !removed {
+		return false, nil
+	}
+	return true, btrfs.SyncFilesystem(f.dir)
+}
+
+// empty removes the files in a subvolume. The kernel frees the space of a deleted one at some later time.
+func (f *Folder) empty(ctx context.Context, hidden string) error {
+	isSubvolume, err := f.isSubvolume(hidden)
+	if err != nil || !isSubvolume {
+		return err
+	}
+	if err := btrfs.SetReadOnly(f.dir, hidden, false); err != nil {
+		return err
+	}
+	return walk.RemoveFiles(ctx, f.dir, hidden)
 }
 
 // notesFile is where Follow leaves what it read, until the backup is finished. It keeps the name of a draft, which the next Begin

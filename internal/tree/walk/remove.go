@@ -29,6 +29,11 @@ func Remove(ctx context.Context, parent *os.File, name string) error {
 	return begin(ctx, parent, name, nil)
 }
 
+// RemoveFiles removes all that is in a directory but for directories.
+func RemoveFiles(ctx context.Context, parent *os.File, name string) error {
+	return begin(ctx, parent, name, func(File) bool { return true })
+}
+
 // Unshare removes names of inodes that have several, so that what is written to the remaining ones is seen nowhere else. With
 // keepOne, the first name of each inode is left: that is for inodes all of whose names are below the directory.
 func Unshare(ctx context.Context, parent *os.File, name string, keepOne bool) error {
