@@ -201,6 +201,9 @@ func TestOptionsOfRsyncAreRefusedUnlessTheyAreSafe(t *testing.T) {
 		"-a --info=help":            "--info=help",
 		"-a --info=name,he":         "--info=name,he",
 		"-a -M--log-file=/x":        "messages",
+		"-a -M --log-file=/x":       "messages",
+		"-a --info help":            "--info=help",
+		"-a -":                      "further source",
 		"-a --remote-option=/x":     "/x is no option",
 		"-t":                        "copy nothing",
 		"-lH --delete --exclude=-r": "copy nothing",
@@ -209,6 +212,17 @@ func TestOptionsOfRsyncAreRefusedUnlessTheyAreSafe(t *testing.T) {
 	} {
 		if words, err := SplitOptions(text); err == nil || !strings.Contains(err.Error(), why) || hint.Of(err) == "" {
 			t.Errorf("%s gives %q, %v (%s)", text, words, err, hint.Of(err))
+		}
+	}
+}
+
+func TestTheLastOptionSaysWhetherOneFilesystemIsCopied(t *testing.T) {
+	for text, want := range map[string]bool{"-a": false, "-ax": true, "-a --one-file-system": true, "-ax --no-x": false,
+		"-a -x --no-one-file-system": false, "-a --no-x -x": true} {
+		words, err := SplitOptions(text)
+		check(t, err)
+		if got := OneFileSystem(words); got != want {
+			t.Errorf("%s: %t", text, got)
 		}
 	}
 }
