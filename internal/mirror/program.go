@@ -65,7 +65,7 @@ func runRsync(ctx context.Context, p program) (*IncompleteError, error) {
 	read := make(chan error, 1)
 	go func() { read <- readLines(r, p.line) }()
 	if p.stall > 0 {
-		go watch(run, process.Group(), p.stall, end)
+		go watch(run, func() pulse { return pulseOf(process.Group()) }, p.stall, end)
 	}
 	ended := process.Wait()
 	failpoint.Reach("rsync ended")

@@ -27,19 +27,19 @@ func (p pulse) moved(before pulse, limit time.Duration) bool {
 	return p.bytes == 0 || p.bytes != before.bytes || p.busy-before.busy > limit/idle
 }
 
-// watch ends a group of processes that does nothing for so long. It looks often, so as to notice soon.
-func watch(ctx context.Context, group int, limit time.Duration, end context.CancelCauseFunc) {
+// watch ends what does nothing for so long. It looks often, so as to notice soon.
+func watch(ctx context.Context, look func() pulse, limit time.Duration, end context.CancelCauseFunc) {
 	const looks = 20
 	every := time.NewTicker(max(limit/looks, time.Millisecond))
 	defer every.Stop()
-	last, since := pulseOf(group), time.Now()
+	last, since := look(), time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-every.C:
 		}
-		now := pulseOf(group)
+		now := look()
 		if now.moved(last, limit) {
 			last, since = now, time.Now()
 		} else if time.Since(since) >= limit {

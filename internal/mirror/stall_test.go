@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"btrfs-backup/btrfs/btrfstest"
@@ -60,10 +61,24 @@ func TestThePulseIsThatOfAllProcessesOfAGroup(t *testing.T) {
 		t.Errorf("a process of the group read and wrote a million bytes, but the pulse is %+v", p)
 	}
 	ctx, end := context.WithCancelCause(t.Context())
-	watch(ctx, group.Process.Pid, time.Millisecond, end) // or the test would not end
+	watch(ctx, func() pulse { return pulseOf(group.Process.Pid) }, time.Millisecond, end) // or the test would not end
 	if err := context.Cause(ctx); err == nil || !strings.Contains(err.Error(), "no progress") {
 		t.Error(err)
 	}
+}
+
+func TestOnlyATimeWithoutAnyProgressEndsWhatIsWatched(t *testing.T) {
+	const limit = 15 * time.Minute
+	synctest.Test(t, func(t *testing.T) {
+		ctx, end := context.WithCancelCause(t.Context())
+		started := time.Now()
+		watch(ctx, func() pulse { // which moves every ten minutes, for an hour
+			return pulse{bytes: 1 + uint64(min(time.Since(started), time.Hour)/(10*time.Minute))}
+		}, limit, end)
+		if took := time.Since(started); context.Cause(ctx) == nil || took < time.Hour+limit || took > time.Hour+limit+limit/5 {
+			t.Errorf("it was ended after %s: %v", took, context.Cause(ctx))
+		}
+	})
 }
 
 // rsync 3.2 to 3.5 go on with thousands of complaints, and 3.2.7 then hung at times.
