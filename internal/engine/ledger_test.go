@@ -6,6 +6,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"btrfs-backup/lock"
 )
 
 // TestWhereTheLedgerCannotBeWritten has snapshots 1 to 3, of which /backups is on record as holding 1, and /away 2.
@@ -73,6 +75,23 @@ func TestWhereTheLedgerNamesASnapshotThatIsGoneNoneIsDeletedWhileTheDestinationI
 		if got := strings.Count(strings.Join(source.entries, "; "), "delete"); got != want {
 			t.Errorf("%d is on record: %q", common, source.entries)
 		}
+	}
+}
+
+func TestAnAbsentDestinationThatIsForgottenHoldsNoSnapshot(t *testing.T) {
+	source, destination := newFakes(snap(2), snap(3))
+	source.ledger = `{"` + day(2) + `": {"parent_locks": ["/backups"]}}`
+	state := lock.State{Dir: t.TempDir()}
+	if err := state.AddUsed(t.Context(), "/backups", "id"); err != nil {
+		t.Fatal(err)
+	}
+	forget := func(j *Job) { j.KeepSnapshots.Last, j.Forget, j.State = 1, true, state }
+	if _, err := Run(t.Context(), jobOf(source, unreachable{destination}, forget)); err != nil {
+		t.Fatal(err)
+	}
+	source.want(t, "delete 2")
+	if strings.Contains(source.ledger, "backups") {
+		t.Errorf("the ledger says %s", source.ledger)
 	}
 }
 

@@ -70,6 +70,9 @@ func (v *visit) fail(ctx context.Context, err error) {
 		err = fmt.Errorf("%s: %w", v.to, context.Cause(ctx))
 	}
 	v.saved.fail(err)
+	if v.Forget && v.away != nil { // its snapshots are to be released
+		return
+	}
 	v.failed = true
 	wasReached := v.known || v.away == nil && !v.missing
 	if !v.NoTransfer && wasReached {
