@@ -156,10 +156,7 @@ func (p planner) plan() Plan {
 
 	plan := Plan{Leftovers: p.leftovers()}
 	plan.InTheWay, plan.Blocked = p.inTheWay(r, own, missing, inTheWay, newest)
-	kept := make(map[string]bool)
-	for _, v := range verdicts {
-		kept[v.Name] = v.Keep
-	}
+	kept := keptOf(verdicts)
 	var sent []btrfs.Subvolume
 	for _, s := range missing {
 		if !kept[s.Name] {
@@ -197,7 +194,7 @@ func (p planner) decide(r relation, candidates []retention.Snapshot, own map[str
 }
 
 // decideThere tells which of the candidates the destination will keep, when it counts them in the order in which they were made.
-func (p planner) decideThere(r relation, candidates []retention.Snapshot) (kept map[string]bool) {
+func (p planner) decideThere(r relation, candidates []retention.Snapshot) map[string]bool {
 	age := make(map[string]int)
 	for i, s := range r.versions() {
 		for _, name := range append(r.holds(s), s.Name) {
@@ -206,8 +203,13 @@ func (p planner) decideThere(r relation, candidates []retention.Snapshot) (kept 
 	}
 	byAge := slices.Clone(candidates)
 	slices.SortStableFunc(byAge, func(a, b retention.Snapshot) int { return cmp.Compare(age[a.Name], age[b.Name]) })
-	kept = make(map[string]bool)
-	for _, v := range retention.DecideInOrder(p.keepsLast, byAge) {
+	return keptOf(retention.DecideInOrder(p.keepsLast, byAge))
+}
+
+// keptOf tells by name what stays.
+func keptOf(verdicts []retention.Verdict) map[string]bool {
+	kept := make(map[string]bool)
+	for _, v := range verdicts {
 		kept[v.Name] = v.Keep
 	}
 	return kept
@@ -252,14 +254,13 @@ func (p planner) takenNames() map[string]bool {
 }
 
 // inTheWay names those of the versions in the way that the policy would keep, and tells whether the newest of all is one.
-func (p planner) inTheWay(r relation, own []string, missing, all []btrfs.Subvolume, newest *btrfs.Subvolume) (names []string, blocked bool) {
+func (p planner) inTheWay(r relation, own []string, missing, all []btrfs.Subvolume, newest *btrfs.Subvolume) (
+	names []string, blocked bool,
+) {
 	if len(all) == 0 {
 		return nil, false
 	}
-	kept := make(map[string]bool)
-	for _, v := range p.decide(r, p.candidates(r, own, slices.Concat(missing, all), newest), setOf(own)) {
-		kept[v.Name] = v.Keep
-	}
+	kept := keptOf(p.decide(r, p.candidates(r, own, slices.Concat(missing, all), newest), setOf(own)))
 	versions := r.versions()
 	for _, s := range all {
 		if last := s.ID == versions[len(versions)-1].ID; last || kept[s.Name] {

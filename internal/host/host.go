@@ -1,8 +1,8 @@
 // Package host works on directories of subvolumes, on this machine or on another one.
 //
 // It is the contract only. A machine is reached in one of two ways, which do the same: as this process (local), or by this
-// program at the far end of an SSH session (agent, answered by serve). Names are single path components in an open directory; only Open, MkdirAll,
-// Take and Rmdir take paths, which are absolute.
+// program at the far end of an SSH session (agent, answered by serve). Names are single path components in an open directory; only
+// Open, MkdirAll, Take and Rmdir take paths, which are absolute.
 //
 // Errors of a far side keep what errors.Is and errors.As find in them: fs.ErrNotExist and fs.ErrExist, errnos,
 // *lock.HeldError, *transport.ExitError, and the errors of sendstream and tree. A lost connection is

@@ -220,7 +220,8 @@ func (s *Spec) onlyRsync() []option {
 func (s *Spec) idleForRsync() []option {
 	o, d := s.Subvolume, Default()
 	return []option{
-		{"num-snapshots", s.KeepSnapshots.Last != 0}, {"keep-snapshots", s.KeepSnapshots != (retention.Policy{Last: s.KeepSnapshots.Last})}, {"snapshot-folder", o.Folder != d.Subvolume.Folder},
+		{"num-snapshots", s.KeepSnapshots.Last != 0},
+		{"keep-snapshots", s.KeepSnapshots != (retention.Policy{Last: s.KeepSnapshots.Last})}, {"snapshot-folder", o.Folder != d.Subvolume.Folder},
 		{"remove-locks", o.RemoveLocks}, {"clean-partial", o.CleanPartial}, {"sync", o.Sync}, {"convert-rw", o.ConvertRW},
 		{"compress", s.Reach.Compress != d.Reach.Compress}, {"channels", s.Reach.Channels != d.Reach.Channels},
 	}

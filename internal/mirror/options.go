@@ -59,7 +59,8 @@ var refused = []struct{ names, reason, forward string }{
 	{"-u --update --existing --ignore-non-existing --ignore-existing --size-only --append --append-verify",
 		"changed files would be missing in the backup", ""},
 	{"--max-size --min-size --files-from -m --prune-empty-dirs --stop-after --stop-at --time-limit -d --dirs --old-dirs --old-d " +
-		"--no-recursive --no-r --no-dirs --no-d", "files would be missing in the backup", "leave it out; --exclude names what is not to be copied"},
+		"--no-recursive --no-r --no-dirs --no-d", "files would be missing in the backup",
+		"leave it out; --exclude names what is not to be copied"},
 	{"-K --keep-dirlinks -R --relative --no-implied-dirs -T --temp-dir --partial-dir --delay-updates -b --backup --backup-dir --suffix " +
 		"--mkpath --write-devices", "rsync would write to other places than the backup", ""},
 	{"-L --copy-links -k --copy-dirlinks --copy-unsafe-links --copy-devices", "rsync would copy what lies outside of SOURCE",

@@ -40,7 +40,9 @@ func (d *Destination) Rehearse(ctx context.Context, t engine.Transfer) (engine.R
 }
 
 // copy reaches the other machine, if there is one, and lets do copy.
-func (d *Destination) copy(ctx context.Context, t engine.Transfer, do func(context.Context, engine.Transfer, copier) (engine.Result, error)) (engine.Result, error) {
+func (d *Destination) copy(ctx context.Context, t engine.Transfer,
+	do func(context.Context, engine.Transfer, copier) (engine.Result, error),
+) (engine.Result, error) {
 	link, reach, err := d.link(ctx)
 	if err != nil {
 		return engine.Result{}, err
@@ -165,8 +167,8 @@ func (d *Destination) faithful(w tree.Work) (options []string) {
 // finish makes a backup of the partial copy, and adds what it turns out to lack to what is missing.
 func (d *Destination) finish(ctx context.Context, t engine.Transfer, f filling, missing *IncompleteError) (*IncompleteError, error) {
 	name, work, atMost := t.Snapshot.Name, f.work, f.told.bytes
-	r := tree.Result{Name: name, Base: t.ParentName(), Origin: d.source.origin, OnlyChanges: d.source.Frozen, Started: t.Started, InPlace: work.InPlace, MaxDelete: d.MaxDelete,
-		Dedup: !work.Subvolume}
+	r := tree.Result{Name: name, Base: t.ParentName(), Origin: d.source.origin, OnlyChanges: d.source.Frozen, Started: t.Started,
+		InPlace: work.InPlace, MaxDelete: d.MaxDelete, Dedup: !work.Subvolume}
 	if d.Dedup != nil {
 		r.Dedup = *d.Dedup
 	}

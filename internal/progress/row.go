@@ -23,8 +23,8 @@ type row struct {
 }
 
 func newRow(title string, s status) row {
-	return row{title: label(title), percentage: s.percentage(), amount: s.amount(), rate: speed(s.rate), left: s.left(), wire: strings.TrimPrefix(s.onWire(), ", "),
-		bytes: s.bytes, total: s.total.Bytes}
+	return row{title: label(title), percentage: s.percentage(), amount: s.amount(), rate: speed(s.rate), left: s.left(),
+		wire: strings.TrimPrefix(s.onWire(), ", "), bytes: s.bytes, total: s.total.Bytes}
 }
 
 // label gives what a title tells of its place: neither the snapshot, which the line above names, nor the user, nor where disks are

@@ -45,8 +45,8 @@ type making struct {
 // Finish makes a backup of a partial copy to which all was copied: puts it on disk with its manifest and its record, and gives it its
 // name. progress is told of bytes as they are read, by one goroutine at a time; it may be nil.
 //
-// After a TooManyGoneError or ErrUnchanged everything is as it was before Begin. After another error, the partial copy is left for a later Begin to
-// resume.
+// After a TooManyGoneError or ErrUnchanged everything is as it was before Begin. After another error, the partial copy is left for a
+// later Begin to resume.
 func (f *Folder) Finish(ctx context.Context, r Result, progress func(bytes int64)) (Record, error) {
 	b := making{Folder: f, Result: r, progress: oneAtATime(progress)}
 	if err := b.make(ctx); err != nil {
@@ -94,7 +94,8 @@ func (b *making) make(ctx context.Context) (err error) {
 	if err := b.name(); err != nil {
 		return err
 	}
-	if err := errors.Join(b.dropUnfinished(btrfs.Incoming(b.Name)), b.dropFull(ctx), b.state.Remove(notesFile(b.Name)+state.TemporaryEnd)); err != nil { // the next Begin will see that there is nothing under the hidden name
+	err = errors.Join(b.dropUnfinished(btrfs.Incoming(b.Name)), b.dropFull(ctx), b.state.Remove(notesFile(b.Name)+state.TemporaryEnd))
+	if err != nil { // the next Begin will see that there is nothing under the hidden name
 		b.log.Warn(err.Error())
 	}
 	return nil

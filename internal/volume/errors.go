@@ -21,7 +21,8 @@ const (
 	needToSend = "btrfs send needs the capability CAP_SYS_ADMIN: run as root (sudo), or give it to the program: " +
 		"setcap cap_sys_admin+ep $(command -v btrfs)"
 	needToReceive = "btrfs receive needs the capabilities to give files to their owners and, for compressed data, CAP_SYS_ADMIN: run " +
-		"as root (sudo), or give them to the program: setcap cap_sys_admin,cap_chown,cap_fowner,cap_dac_override,cap_fsetid,cap_mknod,cap_setfcap+ep $(command -v btrfs)"
+		"as root (sudo), or give them to the program: setcap cap_sys_admin," +
+		"cap_chown,cap_fowner,cap_dac_override,cap_fsetid,cap_mknod,cap_setfcap+ep $(command -v btrfs)"
 )
 
 // needThere is what the user of another machine lacks, whatever it is.

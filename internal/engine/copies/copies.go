@@ -57,8 +57,8 @@ func (f Finder) Of(s btrfs.Subvolume) []btrfs.Subvolume {
 	return slices.DeleteFunc(slices.Clone(f.there.of(s)), func(b btrfs.Subvolume) bool { return !f.fits(s, b) })
 }
 
-// fits tells that b, which the UUIDs tell to be a copy of s, holds what s holds. Where several subvolumes here have the received UUID of s but are
-// not copies of the same state, the number must tell which of them b is a copy of.
+// fits tells that b, which the UUIDs tell to be a copy of s, holds what s holds. Where several subvolumes here have the received UUID
+// of s but are not copies of the same state, the number must tell which of them b is a copy of.
 func (f Finder) fits(s, b btrfs.Subvolume) bool {
 	sent := s.CreatedIn <= b.SentIn && b.SentIn <= s.ChangedIn // by s itself
 	switch {
