@@ -108,13 +108,14 @@ func (h *Host) openFile(path string) (*os.File, error) {
 	return dir, walk.ExplainMissing(err, path)
 }
 
-// names gives at most so many of the names in a directory.
+// names gives at most so many of the names in a directory, and leaves its atime as it is: that would be in the next snapshot.
 func names(dir *os.File, most int) ([]string, error) {
 	again, err := btrfs.OpenDirAt(dir, ".") // with a position of its own
 	if err != nil {
 		return nil, err
 	}
 	defer again.Close()
+	_, _ = unix.FcntlInt(again.Fd(), unix.F_SETFL, unix.O_NOATIME) // which only its owner and root can have
 	names, err := again.Readdirnames(most)
 	if errors.Is(err, io.EOF) {
 		err = nil
