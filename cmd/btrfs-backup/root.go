@@ -151,9 +151,9 @@ func checkPlaces(c *cobra.Command, args []string) error {
 		return misused(fmt.Sprintf("%q is neither a command nor a path that exists", args[0]), forward)
 	}
 	for _, word := range args[1:] {
-		if isNowhere(word) {
-			return misused(fmt.Sprintf("%q is no path that exists", word),
-				fmt.Sprintf("another machine is %s:/PATH; ./%s is a folder that is made here", word, word))
+		if machine, path, _ := strings.Cut(word, "/"); isNowhere(machine) {
+			return misused(fmt.Sprintf("%q is no path that exists", machine),
+				fmt.Sprintf("another machine is %s:/%s; ./%s is a folder that is made here", machine, cmp.Or(path, "PATH"), word))
 		}
 	}
 	return nil

@@ -46,6 +46,8 @@ func TestPairing(t *testing.T) {
 		{"it was altered since it was received", changed(received, []change{altered}), subvolumes{foreign(3, receivedAs(77))}, "", nil},
 		{"two were received as one", received, subvolumes{foreign(3, receivedAs(77), sentIn(900))}, day(3), subvolumes{received, received}},
 		{"two states were received as one", received, subvolumes{foreign(3, receivedAs(77), sentIn(900))}, "", subvolumes{received, changed(received, []change{sentIn(6)})}},
+		{"restored beside another copy", changed(received, []change{sentIn(5)}),
+			subvolumes{foreign(3, receivedAs(77), sentIn(900), func(s *btrfs.Subvolume) { s.ChangedIn = 5 })}, day(3), subvolumes{received, changed(received, []change{sentIn(6)})}},
 		{"the number tells which", received, subvolumes{foreign(3, receivedAs(77), sentIn(6)), foreign(4, receivedAs(77))}, day(4),
 			subvolumes{received, changed(received, []change{sentIn(6)})}},
 	}

@@ -71,7 +71,8 @@ func (f Finder) fits(s, b btrfs.Subvolume) bool {
 	case s.ReceivedUUID.IsZero():
 		return true
 	case !s.Received() || f.isShared(s):
-		return sent || s.Received() && s.SentIn == b.SentIn
+		restored := s.SentIn == b.ChangedIn // s is a copy of b
+		return sent || s.Received() && (s.SentIn == b.SentIn || restored)
 	}
 	return true
 }
