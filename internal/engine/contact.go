@@ -75,8 +75,9 @@ func (v *visit) approach(ctx context.Context) error {
 
 func (v *visit) open(ctx context.Context, opener Opener) error {
 	err := opener.Open(ctx)
+	var unmakeable *UnmakeableError
 	switch v.missing = errors.Is(err, fs.ErrNotExist); {
-	case v.missing && v.known:
+	case v.known && (v.missing || errors.As(err, &unmakeable)):
 		return hint.New(fmt.Errorf("%w, but backups were made there", err), mountIt)
 	case err != nil && !v.missing:
 		return err

@@ -132,6 +132,14 @@ type Position struct {
 	btrfs.DirID
 }
 
+// An UnmakeableError tells why a folder that is missing cannot be made.
+type UnmakeableError struct{ error }
+
+// Unmakeable makes an UnmakeableError.
+func Unmakeable(err error) error { return &UnmakeableError{err} }
+
+func (e *UnmakeableError) Unwrap() error { return e.error }
+
 // Contents are what a destination holds.
 type Contents struct {
 	btrfs.Listing                           // received subvolumes

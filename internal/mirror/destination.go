@@ -1,7 +1,6 @@
 package mirror
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,7 +81,10 @@ func (d *Destination) open(ctx context.Context, create bool) error {
 		if d.near, aboveErr = host.Above(ctx, d.host, d.path); aboveErr == nil {
 			aboveErr = d.near.CheckWritable()
 		}
-		return d.explained(cmp.Or(aboveErr, err))
+		if aboveErr != nil {
+			return engine.Unmakeable(d.explained(aboveErr))
+		}
+		return d.explained(err)
 	}
 	if err != nil {
 		return d.explained(err)

@@ -61,7 +61,7 @@ func (f *folder) open(ctx context.Context, check func(host.Status) error) error 
 			aboveErr = check(f.near)
 		}
 		if aboveErr != nil {
-			return aboveErr
+			return engine.Unmakeable(aboveErr)
 		}
 	}
 	if err != nil {
