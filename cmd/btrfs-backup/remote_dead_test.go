@@ -1,7 +1,6 @@
 package main
 
 import (
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -42,7 +41,7 @@ var absences = []absence{
 		name: "connections closed at once", error: "closed during the handshake", hint: "is it sshd that listens",
 		leave: func(t testing.TB, l *link) func() {
 			l.proxy.Refuse(true)
-			listener, err := net.Listen("tcp", l.proxy.Addr)
+			listener, err := sshtest.ListenAgain(l.proxy.Addr)
 			btrfstest.Check(t, err)
 			go func() {
 				for c, err := listener.Accept(); err == nil; c, err = listener.Accept() {

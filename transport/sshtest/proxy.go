@@ -1,9 +1,11 @@
 package sshtest
 
 import (
+	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -79,12 +81,22 @@ func (p *Proxy) Refuse(on bool) {
 		p.listen.Close()
 		p.listen = nil
 	case !on && p.listen == nil:
-		l, err := net.Listen("tcp", p.Addr)
+		l, err := ListenAgain(p.Addr)
 		if err != nil {
 			panic(err) // the port was ours a moment ago
 		}
 		p.listen = l
 		go p.serve(l)
+	}
+}
+
+// ListenAgain listens where a listener was closed a moment ago. A connection of another test may have the port meanwhile.
+func ListenAgain(addr string) (net.Listener, error) {
+	for until := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		l, err := net.Listen("tcp", addr)
+		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(until) {
+			return l, err
+		}
 	}
 }
 
