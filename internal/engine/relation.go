@@ -13,6 +13,7 @@ import (
 type byUUID struct {
 	planner
 	pairs  copies.Finder
+	series []btrfs.Subvolume // those at the source that can be sent, oldest first
 	ours   []btrfs.Subvolume // the source's own backups
 	common []btrfs.Subvolume // snapshots that have backups
 	kin    kin.Lineage       // of the snapshots
@@ -20,13 +21,13 @@ type byUUID struct {
 }
 
 func newByUUID(p planner) relation {
-	r := &byUUID{planner: p, pairs: copies.New(p.snapshots.All, p.backups.Listing),
+	r := &byUUID{planner: p, series: p.snapshots.seriesOf(p.source), pairs: copies.New(p.snapshots.All, p.backups.Listing),
 		kin: p.snapshots.lineage(p.source), line: p.snapshots.line(p.source)}
 	r.ours, r.common = r.ownBackups(), p.snapshots.paired(r.pairs)
 	return r
 }
 
-func (r *byUUID) versions() []btrfs.Subvolume { return r.snapshots.seriesOf(r.source) }
+func (r *byUUID) versions() []btrfs.Subvolume { return r.series }
 
 func (r *byUUID) holds(s btrfs.Subvolume) []string { return namesOf(r.pairs.Of(s)) }
 
@@ -97,8 +98,9 @@ func (r *byUUID) originOf(b btrfs.Subvolume) btrfs.UUID {
 
 func (r *byUUID) foreign() []retention.Verdict {
 	var verdicts []retention.Verdict
+	ours := setOf(r.own())
 	for _, b := range r.backups.series() {
-		if slices.ContainsFunc(r.ours, func(o btrfs.Subvolume) bool { return o.ID == b.ID }) {
+		if ours[b.Name] {
 			continue
 		}
 		reason := "not known to come from this source"
