@@ -1,7 +1,6 @@
 package job
 
 import (
-	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -15,44 +14,8 @@ import (
 	"btrfs-backup/transport/wire"
 )
 
-// A Complaint is a reason why something cannot be done as it is wanted. It has a hint.
-type Complaint struct {
-	Setting string // its option; "" for what is about a place
-	Err     error
-}
-
-func (c Complaint) Error() string {
-	if c.Setting == "" {
-		return c.Err.Error()
-	}
-	return "--" + c.Setting + " " + c.Err.Error()
-}
-
-func (c Complaint) Unwrap() error { return c.Err }
-
 // Complaints are all that is wrong with a job.
-type Complaints []Complaint
-
-func (c Complaints) Error() string {
-	texts := make([]string, len(c))
-	for i, one := range c {
-		texts[i] = one.Error()
-	}
-	return strings.Join(texts, "\n")
-}
-
-// Err gives the complaints as an error, nil if there are none.
-func (c Complaints) Err() error {
-	if len(c) == 0 {
-		return nil
-	}
-	return c
-}
-
-// Add complains of a setting, or with "" of a place, and tells the way forward.
-func (c *Complaints) Add(setting, forward, format string, args ...any) {
-	*c = append(*c, Complaint{setting, hint.New(fmt.Errorf(format, args...), forward)})
-}
+type Complaints = hint.Complaints
 
 // Check gives all that can be said against the job without looking at its places. A place that is nil was complained about
 // when it was read, and is passed over.
@@ -107,7 +70,7 @@ func (o *Copy) check(c *Complaints) {
 	}
 	if o.Tunnel != "" {
 		if _, err := parseTarget(o.Tunnel, o.Tunnel); err != nil {
-			*c = append(*c, Complaint{"tunnel", err})
+			*c = append(*c, hint.Complaint{Setting: "tunnel", Err: err})
 		}
 	}
 }

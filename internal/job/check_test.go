@@ -20,8 +20,8 @@ func localSpec() Spec {
 // wantComplaints fails the test unless there are just these complaints, each with a hint; they are told by parts of their texts.
 func wantComplaints(t *testing.T, got Complaints, texts ...string) {
 	t.Helper()
-	same := slices.EqualFunc(got, texts, func(c Complaint, text string) bool { return strings.Contains(c.Error(), text) })
-	if !same || slices.ContainsFunc(got, func(c Complaint) bool { return hint.Of(c) == "" }) {
+	same := slices.EqualFunc(got, texts, func(c hint.Complaint, text string) bool { return strings.Contains(c.Error(), text) })
+	if !same || slices.ContainsFunc(got, func(c hint.Complaint) bool { return hint.Of(c) == "" }) {
 		t.Errorf("complaints: %q, want %q", got, texts)
 	}
 }

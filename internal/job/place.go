@@ -96,7 +96,7 @@ func ParsePlaces(texts []string) ([]Place, Complaints) {
 	for i, text := range texts {
 		p, err := ParsePlace(text)
 		if err != nil {
-			c = append(c, Complaint{Err: err})
+			c = append(c, hint.Complaint{Err: err})
 		}
 		places[i] = p
 	}
