@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,8 +15,7 @@ type Policy struct {
 	Within Span       // all that are younger; zero: the term is not given
 	Of     [units]int // by Unit: the oldest of as many periods, or of All; 0: the term is not given
 
-	WeekStart int           // the first day of a week: days after Monday, 0 to 6
-	DayStart  time.Duration // when a day begins: after midnight, less than 24 hours
+	Calendar
 }
 
 // All stands for every period of a unit.
@@ -54,8 +52,6 @@ const letters = "hdwmqy" // of the units
 
 var term = regexp.MustCompile(`^(?:last=(\d+)|within=(\d+)([` + letters + `])|(\d+|\*)([` + letters + `])` +
 	`|week-start=([a-z]+)|day-start=(\d\d:\d\d))\s*`)
-
-var days = []string{"monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"}
 
 // Parse reads a policy: terms with or without blanks between them, each at most once, of which at least one keeps something.
 func Parse(text string) (Policy, error) {
@@ -101,14 +97,8 @@ func (p *Policy) add(found []string) (err error) {
 		p.Of[unitOf(unit)] = All
 	case count != "":
 		p.Of[unitOf(unit)], err = number(count)
-	case weekStart != "":
-		if p.WeekStart = slices.Index(days, weekStart); p.WeekStart < 0 {
-			err = errors.New("is no day of the week")
-		}
-	case dayStart != "":
-		var at time.Time
-		at, err = time.Parse("15:04", dayStart)
-		p.DayStart = at.Sub(at.Truncate(24 * time.Hour))
+	default:
+		err = p.Calendar.add(weekStart, dayStart)
 	}
 	return err
 }
@@ -145,11 +135,8 @@ func (p Policy) String() string {
 			terms = append(terms, strconv.Itoa(n)+letters[unit:unit+1])
 		}
 	}
-	if p.WeekStart > 0 {
-		terms = append(terms, "week-start="+days[p.WeekStart])
-	}
-	if p.DayStart > 0 {
-		terms = append(terms, fmt.Sprintf("day-start=%02d:%02d", int(p.DayStart.Hours()), int(p.DayStart.Minutes())%60))
+	if calendar := p.Calendar.String(); calendar != "" {
+		terms = append(terms, calendar)
 	}
 	return strings.Join(terms, " ")
 }

@@ -112,9 +112,9 @@ func (p Policy) keepOldest(u Unit, most int, zone *time.Location, past []Snapsho
 	periods := 0
 	for end := len(past); end > 0 && periods != most; {
 		periods++
-		in := p.periodOf(u, past[end-1].Time.In(zone))
+		in := p.Period(u, past[end-1].Time.In(zone))
 		oldest := end - 1
-		for oldest > 0 && p.periodOf(u, past[oldest-1].Time.In(zone)) == in {
+		for oldest > 0 && p.Period(u, past[oldest-1].Time.In(zone)) == in {
 			oldest--
 		}
 		kept[oldest] = append(kept[oldest], fmt.Sprintf("%s %d of %s", u, periods, of))

@@ -51,8 +51,13 @@ var rules = []rule{
 	{
 		reason:   "retention is pure: a decision to delete depends on its arguments alone",
 		packages: []string{"retention"},
+		breaks:   either(importing(impure), using("time.Now", "time.Since", "time.Until")),
+	},
+	{
+		reason:   "whether a job is due depends on dates alone, so that a year of it can be simulated",
+		packages: []string{"internal/due"},
 		breaks: either(importing(func(p string) bool {
-			return !inStandardLibrary(p) || slices.Contains([]string{"os", "os/exec", "net", "syscall"}, p)
+			return impure(p) && p != module+"/internal/hint" && p != module+"/retention"
 		}), using("time.Now", "time.Since", "time.Until")),
 	},
 	{
@@ -157,6 +162,9 @@ func beside(lists ...[]string) func(string) bool {
 	}
 }
 func isKind(p string) bool { return slices.Contains(kinds, strings.TrimPrefix(p, module+"/")) }
+func impure(p string) bool {
+	return !inStandardLibrary(p) || slices.Contains([]string{"os", "os/exec", "net", "syscall"}, p)
+}
 
 // importing gives the first import that is bad.
 func importing(bad func(importPath string) bool) func(file) string {
