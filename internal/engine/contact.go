@@ -17,7 +17,7 @@ import (
 
 // approachAll looks at the destinations side by side, before anything is made.
 func (r *run) approachAll(ctx context.Context) {
-	if r.NoTransfer && r.KeepBackups == (retention.Policy{}) {
+	if r.NoTransfer && r.KeepBackups == (retention.Policy{}) && len(r.KeepAt) == 0 {
 		return
 	}
 	r.report.Destinations = make([]DestinationReport, len(r.Destinations))
@@ -56,7 +56,7 @@ func (r *run) mergeVisits() {
 
 // isFutile tells that there is nobody to make a backup for: each destination was refused, or could not be reached and never was.
 func isFutile(visits []*visit) bool {
-	return len(visits) > 0 && !slices.ContainsFunc(visits, func(v *visit) bool { return v.away == nil || v.known })
+	return len(visits) > 0 && !slices.ContainsFunc(visits, func(v *visit) bool { return v.away == nil || v.known || v.isAbsent() })
 }
 
 // approach opens the destination unless it is missing.

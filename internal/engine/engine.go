@@ -210,6 +210,7 @@ type Job struct {
 
 	KeepSnapshots retention.Policy
 	KeepBackups   retention.Policy
+	KeepAt        map[string]retention.Policy // in place of KeepBackups, by destination
 
 	NoSnapshot     bool // work on the snapshots there are
 	NoTransfer     bool

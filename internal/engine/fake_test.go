@@ -54,6 +54,8 @@ func (f *fakeFolder) Delete(_ context.Context, names []string) ([]string, error)
 	return names, nil
 }
 
+var errNoTake = errors.New("no snapshot can be taken")
+
 // fakeSource is a History in memory.
 type fakeSource struct {
 	fakeFolder
@@ -73,7 +75,7 @@ func (s *fakeSource) List(_ context.Context, ours func(string) bool) (Snapshots,
 }
 
 func (s *fakeSource) Take(context.Context, string) (btrfs.Subvolume, error) {
-	return btrfs.Subvolume{}, errors.New("no snapshot was asked for")
+	return btrfs.Subvolume{}, errNoTake
 }
 
 func (s *fakeSource) WriteLedger(_ context.Context, l *lock.Ledger) error {

@@ -30,6 +30,7 @@ type Report struct {
 // A DestinationReport tells what a run did at one destination.
 type DestinationReport struct {
 	Destination string              `json:"destination"`
+	Absent      string              `json:"absent,omitempty"`    // why it was not served on purpose
 	Leftovers   []string            `json:"leftovers,omitempty"` // unfinished backups of earlier runs, deleted
 	Transfers   []TransferReport    `json:"transfers,omitempty"`
 	Verdicts    []retention.Verdict `json:"verdicts,omitempty"` // on the backups

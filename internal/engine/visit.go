@@ -69,7 +69,11 @@ func (v *visit) fail(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		err = fmt.Errorf("%s: %w", v.to, context.Cause(ctx))
 	}
-	v.saved.fail(err)
+	if v.isAbsent() {
+		v.saved.Absent = v.to.(*absent).why
+	} else {
+		v.saved.fail(err)
+	}
 	if v.Forget && v.away != nil { // its snapshots are to be released
 		return
 	}
@@ -96,6 +100,13 @@ func (v *visit) recordOutstanding(ctx context.Context) {
 	v.updateLedger(ctx, func(l *lock.Ledger) { l.SetOutstanding(v.to.String(), ours[len(ours)-1].Name) })
 }
 
+func (v *visit) keepBackups() retention.Policy {
+	if policy, ok := v.KeepAt[v.to.String()]; ok {
+		return policy
+	}
+	return v.KeepBackups
+}
+
 // prepare makes the plan.
 func (v *visit) prepare(ctx context.Context, found Contents) error {
 	if err := v.checkMounted(found); err != nil {
@@ -107,7 +118,7 @@ func (v *visit) prepare(ctx context.Context, found Contents) error {
 	v.ledgerMu.Unlock()
 	v.planner = planner{
 		history: v.history != nil, source: v.source, snapshots: snapshots, backups: side{naming: v.Naming},
-		keep: v.KeepBackups, transfer: !v.NoTransfer, incremental: !v.NoIncremental, clean: v.CleanPartial,
+		keep: v.keepBackups(), transfer: !v.NoTransfer, incremental: !v.NoIncremental, clean: v.CleanPartial,
 	}
 	p := &v.planner
 	p.backups.Listing, p.backups.ledger, p.recorded = found.Listing, found.Ledger, found.Recorded
@@ -134,7 +145,7 @@ func (v *visit) prepare(ctx context.Context, found Contents) error {
 // tellForeign tells of backups that have a name of the series, and that the policy does not apply to.
 func (v *visit) tellForeign() {
 	foreign := v.planner.relation().foreign()
-	if len(foreign) == 0 || v.KeepBackups == (retention.Policy{}) {
+	if len(foreign) == 0 || v.keepBackups() == (retention.Policy{}) {
 		return
 	}
 	var reasons []string

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -16,6 +17,8 @@ import (
 	"btrfs-backup/internal/volume"
 	"btrfs-backup/lock"
 	"btrfs-backup/retention"
+
+	"golang.org/x/time/rate"
 )
 
 // builder makes the parts of one job.
@@ -46,9 +49,15 @@ func (s *Spec) Build(ctx context.Context, m *Machines, e Environment) (engine.Jo
 	}
 	job := engine.Job{
 		Naming: engine.Naming{Prefix: b.Prefix}, KeepSnapshots: b.KeepSnapshots, KeepBackups: b.KeepBackups,
+		KeepAt:        make(map[string]retention.Policy),
 		NoIncremental: b.Subvolume.NoIncremental, NewDestination: b.NewDestination,
 		SameFilesystem: b.SameFilesystem || b.Copy.Frozen, // which makes backups of a folder beside it
 		Settings:       engine.Settings{NoWait: b.NoWait, DryRun: b.DryRun, Log: b.Log, Now: b.Now, State: lock.State{Dir: b.State}},
+	}
+	for name, to := range b.To {
+		if to.KeepBackups != (retention.Policy{}) {
+			job.KeepAt[name] = to.KeepBackups
+		}
 	}
 	if use == Rsync {
 		b.addCopies(&job)
@@ -125,21 +134,32 @@ func (b *builder) addVolumes(ctx context.Context, job *engine.Job) error {
 func (b *builder) volumeOptions() volume.Options {
 	o := b.Subvolume
 	return volume.Options{Log: b.Log, Verbose: o.Verbose, ConvertRW: o.ConvertRW, Sync: o.Sync, SkipChecks: o.SkipChecks,
-		Limit: b.RateLimit, Progress: b.Progress}
+		Progress: b.Progress}
 }
 
 // streamTo gives a destination of send streams.
 func (b *builder) streamTo(p Place, source *volume.Source) engine.Destination {
+	if to := b.To[p.String()]; to.Absent != "" {
+		return engine.Absent(p.String(), to.Absent)
+	}
 	command, ok := p.(Command)
 	if !ok {
 		h, path := b.At(p)
-		return volume.NewDestination(h, path, source, b.volumeOptions())
+		o := b.volumeOptions()
+		o.Limit = b.limitTo(p)
+		return volume.NewDestination(h, path, source, o)
 	}
-	if b.KeepBackups != (retention.Policy{}) {
+	if b.keepAt(p) != (retention.Policy{}) {
 		b.Log.Warn(fmt.Sprintf("%s: the retention of backups has no effect there: the store of a command cannot be listed", p))
 	}
-	return sink.NewCommand(command.Line, source, sink.Options{Log: b.Log, Progress: b.Progress, Limit: b.RateLimit})
+	return sink.NewCommand(command.Line, source, sink.Options{Log: b.Log, Progress: b.Progress, Limit: b.limitTo(p)})
 }
+
+func (b *builder) keepAt(p Place) retention.Policy {
+	return cmp.Or(b.To[p.String()].KeepBackups, b.KeepBackups)
+}
+
+func (b *builder) limitTo(p Place) rate.Limit { return cmp.Or(b.To[p.String()].RateLimit, b.RateLimit) }
 
 // outstanding gives the destinations that the ledger has unfinished transfers to. That a ledger cannot be read is told by
 // the run, which reads it too.
@@ -190,7 +210,7 @@ var filterRules = map[string]func(value string) string{
 
 func (b *builder) mirrorOptions() mirror.Options {
 	o := b.Copy
-	m := mirror.Options{Log: b.Log, Progress: b.Progress, Limit: b.RateLimit, MaxDelete: o.MaxDelete,
+	m := mirror.Options{Log: b.Log, Progress: b.Progress, MaxDelete: o.MaxDelete,
 		Dedup: o.Dedup, MountPoint: o.MountPoint, StallTimeout: o.StallTimeout}
 	for _, f := range o.Filters {
 		m.Filters = append(m.Filters, filterRules[f.Rule](f.Value))
@@ -216,12 +236,17 @@ func (b *builder) directory() *mirror.Source {
 
 // copyTo gives a destination of copies.
 func (b *builder) copyTo(p Place, source *mirror.Source, o mirror.Options) engine.Destination {
+	to := b.To[p.String()]
+	if to.Absent != "" {
+		return engine.Absent(p.String(), to.Absent)
+	}
+	o.Limit, o.MountPoint = b.limitTo(p), cmp.Or(to.MountPoint, o.MountPoint)
 	d, ok := p.(Daemon)
 	if !ok {
 		h, path := b.At(p)
 		return mirror.NewDestination(h, path, source, o)
 	}
-	if b.KeepBackups != (retention.Policy{}) {
+	if b.keepAt(p) != (retention.Policy{}) {
 		b.Log.Warn(fmt.Sprintf("%s: the retention of backups has no effect there: "+
 			"the daemon's machine keeps as many as its `btrfs-backup freeze` says", p))
 	}

@@ -24,6 +24,9 @@ type Spec struct {
 	KeepSnapshots retention.Policy // at the source
 	KeepBackups   retention.Policy // at each destination
 
+	// To has what differs at single destinations, by their names.
+	To map[string]To
+
 	NewDestination bool // begin anew where the backups of a destination that was used are gone
 	SameFilesystem bool // destinations may lie on the filesystem of the source
 	RateLimit      rate.Limit
@@ -33,6 +36,14 @@ type Spec struct {
 	Subvolume Subvolume
 	Copy      Copy
 	Reach     Reach
+}
+
+// To is what differs at one destination. What is zero is as at the others.
+type To struct {
+	KeepBackups retention.Policy
+	RateLimit   rate.Limit
+	MountPoint  string
+	Absent      string // why it is not served in this run; "" if it is
 }
 
 // An Engine is a way to back up.

@@ -32,6 +32,7 @@ type Run struct {
 // Destination is what the history tells of one destination.
 type Destination struct {
 	Destination string           `json:"destination"`
+	Absent      string           `json:"absent,omitempty"`
 	Saved       []string         `json:"saved,omitempty"` // the names of the backups
 	Bytes       int64            `json:"bytes,omitempty"` // of what was saved
 	Deleted     []string         `json:"deleted,omitempty"`
@@ -67,7 +68,7 @@ func Summarize(r Result) Run {
 }
 
 func summarize(d engine.DestinationReport) Destination {
-	told := Destination{Destination: d.Destination, Deleted: d.Deleted}
+	told := Destination{Destination: d.Destination, Absent: d.Absent, Deleted: d.Deleted}
 	var failures []engine.Failure
 	for _, t := range d.Transfers {
 		if t.Failure != nil {

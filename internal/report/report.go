@@ -58,6 +58,9 @@ func WriteJSON(w io.Writer, value any) error {
 // Log tells each transfer in a line of the log.
 func Log(log *slog.Logger, r *engine.Report) {
 	for _, d := range r.Destinations {
+		if d.Absent != "" {
+			log.Info(fmt.Sprintf("%s: nothing sent: %s", d.Destination, d.Absent))
+		}
 		for _, t := range d.Transfers {
 			kind := "complete copy"
 			if t.Parent != "" {
@@ -79,7 +82,9 @@ func WriteTable(w io.Writer, r *engine.Report, width int) error {
 			}
 			rows = append(rows, []string{d.Destination, t.Snapshot, how, progress.Bytes(t.Bytes), progress.Duration(t.Duration), verdict(t)})
 		}
-		if len(d.Failures) > 0 {
+		if d.Absent != "" {
+			rows = append(rows, []string{d.Destination, "", "", "", "", d.Absent})
+		} else if len(d.Failures) > 0 {
 			rows = append(rows, []string{d.Destination, "", "", "", "", "FAILED"})
 		} else if len(d.Transfers) == 0 {
 			rows = append(rows, []string{d.Destination, "", "", "", "", "nothing to send"})
