@@ -41,27 +41,11 @@ type run struct {
 // Run does the job. What failed stands in the report; the error is about the source, without which there is nothing to do,
 // or the end of the context.
 func Run(ctx context.Context, job Job) (*Report, error) {
-	r := &run{Job: job, report: Report{DryRun: job.DryRun, Source: job.Source.String()}}
-	r.history, _ = job.Source.(History)
-	r.report.Copy, r.report.sends = r.history == nil, !r.NoTransfer && len(r.Destinations) > 0
-	r.snapshots.naming = job.Naming
-	if err := r.Source.Open(ctx); err != nil {
-		return &r.report, err
-	}
-	r.release = func() {}
+	r := newRun(job)
 	defer func() { r.release() }()
-	if err := r.openHistory(ctx); err != nil {
+	if err := r.begin(ctx); err != nil {
 		return &r.report, err
 	}
-	r.recall()
-	if r.found.LedgerErr != nil {
-		r.report.fail(r.found.LedgerErr)
-	}
-	if err := r.checkHistory(); err != nil {
-		return &r.report, err
-	}
-	r.readUsed()
-	r.approachAll(ctx)
 	if isFutile(r.visits) { // nothing was made
 		r.serveAll(ctx, r.visits)
 		return &r.report, context.Cause(ctx)
@@ -69,16 +53,54 @@ func Run(ctx context.Context, job Job) (*Report, error) {
 	r.reportOmitted(ctx)
 	r.forget(ctx)
 	r.prepare(ctx)
+	r.save(ctx)
+	return &r.report, r.conclude(ctx)
+}
+
+func newRun(job Job) *run {
+	r := &run{Job: job, report: Report{DryRun: job.DryRun, Source: job.Source.String()}, release: func() {}}
+	r.history, _ = job.Source.(History)
+	r.report.Copy, r.report.sends = r.history == nil, !r.NoTransfer && len(r.Destinations) > 0
+	r.snapshots.naming = job.Naming
+	return r
+}
+
+// begin opens the source, looks at it and at the destinations, and makes nothing.
+func (r *run) begin(ctx context.Context) error {
+	if err := r.Source.Open(ctx); err != nil {
+		return err
+	}
+	if err := r.openHistory(ctx); err != nil {
+		return err
+	}
+	r.recall()
+	if r.found.LedgerErr != nil {
+		r.report.fail(r.found.LedgerErr)
+	}
+	if err := r.checkHistory(); err != nil {
+		return err
+	}
+	r.readUsed()
+	r.approachAll(ctx)
+	return nil
+}
+
+// save brings what they lack to the destinations.
+func (r *run) save(ctx context.Context) {
 	r.tellAltered()
 	if !r.lacksVersion() {
 		r.serveInTurn(ctx)
 	}
+}
+
+// conclude ends the work at the source.
+func (r *run) conclude(ctx context.Context) error {
 	if ctx.Err() != nil {
 		r.settleLedger(context.WithoutCancel(ctx))
-		return &r.report, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
 	r.concludeHistory(ctx)
-	return &r.report, nil
+	return nil
 }
 
 // openHistory locks and lists the snapshots. Without a readable ledger the run goes on, but prunes none of them.
