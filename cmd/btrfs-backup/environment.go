@@ -27,6 +27,7 @@ type environment struct {
 	terminal *os.File  // what bars are drawn on; nil without a terminal
 	journal  bool      // standard error goes to systemd's journal
 	now      func() time.Time
+	files    *logFiles // nil without a configuration that names them
 }
 
 // newEnvironment gives the environment of this process.

@@ -113,6 +113,15 @@ func TestAHintIsToldOnceForErrorsInARow(t *testing.T) {
 	}
 }
 
+func allHavePriority(said string) bool {
+	for line := range strings.Lines(said) {
+		if len(line) < 4 || line[0] != '<' || line[2] != '>' {
+			return false
+		}
+	}
+	return said != ""
+}
+
 func TestTheJournalGetsPrioritiesAndNoClock(t *testing.T) {
 	t.Parallel()
 	source, destination := newSmallPair(t)
@@ -142,14 +151,23 @@ func TestTheJournalGetsPrioritiesAndNoClock(t *testing.T) {
 	if strings.Contains(said, "--[") {
 		t.Errorf("headings are in\n%s", said)
 	}
-	for line := range strings.Lines(said) {
-		if len(line) < 3 || line[0] != '<' || line[2] != '>' {
-			t.Errorf("no priority: %s", line)
-		}
+	if !allHavePriority(said) {
+		t.Errorf("a line has no priority:\n%s", said)
 	}
 	said = run(exitFailed, source, "/dev/null/x")
 	if !strings.Contains(said, "<3>error: destination /dev/null/x: ") {
 		t.Errorf("an error has another priority:\n%s", said)
+	}
+	for status, commands := range map[int][][]string{
+		exitUsage: {{"--no-such"}, {"-N", "x", source}, {"lsit", source}, {"list"}, {"verify", "--json=x", source}, {"help", "nothing"},
+			{"rsync", source, destination}, {"-v", "x", "--compress", "lzo", source}, {"@/no/such"}},
+		exitFailed: {{"freeze", "/dev/null"}, {"list", "/dev/null"}, {"verify", destination}, {"/no/such", destination}},
+	} {
+		for _, words := range commands {
+			if said := run(status, words...); !allHavePriority(said) {
+				t.Errorf("%q says\n%s", words, said)
+			}
+		}
 	}
 	if said := expect(t, exitDone, invoke(t, []string{"JOURNAL_STREAM=1:1"}, source, destination)); !strings.Contains(said.stderr, "[INFO ]") {
 		t.Errorf("another file is taken for the journal:\n%s", said.stderr)

@@ -23,12 +23,17 @@ type logHandler struct {
 	level slog.Level
 	now   func() time.Time
 
+	clock   string // a layout of time.Format
 	journal bool
 }
 
-// newLog gives a log of the lines at a level and above.
+// newLog gives a log of the lines at a level and above. Log files get all.
 func (e environment) newLog(level slog.Level) *slog.Logger {
-	return slog.New(&logHandler{w: e.stderr, level: level, now: e.now, journal: e.journal})
+	shown := &logHandler{w: e.stderr, level: level, now: e.now, clock: "15:04:05", journal: e.journal}
+	if e.files == nil {
+		return slog.New(shown)
+	}
+	return slog.New(slog.NewMultiHandler(shown, e.files.debug))
 }
 
 func (h *logHandler) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level }
@@ -45,7 +50,7 @@ func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
 	})
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	start := fmt.Sprintf("%s  [%-5s]  ", h.now().Format("15:04:05"), level)
+	start := fmt.Sprintf("%s  [%-5s]  ", h.now().Format(h.clock), level)
 	if h.journal {
 		start = fmt.Sprintf("<%d>", priorityOf(r.Level))
 	}

@@ -158,6 +158,9 @@ func flatten(errs []error) (all []error) {
 
 // tell writes a line about a failure.
 func (e environment) tell(kind, text string) {
+	if e.files != nil {
+		slog.New(e.files.debug).Error(kind + ": " + text)
+	}
 	if e.journal {
 		fmt.Fprintf(e.stderr, "<%d>%s: %s\n", priorityOf(slog.LevelError), kind, progress.Line(text))
 		return

@@ -20,7 +20,7 @@ const (
 )
 
 var (
-	leaves = []string{"btrfs", "btrfs/sendstream", "internal/failpoint", "internal/hint", "internal/manifest", "internal/progress", "lock", "retention", "transport", "transport/ssh", "transport/wire"}
+	leaves = []string{"btrfs", "btrfs/sendstream", "internal/failpoint", "internal/hint", "internal/logfile", "internal/manifest", "internal/progress", "lock", "retention", "transport", "transport/ssh", "transport/wire"}
 	stores = append([]string{"internal/dedup", "internal/tree", "internal/tree/state", "internal/tree/walk"}, rooms...)
 	rooms  = []string{"internal/tree/follow", "internal/tree/index", "internal/tree/survey", "internal/tree/verify"}
 	hands  = []string{"internal/handoff", "internal/rsh"}

@@ -169,6 +169,21 @@ func TestTheHistoryTellsWhatWasSavedAndWhatFailed(t *testing.T) {
 	if len(nas.Saved) > 0 || len(nas.Failures) != 10 || nas.Failures[0] != broken {
 		t.Errorf("%+v", nas)
 	}
+	run.Duration = 4200 * time.Millisecond
+	if want := "partly done, status 3, 4.2 s; /usb: saved 1 2, 12 B, failed: unreadable; nas: failed: broken (and 9 more)"; run.Line() != want {
+		t.Errorf("in a line:\n%s\nwant\n%s", run.Line(), want)
+	}
+}
+
+func TestTheLineOfARunTellsWhatWasDeletedAndWhyItFailed(t *testing.T) {
+	run := Run{Outcome: Done, Destinations: []Destination{{Destination: "/usb", Saved: []string{"3"}, Bytes: 2 << 20, Deleted: []string{"1", "2"}}, {Destination: "nas"}}}
+	if want := "done, status 0, 0.0 s; /usb: saved 3, 2.0 MiB, deleted 2"; run.Line() != want {
+		t.Errorf("%s, want %s", run.Line(), want)
+	}
+	run = Run{Outcome: Failed, Status: 1, Failures: []engine.Failure{{Err: errors.New("no source")}}}
+	if want := "failed, status 1, 0.0 s; failed: no source"; run.Line() != want {
+		t.Errorf("%s, want %s", run.Line(), want)
+	}
 }
 
 func TestAnInterruptionTellsWhatIsKeptAndHowToGoOn(t *testing.T) {
