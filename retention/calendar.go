@@ -31,7 +31,7 @@ func (u Unit) String() string { return unitNames[u] }
 
 // A Calendar says when days and weeks begin. The zero one: at midnight, and on Monday.
 type Calendar struct {
-	WeekStart int           // the first day of a week: days after Monday, 0 to 6
+	WeekStart int           // the first day of a week: 1 (Monday) to 7; 0: the usual one
 	DayStart  time.Duration // when a day begins: after midnight, less than 24 hours
 }
 
@@ -60,7 +60,7 @@ func ParseCalendar(text string) (c Calendar, err error) {
 // add takes the one of its terms that is given.
 func (c *Calendar) add(weekStart, dayStart string) error {
 	if weekStart != "" {
-		if c.WeekStart = slices.Index(days, weekStart); c.WeekStart < 0 {
+		if c.WeekStart = slices.Index(days, weekStart) + 1; c.WeekStart == 0 {
 			return errors.New("is no day of the week")
 		}
 		return nil
@@ -77,13 +77,18 @@ func (c *Calendar) add(weekStart, dayStart string) error {
 func (c Calendar) String() string {
 	var terms []string
 	if c.WeekStart > 0 {
-		terms = append(terms, "week-start="+days[c.WeekStart])
+		terms = append(terms, "week-start="+days[c.WeekStart-1])
 	}
 	if c.DayStart > 0 {
 		terms = append(terms, fmt.Sprintf("day-start=%02d:%02d", int(c.DayStart.Hours()), int(c.DayStart.Minutes())%60))
 	}
 	return strings.Join(terms, " ")
 }
+
+const monday, sunday = 1, 7
+
+// weekStart gives the first day of a week, in days after Monday.
+func (c Calendar) weekStart(usual int) int { return cmp.Or(c.WeekStart, usual) - 1 }
 
 // A Period is one hour, day, week, month, quarter or year.
 type Period struct{ year, part, offset int }
@@ -101,7 +106,7 @@ func (c Calendar) Period(u Unit, t time.Time) Period {
 	case Day:
 		return Period{civil.Year(), civil.YearDay(), 0}
 	case Week:
-		sinceStart := (int(civil.Weekday()) + 6 - c.WeekStart + 7) % 7
+		sinceStart := (int(civil.Weekday()) + 6 - c.weekStart(monday) + 7) % 7
 		first := civil.AddDate(0, 0, -sinceStart)
 		return Period{first.Year(), first.YearDay(), 0}
 	case Month:

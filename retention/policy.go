@@ -16,6 +16,7 @@ type Policy struct {
 	Of     [units]int // by Unit: the oldest of as many periods, or of All; 0: the term is not given
 
 	Calendar
+	Btrbk bool // the terms count as btrbk's do, see As
 }
 
 // All stands for every period of a unit.
@@ -46,16 +47,17 @@ func (s Span) before(t time.Time) time.Time {
 }
 
 // Grammar shows how a policy is written.
-const Grammar = `terms such as "14d 8w 12m *y": a number or * (all), and h, d, w, m, q or y; last=3; within=2d`
+const Grammar = `terms such as "14d 8w 12m *y": a number or * (all), and h, d, w, m, q or y; last=3; within=2d; compat=btrbk`
 
 const letters = "hdwmqy" // of the units
 
 var term = regexp.MustCompile(`^(?:last=(\d+)|within=(\d+)([` + letters + `])|(\d+|\*)([` + letters + `])` +
-	`|week-start=([a-z]+)|day-start=(\d\d:\d\d))\s*`)
+	`|week-start=([a-z]+)|day-start=(\d\d:\d\d)|compat=([a-z]+))\s*`)
 
 // Parse reads a policy: terms with or without blanks between them, each at most once, of which at least one keeps something.
 func Parse(text string) (Policy, error) {
 	var p Policy
+	rule := ""
 	given := make(map[string]bool)
 	for rest := strings.TrimSpace(text); rest != ""; {
 		found := term.FindStringSubmatch(rest)
@@ -69,6 +71,10 @@ func Parse(text string) (Policy, error) {
 			return Policy{}, fmt.Errorf("%q is a second term of its kind", written)
 		}
 		given[kind] = true
+		if kind == "compat" {
+			rule = found[len(found)-1]
+			continue
+		}
 		if err := p.add(found[1:]); err != nil {
 			return Policy{}, fmt.Errorf("%q: %w", written, err)
 		}
@@ -76,7 +82,7 @@ func Parse(text string) (Policy, error) {
 	if p.keepsAll() {
 		return Policy{}, errors.New("an empty policy keeps nothing")
 	}
-	return p, nil
+	return p.As(rule)
 }
 
 func firstWord(text string) string {
@@ -121,6 +127,9 @@ func (p Policy) keepsAll() bool { return p.Last <= 0 && p.Within.N == 0 && p.Of 
 // String writes the policy as Parse reads it; "" keeps everything.
 func (p Policy) String() string {
 	var terms []string
+	if p.Btrbk {
+		terms = append(terms, "compat="+Btrbk)
+	}
 	if p.Within.N > 0 {
 		terms = append(terms, fmt.Sprintf("within=%d%c", p.Within.N, letters[p.Within.Unit]))
 	}

@@ -14,6 +14,8 @@ func TestPoliciesAreReadAndWrittenBack(t *testing.T) {
 		{"within=2d7d", "within=2d 7d"},
 		{"0h 7d", "7d"},
 		{"7d week-start=sunday day-start=06:30", "7d week-start=sunday day-start=06:30"},
+		{"7d week-start=monday", "7d week-start=monday"},
+		{"14d *m compat=btrbk within=2d", "compat=btrbk within=2d 14d *m"},
 	} {
 		p, err := Parse(c.text)
 		if err != nil {
@@ -33,6 +35,7 @@ func TestWhatIsNoPolicyIsRefused(t *testing.T) {
 	for _, text := range []string{
 		"", " ", "0d", "last=0", "0d 0w", "7", "-7d", "d", "7x", "7D", "7d 8d", "last=3 last=4", "*", "7d,8w", "within=d", "within=*d",
 		"week-start=monday", "7d week-start=someday", "7d day-start=24:00", "7d day-start=6:00", "99999999999999999999d", "1000001d",
+		"compat=btrbk", "7d compat=snapper", "4q compat=btrbk", "7d compat=btrbk day-start=06:30",
 	} {
 		if p, err := Parse(text); err == nil {
 			t.Errorf("%q is read as %+v", text, p)

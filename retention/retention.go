@@ -17,9 +17,11 @@ import (
 
 // A Snapshot is what a policy is applied to.
 type Snapshot struct {
-	Name  string
-	Time  time.Time
-	Holds []string // why it must stay, in words; none for most
+	Name     string
+	Time     time.Time
+	DateOnly bool     // the time of the day is not known
+	Number   int      // among those of the same time, in their order
+	Holds    []string // why it must stay, in words; none for most
 }
 
 // A Verdict is the decision on one snapshot.
@@ -77,7 +79,9 @@ func decide(policy Policy, now time.Time, sorted []Snapshot, past int) []Verdict
 	return verdicts
 }
 
-func byTime(a, b Snapshot) int { return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Name, b.Name)) }
+func byTime(a, b Snapshot) int {
+	return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Number, b.Number), cmp.Compare(a.Name, b.Name))
+}
 
 // keep applies the terms to snapshots in the order of time. It gives the reasons to keep each, and of one that is another's
 // equal in some period, which one is kept of that.
@@ -91,9 +95,13 @@ func (p Policy) keep(now time.Time, past []Snapshot) (kept [][]string, instead [
 		case rank <= p.Last:
 			kept[i] = append(kept[i], fmt.Sprintf("number %d of the newest %d", rank, p.Last))
 		}
-		if p.Within.N > 0 && s.Time.After(young) {
+		if p.Within.N > 0 && !p.Btrbk && s.Time.After(young) {
 			kept[i] = append(kept[i], fmt.Sprintf("younger than %d%c", p.Within.N, letters[p.Within.Unit]))
 		}
+	}
+	if p.Btrbk {
+		p.keepByAge(now, past, kept, instead)
+		return kept, instead
 	}
 	for u, most := range p.Of {
 		if most != 0 {

@@ -13,6 +13,7 @@ import (
 var policies = []string{
 	"last=5", "within=2d", "24h", "7d", "4w", "12m", "4q", "*y", "24h 7d 4w 3m", "within=2d 14d 8w 12m *y last=3", "2h *d",
 	"3w week-start=sunday", "5d 2m day-start=06:00",
+	"compat=btrbk 14d 8w 12m", "compat=btrbk within=2d 24h 10d 4w 6m *y day-start=06:00 week-start=monday",
 }
 
 // year simulates the runs of a year: a snapshot in each hour but for gaps, and the policy applied when prune says so.
