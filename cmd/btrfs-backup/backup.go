@@ -11,7 +11,7 @@ import (
 
 // backupOptions are the options of the main command.
 type backupOptions struct {
-	spec       job.Spec
+	spec       *job.Spec
 	latestOnly bool
 	dedup      dedupOptions
 	output     outputOptions
@@ -37,6 +37,9 @@ func (o *backupOptions) define(f *pflag.FlagSet) {
 	grouped(f, furtherTitle, func(f *pflag.FlagSet) {
 		f.BoolVar(&o.spec.SameFilesystem, "same-filesystem", false, "use a new DEST on the filesystem of SOURCE")
 		f.BoolVar(&o.spec.Subvolume.CleanPartial, "clean-partial", false, "delete what an interrupted btrfs receive left at DEST")
+		f.BoolVarP(&o.spec.Subvolume.Sync, "sync", "s", false, "wait until deleted subvolumes are off the disk")
+		f.BoolVarP(&o.spec.Subvolume.ConvertRW, "convert-rw", "w", false, "make subvolumes writable to delete them")
+		f.BoolVar(&o.spec.Subvolume.LockedDests, "locked-dests", false, "add the destinations of failed transfers")
 		defineFurtherReach(&o.spec.Reach, f)
 		o.priority.define(f)
 	})
@@ -48,23 +51,20 @@ func (o *backupOptions) define(f *pflag.FlagSet) {
 }
 
 func (o *backupOptions) defineBackups(f *pflag.FlagSet) {
-	s := &o.spec
+	s := o.spec
 	defineKeep(&s.KeepSnapshots, &s.KeepBackups, f)
 	f.StringVarP(&s.Subvolume.Folder, "snapshot-folder", "f", s.Subvolume.Folder, "take snapshots in `FOLDER`")
 	f.StringVarP(&s.Prefix, "snapshot-prefix", "p", "", "begin the names of snapshots with `PREFIX`")
 	f.BoolVarP(&s.Subvolume.NoSnapshot, "no-snapshot", "S", false, "take no snapshot, send existing ones")
 	f.BoolVarP(&s.Subvolume.NoTransfer, "no-transfer", "T", false, "send nothing")
 	f.BoolVarP(&s.Subvolume.NoIncremental, "no-incremental", "I", false, "send complete copies, the newest first")
-	f.BoolVarP(&s.Subvolume.Sync, "sync", "s", false, "wait until deleted subvolumes are off the disk")
-	f.BoolVarP(&s.Subvolume.ConvertRW, "convert-rw", "w", false, "make subvolumes writable to delete them")
 }
 
 func (o *backupOptions) defineRuns(f *pflag.FlagSet) {
-	s := &o.spec
+	s := o.spec
 	f.BoolVar(&s.DryRun, "dry-run", false, "show what would be done and why, change nothing")
 	f.BoolVar(&s.NoWait, "no-wait", false, "fail with status 75 while another run holds the lock")
 	f.BoolVar(&s.NewDestination, "new-destination", false, "begin anew at a DEST whose backups are gone")
-	f.BoolVar(&s.Subvolume.LockedDests, "locked-dests", false, "add the destinations of failed transfers")
 	f.BoolVar(&s.Subvolume.RemoveLocks, "remove-locks", false, "drop each DEST's record and release its snapshots")
 	f.BoolVarP(&s.Subvolume.SkipChecks, "skip-fs-checks", "C", false, "skip the check that SOURCE and DEST are on btrfs")
 }
@@ -77,18 +77,29 @@ func (o *backupOptions) run(ctx context.Context, env environment, args []string)
 	if err := o.priority.set(); err != nil {
 		return err
 	}
-	return runJob(ctx, env, &o.spec, o.output)
+	return runJob(ctx, env, o.spec, o.output)
 }
 
 // complete makes the options and places a job, and gives all that is wrong with it.
 func (o *backupOptions) complete(args []string) job.Complaints {
 	places, c := job.ParsePlaces(args)
 	o.spec.Source, o.spec.Destinations = places[0], places[1:]
+	o.completeOptions(&c)
+	return slices.Concat(c, o.spec.Check())
+}
+
+// completeOptions makes settings of options that are more than one.
+func (o *backupOptions) completeOptions(c *job.Complaints) {
 	if o.latestOnly {
 		o.spec.KeepSnapshots.Last = 1
 	}
-	o.spec.Copy.Dedup = o.dedup.choice(&c)
-	checkVerbosity(o.output.verbosity, &c)
-	o.priority.check(&c)
-	return slices.Concat(c, o.spec.Check())
+	o.spec.Copy.Dedup = o.dedup.choice(c)
+	checkVerbosity(o.output.verbosity, c)
+	o.priority.check(c)
+}
+
+// newBackupOptions gives the options of a job, bound to it.
+func newBackupOptions(spec *job.Spec) *backupOptions {
+	*spec = job.Default()
+	return &backupOptions{spec: spec}
 }

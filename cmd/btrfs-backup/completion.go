@@ -30,7 +30,7 @@ func addCompletion(root *cobra.Command) {
 	}
 	completion := subcommand(root, "completion")
 	completion.Example = "  btrfs-backup completion bash --help    how to install it, also for zsh and fish"
-	for _, c := range append(root.Commands(), root) {
+	for _, c := range withCommands(root) {
 		c.Flags().VisitAll(func(f *pflag.Flag) {
 			if takesValue(f) {
 				_ = c.RegisterFlagCompletionFunc(f.Name, valuesOf(f.Name)) // fails for what is registered already
@@ -52,7 +52,7 @@ func valuesOf(option string) cobra.CompletionFunc {
 
 // unmark takes the marks off that help needs to name values.
 func unmark(root *cobra.Command) {
-	for _, c := range append(root.Commands(), root) {
+	for _, c := range withCommands(root) {
 		c.Flags().VisitAll(func(f *pflag.Flag) { f.Usage = strings.ReplaceAll(f.Usage, "`", "") })
 	}
 }

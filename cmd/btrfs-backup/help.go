@@ -44,7 +44,28 @@ func commandNames(c *cobra.Command) string {
 			names = append(names, sub.Name())
 		}
 	}
-	return strings.Join(names, " ")
+	return wrap(names, "\n                       ", 80)
+}
+
+// wrap joins words by blanks, and by a break where a line, which begins as wide as the break, would be wider.
+func wrap(words []string, lineBreak string, width int) string {
+	var text strings.Builder
+	begin := len(lineBreak) - 1
+	at := begin
+	for i, word := range words {
+		switch {
+		case i == 0:
+		case at+1+len(word) > width:
+			text.WriteString(lineBreak)
+			at = begin
+		default:
+			text.WriteByte(' ')
+			at++
+		}
+		text.WriteString(word)
+		at += len(word)
+	}
+	return text.String()
 }
 
 // elsewhere are the groups of options that a screen has no room for, but other help and the man page.

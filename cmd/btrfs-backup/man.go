@@ -26,7 +26,7 @@ func addManCommand(root *cobra.Command) {
 
 // writeManPages writes a page for the program and one for each of its commands.
 func writeManPages(root *cobra.Command, dir string) error {
-	for _, c := range append([]*cobra.Command{root}, root.Commands()...) {
+	for _, c := range withCommands(root) {
 		if !isOwn(c) {
 			continue
 		}
@@ -40,7 +40,7 @@ func writeManPages(root *cobra.Command, dir string) error {
 
 // isOwn leaves out the commands that cobra adds, which explain themselves.
 func isOwn(c *cobra.Command) bool {
-	return !c.Hidden && c.Name() != "completion" && c.Name() != "help"
+	return !c.Hidden && c.Name() != "completion" && c.Name() != "help" && (!c.HasParent() || isOwn(c.Parent()))
 }
 
 func pageName(c *cobra.Command) string { return strings.ReplaceAll(c.CommandPath(), " ", "-") }
@@ -50,6 +50,7 @@ type page struct{ strings.Builder }
 
 func manPage(c *cobra.Command) string {
 	var p page
+	extra := manSections[strings.TrimPrefix(c.CommandPath(), c.Root().Name()+" ")]
 	p.macro("TH", strings.ToUpper(pageName(c)), "8", "", "btrfs-backup", "System administration")
 	p.macro("SH", "NAME")
 	p.text(pageName(c) + " - " + lowerFirst(c.Short))
@@ -57,7 +58,7 @@ func manPage(c *cobra.Command) string {
 	p.synopsis(c)
 	p.macro("SH", "DESCRIPTION")
 	p.text(c.Long)
-	p.sections(manSections[c.Name()].description)
+	p.sections(extra.description)
 	p.macro("SH", "OPTIONS")
 	c.InitDefaultHelpFlag()
 	c.InitDefaultVersionFlag()
@@ -68,11 +69,11 @@ func manPage(c *cobra.Command) string {
 		}
 		g.VisitAll(p.option)
 	}
-	p.sections(manSections[c.Name()].sections)
+	p.sections(extra.sections)
 	p.macro("SH", "EXAMPLES")
-	p.examples(c.Example + manSections[c.Name()].examples)
+	p.examples(c.Example + extra.examples)
 	p.macro("SH", "SEE ALSO")
-	p.text(manSections[c.Name()].seeAlso)
+	p.text(extra.seeAlso)
 	return p.String()
 }
 

@@ -158,6 +158,15 @@ with --help tells where to put it.`},
   btrfs receive -f /mnt/disk/20261121-044803.btrfs /mnt/new         restore one; the complete one first`,
 		seeAlso: "btrfs-backup-rsync(8), btrfs-backup-list(8), btrfs-backup-verify(8), btrfs-backup-serve(8), btrfs-subvolume(8), btrfs-send(8), btrfs-receive(8), ssh_config(5)",
 	},
+	"config": {
+		seeAlso: "btrfs-backup(8), btrfs-backup.toml(5)",
+	},
+	"config check": {
+		seeAlso: "btrfs-backup(8), btrfs-backup.toml(5)",
+	},
+	"config show": {
+		seeAlso: "btrfs-backup(8), btrfs-backup.toml(5)",
+	},
 	"list": {
 		sections: []manSection{
 			{title: "STATES", items: [][2]string{

@@ -23,7 +23,7 @@ const rootExample = `  btrfs-backup /home /mnt/usb/home               snapshot, 
 
 // newRoot builds the tree of commands.
 func newRoot(env environment) *cobra.Command {
-	o := &backupOptions{spec: job.Default()}
+	o := newBackupOptions(new(job.Spec))
 	root := &cobra.Command{
 		Use:     "btrfs-backup [options] SOURCE [DEST...]",
 		Short:   "Take a snapshot of a btrfs subvolume and send the difference to other places",
@@ -47,13 +47,13 @@ rsync copies any other directory: see "btrfs-backup help rsync".`,
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpTemplate(helpTemplate)
 	o.define(root.Flags())
-	root.AddCommand(newList(env), newExplain(env), newVerify(env), newIndex(env), newFreeze(env), newServe(env))
-	for _, c := range append(root.Commands(), root) {
+	root.AddCommand(newConfig(env), newList(env), newExplain(env), newVerify(env), newIndex(env), newFreeze(env), newServe(env))
+	for _, c := range withCommands(root) {
 		c.PreRunE = needProc
 	}
 	root.AddCommand(newRsh(env), newRsyncTopic())
 	addManCommand(root)
-	for _, c := range append(root.Commands(), root) {
+	for _, c := range withCommands(root) {
 		refuseEmpty(c.Flags())
 	}
 	root.InitDefaultHelpCmd()
@@ -66,20 +66,35 @@ rsync copies any other directory: see "btrfs-backup help rsync".`,
 	return root
 }
 
+// withCommands gives a command and all below it.
+func withCommands(c *cobra.Command) []*cobra.Command {
+	all := []*cobra.Command{c}
+	for _, sub := range c.Commands() {
+		all = append(all, withCommands(sub)...)
+	}
+	return all
+}
+
 // flagError words the errors of pflag for people.
 func flagError(c *cobra.Command, err error) error {
 	message, forward := err.Error(), "try "+c.CommandPath()+" --help"
 	var invalid *pflag.InvalidValueError
 	if errors.As(err, &invalid) {
-		needs := map[string]string{"int": "a number", "bool": "true or false", "string": "a value",
-			"duration": "a time such as 30m or 1h", "rate": "bytes a second such as 500K, 10M or 1.5G"}[invalid.GetFlag().Value.Type()]
-		message = fmt.Sprintf("--%s needs %s, not %q", invalid.GetFlag().Name, needs, invalid.GetValue())
-		if needs == "" {
-			message = fmt.Sprintf("--%s: %v", invalid.GetFlag().Name, invalid.Unwrap())
-		}
-		forward = cmp.Or(policyHint(invalid.GetFlag(), invalid.GetValue()), forward)
+		text, more := wordInvalid(invalid)
+		message, forward = "--"+text, cmp.Or(more, forward)
 	}
 	return misused(message, forward)
+}
+
+// wordInvalid tells what is wrong with the value of an option, and the way forward.
+func wordInvalid(invalid *pflag.InvalidValueError) (message, forward string) {
+	needs := map[string]string{"int": "a number", "bool": "true or false", "string": "a value",
+		"duration": "a time such as 30m or 1h", "rate": "bytes a second such as 500K, 10M or 1.5G"}[invalid.GetFlag().Value.Type()]
+	message = fmt.Sprintf("%s needs %s, not %q", invalid.GetFlag().Name, needs, invalid.GetValue())
+	if needs == "" {
+		message = fmt.Sprintf("%s: %v", invalid.GetFlag().Name, invalid.Unwrap())
+	}
+	return message, policyHint(invalid.GetFlag(), invalid.GetValue())
 }
 
 // fullText is the value of an option that cannot be empty: a variable that is unset in a script is not the default.

@@ -93,6 +93,6 @@ machine then makes the backup by "btrfs-backup freeze".`,
 		RunE:                  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.Flags().SortFlags = false
-	(&backupOptions{spec: job.Default()}).defineRsync(c.Flags())
+	newBackupOptions(new(job.Spec)).defineRsync(c.Flags())
 	return c
 }

@@ -26,6 +26,7 @@ var (
 	hands  = []string{"internal/handoff", "internal/rsh"}
 	hosts  = []string{"internal/host", "internal/host/agent", "internal/host/bring", "internal/host/guard", "internal/host/local", "internal/host/protocol", "internal/host/serve"}
 	kinds  = []string{"internal/mirror", "internal/sink", "internal/volume"}
+	around = []string{"internal/due"} // what is around a job
 )
 
 // A rule is kept by every package but those that are exempt.
@@ -121,6 +122,11 @@ var rules = []rule{
 		reason: "a job is plain data, whether a command line makes it or something else",
 		breaks: importing(func(p string) bool { return strings.HasPrefix(p, "github.com/spf13/") }),
 		exempt: []string{"cmd/btrfs-backup"},
+	},
+	{
+		reason:   "a configuration makes jobs and what surrounds them, and runs nothing",
+		packages: []string{"internal/config"},
+		breaks:   importing(beside(leaves, around, []string{"internal/job"})),
 	},
 	{
 		reason:   "what was done is told from the report of the engine alone",

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"btrfs-backup/internal/config"
+	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/job"
+)
+
+// jobOptions are the options of the main command as keys of a job in a file.
+type jobOptions struct {
+	*backupOptions
+	flags *pflag.FlagSet
+}
+
+// newJobOptions binds options to a Spec.
+func newJobOptions(spec *job.Spec) config.Options {
+	o := jobOptions{newBackupOptions(spec), newFlagSet()}
+	o.define(o.flags)
+	refuseEmpty(o.flags)
+	return o
+}
+
+// ofOneRun are the options that only make sense on a command line.
+var ofOneRun = []string{"dry-run", "no-wait", "new-destination", "locked-dests", "remove-locks", "json", "verbosity", "quiet",
+	"no-progress", "latest-only", "debug", "btrfs-debug"}
+
+func (o jobOptions) Names() []string {
+	return slices.DeleteFunc(visibleFlags(o.flags), func(name string) bool { return slices.Contains(ofOneRun, name) })
+}
+
+func (o jobOptions) Repeatable(name string) bool {
+	return slices.Contains([]string{"filter", "stringArray"}, o.flags.Lookup(name).Value.Type())
+}
+
+func (o jobOptions) Set(name, value string) error {
+	if name == "dedup" && value == "false" {
+		name, value = "no-dedup", "true"
+	}
+	err := o.flags.Set(name, value)
+	var invalid *pflag.InvalidValueError
+	if errors.As(err, &invalid) {
+		needs, forward := wordInvalid(invalid)
+		return hint.New(errors.New(needs), forward)
+	}
+	return err
+}
+
+func (o jobOptions) Complete() (c job.Complaints) {
+	o.completeOptions(&c)
+	return c
+}
+
+// readConfig reads the configuration.
+func readConfig(file string) (*config.Config, error) {
+	return config.Read(config.Source{File: file, Options: newJobOptions, Nearest: nearest})
+}
+
+// defineConfig defines which configuration is read.
+func defineConfig(file *string, f *pflag.FlagSet) {
+	f.StringVar(file, "config", "", "read `FILE` in place of "+config.DefaultFile)
+}
+
+func newConfig(env environment) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "config COMMAND",
+		Short: "Check, show or write the configuration",
+		Example: "  btrfs-backup config check        what is wrong with it\n" +
+			"  btrfs-backup config show home    the job home, and where each value stands",
+		Long: `The configuration has the jobs of "btrfs-backup run": ` + config.DefaultFile + `,
+then the files ` + config.DropIns + `/*.toml beside it. See btrfs-backup.toml(5).`,
+		Args: needKnown,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.AddCommand(newConfigCheck(env), newConfigShow(env))
+	return c
+}
+
+func newConfigCheck(env environment) *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use:     "check [options]",
+		Short:   "Tell all that is wrong with the configuration",
+		Example: "  btrfs-backup config check --config new.toml",
+		Long: `Read the configuration as a run does, and tell all that is wrong with it, each
+with its line. No disk and no other machine is looked at.`,
+		Args:                  cobra.NoArgs,
+		DisableFlagsInUseLine: true,
+		RunE: func(*cobra.Command, []string) error {
+			found, err := readConfig(file)
+			if err == nil {
+				fmt.Fprintf(env.stdout, "%s, and nothing wrong with them\n", countOf(len(found.Jobs), "job"))
+			}
+			return err
+		},
+	}
+	defineConfig(&file, c.Flags())
+	return c
+}
+
+func newConfigShow(env environment) *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use:     "show [options] JOB",
+		Short:   "Show a job's values, and where each stands",
+		Example: "  btrfs-backup config show home",
+		Long: `Show each value of a job, also those of [default] and of the job that it is
+like, with the file and the line where it stands. What is not shown is as the
+command line has it by default.`,
+		Args:                  needPlace("JOB"),
+		DisableFlagsInUseLine: true,
+		RunE: func(_ *cobra.Command, args []string) error {
+			found, err := readConfig(file)
+			if err != nil {
+				return err
+			}
+			for _, name := range args {
+				j, err := jobOf(found, name)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(env.stdout, "[job.%s]\n", j.Name)
+				for _, l := range j.Lines() {
+					fmt.Fprintf(env.stdout, "%-44s # %s\n", l.Key+" = "+l.Value, l.Origin)
+				}
+			}
+			return nil
+		},
+	}
+	defineConfig(&file, c.Flags())
+	return c
+}
+
+// jobOf gives the job of a name.
+func jobOf(c *config.Config, name string) (*config.Job, error) {
+	if j := c.Job(name); j != nil {
+		return j, nil
+	}
+	var names []string
+	for _, j := range c.Jobs {
+		names = append(names, j.Name)
+	}
+	return nil, misused(fmt.Sprintf("there is no job %q", name), cmp.Or(suggestion(nearest(name, names)), "there are: "+strings.Join(names, ", ")))
+}

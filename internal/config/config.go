@@ -1,0 +1,239 @@
+// Package config reads jobs from files in TOML. A file says what a command line says, under the names of its options, and what
+// surrounds the jobs: when they are due, disks, hooks, notices.
+//
+// All that is wrong is told at once, each with the line where it stands. A key that is not known is an error, as is a file that others
+// could change: whoever can write it is root.
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"btrfs-backup/internal/due"
+	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/job"
+
+	"golang.org/x/sys/unix"
+)
+
+// DefaultFile is read together with the files of DropIns beside it, in the order of their names.
+const (
+	DefaultFile = "/etc/btrfs-backup/config.toml"
+	DropIns     = "conf.d"
+)
+
+// A Config is what the files say.
+type Config struct {
+	Jobs     []*Job // in the order of the files
+	Log      string // the directory of log files; "": none
+	Textfile string // for Prometheus; "": none
+}
+
+// A Job is a job and what surrounds it.
+type Job struct {
+	Name    string
+	Spec    job.Spec
+	Options Options // that made the Spec
+	At      Origin
+
+	Every     due.Every
+	MaxAge    time.Duration            // after which a backup counts as late; 0: twice Every
+	MaxAgeAt  map[string]time.Duration // at single destinations, by name
+	Auto      bool                     // run when it is due, not only when it is named
+	Tags      []string
+	Online    string // see package online; "": not looked at
+	OnBattery bool   // run also on battery
+	Metered   bool   // run also on a metered network
+
+	settings []setting
+}
+
+// Options are those of the command line, bound to a Spec.
+type Options interface {
+	// Names are those that a job may have.
+	Names() []string
+	// Repeatable tells that an option may be given more than once.
+	Repeatable(name string) bool
+	// Set gives an option a value, as text. The error names the option.
+	Set(name, value string) error
+	// Complete ends the setting, and gives what is wrong with all of them together.
+	Complete() job.Complaints
+}
+
+// A Source is where a configuration comes from.
+type Source struct {
+	File    string                                   // "": DefaultFile and its drop-ins
+	Options func(*job.Spec) Options                  // makes them for a Spec
+	Nearest func(word string, names []string) string // what is misspelled, or ""
+}
+
+// Read reads a configuration. Errors about what it says are Complaints.
+func Read(s Source) (*Config, error) {
+	r := &reader{Source: s, root: newTable(Origin{}), config: &Config{}}
+	files, err := r.files()
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		r.load(file)
+	}
+	r.readAll()
+	if err := r.complaints.Err(); err != nil {
+		return nil, err
+	}
+	return r.config, nil
+}
+
+const manual = "see btrfs-backup.toml(5)"
+
+// reader is the reading of a configuration.
+type reader struct {
+	Source
+	root       *table
+	config     *Config
+	complaints hint.Complaints
+
+	intervals map[string]string
+	excludes  map[string]*table
+}
+
+// complain adds what is wrong at a line.
+func (r *reader) complain(at Origin, forward, format string, args ...any) {
+	if err := fmt.Errorf(format, args...); forward == "" {
+		forward = cmp.Or(hint.Of(err), manual)
+	}
+	c := hint.Complaint{Err: hint.New(fmt.Errorf(at.String()+": "+format, args...), forward)}
+	same := func(other hint.Complaint) bool { return other.Error() == c.Error() }
+	if !slices.ContainsFunc(r.complaints, same) { // of what several jobs inherit
+		r.complaints = append(r.complaints, c)
+	}
+}
+
+// unknown complains of a key.
+func (r *reader) unknown(t *table, key string, names []string) {
+	forward := "the keys here: " + strings.Join(slices.Sorted(slices.Values(names)), ", ")
+	if near := r.Nearest(key, names); near != "" {
+		forward = fmt.Sprintf("did you mean %s?", near)
+	} else if len(names) == 0 || len(names) > 20 {
+		forward = manual
+	}
+	r.complain(t.values[key].Origin, forward, "there is no key %q", key)
+}
+
+func (r *reader) files() ([]string, error) {
+	if r.File != "" {
+		return []string{r.File}, nil
+	}
+	more, err := filepath.Glob(filepath.Join(filepath.Dir(DefaultFile), DropIns, "*.toml"))
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(more)
+	if _, err := os.Stat(DefaultFile); errors.Is(err, fs.ErrNotExist) && len(more) == 0 {
+		return nil, hint.New(fmt.Errorf("there is no configuration %s", DefaultFile),
+			"btrfs-backup config init writes one; without it: btrfs-backup SOURCE DEST")
+	} else if err != nil {
+		return more, nil
+	}
+	return append([]string{DefaultFile}, more...), nil
+}
+
+// load adds what a file says.
+func (r *reader) load(file string) {
+	content, err := readPrivate(file)
+	if err != nil {
+		r.complaints = append(r.complaints, hint.Complaint{Err: err})
+		return
+	}
+	t, err := parse(file, content)
+	if err != nil {
+		r.complaints.Add("", manual+"; texts stand in quotes", "%w", err)
+		return
+	}
+	for _, key := range t.keys {
+		r.merge(r.root, key, t.values[key])
+	}
+}
+
+// merge adds a value from another file. What both have is a mistake, unless it is a table whose keys differ.
+func (r *reader) merge(into *table, key string, v value) {
+	before, there := into.values[key]
+	outer, isTable := before.any.(*table)
+	inner, alsoTable := v.any.(*table)
+	switch {
+	case !there:
+		into.set(key, v)
+	case isTable && alsoTable && (into == r.root || into == r.root.values["exclude"].any):
+		for _, key := range inner.keys {
+			r.merge(outer, key, inner.values[key])
+		}
+	default:
+		r.complain(v.Origin, "give it once", "%s stands at %s already", key, before.Origin)
+	}
+}
+
+// readPrivate reads a file that nobody but root and the caller can change.
+func readPrivate(file string) ([]byte, error) {
+	file, err := filepath.Abs(file)
+	if err != nil {
+		return nil, err
+	}
+	real, err := filepath.EvalSymlinks(file)
+	if err != nil {
+		return nil, hint.New(fmt.Errorf("reading the configuration: %w", err), "btrfs-backup config init writes one")
+	}
+	for path := real; ; path = filepath.Dir(path) {
+		var st unix.Stat_t
+		if err := unix.Stat(path, &st); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		sticky := st.Mode&unix.S_IFMT == unix.S_IFDIR && st.Mode&unix.S_ISVTX != 0
+		if st.Uid != 0 && int(st.Uid) != os.Geteuid() {
+			return nil, hint.Newf(fmt.Errorf("%s: not read, since %s belongs to another user, who could run commands by it", file, path),
+				"chown root %s", path)
+		}
+		if st.Mode&0o022 != 0 && !sticky {
+			return nil, hint.Newf(fmt.Errorf("%s: not read, since others can write to %s, and could run commands by it", file, path),
+				"chmod go-w %s", path)
+		}
+		if path == "/" {
+			break
+		}
+	}
+	return os.ReadFile(real)
+}
+
+// ParseDuration reads a time such as 90s, 26h, 2d or 3w.
+func ParseDuration(text string) (time.Duration, error) {
+	const day = 24 * time.Hour
+	d, err := time.ParseDuration(text)
+	if unit, ok := map[string]time.Duration{"d": day, "w": 7 * day}[text[max(len(text)-1, 0):]]; ok {
+		var n int
+		const most = 3660 // which time.Duration can hold
+		if n, err = strconv.Atoi(text[:len(text)-1]); n > most {
+			err = strconv.ErrRange
+		}
+		d = time.Duration(n) * unit
+	}
+	if err != nil || d < 0 {
+		return 0, hint.New(fmt.Errorf("needs a time, not %q", text), "a time is a number and s, m, h, d or w, such as 26h")
+	}
+	return d, nil
+}
+
+// Job gives the job of a name, or nil.
+func (c *Config) Job(name string) *Job {
+	i := slices.IndexFunc(c.Jobs, func(j *Job) bool { return j.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return c.Jobs[i]
+}

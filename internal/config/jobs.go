@@ -1,0 +1,385 @@
+package config
+
+import (
+	"maps"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"btrfs-backup/internal/due"
+	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/job"
+)
+
+// readAll makes values of the tables.
+func (r *reader) readAll() {
+	r.intervals, r.excludes = make(map[string]string), make(map[string]*table)
+	top := []string{"default", "job", "disk", "interval", "exclude", "notify", "hook", "log", "textfile"}
+	for _, key := range r.root.keys {
+		switch v := r.root.values[key]; key {
+		case "interval":
+			for name, v := range r.tableOf(key, v).values {
+				r.intervals[name] = r.text(name, v)
+			}
+		case "exclude":
+			for name, v := range r.tableOf(key, v).values {
+				r.excludes[name] = r.tableOf(name, v)
+			}
+		case "log":
+			r.config.Log = r.text(key, v)
+		case "textfile":
+			r.config.Textfile = r.text(key, v)
+		case "default", "job":
+		default:
+			r.unknown(r.root, key, top)
+		}
+	}
+	r.readJobs()
+}
+
+func (r *reader) readJobs() {
+	base := r.tableOf("default", r.root.values["default"])
+	jobs := r.tableOf("job", r.root.values["job"])
+	for _, name := range jobs.keys {
+		own := r.tableOf(name, jobs.values[name])
+		layers := []*table{base}
+		if like, ok := own.values["like"]; ok {
+			of, _ := jobs.values[r.text("like", like)].any.(*table)
+			switch {
+			case of == nil || of == own:
+				r.complain(like.Origin, "name another job", "like = %s: there is no such job", like)
+			case of.values["like"].any != nil:
+				r.complain(like.Origin, "name the job that it is like", "like = %s: that job is like another one itself", like)
+			default:
+				layers = append(layers, of)
+			}
+		}
+		r.readJob(name, own.Origin, combine(append(layers, own)))
+	}
+	if len(jobs.keys) == 0 && len(r.complaints) == 0 {
+		r.complaints.Add("", "add a [job.NAME]; btrfs-backup config init writes one", "%s: there is no job in it", r.name())
+	}
+}
+
+// name is what messages about the whole call it.
+func (r *reader) name() string {
+	if r.File != "" {
+		return r.File
+	}
+	return DefaultFile
+}
+
+// setting is a value of a job, wherever it comes from.
+type setting struct {
+	key string
+	value
+}
+
+// combine lays tables over each other: a later value wins, tables merge. Own keys come first, since for filters the first that
+// matches counts.
+func combine(layers []*table) []setting {
+	var all []setting
+	for _, layer := range slices.Backward(layers) {
+		for _, key := range layer.keys {
+			v := layer.values[key]
+			i := slices.IndexFunc(all, func(s setting) bool { return s.key == key })
+			if i < 0 {
+				all = append(all, setting{key, v})
+				continue
+			}
+			own, isTable := all[i].any.(*table)
+			inherited, both := v.any.(*table)
+			if isTable && both {
+				all[i].value = value{merged(own, inherited), own.Origin}
+			}
+		}
+	}
+	return all
+}
+
+func merged(own, inherited *table) *table {
+	t := newTable(own.Origin)
+	for _, s := range combine([]*table{inherited, own}) {
+		t.set(s.key, s.value)
+	}
+	return t
+}
+
+// reading is that of one job.
+type reading struct {
+	*reader
+	*Job
+	*table
+}
+
+func (r *reader) readJob(name string, at Origin, settings []setting) {
+	j := &Job{Name: name, At: at, Spec: job.Default(), Auto: true, OnBattery: true, Metered: true, settings: settings}
+	j.Every, _ = due.Parse("daily", nil)
+	j.Options = r.Source.Options(&j.Spec)
+	t := newTable(at)
+	for _, s := range settings {
+		t.set(s.key, s.value)
+	}
+	reading{r, j, t}.read()
+	r.config.Jobs = append(r.config.Jobs, j)
+}
+
+// keys are those of a job that are no options of the command line.
+var keys = map[string]func(reading, value){
+	"source":        func(r reading, v value) { r.Spec.Source = r.place("source", v) },
+	"destination":   reading.destinations,
+	"to":            func(reading, value) {}, // is read when the destinations are known
+	"like":          func(reading, value) {},
+	"every":         reading.every,
+	"max-age":       func(r reading, v value) { r.assign("max-age", v, &r.MaxAge) },
+	"auto":          func(r reading, v value) { r.assign("auto", v, &r.Auto) },
+	"tags":          func(r reading, v value) { r.assign("tags", v, &r.Tags) },
+	"on-battery":    func(r reading, v value) { r.OnBattery = r.run("on-battery", v) },
+	"metered":       func(r reading, v value) { r.Metered = r.run("metered", v) },
+	"exclude-lists": reading.excludeLists,
+}
+
+func (r reading) read() {
+	names := append(slices.Collect(maps.Keys(keys)), r.Options.Names()...)
+	for _, key := range r.table.keys {
+		v := r.values[key]
+		switch take, ok := keys[key]; {
+		case ok:
+			take(r, v)
+		case slices.Contains(r.Options.Names(), key):
+			r.option(r.Options, key, v)
+		default:
+			r.unknown(r.table, key, names)
+		}
+	}
+	if _, ok := r.values["source"]; !ok {
+		r.complain(r.At, `add source = "/home" or the like`, "job %s: its source is missing", r.Name)
+	}
+	r.readTo()
+	r.addAll(r.table, slices.Concat(r.Options.Complete(), r.Spec.Check()))
+}
+
+// set assigns a value to a variable.
+func (r *reader) assign(key string, v value, into any) {
+	if err := assign(reflect.ValueOf(into).Elem(), v); err != nil {
+		r.complain(v.Origin, "", "%s %w", key, err)
+	}
+}
+
+func (r *reader) text(key string, v value) (text string) {
+	r.assign(key, v, &text)
+	return text
+}
+
+// tableOf gives an empty table for what is none, and complains unless it is missing.
+func (r *reader) tableOf(key string, v value) *table {
+	t, ok := v.any.(*table)
+	if !ok {
+		if v.any != nil {
+			r.complain(v.Origin, "write it as a table: [...]", "%s is no table", key)
+		}
+		t = newTable(v.Origin)
+	}
+	return t
+}
+
+// addAll adds complaints about settings at their lines.
+func (r *reader) addAll(t *table, all hint.Complaints) {
+	for _, c := range all {
+		at, name := t.Origin, ""
+		if v, ok := t.values[c.Setting]; ok {
+			at = v.Origin
+		}
+		if c.Setting != "" {
+			name = c.Setting + " "
+		}
+		r.complain(at, hint.Of(c), "%s%w", name, c.Err)
+	}
+}
+
+// option sets an option of the command line.
+func (r *reader) option(o Options, key string, v value) {
+	elements, isList := v.any.([]value)
+	if !isList {
+		elements = []value{v}
+	} else if !o.Repeatable(key) {
+		r.complain(v.Origin, "give it one value", "%s takes no list", key)
+		return
+	}
+	for _, e := range elements {
+		text, isText := e.any.(string)
+		if _, isTable := e.any.(*table); isTable {
+			r.complain(v.Origin, "give it one value", "%s takes no table", key)
+			continue
+		}
+		if !isText {
+			text = e.String()
+		}
+		if err := o.Set(key, text); err != nil {
+			r.complain(e.Origin, hint.Of(err), "%w", err)
+		}
+	}
+}
+
+// place reads a place of this job. A path is absolute: nobody knows where the run will be started.
+func (r *reader) place(key string, v value) job.Place {
+	text := strings.ReplaceAll(r.text(key, v), "%h", hostName())
+	if text == "" {
+		return nil
+	}
+	if !strings.HasPrefix(text, "/") && !strings.Contains(text, ":") {
+		r.complain(v.Origin, "begin it with a slash; another machine is HOST:/PATH", "%s %q is no absolute path", key, text)
+		return nil
+	}
+	p, err := job.ParsePlace(text)
+	if err != nil {
+		r.complain(v.Origin, hint.Of(err), "%s %w", key, err)
+	}
+	return p
+}
+
+func hostName() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return "localhost"
+	}
+	return name
+}
+
+func (r reading) destinations(v value) {
+	elements, isList := v.any.([]value)
+	if !isList {
+		elements = []value{v}
+	}
+	for _, e := range elements {
+		if p := r.place("destination", e); p != nil {
+			r.Spec.Destinations = append(r.Spec.Destinations, p)
+		}
+	}
+}
+
+// readTo reads what differs at single destinations.
+func (r reading) readTo() {
+	v, ok := r.values["to"]
+	if !ok {
+		return
+	}
+	settings := r.tableOf("to", v)
+	for _, key := range settings.keys {
+		at := settings.values[key].Origin
+		p := r.place("to", value{key, at})
+		if p == nil {
+			continue
+		}
+		if !slices.Contains(r.Spec.Destinations, p) {
+			r.complain(at, "name it as in destination", "to.%s: job %s has no such destination", quoteKey(key), r.Name)
+			continue
+		}
+		r.readAt(p, r.tableOf(key, settings.values[key]))
+	}
+}
+
+// readAt reads what differs at one destination.
+func (r reading) readAt(p job.Place, t *table) {
+	spec := job.Default()
+	options := r.reader.Options(&spec)
+	may := []string{"keep-backups", "num-backups", "rate-limit", "mount-point"}
+	for _, key := range t.keys {
+		v := t.values[key]
+		switch {
+		case key == "max-age":
+			var age = r.MaxAge
+			r.assign(key, v, &age)
+			if r.MaxAgeAt == nil {
+				r.MaxAgeAt = make(map[string]time.Duration)
+			}
+			r.MaxAgeAt[p.String()] = age
+		case slices.Contains(may, key):
+			r.option(options, key, v)
+		default:
+			r.unknown(t, key, append(may, "max-age"))
+		}
+	}
+	if r.Spec.To == nil {
+		r.Spec.To = make(map[string]job.To)
+	}
+	r.Spec.To[p.String()] = job.To{KeepBackups: spec.KeepBackups, RateLimit: spec.RateLimit, MountPoint: spec.Copy.MountPoint}
+}
+
+func (r reading) every(v value) {
+	every, err := due.Parse(r.text("every", v), r.intervals)
+	if err != nil {
+		r.complain(v.Origin, hint.Of(err), "every %w", err)
+		return
+	}
+	r.Every = every
+}
+
+// run tells whether a job runs although something speaks against it.
+func (r *reader) run(key string, v value) bool {
+	text := r.text(key, v)
+	if text != "skip" && text != "run" {
+		r.complain(v.Origin, `use "skip" or "run"`, "%s = %s is unknown", key, v)
+	}
+	return text != "skip"
+}
+
+// excludeLists adds filters from the lists of [exclude.NAME], behind the job's own.
+func (r reading) excludeLists(v value) {
+	var names []string
+	r.assign("exclude-lists", v, &names)
+	for _, name := range names {
+		list, ok := r.excludes[name]
+		if !ok {
+			r.complain(v.Origin, r.nearestOf(name, r.excludes), "exclude-lists: there is no [exclude.%s]", quoteKey(name))
+			continue
+		}
+		for _, key := range list.keys {
+			if !slices.Contains(filterKeys, key) {
+				r.unknown(list, key, filterKeys)
+				continue
+			}
+			r.option(r.Options, key, list.values[key])
+		}
+	}
+}
+
+var filterKeys = []string{"exclude", "exclude-from", "include", "skip", "skip-dir"}
+
+func (r *reader) nearestOf(name string, all map[string]*table) string {
+	names := slices.Sorted(maps.Keys(all))
+	if near := r.Nearest(name, names); near != "" {
+		return "did you mean " + near + "?"
+	}
+	if len(names) == 0 {
+		return "add it; there is none"
+	}
+	return "there are: " + strings.Join(names, ", ")
+}
+
+// A Line is a setting of a job as `config show` tells it.
+type Line struct {
+	Key, Value string
+	Origin
+}
+
+// Lines gives the settings of a job, in the order in which they count.
+func (j *Job) Lines() (lines []Line) {
+	for _, s := range j.settings {
+		lines = append(lines, linesOf(quoteKey(s.key), s.value)...)
+	}
+	return lines
+}
+
+func linesOf(key string, v value) (lines []Line) {
+	t, ok := v.any.(*table)
+	if !ok {
+		return []Line{{key, v.String(), v.Origin}}
+	}
+	for _, inner := range t.keys {
+		lines = append(lines, linesOf(key+"."+quoteKey(inner), t.values[inner])...)
+	}
+	return lines
+}
