@@ -24,6 +24,24 @@ type Snapshot struct {
 	Holds    []string // why it must stay, in words; none for most
 }
 
+// Merge gives one snapshot for each name, which all that holds one of that name holds.
+func Merge(lists ...[]Snapshot) (merged []Snapshot) {
+	at := make(map[string]int)
+	for _, s := range slices.Concat(lists...) {
+		i, again := at[s.Name]
+		if !again {
+			i, at[s.Name] = len(merged), len(merged)
+			merged = append(merged, Snapshot{Name: s.Name, Time: s.Time})
+		}
+		for _, why := range s.Holds {
+			if !slices.Contains(merged[i].Holds, why) {
+				merged[i].Holds = append(merged[i].Holds, why)
+			}
+		}
+	}
+	return merged
+}
+
 // A Verdict is the decision on one snapshot.
 type Verdict struct {
 	Name    string   `json:"name"`

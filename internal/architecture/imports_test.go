@@ -25,6 +25,7 @@ var (
 	rooms  = []string{"internal/tree/follow", "internal/tree/index", "internal/tree/survey", "internal/tree/verify"}
 	hands  = []string{"internal/handoff", "internal/rsh"}
 	hosts  = []string{"internal/host", "internal/host/agent", "internal/host/bring", "internal/host/guard", "internal/host/local", "internal/host/protocol", "internal/host/serve"}
+	pure   = []string{"internal/engine/copies", "internal/engine/kin", "internal/engine/plan"}
 	kinds  = []string{"internal/mirror", "internal/sink", "internal/volume"}
 	around = []string{"internal/due"} // what is around a job
 )
@@ -65,6 +66,11 @@ var rules = []rule{
 		reason:   "the engine knows sources and destinations by its interfaces, so that a new kind changes nothing in it",
 		packages: []string{"internal/engine"},
 		breaks:   importing(isKind),
+	},
+	{
+		reason:   "what is sent and deleted follows from what both sides hold, and the time that is told",
+		packages: pure,
+		breaks:   either(importing(beside(pure, []string{"btrfs", "lock", "retention"})), using("time.Now", "time.Since", "time.Until")),
 	},
 	{
 		reason:   "a machine is worked on without knowing what for",

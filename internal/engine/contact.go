@@ -99,7 +99,7 @@ func (v *visit) isKnown() bool {
 	if v.history == nil || v.used.Knows(v.to.String()) {
 		return v.used.Knows(v.to.String())
 	}
-	return v.snapshots.ledger == nil || !v.Forget && v.snapshots.ledger.Knows(v.to.String())
+	return v.snapshots.Ledger == nil || !v.Forget && v.snapshots.Ledger.Knows(v.to.String())
 }
 
 // checkApart refuses the folder of the snapshots, and a subvolume that is the source.

@@ -15,9 +15,12 @@ package engine
 import (
 	"context"
 	"log/slog"
+	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/engine/plan"
 	"btrfs-backup/lock"
 	"btrfs-backup/retention"
 )
@@ -159,35 +162,16 @@ type Contents struct {
 	KeepsLast int // how many of the newest the destination keeps by itself; 0: all
 }
 
-// Recorded is a backup of a directory, known by its record alone.
-type Recorded struct {
-	Name      string
-	Complete  bool
-	OfAnother string // names the source, if it is another one
-}
+// What is planned is told under the name of this package, too.
+type (
+	Plan     = plan.Plan
+	Transfer = plan.Transfer
+	Recorded = plan.Recorded
+	Naming   = plan.Naming
+)
 
-// A Transfer is one version to be saved.
-type Transfer struct {
-	Snapshot btrfs.Subvolume  // of a source that is no History, the name alone
-	Parent   *btrfs.Subvolume // upon which it builds, as Snapshot; nil: a complete copy
-	Started  time.Time
-}
-
-// ParentName gives the name of the version upon which it builds, or "".
-func (t Transfer) ParentName() string {
-	if t.Parent == nil {
-		return ""
-	}
-	return t.Parent.Name
-}
-
-// How tells in words upon what the transfer builds.
-func (t Transfer) How() string {
-	if t.Parent == nil {
-		return "a complete copy"
-	}
-	return "an increment to " + t.Parent.Name
-}
+// NamingOf gives the series that a name belongs to.
+func NamingOf(name string) (Naming, bool) { return plan.NamingOf(name) }
 
 // Result tells what a transfer took, and made.
 type Result struct {
@@ -214,11 +198,12 @@ type Job struct {
 
 	NoSnapshot     bool // work on the snapshots there are
 	NoTransfer     bool
-	NoIncremental  bool // save complete copies, the newest snapshot first
-	Forget         bool // what the ledger says of the destinations
-	NewDestination bool // a destination need not be the one that was used before
-	SameFilesystem bool // a destination may lie on the source's own filesystem
-	CleanPartial   bool // delete what an interrupted btrfs receive left under a final name
+	NoIncremental  bool     // save complete copies, the newest snapshot first
+	Forget         bool     // what the ledger says of the destinations
+	NewDestination bool     // a destination need not be the one that was used before
+	SameFilesystem bool     // a destination may lie on the source's own filesystem
+	CleanPartial   bool     // delete what an interrupted btrfs receive left under a final name
+	Covered        []string // paths in the source that have backups of their own, or are left out on purpose
 	// Automatic tells that the user did not choose a source without History: the source is not a subvolume at present.
 	Automatic bool
 
@@ -234,4 +219,12 @@ type Settings struct {
 	Now func() time.Time
 	// State remembers on this machine what sources and destinations were before, and what was said of them.
 	State lock.State
+}
+
+// PlaceName quotes the name of a place that JSON, and so a ledger or a record, could not hold.
+func PlaceName(place string) string {
+	if !utf8.ValidString(place) {
+		return strconv.Quote(place)
+	}
+	return place
 }

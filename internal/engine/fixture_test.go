@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/engine/plan"
 	"btrfs-backup/lock"
 )
 
@@ -73,14 +74,14 @@ func foreign(n uint64, changes ...change) btrfs.Subvolume {
 
 type subvolumes = []btrfs.Subvolume
 
-func inFolder(naming Naming, s subvolumes) side {
-	return side{Listing: btrfs.Listing{InDirectory: s, All: append(slices.Clone(s), home), Top: uuid(9999)}, naming: naming}
+func inFolder(naming Naming, s subvolumes) plan.Side {
+	return plan.Side{Listing: btrfs.Listing{InDirectory: s, All: append(slices.Clone(s), home), Top: uuid(9999)}, Naming: naming}
 }
 
-func newPlanner(snapshots, backups subvolumes, changes ...func(*planner)) planner {
-	p := planner{
-		history: true, source: home, snapshots: inFolder(Naming{}, snapshots), backups: inFolder(Naming{}, backups),
-		now: time.Date(2026, 6, 1, 0, 0, 0, 0, time.Local), transfer: true, incremental: true,
+func newPlanner(snapshots, backups subvolumes, changes ...func(*plan.Planner)) plan.Planner {
+	p := plan.Planner{
+		History: true, Source: home, Snapshots: inFolder(Naming{}, snapshots), Backups: inFolder(Naming{}, backups),
+		Now: time.Date(2026, 6, 1, 0, 0, 0, 0, time.Local), Transfer: true, Incremental: true,
 	}
 	for _, c := range changes {
 		c(&p)
@@ -88,10 +89,10 @@ func newPlanner(snapshots, backups subvolumes, changes ...func(*planner)) planne
 	return p
 }
 
-func keep(n int) func(*planner) { return func(p *planner) { p.keep.Last = n } }
+func keep(n int) func(*plan.Planner) { return func(p *plan.Planner) { p.Keep.Last = n } }
 
 // keepsLast is a destination that keeps so many by itself.
-func keepsLast(n int) func(*planner) { return func(p *planner) { p.keepsLast = n } }
+func keepsLast(n int) func(*plan.Planner) { return func(p *plan.Planner) { p.KeepsLast = n } }
 
 // dated gives a subvolume the name of another day.
 func dated(s btrfs.Subvolume, n uint64) btrfs.Subvolume {
@@ -99,18 +100,18 @@ func dated(s btrfs.Subvolume, n uint64) btrfs.Subvolume {
 	return s
 }
 
-func noTransfer(p *planner)    { p.transfer = false }
-func noIncremental(p *planner) { p.incremental = false }
-func ofSeries(n Naming) func(*planner) {
-	return func(p *planner) { p.snapshots.naming, p.backups.naming = n, n }
+func noTransfer(p *plan.Planner)    { p.Transfer = false }
+func noIncremental(p *plan.Planner) { p.Incremental = false }
+func ofSeries(n Naming) func(*plan.Planner) {
+	return func(p *plan.Planner) { p.Snapshots.Naming, p.Backups.Naming = n, n }
 }
 
 // recorded puts into the record that the backups are of a source.
-func recorded(source btrfs.UUID, backups ...btrfs.Subvolume) func(*planner) {
-	return func(p *planner) {
-		p.snapshots.record.Origins = make(map[btrfs.UUID]btrfs.UUID)
+func recorded(source btrfs.UUID, backups ...btrfs.Subvolume) func(*plan.Planner) {
+	return func(p *plan.Planner) {
+		p.Snapshots.Record.Origins = make(map[btrfs.UUID]btrfs.UUID)
 		for _, b := range backups {
-			p.snapshots.record.Origins[b.ReceivedUUID] = source
+			p.Snapshots.Record.Origins[b.ReceivedUUID] = source
 		}
 	}
 }
@@ -146,4 +147,4 @@ func actions(p Plan) string {
 	return text
 }
 
-func joined(s subvolumes) string { return strings.Join(namesOf(s), " ") }
+func joined(s subvolumes) string { return strings.Join(plan.NamesOf(s), " ") }

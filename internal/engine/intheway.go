@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"slices"
 
+	"btrfs-backup/internal/engine/plan"
 	"btrfs-backup/internal/hint"
 )
 
@@ -29,13 +30,13 @@ func (r *run) tellAltered() {
 	if r.history == nil || r.NoTransfer || len(r.Destinations) == 0 {
 		return
 	}
-	all := r.snapshots.takenOf(r.source)
-	altered := namesOf(slices.DeleteFunc(slices.Clone(all), canBeSent))
+	all := r.snapshots.TakenOf(r.source)
+	altered := plan.NamesOf(slices.DeleteFunc(slices.Clone(all), plan.CanBeSent))
 	if len(altered) == 0 {
 		return
 	}
 	what := fmt.Sprintf("%s: %s not sent: altered since it was received, so the received UUID is wrong", r.Source, Few(altered))
-	if !canBeSent(all[len(all)-1]) {
+	if !plan.CanBeSent(all[len(all)-1]) {
 		r.report.fail(hint.New(errors.New(what), "`btrfs subvolume snapshot` makes a writable copy of it, which is a source of its own"))
 		return
 	}
@@ -44,8 +45,8 @@ func (r *run) tellAltered() {
 
 // tellPartial tells of writable subvolumes that are not in the way of a version, so that nothing else tells of them.
 func (v *visit) tellPartial() {
-	partial := slices.DeleteFunc(v.planner.partial(), func(name string) bool { return slices.Contains(v.plan.InTheWay, name) })
-	if len(partial) > 0 && !v.planner.clean {
+	partial := slices.DeleteFunc(v.planner.Partial(), func(name string) bool { return slices.Contains(v.plan.InTheWay, name) })
+	if len(partial) > 0 && !v.planner.Clean {
 		v.Log.Warn(fmt.Sprintf("%s: %s: writable, so no backup, and left alone; --clean-partial deletes what an interrupted "+
 			"btrfs receive left", v.to, Few(partial)))
 	}

@@ -12,20 +12,20 @@ import (
 func (r *run) updateLedger(ctx context.Context, change func(*lock.Ledger)) {
 	r.ledgerMu.Lock()
 	defer r.ledgerMu.Unlock()
-	if r.snapshots.ledger != nil {
-		change(r.snapshots.ledger)
+	if r.snapshots.Ledger != nil {
+		change(r.snapshots.Ledger)
 		r.writeLedger(ctx)
 	}
 }
 
 // writeLedger brings the file up to date. If that fails, what the file says is kept, too, and conclude tries again.
 func (r *run) writeLedger(ctx context.Context) {
-	content := string(r.snapshots.ledger.Marshal())
+	content := string(r.snapshots.Ledger.Marshal())
 	if r.DryRun || r.found.ReadOnly || content == r.written {
 		r.unwritten = nil
 		return
 	}
-	if r.unwritten = r.history.WriteLedger(ctx, r.snapshots.ledger); r.unwritten == nil {
+	if r.unwritten = r.history.WriteLedger(ctx, r.snapshots.Ledger); r.unwritten == nil {
 		r.written = content
 	}
 }
@@ -39,7 +39,7 @@ func (r *run) ledgerFile(newest string) (*lock.Ledger, error) {
 	file, err := lock.ParseLedger([]byte(r.written), r.Naming.Ours)
 	if err == nil && isAboutSpace(r.unwritten) {
 		for _, d := range r.Destinations {
-			if r.snapshots.ledger.IsCommon(d.String(), newest) {
+			if r.snapshots.Ledger.IsCommon(d.String(), newest) {
 				file.Forget(d.String())
 			}
 		}

@@ -61,7 +61,7 @@ func TestNamesOfASeries(t *testing.T) {
 		{"", "20261121-044960", ""},
 	}
 	for _, test := range tests {
-		n := Naming{test.prefix}
+		n := Naming{Prefix: test.prefix}
 		got, ok := n.Time(test.name)
 		if ok != (test.want != "") || ok && got.Format(time.RFC3339) != test.want || n.Ours(test.name) != ok {
 			t.Errorf("with prefix %q, %q is %s, %t, want %q", test.prefix, test.name, got.Format(time.RFC3339), ok, test.want)
@@ -93,14 +93,14 @@ func TestNamesWhereTheClockIsChanged(t *testing.T) {
 func TestNamesAreInLocalTime(t *testing.T) {
 	inZone(t, "Asia/Kolkata")
 	at := time.Date(2026, 12, 31, 20, 0, 0, 999, time.UTC)
-	if got := (Naming{"x"}).Name(at); got != "x20270101-013000" {
+	if got := (Naming{Prefix: "x"}).Name(at); got != "x20270101-013000" {
 		t.Errorf("%q", got)
 	}
 }
 
 func TestHiddenNamesAreOfNoSeries(t *testing.T) {
 	for prefix, name := range map[string]string{"": day(1), ".": "." + day(1), ".home": ".home" + day(1)} {
-		if hidden := btrfs.Incoming(name); (Naming{prefix}).Ours(hidden) {
+		if hidden := btrfs.Incoming(name); (Naming{Prefix: prefix}).Ours(hidden) {
 			t.Errorf("with the prefix %q, %q counts as a complete backup", prefix, hidden)
 		}
 	}
@@ -108,7 +108,7 @@ func TestHiddenNamesAreOfNoSeries(t *testing.T) {
 
 func TestLatestHasOneNamePerSeries(t *testing.T) {
 	for prefix, want := range map[string]string{"": ".latest", "home": ".home_latest", "home-": ".home-_latest"} {
-		n := Naming{prefix}
+		n := Naming{Prefix: prefix}
 		if got := n.Latest(); got != want || n.Ours(got) || btrfs.IsIncoming(got) {
 			t.Errorf("for the prefix %q: %q, want %q", prefix, got, want)
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/engine/plan"
 	"btrfs-backup/retention"
 )
 
@@ -23,14 +24,14 @@ func TestPlan(t *testing.T) {
 		name      string
 		snapshots subvolumes
 		backups   subvolumes
-		changes   []func(*planner)
+		changes   []func(*plan.Planner)
 		want      string
 	}{
 		{"nothing to do", subvolumes{s1}, subvolumes{b1}, nil, ""},
 		{"fresh destination", subvolumes{s3, s1, s2}, nil, nil, "send 1; send 2 from 1; send 3 from 2"},
-		{"fresh destination, policy limits what is sent", subvolumes{s1, s2, s3}, nil, []func(*planner){keep(2)}, "send 2; send 3 from 2"},
-		{"complete copies, newest first", subvolumes{s1, s2, s3}, nil, []func(*planner){noIncremental}, "send 3; send 2; send 1"},
-		{"complete copies, limited", subvolumes{s1, s2, s3}, subvolumes{b1}, []func(*planner){noIncremental, keep(2)}, "send 3; send 2; delete 1"},
+		{"fresh destination, policy limits what is sent", subvolumes{s1, s2, s3}, nil, []func(*plan.Planner){keep(2)}, "send 2; send 3 from 2"},
+		{"complete copies, newest first", subvolumes{s1, s2, s3}, nil, []func(*plan.Planner){noIncremental}, "send 3; send 2; send 1"},
+		{"complete copies, limited", subvolumes{s1, s2, s3}, subvolumes{b1}, []func(*plan.Planner){noIncremental, keep(2)}, "send 3; send 2; delete 1"},
 		{"increments", subvolumes{s1, s2, s3, s4}, subvolumes{b1, b2}, nil, "send 3 from 2; send 4 from 3"},
 		{"a gap", subvolumes{s1, s2, s3}, subvolumes{b1, b3}, nil, "send 2 from 1"},
 		{"only a newer one is common", subvolumes{s1, s2}, subvolumes{backup(s2)}, nil, "send 1 from 2"},
@@ -49,59 +50,59 @@ func TestPlan(t *testing.T) {
 			subvolumes{snap(1, inherits(77), named("itself")), backup(snap(1, inherits(77)))}, nil, "send 2 from 1"},
 		{"a snapshot of an altered copy", subvolumes{s1, s2}, subvolumes{b1, foreign(9, inherits(1), childOf(foreign(9)))}, nil, "send 2"},
 		{"snapshots of a source that was itself received", subvolumes{snap(1, inherits(77)), snap(2, inherits(77)), s3}, nil, nil, "send 1; send 2 from 1; send 3"},
-		{"an altered backup", subvolumes{s1, s2}, subvolumes{backup(s1, altered)}, []func(*planner){keep(1)}, "send 2"},
+		{"an altered backup", subvolumes{s1, s2}, subvolumes{backup(s1, altered)}, []func(*plan.Planner){keep(1)}, "send 2"},
 		{"an altered backup, and no newer version", subvolumes{s1}, subvolumes{backup(s1, altered)}, nil, "not 1"},
-		{"an altered snapshot", subvolumes{snap(1, altered), s2}, subvolumes{b1}, []func(*planner){keep(2)}, "send 2; not 1"},
+		{"an altered snapshot", subvolumes{snap(1, altered), s2}, subvolumes{b1}, []func(*plan.Planner){keep(2)}, "send 2; not 1"},
 		{"one that was altered before it was sent", subvolumes{snap(1, altered), s2}, subvolumes{backup(snap(1, altered))}, nil, "send 2 from 1"},
 		{"one that was altered since it was received", subvolumes{snap(1, receivedAs(77), altered), s2}, nil, nil, "send 2"},
 		{"a writable snapshot is not sent", subvolumes{snap(1, writable), s2}, nil, nil, "send 2"},
 		{"only names of the series are sent", subvolumes{snap(1, named("x"+day(1))), snap(2, named(day(2)+"x")), s3}, nil, nil, "send 3"},
-		{"a series with a prefix", subvolumes{s1, snap(2, named("home"+day(2)))}, subvolumes{b1}, []func(*planner){ofSeries(Naming{"home"})}, "send home2 from 1"},
+		{"a series with a prefix", subvolumes{s1, snap(2, named("home"+day(2)))}, subvolumes{b1}, []func(*plan.Planner){ofSeries(Naming{Prefix: "home"})}, "send home2 from 1"},
 
 		{"a history in which each was made from the one before, and one is gone", subvolumes{h1, h3}, subvolumes{backup(h1)},
-			[]func(*planner){func(p *planner) { p.source = h3 }}, "send 3 from 1"},
-		{"the older part of such a history", subvolumes{h1, h3}, nil, []func(*planner){func(p *planner) { p.source = h3 }}, "send 1; send 3 from 1"},
+			[]func(*plan.Planner){func(p *plan.Planner) { p.Source = h3 }}, "send 3 from 1"},
+		{"the older part of such a history", subvolumes{h1, h3}, nil, []func(*plan.Planner){func(p *plan.Planner) { p.Source = h3 }}, "send 1; send 3 from 1"},
 
-		{"what the destination itself would delete is not sent", subvolumes{s1, s2, s3}, nil, []func(*planner){keepsLast(2)}, "send 2; send 3 from 2"},
-		{"what it has deleted is not sent again", subvolumes{s1, s2, s3}, subvolumes{b2, b3}, []func(*planner){keepsLast(2)}, ""},
-		{"nor because of its date", subvolumes{dated(s1, 9), dated(s2, 8), dated(s3, 1)}, subvolumes{backup(dated(s2, 8))}, []func(*planner){keepsLast(2)}, "send 1 from 8"},
-		{"what it will delete is left to it", subvolumes{s1, s2, s3}, subvolumes{b1, b2}, []func(*planner){keepsLast(2)}, "send 3 from 2"},
-		{"policy", subvolumes{s1, s2, s3}, subvolumes{b1, b2, b3}, []func(*planner){keep(2)}, "delete 1"},
-		{"policy, with one to come", subvolumes{s1, s2}, subvolumes{b1}, []func(*planner){keep(1)}, "send 2 from 1; delete 1"},
+		{"what the destination itself would delete is not sent", subvolumes{s1, s2, s3}, nil, []func(*plan.Planner){keepsLast(2)}, "send 2; send 3 from 2"},
+		{"what it has deleted is not sent again", subvolumes{s1, s2, s3}, subvolumes{b2, b3}, []func(*plan.Planner){keepsLast(2)}, ""},
+		{"nor because of its date", subvolumes{dated(s1, 9), dated(s2, 8), dated(s3, 1)}, subvolumes{backup(dated(s2, 8))}, []func(*plan.Planner){keepsLast(2)}, "send 1 from 8"},
+		{"what it will delete is left to it", subvolumes{s1, s2, s3}, subvolumes{b1, b2}, []func(*plan.Planner){keepsLast(2)}, "send 3 from 2"},
+		{"policy", subvolumes{s1, s2, s3}, subvolumes{b1, b2, b3}, []func(*plan.Planner){keep(2)}, "delete 1"},
+		{"policy, with one to come", subvolumes{s1, s2}, subvolumes{b1}, []func(*plan.Planner){keep(1)}, "send 2 from 1; delete 1"},
 		{"no policy", subvolumes{s3}, subvolumes{b1, b2, b3}, nil, ""},
-		{"the newest common one stays", subvolumes{s1}, subvolumes{b1, b2, b3}, []func(*planner){keep(1)}, "delete 2"},
-		{"every copy of the newest common one stays", subvolumes{s1, s3}, subvolumes{b1, b3, backup(s3, named(day(2)))}, []func(*planner){keep(1)}, "delete 1"},
-		{"without transfer the newest present one is common", subvolumes{s1, s2, s3}, subvolumes{b1, b2}, []func(*planner){noTransfer, keep(1)}, "delete 1"},
-		{"without transfer, nothing common", subvolumes{s3}, subvolumes{b1, b2}, []func(*planner){noTransfer, keep(1)}, ""},
+		{"the newest common one stays", subvolumes{s1}, subvolumes{b1, b2, b3}, []func(*plan.Planner){keep(1)}, "delete 2"},
+		{"every copy of the newest common one stays", subvolumes{s1, s3}, subvolumes{b1, b3, backup(s3, named(day(2)))}, []func(*plan.Planner){keep(1)}, "delete 1"},
+		{"without transfer the newest present one is common", subvolumes{s1, s2, s3}, subvolumes{b1, b2}, []func(*plan.Planner){noTransfer, keep(1)}, "delete 1"},
+		{"without transfer, nothing common", subvolumes{s3}, subvolumes{b1, b2}, []func(*plan.Planner){noTransfer, keep(1)}, ""},
 
 		{"hidden leftovers", subvolumes{s1}, subvolumes{backup(s1, hidden), foreign(2, hidden, writable, neverReceived)}, nil, "clean .1.incoming; clean .2.incoming; send 1"},
 		{"a writable subvolume under a final name may be a user's", subvolumes{s1}, subvolumes{backup(s1, writable, neverReceived)}, nil, "not 1"},
 		{"a partial backup, and a request to clean it", subvolumes{s1}, subvolumes{backup(s1, writable, neverReceived)},
-			[]func(*planner){func(p *planner) { p.clean = true }}, "clean 1; send 1"},
-		{"a received one that was made writable stays", subvolumes{s3}, subvolumes{b3, foreign(2, writable)}, []func(*planner){keep(1)}, ""},
-		{"a read-only subvolume that was never received", subvolumes{s3}, subvolumes{b3, foreign(2, neverReceived)}, []func(*planner){keep(1)}, ""},
+			[]func(*plan.Planner){func(p *plan.Planner) { p.Clean = true }}, "clean 1; send 1"},
+		{"a received one that was made writable stays", subvolumes{s3}, subvolumes{b3, foreign(2, writable)}, []func(*plan.Planner){keep(1)}, ""},
+		{"a read-only subvolume that was never received", subvolumes{s3}, subvolumes{b3, foreign(2, neverReceived)}, []func(*plan.Planner){keep(1)}, ""},
 		{"leftovers of others", subvolumes{s1}, subvolumes{b1, foreign(2, writable, named("x"+day(2))), foreign(3, named(".x"+day(3)+".incoming")), foreign(4, writable, named("."+day(4)))}, nil, ""},
 
 		{"snapshots of another subvolume are not sent, and their backups stay", subvolumes{elsewhere, snap(8, childOf(btrfs.Subvolume{UUID: uuid(900)})), s1},
-			subvolumes{backup(elsewhere), b1}, []func(*planner){keep(1)}, ""},
+			subvolumes{backup(elsewhere), b1}, []func(*plan.Planner){keep(1)}, ""},
 		{"received snapshots are sent", subvolumes{snap(1, receivedAs(77), childOf(snap(60))), s2}, nil, nil, "send 1; send 2"},
 		{"a top level without UUID", subvolumes{snap(1, childOf(btrfs.Subvolume{})), snap(2, childOf(btrfs.Subvolume{}))}, nil,
-			[]func(*planner){func(p *planner) { p.source.UUID = btrfs.UUID{} }}, "send 1; send 2 from 1"},
-		{"foreign backups stay and do not count", subvolumes{s3}, subvolumes{foreign(1), b2, b3, foreign(5)}, []func(*planner){keep(1)}, "delete 2"},
+			[]func(*plan.Planner){func(p *plan.Planner) { p.Source.UUID = btrfs.UUID{} }}, "send 1; send 2 from 1"},
+		{"foreign backups stay and do not count", subvolumes{s3}, subvolumes{foreign(1), b2, b3, foreign(5)}, []func(*plan.Planner){keep(1)}, "delete 2"},
 		{"a taken name is in the way", subvolumes{s2, s3}, subvolumes{foreign(2)}, nil, "send 3; not 2"},
-		{"one that the policy would not keep is in nobody's way", subvolumes{s1, s2, s3}, subvolumes{foreign(1), b2}, []func(*planner){keep(2)}, "send 3 from 2"},
-		{"so is what is no subvolume", subvolumes{s2}, nil, []func(*planner){func(p *planner) { p.taken = []string{day(2)} }}, "not 2"},
-		{"backups linked by their parents are ours", subvolumes{s3}, subvolumes{b1, b2, b3}, []func(*planner){keep(1)}, "delete 1; delete 2"},
-		{"also by a parent that is gone", subvolumes{s3}, subvolumes{foreign(1, childOf(foreign(9))), b2, backup(s3, childOf(b1))}, []func(*planner){keep(1)}, "delete 2"},
-		{"one of a snapshot that was altered since is ours", subvolumes{snap(1, altered), s3}, subvolumes{b1, backup(s3)}, []func(*planner){keep(1)}, "delete 1"},
+		{"one that the policy would not keep is in nobody's way", subvolumes{s1, s2, s3}, subvolumes{foreign(1), b2}, []func(*plan.Planner){keep(2)}, "send 3 from 2"},
+		{"so is what is no subvolume", subvolumes{s2}, nil, []func(*plan.Planner){func(p *plan.Planner) { p.Taken = []string{day(2)} }}, "not 2"},
+		{"backups linked by their parents are ours", subvolumes{s3}, subvolumes{b1, b2, b3}, []func(*plan.Planner){keep(1)}, "delete 1; delete 2"},
+		{"also by a parent that is gone", subvolumes{s3}, subvolumes{foreign(1, childOf(foreign(9))), b2, backup(s3, childOf(b1))}, []func(*plan.Planner){keep(1)}, "delete 2"},
+		{"one of a snapshot that was altered since is ours", subvolumes{snap(1, altered), s3}, subvolumes{b1, backup(s3)}, []func(*plan.Planner){keep(1)}, "delete 1"},
 		{"but not by a parent that is another source's", subvolumes{s3}, subvolumes{foreign(1), foreign(2, childOf(foreign(1))), b3},
-			[]func(*planner){keep(1), recorded(uuid(99), foreign(1))}, ""},
-		{"recorded backups are ours", subvolumes{s3}, subvolumes{foreign(1), foreign(2), b3}, []func(*planner){keep(1), recorded(home.UUID, foreign(1))}, "delete 1"},
-		{"backups recorded as another source's are not", subvolumes{s3}, subvolumes{b1, b2, b3}, []func(*planner){keep(1), recorded(uuid(99), b1)}, "delete 2"},
+			[]func(*plan.Planner){keep(1), recorded(uuid(99), foreign(1))}, ""},
+		{"recorded backups are ours", subvolumes{s3}, subvolumes{foreign(1), foreign(2), b3}, []func(*plan.Planner){keep(1), recorded(home.UUID, foreign(1))}, "delete 1"},
+		{"backups recorded as another source's are not", subvolumes{s3}, subvolumes{b1, b2, b3}, []func(*plan.Planner){keep(1), recorded(uuid(99), b1)}, "delete 2"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			if got := actions(newPlanner(test.snapshots, test.backups, test.changes...).plan()); got != test.want {
+			if got := actions(newPlanner(test.snapshots, test.backups, test.changes...).Plan()); got != test.want {
 				t.Errorf("plan: %s\nwant: %s", got, test.want)
 			}
 		})
@@ -113,12 +114,12 @@ func TestPlanKeepsWhatTheDestinationsOwnLedgerHolds(t *testing.T) {
 	b1 := backup(snap(1))
 	b2 := backup(snap(2), childOf(b1))
 	p := newPlanner(subvolumes{s3}, subvolumes{b1, b2, backup(s3, childOf(b2))}, keep(1))
-	p.backups.ledger = ledger(t, fmt.Sprintf(`{%q: {"parent_locks": ["/further"]}, %q: {"locks": ["/late"]}}`, day(1), day(2)))
-	plan := p.plan()
-	if got := actions(plan); got != "" {
+	p.Backups.Ledger = ledger(t, fmt.Sprintf(`{%q: {"parent_locks": ["/further"]}, %q: {"locks": ["/late"]}}`, day(1), day(2)))
+	made := p.Plan()
+	if got := actions(made); got != "" {
 		t.Errorf("plan: %s", got)
 	}
-	told := fmt.Sprint(plan.Verdicts)
+	told := fmt.Sprint(made.Verdicts)
 	for _, reason := range []string{"newest common with /further", "not yet at /late"} {
 		if !strings.Contains(told, reason) {
 			t.Errorf("%q is not among the reasons: %s", reason, told)
@@ -130,9 +131,9 @@ func TestPlanKeepsWhatIsInUse(t *testing.T) {
 	s2, s3 := snap(2), snap(3)
 	b1 := backup(snap(1))
 	p := newPlanner(subvolumes{s2, s3}, subvolumes{b1, backup(s2, childOf(b1)), backup(s3, childOf(b1))}, keep(1))
-	p.backups.inUse = map[string]string{day(1): "the default subvolume"}
-	plan := p.plan()
-	if got := fmt.Sprint(plan.Delete, plan.Verdicts); got != fmt.Sprintf("[%s] [keep %s: the default subvolume delete %s: older than the newest 1 "+
+	p.Backups.InUse = map[string]string{day(1): "the default subvolume"}
+	made := p.Plan()
+	if got := fmt.Sprint(made.Delete, made.Verdicts); got != fmt.Sprintf("[%s] [keep %s: the default subvolume delete %s: older than the newest 1 "+
 		"keep %s: newest common with the source, the newest]", day(2), day(1), day(2), day(3)) {
 		t.Error(got)
 	}
@@ -153,7 +154,7 @@ func TestPlanGivesAReasonForEveryBackup(t *testing.T) {
 		day(7): "keep 20260107-000000: altered since it was received",
 		day(8): "keep 20260108-000000: not a received subvolume",
 	}
-	verdicts := p.plan().Verdicts
+	verdicts := p.Plan().Verdicts
 	if len(verdicts) != len(want) {
 		t.Errorf("%d verdicts, want %d", len(verdicts), len(want))
 	}
@@ -194,11 +195,12 @@ func TestPruneSource(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			s := inFolder(Naming{}, test.snapshots)
-			s.ledger = ledger(t, test.ledger)
+			s.Ledger = ledger(t, test.ledger)
 			now := time.Date(2026, 6, 1, 0, 0, 0, 0, time.Local)
-			verdicts := pruneSource(test.source, s, retention.Policy{Last: 1}, now, test.newest)
-			if len(verdicts) != len(s.series()) {
-				t.Errorf("%d verdicts on %d snapshots", len(verdicts), len(s.series()))
+			c := plan.Consider(test.source, s, test.newest)
+			verdicts := append(c.Foreign, plan.DecideAmong(retention.Policy{Last: 1}, now, c.Candidates, nil)...)
+			if len(verdicts) != len(s.Series()) {
+				t.Errorf("%d verdicts on %d snapshots", len(verdicts), len(s.Series()))
 			}
 			got := actions(Plan{Delete: deletions(verdicts)})
 			if got := strings.ReplaceAll(strings.ReplaceAll(got, "delete ", ""), ";", ""); got != test.want {

@@ -9,6 +9,7 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/engine/kin"
+	"btrfs-backup/internal/engine/plan"
 	"btrfs-backup/retention"
 )
 
@@ -100,69 +101,69 @@ func (r *randomState) spoil(b *btrfs.Subvolume) {
 	}
 }
 
-func (r *randomState) planner(t *testing.T) planner {
+func (r *randomState) planner(t *testing.T) plan.Planner {
 	snapshots := r.snapshots()
 	p := newPlanner(snapshots, r.backups(snapshots), keep(r.IntN(5)))
-	p.transfer, p.incremental, p.clean = !r.oneIn(4), !r.oneIn(4), r.oneIn(4)
-	p.snapshots.record.Origins = make(map[btrfs.UUID]btrfs.UUID)
+	p.Transfer, p.Incremental, p.Clean = !r.oneIn(4), !r.oneIn(4), r.oneIn(4)
+	p.Snapshots.Record.Origins = make(map[btrfs.UUID]btrfs.UUID)
 	held := "{}"
-	for _, b := range p.backups.InDirectory {
+	for _, b := range p.Backups.InDirectory {
 		if r.oneIn(6) {
-			p.snapshots.record.Origins[b.ReceivedUUID] = []btrfs.UUID{home.UUID, uuid(901)}[r.IntN(2)]
+			p.Snapshots.Record.Origins[b.ReceivedUUID] = []btrfs.UUID{home.UUID, uuid(901)}[r.IntN(2)]
 		}
 		if r.oneIn(10) {
 			held = fmt.Sprintf(`{%q: {"parent_locks": ["/further"]}}`, b.Name)
 		}
 	}
-	p.backups.ledger = ledger(t, held)
+	p.Backups.Ledger = ledger(t, held)
 	return p
 }
 
 // violation tells what a plan does that no plan may do.
-func violation(p planner, plan Plan) string {
-	for _, check := range []func(planner, Plan) string{
+func violation(p plan.Planner, made Plan) string {
+	for _, check := range []func(plan.Planner, Plan) string{
 		deletesOnlyOwnBackups, cleansOnlyLeftovers, keepsTheNewestCommon, keepsSomething, sendsOnlyWhatIsKept, parentsAreAtBothSides,
 	} {
-		if v := check(p, plan); v != "" {
+		if v := check(p, made); v != "" {
 			return v
 		}
 	}
 	return ""
 }
 
-func (p planner) backupNamed(name string) (btrfs.Subvolume, bool) {
-	i := slices.IndexFunc(p.backups.InDirectory, func(b btrfs.Subvolume) bool { return b.Name == name })
+func backupNamed(p plan.Planner, name string) (btrfs.Subvolume, bool) {
+	i := slices.IndexFunc(p.Backups.InDirectory, func(b btrfs.Subvolume) bool { return b.Name == name })
 	if i < 0 {
 		return btrfs.Subvolume{}, false
 	}
-	return p.backups.InDirectory[i], true
+	return p.Backups.InDirectory[i], true
 }
 
-func deletesOnlyOwnBackups(p planner, plan Plan) string {
-	for _, name := range plan.Delete {
-		b, ok := p.backupNamed(name)
-		origin := p.snapshots.record.Origins[b.ReceivedUUID]
+func deletesOnlyOwnBackups(p plan.Planner, made Plan) string {
+	for _, name := range made.Delete {
+		b, ok := backupNamed(p, name)
+		origin := p.Snapshots.Record.Origins[b.ReceivedUUID]
 		switch {
-		case !ok || !p.backups.naming.Ours(name):
+		case !ok || !p.Backups.Naming.Ours(name):
 			return fmt.Sprintf("deletes %q, which is not a backup of the series", name)
 		case !b.ReadOnly || !b.Received() || b.AlteredIn != 0:
 			return fmt.Sprintf("deletes %q, which is not as it was completely received", name)
 		case !origin.IsZero() && origin != home.UUID:
 			return fmt.Sprintf("deletes %q of another source", name)
-		case len(p.backups.ledger.Holds(name)) > 0:
+		case len(p.Backups.Ledger.Holds(name)) > 0:
 			return fmt.Sprintf("deletes %q, which is held", name)
-		case p.keep == retention.Policy{}:
+		case p.Keep == retention.Policy{}:
 			return fmt.Sprintf("deletes %q without a policy", name)
 		}
 	}
 	return ""
 }
 
-func cleansOnlyLeftovers(p planner, plan Plan) string {
-	for _, name := range plan.Leftovers {
-		b, _ := p.backupNamed(name)
+func cleansOnlyLeftovers(p plan.Planner, made Plan) string {
+	for _, name := range made.Leftovers {
+		b, _ := backupNamed(p, name)
 		final, incoming := btrfs.IncomingOf(name)
-		if !(incoming && p.backups.naming.Ours(final)) && !(p.clean && p.backups.naming.Ours(name) && !b.ReadOnly) {
+		if !(incoming && p.Backups.Naming.Ours(final)) && !(p.Clean && p.Backups.Naming.Ours(name) && !b.ReadOnly) {
 			return fmt.Sprintf("cleans %q, which is not unfinished", name)
 		}
 	}
@@ -170,9 +171,9 @@ func cleansOnlyLeftovers(p planner, plan Plan) string {
 }
 
 // copiesOf gives the names of the copies of a snapshot at the destination.
-func (p planner) copiesOf(s btrfs.Subvolume) []string {
+func backupsOf(p plan.Planner, s btrfs.Subvolume) []string {
 	var names []string
-	for _, b := range p.backups.InDirectory {
+	for _, b := range p.Backups.InDirectory {
 		number := s.CreatedIn <= b.SentIn && b.SentIn <= s.ChangedIn && b.SentIn >= s.AlteredIn
 		doubtful := s.AlteredIn != 0 || !s.ReceivedUUID.IsZero() && !s.Received()
 		if b.ReadOnly && b.AlteredIn == 0 && b.Received() && !btrfs.IsIncoming(b.Name) && b.ReceivedUUID == s.Identity() && (number || !doubtful) {
@@ -183,47 +184,47 @@ func (p planner) copiesOf(s btrfs.Subvolume) []string {
 }
 
 // keepsTheNewestCommon looks at the state after the plan was carried out.
-func keepsTheNewestCommon(p planner, plan Plan) string {
-	common := slices.DeleteFunc(slices.Clone(p.snapshots.InDirectory), func(s btrfs.Subvolume) bool {
-		sent := slices.ContainsFunc(plan.Transfers, func(t Transfer) bool { return t.Snapshot.ID == s.ID })
-		return !s.ReadOnly || !p.snapshots.naming.Ours(s.Name) || !sent && len(p.copiesOf(s)) == 0
+func keepsTheNewestCommon(p plan.Planner, made Plan) string {
+	common := slices.DeleteFunc(slices.Clone(p.Snapshots.InDirectory), func(s btrfs.Subvolume) bool {
+		sent := slices.ContainsFunc(made.Transfers, func(t Transfer) bool { return t.Snapshot.ID == s.ID })
+		return !s.ReadOnly || !p.Snapshots.Naming.Ours(s.Name) || !sent && len(backupsOf(p, s)) == 0
 	})
 	if len(common) == 0 {
 		return ""
 	}
 	newest := slices.MaxFunc(common, kin.ByAge)
-	copies := p.copiesOf(newest)
-	left := slices.DeleteFunc(slices.Clone(copies), func(name string) bool { return slices.Contains(plan.Delete, name) })
+	copies := backupsOf(p, newest)
+	left := slices.DeleteFunc(slices.Clone(copies), func(name string) bool { return slices.Contains(made.Delete, name) })
 	if len(copies) > 0 && len(left) == 0 {
 		return fmt.Sprintf("deletes %q, all copies of the newest common snapshot %q", copies, newest.Name)
 	}
 	return ""
 }
 
-func keepsSomething(_ planner, plan Plan) string {
-	kept := slices.ContainsFunc(plan.Verdicts, func(v retention.Verdict) bool { return v.Keep })
-	if len(plan.Delete) > 0 && !kept {
+func keepsSomething(_ plan.Planner, made Plan) string {
+	kept := slices.ContainsFunc(made.Verdicts, func(v retention.Verdict) bool { return v.Keep })
+	if len(made.Delete) > 0 && !kept {
 		return "keeps nothing"
 	}
 	return ""
 }
 
-func sendsOnlyWhatIsKept(p planner, plan Plan) string {
-	for _, t := range plan.Transfers {
-		kept := slices.ContainsFunc(plan.Verdicts, func(v retention.Verdict) bool { return v.Name == t.Snapshot.Name && v.Keep })
-		if !kept || !p.transfer || !t.Snapshot.ReadOnly || !p.snapshots.naming.Ours(t.Snapshot.Name) || len(p.copiesOf(t.Snapshot)) > 0 {
+func sendsOnlyWhatIsKept(p plan.Planner, made Plan) string {
+	for _, t := range made.Transfers {
+		kept := slices.ContainsFunc(made.Verdicts, func(v retention.Verdict) bool { return v.Name == t.Snapshot.Name && v.Keep })
+		if !kept || !p.Transfer || !t.Snapshot.ReadOnly || !p.Snapshots.Naming.Ours(t.Snapshot.Name) || len(backupsOf(p, t.Snapshot)) > 0 {
 			return fmt.Sprintf("sends %q", t.Snapshot.Name)
 		}
 	}
 	return ""
 }
 
-func parentsAreAtBothSides(p planner, plan Plan) string {
+func parentsAreAtBothSides(p plan.Planner, made Plan) string {
 	sent := make(map[uint64]bool)
-	for _, t := range plan.Transfers {
+	for _, t := range made.Transfers {
 		if t.Parent != nil {
-			here := slices.ContainsFunc(p.snapshots.InDirectory, func(s btrfs.Subvolume) bool { return s == *t.Parent && s.ReadOnly })
-			if there := sent[t.Parent.ID] || len(p.copiesOf(*t.Parent)) > 0; !p.incremental || !here || !there {
+			here := slices.ContainsFunc(p.Snapshots.InDirectory, func(s btrfs.Subvolume) bool { return s == *t.Parent && s.ReadOnly })
+			if there := sent[t.Parent.ID] || len(backupsOf(p, *t.Parent)) > 0; !p.Incremental || !here || !there {
 				return fmt.Sprintf("sends %q as an increment to %q", t.Snapshot.Name, t.Parent.Name)
 			}
 		}
@@ -244,13 +245,13 @@ func plansKeepPromises(t *testing.T, plans int) {
 	for seed := range uint64(plans) {
 		r := &randomState{Rand: rand.New(rand.NewPCG(seed, 0))}
 		p := r.planner(t)
-		plan := p.plan()
-		if v := violation(p, plan); v != "" {
+		made := p.Plan()
+		if v := violation(p, made); v != "" {
 			t.Fatalf("seed %d: it %s\nplan: %s\nkeep %d, transfer %t, snapshots:\n%v\nbackups:\n%v\nverdicts: %v",
-				seed, v, actions(plan), p.keep.Last, p.transfer, p.snapshots.InDirectory, p.backups.InDirectory, plan.Verdicts)
+				seed, v, actions(made), p.Keep.Last, p.Transfer, p.Snapshots.InDirectory, p.Backups.InDirectory, made.Verdicts)
 		}
-		sent, deleted, cleaned = sent+len(plan.Transfers), deleted+len(plan.Delete), cleaned+len(plan.Leftovers)
-		for _, transfer := range plan.Transfers {
+		sent, deleted, cleaned = sent+len(made.Transfers), deleted+len(made.Delete), cleaned+len(made.Leftovers)
+		for _, transfer := range made.Transfers {
 			if transfer.Parent != nil {
 				increments++
 			}
@@ -276,7 +277,7 @@ func BenchmarkPlan(b *testing.B) {
 		b.Run(fmt.Sprintf("%d of %d present", present, count), func(b *testing.B) {
 			p := newPlanner(snapshots, backups[:present], keep(count/4))
 			for b.Loop() {
-				p.plan()
+				p.Plan()
 			}
 		})
 	}

@@ -23,6 +23,7 @@ type Report struct {
 	Verdicts     []retention.Verdict `json:"verdicts,omitempty"` // on the snapshots
 	Deleted      []string            `json:"deleted,omitempty"`
 	Failures     []Failure           `json:"failures,omitempty"` // at the source
+	Members      []*Report           `json:"members,omitempty"`  // of a set, which itself has no snapshots and backups
 
 	sends bool // there are destinations, and they were to get what they lack
 }
@@ -35,7 +36,14 @@ type DestinationReport struct {
 	Transfers   []TransferReport    `json:"transfers,omitempty"`
 	Verdicts    []retention.Verdict `json:"verdicts,omitempty"` // on the backups
 	Deleted     []string            `json:"deleted,omitempty"`
+	Sets        []SetReport         `json:"sets,omitempty"`
 	Failures    []Failure           `json:"failures,omitempty"` // those of transfers stand with these
+}
+
+// A SetReport tells of the backups of one name, of all members of a set.
+type SetReport struct {
+	Name  string   `json:"name"`
+	Lacks []string `json:"lacks,omitempty"` // members; none: this run completed it
 }
 
 // A TransferReport tells of one transfer.
@@ -77,6 +85,9 @@ func (s *DestinationReport) Failed() bool {
 
 // savedSome tells that a version arrived, or that the snapshot was taken which was all there was to save.
 func (r *Report) savedSome() bool {
+	if len(r.Members) > 0 {
+		return slices.ContainsFunc(r.Members, (*Report).savedSome)
+	}
 	return r.Snapshot != "" && !r.sends || slices.ContainsFunc(r.Destinations, func(s DestinationReport) bool {
 		return slices.ContainsFunc(s.Transfers, func(t TransferReport) bool { return t.Failure == nil })
 	})
@@ -85,8 +96,19 @@ func (r *Report) savedSome() bool {
 // madeSome tells that there is a snapshot or a backup more.
 func (r *Report) madeSome() bool { return r.Snapshot != "" || r.savedSome() }
 
+// Parts gives the reports on the members of a set before its own, and of any other run the report itself.
+func (r *Report) Parts() []*Report { return append(slices.Clone(r.Members), r) }
+
 // AllFailures gives every failure of the run.
 func (r *Report) AllFailures() []Failure {
+	var all []Failure
+	for _, part := range r.Parts() {
+		all = append(all, part.failures()...)
+	}
+	return all
+}
+
+func (r *Report) failures() []Failure {
 	all := slices.Clone(r.Failures)
 	for _, d := range r.Destinations {
 		for _, t := range d.Transfers {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/engine/plan"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/lock"
 	"btrfs-backup/retention"
@@ -27,10 +28,12 @@ type run struct {
 
 	// Of a history:
 	source    btrfs.Subvolume
-	snapshots side
+	snapshots plan.Side
 	continued map[btrfs.UUID]bool // the source, and those whose history it continues
 	found     Snapshots           // as listed at first
 	release   func()              // the lock
+	inSet     bool                // see Attempt
+	version   string              // the name that the version of a source without history must have; "" for the next free one
 
 	working   atomic.Int32 // visits that neither wait for a lock nor are over
 	ledgerMu  sync.Mutex   // the destinations are served side by side
@@ -61,7 +64,7 @@ func newRun(job Job) *run {
 	r := &run{Job: job, report: Report{DryRun: job.DryRun, Source: job.Source.String()}, release: func() {}}
 	r.history, _ = job.Source.(History)
 	r.report.Copy, r.report.sends = r.history == nil, !r.NoTransfer && len(r.Destinations) > 0
-	r.snapshots.naming = job.Naming
+	r.snapshots.Naming = job.Naming
 	return r
 }
 
@@ -116,7 +119,7 @@ func (r *run) openHistory(ctx context.Context) (err error) {
 	if r.found, err = r.history.List(ctx, r.Naming.Ours); err != nil {
 		return err
 	}
-	r.source, r.snapshots.Listing, r.snapshots.ledger, r.snapshots.inUse = r.found.Of, r.found.Listing, r.found.Ledger, r.found.InUse
+	r.source, r.snapshots.Listing, r.snapshots.Ledger, r.snapshots.InUse = r.found.Of, r.found.Listing, r.found.Ledger, r.found.InUse
 	if r.found.LedgerErr == nil {
 		r.written = string(r.found.Ledger.Marshal())
 	}
@@ -182,6 +185,7 @@ func (r *run) reportOmitted(ctx context.Context) {
 				"(that needs %s as SOURCE)", r.Source, w, w))
 		}
 	}
+	omitted = slices.DeleteFunc(omitted, func(path string) bool { return slices.Contains(r.Covered, path) })
 	r.report.Omitted = omitted
 	if len(omitted) > 0 {
 		lines = append(lines, fmt.Sprintf("%s: not in its backups, each needs a backup of its own: %s", r.Source, Few(omitted)))
@@ -211,23 +215,30 @@ func (r *run) prepare(ctx context.Context) {
 		return
 	}
 	var taken btrfs.Subvolume
-	name, err := "", r.found.NoTake
+	err := r.found.NoTake
 	if err == nil {
-		name, err = r.freeName(ctx, func(name string) (err error) {
+		_, err = r.freeName(ctx, func(name string) (err error) {
 			taken, err = r.take(ctx, name)
 			return err
 		})
 	}
-	relisted := err == nil && r.found.Missing && !r.DryRun
-	if relisted {
-		r.report.Snapshot = name
-		err = r.openHistory(ctx) // now that it has a folder
+	if err == nil {
+		err = r.noteTaken(ctx, taken)
 	}
 	if err != nil {
 		r.report.fail(err)
-		return
 	}
-	r.report.Snapshot = name
+}
+
+// noteTaken adds a new snapshot to those that there are.
+func (r *run) noteTaken(ctx context.Context, taken btrfs.Subvolume) error {
+	r.report.Snapshot = taken.Name
+	relisted := r.found.Missing && !r.DryRun
+	if relisted {
+		if err := r.openHistory(ctx); err != nil { // now that it has a folder
+			return err
+		}
+	}
 	if !r.source.ReceivedUUID.IsZero() && !r.source.ReadOnly {
 		r.Log.Info(fmt.Sprintf("%s: is a received backup that was made writable; its received UUID is cleared, or all its snapshots would "+
 			"count as copies of that backup", r.Source))
@@ -235,11 +246,12 @@ func (r *run) prepare(ctx context.Context) {
 	switch there := slices.ContainsFunc(r.snapshots.InDirectory, func(s btrfs.Subvolume) bool { return s.UUID == taken.UUID }); {
 	case there:
 	case relisted: // nobody had a lock yet in a folder that was missing
-		r.Log.Info(fmt.Sprintf("%s: another run has deleted snapshot %s already", r.Source, name))
+		r.Log.Info(fmt.Sprintf("%s: another run has deleted snapshot %s already", r.Source, taken.Name))
 	default:
 		r.snapshots.InDirectory = append(r.snapshots.InDirectory, taken)
 		r.snapshots.All = append(r.snapshots.All, taken)
 	}
+	return nil
 }
 
 // freeName tries the name of each second, from now on, until one is not fs.ErrExist.
@@ -260,7 +272,7 @@ func (r *run) freeName(ctx context.Context, try func(name string) error) (string
 
 func (r *run) take(ctx context.Context, name string) (btrfs.Subvolume, error) {
 	if r.DryRun {
-		if slices.Contains(namesOf(r.snapshots.InDirectory), name) {
+		if slices.Contains(plan.NamesOf(r.snapshots.InDirectory), name) {
 			return btrfs.Subvolume{}, fs.ErrExist
 		}
 		return pending(name, r.source.UUID), nil
@@ -294,12 +306,14 @@ func (r *run) serveAll(ctx context.Context, visits []*visit) {
 
 // concludeHistory applies the retention to the snapshots, which may make the room that all the rest needs, and points the link to
 // the newest one.
-func (r *run) concludeHistory(ctx context.Context) {
+func (r *run) concludeHistory(ctx context.Context) { r.concludeBy(ctx, r.pruneSource) }
+
+func (r *run) concludeBy(ctx context.Context, prune func(context.Context)) {
 	if r.history == nil {
 		return
 	}
 	if !r.found.ReadOnly {
-		r.pruneSource(ctx)
+		prune(ctx)
 		r.settleLedger(ctx)
 		r.linkLatest(ctx)
 	}
@@ -311,7 +325,7 @@ func (r *run) ownSnapshots() []btrfs.Subvolume {
 	if r.history == nil {
 		return nil
 	}
-	return r.snapshots.seriesOf(r.source)
+	return r.snapshots.SeriesOf(r.source)
 }
 
 // linkLatest points the link to the newest snapshot, once every destination holds it.
@@ -333,31 +347,46 @@ func (r *run) linkLatest(ctx context.Context) {
 	r.report.Latest = newest
 }
 
-// pruneSource applies the retention to the snapshots, unless this run's snapshot is missing among them or what the
-// destinations need is not known.
+// pruneSource applies the retention to the snapshots.
 func (r *run) pruneSource(ctx context.Context) {
-	if r.snapshots.ledger == nil || !r.NoSnapshot && r.report.Snapshot == "" || slices.ContainsFunc(r.visits, (*visit).mayNeedAny) {
-		if r.KeepSnapshots == (retention.Policy{}) {
-			return
-		}
-		r.Log.Warn(fmt.Sprintf("%s: no snapshots are deleted, since a destination may still need them", r.Source))
+	c, err := r.considerSource()
+	if err != nil {
+		r.report.fail(err)
+	}
+	if c == nil {
 		return
+	}
+	r.deleteSnapshots(ctx, append(c.Foreign, plan.DecideAmong(r.KeepSnapshots, r.Now(), c.Candidates, nil)...))
+}
+
+// considerSource gives what the retention applies to: nothing if this run's snapshot is missing or what the destinations need is
+// not known.
+func (r *run) considerSource() (*plan.Considered, error) {
+	if r.snapshots.Ledger == nil || !r.NoSnapshot && r.report.Snapshot == "" || slices.ContainsFunc(r.visits, (*visit).mayNeedAny) {
+		if r.KeepSnapshots != (retention.Policy{}) {
+			r.Log.Warn(fmt.Sprintf("%s: no snapshots are deleted, since a destination may still need them", r.Source))
+		}
+		return nil, nil
 	}
 	newest := ""
 	if ours := r.ownSnapshots(); len(ours) > 0 {
 		newest = ours[len(ours)-1].Name
 	}
 	var err error
-	if r.snapshots.file, err = r.ledgerFile(newest); err != nil {
-		r.report.fail(err)
-		return
+	if r.snapshots.File, err = r.ledgerFile(newest); err != nil {
+		return nil, err
 	}
-	r.report.Verdicts = pruneSource(r.source, r.snapshots, r.KeepSnapshots, r.Now(), newest)
+	c := plan.Consider(r.source, r.snapshots, newest)
+	return &c, nil
+}
+
+func (r *run) deleteSnapshots(ctx context.Context, verdicts []retention.Verdict) {
+	r.report.Verdicts = verdicts
 	r.tellInUse(r.Source, r.report.Verdicts, r.snapshots)
 	r.report.Deleted = r.delete(ctx, r.Source, r.history, deletions(r.report.Verdicts), r.report.fail)
 	r.updateLedger(ctx, func(l *lock.Ledger) {
 		l.DropMissing(func(name string) bool {
-			return !slices.Contains(r.report.Deleted, name) && slices.Contains(namesOf(r.snapshots.InDirectory), name)
+			return !slices.Contains(r.report.Deleted, name) && slices.Contains(plan.NamesOf(r.snapshots.InDirectory), name)
 		})
 	})
 }
@@ -373,9 +402,9 @@ func deletions(verdicts []retention.Verdict) []string {
 }
 
 // tellInUse names what the policy does not keep, but what it is used for.
-func (s Settings) tellInUse(at fmt.Stringer, verdicts []retention.Verdict, in side) {
+func (s Settings) tellInUse(at fmt.Stringer, verdicts []retention.Verdict, in plan.Side) {
 	for _, v := range verdicts {
-		if why, ok := in.inUse[v.Name]; ok && slices.Equal(v.Reasons, []string{why}) {
+		if why, ok := in.InUse[v.Name]; ok && slices.Equal(v.Reasons, []string{why}) {
 			s.Log.Info(fmt.Sprintf("%s: %s is kept: %s", at, v.Name, why))
 		}
 	}

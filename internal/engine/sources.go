@@ -16,12 +16,12 @@ func (r *run) recall() {
 	known, err := r.State.Source(r.Source.String())
 	renamed, renamedErr := r.State.SourcesBeside(r.source.UUID.String())
 	err = cmp.Or(err, renamedErr)
-	if r.snapshots.record.Lost = err != nil; err != nil {
+	if r.snapshots.Record.Lost = err != nil; err != nil {
 		r.Log.Warn(fmt.Sprintf("%s: the record of sources cannot be read, so after a rollback its older snapshots and backups are kept: %v",
 			r.Source, err))
 	}
-	r.snapshots.record.Sources, r.snapshots.record.Renamed = uuidsIn(known), uuidsIn(renamed)
-	r.continued = r.snapshots.line(r.source).UUIDs
+	r.snapshots.Record.Sources, r.snapshots.Record.Renamed = uuidsIn(known), uuidsIn(renamed)
+	r.continued = r.snapshots.Line(r.source).UUIDs
 }
 
 func uuidsIn(texts []string) (uuids []btrfs.UUID) {

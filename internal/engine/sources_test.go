@@ -8,6 +8,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine/kin"
+	"btrfs-backup/internal/engine/plan"
 )
 
 // volumeOf is a subvolume that can be written to.
@@ -72,8 +73,8 @@ func TestASourceContinuesTheHistoryOfWhatItDescendsFromUnlessThatIsASourceOfItsO
 	}
 	for _, test := range tests {
 		source := changed(home, []change{childOf(test.parent)})
-		s := side{Listing: btrfs.Listing{All: append(test.all, source), Top: uuid(9999)}, record: kin.Record{Sources: test.onRecord, Origins: test.origins}}
-		got := s.line(source)
+		s := plan.Side{Listing: btrfs.Listing{All: append(test.all, source), Top: uuid(9999)}, Record: kin.Record{Sources: test.onRecord, Origins: test.origins}}
+		got := s.Line(source)
 		wanted := append(test.want, source.UUID)
 		missing := slices.ContainsFunc(wanted, func(u btrfs.UUID) bool { return !got.UUIDs[u] })
 		if missing || len(got.UUIDs) != len(wanted) && !strings.HasPrefix(test.name, "the other") || got.Clone != test.clone {
@@ -85,13 +86,13 @@ func TestASourceContinuesTheHistoryOfWhatItDescendsFromUnlessThatIsASourceOfItsO
 func TestASourceThatWasRenamedContinuesWhatWasDecidedUnderItsOldName(t *testing.T) {
 	gone := volumeOf(3)
 	source := changed(home, []change{childOf(snap(1, childOf(gone)))})
-	s := side{Listing: btrfs.Listing{All: subvolumes{snap(1, childOf(gone)), source}, Top: uuid(9999)}}
+	s := plan.Side{Listing: btrfs.Listing{All: subvolumes{snap(1, childOf(gone)), source}, Top: uuid(9999)}}
 	for _, test := range []struct {
 		renamed []btrfs.UUID
 		want    bool
 	}{{nil, true}, {[]btrfs.UUID{source.UUID}, false}, {[]btrfs.UUID{source.UUID, gone.UUID, uuid(50)}, true}} {
-		s.record.Renamed = test.renamed
-		if got := s.line(source).UUIDs; got[gone.UUID] != test.want || got[uuid(50)] {
+		s.Record.Renamed = test.renamed
+		if got := s.Line(source).UUIDs; got[gone.UUID] != test.want || got[uuid(50)] {
 			t.Errorf("with %v on record: %v", test.renamed, got)
 		}
 	}
@@ -99,25 +100,25 @@ func TestASourceThatWasRenamedContinuesWhatWasDecidedUnderItsOldName(t *testing.
 
 func TestWithoutItsRecordASourceContinuesNothing(t *testing.T) {
 	source := changed(home, []change{childOf(volumeOf(3))})
-	s := side{Listing: btrfs.Listing{All: subvolumes{source}, Top: uuid(9999)}, record: kin.Record{Lost: true}}
-	if l := s.line(source); !l.Clone || len(l.UUIDs) != 1 {
+	s := plan.Side{Listing: btrfs.Listing{All: subvolumes{source}, Top: uuid(9999)}, Record: kin.Record{Lost: true}}
+	if l := s.Line(source); !l.Clone || len(l.UUIDs) != 1 {
 		t.Errorf("%+v", l)
 	}
 }
 
 func TestWhereNotAllSubvolumesAreSeenAnAncestorMayLive(t *testing.T) {
 	source := changed(home, []change{childOf(volumeOf(3))})
-	s := side{Listing: btrfs.Listing{All: subvolumes{source}}}
-	if l := s.line(source); !l.Clone || len(l.UUIDs) != 1 {
+	s := plan.Side{Listing: btrfs.Listing{All: subvolumes{source}}}
+	if l := s.Line(source); !l.Clone || len(l.UUIDs) != 1 {
 		t.Errorf("%+v", l)
 	}
-	if s.record.Sources = []btrfs.UUID{volumeOf(3).UUID}; !s.line(source).UUIDs[volumeOf(3).UUID] {
+	if s.Record.Sources = []btrfs.UUID{volumeOf(3).UUID}; !s.Line(source).UUIDs[volumeOf(3).UUID] {
 		t.Error("but not when it is on record")
 	}
 	restored := snap(7, childOf(btrfs.Subvolume{}), receivedAs(77))
 	source = changed(home, []change{childOf(restored)})
-	s = side{Listing: btrfs.Listing{All: subvolumes{source, restored}}}
-	if l := s.line(source); !l.UUIDs[restored.UUID] {
+	s = plan.Side{Listing: btrfs.Listing{All: subvolumes{source, restored}}}
+	if l := s.Line(source); !l.UUIDs[restored.UUID] {
 		t.Errorf("what is seen to be read-only lives as no source: %+v", l)
 	}
 }
@@ -130,13 +131,13 @@ func TestACloneLeavesTheBackupsOfItsTemplate(t *testing.T) {
 	old := foreign(9, childOf(b1), named("20251231-000000")) // without a record, of a snapshot that is gone
 	b2 := backup(s2, childOf(b1))
 	p := newPlanner(subvolumes{s1, s2, snap(3)}, subvolumes{b1, old, b2}, keep(1))
-	p.source.ParentUUID = s1.UUID
-	p.snapshots.All = append(p.snapshots.All, template)
-	if got := actions(p.plan()); got != "send 3 from 2; delete 2" {
+	p.Source.ParentUUID = s1.UUID
+	p.Snapshots.All = append(p.Snapshots.All, template)
+	if got := actions(p.Plan()); got != "send 3 from 2; delete 2" {
 		t.Errorf("plan: %s", got)
 	}
-	p.snapshots.record.Sources = []btrfs.UUID{template.UUID} // a rollback
-	if got := actions(p.plan()); got != "send 3 from 2; delete 1; delete 2; delete 20251231-000000" {
+	p.Snapshots.Record.Sources = []btrfs.UUID{template.UUID} // a rollback
+	if got := actions(p.Plan()); got != "send 3 from 2; delete 1; delete 2; delete 20251231-000000" {
 		t.Errorf("plan of a rollback: %s", got)
 	}
 }

@@ -77,15 +77,15 @@ func (v *visit) add(t Transfer, r Result) {
 		return
 	}
 	if v.history == nil {
-		v.planner.incomplete = r.Incomplete != nil
+		v.planner.Incomplete = r.Incomplete != nil
 		return
 	}
 	made := r.Backup
 	if v.lister == nil {
 		made = assumedBackup(t.Snapshot)
 	}
-	v.planner.backups.InDirectory = append(v.planner.backups.InDirectory, made)
-	v.planner.backups.All = append(v.planner.backups.All, made)
+	v.planner.Backups.InDirectory = append(v.planner.Backups.InDirectory, made)
+	v.planner.Backups.All = append(v.planner.Backups.All, made)
 }
 
 // ladder gives the parents to try in turn; the last is none, for a complete copy.
@@ -95,7 +95,7 @@ func (v *visit) ladder(t Transfer) []*btrfs.Subvolume {
 	if t.Parent == nil {
 		return rungs
 	}
-	best := v.planner.relation().bases(t.Snapshot, nil)
+	best := v.planner.Bases(t.Snapshot)
 	for i := range min(len(best), parents) {
 		rungs = slices.Insert(rungs, i, &best[i])
 	}

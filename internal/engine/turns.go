@@ -75,7 +75,7 @@ func (r *run) awaitTurn(ctx context.Context, visits []*visit) error {
 		return fmt.Errorf("in use, and cannot be waited for: %w", r.unwritten)
 	}
 	r.release()
-	r.release, r.snapshots.ledger = func() {}, nil // which is another run's now
+	r.release, r.snapshots.Ledger = func() {}, nil // which is another run's now
 	isFree := func(v *visit) bool {
 		release, err := v.lock(ctx, v.to, v.lister, false)
 		if err == nil {

@@ -11,6 +11,7 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine/copies"
 	"btrfs-backup/internal/engine/kin"
+	"btrfs-backup/internal/engine/plan"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/lock"
 	"btrfs-backup/retention"
@@ -30,7 +31,9 @@ type visit struct {
 	putOff  bool     // it is in use, and to be served later
 	former  []string // names by which the ledger may know it, too
 	noPrune error
-	planner planner
+	seen    Contents             // by Attempt.Look
+	peers   []retention.Snapshot // what other members of a set hold at the same destination, or will
+	planner plan.Planner
 	plan    Plan
 }
 
@@ -87,7 +90,7 @@ func (v *visit) fail(ctx context.Context, err error) {
 // mayNeedAny tells that the destination was not looked at, and that the snapshot which its next increment needs is not known. What
 // the ledger names may be gone: a run that cannot write it deletes what was superseded.
 func (v *visit) mayNeedAny() bool {
-	isCommon := func(s btrfs.Subvolume) bool { return v.snapshots.ledger.IsCommon(v.to.String(), s.Name) }
+	isCommon := func(s btrfs.Subvolume) bool { return v.snapshots.Ledger.IsCommon(v.to.String(), s.Name) }
 	return v.failed && !slices.ContainsFunc(v.ownSnapshots(), isCommon)
 }
 
@@ -113,17 +116,8 @@ func (v *visit) prepare(ctx context.Context, found Contents) error {
 		return err
 	}
 	v.former = v.formerNames(found.Identity)
-	v.ledgerMu.Lock()
-	snapshots := v.snapshots
-	v.ledgerMu.Unlock()
-	v.planner = planner{
-		history: v.history != nil, source: v.source, snapshots: snapshots, backups: side{naming: v.Naming},
-		keep: v.keepBackups(), transfer: !v.NoTransfer, incremental: !v.NoIncremental, clean: v.CleanPartial,
-	}
+	v.planner = v.plannerOf(found)
 	p := &v.planner
-	p.backups.Listing, p.backups.ledger, p.recorded = found.Listing, found.Ledger, found.Recorded
-	p.snapshots.record.Origins = found.Origins
-	p.backups.inUse, p.keepsLast, p.deleting, p.taken = found.InUse, found.KeepsLast, found.Deleting, found.Taken
 	v.noPrune = found.NoPrune
 	switch {
 	case v.history == nil:
@@ -135,16 +129,31 @@ func (v *visit) prepare(ctx context.Context, found Contents) error {
 			return err
 		}
 	}
-	p.now = v.Now() // the version may be named by a second that was waited for
-	v.plan = p.plan()
+	p.Now = v.Now() // the version may be named by a second that was waited for
+	v.plan = p.Plan()
 	v.tellForeign()
 	v.tellPartial()
 	return nil
 }
 
+// plannerOf gives the planner for what the destination holds.
+func (v *visit) plannerOf(found Contents) plan.Planner {
+	v.ledgerMu.Lock()
+	snapshots := v.snapshots
+	v.ledgerMu.Unlock()
+	p := plan.Planner{
+		History: v.history != nil, Source: v.source, Snapshots: snapshots, Backups: plan.Side{Naming: v.Naming}, Now: v.Now(), Peers: v.peers,
+		Keep: v.keepBackups(), Transfer: !v.NoTransfer, Incremental: !v.NoIncremental, Clean: v.CleanPartial,
+	}
+	p.Backups.Listing, p.Backups.Ledger, p.Recorded = found.Listing, found.Ledger, found.Recorded
+	p.Snapshots.Record.Origins = found.Origins
+	p.Backups.InUse, p.KeepsLast, p.Deleting, p.Taken = found.InUse, found.KeepsLast, found.Deleting, found.Taken
+	return p
+}
+
 // tellForeign tells of backups that have a name of the series, and that the policy does not apply to.
 func (v *visit) tellForeign() {
-	foreign := v.planner.relation().foreign()
+	foreign := v.planner.Foreign()
 	if len(foreign) == 0 || v.keepBackups() == (retention.Policy{}) {
 		return
 	}
@@ -169,31 +178,42 @@ func (v *visit) nameVersion(ctx context.Context, found Contents) error {
 		return hint.New(fmt.Errorf("destination %s: holds backups of a btrfs subvolume, but %s is a directory", v.to, v.Source),
 			"is the source's filesystem mounted? --engine rsync copies the directory into this folder")
 	}
-	name, err := v.freeName(ctx, func(name string) error {
-		if slices.Contains(found.Taken, name) || slices.ContainsFunc(found.Recorded, func(c Recorded) bool { return c.Name == name }) {
-			return fs.ErrExist
-		}
-		return nil
-	})
-	v.planner.snapshots.InDirectory = []btrfs.Subvolume{pending(name, btrfs.UUID{})}
+	name, err := v.version, error(nil)
+	if name == "" {
+		name, err = v.freeName(ctx, func(name string) error {
+			if found.isTaken(name) {
+				return fs.ErrExist
+			}
+			return nil
+		})
+	} else if found.isTaken(name) {
+		return fmt.Errorf("saving %s to %s: %w", name, v.to, fs.ErrExist)
+	}
+	v.planner.Snapshots.InDirectory = []btrfs.Subvolume{pending(name, btrfs.UUID{})}
 	return err
+}
+
+// isTaken tells that a name is that of something there.
+func (c Contents) isTaken(name string) bool {
+	return slices.Contains(c.Taken, name) || slices.ContainsFunc(c.Recorded, func(r Recorded) bool { return r.Name == name }) ||
+		slices.ContainsFunc(c.InDirectory, func(s btrfs.Subvolume) bool { return s.Name == name })
 }
 
 // assume takes a destination that cannot be listed to hold the newest snapshot that the ledger says, and to need nothing older.
 func (v *visit) assume() error {
 	v.ledgerMu.Lock()
-	ledger := v.snapshots.ledger
+	ledger := v.snapshots.Ledger
 	v.ledgerMu.Unlock()
 	if ledger == nil {
 		return hint.New(fmt.Errorf("%s: only the ledger tells which snapshots were sent there, and it cannot be read", v.to),
 			"repair the ledger first")
 	}
 	p := &v.planner
-	p.keep, p.writeOnly = retention.Policy{}, true
+	p.Keep, p.WriteOnly = retention.Policy{}, true
 	for _, s := range v.ownSnapshots() {
-		if ledger.IsCommon(v.to.String(), s.Name) && (s.AlteredIn == 0 || v.snapshots.isHistoryOf(v.source)) {
-			p.newestSent = &s
-			p.backups.InDirectory = []btrfs.Subvolume{assumedBackup(s)}
+		if ledger.IsCommon(v.to.String(), s.Name) && (s.AlteredIn == 0 || v.snapshots.IsHistoryOf(v.source)) {
+			p.NewestSent = &s
+			p.Backups.InDirectory = []btrfs.Subvolume{assumedBackup(s)}
 		}
 	}
 	return nil
@@ -221,8 +241,8 @@ func (v *visit) saveAll(ctx context.Context) {
 		sent := v.save(ctx, rest[0])
 		rest = rest[1:]
 		if sent.unchanged {
-			v.planner.snapshots.InDirectory = nil // there is no such version
-			v.plan = v.planner.plan()
+			v.planner.Snapshots.InDirectory = nil // there is no such version
+			v.plan = v.planner.Plan()
 			continue
 		}
 		v.saved.Transfers = append(v.saved.Transfers, sent)
@@ -240,7 +260,7 @@ func (v *visit) saveAll(ctx context.Context) {
 
 // record notes in the ledger the newest snapshot that the destination holds now, and the newest one that it lacks.
 func (v *visit) record(ctx context.Context) {
-	pairs := copies.New(v.snapshots.All, v.planner.backups.Listing)
+	pairs := copies.New(v.snapshots.All, v.planner.Backups.Listing)
 	sent := func(s btrfs.Subvolume) bool {
 		return slices.ContainsFunc(v.saved.Transfers, func(t TransferReport) bool { return t.Snapshot == s.Name && t.Failure == nil })
 	}
@@ -259,7 +279,7 @@ func (v *visit) record(ctx context.Context) {
 	if v.plan.Blocked {
 		lacking = v.plan.InTheWay[len(v.plan.InTheWay)-1]
 	}
-	v.continueWith(v.planner.snapshots.line(v.source))
+	v.continueWith(v.planner.Snapshots.Line(v.source))
 	v.updateLedger(context.WithoutCancel(ctx), func(l *lock.Ledger) {
 		for _, name := range v.former {
 			l.Forget(name)
@@ -273,8 +293,8 @@ func (v *visit) record(ctx context.Context) {
 
 // conclude points the link of the destination to the newest backup, and prunes if nothing failed.
 func (v *visit) conclude(ctx context.Context) {
-	if v.planner.incomplete { // which was not known when it was planned
-		v.plan = v.planner.plan()
+	if v.planner.Incomplete { // which was not known when it was planned
+		v.plan = v.planner.Plan()
 	}
 	if v.lister != nil {
 		v.saved.Verdicts = v.plan.Verdicts
@@ -294,8 +314,8 @@ func (v *visit) conclude(ctx context.Context) {
 		v.saved.fail(v.noPrune)
 		return
 	}
-	if ctx.Err() == nil {
-		v.tellInUse(v.to, v.plan.Verdicts, v.planner.backups)
+	if ctx.Err() == nil && (!v.inSet || v.DryRun) {
+		v.tellInUse(v.to, v.plan.Verdicts, v.planner.Backups)
 		v.saved.Deleted = v.delete(ctx, v.to, v.lister, v.plan.Delete, v.saved.fail)
 	}
 }

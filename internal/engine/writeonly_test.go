@@ -7,6 +7,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine/kin"
+	"btrfs-backup/internal/engine/plan"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/retention"
 )
@@ -132,8 +133,8 @@ func TestAWriteOnlyDestinationIsRefusedWithoutTheLedger(t *testing.T) {
 
 func TestPlanForAWriteOnlyDestinationSendsOldestFirst(t *testing.T) {
 	sent := snap(2)
-	blind := func(p *planner) { p.writeOnly, p.newestSent = true, &sent }
-	got := actions(newPlanner(subvolumes{snap(4), snap(1), sent, snap(3)}, []btrfs.Subvolume{assumedBackup(sent)}, blind, noIncremental).plan())
+	blind := func(p *plan.Planner) { p.WriteOnly, p.NewestSent = true, &sent }
+	got := actions(newPlanner(subvolumes{snap(4), snap(1), sent, snap(3)}, []btrfs.Subvolume{assumedBackup(sent)}, blind, noIncremental).Plan())
 	if want := "send 3; send 4"; got != want {
 		t.Errorf("plan: %s, want %s", got, want)
 	}

@@ -1,11 +1,9 @@
-package engine
+package plan
 
 import (
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
 
 // Naming is how the snapshots of one series are named: the prefix, then the local time as YYYYMMDD-HHMMSS.
@@ -46,12 +44,4 @@ func (n Naming) Latest() string {
 		return ".latest"
 	}
 	return "." + n.Prefix + "_latest"
-}
-
-// PlaceName quotes the name of a place that JSON, and so a ledger or a record, could not hold.
-func PlaceName(place string) string {
-	if !utf8.ValidString(place) {
-		return strconv.Quote(place)
-	}
-	return place
 }

@@ -1,4 +1,4 @@
-package engine
+package plan
 
 import (
 	"slices"
@@ -11,7 +11,7 @@ import (
 
 // byUUID relates received subvolumes with the snapshots that they are backups of.
 type byUUID struct {
-	planner
+	Planner
 	pairs  copies.Finder
 	series []btrfs.Subvolume // those at the source that can be sent, oldest first
 	ours   []btrfs.Subvolume // the source's own backups
@@ -20,20 +20,21 @@ type byUUID struct {
 	line   kin.Line          // of the source
 }
 
-func newByUUID(p planner) relation {
-	r := &byUUID{planner: p, series: p.snapshots.seriesOf(p.source), pairs: copies.New(p.snapshots.All, p.backups.Listing),
-		kin: p.snapshots.lineage(p.source), line: p.snapshots.line(p.source)}
-	r.ours, r.common = r.ownBackups(), p.snapshots.paired(r.pairs)
+func newByUUID(p Planner) relation {
+	r := &byUUID{Planner: p, series: p.Snapshots.SeriesOf(p.Source), pairs: copies.New(p.Snapshots.All, p.Backups.Listing),
+		kin: p.Snapshots.lineage(p.Source), line: p.Snapshots.Line(p.Source)}
+	r.ours, r.common = r.ownBackups(), p.Snapshots.paired(r.pairs)
 	return r
 }
 
 func (r *byUUID) versions() []btrfs.Subvolume { return r.series }
 
-func (r *byUUID) holds(s btrfs.Subvolume) []string { return namesOf(r.pairs.Of(s)) }
+func (r *byUUID) holds(s btrfs.Subvolume) []string { return NamesOf(r.pairs.Of(s)) }
 
-func (r *byUUID) own() []string { return namesOf(r.ours) }
+func (r *byUUID) own() []string { return NamesOf(r.ours) }
 
-func namesOf(subvolumes []btrfs.Subvolume) []string {
+// NamesOf gives the names of subvolumes.
+func NamesOf(subvolumes []btrfs.Subvolume) []string {
 	var names []string
 	for _, s := range subvolumes {
 		names = append(names, s.Name)
@@ -66,19 +67,19 @@ func (r *byUUID) bases(s btrfs.Subvolume, sent []btrfs.Subvolume) []btrfs.Subvol
 // recorded as such, or linked to one of these by the parents that they were received with. A clone's are built on another source's.
 func (r *byUUID) ownBackups() []btrfs.Subvolume {
 	paired, foreign := make(map[btrfs.UUID]bool), make(map[btrfs.UUID]bool)
-	for _, s := range r.snapshots.InDirectory {
+	for _, s := range r.Snapshots.InDirectory {
 		s.AlteredIn = 0 // what was altered since is a backup of the source nevertheless
 		for _, b := range r.pairs.Of(s) {
 			paired[b.UUID] = !r.line.Excludes(s)
 			foreign[b.UUID] = r.line.Excludes(s)
 		}
 	}
-	backups := slices.DeleteFunc(r.backups.series(), func(b btrfs.Subvolume) bool {
+	backups := slices.DeleteFunc(r.Backups.Series(), func(b btrfs.Subvolume) bool {
 		return !copies.IsComplete(b) || foreign[b.UUID] || r.ofAnother(b)
 	})
-	l := kin.NewLineage(r.backups.All) // the parent may be a copy in another folder
+	l := kin.NewLineage(r.Backups.All) // the parent may be a copy in another folder
 	own, families := make(map[btrfs.UUID]bool), make(map[btrfs.UUID]bool)
-	for _, b := range r.backups.InDirectory {
+	for _, b := range r.Backups.InDirectory {
 		if origin := r.originOf(b); paired[b.UUID] || !origin.IsZero() && r.line.UUIDs[origin] {
 			own[b.UUID], families[l.Family(b)] = true, true
 		}
@@ -93,13 +94,13 @@ func (r *byUUID) ofAnother(b btrfs.Subvolume) bool {
 }
 
 func (r *byUUID) originOf(b btrfs.Subvolume) btrfs.UUID {
-	return r.snapshots.record.Origins[b.ReceivedUUID]
+	return r.Snapshots.Record.Origins[b.ReceivedUUID]
 }
 
 func (r *byUUID) foreign() []retention.Verdict {
 	var verdicts []retention.Verdict
 	ours := setOf(r.own())
-	for _, b := range r.backups.series() {
+	for _, b := range r.Backups.Series() {
 		if ours[b.Name] {
 			continue
 		}
@@ -118,9 +119,9 @@ func (r *byUUID) foreign() []retention.Verdict {
 }
 
 // byRecord knows the backups of a source without history by their records. The one version is the one to be saved.
-type byRecord struct{ planner }
+type byRecord struct{ Planner }
 
-func (r byRecord) versions() []btrfs.Subvolume { return r.snapshots.InDirectory }
+func (r byRecord) versions() []btrfs.Subvolume { return r.Snapshots.InDirectory }
 
 func (r byRecord) holds(btrfs.Subvolume) []string { return nil }
 
@@ -139,8 +140,8 @@ func (r byRecord) foreign() (verdicts []retention.Verdict) {
 			verdicts = append(verdicts, retention.Verdict{Name: c.Name, Keep: true, Held: true, Reasons: []string{"a backup of " + c.OfAnother}})
 		}
 	}
-	for _, name := range r.taken {
-		if r.backups.naming.Ours(name) {
+	for _, name := range r.Taken {
+		if r.Backups.Naming.Ours(name) {
 			verdicts = append(verdicts, retention.Verdict{Name: name, Keep: true, Held: true, Reasons: []string{"no record of it"}})
 		}
 	}
@@ -148,13 +149,13 @@ func (r byRecord) foreign() (verdicts []retention.Verdict) {
 }
 
 func (r byRecord) series() []Recorded {
-	return slices.DeleteFunc(slices.Clone(r.recorded), func(c Recorded) bool { return !r.backups.naming.Ours(c.Name) })
+	return slices.DeleteFunc(slices.Clone(r.Recorded), func(c Recorded) bool { return !r.Backups.Naming.Ours(c.Name) })
 }
 
 // needs names the newest complete backup, however many incomplete ones came after it.
 func (r byRecord) needs(newest *btrfs.Subvolume) (names []string, reason string) {
 	reason = "the newest complete one"
-	if newest != nil && !r.incomplete {
+	if newest != nil && !r.Incomplete {
 		return []string{newest.Name}, reason
 	}
 	for _, c := range slices.Backward(r.series()) {

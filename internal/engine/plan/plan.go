@@ -1,0 +1,426 @@
+// Package plan decides what is to be done at one destination: what it lacks and what that is built upon, what stays there and what
+// goes. It is pure: it is told what both sides hold, and the time.
+//
+// Subvolumes are paired by UUID, backups of directories are known by their records; names only sort and select.
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/engine/copies"
+	"btrfs-backup/internal/engine/kin"
+	"btrfs-backup/lock"
+	"btrfs-backup/retention"
+)
+
+// Recorded is a backup of a directory, known by its record alone.
+type Recorded struct {
+	Name      string
+	Complete  bool
+	OfAnother string // names the source, if it is another one
+}
+
+// A Transfer is one version to be saved.
+type Transfer struct {
+	Snapshot btrfs.Subvolume  // of a source that is no History, the name alone
+	Parent   *btrfs.Subvolume // upon which it builds, as Snapshot; nil: a complete copy
+	Started  time.Time
+}
+
+// ParentName gives the name of the version upon which it builds, or "".
+func (t Transfer) ParentName() string {
+	if t.Parent == nil {
+		return ""
+	}
+	return t.Parent.Name
+}
+
+// How tells in words upon what the transfer builds.
+func (t Transfer) How() string {
+	if t.Parent == nil {
+		return "a complete copy"
+	}
+	return "an increment to " + t.Parent.Name
+}
+
+// A Plan is the work to be done at one destination.
+type Plan struct {
+	Leftovers []string // what earlier runs left unfinished; deleted first
+	Transfers []Transfer
+	Verdicts  []retention.Verdict // on the backups, those to come included
+	Delete    []string            // deleted last, when every transfer succeeded
+	InTheWay  []string            // versions that cannot be saved, since something else has their name; oldest first
+	Blocked   bool                // one of them is the newest version
+}
+
+// A Side is one listed folder.
+type Side struct {
+	btrfs.Listing
+	Naming Naming
+	Ledger *lock.Ledger // nil if it could not be read
+	File   *lock.Ledger // what its file says instead, if that could not be written
+	InUse  map[string]string
+	Record kin.Record // for the snapshots of a source
+}
+
+// CanBeSent tells that a stream of s is what it says. That of one which was altered since it was received would bear the UUID
+// of what it is not any more. One that was never received may have been altered on purpose before, as copies by rsync are.
+func CanBeSent(s btrfs.Subvolume) bool { return s.AlteredIn == 0 || s.ReceivedUUID.IsZero() }
+
+// Series gives the read-only subvolumes of the series, oldest first.
+func (s Side) Series() []btrfs.Subvolume {
+	var ours []btrfs.Subvolume
+	for _, sub := range s.InDirectory {
+		if sub.ReadOnly && s.Naming.Ours(sub.Name) {
+			ours = append(ours, sub)
+		}
+	}
+	slices.SortFunc(ours, kin.ByAge)
+	return ours
+}
+
+// SeriesOf gives those of the series that can be snapshots of the source.
+func (s Side) SeriesOf(source btrfs.Subvolume) []btrfs.Subvolume {
+	return slices.DeleteFunc(s.TakenOf(source), func(sub btrfs.Subvolume) bool { return !CanBeSent(sub) })
+}
+
+// TakenOf gives those that are snapshots of the source, whatever was done to them since.
+func (s Side) TakenOf(source btrfs.Subvolume) []btrfs.Subvolume {
+	if s.IsHistoryOf(source) {
+		return s.Series()
+	}
+	return slices.DeleteFunc(s.Series(), s.Line(source).Excludes)
+}
+
+// Line gives the source and those whose history it continues.
+func (s Side) Line(source btrfs.Subvolume) kin.Line { return kin.NewLine(source, s.Listing, s.Record) }
+
+// IsHistoryOf tells that the source is itself one of the snapshots: each was made from the one before it, as copies by rsync
+// are. When some of them have been deleted, nothing else tells that the others are of one kin.
+func (s Side) IsHistoryOf(source btrfs.Subvolume) bool {
+	return !source.UUID.IsZero() && slices.ContainsFunc(s.InDirectory, func(sub btrfs.Subvolume) bool {
+		return sub.UUID == source.UUID && sub.ReadOnly
+	})
+}
+
+// lineage tells which snapshots can be parents of each other.
+func (s Side) lineage(source btrfs.Subvolume) kin.Lineage {
+	l := kin.NewLineage(s.All)
+	l.OneKin = s.IsHistoryOf(source)
+	return l
+}
+
+// paired gives the subvolumes of the folder that can be a parent, since they have backups, whatever their names.
+func (s Side) paired(pairs copies.Finder) []btrfs.Subvolume {
+	return slices.DeleteFunc(slices.Clone(s.InDirectory), func(sub btrfs.Subvolume) bool {
+		return !sub.ReadOnly || !CanBeSent(sub) || len(pairs.Of(sub)) == 0
+	})
+}
+
+// holds gives the reasons to keep the named subvolume that no policy knows: what the ledger says, and what it is used for.
+func (s Side) holds(name string) []string {
+	var reasons []string
+	if why, ok := s.InUse[name]; ok {
+		reasons = append(reasons, why)
+	}
+	for _, l := range []*lock.Ledger{s.Ledger, s.File} {
+		if l == nil {
+			continue
+		}
+		for _, h := range l.Holds(name) {
+			if reason := h.String(); !slices.Contains(reasons, reason) {
+				reasons = append(reasons, reason)
+			}
+		}
+	}
+	return reasons
+}
+
+// A Planner plans for one destination.
+type Planner struct {
+	History     bool            // the source keeps its versions as snapshots; else there is only the one to be saved
+	Source      btrfs.Subvolume // of a history
+	Snapshots   Side            // at the source
+	Backups     Side            // at the destination
+	Recorded    []Recorded      // at the destination, of a source without history
+	Deleting    []string        // hidden names there of backups whose deletion began
+	Taken       []string        // names there of what is no backup
+	Keep        retention.Policy
+	KeepsLast   int // how many of the newest the destination keeps by itself; 0: all
+	Now         time.Time
+	WriteOnly   bool             // the destination cannot be listed
+	NewestSent  *btrfs.Subvolume // to such a destination
+	Transfer    bool
+	Incremental bool
+	Incomplete  bool                 // the version that was saved is not complete
+	Clean       bool                 // delete partial backups under final names, too
+	Peers       []retention.Snapshot // what others hold at the same place, on which is decided together; see DecideAmong
+}
+
+// A relation tells what a destination holds of a source.
+type relation interface {
+	// versions gives those at the source that can be saved, oldest first.
+	versions() []btrfs.Subvolume
+	// holds gives the names of the backups of a version.
+	holds(s btrfs.Subvolume) []string
+	// own gives the names of the backups that are certainly the source's, oldest first; foreign the verdicts on the other backups
+	// that have a name of the series.
+	own() []string
+	foreign() []retention.Verdict
+	// needs gives the names of what must stay, and why. Newest is the newest version that the destination holds or will.
+	needs(newest *btrfs.Subvolume) (names []string, reason string)
+	// bases gives the versions that s can build upon when those in sent are there too, the best one first.
+	bases(s btrfs.Subvolume, sent []btrfs.Subvolume) []btrfs.Subvolume
+}
+
+func (p Planner) relation() relation {
+	if p.History {
+		return newByUUID(p)
+	}
+	return byRecord{p}
+}
+
+// Plan makes the plan.
+func (p Planner) Plan() Plan {
+	r := p.relation()
+	own := r.own()
+	missing, inTheWay, newest := p.missing(r)
+	verdicts := p.decide(r, p.candidates(r, own, missing, newest), setOf(own))
+
+	plan := Plan{Leftovers: p.leftovers()}
+	plan.InTheWay, plan.Blocked = p.inTheWay(r, own, missing, inTheWay, newest)
+	kept := keptOf(verdicts)
+	var sent []btrfs.Subvolume
+	for _, s := range missing {
+		if !kept[s.Name] {
+			continue
+		}
+		t := Transfer{Snapshot: s}
+		if p.Incremental {
+			if bases := r.bases(s, sent); len(bases) > 0 {
+				t.Parent = &bases[0]
+			}
+		}
+		plan.Transfers = append(plan.Transfers, t)
+		sent = append(sent, s)
+	}
+	for _, name := range own {
+		if keep, decided := kept[name]; decided && !keep {
+			plan.Delete = append(plan.Delete, name)
+		}
+	}
+	plan.Verdicts = append(r.foreign(), verdicts...)
+	return plan
+}
+
+// decide gives the verdicts on the source's own backups and those to come.
+func (p Planner) decide(r relation, candidates []retention.Snapshot, own map[string]bool) []retention.Verdict {
+	verdicts := DecideAmong(p.Keep, p.Now, candidates, p.Peers)
+	there := p.decideThere(r, candidates)
+	for i, v := range verdicts {
+		if !there[v.Name] && !own[v.Name] { // what it has already is its own to delete
+			reason := fmt.Sprintf("older than the newest %d, which the destination keeps", p.KeepsLast)
+			verdicts[i] = retention.Verdict{Name: v.Name, Reasons: []string{reason}}
+		}
+	}
+	return verdicts
+}
+
+// decideThere tells which of the candidates the destination will keep, when it counts them in the order in which they were made.
+func (p Planner) decideThere(r relation, candidates []retention.Snapshot) map[string]bool {
+	age := make(map[string]int)
+	for i, s := range r.versions() {
+		for _, name := range append(r.holds(s), s.Name) {
+			age[name] = i + 1
+		}
+	}
+	byAge := slices.Clone(candidates)
+	slices.SortStableFunc(byAge, func(a, b retention.Snapshot) int { return cmp.Compare(age[a.Name], age[b.Name]) })
+	return keptOf(retention.DecideInOrder(p.KeepsLast, byAge))
+}
+
+// keptOf tells by name what stays.
+func keptOf(verdicts []retention.Verdict) map[string]bool {
+	kept := make(map[string]bool)
+	for _, v := range verdicts {
+		kept[v.Name] = v.Keep
+	}
+	return kept
+}
+
+// missing gives the versions that the destination lacks, in the order of sending, those that cannot be saved since their names
+// are taken, and the newest one that it holds or will.
+func (p Planner) missing(r relation) (missing, inTheWay []btrfs.Subvolume, newest *btrfs.Subvolume) {
+	taken := p.takenNames()
+	for _, s := range r.versions() {
+		has := len(r.holds(s)) > 0
+		if p.NewestSent != nil && kin.ByAge(s, *p.NewestSent) <= 0 {
+			has = true
+		}
+		switch {
+		case has:
+			newest = &s
+		case !p.Transfer:
+		case taken[s.Name]:
+			inTheWay = append(inTheWay, s)
+		default:
+			missing = append(missing, s)
+			newest = &s
+		}
+	}
+	if p.WriteOnly && p.NewestSent == nil && len(missing) > 0 {
+		missing = missing[len(missing)-1:] // of what was there before, the newest will do
+	}
+	if !p.Incremental && !p.WriteOnly {
+		slices.Reverse(missing)
+	}
+	return missing, inTheWay, newest
+}
+
+// takenNames gives the names at the destination that no version can get. Leftovers are deleted first.
+func (p Planner) takenNames() map[string]bool {
+	taken := setOf(append(NamesOf(p.Backups.InDirectory), p.Taken...))
+	for _, name := range p.leftovers() {
+		delete(taken, name)
+	}
+	return taken
+}
+
+// inTheWay names those of the versions in the way that the policy would keep, and tells whether the newest of all is one.
+func (p Planner) inTheWay(r relation, own []string, missing, all []btrfs.Subvolume, newest *btrfs.Subvolume) (
+	names []string, blocked bool,
+) {
+	if len(all) == 0 {
+		return nil, false
+	}
+	kept := keptOf(p.decide(r, p.candidates(r, own, slices.Concat(missing, all), newest), setOf(own)))
+	versions := r.versions()
+	for _, s := range all {
+		if last := s.ID == versions[len(versions)-1].ID; last || kept[s.Name] {
+			names = append(names, s.Name)
+			blocked = blocked || last
+		}
+	}
+	return names, blocked
+}
+
+// candidates is what the policy is applied to: the source's own backups and the versions to come.
+func (p Planner) candidates(r relation, own []string, missing []btrfs.Subvolume, newest *btrfs.Subvolume) []retention.Snapshot {
+	var candidates []retention.Snapshot
+	needed, reason := r.needs(newest)
+	taken := setOf(own)
+	add := func(name string) {
+		t, _ := p.Backups.Naming.Time(name)
+		c := retention.Snapshot{Name: name, Time: t, Holds: p.Backups.holds(name)}
+		if slices.Contains(needed, name) {
+			c.Holds = append(c.Holds, reason)
+		}
+		candidates = append(candidates, c)
+	}
+	for _, name := range own {
+		add(name)
+	}
+	for _, s := range missing {
+		if !taken[s.Name] {
+			add(s.Name)
+		}
+	}
+	return candidates
+}
+
+func setOf(names []string) map[string]bool {
+	set := make(map[string]bool, len(names))
+	for _, name := range names {
+		set[name] = true
+	}
+	return set
+}
+
+// leftovers gives the unfinished backups of this series. Since the folder is locked, no run is working on them. One under its
+// hidden name is never taken over, however complete it looks: after a power failure its last data may not be on disk.
+func (p Planner) leftovers() []string {
+	names := slices.Clone(p.Deleting)
+	for _, b := range p.Backups.InDirectory {
+		if name, incoming := btrfs.IncomingOf(b.Name); incoming && p.Backups.Naming.Ours(name) {
+			names = append(names, b.Name)
+		}
+	}
+	if p.Clean {
+		names = append(names, p.Partial()...)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Partial gives the writable subvolumes under final names of the series that were not received completely: `btrfs receive` sets the
+// received UUID at the very end. Earlier programs left such ones, but a user may have made them.
+func (p Planner) Partial() []string {
+	var names []string
+	for _, b := range p.Backups.InDirectory {
+		if !b.ReadOnly && b.ReceivedUUID.IsZero() && p.Backups.Naming.Ours(b.Name) {
+			names = append(names, b.Name)
+		}
+	}
+	return names
+}
+
+// Considered are the snapshots of a source.
+type Considered struct {
+	Candidates []retention.Snapshot
+	Foreign    []retention.Verdict // on those that no policy applies to
+}
+
+// Consider finds what the retention applies to. newest is the one that must stay because this run made or sent it, or "".
+func Consider(source btrfs.Subvolume, s Side, newest string) (all Considered) {
+	line := s.Line(source)
+	for _, sub := range s.Series() {
+		reason := ""
+		switch {
+		case !line.Holds(sub):
+			reason = "a snapshot of another subvolume"
+		case sub.AlteredIn != 0 && !s.IsHistoryOf(source):
+			reason = "altered since it was taken"
+		}
+		if reason != "" {
+			all.Foreign = append(all.Foreign, retention.Verdict{Name: sub.Name, Keep: true, Held: true, Reasons: []string{reason}})
+			continue
+		}
+		t, _ := s.Naming.Time(sub.Name)
+		c := retention.Snapshot{Name: sub.Name, Time: t, Holds: s.holds(sub.Name)}
+		if sub.Name == newest {
+			c.Holds = append(c.Holds, "the newest taken")
+		}
+		all.Candidates = append(all.Candidates, c)
+	}
+	return all
+}
+
+// DecideAmong decides as if the peers were there, too: what holds one of a name holds all of it.
+func DecideAmong(keep retention.Policy, now time.Time, candidates, peers []retention.Snapshot) []retention.Verdict {
+	own := make(map[string]bool)
+	for _, c := range candidates {
+		own[c.Name] = true
+	}
+	all := retention.Merge(candidates, peers)
+	return slices.DeleteFunc(retention.Decide(keep, now, all), func(v retention.Verdict) bool { return !own[v.Name] })
+}
+
+// Bases gives the versions that s can build upon, the best one first.
+func (p Planner) Bases(s btrfs.Subvolume) []btrfs.Subvolume { return p.relation().bases(s, nil) }
+
+// Foreign gives the verdicts on backups that have a name of the series, and that the policy does not apply to.
+func (p Planner) Foreign() []retention.Verdict { return p.relation().foreign() }
+
+// Own gives the names of the source's own backups, oldest first.
+func (p Planner) Own() []string { return p.relation().own() }
+
+// Candidates is what the policy is applied to: the source's own backups, and the versions to come.
+func (p Planner) Candidates() []retention.Snapshot {
+	r := p.relation()
+	missing, _, newest := p.missing(r)
+	return p.candidates(r, r.own(), missing, newest)
+}
