@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -40,8 +41,13 @@ type Command struct {
 	Stdout *os.File
 	// Said is told each line that the program writes to its standard error; may be nil.
 	Said func(line string)
-	// Term ends the program with SIGTERM, so that it can tidy up, and kills it only if it is still there after killDelay.
-	Term bool
+	// Merged tells what it writes to its standard output as well.
+	Merged bool
+	Dir    string // in which it runs; "": here
+	// User is another one as whom it runs. It sees of this environment no more than PATH, TZ and LANG.
+	User *syscall.Credential
+	// Grace is how long its group may go on after a SIGTERM, to tidy up, before it is killed; 0: it is killed at once.
+	Grace time.Duration
 	// Here starts the program on the calling thread, in whose namespaces it is to run. If that thread ends, it is killed.
 	Here bool
 }
@@ -52,6 +58,8 @@ type Process struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	stderr *Stderr
+	grace  time.Duration
+	late   time.Time // when what is left of the group is killed; zero: it was not ended
 }
 
 const killDelay = 5 * time.Second
@@ -59,11 +67,12 @@ const killDelay = 5 * time.Second
 // Start starts a program.
 func (l Local) Start(ctx context.Context, c Command) (*Process, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	p := &Process{ctx: ctx, cancel: cancel,
+	p := &Process{ctx: ctx, cancel: cancel, grace: c.Grace,
 		stderr: NewStderr(l.Log, l.Level, cmp.Or(c.Name, ProgramName(c.Argv)), c.Said)}
 	p.cmd = exec.CommandContext(ctx, c.Argv[0], c.Argv[1:]...)
-	p.cmd.Env = append(append(os.Environ(), "LC_ALL=C"), c.Env...) // messages are looked at
-	if _, err := os.Getwd(); err != nil {
+	p.cmd.Env = append(append(inherited(c.User), "LC_ALL=C"), c.Env...) // messages are looked at
+	p.cmd.Dir = c.Dir
+	if _, err := os.Getwd(); err != nil && c.Dir == "" {
 		p.cmd.Dir = "/" // rsync does not run in a directory that is gone
 	}
 	if c.Stdin != nil {
@@ -73,13 +82,12 @@ func (l Local) Start(ctx context.Context, c Command) (*Process, error) {
 		p.cmd.Stdout = c.Stdout
 	}
 	p.cmd.Stderr = p.stderr
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	end := unix.SIGKILL
-	if c.Term {
-		end = unix.SIGTERM
+	if c.Merged {
+		p.cmd.Stdout = p.stderr
 	}
-	p.cmd.Cancel = func() error { return unix.Kill(-p.cmd.Process.Pid, end) }
-	p.cmd.WaitDelay = killDelay // also for a grandchild that keeps standard error open
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: c.User}
+	p.cmd.Cancel = p.end
+	p.cmd.WaitDelay = cmp.Or(c.Grace, killDelay) // also for a grandchild that keeps standard error open
 	l.Log.Debug("running " + strings.Join(c.Argv, " "))
 	start := onLastingThread
 	if c.Here {
@@ -90,6 +98,39 @@ func (l Local) Start(ctx context.Context, c Command) (*Process, error) {
 		return nil, fmt.Errorf("starting %s: %w", p.stderr.Program, err)
 	}
 	return p, nil
+}
+
+// inherited gives the variables that a program of a user has from this one.
+func inherited(user *syscall.Credential) []string {
+	all := os.Environ()
+	if user == nil {
+		return all
+	}
+	return slices.DeleteFunc(all, func(variable string) bool {
+		name, _, _ := strings.Cut(variable, "=")
+		return !slices.Contains([]string{"PATH", "TZ", "LANG"}, name)
+	})
+}
+
+// end begins to end the group.
+func (p *Process) end() error {
+	signal := unix.SIGKILL
+	if p.grace > 0 {
+		signal, p.late = unix.SIGTERM, time.Now().Add(p.grace)
+	}
+	return unix.Kill(-p.Group(), signal)
+}
+
+// reap kills what is left of an ended group when it is late. The leader was waited for, but its number is not given to another
+// process while there is one in the group.
+func (p *Process) reap() {
+	for !p.late.IsZero() && unix.Kill(-p.Group(), 0) == nil {
+		if time.Now().After(p.late) {
+			_ = unix.Kill(-p.Group(), unix.SIGKILL) // it may be gone
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // onLastingThread starts a program on a thread that never ends: the death signal comes when the thread ends that started the
@@ -140,6 +181,7 @@ func (p *Process) Wait() error {
 	err := p.cmd.Wait()
 	cause := context.Cause(p.ctx)
 	p.cancel()
+	p.reap()
 	p.stderr.Flush()
 	var exit *exec.ExitError
 	switch {
@@ -148,7 +190,7 @@ func (p *Process) Wait() error {
 	case cause != nil:
 		return fmt.Errorf("%s stopped: %w", p.stderr.Program, cause)
 	case errors.As(err, &exit):
-		return &ExitError{Program: p.stderr.Program, State: exit.String(), Stderr: p.stderr.Tail()}
+		return &ExitError{Program: p.stderr.Program, State: exit.String(), Status: exit.ExitCode(), Stderr: p.stderr.Tail()}
 	default:
 		return fmt.Errorf("waiting for %s: %w", p.stderr.Program, err)
 	}
@@ -158,6 +200,7 @@ func (p *Process) Wait() error {
 type ExitError struct {
 	Program string
 	State   string // such as "exit status 1" or "signal: killed"
+	Status  int    // -1 if a signal ended it
 	Stderr  string // the last lines that it wrote to its standard error, joined by "; "
 }
 

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/transport"
 
 	"golang.org/x/sys/unix"
@@ -277,5 +278,75 @@ func TestPipePassesBytesThroughALargeBuffer(t *testing.T) {
 	check(t, errors.Join(err, w.Close()))
 	if got, err := io.Copy(io.Discard, r); got != int64(n) || err != nil {
 		t.Errorf("%d bytes came through, %v, want %d", got, err, n)
+	}
+}
+
+// runScript runs a script to its end and gives what it said and how it ended.
+func runScript(t testing.TB, c transport.Command, script string) (said []string, err error) {
+	t.Helper()
+	c.Argv, c.Said = []string{"sh", "-c", script}, func(line string) { said = append(said, line) }
+	p, err := silent.Start(t.Context(), c)
+	check(t, err)
+	err = p.Wait()
+	return said, err
+}
+
+func TestStandardOutputCanBeToldToo(t *testing.T) {
+	said, err := runScript(t, transport.Command{Merged: true, Dir: "/"}, "echo out; echo err >&2; pwd; exit 7")
+	if got := strings.Join(said, " "); got != "out err /" {
+		t.Errorf("said: %s", got)
+	}
+	exit := new(transport.ExitError)
+	if !errors.As(err, &exit) || exit.Status != 7 {
+		t.Errorf("error: %v", err)
+	}
+}
+
+func TestAnotherUsersProgramSeesLittleOfTheEnvironment(t *testing.T) {
+	btrfstest.RequireRoot(t)
+	t.Setenv("SECRET", "1")
+	t.Setenv("TZ", "UTC")
+	user := &syscall.Credential{Uid: 65534, Gid: 65534, Groups: []uint32{1, 2}}
+	said, err := runScript(t, transport.Command{Merged: true, User: user, Env: []string{"HOME=/x"}}, `echo "$(id -u) $(id -G) $HOME $TZ ${SECRET-unset}"`)
+	check(t, err)
+	if got := strings.Join(said, " "); got != "65534 65534 1 2 /x UTC unset" {
+		t.Errorf("said: %s", got)
+	}
+}
+
+func TestAGroupThatIsGivenGraceMayTidyUpAndIsKilledThen(t *testing.T) {
+	const loop = "while :; do sleep 1; done"
+	tests := []struct {
+		name, script, last string
+		grace              time.Duration
+	}{
+		{"it tidies up", `trap 'echo tidied; exit' TERM; echo $$ $$; ` + loop, "tidied", patience},
+		{"it ignores the signal", `trap '' TERM; sh -c '` + loop + `' >&- & echo $! $$; ` + loop, "", 2 * time.Second},
+		{"a child does", `(trap '' TERM; exec sh -c '` + loop + `') >&- & sleep 1; echo $! $$; ` + loop, "", 2 * time.Second},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			r, w, err := os.Pipe()
+			check(t, err)
+			defer r.Close()
+			ctx, cancel := context.WithCancel(t.Context())
+			p, err := silent.Start(ctx, transport.Command{Argv: []string{"sh", "-c", test.script}, Stdout: w, Grace: test.grace})
+			w.Close()
+			check(t, err)
+			stdout := bufio.NewReader(r)
+			var child, leader int
+			_, err = fmt.Fscanln(stdout, &child, &leader)
+			check(t, err)
+			cancel()
+			if err := p.Wait(); !errors.Is(err, context.Canceled) {
+				t.Errorf("error: %v", err)
+			}
+			waitForEnd(t, leader)
+			waitForEnd(t, child)
+			if last, _ := io.ReadAll(stdout); strings.TrimSpace(string(last)) != test.last {
+				t.Errorf("it said %q at last, want %q", last, test.last)
+			}
+		})
 	}
 }

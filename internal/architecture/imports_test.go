@@ -140,6 +140,11 @@ var rules = []rule{
 		breaks:   importing(beside(leaves, []string{"internal/engine"})),
 	},
 	{
+		reason:   "what runs around a backup can be used without one",
+		packages: []string{"internal/hook"},
+		breaks:   importing(beside(leaves)),
+	},
+	{
 		reason: "the command wires the packages together, and nothing depends on how",
 		breaks: importing(func(p string) bool { return strings.HasPrefix(p, module+"/cmd/") }),
 	},

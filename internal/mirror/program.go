@@ -53,7 +53,7 @@ func runRsync(ctx context.Context, p program) (*IncompleteError, error) {
 	said := complaints{root: escaped(p.source.root()), end: func() { end(nil) }}
 	process, err := transport.Local{Log: p.log, Level: slog.LevelDebug}.Start(run, transport.Command{
 		Argv: append([]string{"rsync"}, p.args...), Env: append(environment(), p.link.Env...), Name: "rsync",
-		Stdin: p.stdin, Stdout: w, Said: said.add, Term: true,
+		Stdin: p.stdin, Stdout: w, Said: said.add, Grace: 5 * time.Second,
 	})
 	w.Close()
 	if errors.Is(err, exec.ErrNotFound) {

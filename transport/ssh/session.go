@@ -173,9 +173,9 @@ func (r *runningSession) verdict(cause error) error {
 	case !errors.As(r.err, &exit):
 		return fmt.Errorf("%s on %s: %w", r.stderr.Program, r.conn.name, r.conn.orLost(r.err))
 	case exit.Signal() != "":
-		return &transport.ExitError{Program: r.stderr.Program, State: "signal: " + exit.Signal(), Stderr: r.stderr.Tail()}
+		return &transport.ExitError{Program: r.stderr.Program, State: "signal: " + exit.Signal(), Status: -1, Stderr: r.stderr.Tail()}
 	default:
-		return &transport.ExitError{Program: r.stderr.Program, State: fmt.Sprintf("exit status %d", exit.ExitStatus()), Stderr: r.stderr.Tail()}
+		return &transport.ExitError{Program: r.stderr.Program, State: fmt.Sprintf("exit status %d", exit.ExitStatus()), Status: exit.ExitStatus(), Stderr: r.stderr.Tail()}
 	}
 }
 
