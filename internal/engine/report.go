@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/json"
+	"errors"
 	"slices"
 	"time"
 
@@ -72,6 +73,16 @@ func (f Failure) MarshalJSON() ([]byte, error) {
 		Error string `json:"error"`
 		Hint  string `json:"hint,omitempty"`
 	}{f.Err.Error(), hint.Of(f.Err)})
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote: texts, in which nothing else is found.
+func (f *Failure) UnmarshalJSON(content []byte) error {
+	var told struct{ Error, Hint string }
+	if err := json.Unmarshal(content, &told); err != nil {
+		return err
+	}
+	f.Err = hint.New(errors.New(told.Error), told.Hint)
+	return nil
 }
 
 func (r *Report) fail(err error) { r.Failures = append(r.Failures, Failure{err}) }

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,7 +21,8 @@ import (
 
 // A Run is what the history tells of a run: one line of JSON.
 type Run struct {
-	Time         time.Time        `json:"time"` // of its beginning
+	Time         time.Time        `json:"time"`          // of its beginning
+	Job          string           `json:"job,omitempty"` // of a configuration
 	Duration     time.Duration    `json:"nanoseconds"`
 	Source       string           `json:"source"`
 	Outcome      string           `json:"outcome"`
@@ -111,6 +114,23 @@ func (h History) Add(ctx context.Context, run Run) error {
 		return err
 	}
 	return lock.InDir(ctx, h.Dir, func() error { return h.add(append(line, '\n')) })
+}
+
+// Runs gives the runs on record, newest first. Lines that are damaged are left out.
+func (h History) Runs() ([]Run, error) {
+	content, err := os.ReadFile(h.path())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var runs []Run
+	for line := range bytes.Lines(content) {
+		var run Run
+		if json.Unmarshal(line, &run) == nil && !run.Time.IsZero() {
+			runs = append(runs, run)
+		}
+	}
+	slices.Reverse(runs)
+	return runs, nil
 }
 
 func (h History) path() string { return filepath.Join(h.Dir, HistoryFile) }
