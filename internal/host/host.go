@@ -127,6 +127,7 @@ type Dir struct {
 	Snapshots
 	Backups
 	Files
+	Sets
 }
 
 // A Folder holds subvolumes. It must be closed, which gives its lock up.

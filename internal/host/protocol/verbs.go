@@ -34,6 +34,10 @@ var (
 	Abort   = verb[AbortCall, Nothing, Nothing]("abort", Destination, once)
 	Ledger  = verb[LedgerCall, Nothing, Nothing]("ledger", Source, repeatable)
 	Link    = verb[LinkCall, Nothing, Nothing]("link", Source, repeatable)
+
+	ListSets   = verb[Dir, []host.Set, Nothing]("list-sets", Any, repeatable)
+	MakeSet    = verb[MakeSetCall, Nothing, Nothing]("make-set", Destination, repeatable)
+	RemoveSets = verb[RemoveSetsCall, DeleteReply, Nothing]("remove-sets", Destination, once)
 )
 
 // Dir names a directory that was opened before; with no DirID, one that was not.
@@ -143,6 +147,17 @@ type LedgerCall struct {
 type LinkCall struct {
 	Dir
 	Name, Target string
+}
+
+type MakeSetCall struct {
+	Dir
+	Name    string
+	Members []string
+}
+
+type RemoveSetsCall struct {
+	Dir
+	Names []string
 }
 
 // Greeting is this program's part of the hello. With a stream, the session carries that instead of calls.

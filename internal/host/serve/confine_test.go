@@ -42,15 +42,17 @@ var badNames = []string{"", ".", "..", "/", "/etc", "../laptop2/" + theirs, "../
 func (s *scene) inFolder(dir protocol.Dir) map[string]any {
 	return map[string]any{
 		protocol.Open.Name: dir, protocol.List.Name: dir, protocol.Lock.Name: protocol.LockCall{Dir: dir}, protocol.Nested.Name: dir,
-		protocol.Take.Name:    protocol.TakeCall{Dir: dir, Source: s.root + "/sub", UUID: info(s.t, s.root, "sub").UUID, Name: "20260201-000000"},
-		protocol.Delete.Name:  protocol.DeleteCall{Dir: dir, Names: []string{mine, theirs}},
-		protocol.Send.Name:    protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: theirs}},
-		protocol.Measure.Name: protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: theirs}},
-		protocol.Receive.Name: protocol.ReceiveCall{Dir: dir, Order: host.ReceiveOrder{Name: "20260201-000000"}},
-		protocol.Commit.Name:  protocol.CommitCall{Dir: dir, Name: "20260201-000000"},
-		protocol.Abort.Name:   protocol.AbortCall{Dir: dir, Name: "20260201-000000"},
-		protocol.Ledger.Name:  protocol.LedgerCall{Dir: dir, Content: []byte("{}")},
-		protocol.Link.Name:    protocol.LinkCall{Dir: dir, Name: ".latest", Target: mine},
+		protocol.Take.Name:     protocol.TakeCall{Dir: dir, Source: s.root + "/sub", UUID: info(s.t, s.root, "sub").UUID, Name: "20260201-000000"},
+		protocol.Delete.Name:   protocol.DeleteCall{Dir: dir, Names: []string{mine, theirs}},
+		protocol.Send.Name:     protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: theirs}},
+		protocol.Measure.Name:  protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: theirs}},
+		protocol.Receive.Name:  protocol.ReceiveCall{Dir: dir, Order: host.ReceiveOrder{Name: "20260201-000000"}},
+		protocol.Commit.Name:   protocol.CommitCall{Dir: dir, Name: "20260201-000000"},
+		protocol.Abort.Name:    protocol.AbortCall{Dir: dir, Name: "20260201-000000"},
+		protocol.Ledger.Name:   protocol.LedgerCall{Dir: dir, Content: []byte("{}")},
+		protocol.Link.Name:     protocol.LinkCall{Dir: dir, Name: ".latest", Target: mine},
+		protocol.ListSets.Name: dir, protocol.MakeSet.Name: protocol.MakeSetCall{Dir: dir, Name: mine, Members: []string{"home"}},
+		protocol.RemoveSets.Name: protocol.RemoveSetsCall{Dir: dir, Names: []string{mine}},
 	}
 }
 
@@ -71,13 +73,16 @@ func (s *scene) withName(dir protocol.Dir, name string) map[string]any {
 		protocol.Abort.Name:            protocol.AbortCall{Dir: dir, Name: name},
 		protocol.Link.Name:             protocol.LinkCall{Dir: dir, Name: name, Target: mine},
 		protocol.Link.Name + " to":     protocol.LinkCall{Dir: dir, Name: ".latest", Target: name},
+		protocol.MakeSet.Name:          protocol.MakeSetCall{Dir: dir, Name: name},
+		protocol.MakeSet.Name + " of":  protocol.MakeSetCall{Dir: dir, Name: "20260201-000000", Members: []string{name}},
+		protocol.RemoveSets.Name:       protocol.RemoveSetsCall{Dir: dir, Names: []string{name}},
 	}
 }
 
 // ask makes a call and gives its error, that of a deletion included.
 func (c *client) ask(call string, args any) error {
 	verb, _, _ := strings.Cut(call, " ")
-	if verb == protocol.Delete.Name {
+	if verb == protocol.Delete.Name || verb == protocol.RemoveSets.Name {
 		var reply protocol.DeleteReply
 		if err := c.call(verb, args, &reply); err != nil {
 			return err

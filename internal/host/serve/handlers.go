@@ -34,6 +34,9 @@ var handlers = byName(
 	handleDir(protocol.Abort, (*server).abort),
 	handleDir(protocol.Ledger, (*server).writeLedger),
 	handleDir(protocol.Link, (*server).link),
+	handleDir(protocol.ListSets, (*server).listSets),
+	handleDir(protocol.MakeSet, (*server).makeSet),
+	handleDir(protocol.RemoveSets, (*server).removeSets),
 
 	handle(protocol.OpenTrees, (*server).openTrees),
 	handleDir(protocol.ListTrees, (*server).listTrees),
