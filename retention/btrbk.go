@@ -73,7 +73,7 @@ func (p Policy) keepByAge(now time.Time, past []Snapshot, kept [][]string, inste
 	for i, s := range past {
 		ages[i], left[i] = p.ageOf(now, s), i
 		if w := p.Within; w.N > 0 && ages[i][w.Unit] <= w.N {
-			kept[i] = append(kept[i], fmt.Sprintf("at most %s back", counted(w.N, w.Unit)))
+			kept[i] = append(kept[i], fmt.Sprintf("at most %d%c back", w.N, letters[w.Unit]))
 		}
 	}
 	first := make(map[int]int) // of its period, for each that is not
@@ -87,7 +87,7 @@ func (p Policy) keepByAge(now time.Time, past []Snapshot, kept [][]string, inste
 			}
 			next = append(next, i)
 			if most := p.Of[u]; most == All || most > 0 && ages[i][u] <= most {
-				kept[i] = append(kept[i], fmt.Sprintf("the first of its %s, %s back", u, counted(ages[i][u], u)))
+				kept[i] = append(kept[i], fmt.Sprintf("first of its %s (%d back)", u, ages[i][u]))
 			}
 		}
 		left = next
@@ -97,11 +97,4 @@ func (p Policy) keepByAge(now time.Time, past []Snapshot, kept [][]string, inste
 			instead[i] = fmt.Sprintf("of its %s, %s is kept", of[i], past[other].Name)
 		}
 	}
-}
-
-func counted(n int, u Unit) string {
-	if n == 1 {
-		return fmt.Sprintf("1 %s", u)
-	}
-	return fmt.Sprintf("%d %ss", n, u)
 }

@@ -154,11 +154,11 @@ func TestBtrbksRuleIsExplained(t *testing.T) {
 	snapshots := stamped(t, time.UTC, "20240229T0000", "20240303T0000", "20240303T1200", "20240311T0000", "20240311T0900", "20240313T0000", "20240313T1100")
 	want := []string{
 		"delete 20240229T0000: older than compat=btrbk 2d 1w reaches",
-		"keep 20240303T0000: the first of its week, 1 week back",
+		"keep 20240303T0000: first of its week (1 back)",
 		"delete 20240303T1200: of its day, 20240303T0000 is kept",
-		"keep 20240311T0000: the first of its day, 2 days back, the first of its week, 0 weeks back",
+		"keep 20240311T0000: first of its day (2 back), first of its week (0 back)",
 		"delete 20240311T0900: of its day, 20240311T0000 is kept",
-		"keep 20240313T0000: the first of its day, 0 days back",
+		"keep 20240313T0000: first of its day (0 back)",
 		"keep 20240313T1100: the newest",
 	}
 	for i, v := range Decide(p, now, snapshots) {

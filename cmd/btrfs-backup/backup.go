@@ -40,6 +40,8 @@ func (o *backupOptions) define(f *pflag.FlagSet) {
 		f.BoolVarP(&o.spec.Subvolume.Sync, "sync", "s", false, "wait until deleted subvolumes are off the disk")
 		f.BoolVarP(&o.spec.Subvolume.ConvertRW, "convert-rw", "w", false, "make subvolumes writable to delete them")
 		f.BoolVar(&o.spec.Subvolume.LockedDests, "locked-dests", false, "add the destinations of failed transfers")
+		defineNames(o.spec, f)
+		defineCompat(&o.spec.Compat, f)
 		defineFurtherReach(&o.spec.Reach, f)
 		o.priority.define(f)
 	})

@@ -22,6 +22,7 @@ type explainOptions struct {
 	listOptions
 	snapshots retention.Policy
 	backups   retention.Policy
+	compat    string
 	days      int
 	all       bool
 }
@@ -52,6 +53,7 @@ run knows besides, of both sides, "btrfs-backup --dry-run SOURCE DEST" tells.`,
 
 func (o *explainOptions) define(f *pflag.FlagSet) {
 	defineKeep(&o.snapshots, &o.backups, f)
+	defineCompat(&o.compat, f)
 	f.IntVar(&o.days, "days", 400, "look `N` days ahead")
 	f.BoolVar(&o.all, "all", false, "show all lines; --json has all, too")
 	o.listOptions.define(f)
@@ -60,6 +62,7 @@ func (o *explainOptions) define(f *pflag.FlagSet) {
 func (o *explainOptions) check() (c job.Complaints) {
 	job.CheckNumber("num-snapshots", o.snapshots.Last, &c)
 	job.CheckNumber("num-backups", o.backups.Last, &c)
+	job.CheckCompat(o.compat, o.snapshots, []retention.Policy{o.backups}, &c)
 	if o.days < 0 || o.days > mostDays {
 		c.Add("days", fmt.Sprintf("use 0 to %d", mostDays), "%d is no number of days to look ahead", o.days)
 	}
@@ -139,6 +142,7 @@ func (o *explainOptions) decide(c content, now time.Time) ([]explained, error) {
 		}
 		e := explained{Place: l.Place, Time: l.Time, Kind: l.Kind, Source: l.Source, Verdict: retention.Verdict{Name: l.Name, Keep: true}}
 		naming, dated := engine.NamingOf(l.Name)
+		candidate, _ := naming.Snapshot(l.Name)
 		switch {
 		case l.Altered && l.Kind == snapshotKind:
 			e.Reasons = []string{"altered since it was taken"}
@@ -148,7 +152,8 @@ func (o *explainOptions) decide(c content, now time.Time) ([]explained, error) {
 			e.Reasons = []string{"its name has no date"}
 		default:
 			of := scope{naming, l.Kind, source(l.Name)}
-			candidates[of] = append(candidates[of], retention.Snapshot{Name: l.Name, Time: l.Time, Holds: holds[l.Name]})
+			candidate.Holds = holds[l.Name]
+			candidates[of] = append(candidates[of], candidate)
 			described[l.Name] = e
 			continue
 		}
@@ -160,6 +165,7 @@ func (o *explainOptions) decide(c content, now time.Time) ([]explained, error) {
 		if of.kind == snapshotKind {
 			policy = o.snapshots
 		}
+		policy, _ = policy.As(o.compat) // which was checked
 		goes := retention.Forecast(policy, now, candidates, retention.Interval(now, candidates), now.AddDate(0, 0, o.days))
 		for _, v := range retention.Decide(policy, now, candidates) {
 			e := described[v.Name]

@@ -52,6 +52,8 @@ func (o *freezeOptions) define(f *pflag.FlagSet) {
 	f.IntVarP(&s.KeepBackups.Last, "num-backups", "n", 0, "keep the newest `N`; 0 keeps all")
 	f.Var((*policyFlag)(&s.KeepBackups), "keep-backups", "keep by `POLICY`, such as 14d8w12m")
 	f.StringVarP(&s.Prefix, "snapshot-prefix", "p", "", "begin the names of backups with `PREFIX`")
+	defineNames(s, f)
+	defineCompat(&s.Compat, f)
 	defineMaxDelete(&s.Copy, f)
 	o.dedup.define(f)
 	f.BoolVar(&s.DryRun, "dry-run", false, "show what would be done and why, change nothing")

@@ -41,10 +41,18 @@ year, last=3 the newest 3, and within=2d all of the last 2 days. Only periods th
 nothing is lost while a machine is off. Times are local; a week begins on Monday (week-start=sunday) and a day at
 midnight (day-start=06:00). Without any of these options, nothing is deleted.
 
+--compat btrbk, or compat=btrbk in a POLICY, takes the terms as btrbk does: 14d keeps the first of each day up to 14
+days back, whether or not there is one of each, weeks are those of the first of the days, and so on; within=2d stands
+for its preserve_min, day-start and week-start for preserve_hour_of_day and preserve_day_of_week. Weeks begin on
+Sunday there, and a month with the first week that begins in it. The newest is kept nevertheless.
+
 The rest is deleted at the end of a run, on each side only after every
 transfer to it succeeded. A run never deletes the newest snapshot, a snapshot that a destination needs as the
 parent of its next increment (also a destination that is away today), or a name other than
-PREFIXYYYYMMDD-HHMMSS. It does not send older snapshots that would be deleted at once. --dry-run
+PREFIXYYYYMMDD-HHMMSS. With --name btrbk-long, btrbk-short or btrbk-long-iso these are btrbk's, of all three kinds:
+PREFIX.YYYYMMDDThhmm, PREFIX.YYYYMMDD and PREFIX.YYYYMMDDThhmmss+hhmm, each with _N where it is taken. So a folder in
+which btrbk worked is continued with --snapshot-prefix NAME, as it stands before the dot, and its --snapshot-folder;
+names without btrbk's time are another series. A run does not send older snapshots that would be deleted at once. --dry-run
 shows the verdict on each snapshot, and the reason.`},
 			{macro: "SS", title: "Directories that are not btrfs subvolumes", text: `
 rsync copies them, without a snapshot at the source, into backups with the same names and the same retention;

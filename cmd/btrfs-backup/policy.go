@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/spf13/pflag"
 
+	"btrfs-backup/internal/job"
 	"btrfs-backup/retention"
 )
 
@@ -23,6 +24,15 @@ func (p *policyFlag) Set(text string) error {
 	}
 	*p = policyFlag(policy)
 	return nil
+}
+
+// defineNames defines how snapshots and backups are named.
+func defineNames(s *job.Spec, f *pflag.FlagSet) {
+	f.StringVar((*string)(&s.Scheme), "name", "", "`SCHEME`: btrbk-long, btrbk-short, btrbk-long-iso")
+}
+
+func defineCompat(rule *string, f *pflag.FlagSet) {
+	f.StringVar(rule, "compat", "", "take policies by the rule of `PROGRAM`: btrbk")
 }
 
 // defineKeep defines what is kept on either side.

@@ -168,6 +168,7 @@ type (
 	Transfer = plan.Transfer
 	Recorded = plan.Recorded
 	Naming   = plan.Naming
+	Scheme   = plan.Scheme
 )
 
 // NamingOf gives the series that a name belongs to.

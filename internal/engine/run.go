@@ -217,7 +217,7 @@ func (r *run) prepare(ctx context.Context) {
 	var taken btrfs.Subvolume
 	err := r.found.NoTake
 	if err == nil {
-		_, err = r.freeName(ctx, func(name string) (err error) {
+		_, err = r.freeName(ctx, plan.NamesOf(r.snapshots.InDirectory), func(name string) (err error) {
 			taken, err = r.take(ctx, name)
 			return err
 		})
@@ -254,14 +254,18 @@ func (r *run) noteTaken(ctx context.Context, taken btrfs.Subvolume) error {
 	return nil
 }
 
-// freeName tries the name of each second, from now on, until one is not fs.ErrExist.
-func (r *run) freeName(ctx context.Context, try func(name string) error) (string, error) {
+// freeName tries names until one is not fs.ErrExist: that of each second, from now on, or of each number.
+func (r *run) freeName(ctx context.Context, taken []string, try func(name string) error) (string, error) {
 	for {
 		now := r.Now()
-		name := r.Naming.Name(now)
+		name := r.Naming.Next(now, taken)
 		err := try(name)
 		if !errors.Is(err, fs.ErrExist) {
 			return name, err
+		}
+		if r.Naming.Numbered() {
+			taken = append(taken, name)
+			continue
 		}
 		r.Log.Info(name + " exists already, waiting for the next second")
 		if err := pause(ctx, now.Truncate(time.Second).Add(time.Second).Sub(now)); err != nil {

@@ -180,7 +180,7 @@ func (v *visit) nameVersion(ctx context.Context, found Contents) error {
 	}
 	name, err := v.version, error(nil)
 	if name == "" {
-		name, err = v.freeName(ctx, func(name string) error {
+		name, err = v.freeName(ctx, found.names(), func(name string) error {
 			if found.isTaken(name) {
 				return fs.ErrExist
 			}
@@ -194,9 +194,15 @@ func (v *visit) nameVersion(ctx context.Context, found Contents) error {
 }
 
 // isTaken tells that a name is that of something there.
-func (c Contents) isTaken(name string) bool {
-	return slices.Contains(c.Taken, name) || slices.ContainsFunc(c.Recorded, func(r Recorded) bool { return r.Name == name }) ||
-		slices.ContainsFunc(c.InDirectory, func(s btrfs.Subvolume) bool { return s.Name == name })
+func (c Contents) isTaken(name string) bool { return slices.Contains(c.names(), name) }
+
+// names gives those that no new backup can have.
+func (c Contents) names() []string {
+	names := append(slices.Clone(c.Taken), plan.NamesOf(c.InDirectory)...)
+	for _, r := range c.Recorded {
+		names = append(names, r.Name)
+	}
+	return names
 }
 
 // assume takes a destination that cannot be listed to hold the newest snapshot that the ledger says, and to need nothing older.

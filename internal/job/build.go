@@ -48,7 +48,7 @@ func (s *Spec) Build(ctx context.Context, m *Machines, e Environment) (engine.Jo
 		}
 	}
 	job := engine.Job{
-		Naming: engine.Naming{Prefix: b.Prefix}, KeepSnapshots: b.KeepSnapshots, KeepBackups: b.KeepBackups,
+		Naming: b.naming(), KeepSnapshots: b.ruled(b.KeepSnapshots), KeepBackups: b.ruled(b.KeepBackups),
 		KeepAt:        make(map[string]retention.Policy),
 		NoIncremental: b.Subvolume.NoIncremental, NewDestination: b.NewDestination,
 		SameFilesystem: b.SameFilesystem || b.Copy.Frozen, // which makes backups of a folder beside it
@@ -56,7 +56,7 @@ func (s *Spec) Build(ctx context.Context, m *Machines, e Environment) (engine.Jo
 	}
 	for name, to := range b.To {
 		if to.KeepBackups != (retention.Policy{}) {
-			job.KeepAt[name] = to.KeepBackups
+			job.KeepAt[name] = b.ruled(to.KeepBackups)
 		}
 	}
 	if use == Rsync {
@@ -65,6 +65,12 @@ func (s *Spec) Build(ctx context.Context, m *Machines, e Environment) (engine.Jo
 	}
 	err := b.addVolumes(ctx, &job)
 	return job, err
+}
+
+// ruled gives a policy under the job's rule.
+func (b *builder) ruled(p retention.Policy) retention.Policy {
+	p, _ = p.As(b.Compat) // which was checked
+	return p
 }
 
 // find gives the engine for what the source is. What cannot be opened is for the engine to tell. A folder of backups is hardly

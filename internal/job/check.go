@@ -1,13 +1,16 @@
 package job
 
 import (
+	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/mirror"
 	"btrfs-backup/retention"
@@ -26,12 +29,12 @@ func (s *Spec) Check() Complaints {
 	}
 	CheckNumber("num-snapshots", s.KeepSnapshots.Last, &c)
 	CheckNumber("num-backups", s.KeepBackups.Last, &c)
-	const nameMax = 255
-	longest := btrfs.Incoming(s.Prefix + "20060102-150405")
-	if strings.ContainsAny(s.Prefix, "/\x00") || len(longest) > nameMax || !utf8.ValidString(s.Prefix) {
-		c.Add("snapshot-prefix", "use any text without a slash, up to 230 bytes",
-			"%q cannot begin the name of a snapshot", s.Prefix)
+	backups := []retention.Policy{s.KeepBackups}
+	for _, to := range s.To {
+		backups = append(backups, to.KeepBackups)
 	}
+	CheckCompat(s.Compat, s.KeepSnapshots, backups, &c)
+	s.checkNames(&c)
 	if p, ok := s.Source.(Command); ok {
 		c.Add("", "name a subvolume or another directory", "%s: a command cannot be a source", p)
 	}
@@ -41,6 +44,39 @@ func (s *Spec) Check() Complaints {
 		c = append(c, s.checkFor(engine)...)
 	}
 	return c
+}
+
+func (s *Spec) checkNames(c *Complaints) {
+	if !s.Scheme.Known() {
+		c.Add("name", "use btrbk-long, btrbk-short or btrbk-long-iso", "%s is unknown", s.Scheme)
+		return
+	}
+	if s.naming().Numbered() && s.Prefix == "" {
+		c.Add("name", "--snapshot-prefix home makes names such as "+(engine.Naming{Prefix: "home", Scheme: s.Scheme}).Name(time.Unix(0, 0)),
+			"needs the name of the subvolume, with which btrbk's names begin")
+	}
+	const nameMax = 255
+	longest := btrfs.Incoming(s.naming().Longest())
+	if strings.ContainsAny(s.Prefix, "/\x00") || len(longest) > nameMax || !utf8.ValidString(s.Prefix) {
+		c.Add("snapshot-prefix", fmt.Sprintf("use any text without a slash, up to %d bytes", nameMax-len(longest)+len(s.Prefix)),
+			"%q cannot begin the name of a snapshot", s.Prefix)
+	}
+}
+
+func (s *Spec) naming() engine.Naming { return engine.Naming{Prefix: s.Prefix, Scheme: s.Scheme} }
+
+// CheckCompat complains of policies that cannot be taken by a rule.
+func CheckCompat(rule string, snapshots retention.Policy, backups []retention.Policy, c *Complaints) {
+	if rule != "" && rule != retention.Btrbk {
+		c.Add("compat", "use btrbk, or leave it out", "%s is unknown", rule)
+		return
+	}
+	for i, p := range append([]retention.Policy{snapshots}, backups...) {
+		if _, err := p.As(rule); err != nil {
+			setting := map[bool]string{true: "keep-snapshots", false: "keep-backups"}[i == 0]
+			c.Add(setting, "use terms such as within=2d 14d 8w 12m *y", "%s: %w", p, err)
+		}
+	}
 }
 
 // CheckNumber complains of a number of versions to keep that is none.

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"btrfs-backup/internal/hint"
+	"btrfs-backup/retention"
 	"btrfs-backup/transport/ssh"
 )
 
@@ -62,6 +63,29 @@ func TestPrefixesAreWhatBeginsAFileName(t *testing.T) {
 		if c := s.Check(); (len(c) == 0) != good {
 			t.Errorf("%q: %v", prefix, c)
 		}
+	}
+}
+
+func TestTheSchemeAndTheRuleOfAnotherProgramAreChecked(t *testing.T) {
+	for i, c := range []struct {
+		change func(*Spec)
+		want   []string
+	}{
+		{func(s *Spec) { s.Scheme, s.Prefix, s.Compat = "btrbk-short", "home", retention.Btrbk }, nil},
+		{func(s *Spec) { s.Scheme = "btrbk" }, []string{"--name btrbk is unknown"}},
+		{func(s *Spec) { s.Scheme = "btrbk-long" }, []string{"--name needs the name of the subvolume"}},
+		{func(s *Spec) { s.Scheme, s.Prefix = "btrbk-long", strings.Repeat("x", 215) }, []string{"--snapshot-prefix"}},
+		{func(s *Spec) { s.Compat = "snapper" }, []string{"--compat snapper is unknown"}},
+		{func(s *Spec) {
+			s.Compat, s.KeepSnapshots.Of[retention.Quarter] = retention.Btrbk, 4
+			s.To = map[string]To{"x": {KeepBackups: s.KeepSnapshots}}
+		}, []string{"--keep-snapshots 4q: btrbk's rule knows no quarters", "--keep-backups 4q: btrbk's rule"}},
+	} {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			s := localSpec()
+			c.change(&s)
+			wantComplaints(t, s.Check(), c.want...)
+		})
 	}
 }
 

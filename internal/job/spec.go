@@ -8,6 +8,7 @@ package job
 import (
 	"time"
 
+	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/volume"
 	"btrfs-backup/retention"
 
@@ -21,6 +22,8 @@ type Spec struct {
 	Engine       Engine
 
 	Prefix        string           // of the names of snapshots and backups
+	Scheme        engine.Scheme    // of these names
+	Compat        string           // the rule that policies are taken under, see retention.Policy.As
 	KeepSnapshots retention.Policy // at the source
 	KeepBackups   retention.Policy // at each destination
 

@@ -314,8 +314,8 @@ func (p Planner) candidates(r relation, own []string, missing []btrfs.Subvolume,
 	needed, reason := r.needs(newest)
 	taken := setOf(own)
 	add := func(name string) {
-		t, _ := p.Backups.Naming.Time(name)
-		c := retention.Snapshot{Name: name, Time: t, Holds: p.Backups.holds(name)}
+		c, _ := p.Backups.Naming.Snapshot(name)
+		c.Holds = p.Backups.holds(name)
 		if slices.Contains(needed, name) {
 			c.Holds = append(c.Holds, reason)
 		}
@@ -389,8 +389,8 @@ func Consider(source btrfs.Subvolume, s Side, newest string) (all Considered) {
 			all.Foreign = append(all.Foreign, retention.Verdict{Name: sub.Name, Keep: true, Held: true, Reasons: []string{reason}})
 			continue
 		}
-		t, _ := s.Naming.Time(sub.Name)
-		c := retention.Snapshot{Name: sub.Name, Time: t, Holds: s.holds(sub.Name)}
+		c, _ := s.Naming.Snapshot(sub.Name)
+		c.Holds = s.holds(sub.Name)
 		if sub.Name == newest {
 			c.Holds = append(c.Holds, "the newest taken")
 		}

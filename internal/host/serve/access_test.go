@@ -85,3 +85,17 @@ func TestAFolderThatOtherUsersCanEnterIsToldOnce(t *testing.T) {
 		t.Errorf("one in a closed directory is told %d times", n)
 	}
 }
+
+func TestNamesOfEachSchemeAreThoseOfBackups(t *testing.T) {
+	l := Limits{AppendOnly: true}
+	for name, good := range map[string]bool{
+		mine: true, "home-" + mine: true, "home.20260109": true, "home.20260109T1430": true, "home.20260109T1430_12": true,
+		"home.20260109T143059+0100": true, "home.20260109T143059Z_1": true,
+		"20260109": false, ".20260109T1430": false, "home20260109T1430": false, "home.20260109T1430_": false, "home.20260109T1430_x": false,
+		"a/home.20260109": false, "home.20260109\n": false,
+	} {
+		if err := l.checkName(name); (err == nil) != good {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}

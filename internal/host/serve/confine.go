@@ -64,8 +64,8 @@ func (l Limits) allow(r protocol.Role) error {
 // scope makes a key for resuming that only clients with the same limits know: a transfer is guarded by the first one's.
 func (l Limits) scope(key string) string { return fmt.Sprintf("%+v %s", l, key) }
 
-// namePattern is what the name of a backup looks like: a prefix, and the time.
-var namePattern = regexp.MustCompile(`^[^/\x00]*\d{8}-\d{6}$`)
+// namePattern is what the name of a backup looks like: a prefix, and the time; see engine.Naming.
+var namePattern = regexp.MustCompile(`^[^/\x00]*(\d{8}-\d{6}|[^/\x00]\.\d{8}(T\d{4}(\d\d(Z|[+-]\d{4}))?)?(_\d{1,9})?)$`)
 
 // linkPattern is what the name of a link to the newest snapshot looks like.
 var linkPattern = regexp.MustCompile(`^\.[^/\x00]*latest$`)
