@@ -25,6 +25,7 @@ const (
 	destinationsFile = "destinations.json" // identities by destination
 	sourcesFile      = "sources.json"      // UUIDs by source
 	toldFile         = "told.json"         // a hash by source
+	noticesFile      = "notices.json"      // what was told, by target
 )
 
 // Used gives the destinations that were used, so that one whose disk is not mounted is told from a new one.
@@ -79,6 +80,14 @@ func (s State) IsNews(ctx context.Context, source string, said []string) (isNews
 		return []string{now}
 	})
 	return isNews
+}
+
+// Notices gives what each target of notices was told.
+func (s State) Notices() (map[string][]string, error) { return s.read(noticesFile) }
+
+// ChangeNotices changes what a target was told.
+func (s State) ChangeNotices(ctx context.Context, target string, change func(before []string) []string) error {
+	return s.change(ctx, noticesFile, target, change)
 }
 
 func (s State) read(file string) (map[string][]string, error) {

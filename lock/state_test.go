@@ -51,10 +51,14 @@ func TestAnUnreadableRecordIsAnErrorAndNeverOverwritten(t *testing.T) {
 	read := map[string]func(State) (some int, err error){
 		destinationsFile: func(s State) (int, error) { used, err := s.Used(); return len(used), err },
 		sourcesFile:      func(s State) (int, error) { uuids, err := s.Source("/x"); return len(uuids), err },
+		noticesFile:      func(s State) (int, error) { told, err := s.Notices(); return len(told), err },
 	}
 	write := map[string]func(State) error{
 		destinationsFile: func(s State) error { return s.AddUsed(t.Context(), "/x", "id") },
 		sourcesFile:      func(s State) error { return s.SetSource(t.Context(), "/x", []string{"uuid"}) },
+		noticesFile: func(s State) error {
+			return s.ChangeNotices(t.Context(), "mail", func([]string) []string { return []string{"word"} })
+		},
 	}
 	for name := range read {
 		s := State{t.TempDir()}
