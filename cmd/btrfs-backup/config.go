@@ -92,7 +92,7 @@ func newConfigCheck(env environment) *cobra.Command {
 		Example: "  btrfs-backup config check --config new.toml",
 		Long: `Read the configuration as a run does, and tell all that is wrong with it, each
 with its line. No disk and no other machine is looked at.`,
-		Args:                  cobra.NoArgs,
+		Args:                  needNothing,
 		DisableFlagsInUseLine: true,
 		RunE: func(*cobra.Command, []string) error {
 			found, err := readConfig(file)

@@ -355,4 +355,46 @@ asks:`, items: [][2]string{
 		},
 		seeAlso: "btrfs-backup(8), sshd(8), sudoers(5)",
 	},
+	"install": {
+		description: []manSection{
+			{macro: "SS", title: "What is written", text: `
+One timer asks every 15 minutes, and once after the machine was off or asleep, for what is due. A run gets little of the
+processor and the disk while others need them. When it is stopped, it has 5 minutes for hooks and disks; hooks that a run
+could not finish are finished by "btrfs-backup hooks finish". Files are replaced when they are as they were written. To change
+a unit, use a drop-in: "systemctl edit btrfs-backup.service".
+
+The service has no mounts of its own: PrivateTmp, ProtectSystem and other settings that give it some would hide the disks that
+it mounts from everybody else.`},
+			{macro: "SS", title: "Disks", text: `
+The rule of udev looks for the UUID of the filesystem, or of the LUKS container if there is one, in which case /etc/crypttab
+must have its UUID. Give the command again when a disk is added to the configuration.`},
+			{macro: "SS", title: "Which program", text: `
+The units name the program that writes them. It must be where only root can change it, and not in a home or in /tmp.`},
+		},
+		sections: []manSection{
+			{title: "FILES", items: [][2]string{
+				{"/etc/systemd/system/btrfs-backup.timer, /etc/systemd/system/btrfs-backup.service", "Run what is due. With --user they are in ~/.config/systemd/user."},
+				{"/etc/systemd/system/btrfs-backup-disk@.service, /etc/udev/rules.d/90-btrfs-backup.rules", "Run what waits for a disk when it is plugged in."},
+				{"/etc/cron.d/btrfs-backup", "Runs what is due, where there is no systemd or with --cron."},
+			}},
+			{title: "EXIT STATUS", items: [][2]string{
+				{"0", "The system runs what is due."},
+				{"1", "It does not; what was written stays."},
+				{"2", "The command line or the configuration is wrong. Nothing was done."},
+				{"3", "A file was changed since it was written, or is not ours, and was left alone."},
+			}},
+		},
+		seeAlso: "btrfs-backup(8), btrfs-backup-uninstall(8), btrfs-backup-config(8), btrfs-backup.toml(5), systemd.timer(5), udev(7), crontab(5)",
+	},
+	"uninstall": {
+		sections: []manSection{
+			{title: "EXIT STATUS", items: [][2]string{
+				{"0", "Nothing is installed any more."},
+				{"1", "Something could not be stopped or removed."},
+				{"2", "The command line is wrong."},
+				{"3", "A file was changed since it was written, or is not ours, and was left alone."},
+			}},
+		},
+		seeAlso: "btrfs-backup(8), btrfs-backup-install(8)",
+	},
 }

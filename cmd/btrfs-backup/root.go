@@ -47,7 +47,8 @@ rsync copies any other directory: see "btrfs-backup help rsync".`,
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpTemplate(helpTemplate)
 	o.define(root.Flags())
-	root.AddCommand(newConfig(env), newList(env), newExplain(env), newVerify(env), newIndex(env), newFreeze(env), newServe(env))
+	root.AddCommand(newConfig(env), newList(env), newExplain(env), newVerify(env), newIndex(env), newFreeze(env), newServe(env),
+		newInstall(env), newUninstall(env))
 	for _, c := range withCommands(root) {
 		c.PreRunE = needProc
 	}

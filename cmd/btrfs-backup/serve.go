@@ -34,7 +34,7 @@ func newServe(env environment) *cobra.Command {
 		Long: `Answer a btrfs-backup on another machine, on standard input and output. It is
 started there by ssh. You need it only as the forced command of a key, in a line
 like the example of ~/.ssh/authorized_keys: that key can do nothing else.`,
-		Args:                  cobra.NoArgs,
+		Args:                  needNothing,
 		DisableFlagsInUseLine: true,
 		RunE:                  func(c *cobra.Command, _ []string) error { return o.serve(c.Context(), env) },
 	}

@@ -115,6 +115,11 @@ var rules = []rule{
 		}),
 	},
 	{
+		reason:   "what the system runs is arranged without knowing what it does",
+		packages: []string{"internal/schedule"},
+		breaks:   importing(beside([]string{"internal/hint"})),
+	},
+	{
 		reason:   "kinds can be combined freely because none knows another",
 		packages: kinds,
 		breaks:   importing(isKind),

@@ -1,0 +1,114 @@
+package schedule
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/google/renameio/v2"
+)
+
+// mark begins a file of ours. A hash sign begins a comment for systemd, udev and cron.
+const mark = "# Written by \"btrfs-backup install\", which leaves changed files alone: "
+
+// Text is the content of a file as it is written.
+func (f File) Text() string {
+	return fmt.Sprintf("%s%x\n%s", mark, sha256.Sum256([]byte(f.Content)), f.Content)
+}
+
+// isOurs tells that a file is as it was written.
+func isOurs(text string) bool {
+	_, content, _ := strings.Cut(text, "\n")
+	return text == File{Content: content}.Text()
+}
+
+// IsInstalled tells that a file below a root directory is there as it was written.
+func IsInstalled(root, path string) (bool, error) {
+	text, err := os.ReadFile(filepath.Join(root, path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return isOurs(string(text)), err
+}
+
+// A Change is what became of a file.
+type Change struct {
+	Path string
+	Fate Fate
+}
+
+// Fate is what became of a file.
+type Fate string
+
+// The fates of files.
+const (
+	Wrote     Fate = "wrote"
+	Unchanged Fate = "unchanged"
+	Removed   Fate = "removed"
+	Left      Fate = "left"
+)
+
+// Install writes files below a root directory, and removes of the others in paths those that it wrote earlier. An error ends it.
+func Install(root string, files []File, paths []string) (changes []Change, err error) {
+	var wanted []string
+	for _, f := range files {
+		fate, err := f.write(root)
+		if err != nil {
+			return changes, err
+		}
+		changes = append(changes, Change{f.Path, fate})
+		wanted = append(wanted, f.Path)
+	}
+	unwanted := slices.DeleteFunc(slices.Clone(paths), func(p string) bool { return slices.Contains(wanted, p) })
+	removed, err := Uninstall(root, unwanted)
+	return append(changes, removed...), err
+}
+
+func (f File) write(root string) (Fate, error) {
+	path := filepath.Join(root, f.Path)
+	text, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return "", err
+	case string(text) == f.Text():
+		return Unchanged, nil
+	case !isOurs(string(text)):
+		return Left, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return "", err
+	}
+	if err := renameio.WriteFile(path, []byte(f.Text()), 0o644, renameio.IgnoreUmask()); err != nil {
+		return "", fmt.Errorf("writing %s: %w", path, err)
+	}
+	return Wrote, nil
+}
+
+// Uninstall removes those files below a root directory that it wrote. Paths without a file are passed over.
+func Uninstall(root string, paths []string) (changes []Change, err error) {
+	for _, p := range paths {
+		path := filepath.Join(root, p)
+		text, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return changes, err
+		}
+		if !isOurs(string(text)) {
+			changes = append(changes, Change{p, Left})
+			continue
+		}
+		if err := os.Remove(path); err != nil {
+			return changes, err
+		}
+		changes = append(changes, Change{p, Removed})
+	}
+	return changes, nil
+}
