@@ -220,6 +220,8 @@ type Settings struct {
 	Now func() time.Time
 	// State remembers on this machine what sources and destinations were before, and what was said of them.
 	State lock.State
+	// Around is what runs before and after phases; nil: nothing.
+	Around Around
 }
 
 // PlaceName quotes the name of a place that JSON, and so a ledger or a record, could not hold.

@@ -18,6 +18,7 @@ type Report struct {
 	Source       string              `json:"source"`
 	Snapshot     string              `json:"snapshot,omitempty"` // the one taken
 	Latest       string              `json:"latest,omitempty"`   // what the link to the newest saved snapshot points to
+	Skipped      string              `json:"skipped,omitempty"`  // why a hook did not want a phase
 	Within       string              `json:"within,omitempty"`   // the subvolume, if the source is a directory in one
 	Omitted      []string            `json:"nested,omitempty"`   // subvolumes and mounts in the source that no version of it holds
 	Destinations []DestinationReport `json:"destinations,omitempty"`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine/plan"
 	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/hook"
 	"btrfs-backup/lock"
 	"btrfs-backup/retention"
 )
@@ -45,7 +47,10 @@ type run struct {
 // or the end of the context.
 func Run(ctx context.Context, job Job) (*Report, error) {
 	r := newRun(job)
-	defer func() { r.release() }()
+	defer func() {
+		r.release()
+		job.Close()
+	}()
 	if err := r.begin(ctx); err != nil {
 		return &r.report, err
 	}
@@ -55,9 +60,25 @@ func Run(ctx context.Context, job Job) (*Report, error) {
 	}
 	r.reportOmitted(ctx)
 	r.forget(ctx)
-	r.prepare(ctx)
-	r.save(ctx)
-	return &r.report, r.conclude(ctx)
+	if !r.surround(ctx, hook.Snapshot, r.takes(), func() { r.prepare(ctx) }) {
+		return &r.report, r.endUnprepared(ctx)
+	}
+	return &r.report, r.saveAndConclude(ctx)
+}
+
+// Close closes the source and the destinations, so that their disks can be unmounted. Run does so.
+func (j Job) Close() {
+	parts := []fmt.Stringer{j.Source}
+	for _, d := range j.Destinations {
+		parts = append(parts, d)
+	}
+	for _, part := range parts {
+		if c, ok := part.(io.Closer); ok {
+			if err := c.Close(); err != nil {
+				j.Log.Debug(fmt.Sprintf("closing %s: %v", part, err))
+			}
+		}
+	}
 }
 
 func newRun(job Job) *run {

@@ -72,8 +72,8 @@ func (v *visit) fail(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		err = fmt.Errorf("%s: %w", v.to, context.Cause(ctx))
 	}
-	if v.isAbsent() {
-		v.saved.Absent = v.to.(*absent).why
+	if why := new(absent); errors.As(v.away, &why) {
+		v.saved.Absent = why.why
 	} else {
 		v.saved.fail(err)
 	}

@@ -28,6 +28,7 @@ type Run struct {
 	Outcome      string           `json:"outcome"`
 	Status       int              `json:"exit_status"`
 	Snapshot     string           `json:"snapshot,omitempty"` // the one taken
+	Skipped      string           `json:"skipped,omitempty"`  // why a hook did not want it
 	Destinations []Destination    `json:"destinations,omitempty"`
 	Failures     []engine.Failure `json:"failures,omitempty"` // at the source, and what ended the run
 }
@@ -63,7 +64,7 @@ type Result struct {
 
 // Summarize gives what the history is to tell of a run.
 func Summarize(r Result) Run {
-	run := Run{Source: r.Source, Snapshot: r.Snapshot, Outcome: r.Outcome, Status: r.Status, Failures: some(r.Failures)}
+	run := Run{Source: r.Source, Snapshot: r.Snapshot, Skipped: r.Skipped, Outcome: r.Outcome, Status: r.Status, Failures: some(r.Failures)}
 	for _, d := range r.Destinations {
 		run.Destinations = append(run.Destinations, summarize(d))
 	}

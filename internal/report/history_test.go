@@ -184,6 +184,10 @@ func TestTheLineOfARunTellsWhatWasDeletedAndWhyItFailed(t *testing.T) {
 	if want := "failed, status 1, 0.0 s; failed: no source"; run.Line() != want {
 		t.Errorf("%s, want %s", run.Line(), want)
 	}
+	run = Summarize(Result{Report: &engine.Report{Skipped: "hook net: no network"}, Outcome: Done})
+	if want := "done, status 0, 0.0 s; skipped: hook net: no network"; run.Line() != want {
+		t.Errorf("%s, want %s", run.Line(), want)
+	}
 }
 
 func TestAnInterruptionTellsWhatIsKeptAndHowToGoOn(t *testing.T) {

@@ -15,6 +15,9 @@ func (r Run) Line() string {
 		outcome = "partly done"
 	}
 	parts := []string{fmt.Sprintf("%s, status %d, %s", outcome, r.Status, progress.Duration(r.Duration))}
+	if r.Skipped != "" {
+		parts = append(parts, "skipped: "+r.Skipped)
+	}
 	for _, d := range r.Destinations {
 		if did := d.line(); did != "" {
 			parts = append(parts, d.Destination+": "+did)
