@@ -27,7 +27,7 @@ var (
 	hosts  = []string{"internal/host", "internal/host/agent", "internal/host/bring", "internal/host/guard", "internal/host/local", "internal/host/protocol", "internal/host/serve"}
 	pure   = []string{"internal/engine/copies", "internal/engine/kin", "internal/engine/plan"}
 	kinds  = []string{"internal/mirror", "internal/sink", "internal/volume"}
-	around = []string{"internal/due"} // what is around a job
+	around = []string{"internal/due", "internal/hook", "internal/notify"} // what is around a job
 )
 
 // A rule is kept by every package but those that are exempt.

@@ -19,7 +19,9 @@ import (
 
 	"btrfs-backup/internal/due"
 	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/hook"
 	"btrfs-backup/internal/job"
+	"btrfs-backup/internal/notify"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,7 +34,9 @@ const (
 
 // A Config is what the files say.
 type Config struct {
-	Jobs     []*Job // in the order of the files
+	Jobs     []*Job      // in the order of the files
+	Hooks    []hook.Hook // around each run
+	Notify   notify.Settings
 	Log      string // the directory of log files; "": none
 	Textfile string // for Prometheus; "": none
 }
@@ -52,6 +56,7 @@ type Job struct {
 	Online    string // see package online; "": not looked at
 	OnBattery bool   // run also on battery
 	Metered   bool   // run also on a metered network
+	Hooks     []hook.Hook
 
 	settings []setting
 }

@@ -143,6 +143,59 @@ keep-backups = "last=7"
 	}
 }
 
+func TestHooksAndNoticesAreRead(t *testing.T) {
+	c := mustRead(t, `
+[[hook]]
+name = "light"
+before = ["true", "-x"]
+[notify]
+on = ["failure"]
+command = ["true"]
+[job.db]
+source = "/srv"
+[[job.db.hook]]
+before = ["true"]
+after = ["false"]
+around = "snapshot"
+timeout = "2m"
+[[job.db.hook]]
+after = ["true"]
+critical = true
+`)
+	if len(c.Hooks) != 1 || c.Hooks[0].Name != "light" || len(c.Hooks[0].Before) != 2 || c.Notify.On[0] != "failure" {
+		t.Errorf("around all: %+v, %+v", c.Hooks, c.Notify)
+	}
+	hooks := c.Jobs[0].Hooks
+	if len(hooks) != 2 || hooks[0].Around != "snapshot" || hooks[0].Timeout != 2*time.Minute || hooks[0].After[0] != "false" ||
+		!hooks[1].Critical || len(hooks[1].Before) != 0 {
+		t.Errorf("hooks: %+v", hooks)
+	}
+	wantComplaints(t, `
+[[hook]]
+before = ["true"]
+around = "snapshot"
+[notify]
+on = ["faliure"]
+comand = ["true"]
+[job.db]
+source = "/srv"
+[[job.db.hook]]
+before = ["no-such-program"]
+critical = "yes"
+timeot = "2m"
+[job.db.hook.x]
+`,
+		`2: hook 1: around = "snapshot" is of a job`,
+		`7: there is no key "comand"`,
+		`6: on "faliure" is unknown`,
+		`5: [notify] says nobody who is to be told`,
+		`12: critical needs true or false`,
+		`13: there is no key "timeot"`,
+		`14: there is no key "x"`,
+		`11: before "no-such-program" is not in PATH`,
+	)
+}
+
 func TestAJobCanBeLikeAnother(t *testing.T) {
 	c := mustRead(t, `
 [default]
@@ -232,6 +285,10 @@ destination = "/mnt/etc"
 func TestWhatTheSpecComplainsOfHasTheLineOfItsKey(t *testing.T) {
 	wantComplaints(t, "[default]\nnum-backups = -1\n[job.home]\nsource = \"shell://cat\"\n",
 		"2: num-backups -1 is no number", "3: shell://cat: a command cannot be a source")
+}
+
+func TestANameOfAJobCanBeThatOfAFile(t *testing.T) {
+	wantComplaints(t, "[job.\"a/b\"]\nsource = '/a'\n[job.\"..\"]\nsource = '/a'\n", `1: "a/b" is no name`, `3: ".." is no name`)
 }
 
 func TestWhatStandsTwiceIsWrong(t *testing.T) {

@@ -4,12 +4,14 @@ import (
 	"maps"
 	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"btrfs-backup/internal/due"
 	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/hook"
 	"btrfs-backup/internal/job"
 )
 
@@ -26,6 +28,17 @@ func (r *reader) readAll() {
 		case "exclude":
 			for name, v := range r.tableOf(key, v).values {
 				r.excludes[name] = r.tableOf(name, v)
+			}
+		case "notify":
+			t := r.tableOf(key, v)
+			r.fill(t, &r.config.Notify)
+			r.addAll(t, r.config.Notify.Check())
+		case "hook":
+			r.config.Hooks = r.hooks(v)
+			for i, h := range r.config.Hooks {
+				if h.Around != "" && h.Around != string(hook.Run) {
+					r.complain(v.Origin, "move it to a job", "hook %d: around = %q is of a job", i+1, h.Around)
+				}
 			}
 		case "log":
 			r.config.Log = r.text(key, v)
@@ -122,9 +135,14 @@ func (r *reader) readJob(name string, at Origin, settings []setting) {
 	for _, s := range settings {
 		t.set(s.key, s.value)
 	}
+	if !nameForm.MatchString(name) {
+		r.complain(at, "use letters, digits, and _ . + - for the name: [job.home]", "%q is no name of a job", name)
+	}
 	reading{r, j, t}.read()
 	r.config.Jobs = append(r.config.Jobs, j)
 }
+
+var nameForm = regexp.MustCompile(`^[[:alnum:]_][[:alnum:]_.+-]{0,63}$`)
 
 // keys are those of a job that are no options of the command line.
 var keys = map[string]func(reading, value){
@@ -139,6 +157,7 @@ var keys = map[string]func(reading, value){
 	"on-battery":    func(r reading, v value) { r.OnBattery = r.run("on-battery", v) },
 	"metered":       func(r reading, v value) { r.Metered = r.run("metered", v) },
 	"exclude-lists": reading.excludeLists,
+	"hook":          func(r reading, v value) { r.Hooks = r.hooks(v) },
 }
 
 func (r reading) read() {
@@ -357,6 +376,21 @@ func (r *reader) nearestOf(name string, all map[string]*table) string {
 		return "add it; there is none"
 	}
 	return "there are: " + strings.Join(names, ", ")
+}
+
+func (r *reader) hooks(v value) (hooks []hook.Hook) {
+	elements, ok := v.any.([]value)
+	if !ok {
+		r.complain(v.Origin, "write it as [[hook]] or [[job.NAME.hook]]", "hook is no list of tables")
+	}
+	for _, e := range elements {
+		t := r.tableOf("hook", e)
+		var h hook.Hook
+		r.fill(t, &h)
+		r.addAll(t, h.Check())
+		hooks = append(hooks, h)
+	}
+	return hooks
 }
 
 // A Line is a setting of a job as `config show` tells it.
