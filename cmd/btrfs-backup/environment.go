@@ -28,11 +28,13 @@ type environment struct {
 	journal  bool      // standard error goes to systemd's journal
 	now      func() time.Time
 	files    *logFiles // nil without a configuration that names them
+	runtime  string    // the directory of what runs keep on this machine until it stops
 }
 
 // newEnvironment gives the environment of this process.
 func newEnvironment() environment {
-	env := environment{stdout: progress.Printable(os.Stdout), stderr: progress.Printable(os.Stderr), data: os.Stdout, now: time.Now}
+	env := environment{stdout: progress.Printable(os.Stdout), stderr: progress.Printable(os.Stderr), data: os.Stdout, now: time.Now,
+		runtime: runtimeDir()}
 	if term.IsTerminal(int(os.Stdout.Fd())) {
 		env.data = env.stdout
 	}
@@ -47,6 +49,17 @@ func newEnvironment() environment {
 		}
 	}
 	return env
+}
+
+// runtimeDir is the same for all runs of a user: $XDG_RUNTIME_DIR does not count for root, who may have one or not.
+func runtimeDir() string {
+	if os.Geteuid() == 0 {
+		return "/run/btrfs-backup"
+	}
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "btrfs-backup")
+	}
+	return machineState()
 }
 
 // isJournal tells whether a file is the one that systemd names, by device and inode: see systemd.exec(5).

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,6 +23,7 @@ import (
 const (
 	testOnlyKillAt = "BTRFS_BACKUP_TEST_KILL_AT" // the program kills itself behind this many of its steps, or the first of this name
 	testOnlyNow    = "BTRFS_BACKUP_TEST_NOW"     // its clock starts at this time, in RFC 3339
+	testOnlyRun    = "BTRFS_BACKUP_TEST_RUN"     // the directory of what runs keep until the machine stops
 )
 
 // TestMain puts this test binary into PATH as btrfs-backup, so that tests run the real program, in a process of its own.
@@ -39,6 +41,7 @@ func (m ownState) Run() int {
 	}
 	defer os.RemoveAll(dir)
 	os.Setenv("XDG_STATE_HOME", dir)
+	os.Setenv(testOnlyRun, filepath.Join(dir, "run"))
 	return m.M.Run()
 }
 
@@ -50,6 +53,9 @@ func testOnlyMain() {
 	if start, err := time.Parse(time.RFC3339, os.Getenv(testOnlyNow)); err == nil {
 		began := time.Now()
 		env.now = func() time.Time { return start.Add(time.Since(began)) }
+	}
+	if dir := os.Getenv(testOnlyRun); dir != "" {
+		env.runtime = dir
 	}
 	os.Exit(run(env, os.Args[1:]))
 }

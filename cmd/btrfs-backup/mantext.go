@@ -355,6 +355,23 @@ asks:`, items: [][2]string{
 		},
 		seeAlso: "btrfs-backup(8), sshd(8), sudoers(5)",
 	},
+	"hooks": {
+		seeAlso: "btrfs-backup(8), btrfs-backup-hooks-finish(8), btrfs-backup.toml(5)",
+	},
+	"hooks finish": {
+		sections: []manSection{
+			{title: "EXIT STATUS", items: [][2]string{
+				{"0", "All of them succeeded, or there were none."},
+				{"1", "One of them failed, which is told, and is not run again; or what there is to run could not be read."},
+				{"2", "The command line is wrong."},
+			}},
+			{title: "FILES", items: [][2]string{
+				{"/run/btrfs-backup/hooks.json", "What is to run after the befores that ran, and of which process. Only root may write to its directory: " +
+					"what it names is run. Without root it is in the directory XDG_RUNTIME_DIR/btrfs-backup."},
+			}},
+		},
+		seeAlso: "btrfs-backup(8), btrfs-backup-hooks(8), btrfs-backup-install(8), btrfs-backup.toml(5)",
+	},
 	"install": {
 		description: []manSection{
 			{macro: "SS", title: "What is written", text: `

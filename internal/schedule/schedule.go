@@ -137,7 +137,7 @@ func (s Setup) service(description, arguments string) string {
 	if s.Dir != "" {
 		order = ""
 	}
-	return fmt.Sprintf(service, description, order, s.command("run")+arguments, s.command("hooks finish"))
+	return fmt.Sprintf(service, description, order, s.command("run")+arguments, s.Program+" hooks finish")
 }
 
 func (s Setup) command(words string) string {
