@@ -181,16 +181,7 @@ func (a *Attempt) Shelf(ctx context.Context, to Destination) (*Shelf, error) {
 	s := &Shelf{Release: release, visit: v, planner: v.plannerOf(found)}
 	p := &s.planner
 	p.Transfer = false
-	s.Candidates = p.Candidates()
-	incomplete := make(map[string]bool)
-	for _, c := range p.Recorded {
-		incomplete[c.Name] = !c.Complete
-	}
-	for _, name := range p.Own() {
-		if !incomplete[name] {
-			s.Complete = append(s.Complete, name)
-		}
-	}
+	s.Candidates, s.Complete = p.Candidates(), p.Complete()
 	return s, nil
 }
 

@@ -74,18 +74,25 @@ func (v *visit) approach(ctx context.Context) error {
 }
 
 func (v *visit) open(ctx context.Context, opener Opener) error {
-	err := opener.Open(ctx)
-	var unmakeable *UnmakeableError
-	switch v.missing = errors.Is(err, fs.ErrNotExist); {
-	case v.known && (v.missing || errors.As(err, &unmakeable)):
-		return hint.New(fmt.Errorf("%w, but backups were made there", err), mountIt)
-	case err != nil && !v.missing:
+	if err := v.opened(opener.Open(ctx)); err != nil {
 		return err
 	}
 	if err := v.checkApart(); err != nil || v.known {
 		return err
 	}
 	return v.checkNew(ctx)
+}
+
+// opened tells what the result of opening the destination means.
+func (v *visit) opened(err error) error {
+	var unmakeable *UnmakeableError
+	switch v.missing = errors.Is(err, fs.ErrNotExist); {
+	case v.known && (v.missing || errors.As(err, &unmakeable)):
+		return hint.New(fmt.Errorf("%w, but backups were made there", err), mountIt)
+	case v.missing:
+		return nil
+	}
+	return err
 }
 
 // mountIt is the hint where a disk may be missing.

@@ -159,7 +159,8 @@ type Contents struct {
 	Ledger   *lock.Ledger      // of what the backups are sent on to; nil if they never were
 	NoPrune  error             // why nothing may be deleted; nil if it may
 
-	KeepsLast int // how many of the newest the destination keeps by itself; 0: all
+	Free      uint64 // bytes that can still be written
+	KeepsLast int    // how many of the newest the destination keeps by itself; 0: all
 }
 
 // What is planned is told under the name of this package, too.

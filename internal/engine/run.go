@@ -137,14 +137,17 @@ func (r *run) openHistory(ctx context.Context) (err error) {
 		return err
 	}
 	r.release = release
-	if r.found, err = r.history.List(ctx, r.Naming.Ours); err != nil {
-		return err
+	found, err := r.history.List(ctx, r.Naming.Ours)
+	r.listed(found)
+	return err
+}
+
+// listed takes in what the snapshot folder holds.
+func (r *run) listed(found Snapshots) {
+	r.found, r.source, r.snapshots.Listing, r.snapshots.Ledger, r.snapshots.InUse = found, found.Of, found.Listing, found.Ledger, found.InUse
+	if found.Ledger != nil {
+		r.written = string(found.Ledger.Marshal())
 	}
-	r.source, r.snapshots.Listing, r.snapshots.Ledger, r.snapshots.InUse = r.found.Of, r.found.Listing, r.found.Ledger, r.found.InUse
-	if r.found.LedgerErr == nil {
-		r.written = string(r.found.Ledger.Marshal())
-	}
-	return nil
 }
 
 // checkHistory refuses a run that has no snapshot to send and can take none.

@@ -213,7 +213,8 @@ func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
 		return engine.Contents{}, fmt.Errorf("listing %s: %w", d, err)
 	}
 	d.found = found
-	c := engine.Contents{Deleting: found.Deleting, Taken: found.Others, Received: found.Received, Identity: found.ID}
+	c := engine.Contents{Deleting: found.Deleting, Taken: found.Others, Received: found.Received, Identity: found.ID,
+		Free: found.Free}
 	for _, r := range found.Backups {
 		c.Recorded = append(c.Recorded, engine.Recorded{Name: r.Name, Complete: r.Complete(), OfAnother: d.ofAnother(r)})
 	}

@@ -101,7 +101,7 @@ func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
 		return engine.Contents{}, err
 	}
 	c := engine.Contents{Listing: found.Listing, InUse: found.InUse(), KeepsLast: found.KeepsLast,
-		Taken: found.Others, Identity: d.identity()}
+		Taken: found.Others, Identity: d.identity(), Free: found.Free}
 	isTop := d.near.IsRoot && d.near.Subvolume.ID == topLevel
 	if isOurs := slices.Contains(found.Others, path.Dir(host.OriginsFile)); !isTop && !isOurs {
 		c.Foreign = found.Others

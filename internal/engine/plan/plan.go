@@ -415,9 +415,6 @@ func (p Planner) Bases(s btrfs.Subvolume) []btrfs.Subvolume { return p.relation(
 // Foreign gives the verdicts on backups that have a name of the series, and that the policy does not apply to.
 func (p Planner) Foreign() []retention.Verdict { return p.relation().foreign() }
 
-// Own gives the names of the source's own backups, oldest first.
-func (p Planner) Own() []string { return p.relation().own() }
-
 // Candidates is what the policy is applied to: the source's own backups, and the versions to come.
 func (p Planner) Candidates() []retention.Snapshot {
 	r := p.relation()

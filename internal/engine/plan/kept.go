@@ -1,0 +1,64 @@
+package plan
+
+import (
+	"slices"
+	"time"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/engine/kin"
+)
+
+// Kept sums up snapshots or backups of one series.
+type Kept struct {
+	Number         int
+	Oldest, Newest time.Time // zero: there is none
+	// Ahead are more, dated after now. While the clock is wrong they tell nothing of the present.
+	Ahead int
+}
+
+// SumUp counts the named, which are all of the series.
+func (n Naming) SumUp(now time.Time, names []string) (k Kept) {
+	for _, name := range names {
+		t := n.timeBefore(now, name)
+		if t.After(now) {
+			k.Ahead++
+			continue
+		}
+		if k.Number++; k.Oldest.IsZero() || t.Before(k.Oldest) {
+			k.Oldest = t
+		}
+		if t.After(k.Newest) {
+			k.Newest = t
+		}
+	}
+	return k
+}
+
+// timeBefore gives the time in a name. Of an hour that the clock shows twice, it is the last one that is not after now.
+func (n Naming) timeBefore(now time.Time, name string) time.Time {
+	t, _ := n.Time(name)
+	for _, pass := range []time.Duration{time.Hour, 0, -time.Hour} {
+		if at := t.Add(pass); at.Format(time.DateTime) == t.Format(time.DateTime) && !at.After(now) {
+			return at
+		}
+	}
+	return t
+}
+
+// Complete gives the names of the complete backups that are certainly the source's, oldest first.
+func (p Planner) Complete() []string {
+	incomplete := make(map[string]bool)
+	for _, c := range p.Recorded {
+		incomplete[c.Name] = !c.Complete
+	}
+	return slices.DeleteFunc(p.relation().own(), func(name string) bool { return incomplete[name] })
+}
+
+// CompleteOf gives the names of the complete backups that are on record as those of the subvolumes: the source itself is not seen.
+func (p Planner) CompleteOf(sources []btrfs.UUID) []string {
+	r := &byUUID{Planner: p, line: kin.Line{UUIDs: make(map[btrfs.UUID]bool), Clone: true}}
+	for _, uuid := range sources {
+		r.line.UUIDs[uuid] = true
+	}
+	return NamesOf(r.ownBackups())
+}
