@@ -32,7 +32,7 @@ func (s Settings) Surround(ctx context.Context, phase hook.Phase, report *Report
 		return false
 	}
 	do()
-	if err := s.Around.After(ctx, phase, report.newest(), report.ended(ctx)); err != nil {
+	if err := s.Around.After(ctx, phase, report.newest(), cmp.Or(context.Cause(ctx), report.Err())); err != nil {
 		s.tell(ctx, report, err)
 	}
 	return true
@@ -55,18 +55,6 @@ func (s Settings) tell(ctx context.Context, report *Report, err error) {
 	if report.fail(err); ctx.Err() != nil {
 		s.Log.Error(err.Error())
 	}
-}
-
-// ended tells how the run went so far.
-func (r *Report) ended(ctx context.Context) error {
-	var errs []error
-	for _, f := range r.AllFailures() {
-		errs = append(errs, f.Err)
-	}
-	if r.Skipped != "" {
-		errs = append(errs, &hook.SkipError{Reason: r.Skipped})
-	}
-	return cmp.Or(context.Cause(ctx), errors.Join(errs...))
 }
 
 // newest gives the name of the snapshot that was taken, or "".

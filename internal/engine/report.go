@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/hook"
 	"btrfs-backup/lock"
 	"btrfs-backup/retention"
 )
@@ -133,6 +134,18 @@ func (r *Report) failures() []Failure {
 		all = append(all, d.Failures...)
 	}
 	return all
+}
+
+// Err gives every failure of the run, and a hook.SkipError if it was skipped.
+func (r *Report) Err() error {
+	var errs []error
+	for _, f := range r.AllFailures() {
+		errs = append(errs, f.Err)
+	}
+	if r.Skipped != "" {
+		errs = append(errs, &hook.SkipError{Reason: r.Skipped})
+	}
+	return errors.Join(errs...)
 }
 
 // Outcome is how a run ended.

@@ -32,6 +32,7 @@ type note struct {
 	Destination string        `json:"destination"`
 	After       []string      `json:"after"`
 	User        string        `json:"user"`
+	Optional    bool          `json:"optional"`
 	Timeout     time.Duration `json:"nanoseconds"`
 
 	dir string
@@ -39,9 +40,14 @@ type note struct {
 
 const file = "hooks.json"
 
-// run runs the after.
+// run runs the after. That an optional one fails is told as a warning only.
 func (n note) run(ctx context.Context, log *slog.Logger, r result) error {
-	return program{note: n, argv: n.After, when: "after", result: r}.run(ctx, log)
+	err := program{note: n, argv: n.After, when: "after", result: r}.run(ctx, log)
+	if err != nil && n.Optional {
+		log.Warn(err.Error())
+		return nil
+	}
+	return err
 }
 
 // add puts the note into a directory.
@@ -91,7 +97,8 @@ func Finish(ctx context.Context, dir string, log *slog.Logger) (found int, err e
 		killed := fmt.Errorf("process %d was killed", n.Owner.PID)
 		log.Warn(fmt.Sprintf("%s: %v in the %s: its after runs now", of, killed, n.Phase))
 		n.dir = dir
-		errs = append(errs, n.run(context.WithoutCancel(ctx), log, result{status: "failed", ended: killed}), n.remove(context.WithoutCancel(ctx)))
+		ctx := context.WithoutCancel(ctx)
+		errs = append(errs, n.run(ctx, log, result{status: "failed", ended: killed}), n.remove(ctx))
 	}
 	return len(left), errors.Join(append(errs, err)...)
 }

@@ -82,14 +82,10 @@ func (r *Runner) After(ctx context.Context, phase Phase, snapshot string, ended 
 	var errs []error
 	for _, b := range slices.Backward(r.begun[phase]) {
 		if len(b.After) > 0 {
-			err := b.noted.run(ctx, r.Log, result{snapshot, status, ended})
-			r.forget(ctx, b.noted)
-			switch {
-			case err != nil && b.Optional:
-				r.Log.Warn(err.Error())
-			case err != nil:
+			if err := b.noted.run(ctx, r.Log, result{snapshot, status, ended}); err != nil {
 				errs = append(errs, b.weigh(err))
 			}
+			r.forget(ctx, b.noted)
 		}
 	}
 	delete(r.begun, phase)
@@ -101,7 +97,7 @@ func (r *Runner) before(ctx context.Context, h Hook) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	b := begun{h, note{Hook: h.title(), Phase: h.phase(), After: h.After, User: h.User, Timeout: h.Timeout,
+	b := begun{h, note{Hook: h.title(), Phase: h.phase(), After: h.After, User: h.User, Timeout: h.Timeout, Optional: h.Optional,
 		Job: r.Job, Source: r.Source, Destination: strings.Join(r.Destinations, "\n")}}
 	if len(h.After) > 0 {
 		if err := b.noted.add(ctx, r.Dir); err != nil {
