@@ -23,6 +23,7 @@ type State struct {
 
 const (
 	destinationsFile = "destinations.json" // identities by destination
+	membersFile      = "members.json"      // names by source
 	sourcesFile      = "sources.json"      // UUIDs by source
 	toldFile         = "told.json"         // a hash by source
 	noticesFile      = "notices.json"      // what was told, by target
@@ -80,6 +81,15 @@ func (s State) IsNews(ctx context.Context, source string, said []string) (isNews
 		return []string{now}
 	})
 	return isNews
+}
+
+// Members remembers those of a source that has several, and gives those that it had the last time and has no more.
+func (s State) Members(ctx context.Context, source string, now []string) (gone []string, err error) {
+	err = s.change(ctx, membersFile, source, func(before []string) []string {
+		gone = slices.DeleteFunc(slices.Clone(before), func(name string) bool { return slices.Contains(now, name) })
+		return now
+	})
+	return gone, err
 }
 
 // Notices gives what each target of notices was told.

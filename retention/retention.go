@@ -31,7 +31,9 @@ func Merge(lists ...[]Snapshot) (merged []Snapshot) {
 		i, again := at[s.Name]
 		if !again {
 			i, at[s.Name] = len(merged), len(merged)
-			merged = append(merged, Snapshot{Name: s.Name, Time: s.Time})
+			first := s
+			first.Holds = nil
+			merged = append(merged, first)
 		}
 		for _, why := range s.Holds {
 			if !slices.Contains(merged[i].Holds, why) {

@@ -56,6 +56,7 @@ func (o *backupOptions) defineBackups(f *pflag.FlagSet) {
 	s := o.spec
 	defineKeep(&s.KeepSnapshots, &s.KeepBackups, f)
 	f.StringVarP(&s.Subvolume.Folder, "snapshot-folder", "f", s.Subvolume.Folder, "take snapshots in `FOLDER`")
+	f.BoolVar(&s.Recursive, "recursive", false, "back up all subvolumes below SOURCE, too")
 	f.StringVarP(&s.Prefix, "snapshot-prefix", "p", "", "begin the names of snapshots with `PREFIX`")
 	f.BoolVarP(&s.Subvolume.NoSnapshot, "no-snapshot", "S", false, "take no snapshot, send existing ones")
 	f.BoolVarP(&s.Subvolume.NoTransfer, "no-transfer", "T", false, "send nothing")

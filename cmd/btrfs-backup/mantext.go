@@ -54,6 +54,18 @@ PREFIX.YYYYMMDDThhmm, PREFIX.YYYYMMDD and PREFIX.YYYYMMDDThhmmss+hhmm, each with
 which btrbk worked is continued with --snapshot-prefix NAME, as it stands before the dot, and its --snapshot-folder;
 names without btrbk's time are another series. A run does not send older snapshots that would be deleted at once. --dry-run
 shows the verdict on each snapshot, and the reason.`},
+			{macro: "SS", title: "Subvolumes in a subvolume", text: `
+With --recursive, SOURCE and all subvolumes below it are backed up, at any depth. Their snapshots are taken one after
+another under one name, or none of them if one fails. Each is in the snapshot folder of its subvolume or, with an
+absolute --snapshot-folder, below that folder as the subvolume is below SOURCE. Their backups mirror the tree, too: DEST
+holds those of SOURCE, DEST/home those of the subvolume home in it. The retention decides on all of them as on one:
+a name stays everywhere or goes everywhere.
+
+Read-only subvolumes are skipped, and snapshot folders. --exclude PATTERN skips subvolumes, with all below them: a
+PATTERN that begins with a slash is a path from SOURCE, any other the end of a path; * and ? stand for parts of
+names. A new subvolume begins with a complete copy. When one is gone its backups stay, also from retention; that is
+told once. What is mounted in SOURCE from elsewhere needs a backup of its own. To restore, begin with the backup of
+SOURCE; a subvolume in it has no place there, and is received, or snapshotted, to its path afterwards.`},
 			{macro: "SS", title: "Directories that are not btrfs subvolumes", text: `
 rsync copies them, without a snapshot at the source, into backups with the same names and the same retention;
 see btrfs-backup-rsync(8). --engine btrfs refuses them, --engine rsync copies a subvolume in this way too.`},

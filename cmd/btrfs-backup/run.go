@@ -28,7 +28,7 @@ func runJob(ctx context.Context, env environment, spec *job.Spec, o outputOption
 	given := env.ofJob(log, display)
 	machines := job.NewMachines(spec.Reach, given)
 	defer machines.Close()
-	planned, err := spec.Build(ctx, machines, given)
+	run, err := spec.Prepare(ctx, machines, given)
 	if err != nil {
 		return err
 	}
@@ -36,7 +36,7 @@ func runJob(ctx context.Context, env environment, spec *job.Spec, o outputOption
 	if !env.journal {
 		log.Info(heading("Started at " + began.Format(time.ANSIC)))
 	}
-	did, ended := engine.Run(ctx, planned)
+	did, ended := run(ctx)
 	if display != nil {
 		display.Close()
 	}

@@ -60,6 +60,18 @@ func (a *Attempt) Refuse(ctx context.Context) bool {
 	return futile
 }
 
+// EndUnprepared ends the work when no snapshot may be taken now, for a reason.
+func (a *Attempt) EndUnprepared(ctx context.Context, why string) {
+	a.report.Skipped = why
+	_ = a.endUnprepared(ctx) // the end of ctx
+}
+
+// LeaveOut treats the destinations as absent, for a reason.
+func (a *Attempt) LeaveOut(ctx context.Context, why string) {
+	a.report.Skipped = why
+	a.leaveOut(ctx)
+}
+
 // Look lists the destinations.
 func (a *Attempt) Look(ctx context.Context) {
 	var looking sync.WaitGroup
@@ -80,6 +92,9 @@ func (a *Attempt) IsTaken(name string) bool {
 	}
 	return false
 }
+
+// Snapshots gives the names of the snapshots that can be sent, oldest first.
+func (a *Attempt) Snapshots() []string { return plan.NamesOf(a.ownSnapshots()) }
 
 // Take takes the snapshot, of a source that keeps any. A name that is taken is fs.ErrExist.
 func (a *Attempt) Take(ctx context.Context, name string) (err error) {
@@ -169,7 +184,7 @@ func (a *Attempt) Shelf(ctx context.Context, to Destination) (*Shelf, error) {
 	if v == nil || v.away != nil || v.missing || v.failed || v.lister == nil {
 		return nil, nil
 	}
-	release, err := v.lock(ctx, v.to, v.lister, !v.NoWait)
+	release, err := v.Lock(ctx, v.to, v.lister, !v.NoWait)
 	if err != nil {
 		return nil, err
 	}
@@ -185,18 +200,23 @@ func (a *Attempt) Shelf(ctx context.Context, to Destination) (*Shelf, error) {
 	return s, nil
 }
 
-// Prune applies the retention to the shelf as if the candidates of others were there, too.
-func (s *Shelf) Prune(ctx context.Context, peers []retention.Snapshot) {
-	v := s.visit
+// Decide applies the retention to the shelf as if the candidates of others were there, too, and gives the names of what is to go.
+func (s *Shelf) Decide(peers []retention.Snapshot) []string {
 	s.planner.Peers = peers
-	plan := s.planner.Plan()
-	v.saved.Verdicts = plan.Verdicts
-	v.tellInUse(v.to, plan.Verdicts, s.planner.Backups)
-	v.saved.Deleted = v.delete(ctx, v.to, v.lister, plan.Delete, v.saved.fail)
+	s.visit.plan = s.planner.Plan()
+	s.visit.saved.Verdicts = s.visit.plan.Verdicts
+	return s.visit.plan.Delete
 }
 
-// Snapshots gives what the retention at the source applies to, and false if nothing may be deleted there.
-func (a *Attempt) Snapshots() (candidates []retention.Snapshot, ok bool) {
+// Prune deletes what Decide gave.
+func (s *Shelf) Prune(ctx context.Context) {
+	v := s.visit
+	v.tellInUse(v.to, v.plan.Verdicts, s.planner.Backups)
+	v.saved.Deleted = v.delete(ctx, v.to, v.lister, v.plan.Delete, v.saved.fail)
+}
+
+// Consider gives what the retention at the source applies to, and false if nothing may be deleted there.
+func (a *Attempt) Consider() (candidates []retention.Snapshot, ok bool) {
 	if a.history == nil || a.found.ReadOnly {
 		return nil, true
 	}

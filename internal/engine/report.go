@@ -39,6 +39,7 @@ type DestinationReport struct {
 	Transfers   []TransferReport    `json:"transfers,omitempty"`
 	Verdicts    []retention.Verdict `json:"verdicts,omitempty"` // on the backups
 	Deleted     []string            `json:"deleted,omitempty"`
+	OfSet       bool                `json:"of_set,omitempty"` // this is about all members of a set
 	Sets        []SetReport         `json:"sets,omitempty"`
 	Failures    []Failure           `json:"failures,omitempty"` // those of transfers stand with these
 }
@@ -111,6 +112,14 @@ func (r *Report) madeSome() bool { return r.Snapshot != "" || r.savedSome() }
 
 // Parts gives the reports on the members of a set before its own, and of any other run the report itself.
 func (r *Report) Parts() []*Report { return append(slices.Clone(r.Members), r) }
+
+// AllDestinations gives what was done at each destination, for each member of a set and then for the set.
+func (r *Report) AllDestinations() (all []DestinationReport) {
+	for _, part := range r.Parts() {
+		all = append(all, part.Destinations...)
+	}
+	return all
+}
 
 // AllFailures gives every failure of the run.
 func (r *Report) AllFailures() []Failure {

@@ -132,7 +132,7 @@ func (r *run) openHistory(ctx context.Context) (err error) {
 	if r.history == nil {
 		return nil
 	}
-	release, err := r.lock(ctx, r.Source, r.history, !r.NoWait)
+	release, err := r.Lock(ctx, r.Source, r.history, !r.NoWait)
 	if err != nil {
 		return err
 	}
@@ -171,8 +171,8 @@ func (r *run) lacksVersion() bool {
 	return r.history != nil && r.report.sends && len(r.ownSnapshots()) == 0
 }
 
-// lock takes the lock of a folder, which a dry run does not need.
-func (s Settings) lock(ctx context.Context, name fmt.Stringer, l Locker, wait bool) (release func(), err error) {
+// Lock takes the lock of a folder, which a dry run does not need.
+func (s Settings) Lock(ctx context.Context, name fmt.Stringer, l Locker, wait bool) (release func(), err error) {
 	if s.DryRun {
 		return func() {}, nil
 	}

@@ -21,9 +21,9 @@ var errPutOff = errors.New("put off")
 // lockInTurn takes the lock of the destination, or puts it off.
 func (v *visit) lockInTurn(ctx context.Context) (release func(), err error) {
 	if v.history == nil || v.NoWait || v.DryRun {
-		return v.lock(ctx, v.to, v.lister, !v.NoWait)
+		return v.Lock(ctx, v.to, v.lister, !v.NoWait)
 	}
-	release, err = v.lock(ctx, v.to, v.lister, false)
+	release, err = v.Lock(ctx, v.to, v.lister, false)
 	held := new(lock.HeldError)
 	if !errors.As(err, &held) {
 		return release, err
@@ -38,7 +38,7 @@ func (v *visit) lockInTurn(ctx context.Context) (release func(), err error) {
 		if v.working.Load() == 0 {
 			return nil, errPutOff
 		}
-		release, err = v.lock(ctx, v.to, v.lister, false)
+		release, err = v.Lock(ctx, v.to, v.lister, false)
 	}
 	return release, err
 }
@@ -77,7 +77,7 @@ func (r *run) awaitTurn(ctx context.Context, visits []*visit) error {
 	r.release()
 	r.release, r.snapshots.Ledger = func() {}, nil // which is another run's now
 	isFree := func(v *visit) bool {
-		release, err := v.lock(ctx, v.to, v.lister, false)
+		release, err := v.Lock(ctx, v.to, v.lister, false)
 		if err == nil {
 			release()
 		}

@@ -186,6 +186,8 @@ func (v *visit) nameVersion(ctx context.Context, found Contents) error {
 			}
 			return nil
 		})
+	} else if found.isTaken(name) && v.NoSnapshot { // it was saved together with that snapshot
+		return nil
 	} else if found.isTaken(name) {
 		return fmt.Errorf("saving %s to %s: %w", name, v.to, fs.ErrExist)
 	}

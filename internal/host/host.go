@@ -174,7 +174,9 @@ type Files interface {
 // Nested is a subvolume within another one.
 type Nested struct {
 	Path        string // from the directory that was asked about
+	ID          uint64
 	ParentUUID  btrfs.UUID
+	ReadOnly    bool
 	Container   uint64 // ID of the subvolume that it lies in
 	ContainerAt uint64 // inode number of the directory in that; 0 if unknown
 }

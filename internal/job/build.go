@@ -31,28 +31,39 @@ type builder struct {
 // Build makes the parts of a job of which Check has nothing to say. It looks at the source if the engine depends on that; what
 // is wrong with the job then is an error of type Complaints.
 func (s *Spec) Build(ctx context.Context, m *Machines, e Environment) (engine.Job, error) {
+	job, _, err := s.buildAs(ctx, m, e, false)
+	return job, err
+}
+
+// buildAs tells the engine, too. What a member of a set has of settings for the other engine does not count.
+func (s *Spec) buildAs(ctx context.Context, m *Machines, e Environment, member bool) (_ engine.Job, use Engine, _ error) {
 	b := builder{s, m, e}
 	use, known := s.engine()
 	if b.Copy.Frozen {
 		if h, path := b.At(b.Source); holdsBackups(ctx, h, path) {
 			var c Complaints
 			c.Add("", "name the directory that the daemon's module takes files into", "%s: is a folder of backups", b.Source)
-			return engine.Job{}, c.Err()
+			return engine.Job{}, use, c.Err()
 		}
 	}
 	if !known {
 		var c Complaints
 		use = b.find(ctx, &c)
-		if err := slices.Concat(c, s.checkFor(use)).Err(); err != nil {
-			return engine.Job{}, err
+		if member {
+			s.only(use)
 		}
+		if err := slices.Concat(c, s.checkFor(use)).Err(); err != nil {
+			return engine.Job{}, use, err
+		}
+	} else if member {
+		s.only(use)
 	}
 	job := engine.Job{
 		Naming: b.naming(), KeepSnapshots: b.ruled(b.KeepSnapshots), KeepBackups: b.ruled(b.KeepBackups),
 		KeepAt:        make(map[string]retention.Policy),
 		NoIncremental: b.Subvolume.NoIncremental, NewDestination: b.NewDestination,
 		SameFilesystem: b.SameFilesystem || b.Copy.Frozen, // which makes backups of a folder beside it
-		Settings:       engine.Settings{NoWait: b.NoWait, DryRun: b.DryRun, Log: b.Log, Now: b.Now, State: lock.State{Dir: b.State}},
+		Settings:       b.settings(),
 	}
 	for name, to := range b.To {
 		if to.KeepBackups != (retention.Policy{}) {
@@ -61,10 +72,15 @@ func (s *Spec) Build(ctx context.Context, m *Machines, e Environment) (engine.Jo
 	}
 	if use == Rsync {
 		b.addCopies(&job)
-		return job, nil
+		return job, use, nil
 	}
 	err := b.addVolumes(ctx, &job)
-	return job, err
+	return job, use, err
+}
+
+func (b *builder) settings() engine.Settings {
+	return engine.Settings{NoWait: b.NoWait, DryRun: b.DryRun, Log: b.Log, Now: b.Now, State: lock.State{Dir: b.State},
+		Around: b.Around}
 }
 
 // ruled gives a policy under the job's rule.

@@ -40,6 +40,9 @@ func (s *Spec) Check() Complaints {
 	}
 	s.Copy.check(&c)
 	c = append(c, s.Reach.Check()...)
+	if s.HasMembers() {
+		return append(c, s.checkMembers()...)
+	}
 	if engine, known := s.engine(); known {
 		c = append(c, s.checkFor(engine)...)
 	}

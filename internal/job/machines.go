@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/host/agent"
 	"btrfs-backup/internal/host/local"
@@ -18,8 +19,9 @@ type Environment struct {
 	Log      *slog.Logger
 	Progress *progress.Display // nil: not shown
 	Now      func() time.Time
-	Version  string // of this program
-	State    string // directory in which this machine remembers what it saw of others
+	Version  string        // of this program
+	Around   engine.Around // what runs before and after phases; nil: nothing
+	State    string        // directory in which this machine remembers what it saw of others
 	// Ask asks the user; see ssh.Options. It is nil if there is nobody to ask.
 	Ask func(ctx context.Context, question string, secret bool) (string, error)
 }

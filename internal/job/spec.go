@@ -18,6 +18,9 @@ import (
 // A Spec is what a user wants.
 type Spec struct {
 	Source       Place
+	Members      []Member // several sources, in place of one, whose backups belong together
+	Recursive    bool     // the subvolumes below the source are sources, too
+	CopyInside   bool     // members that are copied are copied as soon as the snapshots of the others were taken
 	Destinations []Place
 	Engine       Engine
 

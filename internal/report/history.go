@@ -64,8 +64,13 @@ type Result struct {
 
 // Summarize gives what the history is to tell of a run.
 func Summarize(r Result) Run {
-	run := Run{Source: r.Source, Snapshot: r.Snapshot, Skipped: r.Skipped, Outcome: r.Outcome, Status: r.Status, Failures: some(r.Failures)}
-	for _, d := range r.Destinations {
+	run := Run{Source: r.Source, Snapshot: r.Snapshot, Skipped: r.Skipped, Outcome: r.Outcome, Status: r.Status}
+	var failures []engine.Failure
+	for _, part := range r.Parts() {
+		failures = append(failures, part.Failures...)
+	}
+	run.Failures = some(failures)
+	for _, d := range r.AllDestinations() {
 		run.Destinations = append(run.Destinations, summarize(d))
 	}
 	return run
@@ -83,6 +88,11 @@ func summarize(d engine.DestinationReport) Destination {
 		told.Bytes += t.Bytes
 		if t.Incomplete != nil {
 			failures = append(failures, *t.Incomplete)
+		}
+	}
+	for _, s := range d.Sets {
+		if len(s.Lacks) == 0 {
+			told.Saved = append(told.Saved, s.Name)
 		}
 	}
 	told.Failures = some(append(failures, d.Failures...))

@@ -13,7 +13,7 @@ import (
 // a while.
 func Interruption(r *engine.Report, kept time.Duration) (happened, forward string) {
 	saved, resumed, anew := 0, []string(nil), []string(nil)
-	for _, d := range r.Destinations {
+	for _, d := range r.AllDestinations() {
 		missing := len(d.Failures) > 0
 		part := ""
 		for _, t := range d.Transfers {
@@ -42,7 +42,7 @@ func Interruption(r *engine.Report, kept time.Duration) (happened, forward strin
 	switch {
 	case forward != "" && len(anew) > 0:
 		forward += "; it begins anew at " + strings.Join(anew, ", ")
-	case forward == "" && r.Snapshot != "" && len(r.Destinations) > 0:
+	case forward == "" && r.Snapshot != "" && len(r.AllDestinations()) > 0:
 		forward = "the next run saves what is missing"
 	}
 	return happened, forward

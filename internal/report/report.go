@@ -57,7 +57,10 @@ func WriteJSON(w io.Writer, value any) error {
 
 // Log tells each transfer in a line of the log.
 func Log(log *slog.Logger, r *engine.Report) {
-	for _, d := range r.Destinations {
+	for _, d := range r.AllDestinations() {
+		for _, s := range d.Sets {
+			log.Info(fmt.Sprintf("%s: set %s: %s", d.Destination, s.Name, completeness(s)))
+		}
 		if d.Absent != "" {
 			log.Info(fmt.Sprintf("%s: nothing sent: %s", d.Destination, d.Absent))
 		}
@@ -74,7 +77,10 @@ func Log(log *slog.Logger, r *engine.Report) {
 // WriteTable sums a run up, in a table with a line for each transfer, for a terminal of that width. Names of destinations are cut.
 func WriteTable(w io.Writer, r *engine.Report, width int) error {
 	rows := [][]string{{"DESTINATION", "SNAPSHOT", "COPY", "SIZE", "TIME", "VERDICT"}}
-	for _, d := range r.Destinations {
+	for _, d := range r.AllDestinations() {
+		for _, s := range d.Sets {
+			rows = append(rows, []string{d.Destination, s.Name, "set", "", "", completeness(s)})
+		}
 		for _, t := range d.Transfers {
 			how := "complete"
 			if t.Parent != "" {
@@ -86,7 +92,7 @@ func WriteTable(w io.Writer, r *engine.Report, width int) error {
 			rows = append(rows, []string{d.Destination, "", "", "", "", d.Absent})
 		} else if len(d.Failures) > 0 {
 			rows = append(rows, []string{d.Destination, "", "", "", "", "FAILED"})
-		} else if len(d.Transfers) == 0 {
+		} else if len(d.Transfers) == 0 && !d.OfSet {
 			rows = append(rows, []string{d.Destination, "", "", "", "", "nothing to send"})
 		}
 	}
@@ -112,6 +118,14 @@ func fitFirst(rows [][]string, width int) {
 	for _, row := range rows {
 		row[0] = progress.Shorten(progress.Line(row[0]), max(width, least))
 	}
+}
+
+// completeness tells whether all members of a set have their backups of one name.
+func completeness(s engine.SetReport) string {
+	if len(s.Lacks) == 0 {
+		return "complete"
+	}
+	return "INCOMPLETE, without " + strings.Join(s.Lacks, ", ")
 }
 
 func verdict(t engine.TransferReport) string {
@@ -148,7 +162,15 @@ func Counts(noun string, stay, gone int) string {
 // knows, then how many stay and go on each side. With all, there is a line for each verdict.
 func WritePlan(w io.Writer, r *engine.Report, all bool) error {
 	p := plan{all: all}
-	if r.Snapshot != "" {
+	for _, part := range r.Parts() {
+		p.part(part)
+	}
+	_, err := io.WriteString(w, p.String()+p.counts.String())
+	return err
+}
+
+func (p *plan) part(r *engine.Report) {
+	if r.Snapshot != "" && len(r.Members) == 0 {
 		p.would(r.Source, "take snapshot %s", r.Snapshot)
 	}
 	for _, d := range r.Destinations {
@@ -175,8 +197,6 @@ func WritePlan(w io.Writer, r *engine.Report, all bool) error {
 	}
 	p.verdicts(r.Source, r.Verdicts, r.Deleted)
 	p.count(r.Source, "snapshot", r.Verdicts, r.Deleted)
-	_, err := io.WriteString(w, p.String()+p.counts.String())
-	return err
 }
 
 // plan is the text of one.

@@ -308,9 +308,9 @@ func (d *Dir) Nested(context.Context) ([]host.Nested, error) {
 	}
 	var nested []host.Nested
 	for _, c := range children {
-		n := host.Nested{Path: c.Path, Container: d.status.Subvolume.ID, ContainerAt: c.DirID}
-		if info, err := btrfs.InfoAt(d.dir, c.Path); err == nil {
-			n.ParentUUID = info.ParentUUID
+		n := host.Nested{Path: c.Path, ID: c.ID, Container: d.status.Subvolume.ID, ContainerAt: c.DirID}
+		if info, err := btrfs.InfoAt(d.dir, c.Path); err == nil && info.ID == c.ID {
+			n.ParentUUID, n.ReadOnly = info.ParentUUID, info.ReadOnly
 		}
 		nested = append(nested, n)
 	}

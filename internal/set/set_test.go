@@ -1,0 +1,207 @@
+package set_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hook"
+	"btrfs-backup/internal/job"
+)
+
+func TestASetIsSavedUnderOneNameAndMarkedWhenAllOfItIsThere(t *testing.T) {
+	r := newRig(t)
+	for i := 1; i <= 2; i++ {
+		r.write("root", fmt.Sprint("root ", i))
+		r.write("etc", fmt.Sprint("etc ", i))
+		did := r.succeed()
+		if did.Snapshot != day(i) || len(did.Members) != 3 {
+			t.Errorf("it tells %+v", did)
+		}
+		for _, m := range did.Members {
+			if d := m.Destinations[0]; len(d.Transfers) != 1 || d.Transfers[0].Snapshot != day(i) || (d.Transfers[0].Parent == "") != (i == 1) {
+				t.Errorf("%s: %+v", m.Source, d.Transfers)
+			}
+		}
+	}
+	r.isComplete(day(1), day(2))
+	r.holds(r.to(), append(days(1, 2), "root", "data", "etc")...)
+	for _, m := range []string{"root", "data", "etc"} {
+		r.holds(r.to(m), days(1, 2)...)
+	}
+	r.holds(r.at("root", "snapshot"), days(1, 2)...)
+}
+
+func TestTheRetentionDecidesOnASetAsOnOne(t *testing.T) {
+	r := newRig(t)
+	r.spec.KeepSnapshots, r.spec.KeepBackups = policy(t, "last=1"), policy(t, "last=2")
+	for range 4 {
+		r.succeed()
+	}
+	r.isComplete(day(3), day(4))
+	r.holds(r.to(), append(days(3, 4), "root", "data", "etc")...)
+	for _, m := range []string{"root", "data", "etc"} {
+		r.holds(r.to(m), days(3, 4)...)
+	}
+	for _, m := range []string{"root", "data"} {
+		r.holds(r.at(m, "snapshot"), day(4))
+	}
+}
+
+// TestAMemberThatCameLater has by itself other oldest days of its weeks than the set.
+func TestAMemberThatCameLaterIsKeptByTheVerdictOnTheSet(t *testing.T) {
+	r := newRig(t)
+	r.spec.KeepSnapshots, r.spec.KeepBackups = policy(t, "4w"), policy(t, "4w")
+	all := r.spec.Members
+	r.spec.Members = all[:2]
+	r.succeed() // Tuesday
+	r.succeed()
+	r.spec.Members = all
+	r.succeed()
+	did := r.succeed()
+	for _, m := range []string{"root", "data", "etc"} {
+		want := days(1, 4)
+		if m == "etc" {
+			want = days(4)
+		}
+		r.holds(r.to(m), want...)
+	}
+	r.holds(r.at("root", "snapshot"), days(1, 4)...)
+	r.holds(r.to(), append(days(1, 4), "root", "data", "etc")...)
+	for _, m := range did.Members {
+		if n := len(m.Destinations[0].Transfers); n != 1 {
+			t.Errorf("%s: %d transfers", m.Source, n)
+		}
+	}
+}
+
+func TestOfASetThatCannotBeTakenNothingIsTaken(t *testing.T) {
+	r := newRig(t)
+	r.spec.Members = r.spec.Members[:2]
+	r.spec.Members[0], r.spec.Members[1] = r.spec.Members[1], r.spec.Members[0]
+	r.succeed()
+	r.atNow = func() { // when all was opened
+		r.atNow = nil
+		btrfstest.Check(t, os.Rename(r.at("root"), r.at("moved")))
+		r.subvolume("root")
+		btrfstest.Check(t, os.Mkdir(r.at("root", "snapshot"), 0o755))
+	}
+	r.fail("is another subvolume than before")
+	if r.atNow != nil || !strings.Contains(r.log.String(), "took snapshot "+day(2)) {
+		t.Fatal("the other one was not taken")
+	}
+	r.holds(r.at("data", "snapshot"), day(1))
+	for _, m := range []string{"root", "data"} {
+		r.holds(r.to(m), day(1))
+	}
+	btrfstest.Check(t, os.Rename(r.at("root"), r.at("other")))
+	btrfstest.Check(t, os.Rename(r.at("moved"), r.at("root")))
+	r.succeed()
+	r.holds(r.to(), append(days(1, 3), "root", "data")...)
+}
+
+func TestASourceThatIsMissingLeavesNothing(t *testing.T) {
+	r := newRig(t)
+	btrfstest.Check(t, os.RemoveAll(r.at("etc")))
+	if _, err := r.spec.Prepare(t.Context(), job.NewMachines(r.spec.Reach, r.given), r.given); err == nil {
+		r.fail("etc")
+	}
+	r.holds(r.at("root"), "file")
+	r.holds(r.destination)
+}
+
+func TestAMemberThatFailsAtADestinationLeavesTheSetIncompleteUntilALaterRun(t *testing.T) {
+	r := newRig(t)
+	r.spec.KeepBackups = policy(t, "last=1")
+	r.succeed()
+	blocked := r.to("data", "."+day(2)+".incoming")
+	btrfstest.Check(t, os.WriteFile(blocked, nil, 0o600))
+	did := r.fail("data")
+	if got := did.Destinations[0].Sets; len(got) != 1 || fmt.Sprint(got[0].Lacks) != "[data]" || got[0].Name != day(2) {
+		t.Errorf("it tells %+v", got)
+	}
+	if did.Outcome() != engine.Partly {
+		t.Errorf("the outcome is %v", did.Outcome())
+	}
+	r.holds(r.to("root"), days(1, 2)...)
+	r.holds(r.to("data"), day(1))
+	r.holds(r.to(), day(1), "root", "data", "etc")
+	btrfstest.Check(t, os.Remove(blocked))
+	r.spec.KeepBackups = policy(t, "last=5")
+	r.succeed()
+	r.isComplete(days(1, 2, 3)...)
+}
+
+func TestANameThatIsTakenAnywhereIsTakenByNoMember(t *testing.T) {
+	for _, taken := range [][]string{{"source", "root", "snapshot"}, {"destination", "etc"}, {"destination"}} {
+		t.Run(strings.Join(taken, "/"), func(t *testing.T) {
+			r := newRig(t)
+			r.succeed()
+			dir := append(taken[1:], day(2))
+			path := r.to(dir...)
+			if taken[0] == "source" {
+				path = r.at(dir...)
+			}
+			btrfstest.Check(t, os.Mkdir(path, 0o755))
+			began := time.Now()
+			r.atNow = func() { r.now = r.now.Add(time.Since(began)); began = time.Now() }
+			did := r.succeed()
+			if !strings.HasPrefix(did.Snapshot, day(2)[:9]) || did.Snapshot == day(2) {
+				t.Fatalf("the snapshots are called %s", did.Snapshot)
+			}
+			r.isComplete(day(1), did.Snapshot)
+			r.holds(r.at("data", "snapshot"), day(1), did.Snapshot)
+		})
+	}
+}
+
+func TestACopyOfTheSnapshotsPhaseIsMadeBeforeItsEnd(t *testing.T) {
+	for _, inside := range []bool{true, false} {
+		r := newRig(t)
+		r.spec.CopyInside = inside
+		phases := &phases{rig: r}
+		r.given.Around = phases
+		r.succeed()
+		want := "before snapshot; after snapshot: root/snapshot; before transfer; after transfer: root/snapshot data root etc set"
+		if inside {
+			want = "before snapshot; after snapshot: root/snapshot etc; before transfer; after transfer: root/snapshot data root etc set"
+		}
+		if got := strings.Join(phases.told, "; "); got != want {
+			t.Errorf("%s\nwant %s", got, want)
+		}
+	}
+}
+
+// phases tells what there is after each phase.
+type phases struct {
+	*rig
+	told []string
+}
+
+func (p *phases) Before(_ context.Context, phase hook.Phase) error {
+	p.told = append(p.told, "before "+string(phase))
+	return nil
+}
+
+func (p *phases) After(_ context.Context, phase hook.Phase, snapshot string, ended error) error {
+	there := []string{"after " + string(phase) + ":"}
+	for name, path := range map[string]string{"root/snapshot": p.at("root", "snapshot", day(1)), "data": p.to("data", day(1)),
+		"root": p.to("root", day(1)), "etc": p.to("etc", day(1)), "set": p.to(day(1))} {
+		if _, err := os.Stat(path); err == nil {
+			there = append(there, name)
+		}
+	}
+	order := []string{"root/snapshot", "data", "root", "etc", "set"}
+	slices.SortStableFunc(there[1:], func(a, b string) int { return slices.Index(order, a) - slices.Index(order, b) })
+	p.told = append(p.told, strings.Join(there, " "))
+	if snapshot != day(1) || ended != nil {
+		p.Errorf("%s: %s, %v", phase, snapshot, ended)
+	}
+	return nil
+}
