@@ -154,12 +154,18 @@ var starter = sync.OnceValue(func() chan<- func() {
 
 // Output runs a program and returns what it writes to its standard output.
 func (l Local) Output(ctx context.Context, argv ...string) (string, error) {
+	return l.OutputOf(ctx, Command{Argv: argv})
+}
+
+// OutputOf is Output of a command that has more than arguments.
+func (l Local) OutputOf(ctx context.Context, c Command) (string, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return "", err
 	}
 	defer r.Close()
-	p, err := l.Start(ctx, Command{Argv: argv, Stdout: w})
+	c.Stdout = w
+	p, err := l.Start(ctx, c)
 	w.Close()
 	if err != nil {
 		return "", err
