@@ -73,14 +73,15 @@ func newConfig(env environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "config COMMAND",
 		Short: "Check, show or write the configuration",
-		Example: "  btrfs-backup config check        what is wrong with it\n" +
+		Example: "  sudo btrfs-backup config init    write a first one\n" +
+			"  btrfs-backup config check        what is wrong with it\n" +
 			"  btrfs-backup config show home    the job home, and where each value stands",
 		Long: `The configuration has the jobs of "btrfs-backup run": ` + config.DefaultFile + `,
 then the files ` + config.DropIns + `/*.toml beside it. See btrfs-backup.toml(5).`,
 		Args: needKnown,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newConfigCheck(env), newConfigShow(env))
+	c.AddCommand(newConfigCheck(env), newConfigShow(env), newConfigInit(env))
 	return c
 }
 

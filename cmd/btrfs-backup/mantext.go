@@ -184,6 +184,23 @@ with --help tells where to put it.`},
 	"config check": {
 		seeAlso: "btrfs-backup(8), btrfs-backup.toml(5)",
 	},
+	"config init": {
+		description: []manSection{
+			{macro: "SS", title: "What is proposed", text: `
+Sources are the subvolumes that are mounted, and those in them that are neither snapshots nor received. A btrfs that is mounted
+below /mnt, /media or /run/media only, or in a directory with "backup" in its name, is for backups. A folder on the filesystem
+of a source, or of the root directory, is refused: most often, a disk is not mounted. Each source becomes a job, and gets a
+folder of its own at the destination. If the disk is not always there, its absence is no failure.`},
+		},
+		sections: []manSection{
+			{title: "EXIT STATUS", items: [][2]string{
+				{"0", "The file was written."},
+				{"1", "It was not: it exists, there is no terminal, or a question was not answered."},
+				{"2", "The command line is wrong."},
+			}},
+		},
+		seeAlso: "btrfs-backup(8), btrfs-backup-config-check(8), btrfs-backup-install(8), btrfs-backup.toml(5)",
+	},
 	"config show": {
 		seeAlso: "btrfs-backup(8), btrfs-backup.toml(5)",
 	},

@@ -51,21 +51,45 @@ func (e environment) ask() func(ctx context.Context, question string, secret boo
 	if e.terminal == nil {
 		return nil
 	}
-	return func(_ context.Context, question string, secret bool) (string, error) {
+	return func(ctx context.Context, question string, secret bool) (string, error) {
 		tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 		if err != nil {
 			return "", err
 		}
 		defer tty.Close()
-		prompt(tty, question)
-		if !secret {
-			answer, err := bufio.NewReader(tty).ReadString('\n')
-			return strings.TrimSpace(answer), err
+		before, err := term.GetState(int(tty.Fd()))
+		if err != nil {
+			return "", err
 		}
-		answer, err := term.ReadPassword(int(tty.Fd()))
-		fmt.Fprintln(tty)
-		return string(answer), err
+		prompt(tty, question)
+		answered := make(chan answer, 1)
+		go func() { answered <- readAnswer(tty, secret) }()
+		select {
+		case a := <-answered:
+			if errors.Is(a.err, io.EOF) {
+				fmt.Fprintln(tty)
+			}
+			return a.text, a.err
+		case <-ctx.Done():
+			fmt.Fprintln(tty)
+			return "", errors.Join(context.Cause(ctx), term.Restore(int(tty.Fd()), before))
+		}
 	}
+}
+
+type answer struct {
+	text string
+	err  error
+}
+
+func readAnswer(tty *os.File, secret bool) answer {
+	if !secret {
+		text, err := bufio.NewReader(tty).ReadString('\n')
+		return answer{strings.TrimSpace(text), err}
+	}
+	text, err := term.ReadPassword(int(tty.Fd()))
+	fmt.Fprintln(tty)
+	return answer{string(text), err}
 }
 
 // prompt writes a question, which may be another machine's.

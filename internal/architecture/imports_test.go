@@ -115,9 +115,9 @@ var rules = []rule{
 		}),
 	},
 	{
-		reason:   "what the system runs is arranged without knowing what it does",
-		packages: []string{"internal/schedule"},
-		breaks:   importing(beside([]string{"internal/hint"})),
+		reason:   "a machine is set up without knowing what a run does there",
+		packages: []string{"internal/draft", "internal/schedule"},
+		breaks:   importing(beside(leaves, around, []string{"internal/job"})),
 	},
 	{
 		reason:   "kinds can be combined freely because none knows another",

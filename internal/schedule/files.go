@@ -27,8 +27,8 @@ func isOurs(text string) bool {
 	return text == File{Content: content}.Text()
 }
 
-// IsInstalled tells that a file below a root directory is there as it was written.
-func IsInstalled(root, path string) (bool, error) {
+// isInstalled tells that a file below a root directory is there as it was written.
+func isInstalled(root, path string) (bool, error) {
 	text, err := os.ReadFile(filepath.Join(root, path))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -38,8 +38,9 @@ func IsInstalled(root, path string) (bool, error) {
 
 // A Change is what became of a file.
 type Change struct {
-	Path string
-	Fate Fate
+	Path    string
+	Fate    Fate
+	Purpose string
 }
 
 // Fate is what became of a file.
@@ -53,19 +54,19 @@ const (
 	Left      Fate = "left"
 )
 
-// Install writes files below a root directory, and removes of the others in paths those that it wrote earlier. An error ends it.
-func Install(root string, files []File, paths []string) (changes []Change, err error) {
+// write writes files below a root directory, and removes of the others in paths those that it wrote earlier. An error ends it.
+func write(root string, files []File, paths []string) (changes []Change, err error) {
 	var wanted []string
 	for _, f := range files {
 		fate, err := f.write(root)
 		if err != nil {
 			return changes, err
 		}
-		changes = append(changes, Change{f.Path, fate})
+		changes = append(changes, Change{f.Path, fate, f.Purpose})
 		wanted = append(wanted, f.Path)
 	}
 	unwanted := slices.DeleteFunc(slices.Clone(paths), func(p string) bool { return slices.Contains(wanted, p) })
-	removed, err := Uninstall(root, unwanted)
+	removed, err := remove(root, unwanted)
 	return append(changes, removed...), err
 }
 
@@ -90,8 +91,8 @@ func (f File) write(root string) (Fate, error) {
 	return Wrote, nil
 }
 
-// Uninstall removes those files below a root directory that it wrote. Paths without a file are passed over.
-func Uninstall(root string, paths []string) (changes []Change, err error) {
+// remove removes those files below a root directory that it wrote. Paths without a file are passed over.
+func remove(root string, paths []string) (changes []Change, err error) {
 	for _, p := range paths {
 		path := filepath.Join(root, p)
 		text, err := os.ReadFile(path)
@@ -102,13 +103,13 @@ func Uninstall(root string, paths []string) (changes []Change, err error) {
 			return changes, err
 		}
 		if !isOurs(string(text)) {
-			changes = append(changes, Change{p, Left})
+			changes = append(changes, Change{Path: p, Fate: Left})
 			continue
 		}
 		if err := os.Remove(path); err != nil {
 			return changes, err
 		}
-		changes = append(changes, Change{p, Removed})
+		changes = append(changes, Change{Path: p, Fate: Removed})
 	}
 	return changes, nil
 }

@@ -153,11 +153,11 @@ const rule = `ACTION=="add", SUBSYSTEM=="block", ENV{ID_FS_UUID}=="%s", TAG+="sy
 
 // Cron gives the file for cron.
 func (s Setup) Cron() []File {
-	return []File{{crontab, "every 15 minutes", fmt.Sprintf(cronLines, s.CronCommand())}}
+	return []File{{crontab, "every 15 minutes", fmt.Sprintf(cronLines, s.cronCommand())}}
 }
 
-// CronCommand is the command that runs what is due, and is silent when all is well.
-func (s Setup) CronCommand() string { return s.command("run --quiet") }
+// cronCommand is the command that runs what is due, and is silent when all is well.
+func (s Setup) cronCommand() string { return s.command("run --quiet") }
 
 const cronLines = `SHELL=/bin/sh
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin

@@ -29,7 +29,7 @@ func TestSystemdTakesTheUnits(t *testing.T) {
 	t.Parallel()
 	for name, s := range systems(t) {
 		root := t.TempDir()
-		_, err := Install(root, s.Units(), s.Paths())
+		_, err := write(root, s.Units(), s.Paths())
 		btrfstest.Check(t, err)
 		argv := []string{"systemd-analyze", "verify", "--man=no"}
 		if s.Dir != "" {
@@ -72,7 +72,7 @@ func TestADiskThatIsPluggedInStartsItsService(t *testing.T) {
 	uuid := strings.TrimSpace(btrfstest.Run(t, "blkid", "--probe", "--output", "value", "--match-tag", "UUID", fs.Device))
 	s := Setup{Program: "/usr/bin/env", Disks: append(disks, Disk{"this", uuid})}
 	root := t.TempDir()
-	_, err := Install(root, s.Units(), s.Paths())
+	_, err := write(root, s.Units(), s.Paths())
 	btrfstest.Check(t, err)
 	told := btrfstest.Run(t, "unshare", "--mount", "sh", "-c", simulate, "sh", fs.Device, filepath.Join(root, rules))
 	for _, want := range []string{"\nSYSTEMD_WANTS=btrfs-backup-disk@this.service\n", "\nTAGS=:systemd:\n"} {
@@ -98,7 +98,7 @@ func TestOnlyUnchangedFilesAreReplacedOrRemoved(t *testing.T) {
 	s := Setup{Program: "/usr/bin/env", Disks: disks}
 	install := func(want string, files []File) {
 		t.Helper()
-		changes, err := Install(root, files, s.Paths())
+		changes, err := write(root, files, s.Paths())
 		btrfstest.Check(t, err)
 		if fates(changes) != want {
 			t.Errorf("%s\nwant\n%s", fates(changes), want)
@@ -125,7 +125,7 @@ func TestOnlyUnchangedFilesAreReplacedOrRemoved(t *testing.T) {
 	install("unchanged "+timer+"\nleft "+service+"\nleft "+diskService+"\nremoved "+rules+"\n", s.Units())
 
 	install("wrote "+crontab+"\nremoved "+timer+"\nleft "+service+"\nleft "+diskService+"\n", s.Cron())
-	changes, err := Uninstall(root, s.Paths())
+	changes, err := remove(root, s.Paths())
 	btrfstest.Check(t, err)
 	if want := "left " + service + "\nleft " + diskService + "\nremoved " + crontab + "\n"; fates(changes) != want {
 		t.Errorf("%s\nwant\n%s", fates(changes), want)
@@ -139,7 +139,7 @@ func TestFilesAreReadableWhateverTheUmask(t *testing.T) {
 	root := t.TempDir()
 	defer syscall.Umask(syscall.Umask(0o077))
 	s := Setup{Program: "/usr/bin/env"}
-	_, err := Install(root, s.Cron(), nil)
+	_, err := write(root, s.Cron(), nil)
 	btrfstest.Check(t, err)
 	if info, err := os.Stat(filepath.Join(root, crontab)); err != nil || info.Mode() != 0o644 {
 		t.Errorf("%v, %v", info.Mode(), err)

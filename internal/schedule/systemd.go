@@ -16,8 +16,8 @@ type Manager struct {
 	Run  func(ctx context.Context, argv ...string) (output string, err error)
 }
 
-// Booted tells that systemd runs this machine, see sd_booted(3).
-func Booted() bool {
+// booted tells that systemd runs this machine, see sd_booted(3).
+func booted() bool {
 	info, err := os.Lstat("/run/systemd/system")
 	return err == nil && info.IsDir()
 }
@@ -29,33 +29,33 @@ func (m Manager) argv(words ...string) []string {
 	return append([]string{"systemctl"}, words...)
 }
 
-// Command is a line for a shell that asks the manager.
-func (m Manager) Command(words ...string) string { return strings.Join(m.argv(words...), " ") }
+// command is a line for a shell that asks the manager.
+func (m Manager) command(words ...string) string { return strings.Join(m.argv(words...), " ") }
 
-// Enable makes the manager and udev read their files again, and starts the timer.
-func (m Manager) Enable(ctx context.Context) error {
-	if err := m.Reload(ctx); err != nil {
+// enable makes the manager and udev read their files again, and starts the timer.
+func (m Manager) enable(ctx context.Context) error {
+	if err := m.reload(ctx); err != nil {
 		return err
 	}
 	if _, err := m.Run(ctx, m.argv("enable", "--now", Timer)...); err != nil {
-		return hint.New(fmt.Errorf("starting the timer: %w", err), "see what is wrong, then: "+m.Command("enable", "--now", Timer))
+		return hint.New(fmt.Errorf("starting the timer: %w", err), "see what is wrong, then: "+m.command("enable", "--now", Timer))
 	}
 	return nil
 }
 
-// Disable stops the timer. A run that goes on ends by itself.
-func (m Manager) Disable(ctx context.Context) error {
+// disable stops the timer. A run that goes on ends by itself.
+func (m Manager) disable(ctx context.Context) error {
 	_, err := m.Run(ctx, m.argv("disable", "--now", Timer)...)
 	if err != nil {
-		return hint.New(fmt.Errorf("stopping the timer: %w", err), "see what is wrong, then: "+m.Command("disable", "--now", Timer))
+		return hint.New(fmt.Errorf("stopping the timer: %w", err), "see what is wrong, then: "+m.command("disable", "--now", Timer))
 	}
 	return nil
 }
 
-// Reload makes the manager and udev read their files again.
-func (m Manager) Reload(ctx context.Context) error {
+// reload makes the manager and udev read their files again.
+func (m Manager) reload(ctx context.Context) error {
 	if _, err := m.Run(ctx, m.argv("daemon-reload")...); err != nil {
-		return hint.New(fmt.Errorf("having systemd read its files again: %w", err), "see what is wrong, then: "+m.Command("daemon-reload"))
+		return hint.New(fmt.Errorf("having systemd read its files again: %w", err), "see what is wrong, then: "+m.command("daemon-reload"))
 	}
 	if _, err := exec.LookPath("udevadm"); err != nil || m.User {
 		return nil // udev is not here, or not asked
@@ -66,8 +66,8 @@ func (m Manager) Reload(ctx context.Context) error {
 	return nil
 }
 
-// Next tells when the timer elapses; "" if that is not known.
-func (m Manager) Next(ctx context.Context) string {
+// next tells when the timer elapses; "" if that is not known.
+func (m Manager) next(ctx context.Context) string {
 	out, err := m.Run(ctx, m.argv("show", "--property=NextElapseUSecRealtime", "--value", Timer)...)
 	if err != nil {
 		return ""

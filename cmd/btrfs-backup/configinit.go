@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"btrfs-backup/internal/config"
+	"btrfs-backup/internal/draft"
+	"btrfs-backup/internal/hint"
+)
+
+func newConfigInit(env environment) *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use:     "init [options]",
+		Short:   "Ask a few questions, and write a first configuration",
+		Example: "  sudo btrfs-backup config init",
+		Long: `Look at the btrfs filesystems that are mounted, ask what to back up, where to,
+how often, and how long to keep it, and write a configuration with comments.
+Enter takes the proposal in brackets. A file that exists is never overwritten.`,
+		Args:                  needNothing,
+		DisableFlagsInUseLine: true,
+		RunE:                  func(c *cobra.Command, _ []string) error { return initConfig(c.Context(), env, file) },
+	}
+	c.Flags().StringVarP(&file, "output", "o", config.DefaultFile, "write `FILE`")
+	return c
+}
+
+func initConfig(ctx context.Context, env environment, file string) error {
+	ask := env.ask()
+	if ask == nil {
+		return hint.New(errors.New("config init asks questions, and there is no terminal"), "btrfs-backup.toml(5) shows what to write")
+	}
+	if _, err := os.Lstat(file); err == nil {
+		return hint.Newf(fmt.Errorf("%s exists", file), "edit it, or write another one: btrfs-backup config init -o FILE")
+	}
+	if os.Geteuid() != 0 && file == config.DefaultFile {
+		return hint.Newf(fmt.Errorf("only root writes %s", file), "use sudo, or write another one: btrfs-backup config init -o FILE")
+	}
+	found, err := draft.Look()
+	if err != nil {
+		return err
+	}
+	dialog := draft.Dialog{
+		Ask:      func(ctx context.Context, question string) (string, error) { return ask(ctx, question, false) },
+		Tell:     func(line string) { fmt.Fprintln(env.stderr, line) },
+		Complain: func(err error) { complain(env, err) },
+	}
+	choice, err := dialog.Choose(ctx, found)
+	if errors.Is(err, io.EOF) {
+		return errors.New("a question was not answered: nothing was written")
+	}
+	if err != nil {
+		return err
+	}
+	if err := choice.Write(file); err != nil {
+		return err
+	}
+	if _, err := readConfig(file); err != nil {
+		return err
+	}
+	given := ""
+	if file != config.DefaultFile {
+		given = " --config " + file
+	}
+	_, err = fmt.Fprintf(env.stdout, "wrote %s\nsee what it would do:  btrfs-backup run --dry-run%s\nhave it done:          btrfs-backup install%s\n", file, given, given)
+	return err
+}

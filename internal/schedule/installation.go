@@ -1,0 +1,157 @@
+package schedule
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"btrfs-backup/internal/hint"
+)
+
+// An Installation has a setup run by the system.
+type Installation struct {
+	Setup
+	Cron    bool // also where systemd runs
+	Manager Manager
+	Tell    func(line string) error
+}
+
+// byCron tells that there is no systemd, or is not to be used.
+func (i Installation) byCron() bool { return i.Cron || i.Dir == "" && !booted() }
+
+// Files are those that Install writes.
+func (i Installation) Files() []File {
+	if i.byCron() {
+		return i.Setup.Cron()
+	}
+	return i.Units()
+}
+
+// Install writes the files and starts the timer. The error is a LeftError if all went well but that files of others stay.
+func (i Installation) Install(ctx context.Context) error {
+	if err := i.prepare(ctx); err != nil {
+		return err
+	}
+	changes, err := write("/", i.Files(), i.Paths())
+	if err == nil {
+		err = i.tell(changes)
+	}
+	if err == nil && i.byCron() {
+		err = i.Tell("Try it now: btrfs-backup run")
+	}
+	if err == nil && !i.byCron() {
+		err = i.start(ctx, changes[0])
+	}
+	return cmp.Or(err, left(changes))
+}
+
+// prepare looks at what could go wrong, and stops a timer whose place cron takes.
+func (i Installation) prepare(ctx context.Context) error {
+	if err := i.Check(os.Geteuid()); err != nil || !i.byCron() {
+		return err
+	}
+	if _, err := os.Stat("/etc/cron.d"); err != nil {
+		return hint.New(errors.New("there is neither systemd nor /etc/cron.d"),
+			"have what runs commands at times here run: "+i.cronCommand())
+	}
+	return i.stop(ctx)
+}
+
+// start has systemd use what was written. A timer that is not ours is not touched.
+func (i Installation) start(ctx context.Context, timer Change) error {
+	if timer.Fate == Left {
+		return i.Manager.reload(ctx)
+	}
+	if err := i.Manager.enable(ctx); err != nil {
+		return hint.New(fmt.Errorf("the files are written, but nothing runs: %w", err), hint.Of(err))
+	}
+	var lines []string
+	if next := i.Manager.next(ctx); next != "" {
+		lines = append(lines, "next run: "+next)
+	}
+	journal := "journalctl"
+	if i.Manager.User {
+		journal += " --user"
+		lines = append(lines, "It runs while you are logged in, or always by: loginctl enable-linger")
+	}
+	lines = append(lines, fmt.Sprintf("Try it now: %s; %s -u btrfs-backup -f", i.Manager.command("start", "btrfs-backup"), journal))
+	for _, line := range lines {
+		if err := i.Tell(line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Uninstall stops the timer and removes the files, as Install wrote them.
+func (i Installation) Uninstall(ctx context.Context) error {
+	if err := i.stop(ctx); err != nil {
+		return err
+	}
+	changes, err := remove("/", i.Paths())
+	if err == nil {
+		err = i.tell(changes)
+	}
+	if err == nil && len(changes) == 0 {
+		err = i.Tell("nothing is installed")
+	}
+	removed := func(c Change) bool { return c.Fate == Removed }
+	if err == nil && i.isManaged() && slices.ContainsFunc(changes, removed) {
+		err = i.Manager.reload(ctx)
+	}
+	return cmp.Or(err, left(changes))
+}
+
+func (i Installation) isManaged() bool { return i.Manager.User || booted() }
+
+// stop stops a timer that is installed.
+func (i Installation) stop(ctx context.Context) error {
+	if ours, err := isInstalled("/", i.Paths()[0]); err != nil || !ours || !i.isManaged() {
+		return err
+	}
+	return i.Manager.disable(ctx)
+}
+
+func (i Installation) tell(changes []Change) error {
+	for _, c := range changes {
+		if c.Fate == Left {
+			continue // that is an error
+		}
+		line := string(c.Fate) + " " + c.Path
+		if c.Purpose != "" {
+			line += " (" + c.Purpose + ")"
+		}
+		if err := i.Tell(line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// LeftError names files that stay as they are.
+type LeftError struct{ Paths []string }
+
+func (e *LeftError) Error() string {
+	return fmt.Sprintf("changed since they were written, or not ours, and left as they are: %v", e.Paths)
+}
+
+// Hint gives the way forward.
+func (e *LeftError) Hint() string {
+	return "remove what nobody needs, and give the command again; changes of a unit belong into a drop-in: systemctl edit btrfs-backup"
+}
+
+func left(changes []Change) error {
+	var paths []string
+	for _, c := range changes {
+		if c.Fate == Left {
+			paths = append(paths, c.Path)
+		}
+	}
+	if len(paths) == 0 {
+		return nil
+	}
+	return &LeftError{paths}
+}
