@@ -17,6 +17,14 @@ type manExtra struct {
 	seeAlso     string
 }
 
+// importStatus is common to the pages of import and its commands.
+var importStatus = manSection{title: "EXIT STATUS", items: [][2]string{
+	{"0", "Every line was taken over, or is not needed."},
+	{"1", "A file could not be read or written."},
+	{"2", "The command line or the configuration is wrong, as it would be for the other program. Each complaint has its line."},
+	{"3", "Some lines were not taken over."},
+}}
+
 // manSections gives what the pages of commands have beyond their help.
 var manSections = map[string]manExtra{
 	"btrfs-backup": {
@@ -400,6 +408,66 @@ asks:`, items: [][2]string{
 			}},
 		},
 		seeAlso: "btrfs-backup(8), btrfs-backup-hooks(8), btrfs-backup-install(8), btrfs-backup.toml(5)",
+	},
+	"import": {
+		description: []manSection{
+			{macro: "SS", title: "What is left", text: `
+The text begins with remarks. "not taken over" is what this program does in another way, or not at all; "not needed" is
+what it does anyway. Keys that stand for all jobs, such as log and [interval], may stand in one file only: config check tells when
+another one has them.`},
+			{macro: "SS", title: "Going on", text: `
+Look at the text, put it into /etc/btrfs-backup/conf.d, and stop what starts the other program, so that both never work on the
+same folders. Then "btrfs-backup config check", "btrfs-backup run --dry-run", and "btrfs-backup install".`},
+		},
+		sections: []manSection{importStatus},
+		seeAlso:  "btrfs-backup(8), btrfs-backup-config(8), btrfs-backup-index(8), btrfs-backup.toml(5)",
+	},
+	"import btrbk": {
+		description: []manSection{
+			{macro: "SS", title: "What becomes of it", text: `
+A subvolume with its targets is a job with destinations. What is set in a section counts for those in it, as for btrbk; what differs
+between targets is in [job.NAME.to."DEST"]. Options of SSH are one for all machines of a job: where they differ, ~/.ssh/config has
+room for them. A subvolume with an asterisk becomes a job for each that matches now. Names of snapshots stay those of btrbk
+(name, snapshot-prefix), and what is kept is chosen by its rule (compat). btrbk keeps everything unless snapshot_preserve_min or
+target_preserve_min is set; the text says so where it applies.
+
+Targets of type raw, "btrbk archive" and ignore_receive_errors are not taken over.`},
+		},
+		sections: []manSection{importStatus},
+		seeAlso:  "btrfs-backup-import(8), btrbk.conf(5)",
+	},
+	"import vhpi": {
+		description: []manSection{
+			{macro: "SS", title: "What becomes of it", text: `
+Lists of exclude_lib become [exclude.NAME]; an interval that is no hour, day, week, month or year becomes one in [interval]. The
+shortest interval of which snapshots are kept is how often the job runs. rsync_options are split at blanks as by the first version, or as a
+shell does as by the last one; those that rsync gets here anyway are left out, unsafe ones are not taken over. Without --one-file-system,
+multi-fs = true is set. The first version refused a source without .backup_valid: that is marker.
+
+"btrfs-backup index" of the destination before the first run lets backups share space with those that are there.`},
+		},
+		sections: []manSection{importStatus},
+		seeAlso:  "btrfs-backup-import(8), btrfs-backup-index(8)",
+	},
+	"import piserver": {
+		description: []manSection{
+			{macro: "SS", title: "What becomes of it", text: `
+All sources are one set. backup_hooks stand around the run, snapshot_hooks around the snapshots and copies. A source is the directory
+that stands in it, under whatever key. What else is in the file is not taken over: how much is kept, for example, is for keep-backups to tell.`},
+		},
+		sections: []manSection{importStatus},
+		seeAlso:  "btrfs-backup-import(8)",
+	},
+	"import rsync-system-backup": {
+		description: []manSection{
+			{macro: "SS", title: "What becomes of it", text: `
+The destination is the folder of the dated backups, without "latest". What is kept is read from the first section about that folder in
+/etc/rotate-backups.ini, /etc/rotate-backups.d, and the same in the home of the user; without one, it is 24h 7d 4w *m. --mount and
+--crypto are a disk, which is no failure if it is not there. "btrfs-backup index" of the destination before the first run lets backups
+share space with those that are there.`},
+		},
+		sections: []manSection{importStatus},
+		seeAlso:  "btrfs-backup-import(8), btrfs-backup-index(8)",
 	},
 	"install": {
 		description: []manSection{

@@ -48,7 +48,7 @@ rsync copies any other directory: see "btrfs-backup help rsync".`,
 	root.SetHelpTemplate(helpTemplate)
 	o.define(root.Flags())
 	root.AddCommand(newConfig(env), newList(env), newExplain(env), newVerify(env), newIndex(env), newFreeze(env), newServe(env),
-		newHooks(env), newInstall(env), newUninstall(env))
+		newHooks(env), newInstall(env), newUninstall(env), newImport(env))
 	for _, c := range withCommands(root) {
 		c.PreRunE = needProc
 	}

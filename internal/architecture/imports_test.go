@@ -140,6 +140,12 @@ var rules = []rule{
 		breaks:   importing(beside(leaves, around, []string{"internal/job"})),
 	},
 	{
+		reason:   "the configuration of another program becomes text: nothing is run or written, whatever it says",
+		packages: []string{"internal/takeover"},
+		breaks: either(importing(beside(leaves, []string{"internal/job"})), using("os.Create", "os.OpenFile", "os.WriteFile", "os.Mkdir",
+			"os.Remove", "os.Rename", module+"/transport.", module+"/btrfs.Create", module+"/btrfs.Delete", module+"/btrfs.Snapshot")),
+	},
+	{
 		reason:   "what was done is told from the report of the engine alone",
 		packages: []string{"internal/report"},
 		breaks:   importing(beside(leaves, []string{"internal/engine"})),
