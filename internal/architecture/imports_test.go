@@ -27,7 +27,7 @@ var (
 	hosts  = []string{"internal/host", "internal/host/agent", "internal/host/bring", "internal/host/guard", "internal/host/local", "internal/host/protocol", "internal/host/serve"}
 	pure   = []string{"internal/engine/copies", "internal/engine/kin", "internal/engine/plan"}
 	kinds  = []string{"internal/mirror", "internal/sink", "internal/volume"}
-	around = []string{"internal/disk", "internal/due", "internal/hook", "internal/notify"} // what is around a job
+	around = []string{"internal/disk", "internal/due", "internal/hook", "internal/notify", "internal/online"} // what is around a job
 )
 
 // A rule is kept by every package but those that are exempt.
@@ -152,7 +152,7 @@ var rules = []rule{
 	},
 	{
 		reason:   "what runs around a backup can be used without one",
-		packages: []string{"internal/disk", "internal/hook"},
+		packages: []string{"internal/disk", "internal/hook", "internal/online"},
 		breaks:   importing(beside(leaves)),
 	},
 	{
