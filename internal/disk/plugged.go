@@ -1,0 +1,37 @@
+package disk
+
+import "strings"
+
+// Plugged gives the UUID, as udev writes it, of what appears when the disk is plugged in: its LUKS container, or its filesystem.
+// It is "" if neither the disk nor /etc/crypttab tells it.
+func (d Disk) Plugged() (uuid string, err error) { return d.plugged(Options{}) }
+
+func (d Disk) plugged(o Options) (uuid string, err error) {
+	uuid = d.UUID
+	if d.LUKS != "" {
+		lines, err := table(o.path("etc/crypttab"))
+		if err != nil {
+			return "", err
+		}
+		uuid = ""
+		for _, words := range lines {
+			if len(words) > 1 && words[0] == d.LUKS {
+				uuid = uuidIn(words[1])
+			}
+		}
+	}
+	if strings.Count(uuid, "-") > 1 {
+		return strings.ToLower(uuid), nil
+	}
+	return strings.ToUpper(uuid), nil // of FAT or NTFS
+}
+
+// uuidIn gives the UUID by which a device is named, or "".
+func uuidIn(device string) string {
+	for _, start := range []string{"UUID=", "/dev/disk/by-uuid/"} {
+		if uuid, found := strings.CutPrefix(device, start); found && uuidForm.MatchString(strings.Trim(uuid, `"`)) {
+			return strings.Trim(uuid, `"`)
+		}
+	}
+	return ""
+}
