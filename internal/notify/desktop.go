@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -95,17 +96,12 @@ func (s Sender) show(ctx context.Context, u desktopUser, n Notice) error {
 		c.User = &syscall.Credential{Uid: u.uid, Gid: u.gid}
 	}
 	err := s.run(ctx, c, "")
-	if err == nil {
-		return nil
-	}
-	said := err.Error()
-	for _, text := range []string{
-		"connect to bus: No such file or directory", "connect to bus: Connection refused", // it ended
-		"not provided by any .service files", "not activatable", // a bus without a desktop
-	} {
-		if strings.Contains(said, text) {
-			return errNobody
-		}
+	var exit *transport.ExitError
+	if errors.As(err, &exit) && slices.ContainsFunc(absences, func(text string) bool { return strings.Contains(exit.Stderr, text) }) {
+		return errNobody
 	}
 	return err
 }
+
+// absences are what busctl says where there is no bus, one that ended, or one without a desktop.
+var absences = []string{"No such file or directory", "Connection refused", "not provided by any .service files", "not activatable"}

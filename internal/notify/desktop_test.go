@@ -151,6 +151,11 @@ func TestWithoutADesktopNobodyIsTold(t *testing.T) {
 	d.bus(t, 0)      // there is no desktop
 	forged := d.user(t, 65531)
 	check(t, os.Chown(forged, 65530, 65530))
+	gone, err := net.Listen("unix", filepath.Join(d.user(t, 65529), "bus"))
+	check(t, err)
+	gone.(*net.UnixListener).SetUnlinkOnClose(false)
+	check(t, os.Chmod(gone.Addr().String(), 0o777))
+	gone.Close()
 	greeter := d.desktop(t, 1)
 	send(t, s, failure())
 	if told, err := s.State.Notices(); err != nil || len(told) > 0 {
@@ -164,6 +169,12 @@ func TestWithoutADesktopNobodyIsTold(t *testing.T) {
 	if greeter.Buffered() > 0 {
 		t.Error("the screen where people log in shows it")
 	}
+}
+
+func TestWithoutTheProgramThatTalksToDesktopsThatIsAnError(t *testing.T) {
+	newDesktops(t).user(t, 65534)
+	t.Setenv("PATH", t.TempDir())
+	wantError(t, newSender(t, Settings{Desktop: true}).Send(t.Context(), failure()), "desktop: of user 65534: starting busctl: ", "not found")
 }
 
 func TestADesktopThatHangsHoldsUpNobody(t *testing.T) {

@@ -9,8 +9,8 @@ import (
 	"unicode"
 )
 
-// The record of a target has a word for each failure of a job that it was told today: DAY HASH JOB. What went well is
-// taken off, so that the next failure is news.
+// The record of a target has a word for each bad thing about a job that it was told today: DAY EVENT HASH JOB. Failures of what
+// went well are taken off, so that the next one is news. What is stale at one destination may go well at others.
 
 // isNews tells whether a target was not told all of this today. A clock that was set back makes it news.
 func (n Notice) isNews(record []string) bool {
@@ -22,11 +22,11 @@ func (n Notice) isNews(record []string) bool {
 func (n Notice) record(before []string, isTold bool) (after []string) {
 	failed := n.failures()
 	for _, word := range before {
-		day, rest, _ := strings.Cut(word, " ")
-		_, job, _ := strings.Cut(rest, " ")
+		parts := append(strings.SplitN(word, " ", 4), "", "", "")
+		day, event, job := parts[0], Event(parts[1]), parts[3]
 		_, fails := failed[job]
-		isGood := n.Event != Start && !fails && slices.Contains(n.Jobs, job)
-		if day == n.day() && !isGood {
+		isOver := event == Failure && n.Event != Start && !fails && slices.Contains(n.Jobs, job)
+		if day == n.day() && !isOver {
 			after = append(after, word)
 		}
 	}
@@ -47,8 +47,8 @@ func (n Notice) words() (words []string) {
 			}
 			return r
 		}, failed[job])
-		hash := sha256.Sum256([]byte(string(n.Event) + "\x00" + why))
-		words = append(words, fmt.Sprintf("%s %x %s", n.day(), hash[:8], job))
+		hash := sha256.Sum256([]byte(why))
+		words = append(words, fmt.Sprintf("%s %s %x %s", n.day(), n.Event, hash[:8], job))
 	}
 	return words
 }
