@@ -44,6 +44,16 @@ func TestACommandNeedNotReadALargeReport(t *testing.T) {
 	}
 }
 
+func TestWhatACommandLeavesBehindIsNotWaitedFor(t *testing.T) {
+	n := failure()
+	n.Body = strings.Repeat("x", maxText)
+	ended := filepath.Join(t.TempDir(), "ended")
+	send(t, newSender(t, Settings{Command: []string{program(t, "exec 3<&0", `{ sleep 30; echo >"$1"; } <&3 >/dev/null 2>&1 &`), ended}}), n)
+	if _, err := os.Stat(ended); err == nil {
+		t.Error("it was waited for")
+	}
+}
+
 func TestACommandThatFloodsOrHangsIsEnded(t *testing.T) {
 	for _, line := range []string{"exec yes", "exec yes >&2", "exec sleep 1000", "tail -f /dev/null | cat", "trap '' TERM; while :; do sleep 1; done"} {
 		s := newSender(t, Settings{Command: []string{program(t, line)}})
