@@ -137,14 +137,15 @@ func (s Setup) service(description, arguments string) string {
 	if s.Dir != "" {
 		order = ""
 	}
-	return fmt.Sprintf(service, description, order, s.command("run")+arguments, s.Program+" hooks finish")
+	return fmt.Sprintf(service, description, order, s.run(arguments), s.Program+" hooks finish")
 }
 
-func (s Setup) command(words string) string {
+// run is the command that runs what is due.
+func (s Setup) run(arguments string) string {
 	if s.Config != "" {
-		words += " --config " + s.Config
+		arguments += " --config " + s.Config
 	}
-	return s.Program + " " + words
+	return s.Program + " run" + arguments
 }
 
 // rule has systemd start a unit: what udev starts itself is killed after seconds.
@@ -157,7 +158,7 @@ func (s Setup) Cron() []File {
 }
 
 // cronCommand is the command that runs what is due, and is silent when all is well.
-func (s Setup) cronCommand() string { return s.command("run --quiet") }
+func (s Setup) cronCommand() string { return s.run(" --quiet") }
 
 const cronLines = `SHELL=/bin/sh
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
