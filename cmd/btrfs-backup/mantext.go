@@ -126,6 +126,9 @@ text is another destination. Retention keeps the newest snapshot that was sent, 
 
 The status of a pipeline is that of its last command. Put pipelines in a script that fails when any
 part of it does ("set -o pipefail" in bash).`},
+			{macro: "SS", title: "Sleep", text: `
+While backups are made, logind is asked not to let the machine go to sleep when nobody uses it: "systemd-inhibit --list" shows it.
+Closing the lid, or "systemctl suspend --ignore-inhibitors", suspends all the same. That costs time only: the run goes on afterwards.`},
 			{macro: "SS", title: "Without root", text: `
 Snapshots of own subvolumes and listings need no privilege. Deletion needs the mount option
 user_subvol_rm_allowed and --convert-rw. btrfs send and receive need root, or a btrfs of the user's own with

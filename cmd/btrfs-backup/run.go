@@ -14,6 +14,7 @@ import (
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/job"
+	"btrfs-backup/internal/power"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/report"
 	"btrfs-backup/transport"
@@ -31,6 +32,9 @@ func runJob(ctx context.Context, env environment, spec *job.Spec, o outputOption
 	run, err := spec.Prepare(ctx, machines, given)
 	if err != nil {
 		return err
+	}
+	if !spec.DryRun {
+		defer power.KeepAwake(log, "a backup is being made")()
 	}
 	began := env.now()
 	if !env.journal {

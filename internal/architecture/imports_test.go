@@ -27,7 +27,7 @@ var (
 	hosts  = []string{"internal/host", "internal/host/agent", "internal/host/bring", "internal/host/guard", "internal/host/local", "internal/host/protocol", "internal/host/serve"}
 	pure   = []string{"internal/engine/copies", "internal/engine/kin", "internal/engine/plan"}
 	kinds  = []string{"internal/mirror", "internal/sink", "internal/volume"}
-	around = []string{"internal/disk", "internal/due", "internal/hook", "internal/notify", "internal/online"} // what is around a job
+	around = []string{"internal/disk", "internal/due", "internal/hook", "internal/notify", "internal/online", "internal/power"} // what is around a job
 )
 
 // A rule is kept by every package but those that are exempt.
@@ -149,6 +149,11 @@ var rules = []rule{
 		reason:   "what was done is told from the report of the engine alone",
 		packages: []string{"internal/report"},
 		breaks:   importing(beside(leaves, []string{"internal/engine"})),
+	},
+	{
+		reason:   "the state of the machine is nothing of this program",
+		packages: []string{"internal/power"},
+		breaks:   importing(inModule),
 	},
 	{
 		reason:   "what runs around a backup can be used without one",
