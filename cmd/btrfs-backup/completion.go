@@ -19,7 +19,7 @@ var chosen = map[string][]string{
 
 // Options whose values are files or directories. Shells offer nothing for others.
 var (
-	files       = []string{"exclude-from", "ssh-program"}
+	files       = []string{"config", "exclude-from", "ssh-program"}
 	directories = []string{"agents", "mount-point", "restrict-to", "snapshot-folder"}
 )
 
@@ -27,6 +27,10 @@ var (
 func addCompletion(root *cobra.Command) {
 	root.ValidArgsFunction = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return nil, cobra.ShellCompDirectiveDefault // paths, beside the commands
+	}
+	for _, names := range [][]string{{"run"}, {"config", "show"}} {
+		c, _, _ := root.Find(names)
+		c.ValidArgsFunction = completeJobs
 	}
 	completion := subcommand(root, "completion")
 	completion.Example = "  btrfs-backup completion bash --help    how to install it, also for zsh and fish"
@@ -37,6 +41,22 @@ func addCompletion(root *cobra.Command) {
 			}
 		})
 	}
+}
+
+// completeJobs offers the names of jobs.
+func completeJobs(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	file, _ := c.Flags().GetString("config")
+	found, err := readConfig(file)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	for _, j := range found.Jobs {
+		if !slices.Contains(args, j.Name) {
+			names = append(names, j.Name)
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 func valuesOf(option string) cobra.CompletionFunc {

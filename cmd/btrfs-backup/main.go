@@ -144,12 +144,14 @@ func complain(env environment, errs ...error) {
 	}
 }
 
-// flatten puts what errors stand for in their places.
+// flatten puts what errors stand for in their places, and leaves out what is none.
 func flatten(errs []error) (all []error) {
 	for _, err := range errs {
-		if parts := partsOf(err); len(parts) > 0 {
+		parts := partsOf(err)
+		switch {
+		case len(parts) > 0:
 			all = append(all, flatten(parts)...)
-		} else {
+		case err != nil:
 			all = append(all, err)
 		}
 	}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"btrfs-backup/internal/manual"
 )
 
 // addManCommand adds a command that writes the man pages; scripts/man runs it. Only a build with the tag man has it, which
@@ -35,7 +37,7 @@ func writeManPages(root *cobra.Command, dir string) error {
 			return err
 		}
 	}
-	return nil
+	return os.WriteFile(filepath.Join(dir, "btrfs-backup.toml.5"), []byte(configPage()), 0o644)
 }
 
 // isOwn leaves out the commands that cobra adds, which explain themselves.
@@ -50,7 +52,7 @@ type page struct{ strings.Builder }
 
 func manPage(c *cobra.Command) string {
 	var p page
-	extra := manSections[strings.TrimPrefix(c.CommandPath(), c.Root().Name()+" ")]
+	extra := manual.Commands[strings.TrimPrefix(c.CommandPath(), c.Root().Name()+" ")]
 	p.macro("TH", strings.ToUpper(pageName(c)), "8", "", "btrfs-backup", "System administration")
 	p.macro("SH", "NAME")
 	p.text(pageName(c) + " - " + lowerFirst(c.Short))
@@ -58,7 +60,7 @@ func manPage(c *cobra.Command) string {
 	p.synopsis(c)
 	p.macro("SH", "DESCRIPTION")
 	p.text(c.Long)
-	p.sections(extra.description)
+	p.sections(extra.Description)
 	p.macro("SH", "OPTIONS")
 	c.InitDefaultHelpFlag()
 	c.InitDefaultVersionFlag()
@@ -69,11 +71,11 @@ func manPage(c *cobra.Command) string {
 		}
 		g.VisitAll(p.option)
 	}
-	p.sections(extra.sections)
+	p.sections(extra.Sections)
 	p.macro("SH", "EXAMPLES")
-	p.examples(c.Example + extra.examples)
+	p.examples(c.Example + extra.Examples)
 	p.macro("SH", "SEE ALSO")
-	p.text(extra.seeAlso)
+	p.text(extra.SeeAlso)
 	return p.String()
 }
 
@@ -133,11 +135,26 @@ func (p *page) option(f *pflag.Flag) {
 	p.WriteString(escapeLine(usage) + "\n")
 }
 
-func (p *page) sections(all []manSection) {
+// key tells of an option as a key of a file.
+func (p *page) key(f *pflag.Flag) {
+	name, usage := pflag.UnquoteUsage(f)
+	p.macro("TP")
+	p.WriteString(`\fB` + escape(f.Name) + `\fR = \fI` + escape(cmp.Or(name, "true")) + "\\fR\n")
+	p.WriteString(escapeLine(usage) + "\n")
+}
+
+// lines sets lines as they are.
+func (p *page) lines(text string) {
+	for line := range strings.Lines(text) {
+		p.WriteString(escapeLine(strings.TrimSuffix(line, "\n")) + "\n")
+	}
+}
+
+func (p *page) sections(all []manual.Section) {
 	for _, s := range all {
-		p.macro(cmp.Or(s.macro, "SH"), s.title)
-		p.text(s.text)
-		for _, item := range s.items {
+		p.macro(cmp.Or(s.Macro, "SH"), s.Title)
+		p.text(s.Text)
+		for _, item := range s.Items {
 			p.macro("TP")
 			p.WriteString(`\fB` + escape(item[0]) + "\\fR\n")
 			p.WriteString(escapeLine(item[1]) + "\n")

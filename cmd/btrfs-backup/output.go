@@ -42,10 +42,7 @@ const lineInterval = 30 * time.Second
 
 // open gives the log and the display of transfers, which share the terminal. The display is nil if nobody is to see it.
 func (o *outputOptions) open(env environment, dryRun bool) (*slog.Logger, *progress.Display) {
-	level := levels[o.verbosity]
-	if o.quiet {
-		level = slog.LevelWarn
-	}
+	level := o.level()
 	log := env.newLog(level)
 	switch {
 	case o.noProgress || o.quiet || dryRun:

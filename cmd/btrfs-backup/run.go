@@ -27,27 +27,18 @@ func runJob(ctx context.Context, env environment, spec *job.Spec, o outputOption
 		defer display.Close()
 	}
 	given := env.ofJob(log, display)
-	machines := job.NewMachines(spec.Reach, given)
-	defer machines.Close()
-	run, err := spec.Prepare(ctx, machines, given)
+	began := env.now()
+	t := task{spec: spec}
+	if !env.journal {
+		t.heading = heading("Started at " + began.Format(time.ANSIC))
+	}
+	result, ended, err := t.do(ctx, given)
 	if err != nil {
 		return err
 	}
-	if !spec.DryRun {
-		defer power.KeepAwake(log, "a backup is being made")()
-	}
-	began := env.now()
-	if !env.journal {
-		log.Info(heading("Started at " + began.Format(time.ANSIC)))
-	}
-	did, ended := run(ctx)
 	if display != nil {
 		display.Close()
 	}
-	if ended != nil {
-		did.Failures = append(did.Failures, engine.Failure{Err: ended})
-	}
-	result := resultOf(did, ended)
 	err = conclude(env, log, o, result, ended, spec.Reach.ResumeWindow)
 	if !spec.DryRun {
 		entry := report.Summarize(result)
@@ -58,6 +49,35 @@ func runJob(ctx context.Context, env environment, spec *job.Spec, o outputOption
 		log.Info(heading("Finished at " + env.now().Format(time.ANSIC)))
 	}
 	return err
+}
+
+// A task is a job of which there is nothing to complain, and what runs around its parts.
+type task struct {
+	spec    *job.Spec
+	heading string        // is logged when it begins; "": nothing
+	around  engine.Around // nil: nothing
+}
+
+// do does the job. The second error is why it could not begin; the first one ended it early, and is among the failures, too.
+func (t task) do(ctx context.Context, given job.Environment) (result report.Result, ended, err error) {
+	machines := job.NewMachines(t.spec.Reach, given)
+	defer machines.Close()
+	given.Around = t.around
+	run, err := t.spec.Prepare(ctx, machines, given)
+	if err != nil {
+		return result, nil, err
+	}
+	if !t.spec.DryRun {
+		defer power.KeepAwake(given.Log, "a backup is being made")()
+	}
+	if t.heading != "" {
+		given.Log.Info(t.heading)
+	}
+	did, ended := run(ctx)
+	if ended != nil {
+		did.Failures = append(did.Failures, engine.Failure{Err: ended})
+	}
+	return resultOf(did, ended), ended, nil
 }
 
 // resultOf sums a run up. err is what ended it early, if anything did.
@@ -97,16 +117,7 @@ func conclude(env environment, log *slog.Logger, o outputOptions, r report.Resul
 	if o.json || !interrupted {
 		printErr = o.print(env, log, r)
 	}
-	if interrupted {
-		happened, forward := report.Interruption(r.Report, kept)
-		complain(env, hint.New(fmt.Errorf("%w; %s", ended, happened), forward))
-	} else {
-		var errs []error
-		for _, f := range r.AllFailures() {
-			errs = append(errs, f.Err)
-		}
-		complain(env, withoutRoot(errs)...)
-	}
+	tellFailures(env, r, ended, kept)
 	switch {
 	case ended != nil:
 		return toldError{ended}
@@ -116,6 +127,20 @@ func conclude(env environment, log *slog.Logger, o outputOptions, r report.Resul
 		return outcomeError{r.Report.Outcome()}
 	}
 	return nil
+}
+
+// tellFailures tells what failed, or after a signal what is left.
+func tellFailures(env environment, r report.Result, ended error, kept time.Duration) {
+	if errors.As(ended, new(signalError)) {
+		happened, forward := report.Interruption(r.Report, kept)
+		complain(env, hint.New(fmt.Errorf("%w; %s", ended, happened), forward))
+		return
+	}
+	var errs []error
+	for _, f := range r.AllFailures() {
+		errs = append(errs, f.Err)
+	}
+	complain(env, withoutRoot(errs)...)
 }
 
 // withoutRoot makes one error of those that all come from a lack of privilege.

@@ -146,6 +146,11 @@ var rules = []rule{
 			"os.Remove", "os.Rename", module+"/transport.", module+"/btrfs.Create", module+"/btrfs.Delete", module+"/btrfs.Snapshot")),
 	},
 	{
+		reason:   "how often a job is run does not depend on how",
+		packages: []string{"internal/round"},
+		breaks:   importing(beside(leaves, around, []string{"internal/config", "internal/engine", "internal/engine/plan", "internal/job", "internal/report"})),
+	},
+	{
 		reason:   "what was done is told from the report of the engine alone",
 		packages: []string{"internal/report"},
 		breaks:   importing(beside(leaves, []string{"internal/engine"})),

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"btrfs-backup/internal/disk"
 	"btrfs-backup/internal/due"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/hook"
@@ -34,7 +35,8 @@ const (
 
 // A Config is what the files say.
 type Config struct {
-	Jobs     []*Job      // in the order of the files
+	Jobs     []*Job // in the order of the files
+	Disks    []disk.Disk
 	Hooks    []hook.Hook // around each run
 	Notify   notify.Settings
 	Log      string // the directory of log files; "": none
@@ -46,7 +48,7 @@ type Job struct {
 	Name    string
 	Spec    job.Spec
 	Options Options // that made the Spec
-	At      Origin
+	Origin  Origin
 
 	Every     due.Every
 	MaxAge    time.Duration            // after which a backup counts as late; 0: twice Every

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"btrfs-backup/internal/disk"
 	"btrfs-backup/internal/due"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/hook"
@@ -33,6 +34,8 @@ func (r *reader) readAll() {
 			t := r.tableOf(key, v)
 			r.fill(t, &r.config.Notify)
 			r.addAll(t, r.config.Notify.Check())
+		case "disk":
+			r.readDisks(r.tableOf(key, v))
 		case "hook":
 			r.config.Hooks = r.hooks(v)
 			for i, h := range r.config.Hooks {
@@ -69,7 +72,7 @@ func (r *reader) readJobs() {
 				layers = append(layers, of)
 			}
 		}
-		r.readJob(name, own.Origin, combine(append(layers, own)))
+		r.readJob(name, own.Origin, combine(append(layers, own)), base)
 	}
 	if len(jobs.keys) == 0 && len(r.complaints) == 0 {
 		r.complaints.Add("", "add a [job.NAME]; btrfs-backup config init writes one", "%s: there is no job in it", r.name())
@@ -127,13 +130,16 @@ type reading struct {
 	*table
 }
 
-func (r *reader) readJob(name string, at Origin, settings []setting) {
-	j := &Job{Name: name, At: at, Spec: job.Default(), Auto: true, OnBattery: true, Metered: true, settings: settings}
+func (r *reader) readJob(name string, at Origin, settings []setting, base *table) {
+	j := &Job{Name: name, Origin: at, Spec: job.Default(), Auto: true, OnBattery: true, Metered: true, settings: settings}
 	j.Every, _ = due.Parse("daily", nil)
 	j.Options = r.Source.Options(&j.Spec)
 	t := newTable(at)
 	for _, s := range settings {
 		t.set(s.key, s.value)
+		if base.values[s.key].Origin == s.Origin {
+			j.Spec.Shared = append(j.Spec.Shared, s.key)
+		}
 	}
 	if !nameForm.MatchString(name) {
 		r.complain(at, "use letters, digits, and _ . + - for the name: [job.home]", "%q is no name of a job", name)
@@ -150,6 +156,8 @@ var keys = map[string]func(reading, value){
 	"destination":   reading.destinations,
 	"to":            func(reading, value) {}, // is read when the destinations are known
 	"like":          func(reading, value) {},
+	"set":           reading.members,
+	"copy":          reading.copyWhen,
 	"every":         reading.every,
 	"max-age":       func(r reading, v value) { r.assign("max-age", v, &r.MaxAge) },
 	"auto":          func(r reading, v value) { r.assign("auto", v, &r.Auto) },
@@ -173,8 +181,9 @@ func (r reading) read() {
 			r.unknown(r.table, key, names)
 		}
 	}
-	if _, ok := r.values["source"]; !ok {
-		r.complain(r.At, `add source = "/home" or the like`, "job %s: its source is missing", r.Name)
+	_, one := r.values["source"]
+	if _, several := r.values["set"]; !one && !several {
+		r.complain(r.Job.Origin, `add source = "/home" or the like`, "job %s: its source is missing", r.Name)
 	}
 	r.readTo()
 	r.addAll(r.table, slices.Concat(r.Options.Complete(), r.Spec.Check()))
@@ -336,6 +345,23 @@ func (r reading) every(v value) {
 	r.Every = every
 }
 
+func (r reading) members(v value) {
+	t := r.tableOf("set", v)
+	for _, name := range t.keys {
+		r.Spec.Members = append(r.Spec.Members, job.Member{Name: name, Source: r.place("set."+quoteKey(name), t.values[name])})
+	}
+}
+
+func (r reading) copyWhen(v value) {
+	switch text := r.text("copy", v); text {
+	case "inside":
+		r.Spec.CopyInside = true
+	case "after":
+	default:
+		r.complain(v.Origin, `use "inside" or "after"`, "copy = %s is unknown", v)
+	}
+}
+
 // run tells whether a job runs although something speaks against it.
 func (r *reader) run(key string, v value) bool {
 	text := r.text(key, v)
@@ -391,6 +417,27 @@ func (r *reader) hooks(v value) (hooks []hook.Hook) {
 		hooks = append(hooks, h)
 	}
 	return hooks
+}
+
+func (r *reader) readDisks(disks *table) {
+	for _, name := range disks.keys {
+		t := r.tableOf(name, disks.values[name])
+		d := disk.Disk{Name: name}
+		r.fill(t, &d)
+		r.addAll(t, d.Check())
+		r.config.Disks = append(r.config.Disks, d)
+	}
+}
+
+// At tells what is wrong with a job at the lines of its keys.
+func (j *Job) At(all hint.Complaints) error {
+	t := newTable(j.Origin)
+	for _, s := range j.settings {
+		t.set(s.key, s.value)
+	}
+	var r reader
+	r.addAll(t, all)
+	return r.complaints.Err()
 }
 
 // A Line is a setting of a job as `config show` tells it.

@@ -68,6 +68,18 @@ func (d Disk) Check() (c hint.Complaints) {
 	return c
 }
 
+// Holds tells that a path is on the disk while that is mounted.
+func (d Disk) Holds(path string) bool {
+	rel, err := filepath.Rel(d.Mount, path)
+	return err == nil && filepath.IsLocal(rel)
+}
+
+// IsMounted tells that something is mounted in its place.
+func (d Disk) IsMounted() bool {
+	m, err := mountedAt(d.Mount)
+	return err == nil && m != nil
+}
+
 // Options are what opening and closing need.
 type Options struct {
 	Log *slog.Logger

@@ -14,7 +14,8 @@ import (
 // A Standing is what there is of a source.
 type Standing struct {
 	Source       string
-	Snapshots    plan.Kept // of a source that keeps any
+	History      bool      // the source keeps snapshots
+	Snapshots    plan.Kept // of such a source
 	Err          error     // why the source could not be looked at
 	Destinations []StandingAt
 }
@@ -35,7 +36,7 @@ type StandingAt struct {
 // are of no use afterwards.
 func Survey(ctx context.Context, job Job) *Standing {
 	r := newRun(job)
-	s := &Standing{Source: job.Source.String(), Destinations: make([]StandingAt, len(job.Destinations))}
+	s := &Standing{Source: job.Source.String(), History: r.history != nil, Destinations: make([]StandingAt, len(job.Destinations))}
 	visits, opened, contents := make([]*visit, len(job.Destinations)), make([]error, len(job.Destinations)), make([]Contents, len(job.Destinations))
 	var asking sync.WaitGroup
 	asking.Go(func() {

@@ -208,7 +208,7 @@ func addOnce(all []engine.Destination, d engine.Destination) []engine.Destinatio
 // addCopies makes the parts for a source that is copied by rsync.
 func (b *builder) addCopies(job *engine.Job) {
 	for _, o := range b.idleForRsync() {
-		if o.given {
+		if b.isGiven(o) {
 			b.Log.Warn(fmt.Sprintf("--%s has no effect: %s is copied by rsync", o.name, b.Source))
 		}
 	}

@@ -160,7 +160,7 @@ func (s *Spec) checkForBtrfs() Complaints {
 	var c Complaints
 	const hint = "--engine rsync copies the subvolume as it stands, without a snapshot"
 	for _, o := range s.onlyRsync() {
-		if o.given {
+		if s.isGiven(o) {
 			c.Add(o.name, hint, "is for copies by rsync, but the source is a btrfs subvolume")
 		}
 	}
@@ -181,7 +181,7 @@ func (s *Spec) checkForRsync() Complaints {
 	for _, o := range []option{
 		{"no-snapshot", s.Subvolume.NoSnapshot}, {"no-transfer", s.Subvolume.NoTransfer}, {"locked-dests", s.Subvolume.LockedDests},
 	} {
-		if o.given {
+		if s.isGiven(o) {
 			c.Add(o.name, "leave it out", "is about snapshots, but the source is copied by rsync, without snapshots")
 		}
 	}
@@ -203,6 +203,9 @@ type option struct {
 	name  string
 	given bool
 }
+
+// isGiven tells that an option was given for this job.
+func (s *Spec) isGiven(o option) bool { return o.given && !slices.Contains(s.Shared, o.name) }
 
 // onlyRsync are the settings for sources that are copied by rsync.
 func (s *Spec) onlyRsync() []option {

@@ -30,6 +30,9 @@ type Spec struct {
 	KeepSnapshots retention.Policy // at the source
 	KeepBackups   retention.Policy // at each destination
 
+	// Shared names settings of several jobs, which need not be of use for this one.
+	Shared []string
+
 	// To has what differs at single destinations, by their names.
 	To map[string]To
 

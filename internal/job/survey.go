@@ -5,12 +5,20 @@ import (
 	"time"
 
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/set"
 	"btrfs-backup/lock"
 )
 
 // Survey tells what there is of the source, as engine.Survey does. Where the engine depends on what the source is, and that cannot
 // be seen, it is the one that the record of sources knows.
 func (s *Spec) Survey(ctx context.Context, m *Machines, e Environment) (*engine.Standing, error) {
+	if s.HasMembers() {
+		made, err := s.BuildSet(ctx, m, e)
+		if err != nil {
+			return nil, err
+		}
+		return set.Survey(ctx, made), nil
+	}
 	spec := *s
 	if _, known := s.engine(); !known {
 		spec.Engine = builder{s, m, e}.see(ctx)

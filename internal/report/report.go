@@ -76,7 +76,18 @@ func Log(log *slog.Logger, r *engine.Report) {
 
 // WriteTable sums a run up, in a table with a line for each transfer, for a terminal of that width. Names of destinations are cut.
 func WriteTable(w io.Writer, r *engine.Report, width int) error {
-	rows := [][]string{{"DESTINATION", "SNAPSHOT", "COPY", "SIZE", "TIME", "VERDICT"}}
+	rows := append([][]string{columns}, rowsOf(r)...)
+	if len(rows) == 1 {
+		return nil
+	}
+	fit(rows, 0, width)
+	return WriteColumns(w, rows)
+}
+
+var columns = []string{"DESTINATION", "SNAPSHOT", "COPY", "SIZE", "TIME", "VERDICT"}
+
+// rowsOf gives a row for each transfer, and for each set.
+func rowsOf(r *engine.Report) (rows [][]string) {
 	for _, d := range r.AllDestinations() {
 		for _, s := range d.Sets {
 			rows = append(rows, []string{d.Destination, s.Name, "set", "", "", completeness(s)})
@@ -96,15 +107,11 @@ func WriteTable(w io.Writer, r *engine.Report, width int) error {
 			rows = append(rows, []string{d.Destination, "", "", "", "", "nothing to send"})
 		}
 	}
-	if len(rows) == 1 {
-		return nil
-	}
-	fitFirst(rows, width)
-	return WriteColumns(w, rows)
+	return rows
 }
 
-// fitFirst cuts what is in the first column in the middle, until the rows are no wider than width, or hardly readable.
-func fitFirst(rows [][]string, width int) {
+// fit cuts what is in a column in the middle, until the rows are no wider than width, or hardly readable.
+func fit(rows [][]string, column, width int) {
 	const least = 12
 	widest := make([]int, len(rows[0]))
 	for _, row := range rows {
@@ -112,11 +119,13 @@ func fitFirst(rows [][]string, width int) {
 			widest[i] = max(widest[i], utf8.RuneCountInString(cell))
 		}
 	}
-	for _, taken := range widest[1:] {
-		width -= taken + gap
+	for i, taken := range widest {
+		if i != column {
+			width -= taken + gap
+		}
 	}
 	for _, row := range rows {
-		row[0] = progress.Shorten(progress.Line(row[0]), max(width, least))
+		row[column] = progress.Shorten(progress.Line(row[column]), max(width, least))
 	}
 }
 

@@ -1,39 +1,39 @@
-//go:build man
+// Package manual has what the man pages tell beyond the help texts. The program does not hold it; scripts/man writes the pages.
+package manual
 
-package main
-
-// manSection is a part of a man page that help does not show.
-type manSection struct {
-	macro string // SH, which is the default, or SS
-	title string
-	text  string
-	items [][2]string
+// A Section is a part of a man page that help does not show.
+type Section struct {
+	Macro string // SH, which is the default, or SS
+	Title string
+	Text  string
+	Items [][2]string
 }
 
-type manExtra struct {
-	description []manSection // below the description
-	sections    []manSection // between options and examples
-	examples    string       // below those of the help
-	seeAlso     string
+// A Command is what the page of a command has beside its help.
+type Command struct {
+	Description []Section // below the description
+	Sections    []Section // between options and examples
+	Examples    string    // below those of the help
+	SeeAlso     string
 }
 
 // importStatus is common to the pages of import and its commands.
-var importStatus = manSection{title: "EXIT STATUS", items: [][2]string{
+var importStatus = Section{Title: "EXIT STATUS", Items: [][2]string{
 	{"0", "Every line was taken over, or is not needed."},
 	{"1", "A file could not be read or written."},
 	{"2", "The command line or the configuration is wrong, as it would be for the other program. Each complaint has its line."},
 	{"3", "Some lines were not taken over."},
 }}
 
-// manSections gives what the pages of commands have beyond their help.
-var manSections = map[string]manExtra{
+// Commands gives what the pages of commands have beyond their help.
+var Commands = map[string]Command{
 	"btrfs-backup": {
-		description: []manSection{
-			{macro: "SS", title: "Snapshots", text: `
+		Description: []Section{
+			{Macro: "SS", Title: "Snapshots", Text: `
 The snapshots are read-only and are named PREFIXYYYYMMDD-HHMMSS, by local time. The snapshot of a
 subvolume does not hold the subvolumes in it: each of them needs a backup of its own, and the log
 names them.`},
-			{macro: "SS", title: "Backups", text: `
+			{Macro: "SS", Title: "Backups", Text: `
 Every DEST is sent the snapshots that it lacks, as increments to the newest snapshot that both sides hold, or as
 a complete copy where there is none. UUIDs, not names, tell which backup is the copy of which snapshot, so
 snapshots and backups that other programs made count too. A backup gets its name only when it is complete,
@@ -41,7 +41,7 @@ verified and on disk.
 
 The destinations are served side by side. A destination that fails stops neither the snapshot nor the others;
 the next run sends it the snapshots that it lacks.`},
-			{macro: "SS", title: "Retention", text: `
+			{Macro: "SS", Title: "Retention", Text: `
 --num-snapshots and --num-backups keep as many of the newest as they say. --keep-snapshots and --keep-backups
 keep by the calendar, with a POLICY of terms, with or without blanks between them: 24h 14d 8w 12m 4q 3y keep the
 oldest of each of the newest 24 hours, 14 days, 8 weeks, 12 months, 4 quarters and 3 years, *y that of every
@@ -62,7 +62,7 @@ PREFIX.YYYYMMDDThhmm, PREFIX.YYYYMMDD and PREFIX.YYYYMMDDThhmmss+hhmm, each with
 which btrbk worked is continued with --snapshot-prefix NAME, as it stands before the dot, and its --snapshot-folder;
 names without btrbk's time are another series. A run does not send older snapshots that would be deleted at once. --dry-run
 shows the verdict on each snapshot, and the reason.`},
-			{macro: "SS", title: "Subvolumes in a subvolume", text: `
+			{Macro: "SS", Title: "Subvolumes in a subvolume", Text: `
 With --recursive, SOURCE and all subvolumes below it are backed up, at any depth. Their snapshots are taken one after
 another under one name, or none of them if one fails. Each is in the snapshot folder of its subvolume or, with an
 absolute --snapshot-folder, below that folder as the subvolume is below SOURCE. Their backups mirror the tree, too: DEST
@@ -74,17 +74,17 @@ PATTERN that begins with a slash is a path from SOURCE, any other the end of a p
 names. A new subvolume begins with a complete copy. When one is gone its backups stay, also from retention; that is
 told once. What is mounted in SOURCE from elsewhere needs a backup of its own. To restore, begin with the backup of
 SOURCE; a subvolume in it has no place there, and is received, or snapshotted, to its path afterwards.`},
-			{macro: "SS", title: "Directories that are not btrfs subvolumes", text: `
+			{Macro: "SS", Title: "Directories that are not btrfs subvolumes", Text: `
 rsync copies them, without a snapshot at the source, into backups with the same names and the same retention;
 see btrfs-backup-rsync(8). --engine btrfs refuses them, --engine rsync copies a subvolume in this way too.`},
-			{macro: "SS", title: "Places", text: `
+			{Macro: "SS", Title: "Places", Text: `
 PATH names a directory of this machine, ssh://[USER@]HOST[:PORT]/PATH and [USER@]HOST:/PATH one of another
 machine; an IPv6 address stands in brackets. The path is absolute, and no character in it is special: neither ~,
 %, ? nor #. A path of this machine that has a colon in it can be written ./PATH.
 
 Source and destination may both be on other machines; the stream then passes through this one. The program
 remembers a destination by the text of DEST: use the same text each time.`},
-			{macro: "SS", title: "Other machines", text: `
+			{Macro: "SS", Title: "Other machines", Text: `
 A machine is reached as ssh(1) would reach it: with the configuration that "ssh -G" tells (aliases,
 users, ports, key files, jump hosts), the keys of the agent and those in files, and the host keys in
 known_hosts. Where ssh_config(5) asks for something that the built-in client lacks (a ProxyCommand, PKCS#11, a
@@ -102,18 +102,18 @@ compared there before each run. The other machine needs a POSIX shell, the usual
 openssl. A machine with another CPU gets the file btrfs-backup-linux-GOARCH (amd64, arm64, arm for version 7,
 riscv64) from /usr/lib/btrfs-backup/agents or the directory that --agents names. Nothing is sent with --agent
 installed, with --remote-command, or where a forced command answers.`},
-			{macro: "SS", title: "Broken transfers", text: `
+			{Macro: "SS", Title: "Broken transfers", Text: `
 When a connection breaks, the program tries for the time of --resume-window to connect again, and resumes the
 transfer where it broke. The far side keeps the received part for the same time, unless its
 btrfs-backup-serve(8) sets a shorter one, so the next run resumes the transfer of a run that Ctrl-C or a signal
 ended, if it starts in time. Later the far side deletes the part, and the snapshot is sent anew. This machine
 deletes a part that it received when the run ends.`},
-			{macro: "SS", title: "Slow networks", text: `
+			{Macro: "SS", Title: "Slow networks", Text: `
 --compress auto compresses each part of a stream if that makes it arrive sooner; zstd always, none never.
 --channels N carries a stream by as many SSH sessions, N - 1 of them from 250 milliseconds on.
 --rate-limit is for each DEST, and counts bytes on the network, or of the stream where there is no network; K, M, G and T stand
 for powers of 1024.`},
-			{macro: "SS", title: "Commands as destinations", text: `
+			{Macro: "SS", Title: "Commands as destinations", Text: `
 With shell://COMMAND, "sh -c COMMAND" is run for each snapshot, with the send stream on its standard
 input and variables that are listed under ENVIRONMENT. Status 0 means that it stored all of it. The program cannot look at
 the result: the report says "stored, not verified", nothing is deleted there, and --num-backups has no
@@ -126,21 +126,21 @@ text is another destination. Retention keeps the newest snapshot that was sent, 
 
 The status of a pipeline is that of its last command. Put pipelines in a script that fails when any
 part of it does ("set -o pipefail" in bash).`},
-			{macro: "SS", title: "Sleep", text: `
+			{Macro: "SS", Title: "Sleep", Text: `
 While backups are made, logind is asked not to let the machine go to sleep when nobody uses it: "systemd-inhibit --list" shows it.
 Closing the lid, or "systemctl suspend --ignore-inhibitors", suspends all the same. That costs time only: the run goes on afterwards.`},
-			{macro: "SS", title: "Without root", text: `
+			{Macro: "SS", Title: "Without root", Text: `
 Snapshots of own subvolumes and listings need no privilege. Deletion needs the mount option
 user_subvol_rm_allowed and --convert-rw. btrfs send and receive need root, or a btrfs of the user's own with
 capabilities: "setcap cap_sys_admin,cap_chown,cap_fowner,cap_dac_override,cap_fsetid,cap_mknod,cap_setfcap+ep btrfs".
 The error names the one that is missing.`},
-			{macro: "SS", title: "Argument files", text: `
+			{Macro: "SS", Title: "Argument files", Text: `
 In a FILE that is named as @FILE every line is one place, or one option with its value behind a space.
 Empty lines and lines that begin with # are left out. There are no quotes. A line @OTHER includes
 another file, relative to the first. To name a directory that begins with @, write ./@home.`},
 		},
-		sections: []manSection{
-			{title: "EXIT STATUS", items: [][2]string{
+		Sections: []Section{
+			{Title: "EXIT STATUS", Items: [][2]string{
 				{"0", "Everything was done, or there was nothing to do."},
 				{"1", "The run failed: nothing was saved."},
 				{"2", "The command line is wrong. Nothing was done."},
@@ -149,10 +149,10 @@ another file, relative to the first. To name a directory that begins with @, wri
 				{"75", "Another run holds the lock, and --no-wait was given. Nothing else failed."},
 				{"129, 130, 143", "A signal ended the run: SIGHUP, SIGINT or SIGTERM."},
 			}},
-			{title: "COMPLETION", text: `
+			{Title: "COMPLETION", Text: `
 "btrfs-backup completion bash" writes what lets bash complete commands, options, their values and paths; so do zsh and fish. Each
 with --help tells where to put it.`},
-			{title: "FILES", items: [][2]string{
+			{Title: "FILES", Items: [][2]string{
 				{"SOURCE/snapshot/", "The snapshots, unless --snapshot-folder names another folder."},
 				{"SOURCE/snapshot/.latest", "A symbolic link to the newest snapshot that every destination got; with a prefix, .PREFIX_latest. It is for people and scripts: this program does not read it."},
 				{"SOURCE/snapshot/.outstanding_transfers", "The snapshots that each destination holds, and those that it lacks."},
@@ -168,7 +168,7 @@ with --help tells where to put it.`},
 				{"/usr/lib/btrfs-backup/agents/btrfs-backup-linux-GOARCH", "This program for machines with another CPU, unless --agents names another directory."},
 				{"~/.ssh/config, ~/.ssh/known_hosts, /etc/ssh/ssh_config, /etc/ssh/ssh_known_hosts", "The configuration of SSH and the known host keys. An accepted host key is added to the user's file."},
 			}},
-			{title: "ENVIRONMENT", items: [][2]string{
+			{Title: "ENVIRONMENT", Items: [][2]string{
 				{"BTRFS_BACKUP_SNAPSHOT", "Set for COMMAND: the name of the snapshot."},
 				{"BTRFS_BACKUP_PARENT", "Set for COMMAND: the name of the snapshot that the stream is an increment to; empty for a complete copy."},
 				{"BTRFS_BACKUP_UUID", "Set for COMMAND: the UUID of the snapshot, as it stands in the stream."},
@@ -181,81 +181,94 @@ with --help tells where to put it.`},
 				{"TZ", "The time zone of the names, in each form that date(1) knows."},
 			}},
 		},
-		examples: `
+		Examples: `
   btrfs-backup ssh://root@nas:2222/home /mnt/usb/nas                pull from a port of its own
   btrfs-backup --ssh-sudo /home me@nas:/backup/home                 log in as me, work as root
   btrfs-backup --rate-limit 2M --compress zstd /home nas:/backup    leave room on a slow line
   btrfs-backup /home 'shell://cat >/mnt/disk/$BTRFS_BACKUP_SNAPSHOT.btrfs'  store streams in files
   btrfs receive -f /mnt/disk/20261121-044803.btrfs /mnt/new         restore one; the complete one first`,
-		seeAlso: "btrfs-backup-rsync(8), btrfs-backup-list(8), btrfs-backup-verify(8), btrfs-backup-serve(8), btrfs-subvolume(8), btrfs-send(8), btrfs-receive(8), ssh_config(5)",
+		SeeAlso: "btrfs-backup-rsync(8), btrfs-backup-list(8), btrfs-backup-verify(8), btrfs-backup-serve(8), btrfs-subvolume(8), btrfs-send(8), btrfs-receive(8), ssh_config(5)",
+	},
+	"run": {
+		Sections: []Section{
+			{Title: "EXIT STATUS", Items: [][2]string{
+				{"0", "All that was due is done, or nothing was."},
+				{"1", "Something failed, and nothing was saved."},
+				{"2", "The command line or the configuration is wrong; nothing was done."},
+				{"3", "Something was saved, and something failed."},
+				{"75", "Another run does the jobs that were due."},
+				{"130, 143", "Ended by Ctrl-C or SIGTERM. What hooks began was ended, and the disks were closed."},
+			}},
+		},
+		SeeAlso: "btrfs-backup(8), btrfs-backup.toml(5), btrfs-backup-config(8)",
 	},
 	"config": {
-		seeAlso: "btrfs-backup(8), btrfs-backup.toml(5)",
+		SeeAlso: "btrfs-backup(8), btrfs-backup.toml(5)",
 	},
 	"config check": {
-		seeAlso: "btrfs-backup(8), btrfs-backup.toml(5)",
+		SeeAlso: "btrfs-backup(8), btrfs-backup.toml(5)",
 	},
 	"config init": {
-		description: []manSection{
-			{macro: "SS", title: "What is proposed", text: `
+		Description: []Section{
+			{Macro: "SS", Title: "What is proposed", Text: `
 Sources are the subvolumes that are mounted, and those in them that are neither snapshots nor received. A btrfs that is mounted
 below /mnt, /media or /run/media only, or in a directory with "backup" in its name, is for backups. A folder on the filesystem
 of a source, or of the root directory, is refused: most often, a disk is not mounted. Each source becomes a job, and gets a
 folder of its own at the destination. If the disk is not always there, its absence is no failure.`},
 		},
-		sections: []manSection{
-			{title: "EXIT STATUS", items: [][2]string{
+		Sections: []Section{
+			{Title: "EXIT STATUS", Items: [][2]string{
 				{"0", "The file was written."},
 				{"1", "It was not: it exists, there is no terminal, or a question was not answered."},
 				{"2", "The command line is wrong."},
 			}},
 		},
-		seeAlso: "btrfs-backup(8), btrfs-backup-config-check(8), btrfs-backup-install(8), btrfs-backup.toml(5)",
+		SeeAlso: "btrfs-backup(8), btrfs-backup-config-check(8), btrfs-backup-install(8), btrfs-backup.toml(5)",
 	},
 	"config show": {
-		seeAlso: "btrfs-backup(8), btrfs-backup.toml(5)",
+		SeeAlso: "btrfs-backup(8), btrfs-backup.toml(5)",
 	},
 	"list": {
-		sections: []manSection{
-			{title: "STATES", items: [][2]string{
+		Sections: []Section{
+			{Title: "STATES", Items: [][2]string{
 				{"snapshot", "Read-only, and made here."},
 				{"backup", "Read-only, and received completely; or made by rsync. INCOMPLETE tells how many files could not be read then."},
 				{"unfinished", "Being received, or left behind by a run that was ended."},
 				{"writable", "Not a snapshot; or left half received by another program."},
 			}},
-			{title: "EXIT STATUS", items: [][2]string{
+			{Title: "EXIT STATUS", Items: [][2]string{
 				{"0", "Everything was listed."},
 				{"1", "A place could not be listed."},
 				{"2", "The command line is wrong."},
 			}},
 		},
-		seeAlso: "btrfs-backup(8), btrfs-subvolume(8), btrfs-quota(8)",
+		SeeAlso: "btrfs-backup(8), btrfs-subvolume(8), btrfs-quota(8)",
 	},
 	"explain": {
-		sections: []manSection{
-			{title: "COLUMNS", items: [][2]string{
+		Sections: []Section{
+			{Title: "COLUMNS", Items: [][2]string{
 				{"VERDICT", "What the policy makes of it now. The next run makes one more first."},
 				{"GOES", "The day of the run that will delete it, if as many are made as lately: the usual distance of the newest ones, at least an hour. " +
 					"A dash: later than --days looks, or while something holds it."},
 				{"WHY", "Each term of the policy that keeps it; a destination that still needs it, or what else holds it; or which one is kept in its place."},
 			}},
-			{title: "EXIT STATUS", items: [][2]string{
+			{Title: "EXIT STATUS", Items: [][2]string{
 				{"0", "Everything was explained."},
 				{"1", "A place could not be listed, or a record in it not be read."},
 				{"2", "The command line is wrong."},
 			}},
 		},
-		seeAlso: "btrfs-backup(8), btrfs-backup-list(8)",
+		SeeAlso: "btrfs-backup(8), btrfs-backup-list(8)",
 	},
 	"rsync": {
-		description: []manSection{
-			{macro: "SS", title: "Backups", text: `
+		Description: []Section{
+			{Macro: "SS", Title: "Backups", Text: `
 DEST/PREFIXYYYYMMDD-HHMMSS is a directory that holds everything. On btrfs it is a read-only subvolume: a
 snapshot of the backup before it, in which rsync changed the files that differ, in place, so that unchanged blocks
 of changed files stay shared. Elsewhere it is a directory whose unchanged files are hard links to those of the
 backup before it. A file of which anything changed, also its mode, owner, times, ACL or attributes, is a new
 file: no older backup ever changes. A backup gets its name when it is complete and on disk.`},
-			{macro: "SS", title: "Copied files", text: `
+			{Macro: "SS", Title: "Copied files", Text: `
 rsync runs with --archive --hard-links --acls --xattrs --numeric-ids --delete --delete-excluded
 --one-file-system, and compares times to the nanosecond. Mounts and subvolumes in SOURCE are left out and named;
 --multi-fs copies them, except FUSE filesystems that only their user may look at. Of "/", the content of /dev, /proc, /sys, /run, /tmp,
@@ -266,13 +279,13 @@ do it, and no shell is involved. It takes the options that tell how files are co
 --exclude --include --exclude-from --include-from --filter). Others are refused. Patterns are those of rsync(1), FILTER RULES, and the first that matches
 counts. Sparse files stay sparse. In a backup on btrfs that builds upon another one, those that are new or
 changed take their full size at first: holes of at least 64 KiB are made when all is copied.`},
-			{macro: "SS", title: "Equal contents", text: `
+			{Macro: "SS", Title: "Equal contents", Text: `
 A new file whose content is in any earlier backup in the folder takes no space. Where the filesystem can
 share blocks (btrfs, xfs), it shares them, and the kernel compares the contents. Elsewhere it becomes a hard
 link to the older file, if owner, mode, times, ACL and attributes are the same too, and so is its content, which is
 read again from the disk. Two files of one source never become one. This is the default except on btrfs. "btrfs-backup index" takes other trees in the folder into account; they must
 not be written to any more, since a link to their files may then be part of a backup.`},
-			{macro: "SS", title: "Refused runs", text: `
+			{Macro: "SS", Title: "Refused runs", Text: `
 The run is refused, and nothing is changed: if the source is missing or empty, or does not hold --marker; if more
 than --max-delete percent of the files of the backup before are missing, and at least 100; if DEST is on record
 and its identity is gone, since its disk is not mounted; if DEST is not on the filesystem mounted at --mount-point;
@@ -282,17 +295,17 @@ If rsync fails, no backup is made and none deleted. The partial copy stays under
 resumes it. If files could not be read, or DEST cannot store them (a name, a type, an attribute), the backup is made
 without them and marked as incomplete, the report names the files, and the exit status is 3. If both ends are on this
 machine, an rsync that neither reads nor writes for --stall-timeout is ended, which is a failure.`},
-			{macro: "SS", title: "Other machines", text: `
+			{Macro: "SS", Title: "Other machines", Text: `
 SOURCE or DEST may be on another machine, but not both: rsync cannot do that. rsync must be installed there,
 and reaches it through the connection of this program. `},
-			{macro: "SS", title: "rsync daemons", text: `
+			{Macro: "SS", Title: "rsync daemons", Text: `
 HOST::MODULE[/DIR] and rsync://[USER@]HOST[:PORT]/MODULE[/DIR] are places of an rsync daemon. As a
 destination it only takes files; let its machine make backups of them with btrfs-backup-freeze(8). This
 program cannot check that: the report says "stored, not verified". --tunnel reaches the daemon by a connection
 that is forwarded through SSH, for which an account needs no shell. On xfs a daemon that runs as root loses ACLs.`},
 		},
-		sections: []manSection{
-			{title: "FILES", items: [][2]string{
+		Sections: []Section{
+			{Title: "FILES", Items: [][2]string{
 				{"DEST/.btrfs-backup/id", "Identifies the folder."},
 				{"DEST/.btrfs-backup/manifests/NAME.json", "Source, times, number and size of files, and the files that are missing in the backup."},
 				{"DEST/.btrfs-backup/manifests/NAME.zst", "The content of the backup, as mtree(5), compressed by zstd(1)."},
@@ -300,35 +313,35 @@ that is forwarded through SSH, for which an account needs no shell. On xfs a dae
 				{"DEST/.NAME.incoming, DEST/.NAME.deleting", "A backup that is being made, or deleted."},
 			}},
 		},
-		examples: `
+		Examples: `
   btrfs-backup --marker .backup_valid /mnt/nas/photos /mnt/usb/photos   only if the share is mounted
   btrfs-backup --rsync-options '-rltH --delete' /srv /mnt/usb/srv       other options of rsync
   btrfs-backup --nice 10 --ionice idle / /mnt/usb/root                  leave the machine to others`,
-		seeAlso: "btrfs-backup(8), btrfs-backup-verify(8), btrfs-backup-index(8), btrfs-backup-freeze(8), rsync(1), rsyncd.conf(5)",
+		SeeAlso: "btrfs-backup(8), btrfs-backup-verify(8), btrfs-backup-index(8), btrfs-backup-freeze(8), rsync(1), rsyncd.conf(5)",
 	},
 	"verify": {
-		sections: []manSection{
-			{title: "OUTPUT", text: `
-A line for each difference, and one that sums up:`, items: [][2]string{
+		Sections: []Section{
+			{Title: "OUTPUT", Text: `
+A line for each difference, and one that sums up:`, Items: [][2]string{
 				{"missing, unexpected", "The file is gone, or was added."},
 				{"type, size, time, mode, owner, target, device, xattrs, content", "The property that differs. If the size differs, the content is not read."},
 				{"not readable", "It could not be compared, which counts as a difference."},
 			}},
-			{title: "EXIT STATUS", items: [][2]string{
+			{Title: "EXIT STATUS", Items: [][2]string{
 				{"0", "All is as it was when the backup was made."},
 				{"1", "A backup could not be verified."},
 				{"2", "The command line is wrong."},
 				{"4", "Something differs."},
 			}},
 		},
-		seeAlso: "btrfs-backup(8), btrfs-backup-rsync(8), sha256sum(1), mtree(5)",
+		SeeAlso: "btrfs-backup(8), btrfs-backup-rsync(8), sha256sum(1), mtree(5)",
 	},
 	"index": {
-		seeAlso: "btrfs-backup(8), btrfs-backup-rsync(8)",
+		SeeAlso: "btrfs-backup(8), btrfs-backup-rsync(8)",
 	},
 	"freeze": {
-		description: []manSection{
-			{macro: "SS", title: "The module", text: `
+		Description: []Section{
+			{Macro: "SS", Title: "The module", Text: `
 Give each machine a module, and a directory of its own, such as /backup/laptop, with the module's path in it:
 /backup/laptop/current. The backups are beside that, where no client of the daemon can reach them. If current is
 a btrfs subvolume, each backup is a snapshot of it. Elsewhere each is a directory with hard links to the
@@ -336,63 +349,63 @@ backup before it, and current takes the space of one more copy: a link to its fi
 transfer change history. Use "max connections = 1", so that nothing is received while a
 backup is made.`},
 		},
-		sections: []manSection{
-			{title: "CONFIGURATION", text: `
-In /etc/rsyncd.conf:`, items: [][2]string{
+		Sections: []Section{
+			{Title: "CONFIGURATION", Text: `
+In /etc/rsyncd.conf:`, Items: [][2]string{
 				{"[laptop]", "path = /backup/laptop/current\n.br\nread only = false\n.br\nwrite only = true\n.br\nuid = root\n.br\ngid = root\n.br\nmax connections = 1\n.br\nlock file = /run/rsync-laptop.lock\n.br\nauth users = laptop\n.br\nsecrets file = /etc/rsyncd.secrets\n.br\npost-xfer exec = /usr/local/sbin/btrfs-backup freeze --num-backups 60"},
 			}},
-			{title: "EXIT STATUS", items: [][2]string{
+			{Title: "EXIT STATUS", Items: [][2]string{
 				{"0", "A backup was made."},
 				{"1", "No backup was made."},
 				{"2", "The command line is wrong."},
 				{"3", "A backup was made, but it is incomplete, or an old one could not be deleted."},
 			}},
-			{title: "ENVIRONMENT", items: [][2]string{
+			{Title: "ENVIRONMENT", Items: [][2]string{
 				{"RSYNC_MODULE_PATH", "DIR, if none is given."},
 				{"RSYNC_EXIT_STATUS", "The exit status of the transfer. 0, 24 or no value: it is complete. 23: the backup is incomplete. Any other: no backup is made."},
 			}},
 		},
-		seeAlso: "btrfs-backup-rsync(8), rsyncd.conf(5)",
+		SeeAlso: "btrfs-backup-rsync(8), rsyncd.conf(5)",
 	},
 	"serve": {
-		sections: []manSection{
-			{title: "RESTRICTED KEYS", text: `
+		Sections: []Section{
+			{Title: "RESTRICTED KEYS", Text: `
 Whoever breaks into the machine that is backed up has the key that sends its backups. On the receiving
-machine, a forced command in front of that key limits its use, whatever the other side asks:`, items: [][2]string{
+machine, a forced command in front of that key limits its use, whatever the other side asks:`, Items: [][2]string{
 				{`restrict,command="/usr/local/sbin/btrfs-backup serve --restrict-to /backup/laptop --append-only --receive-only --num-backups 60" ssh-ed25519 AAAA...`,
 					"In ~root/.ssh/authorized_keys. /backup/laptop must exist, be root's, and be closed to others (chmod 700, or mounted with nosuid): a backup can hold set-uid programs. Nothing is received where other users can write."},
 			}},
-			{macro: "SS", title: "Allowed", text: `
+			{Macro: "SS", Title: "Allowed", Text: `
 To add backups, until the disk is full, with at most 4 under way or interrupted in a folder and 16 in all, in at most 100 sessions
 at a time. To list names, times and UUIDs of the backups below the directory, and
 to make folders there. To delete or resume a backup that is not complete yet. To send false backups: backups that
 arrive after a break-in prove nothing, and with --num-backups 60, sixty new ones in one night, whatever their dates, push
 out all older ones. Take a large number and watch how many arrive, or leave --num-backups out and delete old
 backups on the receiving machine yourself.`},
-			{macro: "SS", title: "Other copies", text: `
+			{Macro: "SS", Title: "Other copies", Text: `
 The same snapshots should not be backed up to another directory of that filesystem: btrfs receive takes any
 copy of a parent, so increments are refused when there is one outside of --restrict-to.`},
-			{macro: "SS", title: "Not allowed", text: `
+			{Macro: "SS", Title: "Not allowed", Text: `
 To run another command. To reach anything outside of the directory, by "..", by symbolic links or by the
 content of a stream. With --append-only, to delete, replace or change a backup that is complete. With
 --receive-only, to read the content of backups; restoring needs another key, or the disk.`},
-			{macro: "SS", title: "Another user than root", text: `
+			{Macro: "SS", Title: "Another user than root", Text: `
 The agent needs root. To let the key log in as a user who can do nothing else, put "sudo" in front of the
-forced command, and allow that one command line in /etc/sudoers.d:`, items: [][2]string{
+forced command, and allow that one command line in /etc/sudoers.d:`, Items: [][2]string{
 				{`laptop ALL=(root) NOPASSWD: /usr/local/sbin/btrfs-backup serve --restrict-to /backup/laptop --append-only --receive-only --num-backups 60`, "All arguments are compared."},
 			}},
-			{macro: "SS", title: "The other direction", text: `
+			{Macro: "SS", Title: "The other direction", Text: `
 A machine that fetches the backups of another one needs a key there that can only fetch. It can take
 snapshots in the directory, and delete those with names that end in YYYYMMDD-HHMMSS, as its --num-snapshots
-asks:`, items: [][2]string{
+asks:`, Items: [][2]string{
 				{`restrict,command="/usr/local/sbin/btrfs-backup serve --restrict-to /home --send-only" ssh-ed25519 AAAA...`, "In ~root/.ssh/authorized_keys of the machine that is backed up."},
 			}},
-			{title: "EXIT STATUS", items: [][2]string{
+			{Title: "EXIT STATUS", Items: [][2]string{
 				{"0", "The other side ended the session."},
 				{"1", "It failed."},
 				{"2", "The command line is wrong."},
 			}},
 		},
-		seeAlso: "btrfs-backup(8), sshd(8), sudoers(5)",
+		SeeAlso: "btrfs-backup(8), sshd(8), sudoers(5)",
 	},
 }

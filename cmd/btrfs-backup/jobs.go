@@ -1,0 +1,264 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"btrfs-backup/internal/config"
+	"btrfs-backup/internal/disk"
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/job"
+	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/report"
+	"btrfs-backup/internal/round"
+)
+
+type runOptions struct {
+	config string
+	tag    string
+	disk   string
+	dryRun bool
+	output outputOptions
+}
+
+func newRun(env environment) *cobra.Command {
+	o := &runOptions{}
+	c := &cobra.Command{
+		Use:   "run [options] [JOB...]",
+		Short: "Run the jobs of the configuration that are due",
+		Example: "  btrfs-backup run             those that are due\n" +
+			"  btrfs-backup run home etc    these, due or not\n" +
+			"  btrfs-backup run --dry-run   show what would be done",
+		Long: `Run those jobs of the configuration that are due, or those that are named. A job
+is due when a destination has no complete backup of the current day, or hour, or
+whatever its "every" says. Disks are opened and closed, hooks run, and people
+told, as the configuration says: see btrfs-backup.toml(5).`,
+		DisableFlagsInUseLine: true,
+		RunE:                  func(c *cobra.Command, args []string) error { return o.run(c.Context(), env, args) },
+	}
+	f := c.Flags()
+	f.SortFlags = false
+	f.BoolVar(&o.dryRun, "dry-run", false, "show what would be done and why, change nothing")
+	f.StringVar(&o.tag, "tag", "", "only jobs that have the tag `NAME`")
+	f.StringVar(&o.disk, "disk", "", "only jobs that need the disk `NAME`")
+	o.output.defineVerbosity(f)
+	o.output.defineQuiet(f)
+	f.BoolVarP(&o.output.noProgress, "no-progress", "P", false, "show no progress")
+	f.BoolVar(&o.output.json, "json", false, "print a report in JSON on standard output")
+	defineConfig(&o.config, f)
+	return c
+}
+
+// run does a round.
+func (o *runOptions) run(ctx context.Context, env environment, names []string) error {
+	c, err := o.read(names)
+	if err != nil {
+		return err
+	}
+	if c.Log != "" && !o.dryRun {
+		var closeFiles func()
+		env, closeFiles = env.withLogFiles(c.Log)
+		defer closeFiles()
+	}
+	log := env.newLog(o.output.level())
+	given := env.ofJob(log, nil)
+	history := report.History{Dir: given.State, Limit: report.DefaultLimit}
+	runs, err := history.Runs()
+	if err != nil {
+		log.Warn("what earlier runs did is not known: " + err.Error())
+	}
+	teller := teller{env: env, config: c, given: given, runs: runs}
+	r := &round.Round{
+		Config: c, Names: names, Tag: o.tag, Disk: o.disk, DryRun: o.dryRun,
+		Log: log, Now: env.now, Runs: runs, Dir: env.runtime,
+		Disks: disk.Options{Log: log, Ask: env.ask(), State: env.runtime},
+		Look: func(ctx context.Context, e *round.Entry) (*engine.Standing, error) {
+			return survey(ctx, &e.Spec, given)
+		},
+		Begin: teller.begin,
+		Do: func(ctx context.Context, e *round.Entry) (report.Result, error) {
+			return o.do(ctx, env, e)
+		},
+		Record: func(ctx context.Context, e *round.Entry) { record(ctx, env, given, e) },
+	}
+	entries, err := r.Run(ctx)
+	return o.conclude(ctx, env, r, entries, err, teller)
+}
+
+func (o *runOptions) read(names []string) (*config.Config, error) {
+	var c job.Complaints
+	checkVerbosity(o.output.verbosity, &c)
+	if err := c.Err(); err != nil {
+		return nil, err
+	}
+	found, err := readConfig(o.config)
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, name := range names {
+		_, err := jobOf(found, name)
+		errs = append(errs, err)
+	}
+	return found, errors.Join(errs...)
+}
+
+// survey tells what there is of a job.
+func survey(ctx context.Context, spec *job.Spec, given job.Environment) (*engine.Standing, error) {
+	const patience = 30 * time.Second
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errors.New("no answer within "+patience.String()))
+	defer cancel()
+	machines := job.NewMachines(spec.Reach, given)
+	defer machines.Close()
+	return spec.Survey(ctx, machines, given)
+}
+
+// do does the job of an entry and tells what failed.
+func (o *runOptions) do(ctx context.Context, env environment, e *round.Entry) (report.Result, error) {
+	if err := e.Options.(jobOptions).priority.set(); err != nil {
+		return report.Result{}, err
+	}
+	log, display := o.output.open(env, o.dryRun)
+	if display != nil {
+		defer display.Close()
+	}
+	e.Spec.DryRun = o.dryRun
+	t := task{spec: &e.Spec, heading: "job " + e.Name}
+	if !env.journal {
+		t.heading = heading("Job " + e.Name)
+	}
+	if e.Hooks != nil {
+		t.around = e.Hooks
+	}
+	result, ended, err := t.do(ctx, env.ofJob(log, display))
+	if display != nil {
+		display.Close()
+	}
+	var c job.Complaints
+	if errors.As(err, &c) {
+		err = e.At(c)
+	}
+	if err != nil {
+		return report.Result{}, err
+	}
+	if o.dryRun && !o.output.json {
+		err = report.WritePlan(env.stdout, result.Report, o.output.verbosity == "debug")
+	} else if env.terminal == nil && !o.output.json && !o.output.quiet {
+		report.Log(log, result.Report)
+	}
+	tellFailures(env, result, ended, e.Spec.Reach.ResumeWindow)
+	return result, err
+}
+
+// record adds a job to the history and to the log files.
+func record(ctx context.Context, env environment, given job.Environment, e *round.Entry) {
+	run := runOf(e)
+	if ctx.Err() != nil {
+		run.Outcome = report.Interrupted
+	}
+	remember(ctx, given, run)
+	env.logOutcome(e.Name, run.Line())
+}
+
+// runOf gives what the history is to tell of an entry.
+func runOf(e *round.Entry) report.Run {
+	run := report.Run{Outcome: report.Outcomes[e.Outcome()]}
+	if e.Result.Report != nil {
+		run = report.Summarize(e.Result)
+		run.Outcome = report.Outcomes[e.Outcome()]
+	}
+	run.Job, run.Time, run.Duration = e.Name, e.Began, e.Took
+	if e.Spec.Source != nil {
+		run.Source = e.Spec.Source.String()
+	}
+	run.Status = exitStatus(outcomeErr(e.Outcome()))
+	for _, err := range flatten([]error{e.Err()}) {
+		run.Failures = append(run.Failures, engine.Failure{Err: err})
+	}
+	return run
+}
+
+func outcomeErr(o engine.Outcome) error {
+	if o == engine.Done {
+		return nil
+	}
+	return outcomeError{o}
+}
+
+// conclude tells what a round did, and gives the error that the program ends with.
+func (o *runOptions) conclude(ctx context.Context, env environment, r *round.Round, entries []*round.Entry, around error, t teller) error {
+	outcome := round.Outcome(entries, around)
+	jobs := jobsOf(entries, around)
+	jobs.Outcome, jobs.Status = report.Outcomes[outcome], exitStatus(outcomeErr(outcome))
+	ended := context.Cause(ctx)
+	if ended != nil {
+		jobs.Outcome, jobs.Status = report.Interrupted, exitStatus(ended)
+	}
+	for _, e := range entries {
+		complain(env, e.Err())
+	}
+	if around != nil && (ended == nil || !errors.Is(around, ended)) {
+		complain(env, around)
+	}
+	if !o.dryRun {
+		if err := t.tell(context.WithoutCancel(ctx), r, entries, jobs); err != nil {
+			jobs.Failures = append(jobs.Failures, engine.Failure{Err: err})
+			complain(env, err)
+			if t.config.Notify.Must && outcome == engine.Done {
+				outcome = engine.Partly
+				jobs.Outcome, jobs.Status = report.Partly, exitPartly
+			}
+		}
+	}
+	if err := o.print(env, jobs); err != nil {
+		return err
+	}
+	switch {
+	case ended != nil:
+		return toldError{ended}
+	case outcome != engine.Done:
+		return outcomeError{outcome}
+	}
+	return nil
+}
+
+func (o *runOptions) print(env environment, jobs report.Jobs) error {
+	switch {
+	case o.output.json:
+		return report.WriteJSON(env.stdout, jobs)
+	case env.terminal == nil || o.output.quiet || o.dryRun:
+		return nil
+	}
+	return jobs.WriteTable(env.stderr, progress.Width(env.terminal))
+}
+
+// jobsOf makes a report of entries.
+func jobsOf(entries []*round.Entry, around error) report.Jobs {
+	jobs := report.Jobs{Jobs: []report.JobResult{}}
+	for _, e := range entries {
+		one := report.JobResult{Job: e.Name, Skipped: e.Skipped}
+		if e.Result.Report != nil {
+			one.Result = &e.Result
+		}
+		for _, err := range flatten([]error{e.Err()}) {
+			one.Failures = append(one.Failures, engine.Failure{Err: err})
+		}
+		jobs.Jobs = append(jobs.Jobs, one)
+	}
+	for _, err := range flatten([]error{around}) {
+		jobs.Failures = append(jobs.Failures, engine.Failure{Err: err})
+	}
+	return jobs
+}
+
+// level gives the lowest level that is logged.
+func (o *outputOptions) level() slog.Level {
+	if o.quiet {
+		return slog.LevelWarn
+	}
+	return levels[o.verbosity]
+}

@@ -1,0 +1,98 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/progress"
+)
+
+// Jobs tell what a run of several jobs did.
+type Jobs struct {
+	Jobs     []JobResult      `json:"jobs"`
+	Failures []engine.Failure `json:"failures,omitempty"` // around the jobs
+	Outcome  string           `json:"outcome"`
+	Status   int              `json:"exit_status"`
+}
+
+// A JobResult tells of one of them.
+type JobResult struct {
+	Job      string           `json:"job"`
+	Skipped  string           `json:"skipped,omitempty"` // why it was not run
+	Result   *Result          `json:"result,omitempty"`
+	Failures []engine.Failure `json:"around,omitempty"` // of what is around it
+}
+
+// AllFailures gives every failure of the job.
+func (j JobResult) AllFailures() []engine.Failure {
+	if j.Result == nil {
+		return j.Failures
+	}
+	return append(j.Result.AllFailures(), j.Failures...)
+}
+
+// WriteTable sums the jobs up, in a table with a line for each transfer, for a terminal of that width.
+func (j Jobs) WriteTable(w io.Writer, width int) error {
+	var skipped []string
+	rows := [][]string{append([]string{"JOB"}, columns...)}
+	for _, one := range j.Jobs {
+		switch {
+		case one.Skipped != "":
+			skipped = append(skipped, one.Job+": "+one.Skipped)
+		case one.Result == nil || len(one.Result.Destinations) == 0:
+			rows = append(rows, []string{one.Job, "", one.snapshot(), "", "", "", one.verdict()})
+		default:
+			for _, row := range rowsOf(one.Result.Report) {
+				rows = append(rows, append([]string{one.Job}, row...))
+			}
+		}
+	}
+	if len(rows) > 1 {
+		fit(rows, 1, width)
+		if err := WriteColumns(w, rows); err != nil {
+			return err
+		}
+	}
+	for _, line := range skipped {
+		if _, err := io.WriteString(w, progress.Line(line)+"\n"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (j JobResult) snapshot() string {
+	if j.Result == nil {
+		return ""
+	}
+	return j.Result.Snapshot
+}
+
+func (j JobResult) verdict() string {
+	if len(j.AllFailures()) > 0 {
+		return "FAILED"
+	}
+	return "snapshot"
+}
+
+// Text tells the jobs to people, in a line each and one for each failure.
+func (j Jobs) Text() string {
+	var text strings.Builder
+	for _, one := range j.Jobs {
+		switch {
+		case one.Skipped != "":
+			fmt.Fprintf(&text, "%s: not run: %s\n", one.Job, one.Skipped)
+		case one.Result != nil:
+			fmt.Fprintf(&text, "%s: %s\n", one.Job, Summarize(*one.Result).Line())
+		}
+		for _, f := range one.Failures {
+			fmt.Fprintf(&text, "%s: %v\n", one.Job, f.Err)
+		}
+	}
+	for _, f := range j.Failures {
+		fmt.Fprintln(&text, f.Err)
+	}
+	return text.String()
+}

@@ -1,0 +1,122 @@
+package round
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"btrfs-backup/internal/config"
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hook"
+	"btrfs-backup/internal/job"
+	"btrfs-backup/internal/report"
+	"btrfs-backup/lock"
+)
+
+// An Entry is a job in a round.
+type Entry struct {
+	*config.Job
+	Spec     job.Spec         // for this round: what is not due in it is absent
+	Skipped  string           // why it was not run; "": it was
+	Standing *engine.Standing // what there was before; nil: it was not looked at
+	Hooks    *hook.Runner     // nil in a dry run
+	Result   report.Result    // of the run; without a Report there was none
+	Began    time.Time
+	Took     time.Duration
+
+	errs []error // about what is around it
+}
+
+func newEntry(j *config.Job) *Entry {
+	e := &Entry{Job: j, Spec: j.Spec}
+	e.Spec.To = maps.Clone(j.Spec.To)
+	if e.Spec.To == nil {
+		e.Spec.To = make(map[string]job.To)
+	}
+	return e
+}
+
+// leaveOut lets a destination be absent.
+func (e *Entry) leaveOut(p job.Place, why string) {
+	to := e.Spec.To[p.String()]
+	to.Absent = why
+	e.Spec.To[p.String()] = to
+}
+
+// whyLeftOut gives the reasons why destinations are absent.
+func (e *Entry) whyLeftOut() string {
+	var reasons []string
+	for _, p := range e.Spec.Destinations {
+		if why := e.Spec.To[p.String()].Absent; why != "" && !slices.Contains(reasons, why) {
+			reasons = append(reasons, why)
+		}
+	}
+	return strings.Join(reasons, "; ")
+}
+
+func (e *Entry) isLeftOut(p job.Place) bool { return e.Spec.To[p.String()].Absent != "" }
+
+func (e *Entry) fail(err error) {
+	if err != nil {
+		e.errs = append(e.errs, err)
+	}
+}
+
+// Err gives what failed that the Result does not tell.
+func (e *Entry) Err() error { return errors.Join(e.errs...) }
+
+// whyFailed gives all that failed.
+func (e *Entry) whyFailed() error {
+	if e.Result.Report == nil {
+		return e.Err()
+	}
+	return errors.Join(e.Result.Report.Err(), e.Err())
+}
+
+func (e *Entry) snapshot() string {
+	if e.Result.Report == nil {
+		return ""
+	}
+	return e.Result.Snapshot
+}
+
+// Outcome sums the entry up.
+func (e *Entry) Outcome() engine.Outcome {
+	ran := engine.Done
+	if e.Result.Report != nil {
+		ran = e.Result.Report.Outcome()
+	}
+	switch {
+	case len(e.errs) == 0:
+		return ran
+	case e.Result.Report != nil && ran != engine.Failed:
+		return engine.Partly
+	case !slices.ContainsFunc(e.errs, func(err error) bool { return !lock.IsHeld(err) }):
+		return engine.Busy
+	}
+	return engine.Failed
+}
+
+// Outcome sums a round up. around is what failed beside the jobs.
+func Outcome(entries []*Entry, around error) engine.Outcome {
+	all := make(map[engine.Outcome]int)
+	for _, e := range entries {
+		if e.Skipped == "" || e.Err() != nil {
+			all[e.Outcome()]++
+		}
+	}
+	if around != nil {
+		all[engine.Failed]++
+	}
+	switch {
+	case all[engine.Partly] > 0, all[engine.Failed] > 0 && all[engine.Done] > 0:
+		return engine.Partly
+	case all[engine.Failed] > 0:
+		return engine.Failed
+	case all[engine.Busy] > 0:
+		return engine.Busy
+	}
+	return engine.Done
+}

@@ -1,0 +1,196 @@
+// Package round works through the jobs of a configuration that are due: it opens the disks that they need, runs them one after
+// another between their hooks, closes the disks, and tells people.
+//
+// What is opened is closed, and what hooks began is ended, whatever fails and also after a signal. A job that fails stops no other,
+// unless a hook is critical. What is away on purpose is no failure: a disk that may be absent, a machine that is off line.
+package round
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"btrfs-backup/internal/config"
+	"btrfs-backup/internal/disk"
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hook"
+	"btrfs-backup/internal/report"
+	"btrfs-backup/lock"
+)
+
+// A Round is what is to be done now.
+type Round struct {
+	*config.Config
+	Names  []string // jobs to be run, due or not; none: those that are due
+	Tag    string   // only jobs that have it; "": any
+	Disk   string   // only jobs that need it; "": any
+	DryRun bool
+
+	Log   *slog.Logger
+	Now   func() time.Time
+	Runs  []report.Run // the history, newest first
+	Disks disk.Options
+	Dir   string // for locks and notes; it does not outlive a start of the machine
+
+	// Look tells what there is of a job.
+	Look func(ctx context.Context, e *Entry) (*engine.Standing, error)
+	// Begin is told what is due, before anything is done.
+	Begin func(ctx context.Context, due []*Entry)
+	// Do does the job of an entry, and tells what it did.
+	Do func(ctx context.Context, e *Entry) (report.Result, error)
+	// Record is told of each job when it is over. It is called neither in a dry run nor for what was skipped or is run by others.
+	Record func(ctx context.Context, e *Entry)
+
+	opened []*openedDisk
+}
+
+// Run does what is due. The entries tell of all jobs that were chosen; the error is about what is around them, or the end of the
+// context.
+func (r *Round) Run(ctx context.Context) (entries []*Entry, err error) {
+	if !r.DryRun {
+		if _, err := hook.Finish(ctx, r.Dir, r.Log); err != nil {
+			return nil, err
+		}
+	}
+	entries = r.choose()
+	r.decideAll(ctx, entries)
+	due := slices.DeleteFunc(slices.Clone(entries), func(e *Entry) bool { return e.Skipped != "" })
+	if len(due) == 0 || ctx.Err() != nil {
+		return entries, context.Cause(ctx)
+	}
+	if r.DryRun {
+		return entries, errors.Join(r.doAll(ctx, due), context.Cause(ctx))
+	}
+	r.Begin(ctx, due)
+	defer func() { err = errors.Join(err, r.closeDisks(context.WithoutCancel(ctx))) }()
+	r.openDisks(ctx, due)
+	around := r.hooksOf(nil)
+	if err := around.Before(ctx, hook.Run); err != nil {
+		var skip *hook.SkipError
+		if errors.As(err, &skip) {
+			for _, e := range due {
+				e.Skipped = skip.Reason
+			}
+			return entries, skip.After
+		}
+		return entries, err
+	}
+	err = r.doAll(ctx, due)
+	return entries, errors.Join(err, around.After(ctx, hook.Run, "", err), context.Cause(ctx))
+}
+
+// doAll does the jobs one after another. It ends early with the context, or when a hook is critical.
+func (r *Round) doAll(ctx context.Context, due []*Entry) error {
+	for _, e := range due {
+		if ctx.Err() != nil {
+			return nil
+		}
+		e.Began = r.Now()
+		if e.Skipped == "" { // its disk may be absent
+			r.do(ctx, e)
+		}
+		e.Took = r.Now().Sub(e.Began)
+		if outcome := e.Outcome(); !r.DryRun && outcome != engine.Busy && (e.Skipped == "" || outcome != engine.Done) {
+			r.Record(ctx, e)
+		}
+		critical := new(hook.CriticalError)
+		if errors.As(e.whyFailed(), &critical) {
+			return fmt.Errorf("the jobs after %s were not run: %w", e.Name, critical)
+		}
+	}
+	return nil
+}
+
+// do does a job between its hooks, under its lock.
+func (r *Round) do(ctx context.Context, e *Entry) {
+	release, err := r.lock(ctx, e.Name)
+	if err != nil {
+		e.fail(err)
+		return
+	}
+	defer release()
+	e.Hooks = r.hooksOf(e)
+	if r.DryRun {
+		e.Hooks = nil
+	} else if err := e.Hooks.Before(ctx, hook.Run); err != nil {
+		var skip *hook.SkipError
+		if errors.As(err, &skip) {
+			e.Skipped = skip.Reason
+			e.fail(skip.After)
+			return
+		}
+		e.fail(err)
+		return
+	}
+	e.Result, err = r.Do(ctx, e)
+	e.fail(err)
+	if e.Result.Report != nil {
+		e.Skipped = e.Result.Skipped
+	}
+	if e.Hooks != nil {
+		e.fail(e.Hooks.After(ctx, hook.Run, e.snapshot(), e.whyFailed()))
+	}
+}
+
+// hooksOf gives the hooks of a job, or with nil those around the whole.
+func (r *Round) hooksOf(e *Entry) *hook.Runner {
+	if e == nil {
+		return &hook.Runner{Hooks: r.Hooks, Log: r.Log, Dir: r.Dir}
+	}
+	runner := &hook.Runner{Hooks: e.Job.Hooks, Job: e.Name, Log: r.Log, Dir: r.Dir}
+	if e.Spec.Source != nil {
+		runner.Source = e.Spec.Source.String()
+	}
+	for _, p := range e.Spec.Destinations {
+		runner.Destinations = append(runner.Destinations, p.String())
+	}
+	return runner
+}
+
+// lock keeps a second run of the job out.
+func (r *Round) lock(ctx context.Context, job string) (release func(), err error) {
+	if r.DryRun {
+		return func() {}, nil
+	}
+	path := filepath.Join(r.Dir, "jobs", job)
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, err
+	}
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	held, err := lock.Acquire(ctx, dir, nil)
+	var other *lock.HeldError
+	if errors.As(err, &other) {
+		return nil, fmt.Errorf("job %s is run by %s: %w", job, other.Holder(), err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = held.Release() }, nil // it ends with the process at the latest
+}
+
+// decideAll finds out which entries are due, some at a time.
+func (r *Round) decideAll(ctx context.Context, entries []*Entry) {
+	const atOnce = 8
+	turns := make(chan struct{}, atOnce)
+	var deciding sync.WaitGroup
+	for _, e := range entries {
+		deciding.Go(func() {
+			turns <- struct{}{}
+			defer func() { <-turns }()
+			if r.decide(ctx, e); e.Skipped != "" {
+				r.Log.Debug(fmt.Sprintf("job %s: %s", e.Name, e.Skipped))
+			}
+		})
+	}
+	deciding.Wait()
+}
