@@ -1,15 +1,21 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/config"
+	"btrfs-backup/internal/disk"
+	"btrfs-backup/internal/hook"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/takeover"
 	"btrfs-backup/retention"
@@ -191,5 +197,135 @@ func wantAsBtrbk(t testing.TB, j *config.Job, row btrbkRow) {
 	identity := regexp.MustCompile(`ssh -i '\\''(.*)'\\''`).FindStringSubmatch(row["source_rsh"] + row["target_rsh"])
 	if identity != nil && !slices.Equal(s.Reach.Options, []string{"IdentityFile=" + identity[1]}) {
 		t.Errorf("job %s: options of SSH are %q, want that for %s", j.Name, s.Reach.Options, identity[1])
+	}
+}
+
+func TestAnImportedPoolOfBtrbkGoesOn(t *testing.T) {
+	t.Parallel()
+	p := newBtrbkPool(t)
+	p.configure("snapshot_preserve_min 2d\ntarget_preserve_min no\ntarget_preserve 4d")
+	for day := 1; day <= 5; day++ {
+		p.march(day)
+	}
+	want(t, "snapshots of btrbk", names(t, p.folder), ofMarch(3, 4, 5)...)
+	want(t, "backups of btrbk", names(t, p.destination), ofMarch(1, 2, 3, 4, 5)...)
+	file := filepath.Join(t.TempDir(), "btrbk.toml")
+	expect(t, exitDone, invoke(t, march(6), "import", "btrbk", "-o", file, p.conf))
+
+	write(t, filepath.Join(p.home, "file"), "of day 6")
+	r := expect(t, exitDone, invoke(t, march(6), "run", "--config", file, "--json"), `"job": "home"`)
+	var did struct {
+		Jobs []struct {
+			Result printed `json:"result"`
+		} `json:"jobs"`
+	}
+	if err := json.Unmarshal([]byte(r.stdout), &did); err != nil || len(did.Jobs) != 1 {
+		t.Fatalf("%v in %s", err, r.stdout)
+	}
+	taken := "home.20260306T1200"
+	want(t, "transfers", did.Jobs[0].Result.to(t, p.destination).transfers(), taken+"<"+ofMarch(5)[0])
+	want(t, "snapshots", names(t, p.folder), append(ofMarch(4, 5), taken)...)
+	want(t, "backups", names(t, p.destination), append(ofMarch(2, 3, 4, 5), taken)...)
+	btrfstest.Equal(t, filepath.Join(p.folder, taken), filepath.Join(p.destination, taken), btrfstest.RootTime)
+
+	expect(t, exitDone, invoke(t, march(6), "run", "--config", file, "--json"), `"skipped": "not due until 2026-03-07 00:00"`)
+	expect(t, exitDone, invoke(t, march(7), "run", "--config", file))
+	want(t, "backups", names(t, p.destination), append(ofMarch(3, 4, 5), taken, "home.20260307T1200")...)
+}
+
+func TestAnImportedCommandLineOfRsyncSystemBackupMeansTheSame(t *testing.T) {
+	r, err := takeover.SystemBackup{Args: []string{"/mnt/disk/system/latest"}, Mount: "/mnt/disk", Crypto: "usb", Exclude: []string{"*.o"}}.TakeOver()
+	c := readImported(t, r, err)
+	s := c.Job("system").Spec
+	if s.Source != (job.Local{Path: "/"}) || !slices.Equal(s.Destinations, []job.Place{job.Local{Path: "/mnt/disk/system"}}) || s.Engine != job.Rsync {
+		t.Errorf("%s: %v to %v", s.Engine, s.Source, s.Destinations)
+	}
+	if got := s.KeepBackups.String(); got != "24h 7d 4w *m" {
+		t.Errorf("keeps by %s", got)
+	}
+	wantFilters(t, s, "exclude *.o", "exclude /home/*/.cache/", "exclude /var/cache/", "exclude /var/tmp/")
+	if want := (disk.Disk{Name: "disk", Mount: "/mnt/disk", LUKS: "usb", WhenAbsent: disk.Skip}); !slices.Equal(c.Disks, []disk.Disk{want}) {
+		t.Errorf("disks %+v, want %+v", c.Disks, want)
+	}
+}
+
+func wantFilters(t testing.TB, s job.Spec, want ...string) {
+	t.Helper()
+	var got []string
+	for _, f := range s.Copy.Filters {
+		got = append(got, f.Rule+" "+f.Value)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("filters %q, want %q", got, want)
+	}
+}
+
+func TestAnImportedConfigurationOfPiServerBackupMeansTheSame(t *testing.T) {
+	r, err := takeover.PiServer("f", []byte(`destination = "/mnt/backup"
+[[sources]]
+type = "rsync"
+name = "data"
+path = "/srv/data"
+[[sources]]
+type = "rsync"
+path = "/etc"
+[[backup_hooks]]
+pre = ["mount", "/mnt/backup"]
+post = ["umount", "/mnt/backup"]
+critical = true
+[[snapshot_hooks]]
+pre = "systemctl stop mariadb"
+post = "systemctl start mariadb"
+`))
+	j := readImported(t, r, err).Job("piserver")
+	if want := []job.Member{{Name: "data", Source: job.Local{Path: "/srv/data"}}, {Name: "etc", Source: job.Local{Path: "/etc"}}}; !slices.Equal(j.Spec.Members, want) {
+		t.Errorf("members %v, want %v", j.Spec.Members, want)
+	}
+	if !j.Spec.CopyInside || j.Spec.KeepBackups != (retention.Policy{}) || !slices.Equal(j.Spec.Destinations, []job.Place{job.Local{Path: "/mnt/backup"}}) {
+		t.Errorf("%+v", j.Spec)
+	}
+	want := []hook.Hook{
+		{Name: "run-1", Before: []string{"mount", "/mnt/backup"}, After: []string{"umount", "/mnt/backup"}, Around: "run", Critical: true},
+		{Name: "snapshot-1", Before: []string{"sh", "-c", "systemctl stop mariadb"}, After: []string{"sh", "-c", "systemctl start mariadb"}, Around: "snapshot"},
+	}
+	if !reflect.DeepEqual(j.Hooks, want) {
+		t.Errorf("hooks %+v, want %+v", j.Hooks, want)
+	}
+}
+
+func TestAnImportedConfigurationOfVeryHungryPiMeansTheSame(t *testing.T) {
+	r, err := takeover.VeryHungryPi("f", []byte(`app_cfg:
+  exclude_lib: {standard: [lost+found/*, .cache], more: [some dir]}
+  intervals: {hourly: 3600, six-hourly: 21600, daily: 86400, monthly: 2592000}
+jobs_cfg:
+- source_ip: localhost
+  rsync_src: /srv/photos/
+  rsync_dest: /mnt/photos/
+  rsync_options: -aAHSvX --delete --bwlimit=500
+  exclude_lists: [more, standard]
+  excludes: [downloads]
+  snapshots: {hourly: 0, six-hourly: 4, daily: 7, monthly: 6}
+- source_ip: 127.0.0.1
+  rsync_src: /srv/www/
+  rsync_dest: /mnt/www/
+  rsync_options: -a -x -z
+  snapshots: {daily: 7}
+`))
+	c := readImported(t, r, err)
+	j := c.Job("photos")
+	s := j.Spec
+	if s.Source != (job.Local{Path: "/srv/photos"}) || !slices.Equal(s.Destinations, []job.Place{job.Local{Path: "/mnt/photos"}}) || s.Engine != job.Rsync {
+		t.Errorf("%s: %v to %v", s.Engine, s.Source, s.Destinations)
+	}
+	wantFilters(t, s, "exclude downloads", "exclude some dir", "exclude lost+found/*", "exclude .cache")
+	if got := s.KeepBackups.String(); got != "last=4 7d 6m" || j.Every.Length != 6*time.Hour || j.Online != "" {
+		t.Errorf("keeps by %s, runs every %s while %s", got, j.Every, j.Online)
+	}
+	if s.Copy.Marker != ".backup_valid" || !s.Copy.MultiFS || s.RateLimit != 500<<10 || s.Copy.Options != "" {
+		t.Errorf("copies as %+v at %v", s.Copy, s.RateLimit)
+	}
+	s = c.Job("www").Spec
+	if s.Copy.MultiFS || !strings.HasSuffix(s.Copy.Options, " --one-file-system -z") || c.Job("www").Every.String() != "daily" {
+		t.Errorf("copies as %+v", s.Copy)
 	}
 }

@@ -252,6 +252,7 @@ volume /pool
       target_preserve 7d
   subvolume /other/@
     timestamp_format long-iso
+    target_preserve 3w
     noauto
 `
 
@@ -267,7 +268,7 @@ func TestOptionsCountInTheSectionsBelow(t *testing.T) {
 		"[job.b]", `source = "/pool/a/b"`, `destination = ["/mnt/every one"]`, `snapshot-prefix = "b"`, `name = "btrbk-short"`,
 		`snapshot-folder = "/snap"`, `keep-backups = "7d"`,
 		"[job.root]", `source = "/other/@"`, `destination = ["/mnt/every one"]`, `snapshot-prefix = "@"`, `name = "btrbk-long-iso"`, "auto = false",
-		`keep-backups = "20d"`)
+		`keep-backups = "3w"`)
 	if r.Left != 0 {
 		t.Errorf("%d left", r.Left)
 	}
@@ -322,7 +323,7 @@ volume /pool
 			t.Errorf("not in the text: %s\n%s", line, r.Text)
 		}
 	}
-	wantLines(t, r.Text, `snapshot-folder = "/b"`)
+	wantLines(t, r.Text, `snapshot-folder = "/b"`, `compat = "btrbk"`)
 }
 
 func TestAllThatBtrbkWouldRefuseIsToldAtOnce(t *testing.T) {

@@ -29,6 +29,11 @@ func TestACommandLineOfRsyncSystemBackupIsTakenOver(t *testing.T) {
 		`exclude = ["/*/.cache/"]`, "multi-fs = true")
 	wantRemarks(t, r, `not taken over: "--mount=/backups" (a disk of another machine`, `not needed: "--disable-notifications"`)
 
+	r = mustSystemBackup(t, SystemBackup{Args: []string{"/mnt/disk/latest"}, Mount: "/mnt/disk"})
+	if wantLines(t, r.Text, `mount = "/mnt/disk"`); strings.Contains(r.Text, "luks") || strings.Contains(r.Text, "when-absent") {
+		t.Errorf("a disk that is not mounted is no failure:\n%s", r.Text)
+	}
+
 	r = mustSystemBackup(t, SystemBackup{Args: []string{"/mnt/x", "host::module/latest"}, Tunnel: "me@gate:2222", Backup: true, Crypto: "x"})
 	wantLines(t, r.Text, "[job.x]", `destination = "host::module/latest"`,
 		`# on the machine of the daemon, in its module: post-xfer exec = btrfs-backup freeze --keep-backups "24h 7d 4w *m"`, `tunnel = "me@gate:2222"`)

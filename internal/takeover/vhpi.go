@@ -3,6 +3,7 @@ package takeover
 import (
 	"cmp"
 	"fmt"
+	"net"
 	"path"
 	"regexp"
 	"slices"
@@ -207,7 +208,7 @@ func (v *vhpi) setOnline(t *table, p pair) {
 		v.remark(p.of, idle("this machine is online"))
 	default:
 		t.set("online", "ping:"+ip, p.of)
-		t.note("for a machine that answers no ping: tcp:%s:22", ip)
+		t.note("for a machine that answers no ping: tcp:%s", net.JoinHostPort(ip, "22"))
 	}
 }
 

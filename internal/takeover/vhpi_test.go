@@ -60,7 +60,7 @@ jobs_cfg:
   - source_ip: 127.0.0.1
     rsync_src: /srv/src1
     rsync_dest: /mnt/dest2
-    rsync_options: -a -x --exclude *.o --bwlimit=500 -z -n --link-dest=/x
+    rsync_options: -a -x --exclude *'.o --bwlimit=500 -z -n --link-dest=/x
     exclude_lists: []
     excludes: [/src1/tmp]
     snapshots: {daily: 1}
@@ -77,7 +77,7 @@ func TestTheFirstVersionOfVeryHungryPiIsTakenOver(t *testing.T) {
 		"[interval]", `six-hourly = "6h"`,
 		"[job.src1-2]", `source = "/srv/src1"`, `destination = "/mnt/dest2"`,
 		`rsync-options = "--archive --hard-links --acls --xattrs --numeric-ids --delete --delete-excluded --one-file-system -z"`,
-		`rate-limit = "500K"`, `exclude = ["*.o", "/src1/tmp"]`,
+		`rate-limit = "500K"`, `exclude = ["*'.o", "/src1/tmp"]`,
 		`# the slash that rsync_src lacks: "src1" is a directory in the backups of Very Hungry Pi, and is not in those made here`,
 		`every = "daily"`, `keep-backups = "1d"`)
 	wantRemarks(t, r, `not taken over: line 23 "rsync_src: tests/src1/" (a relative path, taken for one in /opt/very_hungry_pi`,
@@ -110,7 +110,7 @@ jobs:
     snapshots: {daily: 3}
   - rsync_src: /often/
     rsync_dst: /c
-    snapshots: {often: 5, hourly: 2}
+    snapshots: {hourly: 2, often: 5}
   - rsync_src: /never/
     rsync_dst: /d
     snapshots: {hourly: 0}
