@@ -28,7 +28,7 @@ func addCompletion(root *cobra.Command) {
 	root.ValidArgsFunction = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return nil, cobra.ShellCompDirectiveDefault // paths, beside the commands
 	}
-	for _, names := range [][]string{{"run"}, {"config", "show"}} {
+	for _, names := range [][]string{{"run"}, {"status"}, {"config", "show"}} {
 		c, _, _ := root.Find(names)
 		c.ValidArgsFunction = completeJobs
 	}

@@ -86,6 +86,11 @@ func (o *runOptions) run(ctx context.Context, env environment, names []string) e
 		Record: func(ctx context.Context, e *round.Entry) { record(ctx, env, given, e) },
 	}
 	entries, err := r.Run(ctx)
+	if !o.dryRun {
+		if err := writeTextfile(ctx, env, c); err != nil {
+			log.Warn(err.Error())
+		}
+	}
 	return o.conclude(ctx, env, r, entries, err, teller)
 }
 

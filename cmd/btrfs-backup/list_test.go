@@ -12,6 +12,7 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/report"
 	"btrfs-backup/internal/tree"
 	"btrfs-backup/internal/volume"
 	"btrfs-backup/transport/sshtest"
@@ -186,7 +187,7 @@ func TestAgesAreToldInOneUnit(t *testing.T) {
 	now := time.Now()
 	for ago, want := range map[time.Duration]string{-time.Minute: "future", 0: "0 s", 119 * time.Second: "119 s", 2 * time.Minute: "2 min", 119 * time.Minute: "119 min",
 		47 * time.Hour: "47 h", 49 * time.Hour: "2 d", 800 * 24 * time.Hour: "2 y"} {
-		if got := age(now.Add(-ago), now); got != want {
+		if got := report.Age(now.Add(-ago), now); got != want {
 			t.Errorf("%s: %s", ago, got)
 		}
 	}

@@ -117,7 +117,7 @@ func (l listed) row(now time.Time) []string {
 	case l.Altered:
 		state += ", altered since"
 	}
-	return []string{progress.Name(l.shownName()), age(l.Time, now), size, parent, state}
+	return []string{progress.Name(l.shownName()), report.Age(l.Time, now), size, parent, state}
 }
 
 // shownName leaves out what hides a name, which the state tells.
@@ -130,25 +130,4 @@ func (l listed) shownName() string {
 		return strings.TrimSuffix(name, ".deleting")
 	}
 	return l.Name
-}
-
-// age tells in one unit how long ago a time was.
-func age(t, now time.Time) string {
-	const day, year = 24 * time.Hour, 365 * 24 * time.Hour
-	ago := now.Sub(t)
-	switch {
-	case t.IsZero():
-		return "-"
-	case ago < 0:
-		return "future"
-	case ago < 2*time.Minute:
-		return fmt.Sprintf("%d s", ago/time.Second)
-	case ago < 2*time.Hour:
-		return fmt.Sprintf("%d min", ago/time.Minute)
-	case ago < 2*day:
-		return fmt.Sprintf("%d h", ago/time.Hour)
-	case ago < 2*year:
-		return fmt.Sprintf("%d d", ago/day)
-	}
-	return fmt.Sprintf("%d y", ago/year)
 }

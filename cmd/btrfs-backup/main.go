@@ -97,7 +97,8 @@ func tellInJSON(env environment, err error) {
 
 // isTold tells that what failed has been told.
 func isTold(err error) bool {
-	return errors.As(err, new(outcomeError)) || errors.As(err, new(differsError)) || errors.As(err, new(toldError))
+	return errors.As(err, new(outcomeError)) || errors.As(err, new(differsError)) || errors.As(err, new(toldError)) ||
+		errors.As(err, new(statusError))
 }
 
 // toldError is an error that has been told.
@@ -113,6 +114,7 @@ func (outcomeError) Error() string { return "not everything succeeded" }
 func exitStatus(err error) int {
 	var ended signalError
 	var outcome outcomeError
+	var status statusError
 	switch {
 	case err == nil:
 		return exitDone
@@ -124,6 +126,8 @@ func exitStatus(err error) int {
 		return exitBusy
 	case errors.As(err, new(differsError)):
 		return exitDiffer
+	case errors.As(err, &status):
+		return int(status)
 	case errors.As(err, &outcome):
 		return map[engine.Outcome]int{engine.Partly: exitPartly, engine.Failed: exitFailed, engine.Busy: exitBusy}[outcome.Outcome]
 	default:

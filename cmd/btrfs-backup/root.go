@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/job"
 )
 
@@ -47,8 +48,8 @@ rsync copies any other directory: see "btrfs-backup help rsync".`,
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpTemplate(helpTemplate)
 	o.define(root.Flags())
-	root.AddCommand(newRun(env), newConfig(env), newList(env), newExplain(env), newVerify(env), newIndex(env), newFreeze(env), newServe(env),
-		newHooks(env), newInstall(env), newUninstall(env), newImport(env))
+	root.AddCommand(newRun(env), newStatus(env), newConfig(env), newList(env), newExplain(env), newVerify(env), newIndex(env),
+		newFreeze(env), newServe(env), newHooks(env), newInstall(env), newUninstall(env), newImport(env))
 	for _, c := range withCommands(root) {
 		c.PreRunE = needProc
 	}
@@ -95,7 +96,7 @@ func wordInvalid(invalid *pflag.InvalidValueError) (message, forward string) {
 	if needs == "" {
 		message = fmt.Sprintf("%s: %v", invalid.GetFlag().Name, invalid.Unwrap())
 	}
-	return message, policyHint(invalid.GetFlag(), invalid.GetValue())
+	return message, cmp.Or(policyHint(invalid.GetFlag(), invalid.GetValue()), hint.Of(invalid.Unwrap()))
 }
 
 // fullText is the value of an option that cannot be empty: a variable that is unset in a script is not the default.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"time"
 
 	"btrfs-backup/internal/engine/plan"
 	"btrfs-backup/internal/hint"
@@ -14,6 +15,7 @@ import (
 // A Standing is what there is of a source.
 type Standing struct {
 	Source       string
+	Created      time.Time // of the source, if it is a subvolume
 	History      bool      // the source keeps snapshots
 	Snapshots    plan.Kept // of such a source
 	Err          error     // why the source could not be looked at
@@ -26,9 +28,9 @@ type StandingAt struct {
 	plan.Kept
 	Complete []string // names of the complete backups, oldest first
 	Free     uint64   // bytes
-	OnRecord bool     // the destination cannot be listed: Newest is that of the ledger
+	OnRecord bool     // the destination cannot be listed: Newest is that of the ledger, and the rest unknown
 	Absent   string   // why it is absent on purpose
-	Err      error    // why it is not known what there is; Kept and Free are zero
+	Err      error    // why it is not known what there is; otherwise as with OnRecord
 }
 
 // Survey tells what there is of a job's source, by the rules by which a run plans. It takes no lock and changes nothing. The source
@@ -51,14 +53,18 @@ func Survey(ctx context.Context, job Job) *Standing {
 	asking.Wait()
 	r.recall()
 	r.readUsed()
-	s.Snapshots = r.Naming.SumUp(r.Now(), plan.NamesOf(r.ownSnapshots()))
+	s.Created, s.Snapshots = r.source.Created, r.Naming.SumUp(r.Now(), plan.NamesOf(r.ownSnapshots()))
 	for i, v := range visits {
 		at := &s.Destinations[i]
 		v.known = v.isKnown()
 		if v.away = v.opened(opened[i]); v.away == nil && !v.missing {
 			*at, v.away = v.standing(contents[i], s.Err)
 		}
-		if at.Destination, at.Err = v.to.String(), v.away; v.isAbsent() {
+		at.Destination, at.Err = v.to.String(), v.away
+		if at.Err != nil || at.OnRecord {
+			at.Newest = v.onRecord()
+		}
+		if v.isAbsent() {
 			at.Absent = v.to.(*absent).why
 		}
 	}
@@ -111,11 +117,6 @@ func (v *visit) standing(found Contents, sourceErr error) (at StandingAt, err er
 		return at, err
 	}
 	if at.OnRecord = v.lister == nil; at.OnRecord {
-		for _, s := range v.ownSnapshots() {
-			if v.snapshots.Ledger != nil && v.snapshots.Ledger.IsCommon(v.to.String(), s.Name) {
-				at.Newest = v.Naming.SumUp(v.Now(), []string{s.Name}).Newest
-			}
-		}
 		return at, nil
 	}
 	untold := hint.New(fmt.Errorf("destination %s: whose backups there are cannot be told without the source", v.to), hint.Of(sourceErr))
@@ -131,4 +132,14 @@ func (v *visit) standing(found Contents, sourceErr error) (at StandingAt, err er
 	}
 	at.Kept, at.Free = v.Naming.SumUp(v.Now(), at.Complete), found.Free
 	return at, nil
+}
+
+// onRecord gives the date of the newest snapshot that the destination holds as the ledger says.
+func (v *visit) onRecord() (newest time.Time) {
+	for _, s := range v.ownSnapshots() {
+		if v.snapshots.Ledger != nil && v.snapshots.Ledger.IsCommon(v.to.String(), s.Name) {
+			newest = v.Naming.SumUp(v.Now(), []string{s.Name}).Newest
+		}
+	}
+	return newest
 }

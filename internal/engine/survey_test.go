@@ -144,6 +144,9 @@ func TestOfADestinationThatCannotBeListedTheLedgerTells(t *testing.T) {
 	if _, got := surveyed(t, s, blindDestination{d}); !got.OnRecord || got.Newest.Day() != 2 || got.Number != 0 || got.Err != nil {
 		t.Errorf("%+v", got)
 	}
+	if _, got := surveyed(t, s, &placed{fakeDestination: d, openErr: errSome}); got.Err == nil || got.Newest.Day() != 2 || got.Number != 0 {
+		t.Errorf("of one that cannot be opened: %+v", got)
+	}
 }
 
 // stuck is a destination that never answers, whatever becomes of the context.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"btrfs-backup/internal/engine"
@@ -26,8 +27,10 @@ type Environment struct {
 	Ask func(ctx context.Context, question string, secret bool) (string, error)
 }
 
-// Machines are those of a run, this one among them. Others are reached when they are first needed, by one connection each.
+// Machines are those of a run, this one among them. Others are reached when they are first needed, by one connection each. Several
+// jobs may be built at a time.
 type Machines struct {
+	mu      sync.Mutex
 	local   *local.Host
 	agent   agent.Options
 	ssh     ssh.Options
@@ -56,6 +59,8 @@ func (m *Machines) At(p Place) (h host.Trees, path string) {
 	case Local:
 		return m.local, p.Path
 	case Machine:
+		m.mu.Lock()
+		defer m.mu.Unlock()
 		r, ok := m.remote[p.Target]
 		if !ok {
 			r = agent.New(ssh.New(p.Target, m.ssh), m.agent)
@@ -68,6 +73,8 @@ func (m *Machines) At(p Place) (h host.Trees, path string) {
 
 // through gives how a machine is reached that is only passed through. The run ends with the connection.
 func (m *Machines) through(t ssh.Target) *ssh.Machine {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	s, ok := m.tunnels[t]
 	if !ok {
 		s = ssh.New(t, m.ssh)

@@ -1,33 +1,101 @@
 package job
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"slices"
+	"sync"
 	"time"
 
 	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/set"
+	"btrfs-backup/internal/engine/plan"
 	"btrfs-backup/lock"
 )
 
 // Survey tells what there is of the source, as engine.Survey does. Where the engine depends on what the source is, and that cannot
 // be seen, it is the one that the record of sources knows.
+//
+// Of several sources that are backed up as one, those backups count of which every source has one.
 func (s *Spec) Survey(ctx context.Context, m *Machines, e Environment) (*engine.Standing, error) {
-	if s.HasMembers() {
-		made, err := s.BuildSet(ctx, m, e)
-		if err != nil {
-			return nil, err
-		}
-		return set.Survey(ctx, made), nil
-	}
 	spec := *s
+	spec.DryRun = true
+	if s.HasMembers() {
+		return builder{&spec, m, e}.surveySet(ctx)
+	}
 	if _, known := s.engine(); !known {
 		spec.Engine = builder{s, m, e}.see(ctx)
 	}
-	job, err := spec.Build(ctx, m, e)
+	job, _, err := spec.buildAs(ctx, m, e, false)
 	if err != nil {
 		return nil, err
 	}
 	return engine.Survey(ctx, job), nil
+}
+
+func (b builder) surveySet(ctx context.Context) (*engine.Standing, error) {
+	members, _, err := b.members(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all, errs := make([]*engine.Standing, len(members)), make([]error, len(members))
+	var asking sync.WaitGroup
+	for i, member := range members {
+		one := b.member(member)
+		if e, known := one.engine(); known {
+			one.only(e)
+		}
+		asking.Go(func() { all[i], errs[i] = one.Survey(ctx, b.Machines, b.Environment) })
+	}
+	asking.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	s := &engine.Standing{Source: b.setName()}
+	for _, one := range all {
+		s.Err = cmp.Or(s.Err, one.Err)
+		if one.History && (!s.History || one.Snapshots.Newest.Before(s.Snapshots.Newest)) {
+			s.History, s.Snapshots = true, one.Snapshots
+		}
+	}
+	for i, p := range b.Destinations {
+		at := common(all, i, b.naming(), b.Now())
+		at.Destination = engine.PlaceName(p.String())
+		s.Destinations = append(s.Destinations, at)
+	}
+	return s, nil
+}
+
+// common sums up what there is of all members at one destination. A subvolume that is newer than the newest set needs none.
+func common(members []*engine.Standing, i int, naming engine.Naming, now time.Time) engine.StandingAt {
+	at := members[0].Destinations[i]
+	var some []engine.StandingAt
+	for _, m := range members {
+		one := m.Destinations[i]
+		at.Err, at.Absent = cmp.Or(at.Err, one.Err), cmp.Or(at.Absent, one.Absent)
+		if one.Newest.Before(at.Newest) && at.Err != nil {
+			at.Newest = one.Newest
+		}
+		if len(one.Complete) > 0 {
+			some = append(some, one)
+		}
+	}
+	if at.Err != nil {
+		return engine.StandingAt{Kept: plan.Kept{Newest: at.Newest}, Absent: at.Absent, Err: at.Err}
+	}
+	at.Complete = nil
+	if len(some) > 0 {
+		at.Complete = slices.DeleteFunc(slices.Clone(some[0].Complete), func(name string) bool {
+			return slices.ContainsFunc(some, func(one engine.StandingAt) bool { return !slices.Contains(one.Complete, name) })
+		})
+	}
+	at.Kept = naming.SumUp(now, at.Complete)
+	for _, m := range members {
+		if len(m.Destinations[i].Complete) == 0 && !m.Created.After(at.Newest) {
+			at.Complete, at.Kept = nil, plan.Kept{}
+		}
+	}
+	return at
 }
 
 // see gives the engine for what the source is. Half of the time is left to the destinations.

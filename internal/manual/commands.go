@@ -145,7 +145,7 @@ another file, relative to the first. To name a directory that begins with @, wri
 				{"1", "The run failed: nothing was saved."},
 				{"2", "The command line is wrong. Nothing was done."},
 				{"3", "Something was saved, and something failed: another destination, a deletion, or some files could not be read."},
-				{"4", "A verification found a difference."},
+				{"4", "A verification found a difference, or \"status\" a backup that is too old or missing."},
 				{"75", "Another run holds the lock, and --no-wait was given. Nothing else failed."},
 				{"129, 130, 143", "A signal ended the run: SIGHUP, SIGINT or SIGTERM."},
 			}},
@@ -259,6 +259,43 @@ folder of its own at the destination. If the disk is not always there, its absen
 			}},
 		},
 		SeeAlso: "btrfs-backup(8), btrfs-backup-list(8)",
+	},
+	"status": {
+		Description: []Section{
+			{Macro: "SS", Title: "What counts", Text: `
+A backup counts if it is complete, was not altered since, and is certainly of this source, by the rules by which a run
+plans: names alone prove nothing. One that is dated in the future is told apart. When the source cannot be looked at, the records
+tell whose backups there are; where they do not, there is no answer.
+
+Of several sources that are backed up as one, those backups count of which every source has one; a subvolume that is newer than
+the newest of them needs none yet.`},
+			{Macro: "SS", Title: "What is on record", Text: `
+A destination that does not answer within --timeout, a disk that is away, a command and an rsync daemon are shown with the date
+of the last run that saved something there, as the history and the source's ledger tell. That is "away" for a
+disk until it is too old, and not good for the others.`},
+		},
+		Sections: []Section{
+			{Title: "COLUMNS", Items: [][2]string{
+				{"NEWEST, AGE", "The beginning of the newest backup, and how long ago that was."},
+				{"KEPT", "The number of complete backups."},
+				{"FREE", "The bytes that can still be written there."},
+				{"STATE", "good; away, its disk is not mounted; on record, it cannot be looked at; LATE, older than the maximum age; BAD, older " +
+					"than twice that; NEVER, there is none; NO ANSWER; UNKNOWN, all are dated in the future."},
+			}},
+			{Title: "METRICS", Items: [][2]string{
+				{"btrfs_backup_last_success_timestamp_seconds", "The beginning of the newest complete backup of a job at a destination; where destination_up is 0, as it is on record."},
+				{"btrfs_backup_oldest_timestamp_seconds, _backups, _destination_free_bytes", "The oldest one, their number, and the bytes free there."},
+				{"btrfs_backup_destination_up, _good", "1 if the destination answered; 1 if the newest backup was seen, and is not too old."},
+				{"btrfs_backup_last_run_timestamp_seconds, _last_run_status, _last_duration_seconds, _last_bytes", "The last run of a job."},
+				{"btrfs_backup_skipped_total", "The runs in the history that were skipped."},
+			}},
+			{Title: "EXIT STATUS", Items: [][2]string{
+				{"0", "Each destination has a backup that is not too old, or is a disk that is away."},
+				{"2", "The command line or the configuration is wrong."},
+				{"4", "A backup is too old or missing, or a destination gave no answer."},
+			}},
+		},
+		SeeAlso: "btrfs-backup(8), btrfs-backup-list(8), btrfs-backup-verify(8)",
 	},
 	"rsync": {
 		Description: []Section{

@@ -50,7 +50,7 @@ func (j Jobs) WriteTable(w io.Writer, width int) error {
 		}
 	}
 	if len(rows) > 1 {
-		fit(rows, 1, width)
+		Fit(rows, 1, width)
 		if err := WriteColumns(w, rows); err != nil {
 			return err
 		}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -80,7 +81,7 @@ func WriteTable(w io.Writer, r *engine.Report, width int) error {
 	if len(rows) == 1 {
 		return nil
 	}
-	fit(rows, 0, width)
+	Fit(rows, 0, width)
 	return WriteColumns(w, rows)
 }
 
@@ -110,8 +111,8 @@ func rowsOf(r *engine.Report) (rows [][]string) {
 	return rows
 }
 
-// fit cuts what is in a column in the middle, until the rows are no wider than width, or hardly readable.
-func fit(rows [][]string, column, width int) {
+// Fit cuts what is in a column in the middle, until the rows are no wider than width, or hardly readable.
+func Fit(rows [][]string, column, width int) {
 	const least = 12
 	widest := make([]int, len(rows[0]))
 	for _, row := range rows {
@@ -254,4 +255,25 @@ func (p *plan) count(place, noun string, verdicts []retention.Verdict, deleted [
 	if len(verdicts) > 0 {
 		p.counts.WriteString(progress.Line(place+": "+Counts(noun, stay, len(deleted))) + "\n")
 	}
+}
+
+// Age tells in one unit how long ago a time was.
+func Age(t, now time.Time) string {
+	const day, year = 24 * time.Hour, 365 * 24 * time.Hour
+	ago := now.Sub(t)
+	switch {
+	case t.IsZero():
+		return "-"
+	case ago < 0:
+		return "future"
+	case ago < 2*time.Minute:
+		return fmt.Sprintf("%d s", ago/time.Second)
+	case ago < 2*time.Hour:
+		return fmt.Sprintf("%d min", ago/time.Minute)
+	case ago < 2*day:
+		return fmt.Sprintf("%d h", ago/time.Hour)
+	case ago < 2*year:
+		return fmt.Sprintf("%d d", ago/day)
+	}
+	return fmt.Sprintf("%d y", ago/year)
 }

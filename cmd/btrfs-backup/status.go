@@ -1,0 +1,167 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"btrfs-backup/internal/config"
+	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/report"
+	"btrfs-backup/internal/standing"
+)
+
+type statusOptions struct {
+	config     string
+	maxAge     timeValue
+	patience   timeValue
+	nagios     bool
+	json       bool
+	prometheus bool
+}
+
+// defaultPatience is how long answers are waited for.
+const defaultPatience = 5 * time.Second
+
+func newStatus(env environment) *cobra.Command {
+	o := &statusOptions{patience: timeValue(defaultPatience)}
+	c := &cobra.Command{
+		Use:   "status [options] [JOB...]",
+		Short: "Show whether there are backups, and how old they are",
+		Example: "  btrfs-backup status\n" +
+			"  btrfs-backup status --max-age 2d home\n" +
+			"  btrfs-backup status --nagios",
+		Long: `Ask the destinations of each JOB of the configuration, or of all, for the newest
+complete backup of its source. Nothing is locked or changed. What gives no answer
+is shown with what is on record, and is never good. LATE is what is older than
+--max-age, or else the job's "max-age", or else twice its "every"; BAD what is
+older than twice that. A disk may be away ("when-absent") until then.
+
+The exit status is 0 if all is good, else 4. With --nagios it is 0, 1 (LATE),
+2 (BAD, NEVER) or 3 (no answer), of the worst.`,
+		DisableFlagsInUseLine: true,
+		RunE:                  func(c *cobra.Command, args []string) error { return o.status(c.Context(), env, args) },
+	}
+	f := c.Flags()
+	f.SortFlags = false
+	o.define(f)
+	return c
+}
+
+func (o *statusOptions) define(f *pflag.FlagSet) {
+	f.Var(&o.maxAge, "max-age", "call a backup late that is older than `TIME`: 26h, 2d")
+	f.Var(&o.patience, "timeout", "wait `TIME` for answers")
+	f.BoolVar(&o.nagios, "nagios", false, "output and exit status of a plugin of Nagios")
+	f.BoolVar(&o.json, "json", false, "show as JSON")
+	f.BoolVar(&o.prometheus, "prometheus", false, "show as metrics of Prometheus")
+	defineConfig(&o.config, f)
+}
+
+// timeValue is an option that takes a time as the configuration does.
+type timeValue time.Duration
+
+func (v *timeValue) Set(text string) error {
+	d, err := config.ParseDuration(text)
+	if err == nil && d == 0 {
+		err = fmt.Errorf("needs more than %s", text)
+	}
+	*v = timeValue(d)
+	return err
+}
+
+func (v *timeValue) String() string {
+	if *v == 0 {
+		return ""
+	}
+	return time.Duration(*v).String()
+}
+
+func (v *timeValue) Type() string { return "time" }
+
+// status tells of the named jobs, or of all.
+func (o *statusOptions) status(ctx context.Context, env environment, names []string) error {
+	if o.nagios && o.json || o.nagios && o.prometheus || o.json && o.prometheus {
+		return misused("--nagios, --json and --prometheus are different outputs", "give one of them")
+	}
+	found, err := readConfig(o.config)
+	if err != nil {
+		return err
+	}
+	jobs := found.Jobs
+	if len(names) > 0 {
+		jobs = nil
+	}
+	for _, name := range names {
+		j, err := jobOf(found, name)
+		if err != nil {
+			return err
+		}
+		jobs = append(jobs, j)
+	}
+	all := ask(ctx, env, jobs, standing.Question{Disks: found.Disks, MaxAge: time.Duration(o.maxAge), Patience: time.Duration(o.patience)})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if o.nagios {
+		status, err := standing.WriteNagios(env.stdout, all, env.now())
+		return cmp.Or(err, statusError(status).orNil())
+	}
+	if err := o.write(env, all); err != nil {
+		return err
+	}
+	complain(env, standing.Failures(all)...)
+	if !standing.AreFine(all) {
+		return statusError(exitDiffer)
+	}
+	return nil
+}
+
+// ask asks the destinations of jobs. A history that cannot be read is told, and counts as empty.
+func ask(ctx context.Context, env environment, jobs []*config.Job, q standing.Question) []standing.Job {
+	q.Environment = env.ofJob(slog.New(slog.DiscardHandler), nil)
+	q.Ask = nil
+	var err error
+	if q.Runs, err = (report.History{Dir: q.State}).Runs(); err != nil {
+		complain(env, fmt.Errorf("reading the history of runs: %w", err))
+	}
+	return q.Survey(ctx, jobs)
+}
+
+// writeTextfile tells Prometheus of all jobs, if the configuration names a file.
+func writeTextfile(ctx context.Context, env environment, c *config.Config) error {
+	if c.Textfile == "" {
+		return nil
+	}
+	all := ask(ctx, env, c.Jobs, standing.Question{Disks: c.Disks, Patience: defaultPatience})
+	if ctx.Err() != nil { // nobody answered
+		return nil
+	}
+	return standing.WriteTextfile(c.Textfile, all)
+}
+
+func (o *statusOptions) write(env environment, all []standing.Job) error {
+	switch {
+	case o.json:
+		return report.WriteJSON(env.stdout, all)
+	case o.prometheus:
+		return standing.WritePrometheus(env.stdout, all)
+	}
+	return standing.WriteTable(env.stdout, all, env.now(), progress.Width(env.terminal))
+}
+
+// statusError ends a command with a status of its own, when all has been told.
+type statusError int
+
+func (s statusError) Error() string { return fmt.Sprintf("status %d", int(s)) }
+
+func (s statusError) orNil() error {
+	if s == exitDone {
+		return nil
+	}
+	return s
+}

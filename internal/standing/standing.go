@@ -1,0 +1,255 @@
+// Package standing answers whether there is a backup: of each job, at each destination, how old, and whether that is too old.
+//
+// The destinations are asked, all at once. What cannot be asked is shown with the date of what is on record, and is never good: a
+// record tells what was there. Nothing is locked or changed.
+package standing
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"btrfs-backup/internal/config"
+	"btrfs-backup/internal/disk"
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/job"
+	"btrfs-backup/internal/report"
+)
+
+// A State judges what is at a place.
+type State string
+
+// The states, and the only one that is good.
+const (
+	Good     State = "good"
+	Away     State = "away"      // its disk is, and may be; what is on record is not too old
+	OnRecord State = "on record" // it cannot be looked at, and what is on record is not too old
+	Unknown  State = "unknown"   // it gives no answer, and what is on record is not too old, or is nothing
+	Late     State = "late"      // older than the maximum age
+	Bad      State = "bad"       // older than twice that
+	Never    State = "never"
+)
+
+// IsFine tells that there is nothing to be done. That a disk is away on purpose counts as well until its backup is too old.
+func (s State) IsFine() bool { return s == Good || s == Away }
+
+// A Job tells of one job.
+type Job struct {
+	Name    string          `json:"job"`
+	Source  string          `json:"source"`
+	Failure *engine.Failure `json:"source_failure,omitempty"` // why the source cannot be looked at
+	LastRun *report.Run     `json:"last_run,omitempty"`
+	Skipped int             `json:"skipped"` // runs in the history that were
+	Places  []Place         `json:"destinations"`
+}
+
+// A Place is one destination, or the source of a job without any.
+type Place struct {
+	Destination string          `json:"destination"` // "": the snapshots at the source
+	State       State           `json:"state"`
+	Newest      time.Time       `json:"newest,omitzero"`
+	Oldest      time.Time       `json:"oldest,omitzero"`
+	Backups     int             `json:"backups"`          // complete ones
+	Ahead       int             `json:"future,omitempty"` // more that are dated in the future
+	Free        uint64          `json:"free_bytes,omitempty"`
+	Asked       bool            `json:"asked"`             // else only Newest is known, from the record
+	Away        string          `json:"away,omitempty"`    // why it is absent on purpose
+	MaxAge      Seconds         `json:"max_age_seconds"`   // 0: any age will do
+	NextDue     time.Time       `json:"next_due,omitzero"` // when a run will be due
+	Failure     *engine.Failure `json:"failure,omitempty"` // why it could not be asked
+	Warning     string          `json:"warning,omitempty"` // what is odd about it
+}
+
+// Seconds are a duration, which JSON has in whole seconds.
+type Seconds time.Duration
+
+// MarshalJSON writes the seconds.
+func (s Seconds) MarshalJSON() ([]byte, error) {
+	return fmt.Append(nil, int64(time.Duration(s)/time.Second)), nil
+}
+
+// A Question is what is asked of jobs.
+type Question struct {
+	job.Environment
+	MaxAge   time.Duration // of all jobs; 0: each has its own
+	Patience time.Duration // how long an answer may take
+	Runs     []report.Run  // on record, newest first
+	Disks    []disk.Disk   // that are closed while nothing needs them
+}
+
+// Survey asks the destinations of jobs.
+func (q Question) Survey(ctx context.Context, jobs []*config.Job) []Job {
+	now := q.Now()
+	machines := make(map[string]*job.Machines) // those of equal settings share their connections
+	for _, j := range jobs {
+		if key := keyOf(j); machines[key] == nil {
+			machines[key] = job.NewMachines(j.Spec.Reach, q.Environment)
+		}
+	}
+	found := make([]Job, len(jobs))
+	var asking sync.WaitGroup
+	for i, j := range jobs {
+		asking.Go(func() { found[i] = q.ask(ctx, j, machines[keyOf(j)], now) })
+	}
+	asking.Wait()
+	closeAll(machines)
+	return found
+}
+
+// closeAll ends the connections, but for what hangs.
+func closeAll(machines map[string]*job.Machines) {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		for _, m := range machines {
+			m.Close()
+		}
+	}()
+	select {
+	case <-closed:
+	case <-time.After(time.Second):
+	}
+}
+
+func keyOf(j *config.Job) string { return fmt.Sprintf("%#v", j.Spec.Reach) }
+
+// ask asks those of one job.
+func (q Question) ask(ctx context.Context, j *config.Job, m *job.Machines, now time.Time) Job {
+	const grace = time.Second // for what hangs where nobody waits for an answer
+	late := fmt.Errorf("no answer within %v", q.Patience)
+	outer, cancelOuter := context.WithTimeoutCause(ctx, q.Patience+grace, late)
+	defer cancelOuter()
+	inner, cancel := context.WithTimeoutCause(ctx, q.Patience, late)
+	defer cancel()
+	s, err := engine.Ask(outer, named(j.Name), func(context.Context) (*engine.Standing, error) {
+		spec := q.without(j.Spec)
+		s, err := spec.Survey(inner, m, q.Environment)
+		if err != nil {
+			err = fmt.Errorf("%s: %w", named(j.Name), err)
+		}
+		return s, err
+	})
+	told := Job{Name: j.Name}
+	if err != nil {
+		s = &engine.Standing{Err: err}
+		for _, d := range j.Spec.Destinations {
+			s.Destinations = append(s.Destinations, engine.StandingAt{Destination: d.String(), Err: errUnasked})
+		}
+	}
+	if told.Source = s.Source; s.Err != nil {
+		told.Failure = &engine.Failure{Err: s.Err}
+	}
+	r := recordOf(j.Name, s.Source, q.Runs)
+	told.LastRun, told.Skipped = r.last(), r.skipped()
+	if len(s.Destinations) == 0 {
+		s.Destinations = []engine.StandingAt{{Kept: s.Snapshots, Err: s.Err}}
+	}
+	for _, at := range s.Destinations {
+		p := placeOf(at, r)
+		p.MaxAge = Seconds(q.maxAge(j, at.Destination))
+		p.judge(now)
+		if !j.Every.IsZero() && j.Auto {
+			p.NextDue = j.Every.Next(now, p.Newest)
+		}
+		told.Places = append(told.Places, p)
+	}
+	return told
+}
+
+// without leaves out the destinations whose disks are closed.
+func (q Question) without(s job.Spec) job.Spec {
+	to := make(map[string]job.To)
+	maps.Copy(to, s.To)
+	for _, p := range s.Destinations {
+		local, isLocal := p.(job.Local)
+		isOn := func(d disk.Disk) bool { return isLocal && d.Holds(local.Path) && !d.IsMounted() }
+		if i := slices.IndexFunc(q.Disks, isOn); i >= 0 {
+			at := to[p.String()]
+			at.Absent = fmt.Sprintf("disk %s is not mounted", q.Disks[i].Name)
+			to[p.String()] = at
+		}
+	}
+	s.To = to
+	return s
+}
+
+type named string
+
+func (n named) String() string { return "job " + string(n) }
+
+var errUnasked = errors.New("not asked, since the job could not be made ready")
+
+// maxAge gives the age from which a newest backup is late.
+func (q Question) maxAge(j *config.Job, destination string) time.Duration {
+	byDefault := j.Every.MaxAge()
+	if !j.Auto {
+		byDefault = 0 // it runs when somebody wants it
+	}
+	return cmp.Or(q.MaxAge, j.MaxAgeAt[destination], j.MaxAge, byDefault)
+}
+
+func placeOf(at engine.StandingAt, r record) Place {
+	p := Place{Destination: at.Destination, Newest: at.Newest, Oldest: at.Oldest, Backups: at.Number, Ahead: at.Ahead, Free: at.Free,
+		Asked: at.Err == nil && !at.OnRecord, Away: at.Absent}
+	if at.Err != nil && at.Absent == "" {
+		p.Failure = &engine.Failure{Err: at.Err}
+	}
+	if recorded := r.saved(at.Destination); !p.Asked && recorded.After(p.Newest) {
+		p.Newest = recorded
+	}
+	if at.Ahead > 0 {
+		p.Warning = fmt.Sprintf("dated in the future and not counted: %d; is the clock right?", at.Ahead)
+	}
+	return p
+}
+
+// judge sets the state.
+func (p *Place) judge(now time.Time) {
+	age, most := now.Sub(p.Newest), time.Duration(p.MaxAge)
+	switch {
+	case p.Newest.IsZero() && p.Asked && p.Ahead == 0:
+		p.State = Never
+	case p.Newest.IsZero():
+		p.State = Unknown
+	case most > 0 && age > 2*most:
+		p.State = Bad
+	case most > 0 && age > most:
+		p.State = Late
+	case p.Asked:
+		p.State = Good
+	case p.Away != "":
+		p.State = Away
+	case p.Failure == nil:
+		p.State = OnRecord
+	default:
+		p.State = Unknown
+	}
+}
+
+// AreFine tells that every destination of every job has what it should have.
+func AreFine(jobs []Job) bool {
+	return !slices.ContainsFunc(jobs, func(j Job) bool {
+		return slices.ContainsFunc(j.Places, func(p Place) bool { return !p.State.IsFine() })
+	})
+}
+
+// Failures gives all that went wrong with the asking, each once.
+func Failures(jobs []Job) (all []error) {
+	add := func(f *engine.Failure) {
+		if f != nil && !errors.Is(f.Err, errUnasked) && !slices.ContainsFunc(all, func(err error) bool { return err.Error() == f.Err.Error() }) {
+			all = append(all, f.Err)
+		}
+	}
+	for _, j := range jobs {
+		add(j.Failure)
+		for _, p := range j.Places {
+			add(p.Failure)
+		}
+	}
+	return all
+}

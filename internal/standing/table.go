@@ -1,0 +1,108 @@
+package standing
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/report"
+)
+
+// WriteTable shows jobs to people, on a terminal of that width: a line for each destination, then the last run.
+func WriteTable(w io.Writer, jobs []Job, now time.Time, width int) error {
+	rows := [][]string{{"JOB", "DESTINATION", "NEWEST", "AGE", "KEPT", "FREE", "STATE"}}
+	var notes []string
+	for _, j := range jobs {
+		for _, p := range j.Places {
+			rows = append(rows, p.row(j.Name, now))
+			if p.Warning != "" {
+				notes = append(notes, fmt.Sprintf("%s: %s: %s", j.Name, p.name(), p.Warning))
+			}
+		}
+	}
+	report.Fit(rows, 1, width)
+	if err := report.WriteColumns(w, rows); err != nil {
+		return err
+	}
+	if last, of := lastRun(jobs); last != nil {
+		notes = append(notes, fmt.Sprintf("last run: %s, %s: %s", last.Time.Local().Format("2006-01-02 15:04"), of, last.Line()))
+	}
+	for _, note := range notes {
+		if _, err := fmt.Fprintln(w, progress.Line(note)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p Place) name() string {
+	if p.Destination == "" {
+		return "(snapshots)"
+	}
+	return strings.TrimPrefix(p.Destination, "ssh://")
+}
+
+func (p Place) row(job string, now time.Time) []string {
+	newest, kept, free := "-", "-", "-"
+	if !p.Newest.IsZero() {
+		newest = p.Newest.Local().Format("2006-01-02 15:04")
+	} else if p.State == Never {
+		newest = "never"
+	}
+	if p.Asked {
+		kept = fmt.Sprint(p.Backups)
+		if p.Free > 0 {
+			free = progress.Bytes(int64(p.Free))
+		}
+	}
+	return []string{job, p.name(), newest, report.Age(p.Newest, now), kept, free, p.words()}
+}
+
+// words tells the state. What is not good stands out.
+func (p Place) words() string {
+	most, words := time.Duration(p.MaxAge), string(p.State)
+	switch p.State {
+	case Good, Away, OnRecord:
+		return words
+	case Unknown:
+		if p.Failure != nil {
+			return "NO ANSWER"
+		}
+	case Bad:
+		most *= 2
+	}
+	words = strings.ToUpper(words)
+	switch {
+	case p.Away != "":
+		return words + ", away"
+	case p.Failure != nil:
+		return words + ", no answer"
+	case p.State == Late || p.State == Bad:
+		return fmt.Sprintf("%s (> %s)", words, length(most))
+	}
+	return words
+}
+
+// length words a maximum age.
+func length(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch d = d.Round(time.Minute); {
+	case d >= 2*day:
+		return fmt.Sprintf("%d d", d/day)
+	case d >= 2*time.Hour:
+		return fmt.Sprintf("%d h", d/time.Hour)
+	}
+	return fmt.Sprintf("%d min", d/time.Minute)
+}
+
+// lastRun gives the newest run of all jobs, and the name of its job.
+func lastRun(jobs []Job) (last *report.Run, of string) {
+	for _, j := range jobs {
+		if j.LastRun != nil && (last == nil || j.LastRun.Time.After(last.Time)) {
+			last, of = j.LastRun, j.Name
+		}
+	}
+	return last, of
+}
