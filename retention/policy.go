@@ -124,6 +124,16 @@ func unitOf(letter string) Unit { return Unit(strings.Index(letters, letter)) }
 // keepsAll tells that no term is given.
 func (p Policy) keepsAll() bool { return p.Last <= 0 && p.Within.N == 0 && p.Of == [units]int{} }
 
+// AtLeast gives the policy that keeps what is younger, too. One that keeps all does so anyway.
+func (p Policy) AtLeast(age time.Duration) Policy {
+	hours := Span{int((age + time.Hour - 1) / time.Hour), Hour}
+	at := time.Unix(0, 0)
+	if !p.keepsAll() && hours.before(at).Before(p.Within.before(at)) {
+		p.Within = hours
+	}
+	return p
+}
+
 // String writes the policy as Parse reads it; "" keeps everything.
 func (p Policy) String() string {
 	var terms []string

@@ -43,6 +43,28 @@ func TestWhatIsNoPolicyIsRefused(t *testing.T) {
 	}
 }
 
+func TestAPolicyIsMadeToKeepWhatIsYounger(t *testing.T) {
+	const week = 7 * 24 * time.Hour
+	for _, c := range []struct {
+		policy string
+		age    time.Duration
+		want   string
+	}{
+		{"14d", week, "within=168h 14d"},
+		{"14d", 0, "14d"},
+		{"last=2", time.Minute, "within=1h last=2"},
+		{"within=2d 14d", week, "within=168h 14d"},
+		{"within=1m 14d", week, "within=1m 14d"},
+	} {
+		if got := must(t, c.policy).AtLeast(c.age).String(); got != c.want {
+			t.Errorf("%s with %s is %s, want %s", c.policy, c.age, got, c.want)
+		}
+	}
+	if got := (Policy{}).AtLeast(week); got != (Policy{}) {
+		t.Errorf("what keeps all becomes %s", got)
+	}
+}
+
 // must reads a policy.
 func must(t testing.TB, text string) Policy {
 	t.Helper()

@@ -68,17 +68,6 @@ func Decide(policy Policy, now time.Time, snapshots []Snapshot) []Verdict {
 	for past > 0 && sorted[past-1].Time.After(now) {
 		past--
 	}
-	return decide(policy, now, sorted, past)
-}
-
-// DecideInOrder gives one verdict for each snapshot by the number of the newest alone. They are given oldest first, and their
-// times do not count: whoever names them is not trusted.
-func DecideInOrder(last int, snapshots []Snapshot) []Verdict {
-	return decide(Policy{Last: last}, time.Time{}, snapshots, len(snapshots))
-}
-
-// decide applies a policy to sorted snapshots, of which the first so many are not dated in the future.
-func decide(policy Policy, now time.Time, sorted []Snapshot, past int) []Verdict {
 	kept, instead := policy.keep(now, sorted[:past])
 	verdicts := make([]Verdict, len(sorted))
 	for i, s := range sorted {

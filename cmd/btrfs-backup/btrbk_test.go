@@ -109,7 +109,7 @@ func TestAPoolOfBtrbkIsTakenOver(t *testing.T) {
 
 func TestBtrbksNamesAreGivenAndPrunedEverywhere(t *testing.T) {
 	t.Parallel()
-	far := newRestricted(t, "--append-only -n 2")
+	far := newRestricted(t, "--append-only -n 2 --min-age 0s")
 	for name, way := range map[string]struct {
 		options []string
 		place   func(string) string

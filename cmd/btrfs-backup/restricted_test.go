@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
@@ -14,7 +16,12 @@ import (
 // newRestricted starts an sshd whose key runs `serve` with these options, whatever its client asks for.
 func newRestricted(t testing.TB, options string) *remote {
 	t.Helper()
-	return newRemote(t, sshtest.Options{KeyOptions: fmt.Sprintf(`restrict,command="btrfs-backup serve %s"`, options)})
+	return newRestrictedOn(t, nil, options)
+}
+
+func newRestrictedOn(t testing.TB, environ []string, options string) *remote {
+	t.Helper()
+	return newRemote(t, sshtest.Options{Env: environ, KeyOptions: fmt.Sprintf(`restrict,command="btrfs-backup serve %s"`, options)})
 }
 
 func TestAReceiverThatOnlyAddsPrunesByItsOwnCounts(t *testing.T) {
@@ -25,7 +32,7 @@ func TestAReceiverThatOnlyAddsPrunesByItsOwnCounts(t *testing.T) {
 	other := filepath.Join(folder, "20200101-000000") // not this source's
 	btrfstest.Check(t, btrfs.Create(btrfstest.Open(t, folder), filepath.Base(other)))
 	btrfstest.Check(t, btrfs.SetReadOnly(btrfstest.Open(t, folder), filepath.Base(other), true))
-	r := newRestricted(t, "--restrict-to '"+destination+"' --append-only -n 2")
+	r := newRestricted(t, "--restrict-to '"+destination+"' --append-only -n 2 --min-age 0s")
 	for range 4 {
 		succeed(t, r.arguments(source, r.place(folder))...)
 	}
@@ -45,7 +52,7 @@ func TestAReceiverNeverDeletesWhatItJustReceived(t *testing.T) {
 	source, destination := newPair(t)
 	folder := filepath.Join(destination, "laptop")
 	btrfstest.Check(t, os.MkdirAll(folder, 0o755))
-	r := newRestricted(t, "--restrict-to '"+destination+"' --append-only -n 2")
+	r := newRestricted(t, "--restrict-to '"+destination+"' --append-only -n 2 --min-age 0s")
 	for range 4 {
 		succeed(t, source)
 	}
@@ -64,6 +71,60 @@ func TestAReceiverNeverDeletesWhatItJustReceived(t *testing.T) {
 	if got, want := fmt.Sprint(names(t, folder)), fmt.Sprint([]string{"20200101-000000", "20200102-000000"}); got != want {
 		t.Errorf("the backups are %s, want %s", got, want)
 	}
+}
+
+// daysOn gives the environment of a run so many days after today.
+func daysOn(n int) []string {
+	return []string{testOnlyNow + "=" + time.Now().AddDate(0, 0, n).UTC().Format(time.RFC3339)}
+}
+
+// A hostile client has the key, and a clock and names of its own.
+func TestAReceiverDeletesNothingYoungForAHostileClient(t *testing.T) {
+	t.Parallel()
+	for policy, old := range map[string]int{"-n 2": 0, "--keep-backups '2d 1w'": 1} {
+		t.Run(policy, func(t *testing.T) {
+			t.Parallel()
+			source, destination := newSmallPair(t)
+			btrfstest.Check(t, os.MkdirAll(destination, 0o755))
+			serve := "--restrict-to '" + destination + "' --append-only " + policy
+			today := newRestricted(t, serve)
+			first := backUp(t, exitDone, nil, today.arguments(source, today.place(destination))...).Snapshot
+			flood := []string{"20000101-000000", "20991231-235959", "20260301-120000", "20260302-120000"}
+			for i, name := range flood { // in sessions of their own, by a clock that is years ahead
+				btrfstest.Check(t, btrfs.Snapshot(btrfstest.Open(t, source), btrfstest.Open(t, filepath.Join(source, "snapshot")), name))
+				expect(t, exitDone, invoke(t, daysOn(400*i), today.arguments("-S", source, today.place(destination))...))
+			}
+			all := append(slices.Clone(flood), first)
+			slices.Sort(all)
+			want(t, "backups", names(t, destination), all...)
+
+			inAWeek := newRestrictedOn(t, daysOn(8), serve)
+			last := backUp(t, exitDone, nil, inAWeek.arguments(source, inAWeek.place(destination))...).Snapshot
+			left := names(t, destination)
+			if !slices.Contains(left, last) || slices.Contains(left, first) != (old == 1) || slices.Contains(left, flood[1]) {
+				t.Errorf("after a week, there are %q", left)
+			}
+			r := backUp(t, exitDone, nil, inAWeek.arguments("-S", source, inAWeek.place(destination))...)
+			if sent := r.to(t, inAWeek.place(destination)).Transfers; len(sent) > 0 {
+				t.Errorf("sent again: %+v", sent)
+			}
+		})
+	}
+}
+
+func TestCopiesOfDirectoriesThatArriveArePrunedByTheOwnersPolicy(t *testing.T) {
+	t.Parallel()
+	btrfstest.RequireRoot(t)
+	source, destination := t.TempDir(), filepath.Join(t.TempDir(), "backups")
+	agent := newAgent(t, `case $1 in serve) shift; set -- serve --keep-backups last=2 "$@" ;; esac; exec "$real" "$@"`)
+	r := newRemote(t, agent.options())
+	var made []string
+	for _, date := range []string{"2030-01-01", "2020-01-01", "2020-01-02"} {
+		write(t, filepath.Join(source, "file"), date)
+		run := backUp(t, exitDone, clock(date), r.arguments("--engine", "rsync", "--agent", "installed", source, r.place(destination))...)
+		made = append(made, run.to(t, r.place(destination)).Transfers[0].Snapshot)
+	}
+	want(t, "backups", names(t, destination), made[1:]...)
 }
 
 // refuses fails the test unless a run fails and says why.

@@ -11,22 +11,25 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"btrfs-backup/internal/arrivals"
+	"btrfs-backup/internal/config"
 	"btrfs-backup/internal/host/serve"
 	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/volume"
+	"btrfs-backup/retention"
 	"btrfs-backup/transport/wire"
 )
 
 type serveOptions struct {
 	limits       serve.Limits
-	keepsLast    int
+	keep         retention.Policy
+	minAge       ageFlag
 	resumeWindow time.Duration
 	protocol     int
 	verbosity    string
 }
 
 func newServe(env environment) *cobra.Command {
-	o := &serveOptions{}
+	o := &serveOptions{minAge: -1}
 	c := &cobra.Command{
 		Use:     "serve [options]",
 		Short:   "Be the far end of an SSH session (the agent)",
@@ -42,7 +45,9 @@ like the example of ~/.ssh/authorized_keys: that key can do nothing else.`,
 	f.SortFlags = false
 	f.StringVar(&o.limits.Root, "restrict-to", "", "allow nothing outside of `DIR`")
 	f.BoolVar(&o.limits.AppendOnly, "append-only", false, "refuse to delete or replace backups")
-	f.IntVarP(&o.keepsLast, "num-backups", "n", 0, "keep the newest `N`; prune after each backup")
+	f.IntVarP(&o.keep.Last, "num-backups", "n", 0, "keep the newest `N`; prune after each backup")
+	f.Var((*policyFlag)(&o.keep), "keep-backups", "keep by `POLICY` what arrives, such as 14d8w12m")
+	f.Var(&o.minAge, "min-age", "never prune what is younger than `TIME`, such as 7d")
 	f.BoolVar(&o.limits.ReceiveOnly, "receive-only", false, "take in backups, give none out")
 	f.BoolVar(&o.limits.SendOnly, "send-only", false, "take and send snapshots, receive none")
 	f.DurationVar(&o.resumeWindow, "resume-window", 24*time.Hour, "keep a broken transfer for `TIME`")
@@ -54,7 +59,7 @@ like the example of ~/.ssh/authorized_keys: that key can do nothing else.`,
 
 func (o *serveOptions) check() (c job.Complaints) {
 	checkVerbosity(o.verbosity, &c)
-	job.CheckNumber("num-backups", o.keepsLast, &c)
+	job.CheckNumber("num-backups", o.keep.Last, &c)
 	if o.limits.Root != "" && !filepath.IsAbs(o.limits.Root) {
 		c.Add("restrict-to", "begin it with a slash", "%s is not absolute", o.limits.Root)
 	}
@@ -62,6 +67,35 @@ func (o *serveOptions) check() (c job.Complaints) {
 		c.Add("receive-only", "use one of them", "and --send-only leave nothing to do")
 	}
 	return c
+}
+
+// leastAge is that of what is pruned. Time to notice a break-in is the default where the client cannot delete.
+func (o *serveOptions) leastAge() time.Duration {
+	switch {
+	case o.minAge >= 0:
+		return time.Duration(o.minAge)
+	case o.limits.AppendOnly:
+		return 7 * 24 * time.Hour
+	}
+	return 0
+}
+
+// ageFlag is a time in words such as 7d.
+type ageFlag time.Duration
+
+func (a *ageFlag) Type() string { return "time" }
+
+func (a *ageFlag) String() string {
+	if *a < 0 {
+		return ""
+	}
+	return time.Duration(*a).String()
+}
+
+func (a *ageFlag) Set(text string) error {
+	d, err := config.ParseDuration(text)
+	*a = ageFlag(d)
+	return err
 }
 
 func (o *serveOptions) serve(ctx context.Context, env environment) error {
@@ -75,9 +109,9 @@ func (o *serveOptions) serve(ctx context.Context, env environment) error {
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
 	log := env.newLog(levels[o.verbosity])
 	options := serve.Options{Log: log, Version: programVersion(), Limits: o.limits, ResumeWindow: o.resumeWindow}
-	if o.keepsLast > 0 {
-		options.KeepsLast = o.keepsLast
-		options.Received = (&volume.ReceivedPruner{Last: o.keepsLast, Log: log}).Received
+	if o.keep != (retention.Policy{}) {
+		pruner := &arrivals.Pruner{Keep: o.keep, MinAge: o.leastAge(), Now: env.now, Log: log}
+		options.Keeps, options.Received, options.Finished = pruner.Advertised().String(), pruner.Received, pruner.Finished
 	}
 	return serve.Run(ctx, os.Stdin, os.Stdout, options)
 }

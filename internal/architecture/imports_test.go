@@ -120,6 +120,12 @@ var rules = []rule{
 		breaks:   importing(beside(leaves, around, []string{"internal/job"})),
 	},
 	{
+		reason:   "what is deleted of what arrived depends on no client, nor on how it came",
+		packages: []string{"internal/arrivals"},
+		breaks: importing(beside(leaves, []string{"internal/engine", "internal/engine/copies", "internal/engine/kin", "internal/host",
+			"internal/tree"})),
+	},
+	{
 		reason:   "kinds can be combined freely because none knows another",
 		packages: kinds,
 		breaks:   importing(isKind),

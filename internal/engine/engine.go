@@ -159,8 +159,9 @@ type Contents struct {
 	Ledger   *lock.Ledger      // of what the backups are sent on to; nil if they never were
 	NoPrune  error             // why nothing may be deleted; nil if it may
 
-	Free      uint64 // bytes that can still be written
-	KeepsLast int    // how many of the newest the destination keeps by itself; 0: all
+	Free uint64 // bytes that can still be written
+	// Keeps is the policy by which the destination itself deletes, in the order of arrival.
+	Keeps retention.Policy
 }
 
 // What is planned is told under the name of this package, too.

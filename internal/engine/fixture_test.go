@@ -10,6 +10,7 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine/plan"
 	"btrfs-backup/lock"
+	"btrfs-backup/retention"
 )
 
 // uuid makes a UUID out of a number.
@@ -91,8 +92,20 @@ func newPlanner(snapshots, backups subvolumes, changes ...func(*plan.Planner)) p
 
 func keep(n int) func(*plan.Planner) { return func(p *plan.Planner) { p.Keep.Last = n } }
 
-// keepsLast is a destination that keeps so many by itself.
-func keepsLast(n int) func(*plan.Planner) { return func(p *plan.Planner) { p.KeepsLast = n } }
+// keeps is a destination that deletes by a policy of its own.
+func keeps(policy string) func(*plan.Planner) {
+	return func(p *plan.Planner) {
+		var err error
+		if p.Keeps, err = retention.Parse(policy); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// arrived is a backup that came so many days before the plan is made.
+func arrived(days int) func(*btrfs.Subvolume) {
+	return func(s *btrfs.Subvolume) { s.Created = newPlanner(nil, nil).Now.AddDate(0, 0, -days) }
+}
 
 // dated gives a subvolume the name of another day.
 func dated(s btrfs.Subvolume, n uint64) btrfs.Subvolume {

@@ -147,7 +147,7 @@ func (v *visit) plannerOf(found Contents) plan.Planner {
 	}
 	p.Backups.Listing, p.Backups.Ledger, p.Recorded = found.Listing, found.Ledger, found.Recorded
 	p.Snapshots.Record.Origins = found.Origins
-	p.Backups.InUse, p.KeepsLast, p.Deleting, p.Taken = found.InUse, found.KeepsLast, found.Deleting, found.Taken
+	p.Backups.InUse, p.Keeps, p.Deleting, p.Taken = found.InUse, found.Keeps, found.Deleting, found.Taken
 	return p
 }
 

@@ -92,8 +92,8 @@ type Content struct {
 	Origins File                  // see ParseOrigins
 	Free    uint64                // bytes that an ordinary user can still write
 	Others  []string              // names of what is no subvolume; not all, if there are thousands
-	// KeepsLast is how many of the newest backups the machine keeps in the directory, whoever asks; 0: all.
-	KeepsLast int
+	// Keeps is the policy by which the machine deletes backups that arrived in the directory, whoever asks; "": none.
+	Keeps string
 }
 
 // InUse tells why subvolumes of the directory are not to be deleted, by name.

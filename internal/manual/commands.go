@@ -409,16 +409,21 @@ In /etc/rsyncd.conf:`, Items: [][2]string{
 			{Title: "RESTRICTED KEYS", Text: `
 Whoever breaks into the machine that is backed up has the key that sends its backups. On the receiving
 machine, a forced command in front of that key limits its use, whatever the other side asks:`, Items: [][2]string{
-				{`restrict,command="/usr/local/sbin/btrfs-backup serve --restrict-to /backup/laptop --append-only --receive-only --num-backups 60" ssh-ed25519 AAAA...`,
+				{`restrict,command="/usr/local/sbin/btrfs-backup serve --restrict-to /backup/laptop --append-only --receive-only --keep-backups 14d8w12m" ssh-ed25519 AAAA...`,
 					"In ~root/.ssh/authorized_keys. /backup/laptop must exist, be root's, and be closed to others (chmod 700, or mounted with nosuid): a backup can hold set-uid programs. Nothing is received where other users can write."},
 			}},
 			{Macro: "SS", Title: "Allowed", Text: `
 To add backups, until the disk is full, with at most 4 under way or interrupted in a folder and 16 in all, in at most 100 sessions
 at a time. To list names, times and UUIDs of the backups below the directory, and
 to make folders there. To delete or resume a backup that is not complete yet. To send false backups: backups that
-arrive after a break-in prove nothing, and with --num-backups 60, sixty new ones in one night, whatever their dates, push
-out all older ones. Take a large number and watch how many arrive, or leave --num-backups out and delete old
-backups on the receiving machine yourself.`},
+arrive after a break-in prove nothing. With --num-backups 60, sixty new ones in one night push out all that are older
+than --min-age; with --keep-backups 14d8w12m they count as one day, of which the first stays.`},
+			{Macro: "SS", Title: "Deleting old backups", Text: `
+After each backup, the policy of --keep-backups or --num-backups is applied to those of the same series that are
+on record as of the same source. They count by the time at which they arrived, by the clock of this machine, whatever their names
+say. What came in the same session stays, and so does what is younger than --min-age: 7 days (7d) with --append-only, so
+that there is time to notice a break-in, else none. The sender is told the policy, and does not send what would be deleted
+at once.`},
 			{Macro: "SS", Title: "Other copies", Text: `
 The same snapshots should not be backed up to another directory of that filesystem: btrfs receive takes any
 copy of a parent, so increments are refused when there is one outside of --restrict-to.`},
@@ -429,11 +434,11 @@ content of a stream. With --append-only, to delete, replace or change a backup t
 			{Macro: "SS", Title: "Another user than root", Text: `
 The agent needs root. To let the key log in as a user who can do nothing else, put "sudo" in front of the
 forced command, and allow that one command line in /etc/sudoers.d:`, Items: [][2]string{
-				{`laptop ALL=(root) NOPASSWD: /usr/local/sbin/btrfs-backup serve --restrict-to /backup/laptop --append-only --receive-only --num-backups 60`, "All arguments are compared."},
+				{`laptop ALL=(root) NOPASSWD: /usr/local/sbin/btrfs-backup serve --restrict-to /backup/laptop --append-only --receive-only --keep-backups 14d8w12m`, "All arguments are compared."},
 			}},
 			{Macro: "SS", Title: "The other direction", Text: `
 A machine that fetches the backups of another one needs a key there that can only fetch. It can take
-snapshots in the directory, and delete those with names that end in YYYYMMDD-HHMMSS, as its --num-snapshots
+snapshots in the directory, and delete those with names that end in a date as backups have it, as its --num-snapshots
 asks:`, Items: [][2]string{
 				{`restrict,command="/usr/local/sbin/btrfs-backup serve --restrict-to /home --send-only" ssh-ed25519 AAAA...`, "In ~root/.ssh/authorized_keys of the machine that is backed up."},
 			}},

@@ -14,6 +14,7 @@ import (
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/stream"
+	"btrfs-backup/retention"
 	"btrfs-backup/transport"
 
 	"golang.org/x/time/rate"
@@ -100,8 +101,13 @@ func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
 	if err != nil {
 		return engine.Contents{}, err
 	}
-	c := engine.Contents{Listing: found.Listing, InUse: found.InUse(), KeepsLast: found.KeepsLast,
+	c := engine.Contents{Listing: found.Listing, InUse: found.InUse(),
 		Taken: found.Others, Identity: d.identity(), Free: found.Free}
+	if found.Keeps != "" {
+		if c.Keeps, err = retention.Parse(found.Keeps); err != nil {
+			return c, fmt.Errorf("destination %s: it keeps backups by a policy of its own: %w", d, err)
+		}
+	}
 	isTop := d.near.IsRoot && d.near.Subvolume.ID == topLevel
 	if isOurs := slices.Contains(found.Others, path.Dir(host.OriginsFile)); !isTop && !isOurs {
 		c.Foreign = found.Others

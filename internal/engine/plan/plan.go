@@ -150,7 +150,7 @@ type Planner struct {
 	Deleting    []string        // hidden names there of backups whose deletion began
 	Taken       []string        // names there of what is no backup
 	Keep        retention.Policy
-	KeepsLast   int // how many of the newest the destination keeps by itself; 0: all
+	Keeps       retention.Policy // by which the destination itself deletes, in the order of arrival
 	Now         time.Time
 	WriteOnly   bool             // the destination cannot be listed
 	NewestSent  *btrfs.Subvolume // to such a destination
@@ -223,14 +223,15 @@ func (p Planner) decide(r relation, candidates []retention.Snapshot, own map[str
 	there := p.decideThere(r, candidates)
 	for i, v := range verdicts {
 		if !there[v.Name] && !own[v.Name] { // what it has already is its own to delete
-			reason := fmt.Sprintf("older than the newest %d, which the destination keeps", p.KeepsLast)
+			reason := fmt.Sprintf("the destination would delete it: it keeps %s of what arrives", p.Keeps)
 			verdicts[i] = retention.Verdict{Name: v.Name, Reasons: []string{reason}}
 		}
 	}
 	return verdicts
 }
 
-// decideThere tells which of the candidates the destination will keep, when it counts them in the order in which they were made.
+// decideThere tells which of the candidates the destination will keep, when it counts those to come in the order in which they were
+// made. By the calendar it counts their arrival, as that of what it has let go: that would be new to it each time, and is left out.
 func (p Planner) decideThere(r relation, candidates []retention.Snapshot) map[string]bool {
 	age := make(map[string]int)
 	for i, s := range r.versions() {
@@ -238,9 +239,31 @@ func (p Planner) decideThere(r relation, candidates []retention.Snapshot) map[st
 			age[name] = i + 1
 		}
 	}
+	byCalendar := p.Keeps != (retention.Policy{Last: p.Keeps.Last})
+	arrived := make(map[string]time.Time)
+	for _, b := range p.Backups.InDirectory {
+		arrived[b.Name] = b.Created
+	}
+	newest := 0 // of those that are there
+	for _, c := range candidates {
+		if _, here := arrived[c.Name]; here {
+			newest = max(newest, age[c.Name])
+		}
+	}
 	byAge := slices.Clone(candidates)
 	slices.SortStableFunc(byAge, func(a, b retention.Snapshot) int { return cmp.Compare(age[a.Name], age[b.Name]) })
-	return keptOf(retention.DecideInOrder(p.KeepsLast, byAge))
+	var there []retention.Snapshot
+	for i, c := range byAge {
+		at, here := arrived[c.Name]
+		switch {
+		case byCalendar && !here && age[c.Name] < newest:
+			continue
+		case !byCalendar || !here:
+			at = p.Now
+		}
+		there = append(there, retention.Snapshot{Name: c.Name, Time: at, Number: i, Holds: c.Holds})
+	}
+	return keptOf(retention.Decide(p.Keeps, p.Now, there))
 }
 
 // keptOf tells by name what stays.

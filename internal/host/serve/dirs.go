@@ -66,7 +66,7 @@ func (s *server) list(ctx context.Context, d *local.Dir, _ protocol.Dir) (reply 
 	if err != nil {
 		return reply, err
 	}
-	content.KeepsLast = s.o.KeepsLast
+	content.Keeps = s.o.Keeps
 	reply = protocol.ListReply{Status: s.statusOf(d), Content: content}
 	in := make(map[uint64]bool)
 	for _, sub := range content.InDirectory {

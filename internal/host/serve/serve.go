@@ -15,6 +15,7 @@ import (
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/host/local"
 	"btrfs-backup/internal/host/protocol"
+	"btrfs-backup/internal/tree"
 	"btrfs-backup/transport/wire"
 )
 
@@ -26,9 +27,11 @@ type Options struct {
 	Sessions     int           // at a time of a client with limits; 0: 100
 	LockTime     time.Duration // after which such a client loses a lock; 0: a day
 	ResumeWindow time.Duration // how long an interrupted transfer waits for its sender at most
-	KeepsLast    int           // how many of the newest backups Received leaves in a folder; 0: all
+	Keeps        string        // the policy of Received, as a client should know it; "": all stay
 	// Received is called when a backup has got its name, with the directory locked by the caller; may be nil.
 	Received func(ctx context.Context, dir host.Folder, name string) error
+	// Finished is the same for a backup of a directory.
+	Finished func(ctx context.Context, dir host.TreeBackups, made tree.Record) error
 }
 
 // Run is the agent: it answers one client on its standard streams, and returns when that is gone and nothing waits for

@@ -40,7 +40,11 @@ func (s *server) followTree(ctx context.Context, d *local.Dir, c protocol.TreeCa
 func (s *server) finishTree(ctx context.Context, d *local.Dir, c protocol.FinishTreeCall, tell func(protocol.BytesRead)) (tree.Record, error) {
 	read := counting(tell)
 	defer read.flush()
-	return d.FinishTree(ctx, c.Result, read.add)
+	made, err := d.FinishTree(ctx, c.Result, read.add)
+	if err == nil && s.o.Finished != nil {
+		err = s.o.Finished(ctx, d, made)
+	}
+	return made, err
 }
 
 func (s *server) indexTrees(ctx context.Context, d *local.Dir, _ protocol.Dir, tell func(protocol.BytesRead)) (tree.Indexed, error) {
