@@ -298,7 +298,7 @@ func TestAnImportedConfigurationOfVeryHungryPiMeansTheSame(t *testing.T) {
   exclude_lib: {standard: [lost+found/*, .cache], more: [some dir]}
   intervals: {hourly: 3600, six-hourly: 21600, daily: 86400, monthly: 2592000}
 jobs_cfg:
-- source_ip: localhost
+- source_ip: 192.168.178.20
   rsync_src: /srv/photos/
   rsync_dest: /mnt/photos/
   rsync_options: -aAHSvX --delete --bwlimit=500
@@ -318,7 +318,7 @@ jobs_cfg:
 		t.Errorf("%s: %v to %v", s.Engine, s.Source, s.Destinations)
 	}
 	wantFilters(t, s, "exclude downloads", "exclude some dir", "exclude lost+found/*", "exclude .cache")
-	if got := s.KeepBackups.String(); got != "last=4 7d 6m" || j.Every.Length != 6*time.Hour || j.Online != "" {
+	if got := s.KeepBackups.String(); got != "last=4 7d 6m" || j.Every.Length != 6*time.Hour || j.Online != "ping:192.168.178.20" {
 		t.Errorf("keeps by %s, runs every %s while %s", got, j.Every, j.Online)
 	}
 	if s.Copy.Marker != ".backup_valid" || !s.Copy.MultiFS || s.RateLimit != 500<<10 || s.Copy.Options != "" {

@@ -74,7 +74,7 @@ func (o *runOptions) run(ctx context.Context, env environment, names []string) e
 	teller := teller{env: env, config: c, given: given, runs: runs}
 	r := &round.Round{
 		Config: c, Names: names, Tag: o.tag, Disk: o.disk, DryRun: o.dryRun,
-		Log: log, Now: env.now, Runs: runs, Dir: env.runtime,
+		Env: given, Runs: runs, Dir: env.runtime,
 		Disks: disk.Options{Log: log, Ask: env.ask(), State: env.runtime},
 		Look: func(ctx context.Context, e *round.Entry) (*engine.Standing, error) {
 			return survey(ctx, &e.Spec, given)

@@ -14,6 +14,7 @@ import (
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/hook"
 	"btrfs-backup/internal/job"
+	"btrfs-backup/internal/online"
 )
 
 // readAll makes values of the tables.
@@ -162,6 +163,7 @@ var keys = map[string]func(reading, value){
 	"max-age":       func(r reading, v value) { r.assign("max-age", v, &r.MaxAge) },
 	"auto":          func(r reading, v value) { r.assign("auto", v, &r.Auto) },
 	"tags":          func(r reading, v value) { r.assign("tags", v, &r.Tags) },
+	"online":        reading.online,
 	"on-battery":    func(r reading, v value) { r.OnBattery = r.run("on-battery", v) },
 	"metered":       func(r reading, v value) { r.Metered = r.run("metered", v) },
 	"exclude-lists": reading.excludeLists,
@@ -359,6 +361,13 @@ func (r reading) copyWhen(v value) {
 	case "after":
 	default:
 		r.complain(v.Origin, `use "inside" or "after"`, "copy = %s is unknown", v)
+	}
+}
+
+func (r reading) online(v value) {
+	r.Online = r.text("online", v)
+	if _, err := online.Parse(r.Online); err != nil {
+		r.complain(v.Origin, hint.Of(err), "online %w", err)
 	}
 }
 

@@ -11,20 +11,28 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
 
-// kill runs the hooks in a process that one of them kills.
-func (r *rig) kill() {
+// child is a process that runs the hooks, behind a command that starts it.
+func (r *rig) child(by ...string) *exec.Cmd {
 	r.t.Helper()
 	text, err := json.Marshal(Runner{Hooks: r.Hooks, Job: r.Job, Source: r.Source, Dir: r.Dir})
 	check(r.t, err)
-	run := exec.Command(os.Args[0])
+	argv := append(by, os.Args[0])
+	run := exec.Command(argv[0], argv[1:]...)
 	run.Env = append(os.Environ(), testOnlyRun+"="+string(text))
+	return run
+}
+
+// kill runs the hooks in a process that one of them kills.
+func (r *rig) kill() {
+	r.t.Helper()
 	exit := new(exec.ExitError)
-	if err := run.Run(); !errors.As(err, &exit) || exit.Sys().(interface{ Signaled() bool }).Signaled() == false {
+	if err := r.child().Run(); !errors.As(err, &exit) || !exit.Sys().(syscall.WaitStatus).Signaled() {
 		r.t.Fatalf("it was not killed: %v", err)
 	}
 }
@@ -150,11 +158,17 @@ func TestFinishLeavesARunThatLivesAlone(t *testing.T) {
 
 func TestAProcessThatIsNotWaitedForYetIsDead(t *testing.T) {
 	t.Parallel()
-	child := exec.Command("true")
+	child := exec.Command("sleep", "1000")
 	check(t, child.Start())
 	defer child.Wait()
-	check(t, unix.Waitid(unix.P_PID, child.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil))
-	if (process{PID: child.Process.Pid}).lives() {
+	p, err := identify(fmt.Sprint(child.Process.Pid))
+	check(t, err)
+	if !p.lives() {
+		t.Error("it does not count as alive")
+	}
+	check(t, child.Process.Kill())
+	check(t, unix.Waitid(unix.P_PID, p.PID, nil, unix.WEXITED|unix.WNOWAIT, nil))
+	if p.lives() {
 		t.Error("it counts as alive")
 	}
 }

@@ -214,6 +214,24 @@ func TestAHookThatNeverEndsIsKilledWithItsChildren(t *testing.T) {
 	}
 }
 
+func TestAHookThatIsEndedMayTidyUp(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Hook{Before: sh("trap \"echo tidied >>'DIARY'; exit\" TERM; while :; do sleep 0.1; done"), Timeout: time.Second})
+	if err := r.Before(t.Context(), Run); err == nil {
+		t.Error("it was not ended")
+	}
+	r.want("tidied")
+}
+
+func TestTheAfterOfAKilledBeforeRuns(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Hook{Name: "db", Before: sh("echo +db >>'DIARY'; kill -9 $$"), After: write("-db", 0)})
+	if err := r.Before(t.Context(), Run); err == nil || err.Error() != "hook db before the run: signal: killed" {
+		t.Errorf("error: %v", err)
+	}
+	r.want("+db", "-db")
+}
+
 func TestAHookMayLeaveAProgramRunning(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, Hook{Name: "tunnel", Before: sh("sleep 1000 >/dev/null 2>&1 & echo $! >'DIARY'"), After: sh("kill $(cat 'DIARY')")})
@@ -254,6 +272,21 @@ func TestAftersRunWhenTheRunIsEnded(t *testing.T) {
 		}
 		r.want("+a", "+b", "-b", "-a")
 	})
+	t.Run("during an optional before", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t, around("a", Snapshot), Hook{Before: sh("echo >'DIARY.fifo'; exec sleep 1000"), Around: "snapshot", Optional: true})
+		check(t, unix.Mkfifo(r.diary()+".fifo", 0o600))
+		ctx, cancel := context.WithCancelCause(t.Context())
+		defer cancel(nil)
+		go func() {
+			_, _ = os.ReadFile(r.diary() + ".fifo") // returns when the before has begun
+			cancel(cause)
+		}()
+		if err := r.Before(ctx, Snapshot); !errors.Is(err, cause) {
+			t.Errorf("error: %v", err)
+		}
+		r.want("+a", "-a")
+	})
 }
 
 func TestAHookRunsAsItsUser(t *testing.T) {
@@ -270,6 +303,20 @@ func TestAHookRunsAsItsUser(t *testing.T) {
 	}
 	if err := r.After(t.Context(), Run, "", nil); err == nil {
 		t.Error("the after did not run as it should")
+	}
+}
+
+func TestAHookHasTheGroupsOfItsUser(t *testing.T) {
+	t.Parallel()
+	btrfstest.RequireRoot(t)
+	r := newRig(t, Hook{User: "nobody", Before: sh(`test "$(id -G)" = "$(id -g) 4711"`), Around: "snapshot"})
+	groups := filepath.Join(r.dir, "group")
+	content, err := os.ReadFile("/etc/group")
+	check(t, err)
+	check(t, os.WriteFile(groups, append(content, "extra:x:4711:nobody\n"...), 0o644))
+	run := r.child("unshare", "--mount", "sh", "-c", `mount --bind "$0" /etc/group && exec "$@"`, groups)
+	if said, err := run.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, said)
 	}
 }
 

@@ -271,8 +271,9 @@ func TestAftersRunWhenASignalEndsTheRun(t *testing.T) {
 		r.add("db", hook.Snapshot, "", "")
 		r.add("net", hook.Transfer, "", "")
 		r.atNow = func() { cancel(cause) } // to name the snapshot
-		if _, err := r.run(ctx); !errors.Is(err, cause) {
-			t.Errorf("error: %v", err)
+		report, err := r.run(ctx)
+		if !errors.Is(err, cause) || slices.ContainsFunc(report.Failures, func(f engine.Failure) bool { return f.Err == cause || strings.Contains(f.Err.Error(), "hook net") }) {
+			t.Errorf("error: %v, failures: %v", err, report.Failures)
 		}
 		content, err := os.ReadFile(r.diary())
 		btrfstest.Check(t, err)
@@ -280,14 +281,14 @@ func TestAftersRunWhenASignalEndsTheRun(t *testing.T) {
 			t.Errorf("what ran: %q", lines)
 		}
 	})
-	for _, engine := range []job.Engine{job.Btrfs, job.Rsync} {
-		t.Run("in a transfer by "+string(engine), func(t *testing.T) {
+	for _, kind := range []job.Engine{job.Btrfs, job.Rsync} {
+		t.Run("in a transfer by "+string(kind), func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, engine)
+			r := newRig(t, kind)
 			ctx, cancel := context.WithCancelCause(t.Context())
 			defer cancel(nil)
 			r.add("db", hook.Snapshot, "", "")
-			if engine == job.Btrfs {
+			if kind == job.Btrfs {
 				fifo := newFifo(t)
 				r.spec.Destinations = []job.Place{job.Command{Line: fmt.Sprintf("echo >'%s'; exec sleep 1000", fifo)}}
 				r.add("net", hook.Transfer, "", "")

@@ -49,8 +49,13 @@ func NewMachines(r Reach, e Environment) *Machines {
 		m.agent.Command = r.Command
 	}
 	m.agent.Bring = m.agent.Command == "" && cmp.Or(r.Agent, autoAgent) == autoAgent
-	m.ssh = ssh.Options{Options: r.Options, Program: r.Program, Log: e.Log, Level: slog.LevelDebug, Ask: e.Ask}
+	m.ssh = r.SSH(e)
 	return m
+}
+
+// SSH tells how SSH is to reach machines.
+func (r Reach) SSH(e Environment) ssh.Options {
+	return ssh.Options{Options: r.Options, Program: r.Program, Log: e.Log, Level: slog.LevelDebug, Ask: e.Ask}
 }
 
 // At gives the machine of a Local or a Machine, and the path there.

@@ -3,6 +3,7 @@ package round
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -12,6 +13,8 @@ import (
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/engine/plan"
 	"btrfs-backup/internal/job"
+	"btrfs-backup/internal/online"
+	"btrfs-backup/internal/power"
 	"btrfs-backup/internal/report"
 )
 
@@ -42,7 +45,7 @@ func (r *Round) decide(ctx context.Context, e *Entry) {
 		return
 	}
 	r.look(ctx, e)
-	now := r.Now()
+	now := r.Env.Now()
 	var lacking int
 	for _, p := range e.Spec.Destinations {
 		newest := r.newestAt(e, p, past)
@@ -64,11 +67,39 @@ func (r *Round) decide(ctx context.Context, e *Entry) {
 
 // obstacle tells why a job is not run now, if anything speaks against it.
 func (r *Round) obstacle(ctx context.Context, e *Entry, past past) string {
+	if !e.OnBattery && r.knows("battery", func() (bool, error) { return power.OnBattery(power.Supplies) }) {
+		return "on battery"
+	}
+	if !e.Metered && r.knows("network", func() (bool, error) { return power.Metered(ctx) }) {
+		return "on a metered network"
+	}
 	wait := due.RetryAfter(past.failures, e.Every)
-	if next := past.last.Add(wait); len(r.Names) == 0 && past.failures > 0 && r.Now().Before(next) && !past.last.After(r.Now()) {
+	if next := past.last.Add(wait); len(r.Names) == 0 && past.failures > 0 && r.Env.Now().Before(next) && !past.last.After(r.Env.Now()) {
 		return fmt.Sprintf("failed %d times, tried again at %s", past.failures, next.Format(clock))
 	}
+	if e.Online == "" {
+		return ""
+	}
+	there, err := online.Parse(e.Online)
+	if err == nil {
+		err = there.Probe(ctx, e.Spec.Reach.SSH(r.Env))
+	}
+	switch {
+	case errors.Is(err, online.ErrAway):
+		return err.Error()
+	case err != nil: // the job finds out
+		r.Env.Log.Warn(fmt.Sprintf("job %s: online = %q: %v", e.Name, e.Online, err))
+	}
 	return ""
+}
+
+// knows tells what is known of this machine; what is not is no obstacle.
+func (r *Round) knows(what string, look func() (bool, error)) bool {
+	found, err := look()
+	if err != nil {
+		r.Env.Log.Debug(fmt.Sprintf("looking at the %s: %v", what, err))
+	}
+	return found
 }
 
 // look looks at what there is, except on disks that are closed.

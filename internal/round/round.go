@@ -9,17 +9,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
-	"time"
 
 	"btrfs-backup/internal/config"
 	"btrfs-backup/internal/disk"
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hook"
+	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/report"
 	"btrfs-backup/lock"
 )
@@ -32,8 +31,7 @@ type Round struct {
 	Disk   string   // only jobs that need it; "": any
 	DryRun bool
 
-	Log   *slog.Logger
-	Now   func() time.Time
+	Env   job.Environment
 	Runs  []report.Run // the history, newest first
 	Disks disk.Options
 	Dir   string // for locks and notes; it does not outlive a start of the machine
@@ -54,7 +52,7 @@ type Round struct {
 // context.
 func (r *Round) Run(ctx context.Context) (entries []*Entry, err error) {
 	if !r.DryRun {
-		if _, err := hook.Finish(ctx, r.Dir, r.Log); err != nil {
+		if _, err := hook.Finish(ctx, r.Dir, r.Env.Log); err != nil {
 			return nil, err
 		}
 	}
@@ -91,11 +89,11 @@ func (r *Round) doAll(ctx context.Context, due []*Entry) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		e.Began = r.Now()
+		e.Began = r.Env.Now()
 		if e.Skipped == "" { // its disk may be absent
 			r.do(ctx, e)
 		}
-		e.Took = r.Now().Sub(e.Began)
+		e.Took = r.Env.Now().Sub(e.Began)
 		if outcome := e.Outcome(); !r.DryRun && outcome != engine.Busy && (e.Skipped == "" || outcome != engine.Done) {
 			r.Record(ctx, e)
 		}
@@ -141,9 +139,9 @@ func (r *Round) do(ctx context.Context, e *Entry) {
 // hooksOf gives the hooks of a job, or with nil those around the whole.
 func (r *Round) hooksOf(e *Entry) *hook.Runner {
 	if e == nil {
-		return &hook.Runner{Hooks: r.Hooks, Log: r.Log, Dir: r.Dir}
+		return &hook.Runner{Hooks: r.Hooks, Log: r.Env.Log, Dir: r.Dir}
 	}
-	runner := &hook.Runner{Hooks: e.Job.Hooks, Job: e.Name, Log: r.Log, Dir: r.Dir}
+	runner := &hook.Runner{Hooks: e.Job.Hooks, Job: e.Name, Log: r.Env.Log, Dir: r.Dir}
 	if e.Spec.Source != nil {
 		runner.Source = e.Spec.Source.String()
 	}
@@ -188,7 +186,7 @@ func (r *Round) decideAll(ctx context.Context, entries []*Entry) {
 			turns <- struct{}{}
 			defer func() { <-turns }()
 			if r.decide(ctx, e); e.Skipped != "" {
-				r.Log.Debug(fmt.Sprintf("job %s: %s", e.Name, e.Skipped))
+				r.Env.Log.Debug(fmt.Sprintf("job %s: %s", e.Name, e.Skipped))
 			}
 		})
 	}

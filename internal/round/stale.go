@@ -19,7 +19,7 @@ func (r *Round) Stale(entries []*Entry) map[string]string {
 				continue
 			}
 			newest := r.newestAt(e, p, pastOf(e.Name, r.Runs))
-			if age := r.Now().Sub(newest); !newest.IsZero() && age > e.maxAgeAt(p) {
+			if age := r.Env.Now().Sub(newest); !newest.IsZero() && age > e.maxAgeAt(p) {
 				stale[e.Name] = fmt.Sprintf("the newest backup at %s is of %s", p, newest.Format(clock))
 			}
 		}
