@@ -28,7 +28,7 @@ const (
 
 // TestMain puts this test binary into PATH as btrfs-backup, so that tests run the real program, in a process of its own.
 func TestMain(m *testing.M) {
-	testscript.Main(ownState{m}, map[string]func(){"btrfs-backup": testOnlyMain})
+	testscript.Main(ownState{m}, map[string]func(){"btrfs-backup": testOnlyMain, testOnlySet: testOnlySetMain})
 }
 
 // ownState keeps what tests make a machine remember out of its own memory.
@@ -45,7 +45,9 @@ func (m ownState) Run() int {
 	return m.M.Run()
 }
 
-func testOnlyMain() {
+func testOnlyMain() { os.Exit(run(testOnlyEnvironment(), os.Args[1:])) }
+
+func testOnlyEnvironment() environment {
 	env := newEnvironment()
 	if at := os.Getenv(testOnlyKillAt); at != "" {
 		failpoint.OnReach(killAt(at))
@@ -57,7 +59,7 @@ func testOnlyMain() {
 	if dir := os.Getenv(testOnlyRun); dir != "" {
 		env.runtime = dir
 	}
-	os.Exit(run(env, os.Args[1:]))
+	return env
 }
 
 // killedAt begins the last line that the program writes if it kills itself.

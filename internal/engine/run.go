@@ -307,7 +307,7 @@ func (r *run) take(ctx context.Context, name string) (btrfs.Subvolume, error) {
 	}
 	r.Log.Debug("taking snapshot " + name)
 	s, err := r.history.Take(ctx, name)
-	if err == nil {
+	if err == nil && !r.inSet { // which tells of all at once
 		r.Log.Info("took snapshot " + name)
 	}
 	return s, err

@@ -133,7 +133,7 @@ func TestAnAbsoluteSnapshotFolderMirrorsTheTree(t *testing.T) {
 
 func TestWhatIsHiddenByAMountIsLeftOutAndTold(t *testing.T) {
 	r := newRecursive(t)
-	btrfstest.Run(t, "mount", "--bind", r.at("etc"), r.at("root/home/alice"))
+	btrfstest.Run(t, "mount", "--bind", r.at("data"), r.at("root/home/alice"))
 	t.Cleanup(func() { btrfstest.Unmount(t, r.at("root/home/alice")) })
 	r.succeed()
 	if !strings.Contains(r.log.String(), "something else is mounted there: \\\"home/alice\\\"") {

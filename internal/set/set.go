@@ -269,9 +269,16 @@ func (r *run) takeAs(ctx context.Context, name string, taken []string) error {
 			return r.discard(context.WithoutCancel(ctx), err)
 		}
 	}
-	for _, a := range r.attempts {
+	var sources []string
+	for i, a := range r.attempts {
+		if keeps(r.Members[i]) && !r.Members[i].NoSnapshot {
+			sources = append(sources, a.Report().Source)
+		}
 		a.Settle(ctx)
 		a.Release()
+	}
+	if len(sources) > 0 && !r.DryRun {
+		r.Log.Info(fmt.Sprintf("took snapshot %s of %s", name, engine.Few(sources)))
 	}
 	return nil
 }

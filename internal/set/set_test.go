@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -54,29 +55,97 @@ func TestTheRetentionDecidesOnASetAsOnOne(t *testing.T) {
 	}
 }
 
-// TestAMemberThatCameLater has by itself other oldest days of its weeks than the set.
+// A member that came later has by itself other oldest days of its weeks than the set.
 func TestAMemberThatCameLaterIsKeptByTheVerdictOnTheSet(t *testing.T) {
 	r := newRig(t)
 	r.spec.KeepSnapshots, r.spec.KeepBackups = policy(t, "4w"), policy(t, "4w")
 	all := r.spec.Members
-	r.spec.Members = all[:2]
+	r.spec.Members = []job.Member{all[0], all[2]}
 	r.succeed() // Tuesday
 	r.succeed()
 	r.spec.Members = all
 	r.succeed()
-	did := r.succeed()
-	for _, m := range []string{"root", "data", "etc"} {
-		want := days(1, 4)
-		if m == "etc" {
-			want = days(4)
+	for range 2 { // nor is anything sent again that the set does not keep
+		for _, m := range r.succeed().Members {
+			if n := len(m.Destinations[0].Transfers); n != 1 {
+				t.Errorf("%s: %d transfers", m.Source, n)
+			}
 		}
-		r.holds(r.to(m), want...)
 	}
-	r.holds(r.at("root", "snapshot"), days(1, 4)...)
-	r.holds(r.to(), append(days(1, 4), "root", "data", "etc")...)
-	for _, m := range did.Members {
-		if n := len(m.Destinations[0].Transfers); n != 1 {
-			t.Errorf("%s: %d transfers", m.Source, n)
+	for _, m := range []string{"root", "etc"} {
+		r.holds(r.to(m), days(1, 5)...)
+	}
+	r.holds(r.to("data"), day(5))
+	r.holds(r.at("root", "snapshot"), days(1, 5)...)
+	r.holds(r.at("data", "snapshot"), day(5))
+	r.holds(r.to(), append(days(1, 5), "root", "data", "etc")...)
+}
+
+func TestWhatTheSetDoesNotKeepIsNotSentAgainForAMemberThatWould(t *testing.T) {
+	r := newRig(t)
+	r.spec.KeepBackups = policy(t, "4w")
+	all := r.spec.Members
+	r.spec.Members = all[:1]
+	r.succeed()
+	r.spec.Members = all[:2]
+	for range 3 { // the second has the oldest snapshot of its own week
+		for _, m := range r.succeed().Members {
+			if n := len(m.Destinations[0].Transfers); n != 1 {
+				t.Errorf("%s: %d transfers", m.Source, n)
+			}
+		}
+	}
+}
+
+func TestWhatAKilledRunLeftOfAnotherSetIsRemoved(t *testing.T) {
+	r := newRig(t)
+	r.succeed()
+	for _, hidden := range []string{".20200101-000000.incoming", ".20200102-000000.deleting"} {
+		btrfstest.Check(t, os.Mkdir(r.to(hidden), 0o755))
+		btrfstest.Check(t, os.Symlink("../root/"+hidden[1:16], r.to(hidden, "root")))
+	}
+	r.succeed()
+	if left, _ := filepath.Glob(r.to(".2020*")); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+}
+
+func TestNothingIsDeletedWhereAMemberFailed(t *testing.T) {
+	r := newRig(t)
+	r.spec.KeepBackups = policy(t, "last=2")
+	r.succeed()
+	r.succeed()
+	blocked := r.to("etc", "."+day(3)+".incoming")
+	btrfstest.Check(t, os.WriteFile(blocked, nil, 0o600))
+	r.fail("etc")
+	r.holds(r.to("root"), days(1, 2, 3)...)
+	r.isComplete(days(1, 2)...)
+	btrfstest.Check(t, os.Remove(blocked))
+	r.succeed()
+	r.holds(r.to("root"), days(3, 4)...)
+}
+
+// Of two members that are copied, each lacks another name.
+func TestTheNewestCompleteSetStaysBesideNewerIncompleteOnes(t *testing.T) {
+	r := newRig(t)
+	btrfstest.Check(t, os.Mkdir(r.at("conf"), 0o755))
+	r.write("conf", "conf")
+	r.spec.Members[1] = job.Member{Name: "conf", Source: job.Local{Path: r.at("conf")}}
+	r.succeed()
+	for i, m := range []string{"etc", "conf"} {
+		blocked := r.to(m, "."+day(2+i)+".incoming")
+		btrfstest.Check(t, os.WriteFile(blocked, nil, 0o600))
+		r.fail(m)
+		btrfstest.Check(t, os.Remove(blocked))
+	}
+	r.spec.Subvolume.NoTransfer, r.spec.Subvolume.NoSnapshot, r.spec.KeepBackups = true, true, policy(t, "last=1")
+	r.succeed()
+	r.holds(r.to(), day(1), "root", "conf", "etc")
+	r.holds(r.to("conf"), days(1, 2)...)
+	r.holds(r.to("etc"), days(1, 3)...)
+	for _, m := range []string{"root", "conf", "etc"} {
+		if _, err := os.Stat(r.to(day(1), m)); err != nil {
+			t.Error(err)
 		}
 	}
 }
@@ -93,7 +162,7 @@ func TestOfASetThatCannotBeTakenNothingIsTaken(t *testing.T) {
 		btrfstest.Check(t, os.Mkdir(r.at("root", "snapshot"), 0o755))
 	}
 	r.fail("is another subvolume than before")
-	if r.atNow != nil || !strings.Contains(r.log.String(), "took snapshot "+day(2)) {
+	if r.atNow != nil || !strings.Contains(r.log.String(), "taking snapshot "+day(2)) {
 		t.Fatal("the other one was not taken")
 	}
 	r.holds(r.at("data", "snapshot"), day(1))

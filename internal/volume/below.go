@@ -78,9 +78,9 @@ func (w *below) sort(ctx context.Context, at string, n host.Nested) error {
 	inner := path.Join(at, n.Path)
 	_, dated := engine.NamingOf(path.Base(inner))
 	switch {
+	case w.isOurs(at, n.Path):
 	case n.ReadOnly:
 		w.ReadOnly++
-	case w.isOurs(at, n.Path):
 	case w.excluded(inner):
 		w.Excluded++
 	case dated:
