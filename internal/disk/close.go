@@ -98,9 +98,11 @@ func (o *Opened) close(ctx context.Context, n note) error {
 			return errors.Join(err, o.write(n))
 		}
 	}
+	var lost error // closing goes on
 	if n.Mount != 0 {
+		lost = syncAt(n.Disk.Mount)
 		if err := o.options.unmount(ctx, n.Disk.Mount); err != nil {
-			return errors.Join(err, o.write(n))
+			return errors.Join(lost, err, o.write(n))
 		}
 		failpoint.Reach("disk unmounted")
 		o.options.Log.Info(fmt.Sprintf("disk %s: unmounted %s", o.disk.Name, n.Disk.Mount))
@@ -108,13 +110,13 @@ func (o *Opened) close(ctx context.Context, n note) error {
 	}
 	if n.Mapping != 0 {
 		if err := o.options.lockPatiently(ctx, n.Disk); err != nil {
-			return errors.Join(err, o.write(n))
+			return errors.Join(lost, err, o.write(n))
 		}
 		failpoint.Reach("disk locked")
 		o.options.Log.Info(fmt.Sprintf("disk %s: locked %s", o.disk.Name, n.Disk.LUKS))
 		n.Mapping = 0
 	}
-	if err := o.write(n); err != nil {
+	if err := errors.Join(lost, o.write(n)); err != nil {
 		return err
 	}
 	if n.Disk.LUKS != "" && exists(o.options.mapping(n.Disk)) {
@@ -123,22 +125,21 @@ func (o *Opened) close(ctx context.Context, n note) error {
 	return o.options.eject(ctx, o.disk.Name, devices)
 }
 
-// unmount brings all data to the disk first, so that what fails of that is told.
 func (o Options) unmount(ctx context.Context, dir string) error {
-	err := syncAt(dir)
-	umountErr := o.patiently(ctx, func() error {
+	err := o.patiently(ctx, func() error {
 		err := o.run(ctx, "umount", dir)
 		if err != nil && strings.Contains(err.Error(), "busy") {
 			return errBusy
 		}
 		return err
 	})
-	if errors.Is(umountErr, errBusy) {
-		umountErr = &BusyError{Path: dir, Action: "unmounting", Holders: holdersOfMount(dir)}
+	if errors.Is(err, errBusy) {
+		return &BusyError{Path: dir, Action: "unmounting", Holders: holdersOfMount(dir)}
 	}
-	return errors.Join(err, umountErr)
+	return err
 }
 
+// syncAt brings all data to a disk. Unmounting would, too, without telling what fails of that.
 func syncAt(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -276,6 +277,29 @@ func TestCloseWaitsForWhatEndsSoon(t *testing.T) {
 	}
 }
 
+func TestDataThatDoesNotReachTheDiskIsToldAndTheDiskClosed(t *testing.T) {
+	r := newRig(t)
+	full := t.TempDir()
+	btrfstest.Run(t, "mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", full)
+	image := filepath.Join(full, "image")
+	btrfstest.Check(t, os.WriteFile(image, nil, 0o600))
+	btrfstest.Check(t, os.Truncate(image, 128<<20))
+	btrfstest.Run(t, "mkfs.btrfs", "--quiet", image)
+	device := btrfstest.Run(t, "losetup", "--find", "--show", image)
+	t.Cleanup(func() {
+		btrfstest.Run(t, "losetup", "--detach", device)
+		r.eventually("the image is unused", func() bool { return unix.Unmount(full, 0) == nil })
+	})
+	r.disk.UUID = btrfstest.Run(t, "blkid", "-p", "-s", "UUID", "-o", "value", device)
+	opened := r.open()
+	btrfstest.Check(t, os.WriteFile(filepath.Join(r.disk.Mount, "file"), bytes.Repeat([]byte("data"), 16<<18), 0o600))
+	if err := opened.Close(t.Context()); !errors.Is(err, unix.EIO) && !errors.Is(err, unix.EROFS) || !strings.Contains(err.Error(), "syncing "+r.disk.Mount) {
+		t.Error(err)
+	}
+	r.mustBeMounted(false)
+	r.mustHaveNoNote()
+}
+
 func TestLastRunWithTheDiskClosesIt(t *testing.T) {
 	r := newRig(t)
 	first, second := r.open(), r.open()
@@ -352,6 +376,9 @@ func TestWhatTheUserMountedAfterAKilledRunStays(t *testing.T) {
 	btrfstest.Check(t, CloseAbandoned(t.Context(), r.options))
 	r.mustBeMounted(true)
 	r.mustHaveNoNote()
+	if strings.Contains(r.said.String(), "may be left") {
+		t.Errorf("of what the run had opened for certain it was said:\n%s", r.said)
+	}
 }
 
 func TestKilledRunBetweenMountAndNoteIsTold(t *testing.T) {

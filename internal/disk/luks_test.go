@@ -108,6 +108,16 @@ func TestDiskIsLockedWithoutCryptsetup(t *testing.T) {
 	r.mustHaveCalled("cryptdisks_start usb_crypt", "cryptdisks_stop usb_crypt")
 }
 
+func TestKeyscriptIsLeftToTheOneProgramThatRunsIt(t *testing.T) {
+	r, device, _ := newEncrypted(t)
+	r.write("etc/crypttab", "usb_crypt %s argument luks,keyscript=/bin/key\n", device)
+	r.program("systemd-cryptsetup", standInSystemd)
+	r.program("cryptdisks_start", standInCryptdisks)
+	r.program("cryptsetup", standInCryptsetup)
+	r.close(r.open())
+	r.mustHaveCalled("cryptdisks_start usb_crypt", "cryptsetup close usb_crypt")
+}
+
 func TestStepsAreInOrderAndUndoneInReverse(t *testing.T) {
 	r, device, _ := newEncrypted(t)
 	r.disk.Eject = true
@@ -199,6 +209,12 @@ func TestPassphraseIsAskedForOnATerminalOnly(t *testing.T) {
 			if err := r.fails(); !strings.Contains(err.Error(), "none of 2 passphrases") || len(asked) != 2 {
 				t.Errorf("%v after %q", err, asked)
 			}
+			r.program(name, "echo the device is broken >&2\nexit 1")
+			answers("secret")
+			if err := r.fails(); !strings.Contains(err.Error(), "broken") || len(asked) != 1 {
+				t.Errorf("%v after %q", err, asked)
+			}
+			r.program(name, program)
 			answers("wrong", "secret")
 			r.close(r.open())
 			if len(asked) != 2 || !strings.Contains(asked[0], "disk usb") {

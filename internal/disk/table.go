@@ -72,7 +72,7 @@ var tags = []string{"UUID", "LABEL", "PARTUUID", "PARTLABEL"}
 func (o Options) device(ctx context.Context, name string) (path string, err error) {
 	tag, value, isTag := strings.Cut(name, "=")
 	if !isTag || !slices.Contains(tags, tag) {
-		if !strings.HasPrefix(name, "/dev/") {
+		if !strings.HasPrefix(name, "/") || strings.HasPrefix(name, "//") { // of another machine, or of none
 			return name, nil
 		}
 		return existing(name)
