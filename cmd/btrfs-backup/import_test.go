@@ -200,6 +200,29 @@ func wantAsBtrbk(t testing.TB, j *config.Job, row btrbkRow) {
 	}
 }
 
+func TestTheImportOfEachOptionOfBtrbkIsAConfiguration(t *testing.T) {
+	content, err := os.ReadFile("../../internal/takeover/testdata/btrbk-options")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(content)) {
+		option, _, _ := strings.Cut(line, "|")
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		t.Run(option, func(t *testing.T) {
+			global, inSubvolume := option, ""
+			if strings.HasPrefix(option, "snapshot_name ") {
+				global, inSubvolume = "", option
+			}
+			r, err := takeover.Btrbk("btrbk.conf", []byte(global+"\nvolume /mnt/pool\nsubvolume home\n"+inSubvolume+"\ntarget nas:/backup/home\n"))
+			if c := readImported(t, r, err); len(c.Jobs) != 1 {
+				t.Errorf("%d jobs in\n%s", len(c.Jobs), r.Text)
+			}
+		})
+	}
+}
+
 func TestAnImportedPoolOfBtrbkGoesOn(t *testing.T) {
 	t.Parallel()
 	p := newBtrbkPool(t)

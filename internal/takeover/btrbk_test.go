@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -52,137 +53,28 @@ func wantLines(t testing.TB, text string, want ...string) {
 	}
 }
 
-// The options of btrbk.conf(5) 0.32.5 of Debian, of btrbk 0.33, and those of older versions that btrbk knows, each with values
-// that differ in what becomes of them: a line, "" for a remark that nothing is needed, or behind "!" the reason of what is left.
-var btrbkCases = []struct{ option, value, want string }{
-	{"timestamp_format", "short", `name = "btrbk-short"`},
-	{"timestamp_format", "long", `name = "btrbk-long"`},
-	{"timestamp_format", "long-iso", `name = "btrbk-long-iso"`},
-	{"snapshot_dir", "/snaps", `snapshot-folder = "/snaps"`},
-	{"snapshot_dir", "_btrbk/snap/", `snapshot-folder = "/mnt/pool/_btrbk/snap"`},
-	{"snapshot_name", "base", `snapshot-prefix = "base"`},
-	{"snapshot_create", "always", ""},
-	{"snapshot_create", "onchange", "only-changed = true"},
-	{"snapshot_create", "ondemand", "!a snapshot is taken although no destination can be reached"},
-	{"snapshot_create", "no", "no-snapshot = true"},
-	{"incremental", "yes", ""},
-	{"incremental", "no", "no-incremental = true"},
-	{"incremental", "strict", "!a complete copy is sent"},
-	{"noauto", "yes", "auto = false"},
-	{"noauto", "no", ""},
-	{"group", "daily, laptop", `tags = ["daily", "laptop"]`},
-	{"preserve_day_of_week", "monday", `keep-snapshots = "within=2d 14d week-start=monday"`},
-	{"preserve_day_of_week", "sunday", ""},
-	{"preserve_hour_of_day", "6", `keep-backups = "20d 10w *m day-start=06:00"`},
-	{"preserve_hour_of_day", "0", ""},
-	{"snapshot_preserve", "24h 7d 4w 3m 1y", `keep-snapshots = "within=2d 24h 7d 4w 3m 1y"`},
-	{"snapshot_preserve", "no", `keep-snapshots = "within=2d"`},
-	{"snapshot_preserve_min", "latest", `keep-snapshots = "last=1 14d"`},
-	{"snapshot_preserve_min", "6h", `keep-snapshots = "within=6h 14d"`},
-	{"snapshot_preserve_min", "all", `# NOTHING IS EVER DELETED: snapshot_preserve_min is "all"; keep-snapshots = "20d 10w *m" would delete`},
-	{"target_preserve", "7D *Y", `keep-backups = "7d *y"`},
-	{"target_preserve", "no", `keep-backups = "last=1"`},
-	{"target_preserve_min", "no", `keep-backups = "20d 10w *m"`},
-	{"target_preserve_min", "latest", `keep-backups = "last=1 20d 10w *m"`},
-	{"target_preserve_min", "0d", `keep-backups = "20d 10w *m"`},
-	{"target_preserve_min", "all", `# NOTHING IS EVER DELETED: target_preserve_min is "all"; keep-backups = "20d 10w *m" would delete`},
-	{"archive_preserve", "no", ""},
-	{"archive_preserve", "12m", "!btrbk archive"},
-	{"archive_preserve_min", "latest", "!btrbk archive"},
-	{"archive_exclude", "*/tmp", "!btrbk archive"},
-	{"archive_exclude_older", "yes", "!btrbk archive"},
-	{"ssh_identity", "/etc/btrbk/ssh/id_ed25519", `ssh-opt = ["IdentityFile=/etc/btrbk/ssh/id_ed25519"]`},
-	{"ssh_identity", "no", ""},
-	{"ssh_user", "backup", `destination = ["backup@nas:/backup/home"]`},
-	{"ssh_user", "no", `destination = ["nas:/backup/home"]`},
-	{"ssh_port", "2222", `destination = ["ssh://root@nas:2222/backup/home"]`},
-	{"ssh_port", "default", `destination = ["root@nas:/backup/home"]`},
-	{"ssh_compression", "yes", `ssh-opt = ["Compression=yes"]`},
-	{"ssh_compression", "no", ""},
-	{"ssh_cipher_spec", "default", ""},
-	{"ssh_cipher_spec", "aes128-ctr, chacha20-poly1305@openssh.com", `ssh-opt = ["Ciphers=aes128-ctr,chacha20-poly1305@openssh.com"]`},
-	{"stream_compress", "zstd", `compress = "zstd"`},
-	{"stream_compress", "lz4", `compress = "zstd"`},
-	{"stream_compress", "no", `compress = "none"`},
-	{"stream_compress_level", "3", ""},
-	{"stream_compress_long", "27", ""},
-	{"stream_compress_threads", "4", ""},
-	{"stream_compress_adapt", "yes", ""},
-	{"stream_buffer", "256m", ""},
-	{"stream_buffer_remote", "25%", ""},
-	{"rate_limit", "10m", `rate-limit = "10M"`},
-	{"rate_limit", "no", ""},
-	{"rate_limit_remote", "512k", `rate-limit = "512K"`},
-	{"transaction_log", "/var/log/btrbk.log", `log = "/var/log/btrfs-backup"`},
-	{"transaction_log", "no", ""},
-	{"transaction_syslog", "local3", ""},
-	{"lockfile", "/var/lock/btrbk.lock", ""},
-	{"backend", "btrfs-progs", ""},
-	{"backend", "btrfs-progs-sudo", "ssh-sudo = true"},
-	{"backend", "btrfs-progs-doas", "!no doas"},
-	{"backend", "btrfs-progs-btrbk", "!btrfs-progs-btrbk are not used"},
-	{"backend_remote", "btrfs-progs-sudo", "ssh-sudo = true"},
-	{"backend_remote", "btrfs-progs-doas", "!no doas"},
-	{"backend_local", "btrfs-progs-sudo", ""},
-	{"backend_local_user", "btrfs-progs-doas", ""},
-	{"compat", "busybox", ""},
-	{"compat", "ignore_receive_errors, busybox", "!may not be restorable"},
-	{"compat_local", "ignore_receive_errors", "!may not be restorable"},
-	{"compat_remote", "ignore_receive_errors", "!may not be restorable"},
-	{"compat_remote", "no", ""},
-	{"cache_dir", "/var/cache/btrbk", ""},
-	{"incremental_prefs", "defaults", ""},
-	{"incremental_prefs", "sro:1 sao", "!chosen by UUID"},
-	{"incremental_clones", "no", ""},
-	{"incremental_clones", "yes", ""},
-	{"incremental_resolve", "directory", ""},
-	{"incremental_resolve", "mountpoint", "!in the folder of the snapshots"},
-	{"btrfs_commit_delete", "yes", "sync = true"},
-	{"btrfs_commit_delete", "no", ""},
-	{"snapshot_qgroup_destroy", "yes", "!btrfs qgroup clear-stale"},
-	{"target_qgroup_destroy", "yes", "!btrfs qgroup clear-stale"},
-	{"archive_qgroup_destroy", "yes", "!btrfs qgroup clear-stale"},
-	{"target_qgroup_destroy", "no", ""},
-	{"warn_unknown_targets", "yes", ""},
-	{"safe_commands", "yes", ""},
-	{"ignore_extent_data_inline", "yes", ""},
-	{"send_protocol", "2", ""},
-	{"send_protocol", "1", "!newest protocol"},
-	{"send_compressed_data", "yes", ""},
-	{"send_compressed_data", "no", "!compressed data"},
-	{"raw_target_compress", "xz", "!no raw targets"},
-	{"raw_target_compress", "no", ""},
-	{"raw_target_compress_level", "9", "!no raw targets"},
-	{"raw_target_compress_long", "27", "!no raw targets"},
-	{"raw_target_compress_threads", "2", "!no raw targets"},
-	{"raw_target_split", "1G", "!no raw targets"},
-	{"raw_target_block_size", "128K", "!no raw targets"},
-	{"raw_target_encrypt", "gpg", "!no raw targets"},
-	{"gpg_keyring", "/etc/btrbk/gpg/pubring.kbx", "!no raw targets"},
-	{"gpg_recipient", "me@example.org", "!no raw targets"},
-	{"openssl_ciphername", "aes-256-cbc", "!no raw targets"},
-	{"openssl_iv_size", "16", "!no raw targets"},
-	{"openssl_keyfile", "/etc/key", "!no raw targets"},
-	{"kdf_backend", "/usr/share/btrbk/scripts/kdf_pbkdf2.py", "!no raw targets"},
-	{"kdf_keysize", "32", "!no raw targets"},
-	{"kdf_keygen", "each", "!no raw targets"},
-	{"snapshot_preserve_daily", "14", "!btrbk itself"},
-	{"snapshot_preserve_weekly", "0", "!btrbk itself"},
-	{"snapshot_preserve_monthly", "all", "!btrbk itself"},
-	{"target_preserve_daily", "14", "!btrbk itself"},
-	{"target_preserve_weekly", "0", "!btrbk itself"},
-	{"target_preserve_monthly", "all", "!btrbk itself"},
-	{"resume_missing", "yes", ""},
-	{"resume_missing", "no", "!btrbk itself"},
-	{"snapshot_create_always", "yes", ""},
-	{"snapshot_create_always", "no", "!a snapshot is taken"},
-	{"receive_log", "sidecar", ""},
-	{"btrfs_progs_compat", "yes", ""},
+// A btrbkCase is an option, and what becomes of it; see testdata/btrbk-options.
+type btrbkCase struct{ option, value, want string }
+
+func btrbkCases(t testing.TB) (all []btrbkCase) {
+	t.Helper()
+	content, err := os.ReadFile("testdata/btrbk-options")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(content)) {
+		if !strings.HasPrefix(line, "#") {
+			setting, want, _ := strings.Cut(line, "|")
+			option, value, _ := strings.Cut(strings.TrimSpace(setting), " ")
+			all = append(all, btrbkCase{option, value, strings.TrimSpace(want)})
+		}
+	}
+	return all
 }
 
 func TestEachOptionOfBtrbkIsTakenOverOrNamed(t *testing.T) {
 	seen := make(map[string]bool)
-	for _, c := range btrbkCases {
+	for _, c := range btrbkCases(t) {
 		seen[c.option] = true
 		t.Run(c.option+" "+c.value, func(t *testing.T) {
 			inSubvolume := map[string]string{"snapshot_name": c.option + " " + c.value}[c.option]
