@@ -191,7 +191,7 @@ func TestASetOfSubvolumesGoesThroughARestrictedKey(t *testing.T) {
 	s := newSetRig(t)
 	btrfstest.Check(t, os.RemoveAll(filepath.Join(s.source, "etc")))
 	btrfstest.Check(t, btrfs.Create(btrfstest.Open(t, s.source), "etc"))
-	r := newRestricted(t, "--restrict-to '"+filepath.Dir(s.destination)+"' --append-only -n 2")
+	r := newRestricted(t, "--restrict-to '"+filepath.Dir(s.destination)+"' --append-only -n 2 --min-age 0s")
 	btrfstest.Check(t, os.Chmod(filepath.Dir(s.destination), 0o700))
 	for range 4 {
 		s.change()
