@@ -98,7 +98,7 @@ with its line. No disk and no other machine is looked at.`,
 		RunE: func(*cobra.Command, []string) error {
 			found, err := readConfig(file)
 			if err == nil {
-				fmt.Fprintf(env.stdout, "%s, and nothing wrong with them\n", countOf(len(found.Jobs), "job"))
+				fmt.Fprintf(env.stdout, "%s, nothing is wrong\n", countOf(len(found.Jobs), "job"))
 			}
 			return err
 		},
