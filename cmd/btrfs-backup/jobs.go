@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -76,9 +75,6 @@ func (o *runOptions) run(ctx context.Context, env environment, names []string) e
 		Config: c, Names: names, Tag: o.tag, Disk: o.disk, DryRun: o.dryRun,
 		Env: given, Runs: runs, Dir: env.runtime,
 		Disks: disk.Options{Log: log, Ask: env.ask(), State: env.runtime},
-		Look: func(ctx context.Context, e *round.Entry) (*engine.Standing, error) {
-			return survey(ctx, &e.Spec, given)
-		},
 		Begin: teller.begin,
 		Do: func(ctx context.Context, e *round.Entry) (report.Result, error) {
 			return o.do(ctx, env, e)
@@ -110,16 +106,6 @@ func (o *runOptions) read(names []string) (*config.Config, error) {
 		errs = append(errs, err)
 	}
 	return found, errors.Join(errs...)
-}
-
-// survey tells what there is of a job.
-func survey(ctx context.Context, spec *job.Spec, given job.Environment) (*engine.Standing, error) {
-	const patience = 30 * time.Second
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, errors.New("no answer within "+patience.String()))
-	defer cancel()
-	machines := job.NewMachines(spec.Reach, given)
-	defer machines.Close()
-	return spec.Survey(ctx, machines, given)
 }
 
 // do does the job of an entry and tells what failed.

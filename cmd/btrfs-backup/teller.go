@@ -67,7 +67,7 @@ func (t teller) tell(ctx context.Context, r *round.Round, entries []*round.Entry
 		n.Subject = "backup " + strings.Join(n.Jobs, ", ") + ": " + how
 		err = t.send(ctx, n)
 	}
-	if stale := r.Stale(entries); len(stale) > 0 && err == nil {
+	if stale := round.Stale(entries); len(stale) > 0 && err == nil {
 		err = t.sendStale(ctx, stale)
 	}
 	return err

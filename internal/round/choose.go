@@ -6,16 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
+	"btrfs-backup/internal/config"
 	"btrfs-backup/internal/disk"
 	"btrfs-backup/internal/due"
 	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/engine/plan"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/online"
 	"btrfs-backup/internal/power"
 	"btrfs-backup/internal/report"
+	"btrfs-backup/internal/standing"
 )
 
 const clock = "2006-01-02 15:04"
@@ -35,47 +37,81 @@ func (r *Round) choose() (entries []*Entry) {
 	return entries
 }
 
+// decideAll finds out which entries are due.
+func (r *Round) decideAll(ctx context.Context, entries []*Entry) {
+	var deciding sync.WaitGroup
+	for _, e := range entries {
+		deciding.Go(func() { e.Skipped = r.obstacle(ctx, e) })
+	}
+	deciding.Wait()
+	if len(r.Names) == 0 {
+		r.askAll(ctx, entries)
+	}
+	for _, e := range entries {
+		if e.Skipped != "" {
+			r.Env.Log.Debug(fmt.Sprintf("job %s: %s", e.Name, e.Skipped))
+		}
+	}
+}
+
+// askAll asks the destinations what they have.
+func (r *Round) askAll(ctx context.Context, entries []*Entry) {
+	const patience = 30 * time.Second
+	entries = slices.DeleteFunc(slices.Clone(entries), func(e *Entry) bool { return e.Skipped != "" })
+	var jobs []*config.Job
+	for _, e := range entries {
+		jobs = append(jobs, e.Job)
+	}
+	question := standing.Question{Environment: r.Env, Patience: patience, Runs: r.Runs, Disks: r.Config.Disks}
+	for i, found := range question.Survey(ctx, jobs) {
+		entries[i].Standing = &found
+		entries[i].decide(r.Env.Now())
+	}
+}
+
 // decide finds out whether an entry is due, and leaves out what is not.
-func (r *Round) decide(ctx context.Context, e *Entry) {
-	past := pastOf(e.Name, r.Runs)
-	if e.Skipped = r.obstacle(ctx, e, past); e.Skipped != "" {
-		return
-	}
-	if len(r.Names) > 0 {
-		return
-	}
-	r.look(ctx, e)
-	now := r.Env.Now()
-	var lacking int
+func (e *Entry) decide(now time.Time) {
+	lacking := 0
 	for _, p := range e.Spec.Destinations {
-		newest := r.newestAt(e, p, past)
-		if !e.Every.Due(now, newest) {
-			e.leaveOut(p, "not due until "+e.Every.Next(now, newest).Format(clock))
+		newest := e.at(p).Newest
+		if e.Every.Due(now, newest) {
+			lacking++
 			continue
 		}
-		lacking++
+		e.leaveOut(p, "not due until "+e.Every.Next(now, newest).Format(clock))
 	}
-	snapshotDue := e.Every.Due(now, e.Standing.Snapshots.Newest)
+	snapshotDue := e.Every.Due(now, e.Standing.Snapshot)
 	switch {
 	case lacking > 0 && e.Standing.History && !snapshotDue && !e.Spec.HasMembers():
 		e.Spec.Subvolume.NoSnapshot = true // that of this period is sent
 	case lacking > 0, snapshotDue && len(e.Spec.Destinations) == 0:
 	default:
-		e.Skipped = cmp.Or(e.whyLeftOut(), "not due until "+e.Every.Next(now, e.Standing.Snapshots.Newest).Format(clock))
+		e.Skipped = cmp.Or(e.whyLeftOut(), "not due until "+e.Every.Next(now, e.Standing.Snapshot).Format(clock))
 	}
 }
 
+// at gives what was found at a destination.
+func (e *Entry) at(p job.Place) standing.Place {
+	for _, at := range e.Standing.Places {
+		if at.Destination == engine.PlaceName(p.String()) {
+			return at
+		}
+	}
+	return standing.Place{}
+}
+
 // obstacle tells why a job is not run now, if anything speaks against it.
-func (r *Round) obstacle(ctx context.Context, e *Entry, past past) string {
+func (r *Round) obstacle(ctx context.Context, e *Entry) string {
 	if !e.OnBattery && r.knows("battery", func() (bool, error) { return power.OnBattery(power.Supplies) }) {
 		return "on battery"
 	}
 	if !e.Metered && r.knows("network", func() (bool, error) { return power.Metered(ctx) }) {
 		return "on a metered network"
 	}
-	wait := due.RetryAfter(past.failures, e.Every)
-	if next := past.last.Add(wait); len(r.Names) == 0 && past.failures > 0 && r.Env.Now().Before(next) && !past.last.After(r.Env.Now()) {
-		return fmt.Sprintf("failed %d times, tried again at %s", past.failures, next.Format(clock))
+	last, failures := failuresOf(e.Name, r.Runs)
+	next, now := last.Add(due.RetryAfter(failures, e.Every)), r.Env.Now()
+	if len(r.Names) == 0 && failures > 0 && now.Before(next) && !last.After(now) {
+		return fmt.Sprintf("failed %d times, tried again at %s", failures, next.Format(clock))
 	}
 	if e.Online == "" {
 		return ""
@@ -102,67 +138,20 @@ func (r *Round) knows(what string, look func() (bool, error)) bool {
 	return found
 }
 
-// look looks at what there is, except on disks that are closed.
-func (r *Round) look(ctx context.Context, e *Entry) {
-	seen := newEntry(e.Job)
-	for _, p := range e.Spec.Destinations {
-		if d := r.diskOf(p); d != nil && !d.IsMounted() {
-			seen.leaveOut(p, "its disk is closed")
-		}
-	}
-	var err error
-	if e.Standing, err = r.Look(ctx, seen); err != nil {
-		e.Standing = &engine.Standing{Err: err}
-	}
-}
-
-// newestAt gives the time of the newest backup at a destination: what was found there, or what is on record of one that could not be
-// asked.
-func (r *Round) newestAt(e *Entry, p job.Place, past past) time.Time {
-	for _, at := range e.Standing.Destinations {
-		if at.Destination == p.String() && at.Err == nil && at.Absent == "" {
-			return at.Newest
-		}
-	}
-	return past.newest[p.String()]
-}
-
-// past is what the history tells of a job.
-type past struct {
-	last     time.Time            // when it was run
-	failures int                  // in a row
-	newest   map[string]time.Time // of the backups, by destination
-}
-
-func pastOf(job string, runs []report.Run) past {
-	p := past{newest: make(map[string]time.Time)}
-	ended := false
+// failuresOf tells how often in a row a job failed, and when that was last.
+func failuresOf(job string, runs []report.Run) (last time.Time, failures int) {
 	for _, run := range runs {
-		if run.Job != job {
-			continue
-		}
-		if p.last.IsZero() {
-			p.last = run.Time
-		}
-		switch run.Outcome {
-		case report.Failed, report.Partly:
-			if !ended {
-				p.failures++
-			}
-		case report.Done:
-			ended = true
-		}
-		for _, d := range run.Destinations {
-			for _, name := range d.Saved {
-				if naming, ok := plan.NamingOf(name); ok {
-					if t, _ := naming.Time(name); t.After(p.newest[d.Destination]) {
-						p.newest[d.Destination] = t
-					}
-				}
+		switch {
+		case run.Job != job:
+		case run.Outcome == report.Done:
+			return last, failures
+		case run.Outcome == report.Failed, run.Outcome == report.Partly:
+			if failures++; failures == 1 {
+				last = run.Time
 			}
 		}
 	}
-	return p
+	return last, failures
 }
 
 // diskOf gives the disk that a place is on, nil if none of the configuration.

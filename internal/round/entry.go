@@ -12,17 +12,18 @@ import (
 	"btrfs-backup/internal/hook"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/report"
+	"btrfs-backup/internal/standing"
 	"btrfs-backup/lock"
 )
 
 // An Entry is a job in a round.
 type Entry struct {
 	*config.Job
-	Spec     job.Spec         // for this round: what is not due in it is absent
-	Skipped  string           // why it was not run; "": it was
-	Standing *engine.Standing // what there was before; nil: it was not looked at
-	Hooks    *hook.Runner     // nil in a dry run
-	Result   report.Result    // of the run; without a Report there was none
+	Spec     job.Spec      // for this round: what is not due in it is absent
+	Skipped  string        // why it was not run; "": it was
+	Standing *standing.Job // what there was before; nil: nobody looked
+	Hooks    *hook.Runner  // nil in a dry run
+	Result   report.Result // of the run; without a Report there was none
 	Began    time.Time
 	Took     time.Duration
 

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 
 	"btrfs-backup/internal/config"
 	"btrfs-backup/internal/disk"
@@ -36,8 +35,6 @@ type Round struct {
 	Disks disk.Options
 	Dir   string // for locks and notes; it does not outlive a start of the machine
 
-	// Look tells what there is of a job.
-	Look func(ctx context.Context, e *Entry) (*engine.Standing, error)
 	// Begin is told what is due, before anything is done.
 	Begin func(ctx context.Context, due []*Entry)
 	// Do does the job of an entry, and tells what it did.
@@ -174,21 +171,4 @@ func (r *Round) lock(ctx context.Context, job string) (release func(), err error
 		return nil, err
 	}
 	return func() { _ = held.Release() }, nil // it ends with the process at the latest
-}
-
-// decideAll finds out which entries are due, some at a time.
-func (r *Round) decideAll(ctx context.Context, entries []*Entry) {
-	const atOnce = 8
-	turns := make(chan struct{}, atOnce)
-	var deciding sync.WaitGroup
-	for _, e := range entries {
-		deciding.Go(func() {
-			turns <- struct{}{}
-			defer func() { <-turns }()
-			if r.decide(ctx, e); e.Skipped != "" {
-				r.Env.Log.Debug(fmt.Sprintf("job %s: %s", e.Name, e.Skipped))
-			}
-		})
-	}
-	deciding.Wait()
 }

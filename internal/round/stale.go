@@ -1,38 +1,31 @@
 package round
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
-	"time"
 
 	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/job"
+	"btrfs-backup/internal/standing"
 )
 
 // Stale tells by job which backups are older than they may be, as far as the round looked at them and made no newer ones.
-func (r *Round) Stale(entries []*Entry) map[string]string {
+func Stale(entries []*Entry) map[string]string {
 	stale := make(map[string]string)
 	for _, e := range entries {
-		for _, p := range e.Spec.Destinations {
-			if e.Standing == nil || e.savedTo(p) {
-				continue
-			}
-			newest := r.newestAt(e, p, pastOf(e.Name, r.Runs))
-			if age := r.Env.Now().Sub(newest); !newest.IsZero() && age > e.maxAgeAt(p) {
-				stale[e.Name] = fmt.Sprintf("the newest backup at %s is of %s", p, newest.Format(clock))
+		if e.Standing == nil {
+			continue
+		}
+		for _, p := range e.Standing.Places {
+			if (p.State == standing.Late || p.State == standing.Bad) && !e.savedTo(p.Destination) {
+				stale[e.Name] = fmt.Sprintf("the newest backup at %s is of %s", p.Destination, p.Newest.Format(clock))
 			}
 		}
 	}
 	return stale
 }
 
-func (e *Entry) maxAgeAt(p job.Place) time.Duration {
-	return cmp.Or(e.MaxAgeAt[p.String()], e.MaxAge, e.Every.MaxAge())
-}
-
-func (e *Entry) savedTo(p job.Place) bool {
+func (e *Entry) savedTo(destination string) bool {
 	return e.Result.Report != nil && slices.ContainsFunc(e.Result.Destinations, func(d engine.DestinationReport) bool {
-		return d.Destination == p.String() && !d.Failed() && d.Absent == ""
+		return d.Destination == destination && !d.Failed() && d.Absent == ""
 	})
 }

@@ -46,6 +46,9 @@ type Job struct {
 	LastRun *report.Run     `json:"last_run,omitempty"`
 	Skipped int             `json:"skipped"` // runs in the history that were
 	Places  []Place         `json:"destinations"`
+
+	History  bool      `json:"-"` // its source keeps snapshots
+	Snapshot time.Time `json:"-"` // the newest of such a source
 }
 
 // A Place is one destination, or the source of a job without any.
@@ -141,6 +144,7 @@ func (q Question) ask(ctx context.Context, j *config.Job, m *job.Machines, now t
 			s.Destinations = append(s.Destinations, engine.StandingAt{Destination: d.String(), Err: errUnasked})
 		}
 	}
+	told.History, told.Snapshot = s.History, s.Snapshots.Newest
 	if told.Source = s.Source; s.Err != nil {
 		told.Failure = &engine.Failure{Err: s.Err}
 	}
