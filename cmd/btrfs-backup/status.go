@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -45,7 +46,13 @@ older than twice that. A disk may be away ("when-absent") until then.
 The exit status is 0 if all is good, else 4. With --nagios it is 0, 1 (LATE),
 2 (BAD, NEVER) or 3 (no answer), of the worst.`,
 		DisableFlagsInUseLine: true,
-		RunE:                  func(c *cobra.Command, args []string) error { return o.status(c.Context(), env, args) },
+		RunE: func(c *cobra.Command, args []string) error {
+			err := o.status(c.Context(), env, args)
+			if o.nagios {
+				return toldNagios(env, err)
+			}
+			return err
+		},
 	}
 	f := c.Flags()
 	f.SortFlags = false
@@ -119,6 +126,15 @@ func (o *statusOptions) status(ctx context.Context, env environment, names []str
 		return statusError(exitDiffer)
 	}
 	return nil
+}
+
+// toldNagios makes what kept the jobs from being asked an answer, too.
+func toldNagios(env environment, err error) error {
+	if err == nil || errors.As(err, new(statusError)) {
+		return err
+	}
+	status, writeErr := standing.WriteNagiosFailure(env.stdout, err)
+	return errors.Join(statusError(status), writeErr)
 }
 
 // ask asks the destinations of jobs. A history that cannot be read is told, and counts as empty.

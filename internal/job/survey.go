@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -16,10 +17,13 @@ import (
 // Survey tells what there is of the source, as engine.Survey does. Where the engine depends on what the source is, and that cannot
 // be seen, it is the one that the record of sources knows.
 //
+// Nothing is logged: a run tells the same again.
+//
 // Of several sources that are backed up as one, those backups count of which every source has one.
 func (s *Spec) Survey(ctx context.Context, m *Machines, e Environment) (*engine.Standing, error) {
 	spec := *s
 	spec.DryRun = true
+	e.Log = slog.New(slog.DiscardHandler)
 	if s.HasMembers() {
 		return builder{&spec, m, e}.surveySet(ctx)
 	}

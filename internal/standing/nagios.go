@@ -50,6 +50,12 @@ func WriteNagios(w io.Writer, jobs []Job, now time.Time) (status int, err error)
 	return status, err
 }
 
+// WriteNagiosFailure tells why nothing can be told, and gives the exit status.
+func WriteNagiosFailure(w io.Writer, failure error) (status int, err error) {
+	_, err = fmt.Fprintf(w, "BACKUP %s - %s\n", nagiosWords[nagiosUnknown], harmless(failure.Error()))
+	return nagiosUnknown, err
+}
+
 // harmless keeps what a name holds from being taken for figures.
 func harmless(text string) string { return strings.ReplaceAll(text, "|", "/") }
 
