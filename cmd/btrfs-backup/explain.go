@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/report"
 	"btrfs-backup/retention"
@@ -85,12 +87,16 @@ func (o *explainOptions) explain(ctx context.Context, env environment, places []
 			failures = append(failures, errs[i])
 			continue
 		}
-		folders := slices.Clone(c.below)
-		if len(folders) == 0 || len(c.InDirectory) > 0 {
+		folders := slices.DeleteFunc(slices.Clone(c.below), c.isMember)
+		if len(folders) == 0 || len(c.InDirectory) > 0 || len(c.sets) > 0 {
 			folders = append([]content{c}, folders...)
 		}
 		for _, folder := range folders {
-			found, err := o.decide(folder, env.now())
+			decide := o.decide
+			if len(folder.sets) > 0 {
+				decide = o.decideSets
+			}
+			found, err := decide(folder, env.now())
 			if err != nil {
 				failures = append(failures, err)
 				continue
@@ -174,6 +180,47 @@ func (o *explainOptions) decide(c content, now time.Time) ([]explained, error) {
 		}
 	}
 	slices.SortFunc(all, func(a, b explained) int { return cmp.Or(b.Time.Compare(a.Time), cmp.Compare(a.Name, b.Name)) })
+	return all, nil
+}
+
+// isMember tells that a folder below is that of a member of a set.
+func (c content) isMember(below content) bool {
+	return slices.ContainsFunc(c.sets, func(s host.Set) bool { return slices.Contains(s.Members, path.Base(below.Folder)) })
+}
+
+// decideSets applies the policy to the backups of all members as to one.
+func (o *explainOptions) decideSets(c content, now time.Time) (all []explained, err error) {
+	var candidates []retention.Snapshot
+	for _, below := range slices.DeleteFunc(slices.Clone(c.below), func(b content) bool { return !c.isMember(b) }) {
+		holds, err := below.Holds()
+		if err != nil {
+			return nil, err
+		}
+		own := []retention.Snapshot{}
+		for _, l := range describe(below, o.prefix) {
+			if naming, dated := engine.NamingOf(l.Name); dated && l.Kind == backupKind && !l.Altered {
+				s, _ := naming.Snapshot(l.Name)
+				s.Holds = holds[l.Name]
+				own = append(own, s)
+			}
+		}
+		below.holdComplete(own)
+		candidates = append(candidates, own...)
+	}
+	for _, s := range slices.Backward(c.sets) {
+		if naming, dated := engine.NamingOf(s.Name); dated && len(s.Missing) == 0 {
+			newest, _ := naming.Snapshot(s.Name)
+			newest.Holds = []string{"the newest complete set"}
+			candidates = append(candidates, newest)
+			break
+		}
+	}
+	candidates = retention.Merge(candidates)
+	policy, _ := o.backups.As(o.compat) // which was checked
+	goes := retention.Forecast(policy, now, candidates, retention.Interval(now, candidates), now.AddDate(0, 0, o.days))
+	for _, v := range slices.Backward(retention.Decide(policy, now, candidates)) {
+		all = append(all, explained{Place: c.Folder, Verdict: v, Time: timeOf(btrfs.Subvolume{Name: v.Name}), Kind: setKind, Goes: goes[v.Name]})
+	}
 	return all, nil
 }
 

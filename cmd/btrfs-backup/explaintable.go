@@ -23,6 +23,8 @@ func (t explainTable) print(place string, entries []explained) error {
 	noun, stay, named := "backup", 0, 0
 	if !slices.ContainsFunc(entries, func(e explained) bool { return e.Kind != snapshotKind }) && len(entries) > 0 {
 		noun = "snapshot"
+	} else if len(entries) > 0 && entries[0].Kind == setKind {
+		noun = "set"
 	}
 	for _, e := range entries {
 		if e.Keep {

@@ -18,6 +18,7 @@ import (
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/report"
+	"btrfs-backup/internal/set"
 	"btrfs-backup/internal/tree"
 	"btrfs-backup/internal/volume"
 )
@@ -98,6 +99,7 @@ type content struct {
 	volume.Content
 	trees tree.Listing // backups made by rsync
 	below []content    // of folders of backups in it
+	sets  []host.Set   // of backups in these
 }
 
 // contents lists the places, all at once, since some may be far away.
@@ -124,6 +126,9 @@ func (o *listOptions) contents(ctx context.Context, env environment, texts []str
 // withBelow lists a place and the folders of backups in it. One that cannot be listed is as none.
 func withBelow(ctx context.Context, h host.Trees, path, snapshotFolder string) (content, error) {
 	c, err := contentOf(ctx, h, path, snapshotFolder)
+	if err == nil && len(c.trees.Below) > 0 {
+		c.sets, err = set.In(ctx, h, path)
+	}
 	for _, below := range c.trees.Below {
 		if inner, innerErr := contentOf(ctx, h, filepath.Join(path, below), ""); innerErr == nil {
 			c.below = append(c.below, inner)

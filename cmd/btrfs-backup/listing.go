@@ -28,6 +28,8 @@ type listed struct {
 	Source       string     `json:"source,omitempty"`        // of a backup made by rsync
 	Files        int64      `json:"files,omitempty"`         // in it
 	MissingFiles int        `json:"missing_files,omitempty"` // that could not be read when it was made
+	Members      []string   `json:"members,omitempty"`       // of a set
+	Lacks        []string   `json:"lacks,omitempty"`         // members of a set whose backups are gone
 }
 
 // kind tells what a subvolume is, as far as it can be seen from outside.
@@ -39,6 +41,7 @@ const (
 	unfinishedKind kind = "unfinished"
 	deletingKind   kind = "deleting" // and not deleted yet
 	writableKind   kind = "writable"
+	setKind        kind = "set" // of backups in the folders below
 )
 
 func describe(content content, prefix string) []listed {
@@ -70,6 +73,12 @@ func describe(content content, prefix string) []listed {
 	}
 	if content.InDirectory == nil {
 		all = append(all, describeTrees(content, prefix)...)
+	}
+	for _, s := range content.sets {
+		if strings.HasPrefix(s.Name, prefix) {
+			all = append(all, listed{Place: content.Folder, Name: s.Name, Time: timeOf(btrfs.Subvolume{Name: s.Name}), Kind: setKind,
+				Complete: len(s.Missing) == 0, Members: s.Members, Lacks: s.Missing})
+		}
 	}
 	slices.SortFunc(all, func(a, b listed) int { return strings.Compare(a.Name, b.Name) })
 	return all

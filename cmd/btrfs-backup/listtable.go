@@ -24,6 +24,9 @@ func (t listTable) print(c content, entries []listed) error {
 	if c.InDirectory == nil && c.trees.ID != "" {
 		what = "backup"
 	}
+	if len(c.sets) > 0 && len(c.sets) == len(entries) {
+		what = "set"
+	}
 	held := countOf(len(entries), what)
 	if len(c.below) > 0 {
 		held = countOf(len(c.below), "folder") + " of backups"
@@ -116,6 +119,10 @@ func (l listed) row(now time.Time) []string {
 		state = fmt.Sprintf("INCOMPLETE: %d missing", l.MissingFiles)
 	case l.Altered:
 		state += ", altered since"
+	case len(l.Lacks) > 0:
+		state = "INCOMPLETE set, without " + strings.Join(l.Lacks, ", ")
+	case l.Kind == setKind:
+		state = "set of " + strings.Join(l.Members, ", ")
 	}
 	return []string{progress.Name(l.shownName()), report.Age(l.Time, now), size, parent, state}
 }

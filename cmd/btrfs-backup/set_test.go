@@ -238,3 +238,39 @@ func TestSubvolumesBelowASourceOnAnotherMachineAreBackedUp(t *testing.T) {
 		t.Errorf("a dry run left %q", got)
 	}
 }
+
+func TestASetIsListedExplainedAndVerifiedAsOne(t *testing.T) {
+	t.Parallel()
+	s := newSetRig(t)
+	for range 2 {
+		s.change()
+		expect(t, exitDone, s.backUp(nil, s.destination, "--engine", "rsync"))
+	}
+	sets := s.sets()
+	all := succeed(t, "list", s.destination).stdout
+	for _, want := range []string{": 2 sets, 3 folders of backups", sets[1], "set of data, etc, root"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("%q is not in the list:\n%s", want, all)
+		}
+	}
+	if all := succeed(t, "list", "--json", s.destination).stdout; strings.Count(all, `"kind": "set"`) != 2 || !strings.Contains(all, `"members": [`) {
+		t.Error(all)
+	}
+	why := succeed(t, "explain", "-n", "1", s.destination).stdout
+	if !strings.Contains(why, s.destination+": 2 sets, 1 stay, 1 go") || strings.Contains(why, "data:") {
+		t.Error(why)
+	}
+	for place, verified := range map[string]int{s.destination: 6, filepath.Join(s.destination, sets[0]): 3} {
+		if got := succeed(t, "verify", place).stdout; strings.Count(got, "no differences") != verified {
+			t.Errorf("%s:\n%s", place, got)
+		}
+	}
+	file := filepath.Join(s.destination, "etc", sets[0])
+	btrfstest.Run(t, "btrfs", "property", "set", file, "ro", "false")
+	btrfstest.Check(t, os.WriteFile(filepath.Join(file, "file"), []byte("changed"), 0o600))
+	expect(t, exitDiffer, invoke(t, nil, "verify", filepath.Join(s.destination, sets[0])), "etc/"+sets[0], "DIFFERS")
+	succeed(t, "verify", filepath.Join(s.destination, sets[1]))
+	btrfstest.Run(t, "btrfs", "subvolume", "delete", filepath.Join(s.destination, "root", sets[0]))
+	expect(t, exitDone, invoke(t, nil, "list", s.destination), "INCOMPLETE set, without root")
+	expect(t, exitDiffer, invoke(t, nil, "verify", filepath.Join(s.destination, sets[0])), "root/"+sets[0])
+}

@@ -18,6 +18,7 @@ import (
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/report"
+	"btrfs-backup/internal/set"
 	"btrfs-backup/internal/tree"
 )
 
@@ -39,8 +40,9 @@ func newVerify(env environment) *cobra.Command {
 		Long: `Compare each BACKUP with the manifest that was written when it was made, and
 name each difference: files missing or added, types, sizes, times, modes,
 owners, symbolic and hard links, extended attributes with ACLs, contents. Only
-backups made by rsync have a manifest. Exit status 4 tells that something
-differs.`,
+backups made by rsync have a manifest. A set stands for the backups of all its
+members, and a folder of sets for all of them. Exit status 4 tells that
+something differs.`,
 		Args:                  needPlace("BACKUP"),
 		DisableFlagsInUseLine: true,
 		RunE:                  func(c *cobra.Command, args []string) error { return verify(c.Context(), env, o, args) },
@@ -77,24 +79,30 @@ func verify(ctx context.Context, env environment, o *verifyOptions, texts []stri
 	differs := false
 	for _, p := range places {
 		h, path := machines.At(p)
-		if o.export {
-			if err := export(ctx, env.data, h, path); err != nil {
-				return err
-			}
-			continue
-		}
-		v, err := o.one(ctx, env, display, h, path)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if errors.Is(err, tree.ErrNoManifest) && hint.Of(err) == "" {
-			err = hint.New(err, "only backups made by rsync have one; `btrfs scrub` reads all of a subvolume and compares checksums")
-		}
+		backups, err := set.Backups(ctx, h, path)
 		if err != nil {
-			v.Failure = &engine.Failure{Err: err}
+			return err
 		}
-		differs = differs || len(v.Differences) > 0
-		all = append(all, v)
+		for _, backup := range backups {
+			if o.export {
+				if err := export(ctx, env.data, h, backup); err != nil {
+					return err
+				}
+				continue
+			}
+			v, err := o.one(ctx, env, display, h, backup)
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if errors.Is(err, tree.ErrNoManifest) && hint.Of(err) == "" {
+				err = hint.New(err, "only backups made by rsync have one; `btrfs scrub` reads all of a subvolume and compares checksums")
+			}
+			if err != nil {
+				v.Failure = &engine.Failure{Err: err}
+			}
+			differs = differs || len(v.Differences) > 0
+			all = append(all, v)
+		}
 	}
 	if o.json {
 		if err := report.WriteJSON(env.stdout, all); err != nil {

@@ -83,6 +83,17 @@ func TestAllSubvolumesBelowASourceAreBackedUpUnderOneName(t *testing.T) {
 	}
 }
 
+// The commands are those of docs/sets.md.
+func TestARecursiveBackupIsRestoredFromTheTopDown(t *testing.T) {
+	r := newRecursive(t)
+	r.succeed()
+	btrfstest.Run(t, "sh", "-ec", `cd "$1" && mkdir received received-home
+btrfs send "$2/$3" | btrfs receive received
+btrfs send "$2/home/$3" | btrfs receive received-home
+btrfs subvolume snapshot received/$3 root
+btrfs subvolume snapshot received-home/$3 root/home`, "sh", btrfstest.New(t, size).Dir, r.to(), day(1))
+}
+
 func TestSubvolumesComeAndGoBetweenRuns(t *testing.T) {
 	r := newRecursive(t)
 	r.spec.KeepBackups, r.spec.KeepSnapshots = policy(t, "last=2"), policy(t, "last=1")

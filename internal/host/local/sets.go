@@ -85,6 +85,9 @@ func (d *Dir) set(entry string) (host.Set, error) {
 		return set, err
 	}
 	defer dir.Close()
+	if some, err := names(dir, 1); err == nil && len(some) == 1 && !isLink(dir, some[0]) { // a backup may hold many
+		return set, no
+	}
 	if set.Members, err = names(dir, maxOthers); err != nil {
 		return set, err
 	}
@@ -103,6 +106,12 @@ func (d *Dir) set(entry string) (host.Set, error) {
 		}
 	}
 	return set, nil
+}
+
+func isLink(dir *os.File, name string) bool {
+	var st unix.Stat_t
+	err := unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK
 }
 
 func isOneOf(err error, known ...unix.Errno) bool {
