@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -61,16 +60,14 @@ func usersHere() (users []desktopUser, err error) {
 		return nil, nil
 	}
 	for _, e := range entries {
-		const firstOfPeople = 1000
-		uid, err := strconv.ParseUint(e.Name(), 10, 32)
-		if err != nil || uid != 0 && uid < firstOfPeople || os.Geteuid() != 0 && os.Geteuid() != int(uid) {
-			continue
-		}
 		info, err := e.Info()
 		if err != nil {
 			continue // the user has left
 		}
-		if owner := info.Sys().(*syscall.Stat_t); info.IsDir() && uint64(owner.Uid) == uid {
+		const firstOfPeople = 1000
+		owner := info.Sys().(*syscall.Stat_t)
+		isSystem := owner.Uid != 0 && owner.Uid < firstOfPeople
+		if !isSystem && (os.Geteuid() == 0 || os.Geteuid() == int(owner.Uid)) {
 			users = append(users, desktopUser{owner.Uid, owner.Gid, filepath.Join(runtimeDirs, e.Name(), "bus")})
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"net/textproto"
 	"net/url"
 	"strings"
+	"time"
 
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/progress"
@@ -91,14 +92,15 @@ func deliver(ctx context.Context, server mailServer, password string, m *gomail.
 		return err
 	}
 	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.Close() })() // the client has deadlines of its own
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	options := []gomail.Option{
+		gomail.WithTimeout(time.Hour), // the context ends before
 		gomail.WithTLSPolicy(server.policy()), gomail.WithTLSConfig(server.tls()),
 		gomail.WithDialContextFunc(func(context.Context, string, string) (net.Conn, error) { return conn, nil }),
 	}
 	if server.user != "" {
 		options = append(options, gomail.WithUsername(server.user), gomail.WithPassword(password),
-			gomail.WithOpportunisticSMTPAuth(server.mechanisms()...))
+			gomail.WithOpportunisticSMTPAuth(mechanisms...))
 	}
 	client, err := gomail.NewClient(server.host, options...)
 	if err != nil {
@@ -172,15 +174,10 @@ func (m mailServer) policy() gomail.TLSPolicy {
 	}
 }
 
-// mechanisms are the ways to tell a password, the best one first. Without TLS none tells it as it is, but on this machine.
-func (m mailServer) mechanisms() []gomail.SMTPAuthType {
-	plain := []gomail.SMTPAuthType{gomail.SMTPAuthPlain, gomail.SMTPAuthLogin}
-	if m.isHere() {
-		plain = []gomail.SMTPAuthType{gomail.SMTPAuthPlainNoEnc, gomail.SMTPAuthLoginNoEnc}
-	}
-	return append([]gomail.SMTPAuthType{gomail.SMTPAuthSCRAMSHA256, gomail.SMTPAuthSCRAMSHA1},
-		append(plain, gomail.SMTPAuthCramMD5)...)
-}
+// mechanisms are the ways to tell a password, the best one first. Some tell it as it is, to a server from which policy keeps
+// listeners away.
+var mechanisms = []gomail.SMTPAuthType{gomail.SMTPAuthSCRAMSHA256, gomail.SMTPAuthSCRAMSHA1,
+	gomail.SMTPAuthPlainNoEnc, gomail.SMTPAuthLoginNoEnc, gomail.SMTPAuthCramMD5}
 
 func (m mailServer) dial(ctx context.Context) (net.Conn, error) {
 	plain, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(m.host, m.port))
