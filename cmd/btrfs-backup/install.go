@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"btrfs-backup/internal/disk"
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/schedule"
@@ -84,7 +85,11 @@ func (o *installOptions) install(ctx context.Context, env environment) error {
 	if err != nil {
 		return err
 	}
-	if _, err := readConfig(o.config); err != nil { // each run would fail
+	found, err := readConfig(o.config)
+	if err != nil { // each run would fail
+		return err
+	}
+	if i.Disks, err = pluggable(found.Disks); err != nil {
 		return err
 	}
 	if o.config != "" {
@@ -115,6 +120,20 @@ func (o *installOptions) uninstall(ctx context.Context, env environment) error {
 		return err
 	}
 	return o.change(env, func() error { return i.Uninstall(ctx) })
+}
+
+// pluggable gives the disks that are noticed when they are plugged in.
+func pluggable(disks []disk.Disk) (all []schedule.Disk, err error) {
+	for _, d := range disks {
+		uuid, err := d.Plugged()
+		if err != nil {
+			return nil, err
+		}
+		if uuid != "" {
+			all = append(all, schedule.Disk{Name: d.Name, UUID: uuid})
+		}
+	}
+	return all, nil
 }
 
 // change changes what the system runs.

@@ -176,8 +176,9 @@ func TestTheHistoryTellsWhatWasSavedAndWhatFailed(t *testing.T) {
 }
 
 func TestTheLineOfARunTellsWhatWasDeletedAndWhyItFailed(t *testing.T) {
-	run := Run{Outcome: Done, Destinations: []Destination{{Destination: "/usb", Saved: []string{"3"}, Bytes: 2 << 20, Deleted: []string{"1", "2"}}, {Destination: "nas"}}}
-	if want := "done, status 0, 0.0 s; /usb: saved 3, 2.0 MiB, deleted 2"; run.Line() != want {
+	run := Run{Outcome: Done, Destinations: []Destination{{Destination: "/usb", Saved: []string{"3"}, Bytes: 2 << 20, Deleted: []string{"1", "2"}},
+		{Destination: "nas"}, {Destination: "/away", Absent: "no disk"}}}
+	if want := "done, status 0, 0.0 s; /usb: saved 3, 2.0 MiB, deleted 2; /away: not served: no disk"; run.Line() != want {
 		t.Errorf("%s, want %s", run.Line(), want)
 	}
 	run = Run{Outcome: Failed, Status: 1, Failures: []engine.Failure{{Err: errors.New("no source")}}}

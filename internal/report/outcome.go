@@ -31,6 +31,9 @@ func (r Run) Line() string {
 
 func (d Destination) line() string {
 	var parts []string
+	if d.Absent != "" {
+		parts = append(parts, "not served: "+d.Absent)
+	}
 	if len(d.Saved) > 0 {
 		parts = append(parts, fmt.Sprintf("saved %s, %s", strings.Join(d.Saved, " "), progress.Bytes(d.Bytes)))
 	}

@@ -86,7 +86,7 @@ func (s Setup) Units() []File {
 		fmt.Fprintf(&lines, rule, d.UUID, d.Name)
 	}
 	return append(files,
-		File{s.unit(diskService), "runs what a disk waits for", s.service("Backups to the disk %i", " --disk %i")},
+		File{s.unit(diskService), "the same, for a disk", s.service("Backups to the disk %i", " --disk %i")},
 		File{rules, "starts it for " + strings.Join(names, ", "), lines.String()})
 }
 
