@@ -169,7 +169,7 @@ func (s *Spec) only(e Engine) {
 // BuildSet is Build for a job with several sources.
 func (s *Spec) BuildSet(ctx context.Context, m *Machines, e Environment) (set.Set, error) {
 	b := builder{s, m, e}
-	made := set.Set{Source: s.setName(), Naming: b.naming(), Settings: b.settings()}
+	made := set.Set{Source: s.setName(), Naming: b.naming(), Volatile: s.Recursive, Settings: b.settings()}
 	members, covered, err := b.members(ctx)
 	if err != nil {
 		return made, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/host"
@@ -112,13 +113,15 @@ func (c *conclusion) release() {
 
 func (c *conclusion) conclude(ctx context.Context) error {
 	served := !c.unserved
-	for i, a := range c.attempts {
-		s, err := a.Shelf(ctx, c.Members[i].Destinations[c.index])
-		c.shelves = append(c.shelves, s)
+	c.shelves = make([]*engine.Shelf, len(c.attempts))
+	for _, i := range c.byName() { // so that no two sets wait for each other
+		a, to := c.attempts[i], c.Members[i].Destinations[c.index]
+		s, err := a.Shelf(ctx, to)
 		if err != nil {
 			return err
 		}
-		served = served && s != nil && !a.Failed(c.Members[i].Destinations[c.index]) && len(a.Report().Failures) == 0
+		c.shelves[i] = s
+		served = served && s != nil && !a.Failed(to) && len(a.Report().Failures) == 0
 	}
 	if !c.Members[0].NoTransfer {
 		c.tellLacking()
@@ -136,6 +139,13 @@ func (c *conclusion) conclude(ctx context.Context) error {
 		return c.prune(ctx, complete)
 	}
 	return nil
+}
+
+// byName gives the members in the order of their names.
+func (c *conclusion) byName() []int {
+	order := slices.Clone(c.locking)
+	slices.SortFunc(order, func(a, b int) int { return strings.Compare(c.Members[a].Name, c.Members[b].Name) })
+	return order
 }
 
 // tellLacking tells whose backup of this run's name is missing.

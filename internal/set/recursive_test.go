@@ -117,6 +117,27 @@ func TestSubvolumesComeAndGoBetweenRuns(t *testing.T) {
 	r.holds(r.to("home/alice/mail"), days(1, 5)...)
 }
 
+func TestASubvolumeThatIsGoneAgainIsLeftOut(t *testing.T) {
+	r := newRecursive(t)
+	r.atNow = func() { // when all was opened
+		r.atNow = nil
+		btrfstest.Run(t, "btrfs", "subvolume", "delete", r.at("root/home/alice/mail"))
+	}
+	if did := r.succeed(); r.atNow != nil || len(did.Members) != len(levels)-1 {
+		t.Errorf("%d members", len(did.Members))
+	}
+	r.isMirrored([]string{"", "home", "home/alice", "var/lib/machines"}, day(1))
+	r.holds(r.to("home/alice/mail"))
+	btrfstest.Run(t, "btrfs", "subvolume", "delete", r.at("root/home/alice/snapshot", day(1)), r.at("root/home/alice"))
+	btrfstest.Check(t, os.Rename(r.at("root"), r.at("moved"))) // the source itself may not be gone
+	r.atNow = nil
+	machines := job.NewMachines(r.spec.Reach, r.given)
+	defer machines.Close()
+	if _, err := r.spec.Prepare(t.Context(), machines, r.given); err == nil {
+		t.Error("a source that is gone is backed up")
+	}
+}
+
 func TestAnAbsoluteSnapshotFolderMirrorsTheTree(t *testing.T) {
 	for _, folder := range []string{"snapshots", "root/.snapshots"} {
 		t.Run(folder, func(t *testing.T) {

@@ -30,6 +30,8 @@ type Set struct {
 	Members      []Member
 	Destinations []Destination
 	Naming       engine.Naming // that of all members
+	// Volatile tells that members were found by looking, so that one may be gone again. It is left out then.
+	Volatile bool
 	engine.Settings
 }
 
@@ -154,20 +156,55 @@ func (r *run) fail(err error) {
 func (r *run) begin(ctx context.Context) error {
 	r.attempts, r.report.Members = make([]*engine.Attempt, len(r.Members)), make([]*engine.Report, len(r.Members))
 	for i := range r.Members {
-		r.locking = append(r.locking, i)
 		r.report.Members[i] = &engine.Report{DryRun: r.DryRun, Source: r.Members[i].Source.String()}
+	}
+	r.order()
+	for _, i := range r.locking {
+		a, err := engine.Begin(ctx, r.Members[i].Job)
+		r.attempts[i], r.report.Members[i] = a, a.Report()
+		if err != nil && !r.leave(i, err) {
+			return err
+		}
+	}
+	r.compact()
+	return nil
+}
+
+// leave leaves a member out that is gone. It gives false if that is not what the error says.
+func (r *run) leave(member int, err error) bool {
+	if !r.Volatile || !errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	r.Log.Warn(fmt.Sprintf("%s: is gone since it was found: %v", r.Members[member].Source, err))
+	r.attempts[member].Release()
+	r.Members[member].Close()
+	r.attempts[member] = nil
+	return true
+}
+
+// compact forgets the members that were left out.
+func (r *run) compact() {
+	var members []Member
+	var attempts []*engine.Attempt
+	r.report.Members, r.locking = nil, nil
+	for i, a := range r.attempts {
+		if a != nil {
+			members, attempts, r.report.Members = append(members, r.Members[i]), append(attempts, a), append(r.report.Members, a.Report())
+		}
+	}
+	r.Members, r.attempts = members, attempts
+	r.order()
+}
+
+// order sets the order of locking.
+func (r *run) order() {
+	r.locking = nil
+	for i := range r.Members {
+		r.locking = append(r.locking, i)
 	}
 	slices.SortFunc(r.locking, func(a, b int) int {
 		return strings.Compare(r.Members[a].Source.String(), r.Members[b].Source.String())
 	})
-	for _, i := range r.locking {
-		a, err := engine.Begin(ctx, r.Members[i].Job)
-		r.attempts[i], r.report.Members[i] = a, a.Report()
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (r *run) close() {
@@ -260,15 +297,16 @@ func (r *run) takeAs(ctx context.Context, name string, taken []string) error {
 	if !r.Members[0].NoSnapshot && (slices.Contains(taken, name) || slices.ContainsFunc(r.attempts, isTaken)) {
 		return fs.ErrExist
 	}
-	for _, a := range r.attempts {
+	for i, a := range r.attempts {
 		err := context.Cause(ctx)
 		if err == nil {
 			err = a.Take(ctx, name)
 		}
-		if err != nil {
+		if err != nil && !r.leave(i, err) {
 			return r.discard(context.WithoutCancel(ctx), err)
 		}
 	}
+	r.compact()
 	var sources []string
 	for i, a := range r.attempts {
 		if keeps(r.Members[i]) && !r.Members[i].NoSnapshot {
@@ -285,6 +323,7 @@ func (r *run) takeAs(ctx context.Context, name string, taken []string) error {
 
 // discard deletes the snapshots that were taken.
 func (r *run) discard(ctx context.Context, cause error) error {
+	r.compact()
 	for _, a := range r.attempts {
 		if err := a.Discard(ctx); err != nil {
 			cause = fmt.Errorf("%w; and the snapshot of %s, taken for the same set, stays: %w", cause, a.Report().Source, err)

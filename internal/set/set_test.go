@@ -2,7 +2,9 @@ package set_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -173,6 +175,36 @@ func TestOfASetThatCannotBeTakenNothingIsTaken(t *testing.T) {
 	btrfstest.Check(t, os.Rename(r.at("moved"), r.at("root")))
 	r.succeed()
 	r.holds(r.to(), append(days(1, 3), "root", "data")...)
+}
+
+func TestASetThatIsInterruptedBetweenItsSnapshotsKeepsNone(t *testing.T) {
+	r := newRig(t)
+	stop := errors.New("stopped")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	r.given.Log = slog.New(&atMessage{Handler: r.given.Log.Handler(), text: "taking snapshot " + day(1), do: func() { cancel(stop) }})
+	if did, err := r.runIn(ctx); !errors.Is(err, stop) || len(did.AllFailures()) > 0 {
+		t.Errorf("%v, %v", err, did.AllFailures())
+	}
+	if !strings.Contains(r.log.String(), "taking snapshot "+day(1)) {
+		t.Fatal("none was taken")
+	}
+	r.holds(r.at("root", "snapshot"))
+	r.holds(r.at("data", "snapshot"))
+	r.holds(r.to())
+}
+
+// atMessage does something when a text is logged.
+type atMessage struct {
+	slog.Handler
+	text string
+	do   func()
+}
+
+func (h *atMessage) Handle(ctx context.Context, r slog.Record) error {
+	if r.Message == h.text {
+		h.do()
+	}
+	return h.Handler.Handle(ctx, r)
 }
 
 func TestASourceThatIsMissingLeavesNothing(t *testing.T) {

@@ -207,8 +207,7 @@ func (s *Source) Take(ctx context.Context, name string) (taken btrfs.Subvolume, 
 		for dir := s.path; dir != s.near.Path; dir = path.Dir(dir) {
 			made = append(made, dir)
 		}
-		err = s.create(ctx, s.checkFolder)
-		if err != nil {
+		if err = s.makeFolder(ctx); err != nil {
 			err = s.folderError(err)
 		}
 	}
@@ -220,6 +219,18 @@ func (s *Source) Take(ctx context.Context, name string) (taken btrfs.Subvolume, 
 		s.discard(context.WithoutCancel(ctx), made)
 	}
 	return taken, err
+}
+
+// makeFolder makes the folder, but not what was there when the source was opened.
+func (s *Source) makeFolder(ctx context.Context) error {
+	near, err := s.host.Open(ctx, s.near.Path)
+	if err != nil {
+		return err
+	}
+	if err := near.Close(); err != nil {
+		return err
+	}
+	return s.create(ctx, s.checkFolder)
 }
 
 // discard removes the folder again, and those above it that were made for it.
