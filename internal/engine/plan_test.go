@@ -68,6 +68,8 @@ func TestPlan(t *testing.T) {
 		{"nor because of its date", subvolumes{dated(s1, 9), dated(s2, 8), dated(s3, 1)}, subvolumes{backup(dated(s2, 8))}, []func(*plan.Planner){keeps("last=2")}, "send 1 from 8"},
 		{"of what would be of one day there, the first and the newest are sent", subvolumes{s1, s2, s3}, nil, []func(*plan.Planner){keeps("7d")}, "send 1; send 3 from 1"},
 		{"the newest alone, if there is one of that day", subvolumes{s1, s2, s3}, subvolumes{backup(s1, arrived(0))}, []func(*plan.Planner){keeps("7d")}, "send 3 from 1"},
+		{"whatever their dates", subvolumes{dated(s1, 9), s2, s3}, nil, []func(*plan.Planner){keeps("7d")}, "send 9; send 3 from 9"},
+		{"beside one that arrived before", subvolumes{s1, s2, s3}, subvolumes{backup(s1, arrived(3))}, []func(*plan.Planner){keeps("7d")}, "send 2 from 1; send 3 from 2"},
 		{"all, if it keeps them a while", subvolumes{s1, s2, s3}, subvolumes{backup(s1, arrived(0))}, []func(*plan.Planner){keeps("within=9h 7d")}, "send 2 from 1; send 3 from 2"},
 		{"what it has let go is not new to it again", subvolumes{s1, s2, s3}, subvolumes{backup(s1, arrived(9)), backup(s3, arrived(3))}, []func(*plan.Planner){keeps("within=9h 7d")}, ""},
 		{"what it will delete is left to it", subvolumes{s1, s2, s3}, subvolumes{b1, b2}, []func(*plan.Planner){keeps("last=2")}, "send 3 from 2"},

@@ -101,7 +101,7 @@ func (l Limits) checkDelete(d *local.Dir, name string, o host.DeleteOptions) err
 	switch {
 	case l.AppendOnly && !incoming:
 		return hint.New(fmt.Errorf("refused: this key may not delete %q", name),
-			"its agent runs with --append-only and deletes old backups itself: leave out --num-backups")
+			"its agent runs with --append-only and deletes old backups itself: leave out --keep-backups and --num-backups")
 	case l.AppendOnly && o.ConvertRW:
 		return hint.New(fmt.Errorf("refused: this key may not make %q writable", name),
 			"its agent runs with --append-only: leave out --convert-rw")

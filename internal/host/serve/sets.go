@@ -47,7 +47,7 @@ func (l Limits) removable(sets []host.Set, names []string) (allowed []string, er
 			refused = append(refused, fmt.Errorf("%q is not the name of a set", name))
 		case l.AppendOnly && !sets[i].Unfinished() && len(sets[i].Missing) < len(sets[i].Members):
 			refused = append(refused, hint.New(fmt.Errorf("refused: this key may not delete %q", name),
-				"its agent runs with --append-only and deletes old backups itself: leave out --num-backups"))
+				"its agent runs with --append-only and deletes old backups itself: leave out --keep-backups and --num-backups"))
 		default:
 			allowed = append(allowed, name)
 		}
