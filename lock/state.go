@@ -83,6 +83,12 @@ func (s State) IsNews(ctx context.Context, source string, said []string) (isNews
 	return isNews
 }
 
+// MembersOf gives the members that a source had the last time.
+func (s State) MembersOf(source string) (names []string, err error) {
+	all, err := s.read(membersFile)
+	return all[source], err
+}
+
 // Members remembers those of a source that has several, and gives those that it had the last time and has no more.
 func (s State) Members(ctx context.Context, source string, now []string) (gone []string, err error) {
 	err = s.change(ctx, membersFile, source, func(before []string) []string {

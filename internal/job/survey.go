@@ -40,7 +40,9 @@ func (s *Spec) Survey(ctx context.Context, m *Machines, e Environment) (*engine.
 func (b builder) surveySet(ctx context.Context) (*engine.Standing, error) {
 	members, _, err := b.members(ctx)
 	if err != nil {
-		return nil, err
+		if members = b.remembered(); len(members) == 0 {
+			return nil, err
+		}
 	}
 	all, errs := make([]*engine.Standing, len(members)), make([]error, len(members))
 	var asking sync.WaitGroup
@@ -68,6 +70,15 @@ func (b builder) surveySet(ctx context.Context) (*engine.Standing, error) {
 		s.Destinations = append(s.Destinations, at)
 	}
 	return s, nil
+}
+
+// remembered gives the subvolumes that a recursive job had the last time, for a source that cannot be looked at.
+func (b builder) remembered() (members []Member) {
+	names, _ := b.settings().State.MembersOf(b.setName()) // none if it cannot be read
+	for _, at := range names {
+		members = append(members, Member{at, inside(b.Source, at)})
+	}
+	return members
 }
 
 // common sums up what there is of all members at one destination. A subvolume that is newer than the newest set needs none.

@@ -264,8 +264,9 @@ folder of its own at the destination. If the disk is not always there, its absen
 		Description: []Section{
 			{Macro: "SS", Title: "What counts", Text: `
 A backup counts if it is complete, was not altered since, and is certainly of this source, by the rules by which a run
-plans: names alone prove nothing. One that is dated in the future is told apart. When the source cannot be looked at, the records
-tell whose backups there are; where they do not, there is no answer.
+plans: names alone prove nothing. Whether files of a backup by rsync were altered only btrfs-backup-verify(8) tells. A backup that
+is dated in the future is told apart. When the source cannot be looked at, the records tell whose backups there are; where they
+do not, there is no answer.
 
 Of several sources that are backed up as one, those backups count of which every source has one; a subvolume that is newer than
 the newest of them needs none yet.`},

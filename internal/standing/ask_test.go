@@ -212,6 +212,25 @@ func TestASetIsAsOldAsWhatAllMembersHave(t *testing.T) {
 	r.wants("with a member that is newer than they are", server, "late 1")
 }
 
+func TestTheSubvolumesBelowASourceThatIsAwayAreThoseOfTheLastRun(t *testing.T) {
+	r := newRig(t)
+	j := r.job(r.subvolume("root"), r.to("root"))
+	r.subvolume("root/below")
+	j.Spec.Recursive = true
+	r.wants("before the first run", j, "never")
+	r.run(j)
+	r.wants("after a run", j, "good 1")
+	root := filepath.Join(r.source, "root")
+	check(t, os.Rename(root, root+".away"))
+	if told := r.wants("while it is away", j, "good 1"); told.Failure == nil {
+		t.Errorf("%+v", told)
+	}
+	r.alter(r.newest(r.to("root/below")))
+	r.wants("when that of one was altered", j, "never")
+	check(t, os.RemoveAll(r.given.State))
+	r.wants("without a record", j, "unknown")
+}
+
 func TestAMachineThatHangsKeepsNoOtherFromAnswering(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // nobody accepts what the kernel does
 	check(t, err)

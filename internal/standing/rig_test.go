@@ -45,8 +45,8 @@ func newRig(t testing.TB) *rig {
 // subvolume makes a source.
 func (r *rig) subvolume(name string) string {
 	r.Helper()
-	check(r, btrfs.Create(btrfstest.Open(r, r.source), name))
 	path := filepath.Join(r.source, name)
+	check(r, btrfs.Create(btrfstest.Open(r, filepath.Dir(path)), filepath.Base(path)))
 	check(r, os.WriteFile(filepath.Join(path, "file"), []byte(name), 0o600))
 	return path
 }
