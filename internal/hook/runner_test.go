@@ -234,10 +234,12 @@ func TestTheAfterOfAKilledBeforeRuns(t *testing.T) {
 
 func TestAHookMayLeaveAProgramRunning(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, Hook{Name: "tunnel", Before: sh("sleep 1000 >/dev/null 2>&1 & echo $! >'DIARY'"), After: sh("kill $(cat 'DIARY')")})
-	check(t, r.Before(t.Context(), Run))
-	check(t, r.After(t.Context(), Run, "", nil))
-	ended(t, r.diary())
+	for _, output := range []string{">/dev/null 2>&1", ""} {
+		r := newRig(t, Hook{Name: "tunnel", Before: sh("sleep 1000 " + output + " & echo $! >'DIARY'"), After: sh("kill $(cat 'DIARY')")})
+		check(t, r.Before(t.Context(), Run))
+		check(t, r.After(t.Context(), Run, "", nil))
+		ended(t, r.diary())
+	}
 }
 
 func TestAftersRunWhenTheRunIsEnded(t *testing.T) {
