@@ -272,7 +272,9 @@ func TestAftersRunWhenASignalEndsTheRun(t *testing.T) {
 		r.add("net", hook.Transfer, "", "")
 		r.atNow = func() { cancel(cause) } // to name the snapshot
 		report, err := r.run(ctx)
-		if !errors.Is(err, cause) || slices.ContainsFunc(report.Failures, func(f engine.Failure) bool { return errors.Is(f.Err, cause) || strings.Contains(f.Err.Error(), "hook net") }) {
+		if !errors.Is(err, cause) || slices.ContainsFunc(report.Failures, func(f engine.Failure) bool {
+			return errors.Is(f.Err, cause) || strings.Contains(f.Err.Error(), "hook net")
+		}) {
 			t.Errorf("error: %v, failures: %v", err, report.Failures)
 		}
 		content, err := os.ReadFile(r.diary())

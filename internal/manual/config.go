@@ -73,16 +73,20 @@ what was opened is closed.`, Items: [][2]string{
 	}},
 	{Title: "HOOKS", Text: `
 [[hook]] runs around the whole, [[job.NAME.hook]] around the job or a part of it. The befores run in the order of the file, the
-afters in reverse: those of all hooks whose befores succeeded, whatever failed since, also after SIGTERM. What a run could not do
-that was killed, the next one does, or "btrfs-backup hooks finish".`, Items: [][2]string{
+afters in reverse: those of all hooks whose befores succeeded, or were killed and may have had an effect, whatever failed since,
+also after SIGTERM. What a run could not do that was killed, the next one does, or "btrfs-backup hooks finish": an after must bear
+to run twice.
+
+A hook reads nothing, and runs in /, in a process group of its own. What it says is logged. What it leaves running in the background
+must have its output elsewhere. Source and destinations are looked at first: what makes them reachable belongs around "run".`, Items: [][2]string{
 		{"name", "For messages."},
 		{"before, after", "The words of a command; no shell reads them. Status 75 of a before: the job is skipped, which is no failure."},
 		{"around", "\"run\", as without this key: the job. \"snapshot\": the taking of the snapshot, or the copying by rsync. " +
 			"\"transfer\": the transfers and the retention."},
-		{"timeout", "After so long it is ended. Without it: 10m."},
+		{"timeout", "After so long its group gets SIGTERM, and 10 seconds later SIGKILL. Without it: 10m."},
 		{"critical", "true: a failure ends the whole run, not only this job."},
 		{"optional", "true: a failure is a warning."},
-		{"user", "As whom it runs."},
+		{"user", "As whom it runs, with that user's groups and HOME, and little else of the environment."},
 	}},
 	{Macro: "SS", Title: "Environment of hooks", Text: `
 BTRFS_BACKUP_JOB, BTRFS_BACKUP_HOOK, BTRFS_BACKUP_PHASE, BTRFS_BACKUP_SOURCE and BTRFS_BACKUP_DESTINATION (one in a line) tell

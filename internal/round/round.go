@@ -6,6 +6,7 @@
 package round
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,9 +50,8 @@ type Round struct {
 // context.
 func (r *Round) Run(ctx context.Context) (entries []*Entry, err error) {
 	if !r.DryRun {
-		if _, err := hook.Finish(ctx, r.Dir, r.Env.Log); err != nil {
-			return nil, err
-		}
+		_, failed := hook.Finish(ctx, r.Dir, r.Env.Log)
+		defer func() { err = errors.Join(failed, err) }()
 	}
 	entries = r.choose()
 	r.decideAll(ctx, entries)
@@ -60,31 +60,49 @@ func (r *Round) Run(ctx context.Context) (entries []*Entry, err error) {
 		return entries, context.Cause(ctx)
 	}
 	if r.DryRun {
-		return entries, errors.Join(r.doAll(ctx, due), context.Cause(ctx))
+		r.doAll(ctx, due)
+		return entries, context.Cause(ctx)
 	}
 	r.Begin(ctx, due)
 	defer func() { err = errors.Join(err, r.closeDisks(context.WithoutCancel(ctx))) }()
 	r.openDisks(ctx, due)
+	return entries, errors.Join(r.doBetweenHooks(ctx, due), context.Cause(ctx))
+}
+
+// doBetweenHooks does the jobs between the hooks that are around all of them.
+func (r *Round) doBetweenHooks(ctx context.Context, due []*Entry) error {
 	around := r.hooksOf(nil)
 	if err := around.Before(ctx, hook.Run); err != nil {
 		var skip *hook.SkipError
 		if errors.As(err, &skip) {
-			for _, e := range due {
-				e.Skipped = skip.Reason
-			}
-			return entries, skip.After
+			skipAll(due, skip.Reason)
+			return skip.After
 		}
-		return entries, err
+		skipAll(due, "not run, since a hook failed")
+		return err
 	}
-	err = r.doAll(ctx, due)
-	return entries, errors.Join(err, around.After(ctx, hook.Run, "", err), context.Cause(ctx))
+	r.doAll(ctx, due)
+	failed := []error{context.Cause(ctx)}
+	for _, e := range due {
+		if e.Outcome() != engine.Done {
+			failed = append(failed, e.whyFailed())
+		}
+	}
+	return around.After(ctx, hook.Run, "", errors.Join(failed...))
+}
+
+func skipAll(entries []*Entry, why string) {
+	for _, e := range entries {
+		e.Skipped = cmp.Or(e.Skipped, why)
+	}
 }
 
 // doAll does the jobs one after another. It ends early with the context, or when a hook is critical.
-func (r *Round) doAll(ctx context.Context, due []*Entry) error {
-	for _, e := range due {
+func (r *Round) doAll(ctx context.Context, due []*Entry) {
+	for i, e := range due {
 		if ctx.Err() != nil {
-			return nil
+			skipAll(due[i:], "not run: "+context.Cause(ctx).Error())
+			return
 		}
 		e.Began = r.Env.Now()
 		if e.Skipped == "" { // its disk may be absent
@@ -94,12 +112,12 @@ func (r *Round) doAll(ctx context.Context, due []*Entry) error {
 		if outcome := e.Outcome(); !r.DryRun && outcome != engine.Busy && (e.Skipped == "" || outcome != engine.Done) {
 			r.Record(ctx, e)
 		}
-		critical := new(hook.CriticalError)
-		if errors.As(e.whyFailed(), &critical) {
-			return fmt.Errorf("the jobs after %s were not run: %w", e.Name, critical)
+		if critical := new(hook.CriticalError); errors.As(e.whyFailed(), &critical) && i+1 < len(due) {
+			r.Env.Log.Warn(fmt.Sprintf("the jobs after %s are not run: its hook is critical", e.Name))
+			skipAll(due[i+1:], "not run, since a critical hook of "+e.Name+" failed")
+			return
 		}
 	}
-	return nil
 }
 
 // do does a job between its hooks, under its lock.
