@@ -46,14 +46,7 @@ func newEncrypted(t *testing.T) (r *rig, device, key string) {
 	r = newRig(t)
 	cryptsetup, err := exec.LookPath("cryptsetup")
 	btrfstest.Check(t, err)
-	image := filepath.Join(t.TempDir(), "image")
-	btrfstest.Check(t, os.WriteFile(image, nil, 0o600))
-	btrfstest.Check(t, os.Truncate(image, 32<<20))
-	key = filepath.Join(r.root, "key")
-	btrfstest.Check(t, os.WriteFile(key, []byte("secret"), 0o600))
-	btrfstest.Run(t, cryptsetup, "luksFormat", "--batch-mode", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--key-file", key, image)
-	device = btrfstest.Run(t, "losetup", "--find", "--show", image)
-	t.Cleanup(func() { btrfstest.Run(t, "losetup", "--detach", device) })
+	device, key = newLUKS(r)
 	t.Setenv("DISK_TEST_CRYPTSETUP", cryptsetup)
 	t.Setenv("DISK_TEST_INSIDE", r.fs.Device)
 	t.Setenv("DISK_TEST_MAPPER", filepath.Join(r.root, "dev/mapper"))
@@ -61,6 +54,73 @@ func newEncrypted(t *testing.T) (r *rig, device, key string) {
 	r.write("etc/crypttab", "usb_crypt UUID=%s %s luks,noauto,discard\n", btrfstest.Run(t, cryptsetup, "luksUUID", device), key)
 	r.onlyPrograms("mount", "umount", "findfs", "blkid", "sh", "ln", "rm", "losetup")
 	return r, device, key
+}
+
+// newLUKS gives a LUKS device, and a file with the passphrase, "secret".
+func newLUKS(r *rig) (device, key string) {
+	r.Helper()
+	image := filepath.Join(r.TempDir(), "image")
+	btrfstest.Check(r, os.WriteFile(image, nil, 0o600))
+	btrfstest.Check(r, os.Truncate(image, 32<<20))
+	key = filepath.Join(r.root, "key")
+	btrfstest.Check(r, os.WriteFile(key, []byte("secret"), 0o600))
+	btrfstest.Run(r, "cryptsetup", "luksFormat", "--batch-mode", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--key-file", key, image)
+	device = btrfstest.Run(r, "losetup", "--find", "--show", image)
+	r.Cleanup(func() { btrfstest.Run(r, "losetup", "--detach", device) })
+	return device, key
+}
+
+// What the stand-ins show, with the real programs and a real mapping.
+func TestRealMappingIsMadeAndRemovedWhereTheKernelHasADeviceMapper(t *testing.T) {
+	btrfstest.RequireRoot(t)
+	if !exists("/sys/class/misc/device-mapper") {
+		t.Log("this kernel has no device mapper: programs stand in for it in the other tests")
+		return
+	}
+	for _, program := range []string{"cryptsetup", "systemd-cryptsetup"} {
+		for _, withKey := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, key file: %v", program, withKey), func(t *testing.T) {
+				r := newMachine(t)
+				path, isThere := Options{}.program(program, "usr/lib/systemd", "lib/systemd")
+				if !isThere {
+					t.Logf("there is no %s here", program)
+					return
+				}
+				if program != "cryptsetup" {
+					btrfstest.Check(t, os.Symlink(path, filepath.Join(r.bin, program)))
+				}
+				device, key := newLUKS(r)
+				r.disk.LUKS = fmt.Sprintf("btrfs_backup_test_%d", os.Getpid())
+				btrfstest.Check(t, os.Remove(filepath.Join(r.root, "dev/mapper")))
+				btrfstest.Check(t, os.Symlink("/dev/mapper", filepath.Join(r.root, "dev/mapper")))
+				mapping := r.options.mapping(r.disk)
+				btrfstest.Run(t, "cryptsetup", "open", "--key-file", key, device, r.disk.LUKS)
+				btrfstest.Run(t, "mkfs.ext4", "-q", mapping)
+				r.disk.UUID = btrfstest.Run(t, "blkid", "-p", "-s", "UUID", "-o", "value", mapping)
+				btrfstest.Run(t, "cryptsetup", "close", r.disk.LUKS)
+
+				if !withKey {
+					key = "none"
+					answers := []string{"wrong", "secret"}
+					r.options.Ask = func(context.Context, string, bool) (answer string, err error) {
+						answer, answers = answers[0], answers[1:]
+						return answer, nil
+					}
+				}
+				r.write("etc/crypttab", "%s UUID=%s %s luks,discard,noauto\n", r.disk.LUKS, btrfstest.Run(t, "cryptsetup", "luksUUID", device), key)
+				r.onlyPrograms("mount", "umount", "findfs", "blkid", "losetup", "cryptsetup")
+				opened := r.open()
+				m, err := mountedAt(r.disk.Mount)
+				btrfstest.Check(t, err)
+				if realPath(m.Source) != realPath(mapping) {
+					t.Errorf("%s is mounted, not %s", m.Source, mapping)
+				}
+				r.close(opened)
+				r.mustBeUnlocked(false)
+				r.mustHaveNoNote()
+			})
+		}
+	}
 }
 
 func (r *rig) mustBeUnlocked(want bool) {

@@ -53,8 +53,17 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	r := &rig{T: t, fs: unplugged(t), root: t.TempDir(), bin: t.TempDir(), said: &lines{}}
-	r.disk = Disk{Name: "usb", Mount: filepath.Join(t.TempDir(), "mnt"), UUID: r.fs.uuid}
+	fs := unplugged(t)
+	r := newMachine(t)
+	r.fs, r.disk.UUID = fs, fs.uuid
+	return r
+}
+
+// newMachine gives one without the disk.
+func newMachine(t *testing.T) *rig {
+	t.Helper()
+	r := &rig{T: t, root: t.TempDir(), bin: t.TempDir(), said: &lines{}}
+	r.disk = Disk{Name: "usb", Mount: filepath.Join(t.TempDir(), "mnt")}
 	btrfstest.Check(t, os.Mkdir(r.disk.Mount, 0o755))
 	t.Cleanup(func() {
 		for unix.Unmount(r.disk.Mount, 0) == nil {
