@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
@@ -192,6 +193,24 @@ func TestAnAppendOnlyClientLosesAndReplacesNoBackup(t *testing.T) {
 	}
 	s.mustStand()
 	s.mustServe(c)
+}
+
+// Who could tell that it is his could have it pruned.
+func TestNoClientTakesABackupThatWasThereForHisOwn(t *testing.T) {
+	s := newClientScene(t)
+	record := filepath.Join(s.folder, host.OriginsFile)
+	btrfstest.Check(t, os.Remove(record))
+	o := s.limits()
+	o.AgainTime = time.Nanosecond
+	call := protocol.CommitCall{Dir: protocol.Dir{Path: s.folder}, Name: mine, UUID: info(t, s.folder, mine).UUID, Origin: btrfs.UUID{7}}
+	if err := connect(t, o).ask(protocol.Commit.Name, call); err == nil || !strings.Contains(err.Error(), "was there before") {
+		t.Errorf("it is his: %v", err)
+	}
+	if _, err := os.Stat(record); err == nil {
+		t.Error("it is on record as his")
+	}
+	o.AgainTime = 0 // when the first reply was lost
+	btrfstest.Check(t, connect(t, o).ask(protocol.Commit.Name, call))
 }
 
 func TestAHiddenNameWithoutACompleteBackupIsNotCommitted(t *testing.T) {

@@ -22,6 +22,7 @@ const (
 	mostInRoot   = 16 // in all folders of a confined client
 	mostSessions = 100
 	lockTime     = 24 * time.Hour
+	againTime    = 24 * time.Hour // for a commit to be told again
 )
 
 // announce lets later sessions find a transfer. It counts as one in its folder and, for a confined client, in all folders that are

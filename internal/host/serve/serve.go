@@ -26,6 +26,7 @@ type Options struct {
 	Limits       Limits
 	Sessions     int           // at a time of a client with limits; 0: 100
 	LockTime     time.Duration // after which such a client loses a lock; 0: a day
+	AgainTime    time.Duration // after which such a client cannot tell what its backup is of; 0: a day
 	ResumeWindow time.Duration // how long an interrupted transfer waits for its sender at most
 	Keeps        string        // the policy of Received, as a client should know it; "": all stay
 	// Received is called when a backup has got its name, with the directory locked by the caller; may be nil.

@@ -1,10 +1,12 @@
 package serve
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
@@ -161,6 +163,10 @@ func (s *server) commit(ctx context.Context, d *local.Dir, c protocol.CommitCall
 		return none, err
 	}
 	if info, err := d.Subvolume(c.Name); err == nil && info.UUID == c.UUID {
+		if s.o.Limits != (Limits{}) && time.Since(info.ReceivedAt) > cmp.Or(s.o.AgainTime, againTime) {
+			// what is not on record is never pruned, and would be if it became this client's
+			return none, fmt.Errorf("refused: %s was there before", filepath.Join(d.Status().Path, c.Name))
+		}
 		if err := d.FinishCommit(info, c.Name, c.Origin); err != nil {
 			return none, err
 		}
