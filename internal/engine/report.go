@@ -113,12 +113,13 @@ func (r *Report) madeSome() bool { return r.Snapshot != "" || r.savedSome() }
 // Parts gives the reports on the members of a set before its own, and of any other run the report itself.
 func (r *Report) Parts() []*Report { return append(slices.Clone(r.Members), r) }
 
-// AllDestinations gives what was done at each destination, for each member of a set and then for the set.
+// AllDestinations gives what was done at each destination, for each member of a set and then for the set. Where nothing was to be
+// done, only the set tells so.
 func (r *Report) AllDestinations() (all []DestinationReport) {
-	for _, part := range r.Parts() {
-		all = append(all, part.Destinations...)
+	for _, member := range r.Members {
+		all = append(all, slices.DeleteFunc(slices.Clone(member.Destinations), func(d DestinationReport) bool { return d.Absent != "" })...)
 	}
-	return all
+	return append(all, r.Destinations...)
 }
 
 // AllFailures gives every failure of the run.

@@ -71,7 +71,13 @@ func Summarize(r Result) Run {
 	}
 	run.Failures = some(failures)
 	for _, d := range r.AllDestinations() {
-		run.Destinations = append(run.Destinations, summarize(d))
+		told := summarize(d)
+		i := slices.IndexFunc(run.Destinations, func(o Destination) bool { return d.OfSet && o.Destination == d.Destination })
+		if i < 0 {
+			run.Destinations = append(run.Destinations, told)
+		} else { // of a recursive run, it has the backups of the source itself
+			run.Destinations[i].Failures = some(append(run.Destinations[i].Failures, told.Failures...))
+		}
 	}
 	return run
 }

@@ -192,7 +192,7 @@ func (c *conclusion) mark(ctx context.Context, complete []string) (err error) {
 		if err := c.to.Folder.dir.MakeSet(ctx, name, members); err != nil {
 			return fmt.Errorf("%s: %w", c.to.Folder, err)
 		}
-		c.Log.Info(fmt.Sprintf("%s: set %s is complete", c.to.Folder, name))
+		c.Log.Debug(fmt.Sprintf("%s: set %s is marked", c.to.Folder, name))
 		c.told.Sets = append(c.told.Sets, engine.SetReport{Name: name})
 		c.sets = append(c.sets, host.Set{Name: name, Members: members})
 	}

@@ -117,6 +117,17 @@ func TestSubvolumesComeAndGoBetweenRuns(t *testing.T) {
 	r.holds(r.to("home/alice/mail"), days(1, 5)...)
 }
 
+func TestWithoutADestinationTheSnapshotsAreTakenAndPruned(t *testing.T) {
+	r := newRecursive(t)
+	r.spec.Destinations, r.spec.KeepSnapshots = nil, policy(t, "last=2")
+	for range 3 {
+		r.succeed()
+	}
+	for _, level := range levels {
+		r.holds(r.at("root", level, "snapshot"), days(2, 3)...)
+	}
+}
+
 func TestASubvolumeThatIsGoneAgainIsLeftOut(t *testing.T) {
 	r := newRecursive(t)
 	r.atNow = func() { // when all was opened
