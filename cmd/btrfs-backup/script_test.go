@@ -25,6 +25,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("TZ", "UTC")
 			env.Setenv("XDG_STATE_HOME", env.WorkDir)
 			env.Setenv(testOnlyNow, "2026-03-01T12:00:00Z")
+			env.Setenv(testOnlyRun, filepath.Join(env.WorkDir, ".run")) // where jobs of one name are one
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
