@@ -352,3 +352,41 @@ jobs_cfg:
 		t.Errorf("copies as %+v", s.Copy)
 	}
 }
+
+func TestAnImportedJobOfVeryHungryPiGoesOnBesideItsSnapshots(t *testing.T) {
+	t.Parallel()
+	btrfstest.RequireRoot(t)
+	dir := t.TempDir()
+	source, destination := filepath.Join(dir, "photos"), filepath.Join(dir, "backups")
+	for _, d := range []string{source, filepath.Join(destination, "hourly.0"), filepath.Join(destination, "backup.latest")} {
+		btrfstest.Check(t, os.MkdirAll(d, 0o755))
+	}
+	write(t, filepath.Join(source, ".backup_valid"), "")
+	write(t, filepath.Join(source, "photo"), "of a cat")
+	write(t, filepath.Join(source, "skipped"), "")
+	old := filepath.Join(destination, "hourly.0", "photo")
+	btrfstest.Run(t, "cp", "-a", filepath.Join(source, "photo"), old)
+	conf, file := filepath.Join(dir, "config.yaml"), filepath.Join(dir, "vhpi.toml")
+	write(t, conf, "app_cfg: {exclude_lib: {standard: [skipped]}, intervals: {hourly: 3600}}\njobs_cfg:\n- source_ip: 127.0.0.1\n  rsync_src: "+source+
+		"/\n  rsync_dest: "+destination+"\n  rsync_options: -aAHSvX --delete\n  exclude_lists: [standard]\n  excludes: []\n  snapshots: {hourly: 2}\n")
+	expect(t, exitDone, invoke(t, march(1), "import", "vhpi", "-o", file, conf))
+	expect(t, exitDone, invoke(t, march(1), "index", destination))
+	for day := 1; day <= 3; day++ {
+		expect(t, exitDone, invoke(t, march(day), "run", "--config", file))
+	}
+	want(t, "destination", names(t, destination), "20260302-120000", "20260303-120000", "backup.latest", "hourly.0")
+	want(t, "backup", names(t, filepath.Join(destination, "20260303-120000")), "photo")
+	one, err := os.Stat(old)
+	btrfstest.Check(t, err)
+	other, err := os.Stat(filepath.Join(destination, "20260303-120000", "photo"))
+	btrfstest.Check(t, err)
+	if !os.SameFile(one, other) {
+		t.Error("a backup shares no space with the snapshots of Very Hungry Pi")
+	}
+
+	btrfstest.Check(t, os.Remove(filepath.Join(source, ".backup_valid")))
+	r := invoke(t, march(4), "run", "--config", file)
+	if r.status == exitDone || len(names(t, destination)) != 4 {
+		t.Errorf("status %d without the marker: %s", r.status, r.stderr)
+	}
+}

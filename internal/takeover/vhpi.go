@@ -103,7 +103,11 @@ func resolved(n *yaml.Node) *yaml.Node {
 	return n
 }
 
+// at gives the line of a node. YAML knows more ends of lines than a file usually has.
 func (v *vhpi) at(n *yaml.Node) origin {
+	if n.Line > len(v.text) {
+		return origin{n.Line, n.Value}
+	}
 	line, _, _ := strings.Cut(v.text[n.Line-1], " #")
 	return origin{n.Line, strings.TrimSpace(line)}
 }
