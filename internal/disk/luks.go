@@ -23,7 +23,8 @@ type entry struct {
 	options      []string
 }
 
-const stdin = "/dev/stdin"
+// stdin is what programs read as a key file; not every system has /dev/stdin.
+const stdin = "/proc/self/fd/0"
 
 // entry gives the line of the disk.
 func (d Disk) entry(o Options) (e entry, err error) {
