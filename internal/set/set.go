@@ -90,6 +90,8 @@ func (r *run) prepare(ctx context.Context) bool {
 		if failure = r.take(ctx); failure == nil {
 			r.join()
 			r.saveThose(ctx, true)
+		} else if ctx.Err() == nil {
+			r.fail(failure)
 		}
 	}
 	if !r.takes() {
@@ -99,9 +101,6 @@ func (r *run) prepare(ctx context.Context) bool {
 			a.EndUnprepared(ctx, r.report.Skipped)
 		}
 		return false
-	}
-	if failure != nil && ctx.Err() == nil {
-		r.fail(failure)
 	}
 	return failure == nil
 }

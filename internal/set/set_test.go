@@ -163,7 +163,12 @@ func TestOfASetThatCannotBeTakenNothingIsTaken(t *testing.T) {
 		r.subvolume("root")
 		btrfstest.Check(t, os.Mkdir(r.at("root", "snapshot"), 0o755))
 	}
+	told := &refusal{}
+	r.given.Around = told
 	r.fail("is another subvolume than before")
+	if told.ended == nil || !strings.Contains(told.ended.Error(), "another subvolume") {
+		t.Errorf("what runs after the snapshots is told %v", told.ended)
+	}
 	if r.atNow != nil || !strings.Contains(r.log.String(), "taking snapshot "+day(2)) {
 		t.Fatal("the other one was not taken")
 	}
@@ -277,6 +282,47 @@ func TestACopyOfTheSnapshotsPhaseIsMadeBeforeItsEnd(t *testing.T) {
 			t.Errorf("%s\nwant %s", got, want)
 		}
 	}
+}
+
+// A refusal of a phase.
+type refusal struct {
+	of    hook.Phase
+	ended error
+}
+
+func (r *refusal) Before(_ context.Context, phase hook.Phase) error {
+	if phase == r.of {
+		return &hook.SkipError{Reason: "not now"}
+	}
+	return nil
+}
+
+func (r *refusal) After(_ context.Context, _ hook.Phase, _ string, ended error) error {
+	r.ended = ended
+	return nil
+}
+
+func TestAPhaseThatAHookRefusesIsLeftOutForAllMembers(t *testing.T) {
+	r := newRig(t)
+	r.spec.KeepSnapshots = policy(t, "last=1")
+	r.succeed()
+	r.given.Around = &refusal{of: hook.Snapshot}
+	if did := r.succeed(); did.Skipped != "not now" {
+		t.Errorf("%+v", did)
+	}
+	r.holds(r.at("root", "snapshot"), day(1))
+	r.given.Around = &refusal{of: hook.Transfer}
+	for range 2 {
+		if did := r.succeed(); did.Skipped != "not now" {
+			t.Errorf("%+v", did)
+		}
+	}
+	r.holds(r.at("root", "snapshot"), days(1, 3, 4)...)
+	r.holds(r.to("data"), day(1))
+	r.given.Around = nil
+	r.succeed()
+	r.isComplete(day(1), day(5))
+	r.holds(r.at("data", "snapshot"), day(5))
 }
 
 // phases tells what there is after each phase.
