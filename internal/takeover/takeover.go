@@ -229,7 +229,8 @@ func (d *document) jobName(texts ...string) string {
 	name := "job"
 	for _, text := range texts {
 		if plain := strings.Trim(notInName.ReplaceAllString(text, "-"), "-"); plain != "" {
-			name = plain
+			const longest = 60 // and room for a number
+			name = plain[:min(len(plain), longest)]
 			break
 		}
 	}

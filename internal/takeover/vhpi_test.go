@@ -104,7 +104,7 @@ jobs:
     rsync_options: '-aX --delete --filter="-x security.selinux" --include=keep.o --exclude=''*.o'' --chmod=600'
     snapshots: {hourly: 6, quarter_daily: 4, fortnightly: 2}
     priority: 3
-  - name: twice
+  - name: twice as long as a name may be, which is sixty-four characters
     rsync_src: /a/
     rsync_dst: /b
     snapshots: {daily: 3}
@@ -119,7 +119,7 @@ jobs:
 		`# refuse a source that lacks a file, such as an empty mount point: marker = ".backup_valid"`, `online = "ping:nas"`,
 		`rsync-options = "--archive --hard-links --acls --xattrs --numeric-ids --delete --delete-excluded '--filter=-x security.selinux'"`,
 		`include = ["keep.o"]`, `exclude = ["*.o"]`, `every = "hourly"`, `keep-backups = "24h 4w"`,
-		"[job.twice]", `every = "12h"`, `keep-backups = "last=3"`,
+		"[job.twice-as-long-as-a-name-may-be-which-is-sixty-four-character]", `every = "12h"`, `keep-backups = "last=3"`,
 		"[job.often]", `every = "often"`, `keep-backups = "last=5 2h"`, "[interval]", `often = "90s"`,
 		"[job.never]", "auto = false")
 	if strings.Contains(r.Text, "\nmarker") {
