@@ -122,6 +122,11 @@ type Marker interface {
 	Mark(ctx context.Context) (id string, err error)
 }
 
+// A Watched source can tell whether it changed since a snapshot of it was taken.
+type Watched interface {
+	Changed(ctx context.Context, since btrfs.Subvolume) (bool, error)
+}
+
 // A Placed source or destination is a directory that is known by more than its path.
 type Placed interface {
 	// At tells where its folder lies. While that is missing, only its machine and filesystem are known; before Open, nothing.
@@ -200,6 +205,7 @@ type Job struct {
 	KeepAt        map[string]retention.Policy // in place of KeepBackups, by destination
 
 	NoSnapshot     bool // work on the snapshots there are
+	OnlyChanged    bool // take a snapshot only if the source changed since the newest
 	NoTransfer     bool
 	NoIncremental  bool     // save complete copies, the newest snapshot first
 	Forget         bool     // what the ledger says of the destinations

@@ -33,6 +33,7 @@ type run struct {
 	snapshots plan.Side
 	continued map[btrfs.UUID]bool // the source, and those whose history it continues
 	found     Snapshots           // as listed at first
+	same      string              // the name of the snapshot since which it is known not to have changed
 	release   func()              // the lock
 	inSet     bool                // see Attempt
 	version   string              // the name that the version of a source without history must have; "" for the next free one
@@ -106,7 +107,34 @@ func (r *run) begin(ctx context.Context) error {
 	}
 	r.readUsed()
 	r.approachAll(ctx)
+	if name, err := r.sameAs(ctx, r.found); err != nil {
+		r.Log.Warn(fmt.Sprintf("%s: whether it changed is not known: %v", r.Source, err))
+	} else if name != "" {
+		r.Log.Info(fmt.Sprintf("%s: nothing changed since %s: no snapshot is taken", r.Source, name))
+		r.NoSnapshot = true
+	}
 	return nil
+}
+
+// sameAs gives the name of the newest snapshot if the source did not change since and that matters, else "".
+func (r *run) sameAs(ctx context.Context, found Snapshots) (name string, err error) {
+	source, ok := r.Source.(Watched)
+	if !r.OnlyChanged || r.NoSnapshot || !ok {
+		return "", nil
+	}
+	var newest btrfs.Subvolume
+	for _, s := range found.InDirectory {
+		if r.Naming.Ours(s.Name) && s.ReadOnly && s.AlteredIn == 0 && s.ParentUUID == found.Of.UUID && s.CreatedIn > newest.CreatedIn {
+			newest = s
+		}
+	}
+	if newest.Name == "" {
+		return "", nil
+	}
+	if changed, err := source.Changed(ctx, newest); changed || err != nil {
+		return "", err
+	}
+	return newest.Name, nil
 }
 
 // save brings what they lack to the destinations.

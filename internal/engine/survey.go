@@ -18,6 +18,7 @@ type Standing struct {
 	Created      time.Time // of the source, if it is a subvolume
 	History      bool      // the source keeps snapshots
 	Snapshots    plan.Kept // of such a source
+	Unchanged    bool      // since the newest of them, if the job is for changes only
 	Err          error     // why the source could not be looked at
 	Destinations []StandingAt
 }
@@ -53,6 +54,7 @@ func Survey(ctx context.Context, job Job) *Standing {
 	asking.Wait()
 	r.recall()
 	r.readUsed()
+	s.Unchanged = s.Err == nil && r.same != ""
 	s.Created, s.Snapshots = r.source.Created, r.Naming.SumUp(r.Now(), plan.NamesOf(r.ownSnapshots()))
 	for i, v := range visits {
 		at := &s.Destinations[i]
@@ -97,6 +99,9 @@ func Ask[T any](ctx context.Context, what fmt.Stringer, look func(context.Contex
 func (r *run) lookAtSource(ctx context.Context) (found Snapshots, err error) {
 	if err = r.Source.Open(ctx); err == nil && r.history != nil {
 		found, err = r.history.List(ctx, r.Naming.Ours)
+	}
+	if err == nil {
+		r.same, err = r.sameAs(ctx, found)
 	}
 	return found, err
 }

@@ -146,6 +146,8 @@ type Folder interface {
 type Snapshots interface {
 	// Nested gives the subvolumes of the same subvolume below the directory, without those within them.
 	Nested(ctx context.Context) ([]Nested, error)
+	// Changed tells whether the subvolume differs from a snapshot of it; see btrfs.IsChanged.
+	Changed(ctx context.Context, since btrfs.Subvolume, except uint64) (bool, error)
 	// Take makes a read-only snapshot of the subvolume at the path source, which must still be the one of that UUID, and
 	// waits until it is on disk. A name that is taken is fs.ErrExist. The source is no received copy any more.
 	Take(ctx context.Context, source string, uuid btrfs.UUID, name string) (btrfs.Subvolume, error)

@@ -44,6 +44,9 @@ func (s *Spec) checkMembers() (c Complaints) {
 	if s.naming().Numbered() {
 		c.Add("name", "leave it out", "%s numbers each source by itself, but several sources bear one name", s.Scheme)
 	}
+	if s.Subvolume.OnlyChanged {
+		c.Add("only-changed", "leave it out", "is for a single source")
+	}
 	if s.Subvolume.LockedDests {
 		c.Add("locked-dests", "name the destinations", "is for a single source")
 	}

@@ -69,6 +69,7 @@ const (
 type Subvolume struct {
 	Folder        string // of the snapshots; relative to the source, unless it is absolute
 	NoSnapshot    bool
+	OnlyChanged   bool // take a snapshot only if something changed since the newest
 	NoTransfer    bool
 	NoIncremental bool
 	LockedDests   bool // add the destinations that the ledger has unfinished transfers to

@@ -73,14 +73,19 @@ func (r *Round) askAll(ctx context.Context, entries []*Entry) {
 func (e *Entry) decide(now time.Time) {
 	lacking := 0
 	for _, p := range e.Spec.Destinations {
-		newest := e.at(p).Newest
+		at := e.at(p)
+		newest := at.As(now)
 		if e.Every.Due(now, newest) {
 			lacking++
 			continue
 		}
+		if at.Current {
+			e.leaveOut(p, "nothing changed since "+at.Newest.Format(clock))
+			continue
+		}
 		e.leaveOut(p, "not due until "+e.Every.Next(now, newest).Format(clock))
 	}
-	snapshotDue := e.Every.Due(now, e.Standing.Snapshot)
+	snapshotDue := !e.Standing.Unchanged && e.Every.Due(now, e.Standing.Snapshot)
 	switch {
 	case lacking > 0 && e.Standing.History && !snapshotDue && !e.Spec.HasMembers():
 		e.Spec.Subvolume.NoSnapshot = true // that of this period is sent

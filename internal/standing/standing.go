@@ -47,8 +47,9 @@ type Job struct {
 	Skipped int             `json:"skipped"` // runs in the history that were
 	Places  []Place         `json:"destinations"`
 
-	History  bool      `json:"-"` // its source keeps snapshots
-	Snapshot time.Time `json:"-"` // the newest of such a source
+	History   bool      `json:"-"` // its source keeps snapshots
+	Snapshot  time.Time `json:"-"` // the newest of such a source
+	Unchanged bool      `json:"-"` // since then, if the job is for changes only
 }
 
 // A Place is one destination, or the source of a job without any.
@@ -62,6 +63,7 @@ type Place struct {
 	Free        uint64          `json:"free_bytes,omitempty"`
 	Asked       bool            `json:"asked"`             // else only Newest is known, from the record
 	Away        string          `json:"away,omitempty"`    // why it is absent on purpose
+	Current     bool            `json:"current,omitempty"` // nothing changed since, and the job is for changes only
 	MaxAge      Seconds         `json:"max_age_seconds"`   // 0: any age will do
 	NextDue     time.Time       `json:"next_due,omitzero"` // when a run will be due
 	Failure     *engine.Failure `json:"failure,omitempty"` // why it could not be asked
@@ -144,7 +146,7 @@ func (q Question) ask(ctx context.Context, j *config.Job, m *job.Machines, now t
 			s.Destinations = append(s.Destinations, engine.StandingAt{Destination: d.String(), Err: errUnasked})
 		}
 	}
-	told.History, told.Snapshot = s.History, s.Snapshots.Newest
+	told.History, told.Snapshot, told.Unchanged = s.History, s.Snapshots.Newest, s.Unchanged
 	if told.Source = s.Source; s.Err != nil {
 		told.Failure = &engine.Failure{Err: s.Err}
 	}
@@ -156,9 +158,10 @@ func (q Question) ask(ctx context.Context, j *config.Job, m *job.Machines, now t
 	for _, at := range s.Destinations {
 		p := placeOf(at, r)
 		p.MaxAge = Seconds(q.maxAge(j, at.Destination))
+		p.Current = s.Unchanged && p.Asked && !p.Newest.IsZero() && p.Newest.Equal(s.Snapshots.Newest)
 		p.judge(now)
 		if !j.Every.IsZero() && j.Auto {
-			p.NextDue = j.Every.Next(now, p.Newest)
+			p.NextDue = j.Every.Next(now, p.As(now))
 		}
 		told.Places = append(told.Places, p)
 	}
@@ -212,9 +215,17 @@ func placeOf(at engine.StandingAt, r record) Place {
 	return p
 }
 
+// As gives the time at which a backup would be as good as the newest one: while nothing changes, that is now.
+func (p Place) As(now time.Time) time.Time {
+	if p.Current {
+		return now
+	}
+	return p.Newest
+}
+
 // judge sets the state.
 func (p *Place) judge(now time.Time) {
-	age, most := now.Sub(p.Newest), time.Duration(p.MaxAge)
+	age, most := now.Sub(p.As(now)), time.Duration(p.MaxAge)
 	switch {
 	case p.Newest.IsZero() && p.Asked && p.Ahead == 0:
 		p.State = Never

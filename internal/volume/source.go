@@ -36,6 +36,7 @@ var (
 	_ engine.Source  = (*Source)(nil)
 	_ engine.History = (*Source)(nil)
 	_ engine.Placed  = (*Source)(nil)
+	_ engine.Watched = (*Source)(nil)
 	_ stream.Sender  = (*Source)(nil)
 )
 
@@ -167,6 +168,15 @@ func (s *Source) Omitted(ctx context.Context) ([]string, error) {
 	}
 	slices.Sort(nested)
 	return slices.Compact(nested), err
+}
+
+// Changed tells whether the source differs from a snapshot of it. What stands in the snapshot folder does not count.
+func (s *Source) Changed(ctx context.Context, since btrfs.Subvolume) (bool, error) {
+	except := uint64(0)
+	if at := s.At(); at.Subvolume == s.Subvolume().ID {
+		except = at.Inode
+	}
+	return s.source.Changed(ctx, since, except)
 }
 
 // CheckProgram fails if the btrfs program is missing on the source's machine.

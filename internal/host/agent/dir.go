@@ -90,6 +90,10 @@ func (d *dir) Nested(ctx context.Context) ([]host.Nested, error) {
 	return protocol.Nested.Call(ctx, d.host, d.name())
 }
 
+func (d *dir) Changed(ctx context.Context, since btrfs.Subvolume, except uint64) (bool, error) {
+	return protocol.Changed.Call(ctx, d.host, protocol.ChangedCall{Dir: d.name(), Since: since, Except: except})
+}
+
 func (d *dir) Take(ctx context.Context, source string, uuid btrfs.UUID, name string) (btrfs.Subvolume, error) {
 	return protocol.Take.Call(ctx, d.host, protocol.TakeCall{Dir: d.name(), Source: source, UUID: uuid, Name: name})
 }

@@ -317,6 +317,13 @@ func (d *Dir) Nested(context.Context) ([]host.Nested, error) {
 	return nested, nil
 }
 
+func (d *Dir) Changed(_ context.Context, since btrfs.Subvolume, except uint64) (bool, error) {
+	if err := btrfs.SyncFilesystem(d.dir); err != nil {
+		return false, err
+	}
+	return btrfs.IsChanged(d.dir, since, except)
+}
+
 func (d *Dir) Take(_ context.Context, source string, uuid btrfs.UUID, name string) (btrfs.Subvolume, error) {
 	dir, err := d.host.openFile(source)
 	if err != nil {

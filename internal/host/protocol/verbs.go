@@ -23,6 +23,7 @@ var (
 	Lock    = verb[LockCall, uint64, lock.HeldError]("lock", Any, once) // the reply is for Unlock
 	Unlock  = verb[uint64, Nothing, Nothing]("unlock", Any, once)
 	Nested  = verb[Dir, []host.Nested, Nothing]("nested", Source, repeatable)
+	Changed = verb[ChangedCall, bool, Nothing]("changed", Source, repeatable)
 	Rmdir   = verb[RmdirCall, Nothing, Nothing]("rmdir", Source, once)
 	Take    = verb[TakeCall, btrfs.Subvolume, Nothing]("take", Source, once)
 	Delete  = verb[DeleteCall, DeleteReply, Nothing]("delete", Any, once)
@@ -58,6 +59,12 @@ type ListReply struct {
 type LockCall struct {
 	Dir
 	Wait bool
+}
+
+type ChangedCall struct {
+	Dir
+	Since  btrfs.Subvolume
+	Except uint64
 }
 
 type TakeCall struct {

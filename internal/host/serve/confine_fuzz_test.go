@@ -93,6 +93,7 @@ func (s *scene) seed(f *testing.F) {
 			dir := protocol.Dir{Path: path}
 			for verb, args := range map[string]any{
 				protocol.Format.Name: struct{}{}, protocol.Open.Name: dir, protocol.Mkdir.Name: path + "/x", protocol.List.Name: dir, protocol.Lock.Name: protocol.LockCall{Dir: dir}, protocol.Unlock.Name: uint64(1), protocol.Nested.Name: dir,
+				protocol.Changed.Name: protocol.ChangedCall{Dir: dir},
 				protocol.Take.Name:    protocol.TakeCall{Dir: dir, Source: fuzzRoot + "/sub", UUID: id, Name: name},
 				protocol.Delete.Name:  protocol.DeleteCall{Dir: dir, Names: []string{name, btrfs.Incoming(name)}},
 				protocol.Send.Name:    protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: name}},

@@ -43,6 +43,7 @@ var badNames = []string{"", ".", "..", "/", "/etc", "../laptop2/" + theirs, "../
 func (s *scene) inFolder(dir protocol.Dir) map[string]any {
 	return map[string]any{
 		protocol.Open.Name: dir, protocol.List.Name: dir, protocol.Lock.Name: protocol.LockCall{Dir: dir}, protocol.Nested.Name: dir,
+		protocol.Changed.Name:  protocol.ChangedCall{Dir: dir},
 		protocol.Take.Name:     protocol.TakeCall{Dir: dir, Source: s.root + "/sub", UUID: info(s.t, s.root, "sub").UUID, Name: "20260201-000000"},
 		protocol.Delete.Name:   protocol.DeleteCall{Dir: dir, Names: []string{mine, theirs}},
 		protocol.Send.Name:     protocol.SendCall{Dir: dir, Order: host.SendOrder{Snapshot: theirs}},

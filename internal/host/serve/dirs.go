@@ -43,6 +43,10 @@ func (s *server) nested(ctx context.Context, d *local.Dir, _ protocol.Dir) ([]ho
 	return d.Nested(ctx)
 }
 
+func (s *server) changed(ctx context.Context, d *local.Dir, c protocol.ChangedCall) (bool, error) {
+	return d.Changed(ctx, c.Since, c.Except)
+}
+
 func (s *server) writeLedger(ctx context.Context, d *local.Dir, c protocol.LedgerCall) (none protocol.Nothing, err error) {
 	return none, d.WriteLedger(ctx, c.Content)
 }

@@ -24,6 +24,7 @@ var handlers = byName(
 	handleTold(protocol.Lock, (*server).lock),
 	handle(protocol.Unlock, (*server).unlock),
 	handleDir(protocol.Nested, (*server).nested),
+	handleDir(protocol.Changed, (*server).changed),
 	handleDir(protocol.Take, (*server).take),
 	handleDir(protocol.Delete, (*server).delete),
 	handleTold(protocol.Send, (*server).send),
