@@ -61,6 +61,7 @@ func (t teller) tell(ctx context.Context, r *round.Round, entries []*round.Entry
 	}
 	if len(n.Failures) > 0 || len(jobs.Failures) > 0 {
 		n.Event, how = notify.Failure, "failed"
+		n.Jobs = slices.DeleteFunc(n.Jobs, func(name string) bool { return n.Failures[name] == "" })
 	}
 	var err error
 	if len(ran) > 0 || len(jobs.Failures) > 0 {
