@@ -244,6 +244,7 @@ func (b *btrbk) setMachines(t *table, s *btrbkSection, at btrbkPlace, targets []
 func (b *btrbk) setSubvolume(t *table, s *btrbkSection, targets []*btrbkSection) {
 	create, of := s.get("snapshot_create")
 	t.set("no-snapshot", create == "no", of...)
+	t.set("only-changed", create == "onchange", of...)
 	var complete, sync []wish
 	for _, target := range targets {
 		incremental, of := target.get("incremental")

@@ -50,7 +50,6 @@ var btrbkOptions = map[string]btrbkOption{
 	"snapshot_dir":     {`[^/].*|/.*`, atSource, nil},
 	"snapshot_name":    {`[^/]+`, "s", nil},
 	"snapshot_create": {`no|always|ondemand|onchange`, atSource, map[string]verdict{"always": asHere,
-		"onchange": left("a snapshot is taken each time; one in which nothing changed takes no space, and little time to send"),
 		"ondemand": left("a snapshot is taken although no destination can be reached, and the next run sends it")}},
 
 	"incremental": {`yes|no|strict`, everywhere, map[string]verdict{"yes": asHere,
