@@ -1,8 +1,11 @@
 package main
 
 import (
+	"errors"
+
 	"github.com/spf13/cobra"
 
+	"btrfs-backup/internal/disk"
 	"btrfs-backup/internal/hook"
 	"btrfs-backup/internal/job"
 )
@@ -29,8 +32,9 @@ func newHooksFinish(env environment) *cobra.Command {
 		Example: "  btrfs-backup hooks finish",
 		Long: `Run the "after" of each hook whose "before" may have run, and whose run was
 killed since: by SIGKILL, for lack of memory, or by a second Ctrl-C. The newest
-comes first. Hooks of runs that go on are left alone. The next run does the same
-when it begins, and the service that "btrfs-backup install" writes when it ends.`,
+comes first. Then the disks are closed that such runs had opened. Runs that go on
+are left alone. The next run does the same when it begins, and the service that
+"btrfs-backup install" writes when it ends.`,
 		Args:                  needNothing,
 		DisableFlagsInUseLine: true,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -40,7 +44,7 @@ when it begins, and the service that "btrfs-backup install" writes when it ends.
 			}
 			log, _ := o.open(env, true)
 			_, err := hook.Finish(c.Context(), env.runtime, log)
-			return err
+			return errors.Join(err, disk.CloseAbandoned(c.Context(), disk.Options{Log: log, State: env.runtime}))
 		},
 	}
 	f := c.Flags()

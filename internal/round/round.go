@@ -51,6 +51,7 @@ type Round struct {
 func (r *Round) Run(ctx context.Context) (entries []*Entry, err error) {
 	if !r.DryRun {
 		_, failed := hook.Finish(ctx, r.Dir, r.Env.Log)
+		failed = errors.Join(failed, disk.CloseAbandoned(ctx, r.Disks))
 		defer func() { err = errors.Join(failed, err) }()
 	}
 	entries = r.choose()
