@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/takeover"
 )
@@ -66,7 +65,7 @@ func (o *importOutput) write(env environment, r takeover.Result, err error) erro
 		return err
 	}
 	env.tell("warning", countOf(r.Left, "line")+" not taken over: the remarks in the text say why")
-	return outcomeError{engine.Partly}
+	return statusError(exitPartly)
 }
 
 // writeNew writes a file that others cannot read, since it may name commands.

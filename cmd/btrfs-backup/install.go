@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"btrfs-backup/internal/disk"
-	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/schedule"
 	"btrfs-backup/transport"
@@ -144,7 +143,7 @@ func (o *installOptions) change(env environment, change func() error) error {
 	err := change()
 	if errors.As(err, new(*schedule.LeftError)) {
 		complain(env, err)
-		return outcomeError{engine.Partly}
+		return statusError(exitPartly)
 	}
 	return err
 }

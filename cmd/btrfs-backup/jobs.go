@@ -149,7 +149,7 @@ func (o *runOptions) do(ctx context.Context, env environment, e *round.Entry) (r
 func record(ctx context.Context, env environment, given job.Environment, e *round.Entry) {
 	run := runOf(e)
 	if ctx.Err() != nil {
-		run.Outcome = report.Interrupted
+		run.Outcome = engine.Interrupted
 	}
 	remember(ctx, given, run)
 	env.logOutcome(e.Name, run.Line())
@@ -157,37 +157,29 @@ func record(ctx context.Context, env environment, given job.Environment, e *roun
 
 // runOf gives what the history is to tell of an entry.
 func runOf(e *round.Entry) report.Run {
-	run := report.Run{Outcome: report.Outcomes[e.Outcome()]}
+	var run report.Run
 	if e.Result.Report != nil {
 		run = report.Summarize(e.Result)
-		run.Outcome = report.Outcomes[e.Outcome()]
 	}
+	run.Outcome, run.Status = e.Outcome(), statuses[e.Outcome()]
 	run.Job, run.Time, run.Duration = e.Name, e.Began, e.Took
 	if e.Spec.Source != nil {
 		run.Source = e.Spec.Source.String()
 	}
-	run.Status = exitStatus(outcomeErr(e.Outcome()))
 	for _, err := range flatten([]error{e.Err()}) {
 		run.Failures = append(run.Failures, engine.Failure{Err: err})
 	}
 	return run
 }
 
-func outcomeErr(o engine.Outcome) error {
-	if o == engine.Done {
-		return nil
-	}
-	return outcomeError{o}
-}
-
 // conclude tells what a round did, and gives the error that the program ends with.
 func (o *runOptions) conclude(ctx context.Context, env environment, r *round.Round, entries []*round.Entry, around error, t teller) error {
-	outcome := round.Outcome(entries, around)
 	jobs := jobsOf(entries, around)
-	jobs.Outcome, jobs.Status = report.Outcomes[outcome], exitStatus(outcomeErr(outcome))
+	jobs.Outcome = round.Outcome(entries, around)
+	jobs.Status = statuses[jobs.Outcome]
 	ended := context.Cause(ctx)
 	if ended != nil {
-		jobs.Outcome, jobs.Status = report.Interrupted, exitStatus(ended)
+		jobs.Outcome, jobs.Status = engine.Interrupted, exitStatus(ended)
 	}
 	for _, e := range entries {
 		complain(env, e.Err())
@@ -199,22 +191,18 @@ func (o *runOptions) conclude(ctx context.Context, env environment, r *round.Rou
 		if err := t.tell(context.WithoutCancel(ctx), r, entries, jobs); err != nil {
 			jobs.Failures = append(jobs.Failures, engine.Failure{Err: err})
 			complain(env, err)
-			if t.config.Notify.Must && outcome == engine.Done {
-				outcome = engine.Partly
-				jobs.Outcome, jobs.Status = report.Partly, exitPartly
+			if t.config.Notify.Must && jobs.Outcome == engine.Done {
+				jobs.Outcome, jobs.Status = engine.Partly, exitPartly
 			}
 		}
 	}
 	if err := o.print(env, jobs); err != nil {
 		return err
 	}
-	switch {
-	case ended != nil:
+	if ended != nil {
 		return toldError{ended}
-	case outcome != engine.Done:
-		return outcomeError{outcome}
 	}
-	return nil
+	return statusError(jobs.Status).orNil()
 }
 
 func (o *runOptions) print(env environment, jobs report.Jobs) error {

@@ -97,8 +97,7 @@ func tellInJSON(env environment, err error) {
 
 // isTold tells that what failed has been told.
 func isTold(err error) bool {
-	return errors.As(err, new(outcomeError)) || errors.As(err, new(differsError)) || errors.As(err, new(toldError)) ||
-		errors.As(err, new(statusError))
+	return errors.As(err, new(statusError)) || errors.As(err, new(toldError))
 }
 
 // toldError is an error that has been told.
@@ -106,14 +105,22 @@ type toldError struct{ error }
 
 func (e toldError) Unwrap() error { return e.error }
 
-// outcomeError ends a command whose failures have been told.
-type outcomeError struct{ engine.Outcome }
+// statusError ends a command with a status, when all has been told.
+type statusError int
 
-func (outcomeError) Error() string { return "not everything succeeded" }
+func (s statusError) Error() string { return fmt.Sprintf("status %d", int(s)) }
+
+func (s statusError) orNil() error {
+	if s == exitDone {
+		return nil
+	}
+	return s
+}
+
+var statuses = map[engine.Outcome]int{engine.Partly: exitPartly, engine.Failed: exitFailed, engine.Busy: exitBusy}
 
 func exitStatus(err error) int {
 	var ended signalError
-	var outcome outcomeError
 	var status statusError
 	switch {
 	case err == nil:
@@ -124,12 +131,8 @@ func exitStatus(err error) int {
 		return exitUsage
 	case lock.IsHeld(err):
 		return exitBusy
-	case errors.As(err, new(differsError)):
-		return exitDiffer
 	case errors.As(err, &status):
 		return int(status)
-	case errors.As(err, &outcome):
-		return map[engine.Outcome]int{engine.Partly: exitPartly, engine.Failed: exitFailed, engine.Busy: exitBusy}[outcome.Outcome]
 	default:
 		return exitFailed
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -83,12 +84,9 @@ func (t task) do(ctx context.Context, given job.Environment) (result report.Resu
 // resultOf sums a run up. err is what ended it early, if anything did.
 func resultOf(did *engine.Report, err error) report.Result {
 	outcome := did.Outcome()
-	if err == nil && outcome != engine.Done {
-		err = outcomeError{outcome}
-	}
-	result := report.Result{Report: did, Outcome: report.Outcomes[outcome], Status: exitStatus(err)}
+	result := report.Result{Report: did, Outcome: outcome, Status: exitStatus(cmp.Or(err, statusError(statuses[outcome]).orNil()))}
 	if errors.As(err, new(signalError)) {
-		result.Outcome = report.Interrupted
+		result.Outcome = engine.Interrupted
 	}
 	return result
 }
@@ -123,10 +121,8 @@ func conclude(env environment, log *slog.Logger, o outputOptions, r report.Resul
 		return toldError{ended}
 	case printErr != nil:
 		return printErr
-	case r.Status != exitDone:
-		return outcomeError{r.Report.Outcome()}
 	}
-	return nil
+	return statusError(r.Status).orNil()
 }
 
 // tellFailures tells what failed, or after a signal what is left.

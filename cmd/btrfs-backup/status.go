@@ -169,15 +169,3 @@ func (o *statusOptions) write(env environment, all []standing.Job) error {
 	}
 	return standing.WriteTable(env.stdout, all, env.now(), progress.Width(env.terminal))
 }
-
-// statusError ends a command with a status of its own, when all has been told.
-type statusError int
-
-func (s statusError) Error() string { return fmt.Sprintf("status %d", int(s)) }
-
-func (s statusError) orNil() error {
-	if s == exitDone {
-		return nil
-	}
-	return s
-}

@@ -89,8 +89,8 @@ func (t teller) sendStale(ctx context.Context, stale map[string]string) error {
 // hadFailed tells that the run of a job before this one had.
 func (t teller) hadFailed(name string) bool {
 	for _, run := range t.runs {
-		if run.Job == name && run.Outcome != report.Busy && run.Outcome != report.Interrupted {
-			return run.Outcome != report.Done
+		if run.Job == name && run.Outcome != engine.Busy && run.Outcome != engine.Interrupted {
+			return run.Outcome != engine.Done
 		}
 	}
 	return false

@@ -120,17 +120,12 @@ func verdictOf(env environment, all []verified, differs bool) error {
 	}
 	switch {
 	case differs:
-		return differsError{}
+		return statusError(exitDiffer)
 	case len(failed) > 0:
-		return outcomeError{engine.Failed}
+		return statusError(exitFailed)
 	}
 	return nil
 }
-
-// differsError ends a verification whose differences have been told.
-type differsError struct{}
-
-func (differsError) Error() string { return "something differs" }
 
 // one verifies a backup and prints what differs as it is found.
 func (o *verifyOptions) one(ctx context.Context, env environment, display *progress.Display, h host.Trees, backup string) (verified, error) {

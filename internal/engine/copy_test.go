@@ -141,7 +141,7 @@ func TestACopyBuildsOnTheNewestBackupAndPrunesTheOldest(t *testing.T) {
 	report := runCopy(t, copyJobOf(m))
 	m.want(t, "open", "list", "list", "mark", `save 10 on "3"`, "link .latest 10", "delete 1 2")
 	if report.Outcome() != Done || !report.Copy {
-		t.Errorf("outcome %d of %+v", report.Outcome(), report)
+		t.Errorf("outcome %s of %+v", report.Outcome(), report)
 	}
 }
 
@@ -159,7 +159,7 @@ func TestNothingIsPrunedAfterACopyThatFailed(t *testing.T) {
 	report := runCopy(t, copyJobOf(m))
 	m.want(t, "open", "list", "list", "mark", `save 10 on "3"`)
 	if report.Outcome() != Failed || len(report.AllFailures()) != 1 {
-		t.Errorf("outcome %d, failures %v", report.Outcome(), report.AllFailures())
+		t.Errorf("outcome %s, failures %v", report.Outcome(), report.AllFailures())
 	}
 }
 
@@ -182,7 +182,7 @@ func TestIncompleteCopiesNeverPushOutTheNewestCompleteOne(t *testing.T) {
 	m.want(t, "open", "list", "list", "mark", `save 10 on "6"`, "link .latest 10",
 		"delete 1 3 4 5")
 	if report.Outcome() != Partly || !errors.Is(report.AllFailures()[0].Err, errSome) {
-		t.Errorf("outcome %d, failures %v", report.Outcome(), report.AllFailures())
+		t.Errorf("outcome %s, failures %v", report.Outcome(), report.AllFailures())
 	}
 }
 
@@ -209,7 +209,7 @@ func TestADeletionThatFailedIsTriedAgainAndStopsNoOther(t *testing.T) {
 	report := runCopy(t, copyJobOf(m))
 	m.want(t, "open", "list", "list", "delete .0.deleting", "mark", `save 10 on "3"`, "link .latest 10", "delete 1 2")
 	if failures := report.AllFailures(); report.Outcome() != Partly || len(failures) != 1 {
-		t.Errorf("outcome %d, failures %v", report.Outcome(), failures)
+		t.Errorf("outcome %s, failures %v", report.Outcome(), failures)
 	}
 }
 
@@ -220,7 +220,7 @@ func TestWithoutAChangeThereIsNoBackupAndNoneIsPushedOut(t *testing.T) {
 	report := runCopy(t, copyJobOf(m))
 	m.want(t, "open", "list", "list", "mark", `save 10 on "2"`)
 	if d := report.Destinations[0]; report.Outcome() != Done || len(d.Transfers)+len(d.Deleted) > 0 {
-		t.Errorf("outcome %d, %+v", report.Outcome(), d)
+		t.Errorf("outcome %s, %+v", report.Outcome(), d)
 	}
 }
 
@@ -266,7 +266,7 @@ func TestACopyNobodyAskedForStaysOutOfAFolderOfBtrfsBackups(t *testing.T) {
 		}
 		report := runCopy(t, copyJobOf(m, func(j *Job) { j.Automatic = test.automatic }))
 		if refused := report.Outcome() == Failed; refused != test.refused {
-			t.Errorf("%+v: outcome %d, failures %v", test, report.Outcome(), report.AllFailures())
+			t.Errorf("%+v: outcome %s, failures %v", test, report.Outcome(), report.AllFailures())
 		}
 	}
 }
@@ -289,7 +289,7 @@ func TestWhatIsSentOnIsKeptForTheNextIncrement(t *testing.T) {
 	m = newMirror(copiesOf(1, 2, 3)...)
 	m.contents.NoPrune = errSome
 	if report := runCopy(t, copyJobOf(m)); report.Outcome() != Partly || len(report.Destinations[0].Transfers) != 1 {
-		t.Errorf("outcome %d of %+v", report.Outcome(), report)
+		t.Errorf("outcome %s of %+v", report.Outcome(), report)
 	}
 	m.want(t, "open", "list", "list", "mark", `save 10 on "3"`, "link .latest 10")
 }

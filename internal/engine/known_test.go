@@ -87,6 +87,6 @@ func TestWithoutUsableStateTheCheckIsNotDoneAndThatIsSaid(t *testing.T) {
 		j.State, j.Log = lock.State{Dir: dir}, slog.New(slog.NewTextHandler(&said, nil))
 	}))
 	if report.Outcome() != Done || strings.Count(said.String(), "level=WARN") != 2 || !strings.Contains(said.String(), "mounted") {
-		t.Errorf("outcome %d, the log tells: %s", report.Outcome(), &said)
+		t.Errorf("outcome %s, the log tells: %s", report.Outcome(), &said)
 	}
 }

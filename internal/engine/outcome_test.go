@@ -66,7 +66,7 @@ func TestOutcome(t *testing.T) {
 	}
 	for _, test := range tests {
 		if got := test.report.Outcome(); got != test.want {
-			t.Errorf("%s: outcome %d, want %d", test.name, got, test.want)
+			t.Errorf("%s: outcome %s, want %s", test.name, got, test.want)
 		}
 	}
 }

@@ -159,14 +159,15 @@ func (r *Report) Err() error {
 }
 
 // Outcome is how a run ended.
-type Outcome int
+type Outcome string
 
 // The outcomes of a run.
 const (
-	Done   Outcome = iota
-	Partly         // something was saved, and something failed
-	Failed         // something failed, and nothing was saved
-	Busy           // nothing failed but that other runs held locks
+	Done        Outcome = "done"
+	Partly      Outcome = "partly"      // something was saved, and something failed
+	Failed      Outcome = "failed"      // something failed, and nothing was saved
+	Busy        Outcome = "busy"        // nothing failed but that other runs held locks
+	Interrupted Outcome = "interrupted" // a signal ended it, which no Report knows
 )
 
 // Outcome sums the report up.

@@ -92,7 +92,7 @@ func (r *rig) outcome(want engine.Outcome) *engine.Report {
 	report, err := r.run(r.t.Context())
 	btrfstest.Check(r.t, err)
 	if got := report.Outcome(); got != want {
-		r.t.Errorf("the outcome is %d, want %d; failures: %v", got, want, report.AllFailures())
+		r.t.Errorf("the outcome is %s, want %s; failures: %v", got, want, report.AllFailures())
 	}
 	return report
 }

@@ -25,7 +25,7 @@ type Run struct {
 	Job          string           `json:"job,omitempty"` // of a configuration
 	Duration     time.Duration    `json:"nanoseconds"`
 	Source       string           `json:"source"`
-	Outcome      string           `json:"outcome"`
+	Outcome      engine.Outcome   `json:"outcome"`
 	Status       int              `json:"exit_status"`
 	Snapshot     string           `json:"snapshot,omitempty"` // the one taken
 	Skipped      string           `json:"skipped,omitempty"`  // why a hook did not want it
@@ -43,23 +43,11 @@ type Destination struct {
 	Failures    []engine.Failure `json:"failures,omitempty"`
 }
 
-// How runs end.
-const (
-	Done        = "done"
-	Partly      = "partly" // some of it failed
-	Failed      = "failed" // nothing was saved
-	Busy        = "busy"   // another run held a lock
-	Interrupted = "interrupted"
-)
-
-// Outcomes are those of the engine in words.
-var Outcomes = map[engine.Outcome]string{engine.Done: Done, engine.Partly: Partly, engine.Failed: Failed, engine.Busy: Busy}
-
 // A Result is a report for other programs, and how the run ended.
 type Result struct {
 	*engine.Report
-	Outcome string `json:"outcome"`
-	Status  int    `json:"exit_status"`
+	Outcome engine.Outcome `json:"outcome"`
+	Status  int            `json:"exit_status"`
 }
 
 // Summarize gives what the history is to tell of a run.

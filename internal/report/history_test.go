@@ -158,9 +158,9 @@ func TestTheHistoryTellsWhatWasSavedAndWhatFailed(t *testing.T) {
 	for range 30 {
 		r.Destinations[1].Failures = append(r.Destinations[1].Failures, failure("more"))
 	}
-	run := Summarize(Result{Report: r, Outcome: Partly, Status: 3})
+	run := Summarize(Result{Report: r, Outcome: engine.Partly, Status: 3})
 	usb, nas := run.Destinations[0], run.Destinations[1]
-	if run.Outcome != Partly || run.Status != 3 || run.Source != "/home" || run.Snapshot != "3" {
+	if run.Outcome != engine.Partly || run.Status != 3 || run.Source != "/home" || run.Snapshot != "3" {
 		t.Errorf("%+v", run)
 	}
 	if fmt.Sprint(usb.Saved) != "[1 2]" || usb.Bytes != 12 || len(usb.Failures) != 1 {
@@ -176,16 +176,16 @@ func TestTheHistoryTellsWhatWasSavedAndWhatFailed(t *testing.T) {
 }
 
 func TestTheLineOfARunTellsWhatWasDeletedAndWhyItFailed(t *testing.T) {
-	run := Run{Outcome: Done, Destinations: []Destination{{Destination: "/usb", Saved: []string{"3"}, Bytes: 2 << 20, Deleted: []string{"1", "2"}},
+	run := Run{Outcome: engine.Done, Destinations: []Destination{{Destination: "/usb", Saved: []string{"3"}, Bytes: 2 << 20, Deleted: []string{"1", "2"}},
 		{Destination: "nas"}, {Destination: "/away", Absent: "no disk"}}}
 	if want := "done, status 0, 0.0 s; /usb: saved 3, 2.0 MiB, deleted 2; /away: not served: no disk"; run.Line() != want {
 		t.Errorf("%s, want %s", run.Line(), want)
 	}
-	run = Run{Outcome: Failed, Status: 1, Failures: []engine.Failure{{Err: errors.New("no source")}}}
+	run = Run{Outcome: engine.Failed, Status: 1, Failures: []engine.Failure{{Err: errors.New("no source")}}}
 	if want := "failed, status 1, 0.0 s; failed: no source"; run.Line() != want {
 		t.Errorf("%s, want %s", run.Line(), want)
 	}
-	run = Summarize(Result{Report: &engine.Report{Skipped: "hook net: no network"}, Outcome: Done})
+	run = Summarize(Result{Report: &engine.Report{Skipped: "hook net: no network"}, Outcome: engine.Done})
 	if want := "done, status 0, 0.0 s; skipped: hook net: no network"; run.Line() != want {
 		t.Errorf("%s, want %s", run.Line(), want)
 	}

@@ -13,7 +13,7 @@ import (
 type Jobs struct {
 	Jobs     []JobResult      `json:"jobs"`
 	Failures []engine.Failure `json:"failures,omitempty"` // around the jobs
-	Outcome  string           `json:"outcome"`
+	Outcome  engine.Outcome   `json:"outcome"`
 	Status   int              `json:"exit_status"`
 }
 

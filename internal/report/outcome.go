@@ -11,7 +11,7 @@ import (
 // Line tells in a line how a run ended, and what it did at each destination.
 func (r Run) Line() string {
 	outcome := r.Outcome
-	if outcome == Partly {
+	if outcome == engine.Partly {
 		outcome = "partly done"
 	}
 	parts := []string{fmt.Sprintf("%s, status %d, %s", outcome, r.Status, progress.Duration(r.Duration))}

@@ -17,7 +17,7 @@ func TestRunsAreReadNewestFirstWithoutWhatIsDamaged(t *testing.T) {
 		t.Fatalf("of no history: %v, %v", runs, err)
 	}
 	begun := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	for i, outcome := range []string{Done, Failed} {
+	for i, outcome := range []engine.Outcome{engine.Done, engine.Failed} {
 		run := Run{Time: begun.AddDate(0, 0, i), Job: "home", Source: "/home", Outcome: outcome, Status: i}
 		if i == 1 {
 			run.Failures = []engine.Failure{{Err: hint.New(errors.New("no such file"), "check the spelling")}}
@@ -39,7 +39,7 @@ func TestRunsAreReadNewestFirstWithoutWhatIsDamaged(t *testing.T) {
 		t.Fatalf("%v, %v", runs, err)
 	}
 	last := runs[0]
-	if last.Outcome != Failed || last.Job != "home" || !last.Time.Equal(begun.AddDate(0, 0, 1)) || runs[1].Outcome != Done {
+	if last.Outcome != engine.Failed || last.Job != "home" || !last.Time.Equal(begun.AddDate(0, 0, 1)) || runs[1].Outcome != engine.Done {
 		t.Errorf("runs: %+v", runs)
 	}
 	if err := last.Failures[0].Err; err.Error() != "no such file" || hint.Of(err) != "check the spelling" {

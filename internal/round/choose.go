@@ -148,9 +148,9 @@ func failuresOf(job string, runs []report.Run) (last time.Time, failures int) {
 	for _, run := range runs {
 		switch {
 		case run.Job != job:
-		case run.Outcome == report.Done:
+		case run.Outcome == engine.Done:
 			return last, failures
-		case run.Outcome == report.Failed, run.Outcome == report.Partly:
+		case run.Outcome == engine.Failed, run.Outcome == engine.Partly:
 			if failures++; failures == 1 {
 				last = run.Time
 			}

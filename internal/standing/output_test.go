@@ -36,7 +36,7 @@ func example() []Job {
 	}
 	away := func(p *Place) { fails(p); p.Failure, p.Away = nil, "its disk is away" }
 	byLedger := func(p *Place) { fails(p); p.Failure = nil }
-	last := report.Run{Time: now.Add(-2 * time.Hour), Outcome: report.Partly, Status: 3, Duration: 1500 * time.Millisecond,
+	last := report.Run{Time: now.Add(-2 * time.Hour), Outcome: engine.Partly, Status: 3, Duration: 1500 * time.Millisecond,
 		Destinations: []report.Destination{{Destination: "nas", Bytes: 7}, {Destination: "usb", Bytes: 5}}}
 	return []Job{
 		{Name: "home", LastRun: &last, Skipped: 2, Places: []Place{

@@ -78,7 +78,7 @@ func (r *rig) run(j *config.Job) {
 	if err != nil || did.Outcome() == engine.Failed {
 		r.Fatalf("%v, %v\n%s", did.AllFailures(), err, r.log.String())
 	}
-	entry := report.Summarize(report.Result{Report: did, Outcome: report.Outcomes[did.Outcome()]})
+	entry := report.Summarize(report.Result{Report: did, Outcome: did.Outcome()})
 	entry.Time, entry.Job = r.now, j.Name
 	check(r, report.History{Dir: r.given.State, Limit: report.DefaultLimit}.Add(r.Context(), entry))
 	r.runs, err = report.History{Dir: r.given.State}.Runs()
