@@ -66,7 +66,7 @@ func readConfig(file string) (*config.Config, error) {
 
 // defineConfig defines which configuration is read.
 func defineConfig(file *string, f *pflag.FlagSet) {
-	f.StringVar(file, "config", "", "read `FILE` in place of "+config.DefaultFile)
+	f.StringVar(file, "config", "", "read `FILE` in place of "+config.SystemFile)
 }
 
 func newConfig(env environment) *cobra.Command {
@@ -76,8 +76,9 @@ func newConfig(env environment) *cobra.Command {
 		Example: "  sudo btrfs-backup config init    write a first one\n" +
 			"  btrfs-backup config check        what is wrong with it\n" +
 			"  btrfs-backup config show home    the job home, and where each value stands",
-		Long: `The configuration has the jobs of "btrfs-backup run": ` + config.DefaultFile + `,
-then the files ` + config.DropIns + `/*.toml beside it. See btrfs-backup.toml(5).`,
+		Long: `The configuration has the jobs of "btrfs-backup run": ` + config.SystemFile + `,
+then the files ` + config.DropIns + `/*.toml beside it. Without root, both are in ~/.config/btrfs-backup.
+See btrfs-backup.toml(5).`,
 		Args: needKnown,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}

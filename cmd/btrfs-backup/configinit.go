@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,20 +28,18 @@ Enter takes the proposal in brackets. A file that exists is never overwritten.`,
 		DisableFlagsInUseLine: true,
 		RunE:                  func(c *cobra.Command, _ []string) error { return initConfig(c.Context(), env, file) },
 	}
-	c.Flags().StringVarP(&file, "output", "o", config.DefaultFile, "write `FILE`")
+	c.Flags().StringVarP(&file, "output", "o", "", "write `FILE` in place of "+config.SystemFile)
 	return c
 }
 
 func initConfig(ctx context.Context, env environment, file string) error {
+	file = cmp.Or(file, config.DefaultFile())
 	ask := env.ask()
 	if ask == nil {
 		return hint.New(errors.New("config init asks questions, and there is no terminal"), "btrfs-backup.toml(5) shows what to write")
 	}
 	if _, err := os.Lstat(file); err == nil {
 		return hint.Newf(fmt.Errorf("%s exists", file), "edit it, or write another one: btrfs-backup config init -o FILE")
-	}
-	if os.Geteuid() != 0 && file == config.DefaultFile {
-		return hint.Newf(fmt.Errorf("only root writes %s", file), "use sudo, or write another one: btrfs-backup config init -o FILE")
 	}
 	found, err := draft.Look()
 	if err != nil {
@@ -58,16 +57,21 @@ func initConfig(ctx context.Context, env environment, file string) error {
 	if err != nil {
 		return err
 	}
+	if os.Geteuid() == 0 {
+		choice.Log = "/var/log/btrfs-backup"
+	}
 	if err := choice.Write(file); err != nil {
 		return err
 	}
 	if _, err := readConfig(file); err != nil {
 		return err
 	}
-	given := ""
-	if file != config.DefaultFile {
+	given, user := "", ""
+	if file != config.DefaultFile() {
 		given = " --config " + file
+	} else if file != config.SystemFile {
+		user = " --user"
 	}
-	_, err = fmt.Fprintf(env.stdout, "wrote %s\nsee what it would do:  btrfs-backup run --dry-run%s\nhave it done:          btrfs-backup install%s\n", file, given, given)
+	_, err = fmt.Fprintf(env.stdout, "wrote %s\nsee what it would do:  btrfs-backup run --dry-run%s\nhave it done:          btrfs-backup install%s%s\n", file, given, user, given)
 	return err
 }

@@ -18,7 +18,7 @@ func configPage() string {
 	p.macro("SH", "NAME")
 	p.text("btrfs-backup.toml - jobs of btrfs-backup, and what surrounds them")
 	p.macro("SH", "SYNOPSIS")
-	p.text("/etc/btrfs-backup/config.toml\n\n/etc/btrfs-backup/conf.d/*.toml")
+	p.text("/etc/btrfs-backup/config.toml\n\n/etc/btrfs-backup/conf.d/*.toml\n\n~/.config/btrfs-backup/config.toml\n\n~/.config/btrfs-backup/conf.d/*.toml")
 	p.sections(manual.Config[0])
 	o := newJobOptions(new(job.Spec)).(jobOptions)
 	names := o.Names()

@@ -27,11 +27,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DefaultFile is read together with the files of DropIns beside it, in the order of their names.
-const (
-	DefaultFile = "/etc/btrfs-backup/config.toml"
-	DropIns     = "conf.d"
-)
+// SystemFile is the configuration of the machine.
+const SystemFile = "/etc/btrfs-backup/config.toml"
+
+// DropIns is the directory beside DefaultFile whose files are read, too, in the order of their names.
+const DropIns = "conf.d"
+
+// DefaultFile is SystemFile for root. Others have one of their own, in $XDG_CONFIG_HOME or ~/.config.
+func DefaultFile() string {
+	dir, err := os.UserConfigDir()
+	if os.Geteuid() == 0 || err != nil {
+		return SystemFile
+	}
+	return filepath.Join(dir, "btrfs-backup/config.toml")
+}
 
 // A Config is what the files say.
 type Config struct {
@@ -139,18 +148,22 @@ func (r *reader) files() ([]string, error) {
 	if r.File != "" {
 		return []string{r.File}, nil
 	}
-	more, err := filepath.Glob(filepath.Join(filepath.Dir(DefaultFile), DropIns, "*.toml"))
+	first := DefaultFile()
+	more, err := filepath.Glob(filepath.Join(filepath.Dir(first), DropIns, "*.toml"))
 	if err != nil {
 		return nil, err
 	}
 	slices.Sort(more)
-	if _, err := os.Stat(DefaultFile); errors.Is(err, fs.ErrNotExist) && len(more) == 0 {
-		return nil, hint.New(fmt.Errorf("there is no configuration %s", DefaultFile),
-			"btrfs-backup config init writes one; without it: btrfs-backup SOURCE DEST")
-	} else if err != nil {
-		return more, nil
+	if _, err := os.Stat(first); !errors.Is(err, fs.ErrNotExist) {
+		more = append([]string{first}, more...)
+	} else if len(more) == 0 {
+		forward := "btrfs-backup config init writes one; without it: btrfs-backup SOURCE DEST"
+		if first != SystemFile {
+			forward += "; that of the machine is for sudo, or --config " + SystemFile
+		}
+		return nil, hint.New(fmt.Errorf("there is no configuration %s", first), forward)
 	}
-	return append([]string{DefaultFile}, more...), nil
+	return more, nil
 }
 
 // load adds what a file says.

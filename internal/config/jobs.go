@@ -85,7 +85,7 @@ func (r *reader) name() string {
 	if r.File != "" {
 		return r.File
 	}
-	return DefaultFile
+	return DefaultFile()
 }
 
 // setting is a value of a job, wherever it comes from.

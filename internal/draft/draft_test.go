@@ -86,7 +86,7 @@ func TestTheTextHasAJobForEachSource(t *testing.T) {
 	c := Choice{
 		Sources:     []Source{{"/", true}, {"/srv/a b", true}, {"/srv/a-b", false}},
 		Destination: "nas:/backup/", Disk: &Disk{"/mnt/my disk", btrfs.UUID{15: 1}},
-		Every: "6h", KeepSnapshots: "7d", KeepBackups: "14d",
+		Log: "/var/log/btrfs-backup", Every: "6h", KeepSnapshots: "7d", KeepBackups: "14d",
 	}
 	want := `# What is backed up, where to, and when. All keys: man btrfs-backup.toml
 # After a change:  btrfs-backup config check

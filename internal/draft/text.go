@@ -17,6 +17,7 @@ type Choice struct {
 	Rsync       bool   // the destination takes no subvolumes
 	Disk        *Disk  // that holds the destination and may be away
 
+	Log           string // a directory; "": none
 	Every         string
 	KeepSnapshots string // of sources that have snapshots
 	KeepBackups   string
@@ -36,7 +37,11 @@ func (c Choice) HasSnapshots() bool {
 // Text is the configuration.
 func (c Choice) Text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, headText, strconv.Quote(c.Every), strconv.Quote(c.KeepBackups))
+	b.WriteString(headText)
+	if c.Log != "" {
+		fmt.Fprintf(&b, "\nlog = %s # info.log has a line for each backup\n", strconv.Quote(c.Log))
+	}
+	fmt.Fprintf(&b, defaultText, strconv.Quote(c.Every), strconv.Quote(c.KeepBackups))
 	if c.Rsync {
 		fmt.Fprintf(&b, "engine = \"rsync\" # copies of directories: the destination is not on btrfs\n")
 	}
@@ -76,9 +81,9 @@ func (c Choice) Write(file string) error {
 
 const headText = `# What is backed up, where to, and when. All keys: man btrfs-backup.toml
 # After a change:  btrfs-backup config check
+`
 
-log = "/var/log/btrfs-backup" # info.log has a line for each backup
-
+const defaultText = `
 [default]
 every = %s # hourly, daily, weekly, monthly; or 6h, 2d
 keep-backups = %s # one for each of the newest days, weeks, ...

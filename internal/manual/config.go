@@ -29,7 +29,7 @@ around = "snapshot"
 var Config = [2][]Section{{
 	{Title: "DESCRIPTION", Text: `
 The files hold the jobs of "btrfs-backup run". The first one is read, then those in conf.d, in the order of their names; with
---config only the file that it names. "btrfs-backup config init" writes a first one, "config check" tells all that is
+--config only the file that it names. Without root, both are those in ~/.config, or in the directory XDG_CONFIG_HOME. "btrfs-backup config init" writes a first one, "config check" tells all that is
 wrong, and "config show JOB" tells where each value stands.
 
 They are written in TOML: tables in brackets, and keys with values. Texts stand in quotes, numbers, true and false without
@@ -113,7 +113,8 @@ what it runs for; an after also gets BTRFS_BACKUP_SNAPSHOT, BTRFS_BACKUP_STATUS 
 		{"textfile", "A file that Prometheus' node exporter reads, written after each run."},
 	}},
 	{Title: "FILES", Items: [][2]string{
-		{"/etc/btrfs-backup/config.toml, /etc/btrfs-backup/conf.d/*.toml", "The configuration."},
+		{"/etc/btrfs-backup/config.toml, /etc/btrfs-backup/conf.d/*.toml", "The configuration of the machine, which root uses."},
+		{"~/.config/btrfs-backup/config.toml, ~/.config/btrfs-backup/conf.d/*.toml", "That of another user, or in XDG_CONFIG_HOME/btrfs-backup."},
 		{"/var/lib/btrfs-backup/history.jsonl", "What runs did. If it is lost, nothing is: what is due is seen at the destinations."},
 		{"/run/btrfs-backup", "What a killed run left to be done, and locks."},
 	}},
