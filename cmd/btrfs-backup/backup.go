@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"btrfs-backup/internal/job"
+	"btrfs-backup/internal/priority"
 )
 
 // backupOptions are the options of the main command.
@@ -15,7 +16,7 @@ type backupOptions struct {
 	latestOnly bool
 	dedup      dedupOptions
 	output     outputOptions
-	priority   priority
+	priority   priority.Priority
 }
 
 func (o *backupOptions) define(f *pflag.FlagSet) {
@@ -44,7 +45,8 @@ func (o *backupOptions) define(f *pflag.FlagSet) {
 		defineNames(o.spec, f)
 		defineCompat(&o.spec.Compat, f)
 		defineFurtherReach(&o.spec.Reach, f)
-		o.priority.define(f)
+		f.IntVar(&o.priority.Nice, "nice", 0, "leave the processor to others: `N` from 0 to 19, as nice")
+		f.StringVar(&o.priority.IONice, "ionice", "", "`CLASS` of disk accesses, as for ionice: idle, best-effort or realtime")
 	})
 	f.BoolVar(&o.latestOnly, "latest-only", false, "the same as --num-snapshots=1")
 	f.BoolVar(&o.spec.Subvolume.Verbose, "debug", false, "the same as --btrfs-debug")
@@ -78,7 +80,7 @@ func (o *backupOptions) run(ctx context.Context, env environment, args []string)
 	if err := o.complete(args).Err(); err != nil {
 		return err
 	}
-	if err := o.priority.set(); err != nil {
+	if err := o.priority.Set(); err != nil {
 		return err
 	}
 	return runJob(ctx, env, o.spec, o.output)
@@ -99,7 +101,7 @@ func (o *backupOptions) completeOptions(c *job.Complaints) {
 	}
 	o.spec.Copy.Dedup = o.dedup.choice(c)
 	checkVerbosity(o.output.verbosity, c)
-	o.priority.check(c)
+	*c = append(*c, o.priority.Check()...)
 }
 
 // newBackupOptions gives the options of a job, bound to it.

@@ -110,7 +110,7 @@ func (o *runOptions) read(names []string) (*config.Config, error) {
 
 // do does the job of an entry and tells what failed.
 func (o *runOptions) do(ctx context.Context, env environment, e *round.Entry) (report.Result, error) {
-	if err := e.Options.(jobOptions).priority.set(); err != nil {
+	if err := e.Options.(jobOptions).priority.Set(); err != nil {
 		return report.Result{}, err
 	}
 	log, display := o.output.open(env, o.dryRun)

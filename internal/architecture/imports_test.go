@@ -167,6 +167,11 @@ var rules = []rule{
 		breaks:   importing(inModule),
 	},
 	{
+		reason:   "how much is left to others does not depend on what is done",
+		packages: []string{"internal/priority"},
+		breaks:   importing(beside([]string{"internal/hint"})),
+	},
+	{
 		reason:   "what there is can be asked while nothing is changed: nothing that runs a backup is at hand",
 		packages: []string{"internal/standing"},
 		breaks:   importing(beside(leaves, []string{"internal/config", "internal/disk", "internal/engine", "internal/job", "internal/report"})),
