@@ -148,29 +148,39 @@ after = ["sh", "-c", "cd %s && exec sleep 1000000 >/dev/null 2>&1 & echo $! >DIR
 	d.has(d.snapshots(), d.snapshots()...)
 }
 
-func TestADiskThatAKilledRunLeftOpenIsClosedByTheNextRun(t *testing.T) {
+func TestADiskThatAKilledRunLeftOpenIsClosedByTheNextRunOrHooksFinish(t *testing.T) {
 	t.Parallel()
-	d := newDiskRig(t)
-	d.set("skip", "[[job.home.hook]]\nname = \"net\"\naround = \"transfer\"\nbefore = [\"sh\", \"-c\", \"test -e DIR/go || kill -9 $PPID; true\"]\n"+
-		"after = [\"sh\", \"-c\", \"echo after $BTRFS_BACKUP_STATUS >>DIR/diary\"]\n[job.by-hand]\nlike = \"home\"\nauto = false\nhook = []\ndestination = \"DIR/none\"\n")
-	if killed := d.run(); killed.status != 128+int(syscall.SIGKILL) {
-		t.Fatalf("exit status %d\n%s", killed.status, killed.stderr)
+	for by, command := range map[string]func(*diskRig) result{
+		"a run that does not need it": func(d *diskRig) result { return d.run("--tag", "none") },
+		"hooks finish":                func(d *diskRig) result { return invoke(d.machine, d.environ(), "hooks", "finish") },
+	} {
+		t.Run(by, func(t *testing.T) {
+			t.Parallel()
+			d := newDiskRig(t)
+			d.set("skip", `[[job.home.hook]]
+name = "net"
+around = "transfer"
+before = ["sh", "-c", "test -e DIR/go || kill -9 $PPID; true"]
+after = ["sh", "-c", "echo after $BTRFS_BACKUP_STATUS >>DIR/diary"]
+`)
+			if killed := d.run(); killed.status != 128+int(syscall.SIGKILL) {
+				t.Fatalf("exit status %d\n%s", killed.status, killed.stderr)
+			}
+			d.is(true)
+			want(t, "hooks", []string{d.wrote()}, "open")
+
+			expect(t, exitDone, command(d), "hook net of job home: process ", "was killed in the transfer: its after runs now",
+				"disk usb was left open by a run that was killed: closing it")
+			d.is(false)
+			want(t, "hooks", []string{d.wrote()}, "after failed, open failed") // before the disk is closed
+
+			write(t, filepath.Join(d.dir, "go"), "")
+			taken := d.snapshots()
+			expect(t, exitDone, d.run())
+			want(t, "snapshots", d.snapshots(), taken...) // that of the killed run was sent
+			d.has(taken, taken...)
+		})
 	}
-	d.is(true)
-	want(t, "hooks", []string{d.wrote()}, "open")
-
-	// one that does not need it
-	told := d.run("--tag", "none")
-	expect(t, exitDone, told, "hook net of job home: process ", "was killed in the transfer: its after runs now",
-		"disk usb was left open by a run that was killed: closing it")
-	d.is(false)
-	want(t, "hooks", []string{d.wrote()}, "after failed, open failed")
-
-	write(t, filepath.Join(d.dir, "go"), "")
-	taken := d.snapshots()
-	expect(t, exitDone, d.run())
-	want(t, "snapshots", d.snapshots(), taken...) // that of the killed run was sent
-	d.has(taken, taken...)
 }
 
 func TestASignalClosesTheDiskInAnyPhase(t *testing.T) {
