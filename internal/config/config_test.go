@@ -287,6 +287,15 @@ func TestWhatTheSpecComplainsOfHasTheLineOfItsKey(t *testing.T) {
 		"2: num-backups -1 is no number", "3: shell://cat: a command cannot be a source")
 }
 
+func TestFilesOfTheMachineHaveAbsolutePaths(t *testing.T) {
+	const job = "[job.home]\nsource = '/home'\n"
+	wantComplaints(t, "log = 'logs'\ntextfile = ''\n"+job, `1: log "logs" is no absolute path`, `2: textfile "" is no absolute path`)
+	wantComplaints(t, "log = 1\ntextfile = ['/x']\n"+job, "1: log needs a text", "2: textfile needs a text")
+	if c := mustRead(t, "log = '/l'\ntextfile = '/t'\n"+job); c.Log != "/l" || c.Textfile != "/t" {
+		t.Errorf("log %q, textfile %q", c.Log, c.Textfile)
+	}
+}
+
 func TestANameOfAJobCanBeThatOfAFile(t *testing.T) {
 	wantComplaints(t, "[job.\"a/b\"]\nsource = '/a'\n[job.\"..\"]\nsource = '/a'\n", `1: "a/b" is no name`, `3: ".." is no name`)
 }

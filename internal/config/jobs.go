@@ -3,6 +3,7 @@ package config
 import (
 	"maps"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -45,9 +46,9 @@ func (r *reader) readAll() {
 				}
 			}
 		case "log":
-			r.config.Log = r.text(key, v)
+			r.config.Log = r.path(key, v)
 		case "textfile":
-			r.config.Textfile = r.text(key, v)
+			r.config.Textfile = r.path(key, v)
 		case "default", "job":
 		default:
 			r.unknown(r.root, key, top)
@@ -201,6 +202,15 @@ func (r *reader) assign(key string, v value, into any) {
 func (r *reader) text(key string, v value) (text string) {
 	r.assign(key, v, &text)
 	return text
+}
+
+// path reads a path of this machine.
+func (r *reader) path(key string, v value) string {
+	path := r.text(key, v)
+	if _, isText := v.any.(string); isText && !filepath.IsAbs(path) {
+		r.complain(v.Origin, "begin it with a slash", "%s %q is no absolute path", key, path)
+	}
+	return path
 }
 
 // tableOf gives an empty table for what is none, and complains unless it is missing.

@@ -109,8 +109,8 @@ what it runs for; an after also gets BTRFS_BACKUP_SNAPSHOT, BTRFS_BACKUP_STATUS 
 	{Title: "OTHER TABLES AND KEYS", Items: [][2]string{
 		{"[interval]", "Names for every: NAME = \"6h\"."},
 		{"[exclude.NAME]", "Lists of rules for exclude-lists: exclude, exclude-from, include, skip, skip-dir."},
-		{"log", "A directory in which info.log gets a line for each outcome, and debug.log everything. They stay small."},
-		{"textfile", "A file that Prometheus' node exporter reads, written after each run."},
+		{"log", "The absolute path of a directory in which info.log gets a line for each outcome, and debug.log everything. They stay small."},
+		{"textfile", "The absolute path of a file that Prometheus' node exporter reads, written after each run."},
 	}},
 	{Title: "FILES", Items: [][2]string{
 		{"/etc/btrfs-backup/config.toml, /etc/btrfs-backup/conf.d/*.toml", "The configuration of the machine, which root uses."},
