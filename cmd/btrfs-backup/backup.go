@@ -20,7 +20,6 @@ type backupOptions struct {
 }
 
 func (o *backupOptions) define(f *pflag.FlagSet) {
-	f.SortFlags = false
 	grouped(f, "Snapshots and backups", o.defineBackups)
 	grouped(f, "Runs", o.defineRuns)
 	grouped(f, "Other machines", func(f *pflag.FlagSet) {

@@ -77,10 +77,8 @@ func newConfig(env environment) *cobra.Command {
 			"  btrfs-backup config check        what is wrong with it\n" +
 			"  btrfs-backup config show home    the job home, and where each value stands",
 		Long: `The configuration has the jobs of "btrfs-backup run": ` + config.SystemFile + `,
-then the files ` + config.DropIns + `/*.toml beside it. Without root, both are in ~/.config/btrfs-backup.
-See btrfs-backup.toml(5).`,
-		Args: needKnown,
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+then the files ` + config.DropIns + `/*.toml beside it. Without root, both are in
+~/.config/btrfs-backup. See btrfs-backup.toml(5).`,
 	}
 	c.AddCommand(newConfigCheck(env), newConfigShow(env), newConfigInit(env))
 	return c
@@ -94,8 +92,7 @@ func newConfigCheck(env environment) *cobra.Command {
 		Example: "  btrfs-backup config check --config new.toml",
 		Long: `Read the configuration as a run does, and tell all that is wrong with it, each
 with its line. No disk and no other machine is looked at.`,
-		Args:                  needNothing,
-		DisableFlagsInUseLine: true,
+		Args: needNothing,
 		RunE: func(*cobra.Command, []string) error {
 			found, err := readConfig(file)
 			if err == nil {
@@ -117,38 +114,40 @@ func newConfigShow(env environment) *cobra.Command {
 		Long: `Show each value of a job, also those of [default] and of the job that it is
 like, with the file and the line where it stands. What is not shown is as the
 command line has it by default.`,
-		Args:                  needPlace("JOB"),
-		DisableFlagsInUseLine: true,
+		Args: needPlace("JOB"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			found, err := readConfig(file)
 			if err != nil {
 				return err
 			}
-			for _, name := range args {
-				j, err := jobOf(found, name)
-				if err != nil {
-					return err
-				}
+			jobs, err := jobsNamed(found, args)
+			for _, j := range jobs {
 				fmt.Fprintf(env.stdout, "[job.%s]\n", j.Name)
 				for _, l := range j.Lines() {
 					fmt.Fprintf(env.stdout, "%-44s # %s\n", l.Key+" = "+l.Value, l.Origin)
 				}
 			}
-			return nil
+			return err
 		},
 	}
 	defineConfig(&file, c.Flags())
 	return c
 }
 
-// jobOf gives the job of a name.
-func jobOf(c *config.Config, name string) (*config.Job, error) {
-	if j := c.Job(name); j != nil {
-		return j, nil
-	}
-	var names []string
+// jobsNamed gives the jobs of some names.
+func jobsNamed(c *config.Config, names []string) (jobs []*config.Job, err error) {
+	var known []string
 	for _, j := range c.Jobs {
-		names = append(names, j.Name)
+		known = append(known, j.Name)
 	}
-	return nil, misused(fmt.Sprintf("there is no job %q", name), cmp.Or(suggestion(nearest(name, names)), "there are: "+strings.Join(names, ", ")))
+	var errs []error
+	for _, name := range names {
+		if j := c.Job(name); j != nil {
+			jobs = append(jobs, j)
+			continue
+		}
+		errs = append(errs, misused(fmt.Sprintf("there is no job %q", name),
+			cmp.Or(suggestion(nearest(name, known)), "there are: "+strings.Join(known, ", "))))
+	}
+	return jobs, errors.Join(errs...)
 }

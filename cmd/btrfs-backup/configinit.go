@@ -24,9 +24,8 @@ func newConfigInit(env environment) *cobra.Command {
 		Long: `Look at the btrfs filesystems that are mounted, ask what to back up, where to,
 how often, and how long to keep it, and write a configuration with comments.
 Enter takes the proposal in brackets. A file that exists is never overwritten.`,
-		Args:                  needNothing,
-		DisableFlagsInUseLine: true,
-		RunE:                  func(c *cobra.Command, _ []string) error { return initConfig(c.Context(), env, file) },
+		Args: needNothing,
+		RunE: func(c *cobra.Command, _ []string) error { return initConfig(c.Context(), env, file) },
 	}
 	c.Flags().StringVarP(&file, "output", "o", "", "write `FILE` in place of "+config.SystemFile)
 	return c

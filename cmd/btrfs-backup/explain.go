@@ -43,13 +43,10 @@ policy keeps it now, why, and the day on which a run will delete it, if as many
 are made as lately. Nothing is changed. Snapshots are kept by --keep-snapshots,
 backups by --keep-backups, those of each source and prefix by themselves. What a
 run knows besides, of both sides, "btrfs-backup --dry-run SOURCE DEST" tells.`,
-		Args:                  needPlace("PLACE"),
-		DisableFlagsInUseLine: true,
-		RunE:                  func(c *cobra.Command, args []string) error { return o.explain(c.Context(), env, args) },
+		Args: needPlace("PLACE"),
+		RunE: func(c *cobra.Command, args []string) error { return o.explain(c.Context(), env, args) },
 	}
-	f := c.Flags()
-	f.SortFlags = false
-	o.define(f)
+	o.define(c.Flags())
 	return c
 }
 

@@ -36,14 +36,11 @@ It is the "post-xfer exec" of an rsync daemon's module: DIR is the path of the
 module ($RSYNC_MODULE_PATH). No backup is made when the transfer failed
 ($RSYNC_EXIT_STATUS), or when nothing differs from the last backup. If DIR is a
 btrfs subvolume, the backup is a snapshot.`,
-		Example:               "  post-xfer exec = /usr/local/sbin/btrfs-backup freeze --num-backups 60",
-		Args:                  cobra.MaximumNArgs(1),
-		DisableFlagsInUseLine: true,
-		RunE:                  func(c *cobra.Command, args []string) error { return o.freeze(c.Context(), env, args) },
+		Example: "  post-xfer exec = /usr/local/sbin/btrfs-backup freeze --num-backups 60",
+		Args:    cobra.MaximumNArgs(1),
+		RunE:    func(c *cobra.Command, args []string) error { return o.freeze(c.Context(), env, args) },
 	}
-	f := c.Flags()
-	f.SortFlags = false
-	o.define(f)
+	o.define(c.Flags())
 	return c
 }
 

@@ -17,8 +17,6 @@ func newHooks(env environment) *cobra.Command {
 		Example: "  btrfs-backup hooks finish    start what a killed run stopped",
 		Long: `Hooks are programs that a job of the configuration runs before and after its
 parts. See btrfs-backup.toml(5).`,
-		Args: needKnown,
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(newHooksFinish(env))
 	return c
@@ -32,11 +30,10 @@ func newHooksFinish(env environment) *cobra.Command {
 		Example: "  btrfs-backup hooks finish",
 		Long: `Run the "after" of each hook whose "before" may have run, and whose run was
 killed since: by SIGKILL, for lack of memory, or by a second Ctrl-C. The newest
-comes first. Then the disks are closed that such runs had opened. Runs that go on
-are left alone. The next run does the same when it begins, and the service that
+comes first. Then close the disks that such runs had opened. Runs that go on are
+left alone. The next run does the same when it begins, and the service that
 "btrfs-backup install" writes when it ends.`,
-		Args:                  needNothing,
-		DisableFlagsInUseLine: true,
+		Args: needNothing,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var complaints job.Complaints
 			if checkVerbosity(o.verbosity, &complaints); len(complaints) > 0 {
@@ -48,7 +45,6 @@ are left alone. The next run does the same when it begins, and the service that
 		},
 	}
 	f := c.Flags()
-	f.SortFlags = false
 	o.defineVerbosity(f)
 	o.defineQuiet(f)
 	return c

@@ -24,9 +24,6 @@ func newImport(env environment) *cobra.Command {
 program. Each line of that is above the key that it became. A line without a
 counterpart is marked "not taken over", with the reason, and gives status 3.
 Nothing is run, and nothing but the file of --output is written.`,
-		Args:                  needKnown,
-		DisableFlagsInUseLine: true,
-		RunE:                  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(
 		newImportFile(env, takeover.Btrbk, "btrbk", "Make jobs of a configuration of btrbk",
@@ -47,7 +44,6 @@ PiServer Backup tells is known: the rest is marked.`),
 type importOutput struct{ file string }
 
 func (o *importOutput) define(f *pflag.FlagSet) {
-	f.SortFlags = false
 	f.StringVarP(&o.file, "output", "o", "", "write `FILE`, which must not be there yet")
 }
 
@@ -92,12 +88,11 @@ func newImportFile(env environment, take func(name string, content []byte) (take
 	program, short, file, long string) *cobra.Command {
 	var o importOutput
 	c := &cobra.Command{
-		Use:                   program + " [options] FILE",
-		Short:                 short,
-		Example:               "  btrfs-backup import " + program + " " + file,
-		Long:                  long,
-		Args:                  needOneFile,
-		DisableFlagsInUseLine: true,
+		Use:     program + " [options] FILE",
+		Short:   short,
+		Example: "  btrfs-backup import " + program + " " + file,
+		Long:    long,
+		Args:    needOneFile,
 		RunE: func(_ *cobra.Command, args []string) error {
 			content, err := os.ReadFile(args[0])
 			if err != nil {
@@ -121,8 +116,7 @@ func newImportSystemBackup(env environment) *cobra.Command {
 		Example: "  btrfs-backup import rsync-system-backup -m /mnt/disk /mnt/disk/system/latest",
 		Long: `Make a job, and a disk, of a command line: write it as it is in the crontab. What
 rotate-backups keeps is read, too.`,
-		Args:                  needPlace("DESTINATION"),
-		DisableFlagsInUseLine: true,
+		Args: needPlace("DESTINATION"),
 		RunE: func(_ *cobra.Command, args []string) (err error) {
 			if given.Rotation, err = readRotation(rotation); err != nil {
 				return err

@@ -15,6 +15,7 @@ import (
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/config"
 	"btrfs-backup/internal/disk"
+	"btrfs-backup/internal/due"
 	"btrfs-backup/internal/hook"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/takeover"
@@ -342,13 +343,17 @@ jobs_cfg:
 	}
 	wantFilters(t, s, "exclude downloads", "exclude some dir", "exclude lost+found/*", "exclude .cache")
 	if got := s.KeepBackups.String(); got != "last=4 7d 6m" || j.Every.Length != 6*time.Hour || j.Online != "ping:192.168.178.20" {
-		t.Errorf("keeps by %s, runs every %s while %s", got, j.Every, j.Online)
+		t.Errorf("keeps by %s, runs every %v while %s", got, j.Every, j.Online)
 	}
 	if s.Copy.Marker != ".backup_valid" || !s.Copy.MultiFS || s.RateLimit != 500<<10 || s.Copy.Options != "" {
 		t.Errorf("copies as %+v at %v", s.Copy, s.RateLimit)
 	}
+	daily, err := due.Parse("daily", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	s = c.Job("www").Spec
-	if s.Copy.MultiFS || !strings.HasSuffix(s.Copy.Options, " --one-file-system -z") || c.Job("www").Every.String() != "daily" {
+	if s.Copy.MultiFS || !strings.HasSuffix(s.Copy.Options, " --one-file-system -z") || c.Job("www").Every != daily {
 		t.Errorf("copies as %+v", s.Copy)
 	}
 }

@@ -28,13 +28,11 @@ which are not read again, and from all other trees that were put there, by hand
 or by rsync-time-backup, rsnapshot, rsync-system-backup or PyHardLinkBackup,
 which are read. Later backups share space with equal files. Nothing else is
 changed.`,
-		Example:               "  btrfs-backup index /mnt/usb/etc",
-		Args:                  needPlace("DEST"),
-		DisableFlagsInUseLine: true,
-		RunE:                  func(c *cobra.Command, args []string) error { return index(c.Context(), env, o, args) },
+		Example: "  btrfs-backup index /mnt/usb/etc",
+		Args:    needPlace("DEST"),
+		RunE:    func(c *cobra.Command, args []string) error { return index(c.Context(), env, o, args) },
 	}
 	f := c.Flags()
-	f.SortFlags = false
 	defineReach(&o.reach, f)
 	defineFurtherReach(&o.reach, f)
 	return c

@@ -40,12 +40,10 @@ plugged in. Without systemd, write a file for cron. Files that were changed are
 left alone, so the command can be given again, after each change of a [disk].`,
 		Example: `  sudo btrfs-backup install
   btrfs-backup install --print               show the files, write none`,
-		Args:                  needNothing,
-		DisableFlagsInUseLine: true,
-		RunE:                  func(c *cobra.Command, _ []string) error { return o.install(c.Context(), env) },
+		Args: needNothing,
+		RunE: func(c *cobra.Command, _ []string) error { return o.install(c.Context(), env) },
 	}
 	f := c.Flags()
-	f.SortFlags = false
 	o.defineUser(f)
 	f.BoolVar(&o.cron, "cron", false, "by cron, also where systemd runs")
 	f.BoolVar(&o.print, "print", false, "show the files, write none")
@@ -62,10 +60,9 @@ func newUninstall(env environment) *cobra.Command {
 		Long: `Stop the timer, and remove the files that "btrfs-backup install" wrote. Files
 that were changed are named and left. Backups, the configuration and this
 program stay.`,
-		Example:               "  sudo btrfs-backup uninstall",
-		Args:                  needNothing,
-		DisableFlagsInUseLine: true,
-		RunE:                  func(c *cobra.Command, _ []string) error { return o.uninstall(c.Context(), env) },
+		Example: "  sudo btrfs-backup uninstall",
+		Args:    needNothing,
+		RunE:    func(c *cobra.Command, _ []string) error { return o.uninstall(c.Context(), env) },
 	}
 	o.defineUser(c.Flags())
 	return c

@@ -36,11 +36,9 @@ func newRun(env environment) *cobra.Command {
 is due when a destination has no complete backup of the current day, or hour, or
 whatever its "every" says. Disks are opened and closed, hooks run, and people
 told, as the configuration says: see btrfs-backup.toml(5).`,
-		DisableFlagsInUseLine: true,
-		RunE:                  func(c *cobra.Command, args []string) error { return o.run(c.Context(), env, args) },
+		RunE: func(c *cobra.Command, args []string) error { return o.run(c.Context(), env, args) },
 	}
 	f := c.Flags()
-	f.SortFlags = false
 	f.BoolVar(&o.dryRun, "dry-run", false, "show what would be done and why, change nothing")
 	f.StringVar(&o.tag, "tag", "", "only jobs that have the tag `NAME`")
 	f.StringVar(&o.disk, "disk", "", "only jobs that need the disk `NAME`")
@@ -100,12 +98,8 @@ func (o *runOptions) read(names []string) (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	var errs []error
-	for _, name := range names {
-		_, err := jobOf(found, name)
-		errs = append(errs, err)
-	}
-	return found, errors.Join(errs...)
+	_, err = jobsNamed(found, names)
+	return found, err
 }
 
 // do does the job of an entry and tells what failed.

@@ -43,12 +43,10 @@ destination, or a source, which stands for its snapshot folder. Of another
 directory, show which folders of backups are in it, and in what is in it. Sizes
 are known of backups made by rsync, and where quotas are enabled. What somebody
 altered since it was taken or received is marked; it is no backup any more.`,
-		Args:                  needPlace("PLACE"),
-		DisableFlagsInUseLine: true,
-		RunE:                  func(c *cobra.Command, args []string) error { return list(c.Context(), env, o, args) },
+		Args: needPlace("PLACE"),
+		RunE: func(c *cobra.Command, args []string) error { return list(c.Context(), env, o, args) },
 	}
 	f := c.Flags()
-	f.SortFlags = false
 	f.BoolVar(&o.uuid, "uuid", false, "show UUIDs, too; --json has all")
 	o.define(f)
 	return c

@@ -39,8 +39,7 @@ rsync copies any other directory: see "btrfs-backup help rsync".`,
 		SilenceUsage:  true,
 		Args:          checkPlaces,
 
-		DisableFlagsInUseLine: true,
-		RunE:                  func(c *cobra.Command, args []string) error { return o.run(c.Context(), env, args) },
+		RunE: func(c *cobra.Command, args []string) error { return o.run(c.Context(), env, args) },
 	}
 	root.SetOut(env.stdout)
 	root.SetErr(env.stderr)
@@ -56,14 +55,17 @@ rsync copies any other directory: see "btrfs-backup help rsync".`,
 	root.AddCommand(newRsh(env), newRsyncTopic())
 	addManCommand(root)
 	for _, c := range withCommands(root) {
+		c.DisableFlagsInUseLine, c.Flags().SortFlags = true, false
 		refuseEmpty(c.Flags())
 	}
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd("completion")
 	subcommand(root, "help").Args = needKnown
-	completion := subcommand(root, "completion")
-	completion.Args = needKnown
-	completion.RunE = func(c *cobra.Command, _ []string) error { return c.Help() } // cobra checks Args of what runs only
+	for _, c := range withCommands(root) {
+		if c != root && c.HasSubCommands() {
+			c.Args, c.RunE = needKnown, func(c *cobra.Command, _ []string) error { return c.Help() } // cobra checks Args of what runs only
+		}
+	}
 	addCompletion(root)
 	return root
 }

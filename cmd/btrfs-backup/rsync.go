@@ -89,10 +89,8 @@ machine then makes the backup by "btrfs-backup freeze".`,
 			}
 			return nil
 		},
-		DisableFlagsInUseLine: true,
-		RunE:                  func(c *cobra.Command, _ []string) error { return c.Help() },
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.Flags().SortFlags = false
 	newBackupOptions(new(job.Spec)).defineRsync(c.Flags())
 	return c
 }

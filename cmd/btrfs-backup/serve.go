@@ -12,7 +12,6 @@ import (
 	"golang.org/x/term"
 
 	"btrfs-backup/internal/arrivals"
-	"btrfs-backup/internal/config"
 	"btrfs-backup/internal/host/serve"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/retention"
@@ -22,7 +21,7 @@ import (
 type serveOptions struct {
 	limits       serve.Limits
 	keep         retention.Policy
-	minAge       ageFlag
+	minAge       time.Duration // negative: the default
 	resumeWindow time.Duration
 	protocol     int
 	verbosity    string
@@ -37,17 +36,15 @@ func newServe(env environment) *cobra.Command {
 		Long: `Answer a btrfs-backup on another machine, on standard input and output. It is
 started there by ssh. You need it only as the forced command of a key, in a line
 like the example of ~/.ssh/authorized_keys: that key can do nothing else.`,
-		Args:                  needNothing,
-		DisableFlagsInUseLine: true,
-		RunE:                  func(c *cobra.Command, _ []string) error { return o.serve(c.Context(), env) },
+		Args: needNothing,
+		RunE: func(c *cobra.Command, _ []string) error { return o.serve(c.Context(), env) },
 	}
 	f := c.Flags()
-	f.SortFlags = false
 	f.StringVar(&o.limits.Root, "restrict-to", "", "allow nothing outside of `DIR`")
 	f.BoolVar(&o.limits.AppendOnly, "append-only", false, "refuse to delete or replace backups")
 	f.IntVarP(&o.keep.Last, "num-backups", "n", 0, "keep the newest `N`; prune after each backup")
 	f.Var((*policyFlag)(&o.keep), "keep-backups", "keep by `POLICY` what arrives, such as 14d8w12m")
-	f.Var(&o.minAge, "min-age", "never prune what is younger than `TIME`, such as 7d")
+	f.Var(timeFlag{&o.minAge, 0}, "min-age", "never prune what is younger than `TIME`, such as 7d")
 	f.BoolVar(&o.limits.ReceiveOnly, "receive-only", false, "take in backups, give none out")
 	f.BoolVar(&o.limits.SendOnly, "send-only", false, "take and send snapshots, receive none")
 	f.DurationVar(&o.resumeWindow, "resume-window", 24*time.Hour, "keep a broken transfer for `TIME`")
@@ -73,29 +70,11 @@ func (o *serveOptions) check() (c job.Complaints) {
 func (o *serveOptions) leastAge() time.Duration {
 	switch {
 	case o.minAge >= 0:
-		return time.Duration(o.minAge)
+		return o.minAge
 	case o.limits.AppendOnly:
 		return 7 * 24 * time.Hour
 	}
 	return 0
-}
-
-// ageFlag is a time in words such as 7d.
-type ageFlag time.Duration
-
-func (a *ageFlag) Type() string { return "time" }
-
-func (a *ageFlag) String() string {
-	if *a < 0 {
-		return ""
-	}
-	return time.Duration(*a).String()
-}
-
-func (a *ageFlag) Set(text string) error {
-	d, err := config.ParseDuration(text)
-	*a = ageFlag(d)
-	return err
 }
 
 func (o *serveOptions) serve(ctx context.Context, env environment) error {

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"btrfs-backup/internal/config"
+	"btrfs-backup/internal/due"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/report"
 	"btrfs-backup/internal/standing"
@@ -19,8 +20,8 @@ import (
 
 type statusOptions struct {
 	config     string
-	maxAge     timeValue
-	patience   timeValue
+	maxAge     time.Duration
+	patience   time.Duration
 	nagios     bool
 	json       bool
 	prometheus bool
@@ -30,7 +31,7 @@ type statusOptions struct {
 const defaultPatience = 5 * time.Second
 
 func newStatus(env environment) *cobra.Command {
-	o := &statusOptions{patience: timeValue(defaultPatience)}
+	o := &statusOptions{patience: defaultPatience}
 	c := &cobra.Command{
 		Use:   "status [options] [JOB...]",
 		Short: "Show whether there are backups, and how old they are",
@@ -45,7 +46,6 @@ older than twice that. A disk may be away ("when-absent") until then.
 
 The exit status is 0 if all is good, else 4. With --nagios it is 0, 1 (LATE),
 2 (BAD, NEVER) or 3 (no answer), of the worst.`,
-		DisableFlagsInUseLine: true,
 		RunE: func(c *cobra.Command, args []string) error {
 			err := o.status(c.Context(), env, args)
 			if o.nagios {
@@ -54,41 +54,40 @@ The exit status is 0 if all is good, else 4. With --nagios it is 0, 1 (LATE),
 			return err
 		},
 	}
-	f := c.Flags()
-	f.SortFlags = false
-	o.define(f)
+	o.define(c.Flags())
 	return c
 }
 
 func (o *statusOptions) define(f *pflag.FlagSet) {
-	f.Var(&o.maxAge, "max-age", "call a backup late that is older than `TIME`: 26h, 2d")
-	f.Var(&o.patience, "timeout", "wait `TIME` for answers")
+	f.Var(timeFlag{&o.maxAge, time.Second}, "max-age", "call a backup late that is older than `TIME`: 26h, 2d")
+	f.Var(timeFlag{&o.patience, time.Second}, "timeout", "wait `TIME` for answers")
 	f.BoolVar(&o.nagios, "nagios", false, "output and exit status of a plugin of Nagios")
 	f.BoolVar(&o.json, "json", false, "show as JSON")
 	f.BoolVar(&o.prometheus, "prometheus", false, "show as metrics of Prometheus")
 	defineConfig(&o.config, f)
 }
 
-// timeValue is an option that takes a time as the configuration does.
-type timeValue time.Duration
+// timeFlag is an option that takes a time as the configuration does. It is not set while it is negative.
+type timeFlag struct {
+	of    *time.Duration
+	least time.Duration
+}
 
-func (v *timeValue) Set(text string) error {
-	d, err := config.ParseDuration(text)
-	if err == nil && d == 0 {
-		err = fmt.Errorf("needs more than %s", text)
+func (t timeFlag) Set(text string) (err error) {
+	if *t.of, err = due.ParseDuration(text); err == nil && *t.of < t.least {
+		err = fmt.Errorf("needs at least %s, not %s", t.least, text)
 	}
-	*v = timeValue(d)
 	return err
 }
 
-func (v *timeValue) String() string {
-	if *v == 0 {
+func (t timeFlag) String() string {
+	if t.of == nil || *t.of <= 0 {
 		return ""
 	}
-	return time.Duration(*v).String()
+	return t.of.String()
 }
 
-func (v *timeValue) Type() string { return "time" }
+func (timeFlag) Type() string { return "time" }
 
 // status tells of the named jobs, or of all.
 func (o *statusOptions) status(ctx context.Context, env environment, names []string) error {
@@ -99,18 +98,14 @@ func (o *statusOptions) status(ctx context.Context, env environment, names []str
 	if err != nil {
 		return err
 	}
-	jobs := found.Jobs
-	if len(names) > 0 {
-		jobs = nil
+	jobs, err := jobsNamed(found, names)
+	if err != nil {
+		return err
 	}
-	for _, name := range names {
-		j, err := jobOf(found, name)
-		if err != nil {
-			return err
-		}
-		jobs = append(jobs, j)
+	if len(names) == 0 {
+		jobs = found.Jobs
 	}
-	all := ask(ctx, env, jobs, standing.Question{Disks: found.Disks, MaxAge: time.Duration(o.maxAge), Patience: time.Duration(o.patience)})
+	all := ask(ctx, env, jobs, standing.Question{Disks: found.Disks, MaxAge: o.maxAge, Patience: o.patience})
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

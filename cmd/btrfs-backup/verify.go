@@ -43,12 +43,10 @@ owners, symbolic and hard links, extended attributes with ACLs, contents. Only
 backups made by rsync have a manifest. A set stands for the backups of all its
 members, and a folder of sets for all of them. Exit status 4 tells that
 something differs.`,
-		Args:                  needPlace("BACKUP"),
-		DisableFlagsInUseLine: true,
-		RunE:                  func(c *cobra.Command, args []string) error { return verify(c.Context(), env, o, args) },
+		Args: needPlace("BACKUP"),
+		RunE: func(c *cobra.Command, args []string) error { return verify(c.Context(), env, o, args) },
 	}
 	f := c.Flags()
-	f.SortFlags = false
 	f.BoolVar(&o.fast, "fast", false, "compare all but the contents")
 	f.BoolVar(&o.export, "export", false, "print the list that sha256sum -c takes")
 	f.BoolVar(&o.json, "json", false, "print JSON")

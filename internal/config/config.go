@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -229,24 +228,6 @@ func readPrivate(file string) ([]byte, error) {
 		}
 	}
 	return os.ReadFile(real)
-}
-
-// ParseDuration reads a time such as 90s, 26h, 2d or 3w.
-func ParseDuration(text string) (time.Duration, error) {
-	const day = 24 * time.Hour
-	d, err := time.ParseDuration(text)
-	if unit, ok := map[string]time.Duration{"d": day, "w": 7 * day}[text[max(len(text)-1, 0):]]; ok {
-		var n int
-		const most = 3660 // which time.Duration can hold
-		if n, err = strconv.Atoi(text[:len(text)-1]); n > most {
-			err = strconv.ErrRange
-		}
-		d = time.Duration(n) * unit
-	}
-	if err != nil || d < 0 {
-		return 0, hint.New(fmt.Errorf("needs a time, not %q", text), "a time is a number and s, m, h, d or w, such as 26h")
-	}
-	return d, nil
 }
 
 // Job gives the job of a name, or nil.

@@ -351,16 +351,3 @@ func TestAFileThatOthersCanChangeIsNotRead(t *testing.T) {
 		}
 	}
 }
-
-func TestATimeHasAUnit(t *testing.T) {
-	for text, want := range map[string]time.Duration{"90s": 90 * time.Second, "26h": 26 * time.Hour, "2d": 48 * time.Hour, "1w": 168 * time.Hour} {
-		if got, err := ParseDuration(text); got != want || err != nil {
-			t.Errorf("%s: %v, %v", text, got, err)
-		}
-	}
-	for _, text := range []string{"", "d", "-1d", "-1h", "7", "9999999d", "1.5d", "two days"} {
-		if got, err := ParseDuration(text); err == nil || hint.Of(err) == "" {
-			t.Errorf("%q: %v, %v", text, got, err)
-		}
-	}
-}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"btrfs-backup/internal/due"
 	"encoding"
 	"fmt"
 	"math"
@@ -47,7 +48,7 @@ func assign(field reflect.Value, v value) error {
 		return err
 	case *time.Duration:
 		content, _ := v.any.(string)
-		duration, err := ParseDuration(content)
+		duration, err := due.ParseDuration(content)
 		*target = duration
 		return err
 	}

@@ -3,7 +3,6 @@ package due
 import (
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,14 +42,6 @@ var periods = [...]period{
 	retention.Year:    {"yearly", 366 * day},
 }
 
-type unit struct {
-	letter string
-	length time.Duration
-}
-
-// units are those of a duration, the longest first.
-var units = []unit{{"w", 7 * day}, {"d", day}, {"h", time.Hour}, {"m", time.Minute}, {"s", time.Second}}
-
 // Grammar shows how an interval is written.
 const Grammar = `hourly, daily, weekly, monthly, quarterly or yearly; or a number of minutes, hours, days or weeks such as 15m, 6h, 2d, 1w`
 
@@ -58,8 +49,6 @@ const (
 	shortest = time.Minute
 	longest  = 10 * 366 * day
 )
-
-var duration = regexp.MustCompile(`^(\d+)([wdhms])$`)
 
 // Parse reads an interval: a name among the given ones, which stand for intervals, or what Grammar says. A period may be
 // followed by when days and weeks begin: "weekly week-start=sunday day-start=06:00".
@@ -82,33 +71,35 @@ func parse(text string, names []string) (Every, error) {
 		begins, err := retention.ParseCalendar(starts)
 		return Every{Length: periods[u].length, Calendar: begins, unit: retention.Unit(u), calendar: true}, err
 	}
-	found := duration.FindStringSubmatch(text)
-	if found == nil {
+	length, err := ParseDuration(text)
+	switch {
+	case err != nil:
 		known := Grammar
 		if len(names) > 0 {
 			known += "; or one of " + strings.Join(names, ", ")
 		}
 		return Every{}, hint.New(fmt.Errorf("%q is no interval", text), known)
-	}
-	n, err := strconv.ParseInt(found[1], 10, 64)
-	of := units[slices.IndexFunc(units, func(u unit) bool { return u.letter == found[2] })].length
-	switch {
-	case err != nil || n > int64(longest/of):
+	case length > longest:
 		return Every{}, hint.New(fmt.Errorf("%q is longer than ten years", text), "leave it out, and name the job when it shall run")
-	case time.Duration(n)*of < shortest:
+	case length < shortest:
 		return Every{}, hint.New(fmt.Errorf("%q is shorter than a minute", text), Grammar)
 	}
-	return Every{Length: time.Duration(n) * of}, nil
+	return Every{Length: length}, nil
 }
 
-// String writes the interval as Parse reads it.
-func (e Every) String() string {
-	if e.IsZero() {
-		return ""
+// ParseDuration reads a time such as 90s, 26h, 2d or 3w.
+func ParseDuration(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if unit, ok := map[string]time.Duration{"d": day, "w": 7 * day}[text[max(len(text)-1, 0):]]; ok {
+		var n int
+		const most = 3660 // which time.Duration can hold
+		if n, err = strconv.Atoi(text[:len(text)-1]); n > most {
+			err = strconv.ErrRange
+		}
+		d = time.Duration(n) * unit
 	}
-	if e.calendar {
-		return strings.TrimSpace(periods[e.unit].name + " " + e.Calendar.String())
+	if err != nil || d < 0 {
+		return 0, hint.New(fmt.Errorf("needs a time, not %q", text), "a time is a number and s, m, h, d or w, such as 26h")
 	}
-	u := units[slices.IndexFunc(units, func(u unit) bool { return e.Length%u.length == 0 })]
-	return fmt.Sprint(int64(e.Length/u.length), u.letter)
+	return d, nil
 }
