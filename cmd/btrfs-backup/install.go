@@ -35,9 +35,10 @@ func newInstall(env environment) *cobra.Command {
 		Short: "Have the system run what is due",
 		Long: `Write a timer and a service of systemd that run what is due, every 15 minutes
 ("btrfs-backup run"), and start the timer. For each [disk] of the configuration
-that has a UUID, a rule of udev starts "btrfs-backup run --disk NAME" when it is
-plugged in. Without systemd, write a file for cron. Files that were changed are
-left alone, so the command can be given again, after each change of a [disk].`,
+whose UUID is known, a rule of udev starts "btrfs-backup run --disk NAME" when
+it is plugged in; others are named. Without systemd, write a file for cron.
+Files that were changed are left alone, so the command can be given again, after
+each change of a [disk].`,
 		Example: `  sudo btrfs-backup install
   btrfs-backup install --print               show the files, write none`,
 		Args: needNothing,
@@ -100,6 +101,9 @@ func (o *installOptions) install(ctx context.Context, env environment) error {
 		return err
 	}
 	if o.print {
+		for _, line := range i.Unnoticed() {
+			fmt.Fprintf(env.stdout, "# %s\n\n", line)
+		}
 		for _, f := range i.Files() {
 			if _, err := fmt.Fprintf(env.stdout, "# %s\n%s\n", f.Path, f.Content); err != nil {
 				return err
@@ -118,16 +122,14 @@ func (o *installOptions) uninstall(ctx context.Context, env environment) error {
 	return o.change(env, func() error { return i.Uninstall(ctx) })
 }
 
-// pluggable gives the disks that are noticed when they are plugged in.
+// pluggable gives the disks as udev sees them.
 func pluggable(disks []disk.Disk) (all []schedule.Disk, err error) {
 	for _, d := range disks {
-		uuid, err := d.Plugged()
+		uuid, lack, err := d.Plugged()
 		if err != nil {
 			return nil, err
 		}
-		if uuid != "" {
-			all = append(all, schedule.Disk{Name: d.Name, UUID: uuid})
-		}
+		all = append(all, schedule.Disk{Name: d.Name, UUID: uuid, Lack: lack})
 	}
 	return all, nil
 }

@@ -1,10 +1,23 @@
 package disk
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+
+	"btrfs-backup/transport"
+)
 
 // Plugged gives the UUID, as udev writes it, of what appears when the disk is plugged in: its LUKS container, or its filesystem.
-// It is "" if neither the disk nor /etc/crypttab tells it.
-func (d Disk) Plugged() (uuid string, err error) { return d.plugged(Options{}) }
+// It is "" if neither the disk nor /etc/crypttab tells it; lack is what to do about that.
+func (d Disk) Plugged() (uuid, lack string, err error) {
+	if uuid, err = d.plugged(Options{}); uuid != "" || err != nil {
+		return uuid, "", err
+	}
+	if d.LUKS != "" {
+		return "", "name the device of " + d.LUKS + " by UUID= in /etc/crypttab", nil
+	}
+	return "", fmt.Sprintf("add uuid to [disk.%s]; findmnt -no UUID %s shows it while it is mounted", d.Name, transport.Quote(d.Mount)), nil
+}
 
 func (d Disk) plugged(o Options) (uuid string, err error) {
 	uuid = d.UUID

@@ -95,7 +95,7 @@ The service has no mounts of its own: PrivateTmp, ProtectSystem and other settin
 it mounts from everybody else.`},
 			{Macro: "SS", Title: "Disks", Text: `
 The rule of udev looks for the UUID of the filesystem, or of the LUKS container if there is one, in which case /etc/crypttab
-must have its UUID. Give the command again when a disk is added to the configuration.`},
+must have its UUID. A disk whose UUID is not known is named, and jobs that need it wait for the timer. Give the command again when a disk is added to the configuration.`},
 			{Macro: "SS", Title: "Which program", Text: `
 The units name the program that writes them. It must be where only root can change it, and not in a home or in /tmp.`},
 		},

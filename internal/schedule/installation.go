@@ -30,6 +30,16 @@ func (i Installation) Files() []File {
 	return i.Units()
 }
 
+// Unnoticed has a line for each disk whose arrival starts nothing.
+func (i Installation) Unnoticed() (lines []string) {
+	for _, d := range i.Disks {
+		if d.UUID == "" && i.Dir == "" && !i.byCron() {
+			lines = append(lines, fmt.Sprintf("nothing starts when the disk %s is plugged in, since its UUID is not known: %s", d.Name, d.Lack))
+		}
+	}
+	return lines
+}
+
 // Install writes the files and starts the timer. The error is a LeftError if all went well but that files of others stay.
 func (i Installation) Install(ctx context.Context) error {
 	if err := i.prepare(ctx); err != nil {
@@ -38,6 +48,9 @@ func (i Installation) Install(ctx context.Context) error {
 	changes, err := write("/", i.Files(), i.Paths())
 	if err == nil {
 		err = i.tell(changes)
+	}
+	for _, line := range i.Unnoticed() {
+		err = cmp.Or(err, i.Tell(line))
 	}
 	if err == nil && i.byCron() {
 		err = i.Tell("Try it now: btrfs-backup run")

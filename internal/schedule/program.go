@@ -22,7 +22,7 @@ func (s Setup) Check(user int) error {
 		}
 	}
 	for _, d := range s.Disks {
-		if !nameForm.MatchString(d.Name) {
+		if d.UUID != "" && !nameForm.MatchString(d.Name) {
 			return hint.New(fmt.Errorf("disk %q cannot be named in a unit", d.Name), "rename it: use letters, digits, and - _ . only")
 		}
 	}

@@ -23,7 +23,8 @@ type Setup struct {
 // A Disk is a medium that can be plugged in.
 type Disk struct {
 	Name string
-	UUID string // that udev sees of it
+	UUID string // that udev sees of it; "": not known
+	Lack string // how it would become known
 }
 
 // A File is one that the system reads.
@@ -76,14 +77,16 @@ func (s Setup) Units() []File {
 		{s.unit(Timer), "every 15 minutes, catches up", timer},
 		{s.unit(Service), "runs what is due", s.service("Backups that are due", "")},
 	}
-	if s.Dir != "" || len(s.Disks) == 0 {
-		return files
-	}
 	var names []string
 	var lines strings.Builder
 	for _, d := range s.Disks {
-		names = append(names, d.Name)
-		fmt.Fprintf(&lines, rule, d.UUID, d.Name)
+		if d.UUID != "" {
+			names = append(names, d.Name)
+			fmt.Fprintf(&lines, rule, d.UUID, d.Name)
+		}
+	}
+	if s.Dir != "" || len(names) == 0 {
+		return files
 	}
 	return append(files,
 		File{s.unit(diskService), "the same, for a disk", s.service("Backups to the disk %i", " --disk %i")},

@@ -13,7 +13,7 @@ import (
 	"btrfs-backup/internal/hint"
 )
 
-var disks = []Disk{{"usb", "7c1b3f2a-0000-4000-8000-000000000001"}, {"my-disk_2.b", "AB12-34CD"}}
+var disks = []Disk{{"usb", "7c1b3f2a-0000-4000-8000-000000000001", ""}, {"my-disk_2.b", "AB12-34CD", ""}}
 
 // systems are the setups of systemd.
 func systems(t testing.TB) map[string]Setup {
@@ -70,7 +70,7 @@ func TestADiskThatIsPluggedInStartsItsService(t *testing.T) {
 	t.Parallel()
 	fs := btrfstest.New(t, 128<<20)
 	uuid := strings.TrimSpace(btrfstest.Run(t, "blkid", "--probe", "--output", "value", "--match-tag", "UUID", fs.Device))
-	s := Setup{Program: "/usr/bin/env", Disks: append(disks, Disk{"this", uuid})}
+	s := Setup{Program: "/usr/bin/env", Disks: append(disks, Disk{"this", uuid, ""})}
 	root := t.TempDir()
 	_, err := write(root, s.Units(), s.Paths())
 	btrfstest.Check(t, err)
@@ -200,9 +200,13 @@ func TestAProgramThatOthersCanChangeIsNotRunByTheSystem(t *testing.T) {
 		}
 	}
 	for _, wrong := range []Setup{{Program: "/usr/bin/a b"}, {Program: "/usr/bin/100%"}, {Program: "/nowhere/x"}, {Program: "true"},
-		{Program: true_, Config: "/etc/my jobs"}, {Program: true_, Disks: []Disk{{"a+b", disks[0].UUID}}}} {
+		{Program: true_, Config: "/etc/my jobs"}, {Program: true_, Disks: []Disk{{"a+b", disks[0].UUID, ""}}}} {
 		if err := wrong.Check(0); err == nil || hint.Of(err) == "" {
 			t.Errorf("%+v: %v", wrong, err)
 		}
+	}
+	s := Setup{Program: true_, Disks: []Disk{{"a+b", "", "see"}}}
+	if err := s.Check(0); err != nil || len(s.Units()) != 2 {
+		t.Errorf("a disk that cannot be noticed: %v, %d units", err, len(s.Units()))
 	}
 }
