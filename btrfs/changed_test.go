@@ -75,4 +75,54 @@ func TestWhatSomebodyChangesSinceASnapshotIsSeenExceptInOneDirectory(t *testing.
 			t.Errorf("%d: a change is not seen", i)
 		}
 	}
+	for what, name := range map[string]string{"a file that stands in the folder, too": "linked", "somebody's file in the folder": "mine"} {
+		target := filepath.Join(folder, name)
+		btrfstest.Check(t, os.WriteFile(target, []byte("1"), 0o644))
+		if name == "linked" {
+			btrfstest.Check(t, os.Rename(target, filepath.Join(folder, ".linked")))
+			target = filepath.Join(source, "a/linked")
+			btrfstest.Check(t, os.Link(filepath.Join(folder, ".linked"), target))
+		}
+		time.Sleep(200 * time.Millisecond)
+		s := take(name + ".0")
+		if changed(s, info.Inode) {
+			t.Errorf("%s: a fresh snapshot differs", what)
+		}
+		btrfstest.Check(t, os.WriteFile(target, []byte("2"), 0o644))
+		if !changed(s, info.Inode) {
+			t.Errorf("%s: a change is not seen", what)
+		}
+	}
+}
+
+func TestAChangeUnderAClockThatWasBehindIsSeen(t *testing.T) {
+	t.Parallel()
+	fs := btrfstest.New(t, 256<<20)
+	source := filepath.Join(fs.Dir, "home")
+	btrfstest.Run(t, "btrfs", "subvolume", "create", source)
+	file, read := filepath.Join(source, "file"), filepath.Join(source, "read")
+	btrfstest.Check(t, os.WriteFile(file, []byte("1"), 0o644))
+	btrfstest.Check(t, os.WriteFile(read, []byte("1"), 0o644))
+	dir := btrfstest.Open(t, source)
+	into := btrfstest.Open(t, fs.Dir)
+	time.Sleep(200 * time.Millisecond) // so much does the clock of inodes count
+	btrfstest.Check(t, btrfs.SyncFilesystem(dir))
+	btrfstest.Check(t, btrfs.Snapshot(dir, into, "0"))
+	s, err := btrfs.InfoAt(into, "0")
+	btrfstest.Check(t, err)
+	s.Created = s.Created.Add(time.Hour) // so what comes is an hour older
+	changed := func() bool {
+		t.Helper()
+		btrfstest.Check(t, btrfs.SyncFilesystem(dir))
+		is, err := btrfs.IsChanged(dir, s, 0)
+		btrfstest.Check(t, err)
+		return is
+	}
+	if _, err := os.ReadFile(read); err != nil || changed() {
+		t.Errorf("a file that was read counts as changed; %v", err)
+	}
+	btrfstest.Check(t, os.WriteFile(file, []byte("2"), 0o644))
+	if !changed() {
+		t.Error("a change is not seen")
+	}
 }

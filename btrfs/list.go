@@ -165,6 +165,11 @@ func (k key) next() key {
 // searchTree calls found for the items of a tree from a key on, in order, that lie in blocks written since a transaction. The
 // item is valid during the call only.
 func searchTree(dir *os.File, tree, since uint64, from key, found func(key, []byte)) error {
+	return searchRange(dir, tree, since, from, key{lastFreeObjectID, 255, maxUint64}, found)
+}
+
+// searchRange is searchTree up to a key.
+func searchRange(dir *os.File, tree, since uint64, from, last key, found func(key, []byte)) error {
 	const (
 		argSize    = 112 // linux/btrfs.h: struct btrfs_ioctl_search_args_v2 without the buffer
 		bufferSize = 64 << 10
@@ -174,13 +179,13 @@ func searchTree(dir *os.File, tree, since uint64, from key, found func(key, []by
 	for {
 		native.PutUint64(arg[0:], tree)
 		native.PutUint64(arg[8:], from.objectID)
-		native.PutUint64(arg[16:], lastFreeObjectID)
+		native.PutUint64(arg[16:], last.objectID)
 		native.PutUint64(arg[24:], from.offset)
-		native.PutUint64(arg[32:], maxUint64)
+		native.PutUint64(arg[32:], last.offset)
 		native.PutUint64(arg[40:], since)
 		native.PutUint64(arg[48:], maxUint64)
 		native.PutUint32(arg[56:], uint32(from.kind))
-		native.PutUint32(arg[60:], 255)
+		native.PutUint32(arg[60:], uint32(last.kind))
 		native.PutUint32(arg[64:], 1<<32-1)
 		native.PutUint64(arg[104:], bufferSize)
 		if err := ioctl(dir, iocTreeSearchV2, arg); err != nil {

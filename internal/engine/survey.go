@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine/plan"
 	"btrfs-backup/internal/hint"
 )
@@ -55,7 +56,7 @@ func Survey(ctx context.Context, job Job) *Standing {
 	r.recall()
 	r.readUsed()
 	s.Unchanged = s.Err == nil && r.same != ""
-	s.Created, s.Snapshots = r.source.Created, r.Naming.SumUp(r.Now(), plan.NamesOf(r.ownSnapshots()))
+	s.Created, s.Snapshots = r.source.Created, r.Naming.SumUp(r.Now(), plan.NamesOf(r.unaltered()))
 	for i, v := range visits {
 		at := &s.Destinations[i]
 		v.known = v.isKnown()
@@ -104,6 +105,12 @@ func (r *run) lookAtSource(ctx context.Context) (found Snapshots, err error) {
 		r.same, err = r.sameAs(ctx, found)
 	}
 	return found, err
+}
+
+// unaltered gives the snapshots that hold what the source held. Others may be sent, but a new one is to be taken.
+func (r *run) unaltered() []btrfs.Subvolume {
+	isHistory := r.snapshots.IsHistoryOf(r.source)
+	return slices.DeleteFunc(r.ownSnapshots(), func(s btrfs.Subvolume) bool { return s.AlteredIn != 0 && !isHistory })
 }
 
 func (v *visit) look(ctx context.Context) (found Contents, err error) {

@@ -76,6 +76,13 @@ func TestASurveyCountsTheCompleteBackupsOfThisSourceAlone(t *testing.T) {
 	}
 }
 
+func TestASnapshotThatWasAlteredDoesNotCountAsOne(t *testing.T) {
+	s, d := newFakes(snap(1), snap(3, altered))
+	if standing, _ := surveyed(t, s, d); standing.Snapshots.Number != 1 || standing.Snapshots.Newest.Day() != 1 {
+		t.Errorf("%+v", standing.Snapshots)
+	}
+}
+
 func TestWithoutTheSourceTheRecordTellsWhoseBackupsThereAre(t *testing.T) {
 	s, d := newFakes()
 	mine, others := foreign(4), foreign(5)

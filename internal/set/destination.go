@@ -185,18 +185,20 @@ func (c *conclusion) mark(ctx context.Context, complete []string) (err error) {
 		members = append(members, m.Name)
 	}
 	there := namesOf(c.sets, func(host.Set) bool { return true })
+	var failures []error
 	for _, name := range complete {
 		if slices.Contains(there, name) {
 			continue
 		}
 		if err := c.to.Folder.dir.MakeSet(ctx, name, members); err != nil {
-			return fmt.Errorf("%s: %w", c.to.Folder, err)
+			failures = append(failures, fmt.Errorf("%s: %w", c.to.Folder, err))
+			continue
 		}
 		c.Log.Debug(fmt.Sprintf("%s: set %s is marked", c.to.Folder, name))
 		c.told.Sets = append(c.told.Sets, engine.SetReport{Name: name})
 		c.sets = append(c.sets, host.Set{Name: name, Members: members})
 	}
-	return nil
+	return errors.Join(failures...)
 }
 
 func namesOf(sets []host.Set, which func(host.Set) bool) (names []string) {

@@ -267,6 +267,21 @@ func TestANameThatIsTakenAnywhereIsTakenByNoMember(t *testing.T) {
 	}
 }
 
+func TestASetWhoseNameIsTakenKeepsNoOtherFromBeingMarked(t *testing.T) {
+	r := newRig(t)
+	r.succeed()
+	btrfstest.Check(t, os.RemoveAll(r.to(day(1))))
+	btrfstest.Check(t, os.WriteFile(r.to(day(1)), []byte("somebody's"), 0o600))
+	did, err := r.run()
+	if err != nil || did.Outcome() != engine.Partly {
+		t.Errorf("%v, %v", did.AllFailures(), err)
+	}
+	r.isComplete(day(2))
+	if content, err := os.ReadFile(r.to(day(1))); err != nil || string(content) != "somebody's" {
+		t.Errorf("of what is in the way %q is left, %v", content, err)
+	}
+}
+
 func TestACopyOfTheSnapshotsPhaseIsMadeBeforeItsEnd(t *testing.T) {
 	for _, inside := range []bool{true, false} {
 		r := newRig(t)

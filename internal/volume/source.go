@@ -170,10 +170,11 @@ func (s *Source) Omitted(ctx context.Context) ([]string, error) {
 	return slices.Compact(nested), err
 }
 
-// Changed tells whether the source differs from a snapshot of it. What stands in the snapshot folder does not count.
+// Changed tells whether the source differs from a snapshot of it. What runs leave in the snapshot folder does not count, unless the
+// folder is the source itself.
 func (s *Source) Changed(ctx context.Context, since btrfs.Subvolume) (bool, error) {
 	except := uint64(0)
-	if at := s.At(); at.Subvolume == s.Subvolume().ID {
+	if at := s.At(); at.Subvolume == s.Subvolume().ID && at.Inode != btrfs.RootInode {
 		except = at.Inode
 	}
 	return s.source.Changed(ctx, since, except)
