@@ -54,7 +54,7 @@ func (t teller) tell(ctx context.Context, r *round.Round, entries []*round.Entry
 		case engine.Partly, engine.Failed:
 			n.Failures[e.Name] = failureOf(e)
 		case engine.Done:
-			if t.hadFailed(e.Name) && n.Event == notify.Success {
+			if _, failures := report.FailuresOf(e.Name, t.runs); failures > 0 && n.Event == notify.Success {
 				n.Event, how = notify.Recovery, "works again"
 			}
 		}
@@ -86,22 +86,10 @@ func (t teller) sendStale(ctx context.Context, stale map[string]string) error {
 	return t.send(ctx, n)
 }
 
-// hadFailed tells that the run of a job before this one had.
-func (t teller) hadFailed(name string) bool {
-	for _, run := range t.runs {
-		if run.Job == name && run.Outcome != engine.Busy && run.Outcome != engine.Interrupted {
-			return run.Outcome != engine.Done
-		}
-	}
-	return false
-}
-
 // failureOf gives the first failure of an entry.
 func failureOf(e *round.Entry) string {
-	if e.Result.Report != nil {
-		for _, f := range e.Result.AllFailures() {
-			return f.Err.Error()
-		}
+	for _, f := range e.Report().AllFailures() {
+		return f.Err.Error()
 	}
 	return fmt.Sprint(e.Err())
 }

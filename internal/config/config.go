@@ -44,11 +44,24 @@ func DefaultFile() string {
 // A Config is what the files say.
 type Config struct {
 	Jobs     []*Job // in the order of the files
-	Disks    []disk.Disk
+	Disks    Disks
 	Hooks    []hook.Hook // around each run
 	Notify   notify.Settings
 	Log      string // the directory of log files; "": none
 	Textfile string // for Prometheus; "": none
+}
+
+// Disks are those of a configuration.
+type Disks []disk.Disk
+
+// Of gives the disk that a place is on, nil if there is none.
+func (d Disks) Of(p job.Place) *disk.Disk {
+	local, isLocal := p.(job.Local)
+	i := slices.IndexFunc(d, func(one disk.Disk) bool { return isLocal && one.Holds(local.Path) })
+	if i < 0 {
+		return nil
+	}
+	return &d[i]
 }
 
 // A Job is a job and what surrounds it.

@@ -162,8 +162,8 @@ func (b *builder) volumeOptions() volume.Options {
 
 // streamTo gives a destination of send streams.
 func (b *builder) streamTo(p Place, source *volume.Source) engine.Destination {
-	if to := b.To[p.String()]; to.Absent != "" {
-		return engine.Absent(p.String(), to.Absent)
+	if why := b.Absent(p); why != "" {
+		return engine.Absent(p.String(), why)
 	}
 	command, ok := p.(Command)
 	if !ok {
@@ -259,11 +259,10 @@ func (b *builder) directory() *mirror.Source {
 
 // copyTo gives a destination of copies.
 func (b *builder) copyTo(p Place, source *mirror.Source, o mirror.Options) engine.Destination {
-	to := b.To[p.String()]
-	if to.Absent != "" {
-		return engine.Absent(p.String(), to.Absent)
+	if why := b.Absent(p); why != "" {
+		return engine.Absent(p.String(), why)
 	}
-	o.Limit, o.MountPoint = b.limitTo(p), cmp.Or(to.MountPoint, o.MountPoint)
+	o.Limit, o.MountPoint = b.limitTo(p), cmp.Or(b.To[p.String()].MountPoint, o.MountPoint)
 	d, ok := p.(Daemon)
 	if !ok {
 		h, path := b.At(p)

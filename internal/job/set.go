@@ -193,7 +193,7 @@ func (s *Spec) BuildSet(ctx context.Context, m *Machines, e Environment) (set.Se
 		c = append(c, s.checkForBtrfs()...)
 	}
 	for _, p := range s.Destinations {
-		d := set.Destination{Name: engine.PlaceName(p.String()), Absent: s.To[p.String()].Absent}
+		d := set.Destination{Name: engine.PlaceName(p.String()), Absent: s.Absent(p)}
 		if h, path := m.At(p); !s.Recursive && d.Absent == "" {
 			d.Folder = set.NewFolder(h, path)
 		}

@@ -6,6 +6,7 @@
 package job
 
 import (
+	"maps"
 	"time"
 
 	"btrfs-backup/internal/engine"
@@ -53,6 +54,20 @@ type To struct {
 	RateLimit   rate.Limit
 	MountPoint  string
 	Absent      string // why it is not served in this run; "" if it is
+}
+
+// Absent tells why a destination is not served in this run; "" if it is.
+func (s *Spec) Absent(p Place) string { return s.To[p.String()].Absent }
+
+// LeaveOut lets a destination be absent.
+func (s *Spec) LeaveOut(p Place, why string) {
+	all := maps.Clone(s.To)
+	if all == nil {
+		all = make(map[string]To)
+	}
+	to := all[p.String()]
+	to.Absent = why
+	all[p.String()], s.To = to, all
 }
 
 // An Engine is a way to back up.

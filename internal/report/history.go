@@ -138,6 +138,22 @@ func (h History) Runs() ([]Run, error) {
 	return runs, nil
 }
 
+// FailuresOf tells how often in a row a job failed, of runs newest first, and when that was last.
+func FailuresOf(job string, runs []Run) (last time.Time, failures int) {
+	for _, run := range runs {
+		switch {
+		case run.Job != job:
+		case run.Outcome == engine.Done:
+			return last, failures
+		case run.Outcome == engine.Failed, run.Outcome == engine.Partly:
+			if failures++; failures == 1 {
+				last = run.Time
+			}
+		}
+	}
+	return last, failures
+}
+
 func (h History) path() string { return filepath.Join(h.Dir, HistoryFile) }
 
 func (h History) add(line []byte) error {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"btrfs-backup/internal/config"
-	"btrfs-backup/internal/disk"
 	"btrfs-backup/internal/due"
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/job"
@@ -31,7 +30,7 @@ func (r *Round) choose() (entries []*Entry) {
 		case r.Tag != "" && !slices.Contains(j.Tags, r.Tag):
 		case r.Disk != "" && !r.needs(&j.Spec, r.Disk):
 		default:
-			entries = append(entries, newEntry(j))
+			entries = append(entries, &Entry{Job: j, Spec: j.Spec})
 		}
 	}
 	return entries
@@ -80,10 +79,10 @@ func (e *Entry) decide(now time.Time) {
 			continue
 		}
 		if at.Current {
-			e.leaveOut(p, "nothing changed since "+at.Newest.Format(clock))
+			e.Spec.LeaveOut(p, "nothing changed since "+at.Newest.Format(clock))
 			continue
 		}
-		e.leaveOut(p, "not due until "+e.Every.Next(now, newest).Format(clock))
+		e.Spec.LeaveOut(p, "not due until "+e.Every.Next(now, newest).Format(clock))
 	}
 	snapshotDue := !e.Standing.Unchanged && e.Every.Due(now, e.Standing.Snapshot)
 	switch {
@@ -113,7 +112,7 @@ func (r *Round) obstacle(ctx context.Context, e *Entry) string {
 	if !e.Metered && r.knows("network", func() (bool, error) { return power.Metered(ctx) }) {
 		return "on a metered network"
 	}
-	last, failures := failuresOf(e.Name, r.Runs)
+	last, failures := report.FailuresOf(e.Name, r.Runs)
 	next, now := last.Add(due.RetryAfter(failures, e.Every)), r.Env.Now()
 	if len(r.Names) == 0 && failures > 0 && now.Before(next) && !last.After(now) {
 		return fmt.Sprintf("failed %d times, tried again at %s", failures, next.Format(clock))
@@ -143,40 +142,10 @@ func (r *Round) knows(what string, look func() (bool, error)) bool {
 	return found
 }
 
-// failuresOf tells how often in a row a job failed, and when that was last.
-func failuresOf(job string, runs []report.Run) (last time.Time, failures int) {
-	for _, run := range runs {
-		switch {
-		case run.Job != job:
-		case run.Outcome == engine.Done:
-			return last, failures
-		case run.Outcome == engine.Failed, run.Outcome == engine.Partly:
-			if failures++; failures == 1 {
-				last = run.Time
-			}
-		}
-	}
-	return last, failures
-}
-
-// diskOf gives the disk that a place is on, nil if none of the configuration.
-func (r *Round) diskOf(p job.Place) *disk.Disk {
-	local, ok := p.(job.Local)
-	if !ok {
-		return nil
-	}
-	for i, d := range r.Config.Disks {
-		if d.Holds(local.Path) {
-			return &r.Config.Disks[i]
-		}
-	}
-	return nil
-}
-
 // needs tells that the source or a destination of a job is on a disk.
 func (r *Round) needs(s *job.Spec, name string) bool {
 	return slices.ContainsFunc(append([]job.Place{s.Source}, s.Destinations...), func(p job.Place) bool {
-		d := r.diskOf(p)
+		d := r.Config.Disks.Of(p)
 		return d != nil && d.Name == name
 	})
 }

@@ -20,7 +20,7 @@ type openedDisk struct {
 // openDisks opens the disks that the entries need. What is on one that is absent is left out.
 func (r *Round) openDisks(ctx context.Context, due []*Entry) {
 	for _, e := range due {
-		if on := r.diskOf(e.Spec.Source); on != nil {
+		if on := r.Config.Disks.Of(e.Spec.Source); on != nil {
 			if o := r.openDisk(ctx, *on); o.err != nil {
 				e.Skipped = o.err.Error()
 				if !o.mayBeAbsent() {
@@ -31,9 +31,9 @@ func (r *Round) openDisks(ctx context.Context, due []*Entry) {
 		}
 		served := len(e.Spec.Destinations)
 		for _, p := range e.Spec.Destinations {
-			if e.isLeftOut(p) {
+			if e.Spec.Absent(p) != "" {
 				served--
-			} else if on := r.diskOf(p); on != nil && !r.openFor(ctx, e, p, *on) {
+			} else if on := r.Config.Disks.Of(p); on != nil && !r.openFor(ctx, e, p, *on) {
 				served--
 			}
 		}
@@ -49,7 +49,7 @@ func (r *Round) openFor(ctx context.Context, e *Entry, p job.Place, on disk.Disk
 	if o.err == nil {
 		return true
 	}
-	e.leaveOut(p, o.err.Error())
+	e.Spec.LeaveOut(p, o.err.Error())
 	if !o.mayBeAbsent() {
 		e.fail(fmt.Errorf("%s: %w", p, o.err))
 	}

@@ -1,8 +1,8 @@
 package round
 
 import (
+	"cmp"
 	"errors"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -30,34 +30,16 @@ type Entry struct {
 	errs []error // about what is around it
 }
 
-func newEntry(j *config.Job) *Entry {
-	e := &Entry{Job: j, Spec: j.Spec}
-	e.Spec.To = maps.Clone(j.Spec.To)
-	if e.Spec.To == nil {
-		e.Spec.To = make(map[string]job.To)
-	}
-	return e
-}
-
-// leaveOut lets a destination be absent.
-func (e *Entry) leaveOut(p job.Place, why string) {
-	to := e.Spec.To[p.String()]
-	to.Absent = why
-	e.Spec.To[p.String()] = to
-}
-
 // whyLeftOut gives the reasons why destinations are absent.
 func (e *Entry) whyLeftOut() string {
 	var reasons []string
 	for _, p := range e.Spec.Destinations {
-		if why := e.Spec.To[p.String()].Absent; why != "" && !slices.Contains(reasons, why) {
+		if why := e.Spec.Absent(p); why != "" && !slices.Contains(reasons, why) {
 			reasons = append(reasons, why)
 		}
 	}
 	return strings.Join(reasons, "; ")
 }
-
-func (e *Entry) isLeftOut(p job.Place) bool { return e.Spec.To[p.String()].Absent != "" }
 
 func (e *Entry) fail(err error) {
 	if err != nil {
@@ -68,28 +50,15 @@ func (e *Entry) fail(err error) {
 // Err gives what failed that the Result does not tell.
 func (e *Entry) Err() error { return errors.Join(e.errs...) }
 
-// whyFailed gives all that failed.
-func (e *Entry) whyFailed() error {
-	if e.Result.Report == nil {
-		return e.Err()
-	}
-	return errors.Join(e.Result.Report.Err(), e.Err())
-}
+// Report tells what the run did: nothing if there was none.
+func (e *Entry) Report() *engine.Report { return cmp.Or(e.Result.Report, &engine.Report{}) }
 
-func (e *Entry) snapshot() string {
-	if e.Result.Report == nil {
-		return ""
-	}
-	return e.Result.Snapshot
-}
+// whyFailed gives all that failed.
+func (e *Entry) whyFailed() error { return errors.Join(e.Report().Err(), e.Err()) }
 
 // Outcome sums the entry up.
 func (e *Entry) Outcome() engine.Outcome {
-	ran := engine.Done
-	if e.Result.Report != nil {
-		ran = e.Result.Report.Outcome()
-	}
-	switch {
+	switch ran := e.Report().Outcome(); {
 	case len(e.errs) == 0:
 		return ran
 	case e.Result.Report != nil && ran != engine.Failed:

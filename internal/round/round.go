@@ -144,11 +144,9 @@ func (r *Round) do(ctx context.Context, e *Entry) {
 	}
 	e.Result, err = r.Do(ctx, e)
 	e.fail(err)
-	if e.Result.Report != nil {
-		e.Skipped = e.Result.Skipped
-	}
+	e.Skipped = e.Report().Skipped
 	if e.Hooks != nil {
-		e.fail(e.Hooks.After(ctx, hook.Run, e.snapshot(), e.whyFailed()))
+		e.fail(e.Hooks.After(ctx, hook.Run, e.Report().Snapshot, e.whyFailed()))
 	}
 }
 

@@ -25,7 +25,7 @@ func Stale(entries []*Entry) map[string]string {
 }
 
 func (e *Entry) savedTo(destination string) bool {
-	return e.Result.Report != nil && slices.ContainsFunc(e.Result.Destinations, func(d engine.DestinationReport) bool {
+	return slices.ContainsFunc(e.Report().Destinations, func(d engine.DestinationReport) bool {
 		return d.Destination == destination && !d.Failed() && d.Absent == ""
 	})
 }

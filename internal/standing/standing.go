@@ -9,13 +9,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	"btrfs-backup/internal/config"
-	"btrfs-backup/internal/disk"
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/report"
@@ -84,7 +82,7 @@ type Question struct {
 	MaxAge   time.Duration // of all jobs; 0: each has its own
 	Patience time.Duration // how long an answer may take
 	Runs     []report.Run  // on record, newest first
-	Disks    []disk.Disk   // that are closed while nothing needs them
+	Disks    config.Disks  // that are closed while nothing needs them
 }
 
 // Survey asks the destinations of jobs.
@@ -170,18 +168,11 @@ func (q Question) ask(ctx context.Context, j *config.Job, m *job.Machines, now t
 
 // without leaves out the destinations whose disks are closed.
 func (q Question) without(s job.Spec) job.Spec {
-	to := make(map[string]job.To)
-	maps.Copy(to, s.To)
 	for _, p := range s.Destinations {
-		local, isLocal := p.(job.Local)
-		isOn := func(d disk.Disk) bool { return isLocal && d.Holds(local.Path) && !d.IsMounted() }
-		if i := slices.IndexFunc(q.Disks, isOn); i >= 0 {
-			at := to[p.String()]
-			at.Absent = fmt.Sprintf("disk %s is not mounted", q.Disks[i].Name)
-			to[p.String()] = at
+		if d := q.Disks.Of(p); d != nil && !d.IsMounted() {
+			s.LeaveOut(p, fmt.Sprintf("disk %s is not mounted", d.Name))
 		}
 	}
-	s.To = to
 	return s
 }
 
