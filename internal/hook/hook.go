@@ -50,7 +50,8 @@ type Hook struct {
 	User     string        `toml:"user"`     // as whom it runs; "": as this program does
 }
 
-const defaultTimeout = 10 * time.Minute
+// DefaultTimeout is that of a hook without one.
+const DefaultTimeout = 10 * time.Minute
 
 func (h Hook) title() string {
 	for _, argv := range [][]string{h.Before, h.After} {

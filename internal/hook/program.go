@@ -48,7 +48,7 @@ func (p program) run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", title, err)
 	}
-	timeout := cmp.Or(p.Timeout, defaultTimeout)
+	timeout := cmp.Or(p.Timeout, DefaultTimeout)
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, hint.New(fmt.Errorf("it did not end within %s", timeout),
 		"see why, or give it a longer timeout"))
 	defer cancel()

@@ -87,8 +87,8 @@ share space with those that are there.`},
 		Description: []Section{
 			{Macro: "SS", Title: "What is written", Text: `
 One timer asks every 15 minutes, and once after the machine was off or asleep, for what is due. A run gets little of the
-processor and the disk while others need them. When it is stopped, it has 5 minutes for hooks and disks; hooks that a run
-could not finish are finished by "btrfs-backup hooks finish". Files are replaced when they are as they were written. To change
+processor and the disk while others need them. When it is stopped, it has 15 minutes for hooks and disks, which
+is more than one hook may take unless its timeout is set; hooks that a run could not finish are finished by "btrfs-backup hooks finish". Files are replaced when they are as they were written. To change
 a unit, use a drop-in: "systemctl edit btrfs-backup.service".
 
 The service has no mounts of its own: PrivateTmp, ProtectSystem and other settings that give it some would hide the disks that

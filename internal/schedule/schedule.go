@@ -123,7 +123,7 @@ Nice=10
 IOSchedulingClass=idle
 # after SIGTERM, hooks clean up and disks are closed
 KillMode=mixed
-TimeoutStopSec=5m
+TimeoutStopSec=15m
 OOMPolicy=continue
 LockPersonality=yes
 RestrictRealtime=yes
