@@ -203,6 +203,8 @@ func (o *runOptions) print(env environment, jobs report.Jobs) error {
 	switch {
 	case o.output.json:
 		return report.WriteJSON(env.stdout, jobs)
+	case o.dryRun && !o.output.quiet:
+		return jobs.WriteSkipped(env.stdout)
 	case env.terminal == nil || o.output.quiet || o.dryRun:
 		return nil
 	}

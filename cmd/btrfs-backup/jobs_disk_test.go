@@ -105,6 +105,27 @@ func TestADiskThatIsAwayTakesNothingFromTheOtherDestinationAndCatchesUp(t *testi
 	}
 }
 
+func TestADryRunLeavesADiskClosedAndTellsWhatItDidNotLookAt(t *testing.T) {
+	t.Parallel()
+	d := newDiskRig(t)
+	d.set("fail", fmt.Sprintf("[job.back]\nsource = \"%s/x\"\ndestination = \"DIR/y\"\n[job.copy]\nsource = \"DIR\"\ndestination = \"%[1]s/copy\"\n", d.mount))
+	expect(t, exitDone, d.run("home"))
+	for _, jobs := range [][]string{nil, {"home", "back", "copy"}} {
+		d.days(1)
+		run := d.command(append(jobs, "--dry-run")...)
+		before := append(inventory(t, d.source), inventory(t, d.dir)...)
+		told := expect(t, exitDone, invokeCmd(t, run))
+		const closed = ": disk usb is closed: what is on it was not looked at\n"
+		for _, line := range []string{d.source + ": would take snapshot ", d.near + ": would send ", "\n" + d.mount + "/home" + closed, "\nback" + closed, "copy" + closed} {
+			if !strings.Contains(told.stdout, line) {
+				t.Errorf("%q: %s\nlacks %s", jobs, told.stdout, line)
+			}
+		}
+		d.is(false)
+		want(t, "files", append(inventory(t, d.source), inventory(t, d.dir)...), before...)
+	}
+}
+
 func TestAnotherDiskInItsPlaceIsRefused(t *testing.T) {
 	t.Parallel()
 	d := newDiskRig(t)

@@ -35,12 +35,10 @@ func (j JobResult) AllFailures() []engine.Failure {
 
 // WriteTable sums the jobs up, in a table with a line for each transfer, for a terminal of that width.
 func (j Jobs) WriteTable(w io.Writer, width int) error {
-	var skipped []string
 	rows := [][]string{append([]string{"JOB"}, columns...)}
 	for _, one := range j.Jobs {
 		switch {
 		case one.Skipped != "":
-			skipped = append(skipped, one.Job+": "+one.Skipped)
 		case one.Result == nil || len(one.Result.Destinations) == 0:
 			rows = append(rows, []string{one.Job, "", one.snapshot(), "", "", "", one.verdict()})
 		default:
@@ -55,8 +53,16 @@ func (j Jobs) WriteTable(w io.Writer, width int) error {
 			return err
 		}
 	}
-	for _, line := range skipped {
-		if _, err := io.WriteString(w, progress.Line(line)+"\n"); err != nil {
+	return j.WriteSkipped(w)
+}
+
+// WriteSkipped tells in a line each why jobs were not run.
+func (j Jobs) WriteSkipped(w io.Writer) error {
+	for _, one := range j.Jobs {
+		if one.Skipped == "" {
+			continue
+		}
+		if _, err := io.WriteString(w, progress.Line(one.Job+": "+one.Skipped)+"\n"); err != nil {
 			return err
 		}
 	}

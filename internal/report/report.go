@@ -169,11 +169,16 @@ func Counts(noun string, stay, gone int) string {
 }
 
 // WritePlan tells what a dry run found: a line for each thing that would be done, and for what is kept for a reason that no policy
-// knows, then how many stay and go on each side. With all, there is a line for each verdict.
+// knows, and for destinations that were left out, then how many stay and go on each side. With all, there is a line for each verdict.
 func WritePlan(w io.Writer, r *engine.Report, all bool) error {
 	p := plan{all: all}
 	for _, part := range r.Parts() {
 		p.part(part)
+	}
+	for _, d := range r.Destinations {
+		if d.Absent != "" {
+			p.WriteString(progress.Line(d.Destination+": "+d.Absent) + "\n")
+		}
 	}
 	_, err := io.WriteString(w, p.String()+p.counts.String())
 	return err

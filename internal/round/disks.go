@@ -62,14 +62,22 @@ func (r *Round) openDisk(ctx context.Context, d disk.Disk) *openedDisk {
 		return r.opened[i]
 	}
 	o := &openedDisk{Disk: d}
-	o.Opened, o.err = d.Open(ctx, r.Disks)
+	switch {
+	case !r.DryRun:
+		o.Opened, o.err = d.Open(ctx, r.Disks)
+	case !d.IsMounted():
+		o.err = fmt.Errorf("disk %s %w", d.Name, errClosed)
+	}
 	r.opened = append(r.opened, o)
 	return o
 }
 
+// errClosed tells that a dry run opens nothing.
+var errClosed = errors.New("is closed: what is on it was not looked at")
+
 // mayBeAbsent tells that the disk is not there, which is no failure.
 func (o *openedDisk) mayBeAbsent() bool {
-	return o.WhenAbsent == disk.Skip && errors.As(o.err, new(*disk.AbsentError))
+	return errors.Is(o.err, errClosed) || o.WhenAbsent == disk.Skip && errors.As(o.err, new(*disk.AbsentError))
 }
 
 // closeDisks closes the disks that were opened, the last one first.

@@ -61,6 +61,7 @@ func (r *Round) Run(ctx context.Context) (entries []*Entry, err error) {
 		return entries, context.Cause(ctx)
 	}
 	if r.DryRun {
+		r.openDisks(ctx, due)
 		r.doAll(ctx, due)
 		return entries, context.Cause(ctx)
 	}
