@@ -18,10 +18,12 @@ import (
 	"btrfs-backup/internal/online"
 )
 
+// topKeys are those of a file itself.
+var topKeys = []string{"default", "job", "disk", "interval", "exclude", "notify", "hook", "log", "textfile"}
+
 // readAll makes values of the tables.
 func (r *reader) readAll() {
 	r.intervals, r.excludes = make(map[string]string), make(map[string]*table)
-	top := []string{"default", "job", "disk", "interval", "exclude", "notify", "hook", "log", "textfile"}
 	for _, key := range r.root.keys {
 		switch v := r.root.values[key]; key {
 		case "interval":
@@ -51,7 +53,7 @@ func (r *reader) readAll() {
 			r.config.Textfile = r.path(key, v)
 		case "default", "job":
 		default:
-			r.unknown(r.root, key, top)
+			r.unknown(r.root, key, topKeys)
 		}
 	}
 	r.readJobs()

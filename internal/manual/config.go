@@ -41,6 +41,9 @@ A command line without "run" never reads them.`},
 Each [job.NAME] is a job. The keys of [default] are those of all jobs that do not have them. A list of a job replaces that
 of [default]; tables are merged.`, Items: [][2]string{
 		{"source", "What is backed up: a place as on the command line, by an absolute path. %h in it stands for the name of this machine."},
+		{"set", "In place of source: several ones that are backed up as one, { root = \"/\", etc = \"/etc\" }. DEST/DATE/NAME is the backup of each."},
+		{"copy", "\"inside\": members of a set that rsync copies are copied between the hooks around the snapshot. " +
+			"\"after\", as without this key: when these hooks have ended."},
 		{"destination", "A place, or a list of places. Without one, snapshots alone are taken."},
 		{"every", "hourly, daily, weekly, monthly, quarterly or yearly: once in each period of the calendar, which may be followed by " +
 			"when it begins: \"weekly week-start=sunday\". Or a time such as 15m, 6h, 2d or 1w. Or a name of [interval]. Without it: daily."},
@@ -92,10 +95,13 @@ must have its output elsewhere. Source and destinations are looked at first: wha
 BTRFS_BACKUP_JOB, BTRFS_BACKUP_HOOK, BTRFS_BACKUP_PHASE, BTRFS_BACKUP_SOURCE and BTRFS_BACKUP_DESTINATION (one in a line) tell
 what it runs for; an after also gets BTRFS_BACKUP_SNAPSHOT, BTRFS_BACKUP_STATUS (ok, failed or skipped) and BTRFS_BACKUP_ERROR.`},
 	{Title: "NOTICES", Text: `
-[notify] says who is told how a run went. A target that cannot be told stops nothing: that is a warning.`, Items: [][2]string{
+[notify] says who is told how a run went. A target that cannot be told stops nothing: that is a warning. Web servers are asked at
+the very addresses that are given: redirections are not followed. Where an address is a secret, let nobody else read the file: chmod 600.`, Items: [][2]string{
 		{"on", "A list of failure, recovery, stale, success, start. Without it: the first three. Of one failure there is one notice a day."},
-		{"mail-to, mail-from", "Addresses. The mail goes by sendmail, or by smtp."},
-		{"smtp", "smtps://USER@HOST or smtp://USER@HOST[:PORT], which uses TLS where it is offered, and always for a password."},
+		{"mail-to, mail-from", "Addresses. The mail goes by smtp, or else by the mail server of this machine."},
+		{"sendmail", "true: says the latter."},
+		{"smtp", "smtps://USER@HOST[:PORT] uses TLS from the first byte on, at port 465. smtp://[USER@]HOST[:PORT] uses it where it is offered, and " +
+			"always for a password to another machine, at port 587, or 25 without USER. A certificate must be valid for HOST."},
 		{"password-file, password-command", "Where the password is: a file that only its owner reads, the name of a systemd credential, or " +
 			"the words of a command that prints it."},
 		{"webhook", "A URL to which the report is posted as JSON."},
