@@ -111,16 +111,8 @@ func (s State) read(file string) (map[string][]string, error) {
 	if s.Dir == "" {
 		return found, nil
 	}
-	path := filepath.Join(s.Dir, file)
-	content, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return found, nil
-	}
-	if err != nil {
+	if err := ReadJSON(filepath.Join(s.Dir, file), &found); err != nil {
 		return nil, err
-	}
-	if err := json.Unmarshal(content, &found); err != nil {
-		return nil, fmt.Errorf("%s is damaged, move it away: %w", path, err)
 	}
 	if found == nil { // the file holds null
 		found = make(map[string][]string)
@@ -143,16 +135,40 @@ func (s State) change(ctx context.Context, file, name string, change func(before
 			return nil
 		}
 		all[name] = words
-		content, err := json.MarshalIndent(all, "", "    ")
-		if err != nil {
-			return err
-		}
-		path := filepath.Join(s.Dir, file)
-		if err := renameio.WriteFile(path, append(content, '\n'), 0o600); err != nil {
-			return fmt.Errorf("writing %s: %w", path, Cause(err))
-		}
-		return nil
+		return WriteJSON(filepath.Join(s.Dir, file), all)
 	})
+}
+
+// ReadJSON reads a file into a value, which stays as it is if there is none.
+func ReadJSON(path string, into any) error {
+	content, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(content, into); err != nil {
+		return fmt.Errorf("%s is damaged, move it away: %w", path, err)
+	}
+	return nil
+}
+
+// WriteJSON replaces a file that only its owner reads, on disk too.
+func WriteJSON(path string, value any) error {
+	content, err := json.MarshalIndent(value, "", "    ")
+	if err != nil {
+		return err
+	}
+	return WriteFile(path, append(content, '\n'))
+}
+
+// WriteFile is WriteJSON for any content.
+func WriteFile(path string, content []byte) error {
+	if err := renameio.WriteFile(path, content, 0o600); err != nil {
+		return fmt.Errorf("writing %s: %w", path, Cause(err))
+	}
+	return nil
 }
 
 // Used are the identities of the destinations that were used, by their names.

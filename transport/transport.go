@@ -38,6 +38,7 @@ type Command struct {
 	Env    []string // more variables, as NAME=VALUE
 	Name   string   // in messages; "": that of the program
 	Stdin  *os.File
+	Input  string // what it may read where there is no Stdin
 	Stdout *os.File
 	// Said is told each line that the program writes to its standard error; may be nil.
 	Said func(line string)
@@ -77,6 +78,8 @@ func (l Local) Start(ctx context.Context, c Command) (*Process, error) {
 	}
 	if c.Stdin != nil {
 		p.cmd.Stdin = c.Stdin
+	} else if c.Input != "" {
+		p.cmd.Stdin = strings.NewReader(c.Input)
 	}
 	if c.Stdout != nil {
 		p.cmd.Stdout = c.Stdout
@@ -151,6 +154,15 @@ var starter = sync.OnceValue(func() chan<- func() {
 	}()
 	return starts
 })
+
+// Run runs a program.
+func (l Local) Run(ctx context.Context, c Command) error {
+	p, err := l.Start(ctx, c)
+	if err != nil {
+		return err
+	}
+	return p.Wait()
+}
 
 // Output runs a program and returns what it writes to its standard output.
 func (l Local) Output(ctx context.Context, argv ...string) (string, error) {

@@ -2,7 +2,6 @@ package disk
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -156,20 +155,8 @@ func (o Options) attach(ctx context.Context, e entry, passphrase string) error {
 	if err != nil {
 		return err
 	}
-	r, w, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	_, err = w.WriteString(passphrase) // which a pipe takes at once
-	if err = errors.Join(err, w.Close()); err != nil {
-		return err
-	}
-	p, err := transport.Local{Level: slog.LevelDebug, Log: o.Log}.Start(ctx, transport.Command{Argv: argv, Stdin: r})
-	if err == nil {
-		err = p.Wait()
-	}
-	if err != nil {
+	here := transport.Local{Level: slog.LevelDebug, Log: o.Log}
+	if err := here.Run(ctx, transport.Command{Argv: argv, Input: passphrase}); err != nil {
 		return fmt.Errorf("unlocking %s: %w", e.name, err)
 	}
 	return nil

@@ -3,7 +3,6 @@ package disk
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,7 +12,6 @@ import (
 	"btrfs-backup/lock"
 
 	"github.com/gofrs/flock"
-	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 )
 
@@ -47,14 +45,7 @@ func (p place) use() *flock.Flock { return flock.New(filepath.Join(string(p), "u
 
 // read gives the note, an empty one if there is none.
 func (p place) read() (n note, err error) {
-	content, err := os.ReadFile(p.file())
-	if errors.Is(err, fs.ErrNotExist) {
-		return n, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(content, &n)
-	}
-	return n, err
+	return n, lock.ReadJSON(p.file(), &n)
 }
 
 // write replaces the note, and removes it when nothing is open.
@@ -65,14 +56,7 @@ func (p place) write(n note) error {
 		}
 		return nil
 	}
-	content, err := json.Marshal(n)
-	if err != nil {
-		return err
-	}
-	if err := renameio.WriteFile(p.file(), content, 0o600); err != nil {
-		return fmt.Errorf("writing %s: %w", p.file(), lock.Cause(err))
-	}
-	return nil
+	return lock.WriteJSON(p.file(), n)
 }
 
 // current leaves out of a note what is not open any more. unsure are things that are open since a run was killed in the middle

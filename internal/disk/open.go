@@ -76,10 +76,9 @@ func (o *Opened) takeOver(ctx context.Context) (note, error) {
 
 // current reads the note, and tells of what may be left from a run that was killed in the middle of opening something.
 func (o *Opened) current() (note, error) {
-	at := o.options.place(o.disk.Name)
-	n, err := at.read()
+	n, err := o.options.place(o.disk.Name).read()
 	if err != nil {
-		o.options.Log.Warn(fmt.Sprintf("disk %s: what was left open is unknown: %s: %v", o.disk.Name, at.file(), err))
+		o.options.Log.Warn(fmt.Sprintf("disk %s: what was left open is unknown: %v", o.disk.Name, err))
 		return note{}, nil
 	}
 	if n.isEmpty() {

@@ -3,7 +3,6 @@ package hook
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,7 +16,6 @@ import (
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/lock"
 
-	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 )
 
@@ -114,20 +112,12 @@ func change(ctx context.Context, dir string, change func([]note) []note) error {
 		if slices.EqualFunc(before, after, func(a, b note) bool { return a.ID == b.ID && a.Owner == b.Owner }) {
 			return nil
 		}
-		content, err := json.MarshalIndent(after, "", "  ")
-		if err != nil {
-			return err
-		}
-		path := filepath.Join(dir, file)
-		if err := renameio.WriteFile(path, append(content, '\n'), 0o600); err != nil {
-			return fmt.Errorf("writing %s: %w", path, lock.Cause(err))
-		}
-		return nil
+		return lock.WriteJSON(filepath.Join(dir, file), after)
 	})
 }
 
 // read gives the notes of a directory that only this user changes: what they name is run.
-func read(dir string) ([]note, error) {
+func read(dir string) (notes []note, err error) {
 	var st unix.Stat_t
 	if err := unix.Stat(dir, &st); err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
@@ -135,17 +125,8 @@ func read(dir string) ([]note, error) {
 	if int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
 		return nil, hint.New(fmt.Errorf("%s: others may change it", dir), "make it a directory of this user that nobody else can write to")
 	}
-	path := filepath.Join(dir, file)
-	content, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var notes []note
-	if err := json.Unmarshal(content, &notes); err != nil {
-		return nil, hint.New(fmt.Errorf("%s is damaged: %w", path, err), "start by hand what hooks may have stopped, and delete it")
+	if err := lock.ReadJSON(filepath.Join(dir, file), &notes); err != nil {
+		return nil, hint.New(err, "start by hand what hooks may have stopped, and move the file away")
 	}
 	return notes, nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -28,28 +29,16 @@ func (s Sender) runCommand(ctx context.Context, n Notice) error {
 			"BTRFS_BACKUP_JOBS=" + progress.Line(strings.Join(n.Jobs, " ")),
 			"BTRFS_BACKUP_SUBJECT=" + n.Subject,
 		},
-	}, shorten(n.Body, maxText))
+		Input: shorten(n.Body, maxText),
+	})
 }
 
-// run runs a program with a text on its standard input, which it need not read.
-func (s Sender) run(ctx context.Context, c transport.Command, text string) error {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return err
+// run runs a program, which need not read its input.
+func (s Sender) run(ctx context.Context, c transport.Command) error {
+	err := s.local().Run(ctx, c)
+	if errors.Is(err, exec.ErrWaitDelay) { // what it left running in the background is its own affair
+		return nil
 	}
-	c.Stdin = r
-	p, err := s.local().Start(ctx, c)
-	r.Close()
-	if err != nil {
-		w.Close()
-		return err
-	}
-	go func() {
-		_, _ = io.WriteString(w, text)
-		w.Close()
-	}()
-	err = p.Wait()
-	w.Close() // ends the writing also where a grandchild holds the other end
 	return err
 }
 

@@ -92,7 +92,7 @@ func (s Sender) show(ctx context.Context, u desktopUser, n Notice) error {
 	if int(u.uid) != os.Geteuid() {
 		c.User = &syscall.Credential{Uid: u.uid, Gid: u.gid}
 	}
-	err := s.run(ctx, c, "")
+	err := s.run(ctx, c)
 	var exit *transport.ExitError
 	if errors.As(err, &exit) && slices.ContainsFunc(absences, func(text string) bool { return strings.Contains(exit.Stderr, text) }) {
 		return errNobody

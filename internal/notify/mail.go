@@ -56,7 +56,7 @@ func (s Sender) sendmail(ctx context.Context, n Notice) error {
 	if _, err := m.WriteTo(&text); err != nil {
 		return err
 	}
-	err := s.run(ctx, transport.Command{Argv: argv}, strings.ReplaceAll(text.String(), "\r\n", "\n"))
+	err := s.run(ctx, transport.Command{Argv: argv, Input: strings.ReplaceAll(text.String(), "\r\n", "\n")})
 	if errors.Is(err, fs.ErrNotExist) {
 		return hint.New(err, "install a mail server such as postfix, or one that only passes mails on, such as msmtp-mta; or let smtp name one")
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -15,8 +14,6 @@ import (
 
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/lock"
-
-	"github.com/google/renameio/v2"
 )
 
 // A Run is what the history tells of a run: one line of JSON.
@@ -197,8 +194,5 @@ func (h History) rewrite(f *os.File, offset int64, line []byte) error {
 	if len(content) > 0 && content[len(content)-1] != '\n' {
 		content = append(content, '\n')
 	}
-	if err := renameio.WriteFile(h.path(), append(content, line...), 0o600); err != nil {
-		return fmt.Errorf("writing %s: %w", h.path(), lock.Cause(err))
-	}
-	return nil
+	return lock.WriteFile(h.path(), append(content, line...))
 }
