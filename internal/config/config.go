@@ -22,8 +22,6 @@ import (
 	"btrfs-backup/internal/hook"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/notify"
-
-	"golang.org/x/sys/unix"
 )
 
 // SystemFile is the configuration of the machine.
@@ -128,6 +126,7 @@ type reader struct {
 	root       *table
 	config     *Config
 	complaints hint.Complaints
+	told       map[string]bool // of what several jobs inherit
 
 	intervals map[string]string
 	excludes  map[string]*table
@@ -135,14 +134,17 @@ type reader struct {
 
 // complain adds what is wrong at a line.
 func (r *reader) complain(at Origin, forward, format string, args ...any) {
-	if err := fmt.Errorf(format, args...); forward == "" {
-		forward = cmp.Or(hint.Of(err), manual)
+	err := fmt.Errorf(format, args...)
+	forward = cmp.Or(forward, hint.Of(err), manual)
+	err = fmt.Errorf("%s: %w", at, err)
+	if r.told[err.Error()] {
+		return
 	}
-	c := hint.Complaint{Err: hint.New(fmt.Errorf(at.String()+": "+format, args...), forward)}
-	same := func(other hint.Complaint) bool { return other.Error() == c.Error() }
-	if !slices.ContainsFunc(r.complaints, same) { // of what several jobs inherit
-		r.complaints = append(r.complaints, c)
+	if r.told == nil {
+		r.told = make(map[string]bool)
 	}
+	r.told[err.Error()] = true
+	r.complaints.Add("", forward, "%w", err)
 }
 
 // unknown complains of a key.
@@ -161,11 +163,11 @@ func (r *reader) files() ([]string, error) {
 		return []string{r.File}, nil
 	}
 	first := DefaultFile()
-	more, err := filepath.Glob(filepath.Join(filepath.Dir(first), DropIns, "*.toml"))
+	more, err := dropIns(filepath.Join(filepath.Dir(first), DropIns))
 	if err != nil {
-		return nil, err
+		r.complaints.Add("", "look at its owner and mode", "reading the configuration: %w", err)
+		return nil, r.complaints
 	}
-	slices.Sort(more)
 	if _, err := os.Stat(first); !errors.Is(err, fs.ErrNotExist) {
 		more = append([]string{first}, more...)
 	} else if len(more) == 0 {
@@ -176,6 +178,20 @@ func (r *reader) files() ([]string, error) {
 		return nil, hint.New(fmt.Errorf("there is no configuration %s", first), forward)
 	}
 	return more, nil
+}
+
+// dropIns gives the files of a directory in the order of their names. Hidden ones are those of editors.
+func dropIns(dir string) (files []string, err error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	for _, e := range entries {
+		if name := e.Name(); strings.HasSuffix(name, ".toml") && name[0] != '.' {
+			files = append(files, filepath.Join(dir, name))
+		}
+	}
+	return files, err
 }
 
 // load adds what a file says.
@@ -210,37 +226,6 @@ func (r *reader) merge(into *table, key string, v value) {
 	default:
 		r.complain(v.Origin, "give it once", "%s stands at %s already", key, before.Origin)
 	}
-}
-
-// readPrivate reads a file that nobody but root and the caller can change.
-func readPrivate(file string) ([]byte, error) {
-	file, err := filepath.Abs(file)
-	if err != nil {
-		return nil, err
-	}
-	real, err := filepath.EvalSymlinks(file)
-	if err != nil {
-		return nil, hint.New(fmt.Errorf("reading the configuration: %w", err), "btrfs-backup config init writes one")
-	}
-	for path := real; ; path = filepath.Dir(path) {
-		var st unix.Stat_t
-		if err := unix.Stat(path, &st); err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-		sticky := st.Mode&unix.S_IFMT == unix.S_IFDIR && st.Mode&unix.S_ISVTX != 0
-		if st.Uid != 0 && int(st.Uid) != os.Geteuid() {
-			return nil, hint.Newf(fmt.Errorf("%s: not read, since %s belongs to another user, who could run commands by it", file, path),
-				"chown root %s", path)
-		}
-		if st.Mode&0o022 != 0 && !sticky {
-			return nil, hint.Newf(fmt.Errorf("%s: not read, since others can write to %s, and could run commands by it", file, path),
-				"chmod go-w %s", path)
-		}
-		if path == "/" {
-			break
-		}
-	}
-	return os.ReadFile(real)
 }
 
 // Job gives the job of a name, or nil.

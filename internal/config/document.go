@@ -1,6 +1,8 @@
 package config
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -19,17 +21,22 @@ type Origin struct {
 
 func (o Origin) String() string { return fmt.Sprintf("%s:%d", o.File, o.Line) }
 
-// value is a string, bool, int64, float64, []value or *table, and where it stands.
+// value is a string, bool, int64, float64, other, []value or *table, and where it stands.
 type value struct {
 	any
 	Origin
 }
 
+// other is a date, a time or a number that is too large: no key takes it.
+type other string
+
 // String writes the value as in a file.
 func (v value) String() string {
 	switch content := v.any.(type) {
 	case string:
-		return strconv.Quote(content)
+		return quote(content)
+	case float64:
+		return strings.ToLower(strconv.FormatFloat(content, 'g', -1, 64))
 	case []value:
 		texts := make([]string, len(content))
 		for i, one := range content {
@@ -46,6 +53,15 @@ func (v value) String() string {
 	return fmt.Sprint(v.any)
 }
 
+// quote writes a text: the escapes of JSON are some of TOML's.
+func quote(text string) string {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(text) // which a text can always be
+	return strings.ReplaceAll(strings.TrimSpace(b.String()), "\x7f", `\u007f`)
+}
+
 func quoteKey(key string) string {
 	bare := func(r rune) bool {
 		return r == '-' || r == '_' || '0' <= r && r <= '9' || 'a' <= r|0x20 && r|0x20 <= 'z'
@@ -53,7 +69,7 @@ func quoteKey(key string) string {
 	if key != "" && !strings.ContainsFunc(key, func(r rune) bool { return !bare(r) }) {
 		return key
 	}
-	return strconv.Quote(key)
+	return quote(key)
 }
 
 // table has its keys in the order of the file: it counts for filters.
@@ -101,6 +117,11 @@ func parse(file string, content []byte) (*table, error) {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	d := document{file: file}
+	for i, c := range content {
+		if c == '\n' {
+			d.ends = append(d.ends, uint32(i))
+		}
+	}
 	d.parser.Reset(content)
 	root := newTable(Origin{file, 1})
 	into := root
@@ -112,16 +133,22 @@ func parse(file string, content []byte) (*table, error) {
 			d.add(into, e)
 		}
 	}
+	if d.hasNUL != (Origin{}) {
+		return nil, fmt.Errorf("%s: a text holds the character NUL, which no path and no program can take", d.hasNUL)
+	}
 	return root, d.parser.Error()
 }
 
 type document struct {
 	file   string
+	ends   []uint32 // of lines
+	hasNUL Origin
 	parser unstable.Parser
 }
 
 func (d *document) at(n *unstable.Node) Origin {
-	return Origin{d.file, d.parser.Shape(n.Raw).Start.Line}
+	before, _ := slices.BinarySearch(d.ends, n.Raw.Offset)
+	return Origin{d.file, before + 1}
 }
 
 // path gives the parts of a dotted key, and where it stands.
@@ -186,5 +213,11 @@ func (d *document) value(n *unstable.Node, at Origin) value {
 		}
 		return value{inner, at}
 	}
-	return value{text, at} // a string, or a date, which no key takes
+	if n.Kind == unstable.String {
+		if strings.ContainsRune(text, 0) {
+			d.hasNUL = at
+		}
+		return value{text, at}
+	}
+	return value{other(text), at}
 }

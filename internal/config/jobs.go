@@ -251,13 +251,13 @@ func (r *reader) option(o Options, key string, v value) {
 		return
 	}
 	for _, e := range elements {
-		text, isText := e.any.(string)
-		if _, isTable := e.any.(*table); isTable {
-			r.complain(v.Origin, "give it one value", "%s takes no table", key)
+		text := e.String()
+		switch content := e.any.(type) {
+		case string:
+			text = content
+		case *table, []value, other:
+			r.complain(e.Origin, "give it one value: a text in quotes, a number, true or false", "%s does not take %s", key, text)
 			continue
-		}
-		if !isText {
-			text = e.String()
 		}
 		if err := o.Set(key, text); err != nil {
 			r.complain(e.Origin, hint.Of(err), "%w", err)
@@ -317,6 +317,10 @@ func (r reading) readTo() {
 		}
 		if !slices.Contains(r.Spec.Destinations, p) {
 			r.complain(at, "name it as in destination", "to.%s: job %s has no such destination", quoteKey(key), r.Name)
+			continue
+		}
+		if _, twice := r.Spec.To[p.String()]; twice {
+			r.complain(at, "put it into one table", "to.%s: that is %s, which has a table already", quoteKey(key), p)
 			continue
 		}
 		r.readAt(p, r.tableOf(key, settings.values[key]))
@@ -446,6 +450,11 @@ func (r *reader) readDisks(disks *table) {
 		d := disk.Disk{Name: name}
 		r.fill(t, &d)
 		r.addAll(t, d.Check())
+		for _, other := range r.config.Disks {
+			if filepath.Clean(d.Mount) == filepath.Clean(other.Mount) {
+				r.complain(t.values["mount"].Origin, "give each disk a directory of its own", "disk %s is mounted where disk %s is", name, other.Name)
+			}
+		}
 		r.config.Disks = append(r.config.Disks, d)
 	}
 }
