@@ -184,8 +184,9 @@ func (o *runOptions) conclude(ctx context.Context, env environment, r *round.Rou
 	if !o.dryRun {
 		if err := t.tell(context.WithoutCancel(ctx), r, entries, jobs); err != nil {
 			jobs.Failures = append(jobs.Failures, engine.Failure{Err: err})
-			complain(env, err)
-			if t.config.Notify.Must && jobs.Outcome == engine.Done {
+			if !t.config.Notify.Must {
+				t.given.Log.Warn(err.Error())
+			} else if complain(env, err); jobs.Outcome == engine.Done {
 				jobs.Outcome, jobs.Status = engine.Partly, exitPartly
 			}
 		}

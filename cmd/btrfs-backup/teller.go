@@ -34,10 +34,15 @@ func (t teller) send(ctx context.Context, n notify.Notice) error {
 	return nil
 }
 
+// subject sums a notice up. What failed may be no job, but something around them.
+func subject(jobs []string, how string) string {
+	return strings.TrimSuffix("backup "+strings.Join(jobs, ", "), " ") + ": " + how
+}
+
 // begin tells that a round begins.
 func (t teller) begin(ctx context.Context, due []*round.Entry) {
 	n := notify.Notice{Event: notify.Start, Jobs: namesOf(due)}
-	n.Subject = "backup " + strings.Join(n.Jobs, ", ") + ": started"
+	n.Subject = subject(n.Jobs, "started")
 	if err := t.send(ctx, n); err != nil {
 		t.given.Log.Warn(err.Error())
 	}
@@ -65,7 +70,7 @@ func (t teller) tell(ctx context.Context, r *round.Round, entries []*round.Entry
 	}
 	var err error
 	if len(ran) > 0 || len(jobs.Failures) > 0 {
-		n.Subject = "backup " + strings.Join(n.Jobs, ", ") + ": " + how
+		n.Subject = subject(n.Jobs, how)
 		err = t.send(ctx, n)
 	}
 	if stale := round.Stale(entries); len(stale) > 0 && err == nil {
@@ -82,7 +87,7 @@ func (t teller) sendStale(ctx context.Context, stale map[string]string) error {
 			n.Body += j.Name + ": " + why + "\n"
 		}
 	}
-	n.Subject = "backup " + strings.Join(n.Jobs, ", ") + ": too old"
+	n.Subject = subject(n.Jobs, "too old")
 	return t.send(ctx, n)
 }
 

@@ -218,3 +218,27 @@ func TestAnInterruptionTellsWhatIsKeptAndHowToGoOn(t *testing.T) {
 		}
 	}
 }
+
+func TestFailuresInARowAreCounted(t *testing.T) {
+	ago := func(n int) time.Time { return time.Date(2026, 6, 10-n, 12, 0, 0, 0, time.UTC) }
+	run := func(n int, job string, outcome engine.Outcome) Run {
+		return Run{Time: ago(n), Job: job, Outcome: outcome}
+	}
+	for _, test := range []struct {
+		name     string
+		runs     []Run
+		last     time.Time
+		failures int
+	}{
+		{name: "none"},
+		{"a success", []Run{run(1, "home", engine.Done)}, time.Time{}, 0},
+		{"two, then a success", []Run{run(1, "home", engine.Failed), run(2, "home", engine.Partly), run(3, "home", engine.Done), run(4, "home", engine.Failed)}, ago(1), 2},
+		{"of another job", []Run{run(1, "etc", engine.Failed)}, time.Time{}, 0},
+		{"a success of another job between", []Run{run(1, "home", engine.Failed), run(2, "etc", engine.Done), run(3, "home", engine.Failed)}, ago(1), 2},
+		{"ended by a signal and kept out do not count", []Run{run(1, "home", engine.Interrupted), run(2, "home", engine.Busy), run(3, "home", engine.Failed)}, ago(3), 1},
+	} {
+		if last, failures := FailuresOf("home", test.runs); !last.Equal(test.last) || failures != test.failures {
+			t.Errorf("%s: %d, last %v", test.name, failures, last)
+		}
+	}
+}

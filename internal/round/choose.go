@@ -56,12 +56,18 @@ func (r *Round) decideAll(ctx context.Context, entries []*Entry) {
 // askAll asks the destinations what they have.
 func (r *Round) askAll(ctx context.Context, entries []*Entry) {
 	const patience = 30 * time.Second
+	question := standing.Question{Environment: r.Env, Patience: patience, Runs: r.Runs, Disks: r.Config.Disks}
+	for _, e := range entries {
+		if e.Skipped != "" && !e.Spec.Subvolume.OnlyChanged { // its backups age all the same
+			recorded := question.Recorded(e.Job)
+			e.Standing = &recorded
+		}
+	}
 	entries = slices.DeleteFunc(slices.Clone(entries), func(e *Entry) bool { return e.Skipped != "" })
 	var jobs []*config.Job
 	for _, e := range entries {
 		jobs = append(jobs, e.Job)
 	}
-	question := standing.Question{Environment: r.Env, Patience: patience, Runs: r.Runs, Disks: r.Config.Disks}
 	for i, found := range question.Survey(ctx, jobs) {
 		entries[i].Standing = &found
 		entries[i].decide(r.Env.Now())

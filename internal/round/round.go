@@ -36,7 +36,7 @@ type Round struct {
 	Disks disk.Options
 	Dir   string // for locks and notes; it does not outlive a start of the machine
 
-	// Begin is told what is due, before anything is done.
+	// Begin is told what is done, before it begins. Disks are open then.
 	Begin func(ctx context.Context, due []*Entry)
 	// Do does the job of an entry, and tells what it did.
 	Do func(ctx context.Context, e *Entry) (report.Result, error)
@@ -65,9 +65,14 @@ func (r *Round) Run(ctx context.Context) (entries []*Entry, err error) {
 		r.doAll(ctx, due)
 		return entries, context.Cause(ctx)
 	}
-	r.Begin(ctx, due)
 	defer func() { err = errors.Join(err, r.closeDisks(context.WithoutCancel(ctx))) }()
 	r.openDisks(ctx, due)
+	toDo := slices.DeleteFunc(slices.Clone(due), func(e *Entry) bool { return e.Skipped != "" })
+	if len(toDo) == 0 { // all disks are absent: no hook stops anything for that
+		r.doAll(ctx, due)
+		return entries, context.Cause(ctx)
+	}
+	r.Begin(ctx, toDo)
 	return entries, errors.Join(r.doBetweenHooks(ctx, due), context.Cause(ctx))
 }
 

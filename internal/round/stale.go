@@ -8,7 +8,8 @@ import (
 	"btrfs-backup/internal/standing"
 )
 
-// Stale tells by job which backups are older than they may be, as far as the round looked at them and made no newer ones.
+// Stale tells by job which backups are older than they may be, unless the round made newer ones. Of jobs that were skipped, the
+// record tells.
 func Stale(entries []*Entry) map[string]string {
 	stale := make(map[string]string)
 	for _, e := range entries {

@@ -166,6 +166,22 @@ func (q Question) ask(ctx context.Context, j *config.Job, m *job.Machines, now t
 	return told
 }
 
+// Recorded tells what the record has of a job, and asks nobody.
+func (q Question) Recorded(j *config.Job) Job {
+	told := Job{Name: j.Name}
+	if j.Spec.Source != nil {
+		told.Source = engine.PlaceName(j.Spec.Source.String())
+	}
+	r := recordOf(j.Name, told.Source, q.Runs)
+	for _, d := range j.Spec.Destinations {
+		p := placeOf(engine.StandingAt{Destination: engine.PlaceName(d.String()), OnRecord: true}, r)
+		p.MaxAge = Seconds(q.maxAge(j, p.Destination))
+		p.judge(q.Now())
+		told.Places = append(told.Places, p)
+	}
+	return told
+}
+
 // without leaves out the destinations whose disks are closed.
 func (q Question) without(s job.Spec) job.Spec {
 	for _, p := range s.Destinations {
