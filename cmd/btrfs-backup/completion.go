@@ -46,7 +46,7 @@ func addCompletion(root *cobra.Command) {
 // completeJobs offers the names of jobs.
 func completeJobs(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	file, _ := c.Flags().GetString("config")
-	found, err := readConfig(file)
+	found, err := lookInto(file)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

@@ -64,6 +64,11 @@ func readConfig(file string) (*config.Config, error) {
 	return config.Read(config.Source{File: file, Options: newJobOptions, Nearest: nearest})
 }
 
+// lookInto reads the configuration to tell of it. What hooks run may be missing.
+func lookInto(file string) (*config.Config, error) {
+	return config.Read(config.Source{File: file, Options: newJobOptions, Nearest: nearest, Look: true})
+}
+
 // defineConfig defines which configuration is read.
 func defineConfig(file *string, f *pflag.FlagSet) {
 	f.StringVar(file, "config", "", "read `FILE` in place of "+config.SystemFile)
@@ -116,7 +121,7 @@ like, with the file and the line where it stands. What is not shown is as the
 command line has it by default.`,
 		Args: needPlace("JOB"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			found, err := readConfig(file)
+			found, err := lookInto(file)
 			if err != nil {
 				return err
 			}

@@ -221,4 +221,10 @@ func TestAHookThatIsNotExecutableIsAnErrorOfTheConfiguration(t *testing.T) {
 	expect(t, exitUsage, h.run(), program+" is not executable", "hint: chmod +x "+program, "no-such-user is unknown", "config.toml:")
 	h.wrote()
 	h.has(0, 0, 0)
+	file := filepath.Join(h.dir, "config.toml")
+	expect(t, exitUsage, invoke(t, h.environ(), "config", "check", "--config", file), program+" is not executable")
+	expect(t, exitDone, invoke(t, h.environ(), "config", "show", "--config", file, "home"))
+	if told := expect(t, exitDiffer, invoke(t, h.environ(), "status", "--config", file)); !strings.Contains(told.stdout, "NEVER") {
+		t.Errorf("told: %s", told.stdout)
+	}
 }

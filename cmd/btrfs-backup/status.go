@@ -94,7 +94,7 @@ func (o *statusOptions) status(ctx context.Context, env environment, names []str
 	if o.nagios && o.json || o.nagios && o.prometheus || o.json && o.prometheus {
 		return misused("--nagios, --json and --prometheus are different outputs", "give one of them")
 	}
-	found, err := readConfig(o.config)
+	found, err := lookInto(o.config)
 	if err != nil {
 		return err
 	}

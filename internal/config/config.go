@@ -99,6 +99,7 @@ type Source struct {
 	File    string                                   // "": DefaultFile and its drop-ins
 	Options func(*job.Spec) Options                  // makes them for a Spec
 	Nearest func(word string, names []string) string // what is misspelled, or ""
+	Look    bool                                     // no job is run, so that what hooks run may be missing
 }
 
 // Read reads a configuration. Errors about what it says are Complaints.

@@ -439,6 +439,9 @@ func (r *reader) hooks(v value) (hooks []hook.Hook) {
 		var h hook.Hook
 		r.fill(t, &h)
 		r.addAll(t, h.Check())
+		if !r.Look {
+			r.addAll(t, h.CheckHere())
+		}
 		hooks = append(hooks, h)
 	}
 	return hooks

@@ -64,7 +64,7 @@ func (h Hook) title() string {
 
 func (h Hook) phase() Phase { return cmp.Or(Phase(h.Around), Run) }
 
-// Check gives all that can be said against the hook.
+// Check gives all that can be said against what the hook says.
 func (h Hook) Check() hint.Complaints {
 	var c hint.Complaints
 	if !slices.Contains([]Phase{Run, Snapshot, Transfer}, h.phase()) {
@@ -73,14 +73,20 @@ func (h Hook) Check() hint.Complaints {
 	if len(h.Before)+len(h.After) == 0 {
 		c.Add("before", `give before or after, such as ["systemctl", "stop", "mariadb"]`, "is missing, and so is after: there is nothing to run")
 	}
-	checkProgram("before", h.Before, &c)
-	checkProgram("after", h.After, &c)
 	if h.Timeout < 0 {
 		c.Add("timeout", "use a time such as 2m", "%s is not a time to wait", h.Timeout)
 	}
 	if h.Critical && h.Optional {
 		c.Add("optional", "choose one", "contradicts critical: a failure is a warning or ends the run")
 	}
+	return c
+}
+
+// CheckHere gives all that this machine lacks to run the hook.
+func (h Hook) CheckHere() hint.Complaints {
+	var c hint.Complaints
+	checkProgram("before", h.Before, &c)
+	checkProgram("after", h.After, &c)
 	if _, err := as(h.User); errors.As(err, new(user.UnknownUserError)) {
 		c.Add("user", "name a user of /etc/passwd", "%s is unknown", h.User)
 	} else if err != nil {

@@ -32,9 +32,9 @@ func TestHooksThatCannotRunAreComplainedOf(t *testing.T) {
 		{Hook{Before: argv, User: "no-such-user"}, []string{"user: no-such-user is unknown"}},
 		{Hook{Before: argv, Timeout: -1}, []string{"timeout: -1ns is not a time to wait"}},
 		{Hook{Before: argv, Critical: true, Optional: true}, []string{"optional: contradicts critical"}},
-		{Hook{Around: "x", Before: []string{"/missing"}, After: []string{"./y"}, Timeout: -1}, []string{"around: x", "before: /missing", `after: "./y"`, "timeout: "}},
+		{Hook{Around: "x", Before: []string{"/missing"}, After: []string{"./y"}, Timeout: -1}, []string{"around: x", "timeout: ", "before: /missing", `after: "./y"`}},
 	} {
-		got := test.hook.Check()
+		got := append(test.hook.Check(), test.hook.CheckHere()...)
 		for i, c := range got {
 			if text := c.Setting + ": " + c.Err.Error(); i >= len(test.want) || !strings.HasPrefix(text, test.want[i]) || hint.Of(c.Err) == "" {
 				t.Errorf("%+v: %s (hint: %s), want %q", test.hook, text, hint.Of(c.Err), test.want)
