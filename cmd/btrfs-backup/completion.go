@@ -6,6 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"btrfs-backup/internal/config"
 )
 
 // chosen are the values of options that have few.
@@ -30,33 +32,58 @@ func addCompletion(root *cobra.Command) {
 	}
 	for _, names := range [][]string{{"run"}, {"status"}, {"config", "show"}} {
 		c, _, _ := root.Find(names)
-		c.ValidArgsFunction = completeJobs
+		c.ValidArgsFunction = completed(jobsIn)
 	}
 	completion := subcommand(root, "completion")
 	completion.Example = "  btrfs-backup completion bash --help    how to install it, also for zsh and fish"
+	run := subcommand(root, "run")
+	_ = run.RegisterFlagCompletionFunc("tag", completed(tagsOf)) // fails for what is registered already
+	_ = run.RegisterFlagCompletionFunc("disk", completed(disksOf))
 	for _, c := range withCommands(root) {
 		c.Flags().VisitAll(func(f *pflag.Flag) {
 			if takesValue(f) {
-				_ = c.RegisterFlagCompletionFunc(f.Name, valuesOf(f.Name)) // fails for what is registered already
+				_ = c.RegisterFlagCompletionFunc(f.Name, valuesOf(f.Name))
 			}
 		})
 	}
 }
 
-// completeJobs offers the names of jobs.
-func completeJobs(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	file, _ := c.Flags().GetString("config")
-	found, err := lookInto(file)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	var names []string
-	for _, j := range found.Jobs {
-		if !slices.Contains(args, j.Name) {
-			names = append(names, j.Name)
+// completed offers what the configuration names, without the arguments that there are.
+func completed(names func(*config.Config) []string) cobra.CompletionFunc {
+	return func(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		file, _ := c.Flags().GetString("config")
+		found, err := lookInto(file)
+		if err != nil && file == "" {
+			found, err = lookInto(config.SystemFile) // of sudo btrfs-backup run
 		}
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		given := func(name string) bool { return slices.Contains(args, name) }
+		return slices.DeleteFunc(names(found), given), cobra.ShellCompDirectiveNoFileComp
 	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+func jobsIn(c *config.Config) (names []string) {
+	for _, j := range c.Jobs {
+		names = append(names, j.Name)
+	}
+	return names
+}
+
+func tagsOf(c *config.Config) (tags []string) {
+	for _, j := range c.Jobs {
+		tags = append(tags, j.Tags...)
+	}
+	slices.Sort(tags)
+	return slices.Compact(tags)
+}
+
+func disksOf(c *config.Config) (names []string) {
+	for _, d := range c.Disks {
+		names = append(names, d.Name)
+	}
+	return names
 }
 
 func valuesOf(option string) cobra.CompletionFunc {

@@ -86,6 +86,31 @@ func TestShellsCompletePathsCommandsAndValues(t *testing.T) {
 	})
 }
 
+func TestJobsTagsAndDisksAreCompleted(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "config.toml")
+	btrfstest.Check(t, os.WriteFile(file, []byte(`[disk.usb]
+mount = "/mnt/usb"
+[job.home]
+source = "/home"
+tags = ["small", "local"]
+hook = [{ before = ["/no/such/program"] }]
+[job.etc]
+source = "/etc"
+tags = ["small"]
+`), 0o600))
+	for line, want := range map[string]string{
+		"run --config FILE ": "home etc", "run --config FILE etc ": "home", "status --config FILE ": "home etc",
+		"config show --config FILE ": "home etc", "run --config FILE --tag ": "local small", "run --config FILE --disk ": "usb",
+	} {
+		r := succeed(t, append([]string{"__complete"}, strings.Split(strings.ReplaceAll(line, "FILE", file), " ")...)...)
+		names, _, _ := strings.Cut(r.stdout, ":4\n") // cobra.ShellCompDirectiveNoFileComp
+		if got := strings.Join(strings.Fields(names), " "); got != want || names == r.stdout {
+			t.Errorf("%s: %q is offered, want %q: %s", line, got, want, r.stdout)
+		}
+	}
+}
+
 func TestCompletionsExplainThemselvesWithoutMarks(t *testing.T) {
 	t.Parallel()
 	for _, command := range [][]string{nil, {"list"}, {"serve"}} {
