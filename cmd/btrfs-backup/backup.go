@@ -76,6 +76,7 @@ func (o *backupOptions) defineRuns(f *pflag.FlagSet) {
 
 // run is the main command.
 func (o *backupOptions) run(ctx context.Context, env environment, args []string) error {
+	outlivePipes()
 	if err := o.complete(args).Err(); err != nil {
 		return err
 	}

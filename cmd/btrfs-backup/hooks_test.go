@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -44,6 +45,12 @@ func (h *hooked) run(args ...string) result {
 		h.Fatal(err)
 	}
 	return invoke(h, h.environ(), append([]string{"run", "--config", file}, args...)...)
+}
+
+func (h *hooked) command(args ...string) *exec.Cmd {
+	cmd := exec.Command("btrfs-backup", args...)
+	cmd.Env = append(os.Environ(), h.environ()...)
+	return cmd
 }
 
 func (h *hooked) environ() []string {

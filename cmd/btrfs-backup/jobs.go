@@ -52,6 +52,7 @@ told, as the configuration says: see btrfs-backup.toml(5).`,
 
 // run does a round.
 func (o *runOptions) run(ctx context.Context, env environment, names []string) error {
+	outlivePipes()
 	c, err := o.read(names)
 	if err != nil {
 		return err

@@ -57,6 +57,10 @@ func untilSignal() (context.Context, context.CancelFunc) {
 	}
 }
 
+// outlivePipes has writing to a pipe that nobody reads fail, not end the program: what it began is to be finished, and hooks are to
+// clean up.
+func outlivePipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
+
 // run carries out a command line and gives the exit status.
 func run(env environment, args []string) int {
 	allowDescriptors()

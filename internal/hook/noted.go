@@ -54,7 +54,11 @@ func (n *note) add(ctx context.Context, dir string) (err error) {
 	if n.Owner, err = identify("self"); err != nil {
 		return err
 	}
-	return change(ctx, dir, func(all []note) []note { return append(all, *n) })
+	err = change(ctx, dir, func(all []note) []note { return append(all, *n) })
+	if err != nil {
+		n.ID = "" // there is nothing to remove
+	}
+	return err
 }
 
 // remove takes the note out, if it is there.

@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-
-	"btrfs-backup/internal/hint"
 )
 
 // A Runner runs the hooks around the phases of one job.
@@ -101,8 +99,7 @@ func (r *Runner) before(ctx context.Context, h Hook) error {
 		Job: r.Job, Source: r.Source, Destination: strings.Join(r.Destinations, "\n")}}
 	if len(h.After) > 0 {
 		if err := b.noted.add(ctx, r.Dir); err != nil {
-			return hint.Newf(fmt.Errorf("hook %s: what is to run after it cannot be noted: %w", h.title(), err),
-				"without that it would not run if this program was killed. %s must be a directory of this user", r.Dir)
+			r.Log.Warn(fmt.Sprintf("hook %s: its after will not run if this program is killed, since it cannot be noted: %v", h.title(), err))
 		}
 	}
 	var err error

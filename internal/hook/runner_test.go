@@ -322,14 +322,15 @@ func TestAHookHasTheGroupsOfItsUser(t *testing.T) {
 	}
 }
 
-func TestOfAHookNothingCanBeNotedOfDoesNotRun(t *testing.T) {
+func TestAHookRunsAlsoWhereItsAfterCannotBeNoted(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, around("a", Snapshot))
 	check(t, os.WriteFile(filepath.Join(r.dir, "file"), nil, 0o600))
 	r.Dir = filepath.Join(r.dir, "file", "run")
-	err := r.Before(t.Context(), Snapshot)
-	if err == nil || !strings.Contains(err.Error(), "hook a: what is to run after it cannot be noted") || hint.Of(err) == "" {
-		t.Errorf("error: %v", err)
+	check(t, r.Before(t.Context(), Snapshot))
+	check(t, r.After(t.Context(), Snapshot, "", nil))
+	r.want("+a", "-a")
+	if !r.logged(slog.LevelWarn, "hook a: its after will not run if this program is killed") || r.logged(slog.LevelWarn, "once more") {
+		t.Errorf("what was told: %q", r.log)
 	}
-	r.want()
 }

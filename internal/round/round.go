@@ -177,12 +177,11 @@ func (r *Round) lock(ctx context.Context, job string) (release func(), err error
 		return func() {}, nil
 	}
 	path := filepath.Join(r.Dir, "jobs", job)
-	if err := os.MkdirAll(path, 0o700); err != nil {
-		return nil, err
-	}
-	dir, err := os.Open(path)
-	if err != nil {
-		return nil, err
+	err = os.MkdirAll(path, 0o700)
+	dir, openErr := os.Open(path)
+	if openErr != nil { // as on a full disk; source and destinations have locks of their own
+		r.Env.Log.Warn(fmt.Sprintf("job %s: a second run of it is not kept out: %v", job, cmp.Or(err, openErr)))
+		return func() {}, nil
 	}
 	defer dir.Close()
 	held, err := lock.Acquire(ctx, dir, nil)
