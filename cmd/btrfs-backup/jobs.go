@@ -158,6 +158,9 @@ func runOf(e *round.Entry) report.Run {
 	}
 	run.Outcome, run.Status = e.Outcome(), statuses[e.Outcome()]
 	run.Job, run.Time, run.Duration = e.Name, e.Began, e.Took
+	if run.Outcome == engine.Done {
+		run.Skipped = e.Skipped
+	}
 	if e.Spec.Source != nil {
 		run.Source = e.Spec.Source.String()
 	}

@@ -61,6 +61,25 @@ func TestFailureRecoveryAndStaleBackupsAreToldOnce(t *testing.T) {
 	want(t, "newest", m.dated(backups)[4:], m.now.Format("20060102-150405"))
 }
 
+func TestABackupThatWasNeverMadeIsStale(t *testing.T) {
+	t.Parallel()
+	m, usb := newMachine(t), newUSB(t)
+	usb.unplug()
+	for name, configuration := range map[string]string{
+		"a disk":                        "[disk.usb]\nmount = %q\nuuid = %q\nwhen-absent = \"skip\"\n[job.home]\nsource = \"SOURCE\"\n",
+		"the only disk of a directory":  "[disk.usb]\nmount = %q\nuuid = %q\nwhen-absent = \"skip\"\n[job.home]\nsource = \"SOURCE\"\nengine = \"rsync\"\n",
+		"a machine that is never there": "[disk.usb]\nmount = %q\nuuid = %q\n[job.home]\nsource = \"SOURCE\"\nonline = \"path:DIR/nas\"\n",
+	} {
+		btrfstest.Check(t, os.RemoveAll(m.state()))
+		m.configure(configuration+"destination = %[1]q\nmax-age = \"60h\"\n[notify]\n"+intoDiary, usb.mount, usb.uuid)
+		for day, notices := range []string{"", "", "", "stale home", "stale home"} {
+			expect(t, exitDone, m.run())
+			want(t, fmt.Sprintf("%s: told on day %d", name, day), []string{m.wrote()}, notices)
+			m.days(1)
+		}
+	}
+}
+
 func TestTargetOfNoticesThatIsDownIsAWarningUnlessTheyMustArrive(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)

@@ -273,7 +273,7 @@ the newest of them needs none yet.`},
 			{Macro: "SS", Title: "What is on record", Text: `
 A destination that does not answer within --timeout, a disk that is away, a command and an rsync daemon are shown with the date
 of the last run that saved something there, as the history and the source's ledger tell. That is "away" for a
-disk until it is too old, and not good for the others.`},
+disk until it is too old, and not good for the others. A disk that is away and of which nothing is on record is NEVER.`},
 		},
 		Sections: []Section{
 			{Title: "COLUMNS", Items: [][2]string{
@@ -287,7 +287,7 @@ disk until it is too old, and not good for the others.`},
 				{"btrfs_backup_last_success_timestamp_seconds", "The beginning of the newest complete backup of a job at a destination; where destination_up is 0, as it is on record."},
 				{"btrfs_backup_oldest_timestamp_seconds, _backups, _destination_free_bytes", "The oldest one, their number, and the bytes free there."},
 				{"btrfs_backup_destination_up, _good", "1 if the destination answered; 1 if the newest backup was seen, and is not too old."},
-				{"btrfs_backup_last_run_timestamp_seconds, _last_run_status, _last_duration_seconds, _last_bytes", "The last run of a job."},
+				{"btrfs_backup_last_run_timestamp_seconds, _last_run_status, _last_duration_seconds, _last_bytes", "The last run of a job. Runs of its source by hand are none."},
 				{"btrfs_backup_skipped_total", "The runs in the history that were skipped."},
 			}},
 			{Title: "EXIT STATUS", Items: [][2]string{

@@ -97,7 +97,7 @@ what it runs for; an after also gets BTRFS_BACKUP_SNAPSHOT, BTRFS_BACKUP_STATUS 
 	{Title: "NOTICES", Text: `
 [notify] says who is told how a run went. A target that cannot be told stops nothing: that is a warning. Web servers are asked at
 the very addresses that are given: redirections are not followed. Where an address is a secret, let nobody else read the file: chmod 600.`, Items: [][2]string{
-		{"on", "A list of failure, recovery, stale, success, start. Without it: the first three. Of one failure there is one notice a day."},
+		{"on", "A list of failure, recovery, stale, success, start. Without it: the first three. Stale is also what has no backup when the first run of its job is older than the maximum age. Of one failure there is one notice a day."},
 		{"mail-to, mail-from", "Addresses. The mail goes by smtp, or else by the mail server of this machine."},
 		{"sendmail", "true: says the latter."},
 		{"smtp", "smtps://USER@HOST[:PORT] uses TLS from the first byte on, at port 465. smtp://[USER@]HOST[:PORT] uses it where it is offered, and " +

@@ -41,6 +41,11 @@ func (e *Entry) whyLeftOut() string {
 	return strings.Join(reasons, "; ")
 }
 
+// lacksAny tells that a destination has no backup that is known of.
+func (e *Entry) lacksAny() bool {
+	return e.Standing != nil && slices.ContainsFunc(e.Standing.Places, func(p standing.Place) bool { return p.Newest.IsZero() })
+}
+
 func (e *Entry) fail(err error) {
 	if err != nil {
 		e.errs = append(e.errs, err)

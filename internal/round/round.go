@@ -40,7 +40,8 @@ type Round struct {
 	Begin func(ctx context.Context, due []*Entry)
 	// Do does the job of an entry, and tells what it did.
 	Do func(ctx context.Context, e *Entry) (report.Result, error)
-	// Record is told of each job when it is over. It is called neither in a dry run nor for what was skipped or is run by others.
+	// Record is told of each job when it is over. It is called neither in a dry run nor for what is run by others, and for what was
+	// skipped only if the job has no backup and no run on record: from then on, one is missing.
 	Record func(ctx context.Context, e *Entry)
 
 	opened []*openedDisk
@@ -56,6 +57,9 @@ func (r *Round) Run(ctx context.Context) (entries []*Entry, err error) {
 	}
 	entries = r.choose()
 	r.decideAll(ctx, entries)
+	if !r.DryRun {
+		defer r.recordFirst(ctx, entries)
+	}
 	due := slices.DeleteFunc(slices.Clone(entries), func(e *Entry) bool { return e.Skipped != "" })
 	if len(due) == 0 || ctx.Err() != nil {
 		return entries, context.Cause(ctx)
@@ -123,6 +127,17 @@ func (r *Round) doAll(ctx context.Context, due []*Entry) {
 			r.Env.Log.Warn(fmt.Sprintf("the jobs after %s are not run: its hook is critical", e.Name))
 			skipAll(due[i+1:], "not run, since a critical hook of "+e.Name+" failed")
 			return
+		}
+	}
+}
+
+// recordFirst records the skipped jobs of which nothing is known: what never finds its disk is to be told some day.
+func (r *Round) recordFirst(ctx context.Context, entries []*Entry) {
+	for _, e := range entries {
+		hasRun := slices.ContainsFunc(r.Runs, func(run report.Run) bool { return run.Job == e.Name })
+		if e.Skipped != "" && e.Err() == nil && !hasRun && e.lacksAny() && ctx.Err() == nil {
+			e.Began = r.Env.Now()
+			r.Record(ctx, e)
 		}
 	}
 }

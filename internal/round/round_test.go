@@ -490,6 +490,7 @@ func TestWhatIsTooOldIsStaleUnlessTheRoundMadeANewOne(t *testing.T) {
 	place := func(state standing.State) *standing.Job {
 		return &standing.Job{Places: []standing.Place{{Destination: "/d", State: state, Newest: days(9)}}}
 	}
+	overdue := &standing.Job{Places: []standing.Place{{Destination: "/d", State: standing.Never, Overdue: days(9)}}}
 	saved := func(d engine.DestinationReport) report.Result {
 		d.Destination = "/d"
 		return report.Result{Report: &engine.Report{Destinations: []engine.DestinationReport{d}}}
@@ -503,6 +504,9 @@ func TestWhatIsTooOldIsStaleUnlessTheRoundMadeANewOne(t *testing.T) {
 		{"nobody looked", nil, report.Result{}, false},
 		{"good", place(standing.Good), report.Result{}, false},
 		{"away", place(standing.Away), report.Result{}, false},
+		{"never, and not for long", place(standing.Never), report.Result{}, false},
+		{"never", overdue, report.Result{}, true},
+		{"never, now saved", overdue, saved(engine.DestinationReport{}), false},
 		{"late", place(standing.Late), report.Result{}, true},
 		{"bad", place(standing.Bad), report.Result{}, true},
 		{"late, now saved", place(standing.Late), saved(engine.DestinationReport{}), false},

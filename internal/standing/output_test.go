@@ -174,14 +174,26 @@ func TestOnlyWhatWasSeenIsGood(t *testing.T) {
 	}
 }
 
-func TestTheRecordOfAJobHasRunsByHandAsWell(t *testing.T) {
+func TestRunsByHandAreOnTheRecordAndNotThoseOfTheJob(t *testing.T) {
 	saved := func(job, source string, hours int, failed ...engine.Failure) report.Run {
 		return report.Run{Time: now.Add(-time.Duration(hours) * time.Hour), Job: job, Source: source,
 			Destinations: []report.Destination{{Destination: "/usb", Saved: []string{"1"}, Failures: failed}, {Destination: "/nas"}}}
 	}
 	r := recordOf("home", "/home", []report.Run{saved("other", "/home", 1), saved("home", "/home", 2, engine.Failure{Err: errors.New("incomplete")}),
 		saved("", "/etc", 3), saved("", "/home", 4), saved("home", "/home", 5)})
-	if len(r) != 3 || !r.last().Time.Equal(now.Add(-2*time.Hour)) {
+	if got := recordOf("home", "/home", []report.Run{saved("", "/home", 1)}); got.last() != nil || got.saved("/usb").IsZero() {
+		t.Errorf("by hand: %+v", got)
+	}
+	for maxAge, want := range map[int]bool{0: false, 4: true, 5: false} {
+		p := Place{MaxAge: Seconds(time.Duration(maxAge) * time.Hour)}
+		if got := r.overdue(p, now); !got.IsZero() != want {
+			t.Errorf("%d hours: overdue since %v", maxAge, got)
+		}
+		if p.Newest = now; !r.overdue(p, now).IsZero() {
+			t.Error("overdue with a backup")
+		}
+	}
+	if len(r.own) != 2 || len(r.all) != 3 || !r.last().Time.Equal(now.Add(-2*time.Hour)) {
 		t.Errorf("%+v", r)
 	}
 	if got := r.saved("/usb"); !got.Equal(now.Add(-4 * time.Hour)) {

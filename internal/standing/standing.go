@@ -30,7 +30,7 @@ const (
 	Unknown  State = "unknown"   // it gives no answer, and what is on record is not too old, or is nothing
 	Late     State = "late"      // older than the maximum age
 	Bad      State = "bad"       // older than twice that
-	Never    State = "never"
+	Never    State = "never"     // also if its disk is away, and nothing is on record
 )
 
 // IsFine tells that there is nothing to be done. That a disk is away on purpose counts as well until its backup is too old.
@@ -66,6 +66,8 @@ type Place struct {
 	NextDue     time.Time       `json:"next_due,omitzero"` // when a run will be due
 	Failure     *engine.Failure `json:"failure,omitempty"` // why it could not be asked
 	Warning     string          `json:"warning,omitempty"` // what is odd about it
+
+	Overdue time.Time `json:"-"` // the first run of the job, if that is older than the maximum age and no backup is known
 }
 
 // Seconds are a duration, which JSON has in whole seconds.
@@ -156,6 +158,7 @@ func (q Question) ask(ctx context.Context, j *config.Job, m *job.Machines, now t
 	for _, at := range s.Destinations {
 		p := placeOf(at, r)
 		p.MaxAge = Seconds(q.maxAge(j, at.Destination))
+		p.Overdue = r.overdue(p, now)
 		p.Current = s.Unchanged && p.Asked && !p.Newest.IsZero() && p.Newest.Equal(s.Snapshots.Newest)
 		p.judge(now)
 		if !j.Every.IsZero() && j.Auto {
@@ -176,6 +179,7 @@ func (q Question) Recorded(j *config.Job) Job {
 	for _, d := range j.Spec.Destinations {
 		p := placeOf(engine.StandingAt{Destination: engine.PlaceName(d.String()), OnRecord: true}, r)
 		p.MaxAge = Seconds(q.maxAge(j, p.Destination))
+		p.Overdue = r.overdue(p, q.Now())
 		p.judge(q.Now())
 		told.Places = append(told.Places, p)
 	}
@@ -234,7 +238,7 @@ func (p Place) As(now time.Time) time.Time {
 func (p *Place) judge(now time.Time) {
 	age, most := now.Sub(p.As(now)), time.Duration(p.MaxAge)
 	switch {
-	case p.Newest.IsZero() && p.Asked && p.Ahead == 0:
+	case p.Newest.IsZero() && p.Ahead == 0 && (p.Asked || p.Away != ""):
 		p.State = Never
 	case p.Newest.IsZero():
 		p.State = Unknown
