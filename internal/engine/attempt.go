@@ -77,10 +77,30 @@ func (a *Attempt) Look(ctx context.Context) {
 	var looking sync.WaitGroup
 	for _, v := range a.visits {
 		if v.away == nil && !v.missing && v.lister != nil {
-			looking.Go(func() { v.seen, v.away = v.lister.List(ctx) })
+			looking.Go(func() {
+				if v.seen, v.away = v.lister.List(ctx); v.away == nil {
+					v.away = v.checkMounted(v.seen)
+					v.refused = v.away != nil
+				}
+			})
 		}
 	}
 	looking.Wait()
+}
+
+// Refused tells why nothing may be made at a destination; nil if it may, or if nobody wants it to be served now.
+func (a *Attempt) Refused(to Destination) error {
+	if v := a.visitTo(to); v != nil && v.refused && !v.isAbsent() {
+		return v.away
+	}
+	return nil
+}
+
+// RefuseAt lets nothing be made at a destination.
+func (a *Attempt) RefuseAt(to Destination, why error) {
+	if v := a.visitTo(to); v != nil && v.away == nil {
+		v.away, v.refused = why, true
+	}
 }
 
 // IsTaken tells that a name cannot be that of a new version, since something at a destination has it.

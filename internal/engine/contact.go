@@ -64,6 +64,7 @@ func (v *visit) approach(ctx context.Context) error {
 	v.known = v.isKnown()
 	if opener, ok := v.to.(Opener); ok {
 		if err := v.open(ctx, opener); err != nil {
+			v.refused = true
 			return err
 		}
 	}

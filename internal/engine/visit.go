@@ -26,6 +26,7 @@ type visit struct {
 
 	known   bool     // backups were made there
 	away    error    // why it cannot be served
+	refused bool     // since nothing may be made there, and not for lack of a program
 	missing bool     // it is to be created
 	failed  bool     // it was not served, and so not listed
 	putOff  bool     // it is in use, and to be served later

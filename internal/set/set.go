@@ -6,6 +6,7 @@
 // them (host.Sets), by one rename. The retention decides on all members' snapshots, and on all their backups at a destination, as
 // on one: what goes by its verdict loses its directory of links before any backup. The newest complete set always stays.
 //
+// A destination that is refused to one member is refused to all, so that no part of a set ends where a disk should be mounted.
 // Nothing is deleted at a destination where one of the members failed, and none of the members' snapshots if one of them must not
 // be pruned.
 package set
@@ -20,6 +21,7 @@ import (
 	"time"
 
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/hook"
 	"btrfs-backup/retention"
 )
@@ -166,7 +168,26 @@ func (r *run) begin(ctx context.Context) error {
 		}
 	}
 	r.compact()
+	r.refuseTogether()
 	return nil
+}
+
+// refuseTogether has a destination serve no member if it is refused to one of them: the disk of all may be away.
+func (r *run) refuseTogether() {
+	for d := range r.Destinations {
+		for i, a := range r.attempts {
+			to := r.Members[i].Destinations[d]
+			cause := a.Refused(to)
+			if cause == nil {
+				continue
+			}
+			for j, other := range r.attempts {
+				peer := r.Members[j].Destinations[d]
+				other.RefuseAt(peer, hint.New(fmt.Errorf("destination %s: is left alone, since that of another member of the set is refused: %s", peer, to), hint.Of(cause)))
+			}
+			break
+		}
+	}
 }
 
 // leave leaves a member out that is gone. It gives false if that is not what the error says.
@@ -235,6 +256,7 @@ func (r *run) take(ctx context.Context) error {
 	for _, a := range r.attempts {
 		a.Look(ctx)
 	}
+	r.refuseTogether()
 	if r.Members[0].NoSnapshot {
 		r.name = r.newest()
 		return r.takeAs(ctx, r.name, nil)

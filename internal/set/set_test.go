@@ -244,6 +244,40 @@ func TestAMemberThatFailsAtADestinationLeavesTheSetIncompleteUntilALaterRun(t *t
 	r.isComplete(days(1, 2, 3)...)
 }
 
+// Of the two kinds of members only the subvolumes are refused on a filesystem that is not btrfs.
+func TestADestinationThatIsRefusedToOneMemberGetsNothingOfTheOthers(t *testing.T) {
+	r := newRig(t)
+	gone := filepath.Join(t.TempDir(), "gone")
+	r.spec.Destinations = append(r.spec.Destinations, job.Local{Path: filepath.Join(gone, "server")})
+	did := r.fail("is left alone, since that of another member of the set is refused")
+	if made, err := os.Lstat(gone); err == nil {
+		t.Errorf("%s was made", made.Name())
+	}
+	if len(did.AllFailures()) != 3 {
+		t.Errorf("%v", did.AllFailures())
+	}
+	r.isComplete(day(1))
+	r.fail("etc: is left alone") // in each run
+	r.isComplete(days(1, 2)...)
+}
+
+func TestADiskThatIsAwayGetsNoNewMember(t *testing.T) {
+	r := newRig(t)
+	all := r.spec.Members
+	r.spec.Members = all[:2]
+	second := btrfstest.New(t, size).Dir
+	r.spec.Destinations = append(r.spec.Destinations, job.Local{Path: filepath.Join(second, "server")})
+	r.succeed()
+	for _, m := range []string{"root", "data"} { // what lies below the mount point of the disk
+		btrfstest.Check(t, os.Rename(filepath.Join(second, "server", m), filepath.Join(second, m)))
+		btrfstest.Check(t, os.Mkdir(filepath.Join(second, "server", m), 0o755))
+	}
+	r.spec.Members = all
+	r.fail("the backups that were made there are gone")
+	r.holds(filepath.Join(second, "server"), day(1), "data", "root")
+	r.isComplete(day(2))
+}
+
 func TestANameThatIsTakenAnywhereIsTakenByNoMember(t *testing.T) {
 	for _, taken := range [][]string{{"source", "root", "snapshot"}, {"destination", "etc"}, {"destination"}} {
 		t.Run(strings.Join(taken, "/"), func(t *testing.T) {
