@@ -215,7 +215,7 @@ func TestALeftOverAfterThatFailsIsToldAndStopsNoJob(t *testing.T) {
 		t.Fatalf("exit status %d", killed.status)
 	}
 	h.destination, h.scripts["-net"] = place, ""
-	expect(t, exitPartly, h.run(), "error: hook net after the transfer: exit status 1")
+	expect(t, exitPartly, h.run(), "error: job home: hook net after the transfer: exit status 1")
 	h.has(1, 1, 1)
 }
 

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -100,7 +104,46 @@ func (o *runOptions) read(names []string) (*config.Config, error) {
 		return nil, err
 	}
 	_, err = jobsNamed(found, names)
-	return found, err
+	return found, errors.Join(err, o.checkTag(found, names), o.checkDisk(found))
+}
+
+// checkTag refuses a tag that chooses nothing.
+func (o *runOptions) checkTag(c *config.Config, names []string) error {
+	if o.tag == "" {
+		return nil
+	}
+	var tagged []string
+	for _, j := range c.Jobs {
+		if !slices.Contains(j.Tags, o.tag) {
+			continue
+		}
+		if j.Auto || len(names) > 0 {
+			return nil
+		}
+		tagged = append(tagged, j.Name)
+	}
+	if len(tagged) > 0 {
+		return misused(fmt.Sprintf("no job with the tag %q is run by itself (auto = false)", o.tag),
+			"name them: btrfs-backup run "+strings.Join(tagged, " "))
+	}
+	return misused(fmt.Sprintf("no job has the tag %q", o.tag), amongKnown(o.tag, tagsOf(c)))
+}
+
+// checkDisk refuses a disk that is not in the configuration.
+func (o *runOptions) checkDisk(c *config.Config) error {
+	known := disksOf(c)
+	if o.disk == "" || slices.Contains(known, o.disk) {
+		return nil
+	}
+	return misused(fmt.Sprintf("there is no disk %q", o.disk), amongKnown(o.disk, known))
+}
+
+// amongKnown gives the hint for a name that is unknown.
+func amongKnown(name string, known []string) string {
+	if len(known) == 0 {
+		return "the configuration has none"
+	}
+	return cmp.Or(suggestion(nearest(name, known)), "there are: "+strings.Join(known, ", "))
 }
 
 // do does the job of an entry and tells what failed.

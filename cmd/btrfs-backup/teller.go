@@ -59,7 +59,7 @@ func (t teller) tell(ctx context.Context, r *round.Round, entries []*round.Entry
 		case engine.Partly, engine.Failed:
 			n.Failures[e.Name] = failureOf(e)
 		case engine.Done:
-			if _, failures := report.FailuresOf(e.Name, t.runs); failures > 0 && n.Event == notify.Success {
+			if len(report.FailuresOf(e.Name, t.runs)) > 0 && n.Event == notify.Success {
 				n.Event, how = notify.Recovery, "works again"
 			}
 		}

@@ -87,7 +87,7 @@ func TestFinishTellsAFailureAndGoesOn(t *testing.T) {
 	r := newRig(t, around("a", Snapshot), around("o", Snapshot, afterFails, optional), around("b", Snapshot, afterFails), Hook{Before: sh("true" + killsRun), Around: "snapshot"})
 	r.kill()
 	n, err := Finish(t.Context(), r.Dir, r.Log)
-	if n != 3 || err == nil || err.Error() != "hook b after the snapshot: exit status 1" {
+	if n != 3 || err == nil || err.Error() != "job home: hook b after the snapshot: exit status 1" {
 		t.Errorf("%d, error: %v", n, err)
 	}
 	r.want("+a", "+o", "+b", "-b", "-o", "-a")

@@ -44,6 +44,9 @@ func (e killedError) Unwrap() error { return e.error }
 // run runs the program to its end.
 func (p program) run(ctx context.Context, log *slog.Logger) error {
 	title := fmt.Sprintf("hook %s %s the %s", p.Hook, p.when, p.Phase)
+	if p.Job != "" {
+		title = "job " + p.Job + ": " + title
+	}
 	id, err := as(p.User)
 	if err != nil {
 		return fmt.Errorf("%s: %w", title, err)

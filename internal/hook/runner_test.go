@@ -165,7 +165,7 @@ func TestTheOutputIsLoggedAndItsEndIsInTheError(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, Hook{Name: "db", Before: sh("seq 30; echo bad >&2; exit 4")})
 	err := r.Before(t.Context(), Run)
-	if err == nil || !strings.HasPrefix(err.Error(), "hook db before the run: exit status 4: 12; 13; ") || !strings.HasSuffix(err.Error(), "; 30; bad") {
+	if err == nil || !strings.HasPrefix(err.Error(), "job home: hook db before the run: exit status 4: 12; 13; ") || !strings.HasSuffix(err.Error(), "; 30; bad") {
 		t.Errorf("error: %v", err)
 	}
 	for _, line := range []string{"hook db: 1", "hook db: 30", "hook db: bad"} {
@@ -226,7 +226,7 @@ func TestAHookThatIsEndedMayTidyUp(t *testing.T) {
 func TestTheAfterOfAKilledBeforeRuns(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, Hook{Name: "db", Before: sh("echo +db >>'DIARY'; kill -9 $$"), After: write("-db", 0)})
-	if err := r.Before(t.Context(), Run); err == nil || err.Error() != "hook db before the run: signal: killed" {
+	if err := r.Before(t.Context(), Run); err == nil || err.Error() != "job home: hook db before the run: signal: killed" {
 		t.Errorf("error: %v", err)
 	}
 	r.want("+db", "-db")

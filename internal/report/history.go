@@ -135,20 +135,18 @@ func (h History) Runs() ([]Run, error) {
 	return runs, nil
 }
 
-// FailuresOf tells how often in a row a job failed, of runs newest first, and when that was last.
-func FailuresOf(job string, runs []Run) (last time.Time, failures int) {
+// FailuresOf gives the times at which a job failed since it was last done, newest first as the runs are.
+func FailuresOf(job string, runs []Run) (failures []time.Time) {
 	for _, run := range runs {
 		switch {
 		case run.Job != job:
 		case run.Outcome == engine.Done:
-			return last, failures
+			return failures
 		case run.Outcome == engine.Failed, run.Outcome == engine.Partly:
-			if failures++; failures == 1 {
-				last = run.Time
-			}
+			failures = append(failures, run.Time)
 		}
 	}
-	return last, failures
+	return failures
 }
 
 func (h History) path() string { return filepath.Join(h.Dir, HistoryFile) }

@@ -3,10 +3,12 @@ package report
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/progress"
+	"btrfs-backup/lock"
 )
 
 // Jobs tell what a run of several jobs did.
@@ -77,10 +79,14 @@ func (j JobResult) snapshot() string {
 }
 
 func (j JobResult) verdict() string {
-	if len(j.AllFailures()) > 0 {
+	failures := j.AllFailures()
+	switch {
+	case len(failures) == 0:
+		return "snapshot"
+	case slices.ContainsFunc(failures, func(f engine.Failure) bool { return !lock.IsHeld(f.Err) }):
 		return "FAILED"
 	}
-	return "snapshot"
+	return "busy"
 }
 
 // Text tells the jobs to people, in a line each and one for each failure.

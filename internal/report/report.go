@@ -104,6 +104,8 @@ func rowsOf(r *engine.Report) (rows [][]string) {
 			rows = append(rows, []string{d.Destination, "", "", "", "", d.Absent})
 		} else if len(d.Failures) > 0 {
 			rows = append(rows, []string{d.Destination, "", "", "", "", "FAILED"})
+		} else if len(d.Transfers) == 0 && len(r.Failures) > 0 {
+			rows = append(rows, []string{d.Destination, "", "", "", "", "ended early"})
 		} else if len(d.Transfers) == 0 && !d.OfSet {
 			rows = append(rows, []string{d.Destination, "", "", "", "", "nothing to send"})
 		}

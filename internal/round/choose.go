@@ -118,10 +118,9 @@ func (r *Round) obstacle(ctx context.Context, e *Entry) string {
 	if !e.Metered && r.knows("network", func() (bool, error) { return power.Metered(ctx) }) {
 		return "on a metered network"
 	}
-	last, failures := report.FailuresOf(e.Name, r.Runs)
-	next, now := last.Add(due.RetryAfter(failures, e.Every)), r.Env.Now()
-	if len(r.Names) == 0 && failures > 0 && now.Before(next) && !last.After(now) {
-		return fmt.Sprintf("failed %d times, tried again at %s", failures, next.Format(clock))
+	if why := r.backOff(e); why != "" && len(r.Names) == 0 {
+		r.Env.Log.Info(fmt.Sprintf("job %s: %s", e.Name, why))
+		return why
 	}
 	if e.Online == "" {
 		return ""
@@ -137,6 +136,28 @@ func (r *Round) obstacle(ctx context.Context, e *Entry) string {
 		r.Env.Log.Warn(fmt.Sprintf("job %s: online = %q: %v", e.Name, e.Online, err))
 	}
 	return ""
+}
+
+// backOff tells why a job that failed is not tried now. A failure before the end of the wait was asked for by name: it makes the
+// wait no longer.
+func (r *Round) backOff(e *Entry) string {
+	failures := report.FailuresOf(e.Name, r.Runs)
+	var next, last time.Time
+	counted := 0
+	for _, last = range slices.Backward(failures) {
+		if !last.Before(next) {
+			counted++
+		}
+		next = last.Add(due.RetryAfter(counted, e.Every))
+	}
+	if now := r.Env.Now(); counted == 0 || !now.Before(next) || last.After(now) {
+		return ""
+	}
+	often := "once"
+	if len(failures) > 1 {
+		often = fmt.Sprintf("%d times", len(failures))
+	}
+	return fmt.Sprintf("failed %s; tried again at %s, or now: btrfs-backup run %s", often, next.Format(clock), e.Name)
 }
 
 // knows tells what is known of this machine; what is not is no obstacle.

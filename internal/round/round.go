@@ -17,6 +17,7 @@ import (
 	"btrfs-backup/internal/config"
 	"btrfs-backup/internal/disk"
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/hook"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/report"
@@ -186,6 +187,16 @@ func (r *Round) hooksOf(e *Entry) *hook.Runner {
 	return runner
 }
 
+// A busyError tells that another process runs the job.
+type busyError struct {
+	job string
+	*lock.HeldError
+}
+
+func (e *busyError) Error() string { return fmt.Sprintf("job %s is run by %s", e.job, e.Holder()) }
+
+func (e *busyError) Unwrap() error { return e.HeldError }
+
 // lock keeps a second run of the job out.
 func (r *Round) lock(ctx context.Context, job string) (release func(), err error) {
 	if r.DryRun {
@@ -202,7 +213,7 @@ func (r *Round) lock(ctx context.Context, job string) (release func(), err error
 	held, err := lock.Acquire(ctx, dir, nil)
 	var other *lock.HeldError
 	if errors.As(err, &other) {
-		return nil, fmt.Errorf("job %s is run by %s: %w", job, other.Holder(), err)
+		return nil, hint.New(&busyError{job, other}, "wait for it, or kill it")
 	}
 	if err != nil {
 		return nil, err

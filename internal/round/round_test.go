@@ -17,6 +17,7 @@ import (
 	"btrfs-backup/internal/disk"
 	"btrfs-backup/internal/due"
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/hook"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/report"
@@ -213,7 +214,7 @@ func TestWhatFailedIsTriedAgainLaterUnlessItIsNamed(t *testing.T) {
 		names   []string
 		skipped string
 	}{
-		{"too soon", noon.Add(-4 * time.Minute), nil, "failed 1 times, tried again at 2026-06-10 12:01"},
+		{"too soon", noon.Add(-4 * time.Minute), nil, "failed once; tried again at 2026-06-10 12:01, or now: btrfs-backup run home"},
 		{"it is time", noon.Add(-5 * time.Minute), nil, ""},
 		{"named", noon.Add(-4 * time.Minute), []string{"home"}, ""},
 		{"in the future", noon.Add(time.Minute), nil, ""},
@@ -221,9 +222,25 @@ func TestWhatFailedIsTriedAgainLaterUnlessItIsNamed(t *testing.T) {
 		f := newFake(t)
 		e := newEntry(f.add("home"))
 		f.Names, f.Runs = test.names, []report.Run{{Time: test.began, Job: "home", Outcome: engine.Failed}}
-		if got := f.obstacle(t.Context(), e); got != test.skipped {
-			t.Errorf("%s: %q", test.name, got)
+		if got := f.obstacle(t.Context(), e); got != test.skipped || strings.Contains(f.log.String(), "level=INFO") != (got != "") {
+			t.Errorf("%s: %q\n%s", test.name, got, f.log.String())
 		}
+	}
+}
+
+func TestFailuresOfANamedJobMakeTheWaitNoLonger(t *testing.T) {
+	f := newFake(t)
+	e := newEntry(f.add("home"))
+	for _, ago := range []time.Duration{1, 2, 3, 9} { // the last three are within the wait after the first
+		f.Runs = append(f.Runs, report.Run{Time: noon.Add(-ago * time.Minute), Job: "home", Outcome: engine.Failed})
+	}
+	const want = "failed 4 times; tried again at 2026-06-10 12:14, or now: btrfs-backup run home"
+	if got := f.obstacle(t.Context(), e); got != want {
+		t.Errorf("after one that is due: %q", got)
+	}
+	f.Runs = f.Runs[:3]
+	if got := f.obstacle(t.Context(), e); got != "failed 3 times; tried again at 2026-06-10 12:04, or now: btrfs-backup run home" {
+		t.Errorf("all soon after each other: %q", got)
 	}
 }
 
@@ -432,6 +449,9 @@ func TestAJobRunsOnceAtATime(t *testing.T) {
 	entries, err := f.run("begin a")
 	if err != nil || !lock.IsHeld(entries["a"].Err()) || entries["a"].Outcome() != engine.Busy {
 		t.Errorf("%v, %v", err, entries["a"].Err())
+	}
+	if said := entries["a"].Err().Error(); strings.Count(said, "process") != 1 || hint.Of(entries["a"].Err()) == "" {
+		t.Errorf("said %q", said)
 	}
 	release()
 	f.run("begin a", "a", "record a done")
