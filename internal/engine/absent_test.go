@@ -2,6 +2,8 @@ package engine
 
 import (
 	"errors"
+	"log/slog"
+	"strings"
 	"testing"
 
 	"btrfs-backup/lock"
@@ -13,11 +15,13 @@ func TestWhatAnAbsentDestinationNeedsIsKeptAndItsAbsenceIsNoFailure(t *testing.T
 	if err := state.AddUsed(t.Context(), "/away", "a disk"); err != nil {
 		t.Fatal(err)
 	}
+	var log strings.Builder
 	run := func(ledger string) (*fakeSource, *Report) {
 		s, d := newFakes(snap(1), snap(2), snap(3))
 		s.ledger = ledger
 		report, err := Run(t.Context(), jobOf(s, d, func(j *Job) {
 			j.Destinations = append(j.Destinations, Absent("/away", "its disk is not there"))
+			j.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
 			j.State, j.KeepSnapshots = state, retention.Policy{Last: 1}
 		}))
 		if err != nil || report.Outcome() != Done {
@@ -33,8 +37,12 @@ func TestWhatAnAbsentDestinationNeedsIsKeptAndItsAbsenceIsNoFailure(t *testing.T
 	if l := ledger(t, s.ledger); !l.IsCommon("/away", day(1)) || len(report.Deleted) != 1 {
 		t.Errorf("the ledger became %s", s.ledger)
 	}
+	log.Reset()
 	s, _ = run("{}") // which does not tell what it needs
 	s.want(t, "send 1", "send 2 from 1", "send 3 from 2")
+	if strings.Contains(log.String(), "no snapshots are deleted") {
+		t.Errorf("a disk that may be away is warned of: %s", log.String())
+	}
 }
 
 func TestARunWhoseDestinationsAreAllAbsentStillHasASource(t *testing.T) {

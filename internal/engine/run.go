@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -418,9 +419,14 @@ func (r *run) pruneSource(ctx context.Context) {
 // considerSource gives what the retention applies to: nothing if this run's snapshot is missing or what the destinations need is
 // not known.
 func (r *run) considerSource() (*plan.Considered, error) {
-	if r.snapshots.Ledger == nil || !r.NoSnapshot && r.report.Snapshot == "" || slices.ContainsFunc(r.visits, (*visit).mayNeedAny) {
+	isUnknown := r.snapshots.Ledger == nil || !r.NoSnapshot && r.report.Snapshot == ""
+	if isUnknown || slices.ContainsFunc(r.visits, (*visit).mayNeedAny) {
+		level := slog.LevelInfo // of a destination that is away on purpose
+		if isUnknown || slices.ContainsFunc(r.visits, func(v *visit) bool { return v.mayNeedAny() && !v.isAbsent() }) {
+			level = slog.LevelWarn
+		}
 		if r.KeepSnapshots != (retention.Policy{}) {
-			r.Log.Warn(fmt.Sprintf("%s: no snapshots are deleted, since a destination may still need them", r.Source))
+			r.Log.Log(context.Background(), level, fmt.Sprintf("%s: no snapshots are deleted, since a destination may still need them", r.Source))
 		}
 		return nil, nil
 	}
