@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"btrfs-backup/internal/hint"
 )
@@ -53,7 +54,11 @@ func (i Installation) Install(ctx context.Context) error {
 		err = cmp.Or(err, i.Tell(line))
 	}
 	if err == nil && i.byCron() {
-		err = i.Tell("Try it now: btrfs-backup run")
+		try := "btrfs-backup run"
+		if i.Config != "" {
+			try += " --config " + i.Config
+		}
+		err = i.Tell("Try it now: " + try)
 	}
 	if err == nil && !i.byCron() {
 		err = i.start(ctx, changes[0])
@@ -153,7 +158,11 @@ func (e *LeftError) Error() string {
 
 // Hint gives the way forward.
 func (e *LeftError) Hint() string {
-	return "remove what nobody needs, and give the command again; changes of a unit belong into a drop-in: systemctl edit btrfs-backup"
+	forward := "remove what nobody needs, and give the command again"
+	if slices.ContainsFunc(e.Paths, func(path string) bool { return strings.Contains(path, "/systemd/") }) {
+		forward += "; changes of a unit belong into a drop-in: systemctl edit btrfs-backup"
+	}
+	return forward
 }
 
 func left(changes []Change) error {
