@@ -218,6 +218,9 @@ func TestOptionsAboutSnapshotsMeanNothingForACopy(t *testing.T) {
 	r := newCopyRig(t, "ext4")
 	r.write("file", "content")
 	expect(t, exitDone, r.run("--num-snapshots", "3"), "--num-snapshots has no effect")
+	if quiet := r.run("--quiet", "--num-snapshots", "3"); strings.Contains(quiet.stderr, "has no effect") {
+		t.Errorf("each quiet run tells: %s", quiet.stderr)
+	}
 	before := historyOf(t, r.destination)
 	for _, args := range [][]string{{"-S", r.source, r.destination}, {"-T", r.source, r.destination}, {r.source}} {
 		run := expect(t, exitUsage, invokeCmd(t, r.commandTo(nil, args...)), "btrfs-backup: error: ", "btrfs-backup: hint: ")

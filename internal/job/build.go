@@ -210,7 +210,7 @@ func addOnce(all []engine.Destination, d engine.Destination) []engine.Destinatio
 func (b *builder) addCopies(job *engine.Job) {
 	for _, o := range b.idleForRsync() {
 		if b.isGiven(o) {
-			b.Log.Warn(fmt.Sprintf("--%s has no effect: %s is copied by rsync", o.name, b.Source))
+			b.Log.Info(fmt.Sprintf("--%s has no effect: %s is copied by rsync", o.name, b.Source))
 		}
 	}
 	_, fromDaemon := b.Source.(Daemon)
