@@ -83,13 +83,13 @@ func (o *runOptions) run(ctx context.Context, env environment, names []string) e
 			return o.do(ctx, env, e)
 		},
 		Record: func(ctx context.Context, e *round.Entry) { record(ctx, env, given, e) },
+		End: func(ctx context.Context) {
+			if err := writeTextfile(ctx, env, c); err != nil {
+				log.Warn(err.Error())
+			}
+		},
 	}
 	entries, err := r.Run(ctx)
-	if !o.dryRun {
-		if err := writeTextfile(ctx, env, c); err != nil {
-			log.Warn(err.Error())
-		}
-	}
 	return o.conclude(ctx, env, r, entries, err, teller)
 }
 

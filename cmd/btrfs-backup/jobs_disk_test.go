@@ -66,6 +66,25 @@ func TestADiskIsOpenedForTheJobsThatNeedItAndClosedAfterwards(t *testing.T) {
 	d.is(false)
 }
 
+func TestTheTextfileTellsOfADiskBeforeItIsClosed(t *testing.T) {
+	t.Parallel()
+	d := newDiskRig(t)
+	textfile := filepath.Join(d.dir, "btrfs_backup.prom")
+	d.set("skip", "")
+	configuration, err := os.ReadFile(d.file())
+	btrfstest.Check(t, err)
+	d.configure("textfile = %q\n%s", textfile, configuration)
+	expect(t, exitDone, d.run())
+	d.is(false)
+	told, err := os.ReadFile(textfile)
+	btrfstest.Check(t, err)
+	for _, name := range []string{"destination_up", "good", "backups"} {
+		if want := fmt.Sprintf("btrfs_backup_%s{job=\"home\",destination=%q} 1\n", name, d.mount+"/home"); !strings.Contains(string(told), want) {
+			t.Errorf("%s is missing in\n%s", want, told)
+		}
+	}
+}
+
 func TestADiskThatIsAwayTakesNothingFromTheOtherDestinationAndCatchesUp(t *testing.T) {
 	t.Parallel()
 	for whenAbsent, status := range map[string]int{"skip": exitDone, "fail": exitPartly} {

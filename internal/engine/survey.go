@@ -29,7 +29,7 @@ type StandingAt struct {
 	Destination string
 	plan.Kept
 	Complete []string // names of the complete backups, oldest first
-	Free     uint64   // bytes
+	Free     *uint64  // bytes; nil: unknown
 	OnRecord bool     // the destination cannot be listed: Newest is that of the ledger, and the rest unknown
 	Absent   string   // why it is absent on purpose
 	Err      error    // why it is not known what there is; otherwise as with OnRecord
@@ -142,7 +142,7 @@ func (v *visit) standing(found Contents, sourceErr error) (at StandingAt, err er
 	default:
 		at.Complete = p.CompleteOf(v.snapshots.Record.Sources)
 	}
-	at.Kept, at.Free = v.Naming.SumUp(v.Now(), at.Complete), found.Free
+	at.Kept, at.Free = v.Naming.SumUp(v.Now(), at.Complete), &found.Free
 	return at, nil
 }
 

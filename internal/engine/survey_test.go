@@ -119,7 +119,7 @@ func TestCompleteBackupsOfADirectoryAreKnownByTheirRecords(t *testing.T) {
 		{Name: day(1), Complete: true}, {Name: day(2), Complete: true}, {Name: day(3)}, {Name: day(4), Complete: true, OfAnother: "x"},
 		{Name: "x" + day(5), Complete: true}}}}
 	_, got := surveyed(t, fakeDirectory{errSome}, there)
-	if got.Err != nil || got.Number != 2 || got.Newest.Day() != 2 || got.Oldest.Day() != 1 || got.Free != 5 {
+	if got.Err != nil || got.Number != 2 || got.Newest.Day() != 2 || got.Oldest.Day() != 1 || got.Free == nil || *got.Free != 5 {
 		t.Errorf("%+v", got)
 	}
 	there.contents.Received = []string{day(6)}

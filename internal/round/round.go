@@ -39,6 +39,8 @@ type Round struct {
 
 	// Begin is told what is done, before it begins. Disks are open then.
 	Begin func(ctx context.Context, due []*Entry)
+	// End is told when all is over and recorded, before the disks are closed, also when nothing was due. It is not called in a dry run.
+	End func(ctx context.Context)
 	// Do does the job of an entry, and tells what it did.
 	Do func(ctx context.Context, e *Entry) (report.Result, error)
 	// Record is told of each job when it is over. It is called neither in a dry run nor for what is run by others, and for what was
@@ -54,7 +56,8 @@ func (r *Round) Run(ctx context.Context) (entries []*Entry, err error) {
 	if !r.DryRun {
 		_, failed := hook.Finish(ctx, r.Dir, r.Env.Log)
 		failed = errors.Join(failed, disk.CloseAbandoned(ctx, r.Disks))
-		defer func() { err = errors.Join(failed, err) }()
+		defer func() { err = errors.Join(failed, err, r.closeDisks(context.WithoutCancel(ctx))) }()
+		defer r.End(ctx)
 	}
 	entries = r.choose()
 	r.decideAll(ctx, entries)
@@ -70,7 +73,6 @@ func (r *Round) Run(ctx context.Context) (entries []*Entry, err error) {
 		r.doAll(ctx, due)
 		return entries, context.Cause(ctx)
 	}
-	defer func() { err = errors.Join(err, r.closeDisks(context.WithoutCancel(ctx))) }()
 	r.openDisks(ctx, due)
 	toDo := slices.DeleteFunc(slices.Clone(due), func(e *Entry) bool { return e.Skipped != "" })
 	if len(toDo) == 0 { // all disks are absent: no hook stops anything for that

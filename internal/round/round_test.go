@@ -61,6 +61,7 @@ func newFake(t testing.TB) *fake {
 		}
 		return report.Result{Report: &engine.Report{}}, nil
 	}
+	f.End = func(context.Context) {}
 	f.Record = func(_ context.Context, e *Entry) { f.note("record " + e.Name + " " + string(e.Outcome())) }
 	return f
 }

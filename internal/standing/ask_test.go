@@ -25,7 +25,7 @@ func TestABackupIsGoodUntilItIsTooOld(t *testing.T) {
 	r.run(home)
 	told := r.wants("after two runs", home, "good 2", "good 2")
 	p := told.Places[0]
-	if !p.Newest.Equal(r.now) || !p.Oldest.Equal(r.now.AddDate(0, 0, -1)) || p.Free == 0 || told.LastRun == nil || !told.LastRun.Time.Equal(r.now) {
+	if !p.Newest.Equal(r.now) || !p.Oldest.Equal(r.now.AddDate(0, 0, -1)) || p.Free == nil || *p.Free == 0 || told.LastRun == nil || !told.LastRun.Time.Equal(r.now) {
 		t.Errorf("%+v", told)
 	}
 	if want := time.Date(2026, 6, 3, 0, 0, 0, 0, time.Local); !p.NextDue.Equal(want) {

@@ -21,7 +21,8 @@ var now = time.Date(2026, 11, 29, 3, 31, 0, 0, time.Local)
 func example() []Job {
 	const day = 24 * time.Hour
 	place := func(destination string, age time.Duration, change ...func(*Place)) Place {
-		p := Place{Destination: destination, Newest: now.Add(-age), Oldest: now.Add(-100 * day), Backups: 34, Free: 2 << 30, Asked: true, MaxAge: Seconds(2 * day)}
+		free := uint64(2 << 30)
+		p := Place{Destination: destination, Newest: now.Add(-age), Oldest: now.Add(-100 * day), Backups: 34, Free: &free, Asked: true, MaxAge: Seconds(2 * day)}
 		if age == 0 {
 			p.Newest, p.Oldest, p.Backups = time.Time{}, time.Time{}, 0
 		}
@@ -42,13 +43,13 @@ func example() []Job {
 		{Name: "home", LastRun: &last, Skipped: 2, Places: []Place{
 			place("/mnt/usb/home", 2*time.Hour),
 			place("ssh://nas/backup/a-long-path/that-is-cut/home", 3*day),
-			place("/mnt/other/home", 5*day),
+			place("/mnt/other/home", 5*day, func(p *Place) { *p.Free = 0 }),
 			place("/mnt/away/home", day, away),
 			place("/mnt/away/late", 3*day, away),
 		}},
 		{Name: "system", Places: []Place{place("/mnt/usb/system", 0), place("ssh://down/b", day, fails), place("ssh://down/c", 0, fails), place("ssh://down/d", 3*day, fails),
 			place("shell://store", day, byLedger)}},
-		{Name: "etc", Places: []Place{place("", 2*time.Hour, func(p *Place) { p.Ahead, p.Warning, p.Free = 1, "dated in the future and not counted: 1", 0 })}},
+		{Name: "etc", Places: []Place{place("", 2*time.Hour, func(p *Place) { p.Ahead, p.Warning, p.Free = 1, "dated in the future and not counted: 1", nil })}},
 	}
 }
 
@@ -59,7 +60,7 @@ func TestTheTableFits80Columns(t *testing.T) {
 JOB     DESTINATION       NEWEST            AGE   KEPT  FREE     STATE
 home    /mnt/usb/home     2026-11-29 01:31  2 h   34    2.0 GiB  good
 home    nas/bac...t/home  2026-11-26 03:31  3 d   34    2.0 GiB  LATE (> 2 d)
-home    /mnt/other/home   2026-11-24 03:31  5 d   34    2.0 GiB  BAD (> 4 d)
+home    /mnt/other/home   2026-11-24 03:31  5 d   34    0 B      BAD (> 4 d)
 home    /mnt/away/home    2026-11-28 03:31  24 h  -     -        away
 home    /mnt/away/late    2026-11-26 03:31  3 d   -     -        LATE, away
 system  /mnt/usb/system   never             -     0     2.0 GiB  NEVER
@@ -146,6 +147,7 @@ func TestPrometheusReadsAllThatIsKnown(t *testing.T) {
 		`btrfs_backup_good{job="home",destination="ssh://nas/backup/a-long-path/that-is-cut/home"} 0`,
 		`btrfs_backup_backups{job="system",destination="/mnt/usb/system"} 0`,
 		`btrfs_backup_destination_free_bytes{job="system",destination="/mnt/usb/system"} 2147483648`,
+		`btrfs_backup_destination_free_bytes{job="home",destination="/mnt/other/home"} 0`,
 		`btrfs_backup_last_run_status{job="home"} 3`, `btrfs_backup_last_duration_seconds{job="home"} 1.5`,
 		`btrfs_backup_last_bytes{job="home"} 12`, `btrfs_backup_skipped_total{job="home"} 2`,
 	} {
@@ -153,7 +155,7 @@ func TestPrometheusReadsAllThatIsKnown(t *testing.T) {
 			t.Errorf("%s is missing in\n%s", want, content)
 		}
 	}
-	for _, unknown := range []string{`last_run_status{job="system"}`, `backups{job="system",destination="ssh://down/b"}`,
+	for _, unknown := range []string{`free_bytes{job="etc"`, `last_run_status{job="system"}`, `backups{job="system",destination="ssh://down/b"}`,
 		`success_timestamp_seconds{job="system",destination="/mnt/usb/system"}`} {
 		if strings.Contains(string(content), unknown) {
 			t.Errorf("%s is told, but not known", unknown)

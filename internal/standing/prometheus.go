@@ -34,7 +34,12 @@ var metrics = []metric{
 	{name: "backups", kind: "gauge", help: "Complete backups.",
 		ofPlace: func(p Place) (float64, bool) { return float64(p.Backups), p.Asked }},
 	{name: "destination_free_bytes", kind: "gauge", help: "Bytes that can still be written.",
-		ofPlace: func(p Place) (float64, bool) { return float64(p.Free), p.Asked && p.Free > 0 }},
+		ofPlace: func(p Place) (float64, bool) {
+			if p.Free == nil {
+				return 0, false
+			}
+			return float64(*p.Free), true
+		}},
 	{name: "destination_up", kind: "gauge", help: "1 if the destination was asked what it holds, else 0.",
 		ofPlace: func(p Place) (float64, bool) { return flag(p.Asked), true }},
 	{name: "good", kind: "gauge", help: "1 if the newest backup was seen and is not too old, else 0.",

@@ -58,7 +58,7 @@ type Place struct {
 	Oldest      time.Time       `json:"oldest,omitzero"`
 	Backups     int             `json:"backups"`          // complete ones
 	Ahead       int             `json:"future,omitempty"` // more that are dated in the future
-	Free        uint64          `json:"free_bytes,omitempty"`
+	Free        *uint64         `json:"free_bytes,omitempty"`
 	Asked       bool            `json:"asked"`             // else only Newest is known, from the record
 	Away        string          `json:"away,omitempty"`    // why it is absent on purpose
 	Current     bool            `json:"current,omitempty"` // nothing changed since, and the job is for changes only

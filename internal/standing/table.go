@@ -53,8 +53,8 @@ func (p Place) row(job string, now time.Time) []string {
 	}
 	if p.Asked {
 		kept = fmt.Sprint(p.Backups)
-		if p.Free > 0 {
-			free = progress.Bytes(int64(p.Free))
+		if p.Free != nil {
+			free = progress.Bytes(int64(*p.Free))
 		}
 	}
 	return []string{job, p.name(), newest, report.Age(p.Newest, now), kept, free, p.words()}
