@@ -101,6 +101,9 @@ func (o *installOptions) install(ctx context.Context, env environment) error {
 		return err
 	}
 	if o.print {
+		if err := i.CheckNames(); err != nil {
+			return err
+		}
 		for _, line := range i.Unnoticed() {
 			fmt.Fprintf(env.stdout, "# %s\n\n", line)
 		}

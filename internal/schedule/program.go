@@ -12,10 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Check refuses what units cannot name, and a program that is not to be run as a user without being asked, since others could
-// change it: another one owns it or a directory above it, or may write to one. The system runs none in a home or in a place for
-// temporary files. The path of the program has no symbolic links.
-func (s Setup) Check(user int) error {
+// CheckNames refuses names that the files cannot hold as they are.
+func (s Setup) CheckNames() error {
 	for _, path := range []string{s.Program, s.Config} {
 		if path != "" && !plain.MatchString(path) {
 			return hint.New(fmt.Errorf("%q cannot be named in a unit", path), "use a path of letters, digits, and - _ . + only")
@@ -25,6 +23,16 @@ func (s Setup) Check(user int) error {
 		if d.UUID != "" && !nameForm.MatchString(d.Name) {
 			return hint.New(fmt.Errorf("disk %q cannot be named in a unit", d.Name), "rename it: use letters, digits, and - _ . only")
 		}
+	}
+	return nil
+}
+
+// Check refuses what units cannot name, and a program that is not to be run as a user without being asked, since others could
+// change it: another one owns it or a directory above it, or may write to one. The system runs none in a home or in a place for
+// temporary files. The path of the program has no symbolic links.
+func (s Setup) Check(user int) error {
+	if err := s.CheckNames(); err != nil {
+		return err
 	}
 	for at := s.Program; ; at = filepath.Dir(at) {
 		if err := checkOwner(at, user); err != nil {

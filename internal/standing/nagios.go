@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"btrfs-backup/internal/progress"
 )
 
 // The statuses of a plugin of Nagios (monitoring-plugins.org/doc/guidelines.html).
@@ -36,7 +38,7 @@ func WriteNagios(w io.Writer, jobs []Job, now time.Time) (status int, err error)
 				status, worst, of = nagiosStatus[p.State], p, j.Name
 			}
 			places++
-			lines = append(lines, fmt.Sprintf("%s at %s: %s", j.Name, p.name(), p.told(now)))
+			lines = append(lines, harmless(fmt.Sprintf("%s at %s: %s", j.Name, p.name(), p.told(now))))
 		}
 	}
 	head := fmt.Sprintf("%s at %s: %s", of, worst.name(), worst.told(now))
@@ -45,7 +47,7 @@ func WriteNagios(w io.Writer, jobs []Job, now time.Time) (status int, err error)
 	}
 	_, err = fmt.Fprintf(w, "BACKUP %s - %s | %s\n", nagiosWords[status], harmless(head), worst.performance(now))
 	if places > 1 && err == nil {
-		_, err = fmt.Fprintln(w, harmless(strings.Join(lines, "\n")))
+		_, err = fmt.Fprintln(w, strings.Join(lines, "\n"))
 	}
 	return status, err
 }
@@ -56,8 +58,8 @@ func WriteNagiosFailure(w io.Writer, failure error) (status int, err error) {
 	return nagiosUnknown, err
 }
 
-// harmless keeps what a name holds from being taken for figures.
-func harmless(text string) string { return strings.ReplaceAll(text, "|", "/") }
+// harmless keeps what a name holds from being taken for figures, or for a line of its own.
+func harmless(text string) string { return strings.ReplaceAll(progress.Line(text), "|", "/") }
 
 // told tells the state in words.
 func (p Place) told(now time.Time) string {

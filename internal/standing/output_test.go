@@ -115,6 +115,17 @@ func TestNagiosIsToldTheWorstFirst(t *testing.T) {
 	}
 }
 
+func TestANameMakesNoFiguresAndNoLineForNagios(t *testing.T) {
+	jobs := example()[:1]
+	jobs[0].Places = jobs[0].Places[:1]
+	jobs[0].Places[0].Destination = "/mnt/a\n|x=1\x1b[2J"
+	var got strings.Builder
+	_, err := WriteNagios(&got, jobs, now)
+	if want := "BACKUP OK - home at /mnt/a; /x=1\\x1b[2J: 2 hours old | age=7200s;172800;345600;0\n"; err != nil || got.String() != want {
+		t.Errorf("%v: %swant %s", err, got.String(), want)
+	}
+}
+
 func TestPrometheusReadsAllThatIsKnown(t *testing.T) {
 	jobs := example()
 	jobs[0].Places[0].Destination = "a \"quoted\"\\path\nof two lines"
