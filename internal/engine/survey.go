@@ -19,7 +19,7 @@ type Standing struct {
 	Created      time.Time // of the source, if it is a subvolume
 	History      bool      // the source keeps snapshots
 	Snapshots    plan.Kept // of such a source
-	Unchanged    bool      // since the newest of them, if the job is for changes only
+	Same         string    // the snapshot since which nothing changed, if the job is for changes only
 	Err          error     // why the source could not be looked at
 	Destinations []StandingAt
 }
@@ -55,7 +55,9 @@ func Survey(ctx context.Context, job Job) *Standing {
 	asking.Wait()
 	r.recall()
 	r.readUsed()
-	s.Unchanged = s.Err == nil && r.same != ""
+	if s.Err == nil {
+		s.Same = r.same
+	}
 	s.Created, s.Snapshots = r.source.Created, r.Naming.SumUp(r.Now(), plan.NamesOf(r.unaltered()))
 	for i, v := range visits {
 		at := &s.Destinations[i]

@@ -58,7 +58,7 @@ func TestArgumentsAreExactlyThese(t *testing.T) {
 		precisely = asRoot + " --sparse --modify-window=-1" + itemized
 		unsparing = asRoot + " --modify-window=-1" + itemized
 		told      = " --no-human-readable --stats"
-		end       = " -- SRC/ WORK/"
+		end       = " -- SRC/ WORK/./"
 	)
 	limit := func(l rate.Limit) Options { return Options{Limit: l} }
 	for _, test := range []struct {

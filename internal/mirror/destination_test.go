@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/engine"
 
 	"golang.org/x/sys/unix"
 )
@@ -222,4 +224,22 @@ func TestAFullDiskMakesNoBackup(t *testing.T) {
 	btrfstest.Run(t, "mount", "-o", "remount,size=64m", disk) // the user makes room
 	mustBackUp(t, f, "3")
 	mustEqual(t, s.path, filepath.Join(f.path, "3"))
+}
+
+func TestNothingIsCopiedToWhatLiesUnderADiskThatIsUnmountedMeanwhile(t *testing.T) {
+	t.Parallel()
+	s := sourceOf(t, SourceOptions{}, "file")
+	f := folderFor(t, s, Options{})
+	mustBackUp(t, f, "1")
+	_, err := save(t.Context(), f, "2", func(transfer engine.Transfer) (engine.Result, error) {
+		return f.copy(t.Context(), transfer, func(ctx context.Context, transfer engine.Transfer, c copier) (engine.Result, error) {
+			check(t, os.Rename(f.path, f.path+".away"))
+			check(t, os.Mkdir(f.path, 0o755))
+			return f.save(ctx, transfer, c)
+		})
+	})
+	mustRefuse(t, err, "No such file or directory")
+	if entries, err := os.ReadDir(f.path); err != nil || len(entries) > 0 {
+		t.Errorf("there are %v, %v", entries, err)
+	}
 }

@@ -106,7 +106,8 @@ func (d *Destination) fill(ctx context.Context, order tree.Order, c copier) (f f
 	if f.work.Resumed && !order.Full {
 		d.Log.Info(fmt.Sprintf("%s: resuming the partial copy of an interrupted run", d))
 	}
-	c.own, c.to = append(fillingOptions(f.work), c.own...), d.argument(c.link, f.work.Path)
+	// with the dot, rsync makes no such directory where it is gone, since its disk was unmounted meanwhile
+	c.own, c.to = append(fillingOptions(f.work), c.own...), d.argument(c.link, f.work.Path+"/.")
 	if f.work.Resumed && !(f.work.Subvolume && order.Base != "") {
 		// without a backup below it, all that is in the directory and not in the source was left by the interrupted run
 		c.own = append(c.own, "--delete", "--delete-excluded")

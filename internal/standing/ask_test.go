@@ -195,6 +195,27 @@ func TestSnapshotsAreAllThatAJobWithoutDestinationsHas(t *testing.T) {
 	r.wants("after days", home, "late 1")
 }
 
+func TestABackupIsAsGoodAsTheSnapshotSinceWhichNothingChangedOnlyIfItIsOfThat(t *testing.T) {
+	r := newRig(t)
+	home := r.job(r.subvolume("home"), r.to("home"))
+	home.Spec.Subvolume.OnlyChanged = true
+	r.run(home)
+	check(t, os.WriteFile(filepath.Join(r.source, "home/new"), nil, 0o600))
+	time.Sleep(200 * time.Millisecond) // so much does the clock of inodes count
+	snapshots := r.job(filepath.Join(r.source, "home"))
+	snapshots.Spec.Subvolume.OnlyChanged = true
+	r.days(10)
+	r.run(snapshots) // while the clock is ahead
+	r.days(-7)
+	if told := r.wants("of an older one", home, "late 1"); !told.Unchanged {
+		t.Error("a change is seen")
+	}
+	r.run(home)
+	r.days(10)
+	r.wants("of that one", home, "good 2")
+	r.wants("the snapshots", snapshots, "good 2")
+}
+
 func TestASetIsAsOldAsWhatAllMembersHave(t *testing.T) {
 	r := newRig(t)
 	server := r.job(r.subvolume("root"), r.to("server"))

@@ -146,20 +146,20 @@ func (q Question) ask(ctx context.Context, j *config.Job, m *job.Machines, now t
 			s.Destinations = append(s.Destinations, engine.StandingAt{Destination: d.String(), Err: errUnasked})
 		}
 	}
-	told.History, told.Snapshot, told.Unchanged = s.History, s.Snapshots.Newest, s.Unchanged
+	told.History, told.Snapshot, told.Unchanged = s.History, s.Snapshots.Newest, s.Same != ""
 	if told.Source = s.Source; s.Err != nil {
 		told.Failure = &engine.Failure{Err: s.Err}
 	}
 	r := recordOf(j.Name, s.Source, q.Runs)
 	told.LastRun, told.Skipped = r.last(), r.skipped()
 	if len(s.Destinations) == 0 {
-		s.Destinations = []engine.StandingAt{{Kept: s.Snapshots, Err: s.Err}}
+		s.Destinations = []engine.StandingAt{{Kept: s.Snapshots, Complete: []string{s.Same}, Err: s.Err}}
 	}
 	for _, at := range s.Destinations {
 		p := placeOf(at, r)
 		p.MaxAge = Seconds(q.maxAge(j, at.Destination))
 		p.Overdue = r.overdue(p, now)
-		p.Current = s.Unchanged && p.Asked && !p.Newest.IsZero() && p.Newest.Equal(s.Snapshots.Newest)
+		p.Current = s.Same != "" && p.Asked && slices.Contains(at.Complete, s.Same)
 		p.judge(now)
 		if !j.Every.IsZero() && j.Auto {
 			p.NextDue = j.Every.Next(now, p.As(now))
