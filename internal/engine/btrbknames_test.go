@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -77,5 +78,16 @@ func TestASnapshotOfBtrbksSchemeGetsTheNextNumber(t *testing.T) {
 		if longest := n.Longest(); !n.Ours(longest) || len(longest) < len(n.Name(at)) {
 			t.Errorf("%s is the longest name", longest)
 		}
+	}
+}
+
+func TestWithoutANumberThatIsLeftNoSnapshotIsTaken(t *testing.T) {
+	at := time.Date(2026, 1, 9, 12, 0, 0, 0, time.Local)
+	s, d := newFakes(snap(1, named("home.20260109_999999999")))
+	report, err := Run(t.Context(), jobOf(s, d, func(j *Job) {
+		j.NoSnapshot, j.Naming, j.Now = false, Naming{Prefix: "home", Scheme: plan.BtrbkShort}, func() time.Time { return at }
+	}))
+	if err != nil || len(report.Failures) != 1 || !strings.Contains(report.Failures[0].Err.Error(), "no number is left") {
+		t.Errorf("%v, %v", report.AllFailures(), err)
 	}
 }

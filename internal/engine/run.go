@@ -312,6 +312,9 @@ func (r *run) freeName(ctx context.Context, taken []string, try func(name string
 	for {
 		now := r.Now()
 		name := r.Naming.Next(now, taken)
+		if r.Naming.Numbered() && !r.Naming.Ours(name) {
+			return "", hint.New(fmt.Errorf("%s: no number is left for a name: %s would be next", r.Source, name), "rename what has the highest one")
+		}
 		err := try(name)
 		if !errors.Is(err, fs.ErrExist) {
 			return name, err
