@@ -168,7 +168,8 @@ func (c *conclusion) complete() []string {
 	})
 }
 
-// mark makes the directories of links that are missing, and removes what earlier runs left unfinished.
+// mark makes the directories of links that are missing, and points a link to the newest. It removes what earlier runs left
+// unfinished.
 func (c *conclusion) mark(ctx context.Context, complete []string) (err error) {
 	if c.unlock, err = c.Lock(ctx, c.to.Folder, c.to.Folder, !c.NoWait); err != nil {
 		return err
@@ -197,6 +198,13 @@ func (c *conclusion) mark(ctx context.Context, complete []string) (err error) {
 		c.Log.Debug(fmt.Sprintf("%s: set %s is marked", c.to.Folder, name))
 		c.told.Sets = append(c.told.Sets, engine.SetReport{Name: name})
 		c.sets = append(c.sets, host.Set{Name: name, Members: members})
+	}
+	marked := namesOf(c.sets, func(s host.Set) bool { return slices.Contains(complete, s.Name) })
+	if len(marked) > 0 {
+		newest := slices.MaxFunc(marked, func(a, b string) int { return slices.Index(complete, a) - slices.Index(complete, b) })
+		if err := c.to.Folder.dir.Link(ctx, c.Naming.Latest(), newest); err != nil {
+			failures = append(failures, fmt.Errorf("%s: %w", c.to.Folder, err))
+		}
 	}
 	return errors.Join(failures...)
 }

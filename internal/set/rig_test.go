@@ -150,6 +150,9 @@ func (r *rig) holds(dir string, want ...string) {
 // isComplete fails unless the sets are there, with all that the members hold now in the last of them.
 func (r *rig) isComplete(names ...string) {
 	r.Helper()
+	if latest, err := os.Readlink(r.to(".latest")); err != nil || latest != names[len(names)-1] {
+		r.Errorf("the newest set is %q, want %q: %v", latest, names[len(names)-1], err)
+	}
 	for i, name := range names {
 		r.holds(r.to(name), "data", "etc", "root")
 		for _, m := range []string{"data", "etc", "root"} {

@@ -34,7 +34,7 @@ var (
 	Commit  = verb[CommitCall, Nothing, Nothing]("commit", Destination, repeatable)
 	Abort   = verb[AbortCall, Nothing, Nothing]("abort", Destination, once)
 	Ledger  = verb[LedgerCall, Nothing, Nothing]("ledger", Source, repeatable)
-	Link    = verb[LinkCall, Nothing, Nothing]("link", Source, repeatable)
+	Link    = verb[LinkCall, Nothing, Nothing]("link", Any, repeatable)
 
 	ListSets   = verb[Dir, []host.Set, Nothing]("list-sets", Any, repeatable)
 	MakeSet    = verb[MakeSetCall, Nothing, Nothing]("make-set", Destination, repeatable)
