@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -59,7 +60,10 @@ func initConfig(ctx context.Context, env environment, file string) error {
 	if os.Geteuid() == 0 {
 		choice.Log = "/var/log/btrfs-backup"
 	}
-	if err := choice.Write(file); err != nil {
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	if err := writeNew(file, choice.Text()); err != nil {
 		return err
 	}
 	if _, err := readConfig(file); err != nil {

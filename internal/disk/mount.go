@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"btrfs-backup/btrfs"
@@ -24,10 +25,12 @@ type mount struct {
 
 // mountedAt gives what is mounted at a directory, nil if that is nothing, or something that mounts the disk when it is used.
 func mountedAt(dir string) (*mount, error) {
-	top, err := topMount(dir)
-	if err != nil || top == nil {
+	all, err := mountsAt(dir)
+	all = slices.DeleteFunc(all, func(m *mountinfo.Info) bool { return m.FSType == "autofs" })
+	if err != nil || len(all) == 0 {
 		return nil, err
 	}
+	top := all[len(all)-1]
 	var st unix.Statx_t
 	if err := unix.Statx(unix.AT_FDCWD, top.Mountpoint, unix.AT_NO_AUTOMOUNT, unix.STATX_MNT_ID_UNIQUE|unix.STATX_MNT_ID, &st); err != nil {
 		return nil, fmt.Errorf("looking at %s: %w", dir, err)
@@ -35,33 +38,25 @@ func mountedAt(dir string) (*mount, error) {
 	return &mount{top, st.Mnt_id}, nil
 }
 
-func topMount(dir string) (top *mountinfo.Info, err error) {
+// mountsAt gives what is mounted at a directory. The last one hides the others.
+func mountsAt(dir string) ([]*mountinfo.Info, error) {
 	real, err := filepath.EvalSymlinks(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			return nil, nil
-		}
 		return nil, err
 	}
 	all, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(real))
 	if err != nil {
 		return nil, fmt.Errorf("reading the mount table: %w", err)
 	}
-	for _, m := range all { // the last one hides the others
-		if m.FSType != "autofs" {
-			top = m
-		}
-	}
-	return top, nil
+	return all, nil
 }
 
 // isAutomount tells that using the directory mounts it.
 func isAutomount(dir string) bool {
-	real, err := filepath.EvalSymlinks(dir)
-	if err != nil {
-		return false
-	}
-	all, _ := mountinfo.GetMounts(mountinfo.SingleEntryFilter(real))
+	all, _ := mountsAt(dir) // which mountedAt tells
 	return len(all) > 0 && all[len(all)-1].FSType == "autofs"
 }
 

@@ -1,9 +1,7 @@
 package draft
 
 import (
-	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -61,22 +59,6 @@ func (c Choice) Text() string {
 		}
 	}
 	return b.String() + tailText
-}
-
-// Write writes the configuration to a file that is not there yet, and that only its owner reads.
-func (c Choice) Write(file string) error {
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(c.Text())
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(file))
-	}
-	return nil
 }
 
 const headText = `# What is backed up, where to, and when. All keys: man btrfs-backup.toml

@@ -152,7 +152,7 @@ func (r *run) conclude(ctx context.Context) error {
 		r.settleLedger(context.WithoutCancel(ctx))
 		return context.Cause(ctx)
 	}
-	r.concludeHistory(ctx)
+	r.concludeBy(ctx, r.pruneSource)
 	return nil
 }
 
@@ -323,11 +323,16 @@ func (r *run) freeName(ctx context.Context, taken []string, try func(name string
 			taken = append(taken, name)
 			continue
 		}
-		r.Log.Info(name + " exists already, waiting for the next second")
-		if err := pause(ctx, now.Truncate(time.Second).Add(time.Second).Sub(now)); err != nil {
+		if err := r.AwaitNext(ctx, name, now); err != nil {
 			return "", err
 		}
 	}
+}
+
+// AwaitNext waits until the name that now gives is another one.
+func (s Settings) AwaitNext(ctx context.Context, name string, now time.Time) error {
+	s.Log.Info(name + " exists already, waiting for the next second")
+	return pause(ctx, now.Truncate(time.Second).Add(time.Second).Sub(now))
 }
 
 func (r *run) take(ctx context.Context, name string) (btrfs.Subvolume, error) {
@@ -364,10 +369,8 @@ func (r *run) serveAll(ctx context.Context, visits []*visit) {
 	serving.Wait()
 }
 
-// concludeHistory applies the retention to the snapshots, which may make the room that all the rest needs, and points the link to
-// the newest one.
-func (r *run) concludeHistory(ctx context.Context) { r.concludeBy(ctx, r.pruneSource) }
-
+// concludeBy applies the retention to the snapshots, which may make the room that all the rest needs, and points the link to the
+// newest one.
 func (r *run) concludeBy(ctx context.Context, prune func(context.Context)) {
 	if r.history == nil {
 		return

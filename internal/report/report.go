@@ -266,21 +266,27 @@ func (p *plan) count(place, noun string, verdicts []retention.Verdict, deleted [
 
 // Age tells in one unit how long ago a time was.
 func Age(t, now time.Time) string {
-	const day, year = 24 * time.Hour, 365 * 24 * time.Hour
-	ago := now.Sub(t)
 	switch {
 	case t.IsZero():
 		return "-"
-	case ago < 0:
+	case now.Before(t):
 		return "future"
-	case ago < 2*time.Minute:
-		return fmt.Sprintf("%d s", ago/time.Second)
-	case ago < 2*time.Hour:
-		return fmt.Sprintf("%d min", ago/time.Minute)
-	case ago < 2*day:
-		return fmt.Sprintf("%d h", ago/time.Hour)
-	case ago < 2*year:
-		return fmt.Sprintf("%d d", ago/day)
 	}
-	return fmt.Sprintf("%d y", ago/year)
+	return Span(now.Sub(t))
+}
+
+// Span tells in one unit how long a time is.
+func Span(d time.Duration) string {
+	const day, year = 24 * time.Hour, 365 * 24 * time.Hour
+	switch {
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%d s", d/time.Second)
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d min", d/time.Minute)
+	case d < 2*day:
+		return fmt.Sprintf("%d h", d/time.Hour)
+	case d < 2*year:
+		return fmt.Sprintf("%d d", d/day)
+	}
+	return fmt.Sprintf("%d y", d/year)
 }

@@ -18,7 +18,6 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
-	"time"
 
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
@@ -273,11 +272,8 @@ func (r *run) take(ctx context.Context) error {
 			}
 			return err
 		}
-		r.Log.Info(r.name + " exists already, waiting for the next second")
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(now.Truncate(time.Second).Add(time.Second).Sub(now)):
+		if err := r.AwaitNext(ctx, r.name, now); err != nil {
+			return err
 		}
 	}
 }

@@ -80,21 +80,9 @@ func (p Place) words() string {
 	case p.Failure != nil:
 		return words + ", no answer"
 	case p.State == Late || p.State == Bad:
-		return fmt.Sprintf("%s (> %s)", words, length(most))
+		return fmt.Sprintf("%s (> %s)", words, report.Span(most))
 	}
 	return words
-}
-
-// length words a maximum age.
-func length(d time.Duration) string {
-	const day = 24 * time.Hour
-	switch d = d.Round(time.Minute); {
-	case d >= 2*day:
-		return fmt.Sprintf("%d d", d/day)
-	case d >= 2*time.Hour:
-		return fmt.Sprintf("%d h", d/time.Hour)
-	}
-	return fmt.Sprintf("%d min", d/time.Minute)
 }
 
 // lastRun gives the newest run of all jobs, and the name of its job.

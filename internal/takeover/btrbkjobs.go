@@ -1,6 +1,7 @@
 package takeover
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path"
@@ -72,19 +73,12 @@ func (b *btrbk) addJob(s *btrbkSection, at btrbkPlace) {
 	b.setDestinations(t, targets)
 	t.set("snapshot-prefix", base, baseOf...)
 	format, formatOf := s.get("timestamp_format")
-	t.set("name", "btrbk-"+orElse(format, "long"), formatOf...)
+	t.set("name", "btrbk-"+cmp.Or(format, "long"), formatOf...)
 	b.setFolder(t, s, at)
 	b.setWhen(t, s, targets)
 	b.setMachines(t, s, at, targets)
 	b.setSubvolume(t, s, targets)
 	b.setPolicies(t, name, s, targets)
-}
-
-func orElse(text, otherwise string) string {
-	if text == "" {
-		return otherwise
-	}
-	return text
 }
 
 // place writes a place as this program does.
@@ -98,7 +92,7 @@ func (s *btrbkSection) place(at btrbkPlace) (text string, of []origin) {
 		port = at.port
 	}
 	machine := at.host
-	if user = orElse(user, "root"); user != "no" {
+	if user = cmp.Or(user, "root"); user != "no" {
 		machine = user + "@" + machine
 	}
 	if of = append(userOf, portOf...); port != "" {

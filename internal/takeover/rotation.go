@@ -1,6 +1,7 @@
 package takeover
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"go/ast"
@@ -78,16 +79,14 @@ func (s *systemBackup) rotation(t *table, p systemPlace) string {
 		return "24h 7d 4w *m" // rsync-system-backup's own
 	}
 	var terms []string
-	for _, c := range rotationUnits {
-		if term := counts[c.name]; term != "" && !strings.HasPrefix(term, "0") {
+	for _, c := range slices.Backward(calendar) {
+		if term := counts[c.word]; term != "" && !strings.HasPrefix(term, "0") {
 			terms = append(terms, term)
 		}
 	}
 	t.entries = append(t.entries, entry{of: of})
-	return orElse(strings.Join(terms, " "), "last=1") // the newest is kept anyway
+	return cmp.Or(strings.Join(terms, " "), "last=1") // the newest is kept anyway
 }
-
-var rotationUnits = []struct{ name, letter string }{{"hourly", "h"}, {"daily", "d"}, {"weekly", "w"}, {"monthly", "m"}, {"yearly", "y"}}
 
 func orAny(says map[string]verdict, value string) verdict {
 	if slices.Contains([]string{"false", "off", "0"}, strings.ToLower(value)) {
@@ -119,8 +118,8 @@ func (p systemPlace) isIn(section string) bool {
 
 // rotationTerm writes a count as a term of a policy. It may be a number, "always", or arithmetic.
 func rotationTerm(name, value string) (string, error) {
-	for _, unit := range rotationUnits {
-		if unit.name != name {
+	for _, unit := range calendar {
+		if unit.word != name {
 			continue
 		}
 		if strings.EqualFold(value, "always") {
