@@ -81,9 +81,9 @@ func newConfig(env environment) *cobra.Command {
 		Example: "  sudo btrfs-backup config init    write a first one\n" +
 			"  btrfs-backup config check        what is wrong with it\n" +
 			"  btrfs-backup config show home    the job home, and where each value stands",
-		Long: `The configuration has the jobs of "btrfs-backup run": ` + config.SystemFile + `,
-then the files ` + config.DropIns + `/*.toml beside it. Without root, both are in
-~/.config/btrfs-backup. See btrfs-backup.toml(5).`,
+		Long: `The configuration has the jobs of "btrfs-backup run":
+` + config.SystemFile + `, then the files ` + config.DropIns + `/*.toml beside it.
+Without root, both are in ~/.config/btrfs-backup. See btrfs-backup.toml(5).`,
 	}
 	c.AddCommand(newConfigCheck(env), newConfigShow(env), newConfigInit(env))
 	return c

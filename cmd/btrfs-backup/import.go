@@ -117,8 +117,8 @@ func newImportSystemBackup(env environment) *cobra.Command {
 		Use:     "rsync-system-backup [options] [SOURCE] DESTINATION",
 		Short:   "Make a job of a command line of rsync-system-backup",
 		Example: "  btrfs-backup import rsync-system-backup -m /mnt/disk /mnt/disk/system/latest",
-		Long: `Make a job, and a disk, of a command line: write it as it is in the crontab. What
-rotate-backups keeps is read, too.`,
+		Long: `Make a job, and a disk, of a command line: write it as it is in the crontab.
+What rotate-backups keeps is read, too.`,
 		Args: needPlace("DESTINATION"),
 		RunE: func(_ *cobra.Command, args []string) (err error) {
 			if given.Rotation, err = readRotation(rotation); err != nil {

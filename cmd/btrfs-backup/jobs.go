@@ -263,7 +263,7 @@ func (o *runOptions) print(env environment, jobs report.Jobs) error {
 func jobsOf(entries []*round.Entry, around error) report.Jobs {
 	jobs := report.Jobs{Jobs: []report.JobResult{}}
 	for _, e := range entries {
-		one := report.JobResult{Job: e.Name, Skipped: e.Skipped}
+		one := report.JobResult{Job: e.Name, Skipped: e.Skipped, Took: e.Took}
 		if e.Result.Report != nil {
 			one.Result = &e.Result
 		}

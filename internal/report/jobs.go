@@ -1,12 +1,15 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/lock"
 )
@@ -23,6 +26,7 @@ type Jobs struct {
 type JobResult struct {
 	Job      string           `json:"job"`
 	Skipped  string           `json:"skipped,omitempty"` // why it was not run
+	Took     time.Duration    `json:"-"`
 	Result   *Result          `json:"result,omitempty"`
 	Failures []engine.Failure `json:"around,omitempty"` // of what is around it
 }
@@ -92,19 +96,28 @@ func (j JobResult) verdict() string {
 // Text tells the jobs to people, in a line each and one for each failure.
 func (j Jobs) Text() string {
 	var text strings.Builder
-	for _, one := range j.Jobs {
+	tell := func(title string, failures []engine.Failure) {
+		for _, f := range failures {
+			fmt.Fprintf(&text, "%s%v\n", title, f.Err)
+			if forward := hint.Of(f.Err); forward != "" {
+				fmt.Fprintf(&text, "%shint: %s\n", title, forward)
+			}
+		}
+	}
+	failedFirst := slices.SortedStableFunc(slices.Values(j.Jobs), func(a, b JobResult) int {
+		return cmp.Compare(min(len(b.AllFailures()), 1), min(len(a.AllFailures()), 1))
+	})
+	for _, one := range failedFirst {
 		switch {
 		case one.Skipped != "":
 			fmt.Fprintf(&text, "%s: not run: %s\n", one.Job, one.Skipped)
 		case one.Result != nil:
-			fmt.Fprintf(&text, "%s: %s\n", one.Job, Summarize(*one.Result).Line())
+			run := Summarize(*one.Result)
+			run.Duration = one.Took
+			fmt.Fprintf(&text, "%s: %s\n", one.Job, run.Line())
 		}
-		for _, f := range one.Failures {
-			fmt.Fprintf(&text, "%s: %v\n", one.Job, f.Err)
-		}
+		tell(one.Job+": ", one.AllFailures())
 	}
-	for _, f := range j.Failures {
-		fmt.Fprintln(&text, f.Err)
-	}
+	tell("", j.Failures)
 	return text.String()
 }

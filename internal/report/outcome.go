@@ -34,8 +34,11 @@ func (d Destination) line() string {
 	if d.Absent != "" {
 		parts = append(parts, "not served: "+d.Absent)
 	}
-	if len(d.Saved) > 0 {
-		parts = append(parts, fmt.Sprintf("saved %s, %s", strings.Join(d.Saved, " "), progress.Bytes(d.Bytes)))
+	const few = 3
+	if saved := strings.Join(d.Saved, " "); len(d.Saved) > few {
+		parts = append(parts, fmt.Sprintf("saved %d, %s", len(d.Saved), progress.Bytes(d.Bytes)))
+	} else if saved != "" {
+		parts = append(parts, fmt.Sprintf("saved %s, %s", saved, progress.Bytes(d.Bytes)))
 	}
 	if len(d.Deleted) > 0 {
 		parts = append(parts, fmt.Sprintf("deleted %d", len(d.Deleted)))

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -59,14 +60,14 @@ func TestTheTableFits80Columns(t *testing.T) {
 	want := `
 JOB     DESTINATION       NEWEST            AGE   KEPT  FREE     STATE
 home    /mnt/usb/home     2026-11-29 01:31  2 h   34    2.0 GiB  good
-home    nas/bac...t/home  2026-11-26 03:31  3 d   34    2.0 GiB  LATE (> 2 d)
+home    nas:/ba...t/home  2026-11-26 03:31  3 d   34    2.0 GiB  LATE (> 2 d)
 home    /mnt/other/home   2026-11-24 03:31  5 d   34    0 B      BAD (> 4 d)
 home    /mnt/away/home    2026-11-28 03:31  24 h  -     -        away
 home    /mnt/away/late    2026-11-26 03:31  3 d   -     -        LATE, away
 system  /mnt/usb/system   never             -     0     2.0 GiB  NEVER
-system  down/b            2026-11-28 03:31  24 h  -     -        NO ANSWER
-system  down/c            -                 -     -     -        NO ANSWER
-system  down/d            2026-11-26 03:31  3 d   -     -        LATE, no answer
+system  down:/b           2026-11-28 03:31  24 h  -     -        NO ANSWER
+system  down:/c           -                 -     -     -        NO ANSWER
+system  down:/d           2026-11-26 03:31  3 d   -     -        LATE, no answer
 system  shell://store     2026-11-28 03:31  24 h  -     -        on record
 etc     (snapshots)       2026-11-29 01:31  2 h   34    -        good
 etc: (snapshots): dated in the future and not counted: 1
@@ -91,12 +92,12 @@ func TestNagiosIsToldTheWorstFirst(t *testing.T) {
 		want   string
 	}{
 		{one(0, 0), 0, "BACKUP OK - home at /mnt/usb/home: 2 hours old | age=7200s;172800;345600;0\n"},
-		{one(0, 1), 1, "BACKUP WARNING - home at nas/backup/a-long-path/that-is-cut/home: 3 days old | age=259200s;172800;345600;0\n"},
+		{one(0, 1), 1, "BACKUP WARNING - home at nas:/backup/a-long-path/that-is-cut/home: 3 days old | age=259200s;172800;345600;0\n"},
 		{one(0, 2), 2, "BACKUP CRITICAL - home at /mnt/other/home: 5 days old | age=432000s;172800;345600;0\n"},
 		{one(0, 3), 0, "BACKUP OK - home at /mnt/away/home: 24 hours old, by the record: its disk is away | age=86400s;172800;345600;0\n"},
 		{one(0, 4), 1, "BACKUP WARNING - home at /mnt/away/late: 3 days old, by the record: its disk is away | age=259200s;172800;345600;0\n"},
 		{one(1, 0), 2, "BACKUP CRITICAL - system at /mnt/usb/system: never | age=U;172800;345600;0\n"},
-		{one(1, 1), 3, "BACKUP UNKNOWN - system at down/b: 24 hours old, by the record: no answer / or so | age=86400s;172800;345600;0\n"},
+		{one(1, 1), 3, "BACKUP UNKNOWN - system at down:/b: 24 hours old, by the record: no answer / or so | age=86400s;172800;345600;0\n"},
 		{one(1, 4), 3, "BACKUP UNKNOWN - system at shell://store: 24 hours old, by the record | age=86400s;172800;345600;0\n"},
 		{nil, 3, "BACKUP UNKNOWN - no job | age=U\n"},
 	} {
@@ -214,5 +215,36 @@ func TestRunsByHandAreOnTheRecordAndNotThoseOfTheJob(t *testing.T) {
 	}
 	if got := r.saved("/nas"); !got.IsZero() {
 		t.Errorf("saved at %v where nothing was", got)
+	}
+}
+
+func TestEachJobWhoseLastRunFailedIsTold(t *testing.T) {
+	run := func(hour int, outcome engine.Outcome) *report.Run {
+		return &report.Run{Time: now.Add(time.Duration(hour-24) * time.Hour), Outcome: outcome}
+	}
+	told := func(jobs ...Job) (names []string) {
+		for _, j := range lastRuns(jobs) {
+			names = append(names, j.Name)
+		}
+		return names
+	}
+	a, b, c := Job{Name: "a", LastRun: run(1, engine.Failed)}, Job{Name: "b", LastRun: run(3, engine.Done)}, Job{Name: "c", LastRun: run(2, engine.Partly)}
+	if got := told(a, b, c, Job{Name: "new"}); !slices.Equal(got, []string{"a", "c"}) {
+		t.Errorf("of two failures it tells %v", got)
+	}
+	if got := told(Job{Name: "older", LastRun: run(0, engine.Done)}, b); !slices.Equal(got, []string{"b"}) {
+		t.Errorf("without one it tells %v", got)
+	}
+}
+
+func TestEachLineForNagiosHasItsState(t *testing.T) {
+	var got strings.Builder
+	if _, err := WriteNagios(&got, example(), now); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"\nOK home at /mnt/usb/home: ", "\nWARNING home at nas:/", "\nCRITICAL system at /mnt/usb/system: never"} {
+		if !strings.Contains(got.String(), want) {
+			t.Errorf("there is no %q in\n%s", want, got.String())
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/report"
 )
@@ -26,8 +27,8 @@ func WriteTable(w io.Writer, jobs []Job, now time.Time, width int) error {
 	if err := report.WriteColumns(w, rows); err != nil {
 		return err
 	}
-	if last, of := lastRun(jobs); last != nil {
-		notes = append(notes, fmt.Sprintf("last run: %s, %s: %s", last.Time.Local().Format("2006-01-02 15:04"), of, last.Line()))
+	for _, j := range lastRuns(jobs) {
+		notes = append(notes, fmt.Sprintf("last run: %s, %s: %s", j.LastRun.Time.Local().Format("2006-01-02 15:04"), j.Name, j.LastRun.Line()))
 	}
 	for _, note := range notes {
 		if _, err := fmt.Fprintln(w, progress.Line(note)); err != nil {
@@ -37,11 +38,16 @@ func WriteTable(w io.Writer, jobs []Job, now time.Time, width int) error {
 	return nil
 }
 
+// name gives the place in its shortest form that the configuration takes.
 func (p Place) name() string {
 	if p.Destination == "" {
 		return "(snapshots)"
 	}
-	return strings.TrimPrefix(p.Destination, "ssh://")
+	machine, path, _ := strings.Cut(strings.TrimPrefix(p.Destination, "ssh://"), "/")
+	if isFar := strings.HasPrefix(p.Destination, "ssh://"); isFar && !strings.Contains(machine, ":") {
+		return machine + ":/" + path
+	}
+	return p.Destination
 }
 
 func (p Place) row(job string, now time.Time) []string {
@@ -85,12 +91,20 @@ func (p Place) words() string {
 	return words
 }
 
-// lastRun gives the newest run of all jobs, and the name of its job.
-func lastRun(jobs []Job) (last *report.Run, of string) {
+// lastRuns gives the jobs whose last run did not do everything, or if there is none, the one that was run last.
+func lastRuns(jobs []Job) (failed []Job) {
+	var last []Job
 	for _, j := range jobs {
-		if j.LastRun != nil && (last == nil || j.LastRun.Time.After(last.Time)) {
-			last, of = j.LastRun, j.Name
+		switch {
+		case j.LastRun == nil:
+		case j.LastRun.Outcome != engine.Done:
+			failed = append(failed, j)
+		case len(last) == 0 || j.LastRun.Time.After(last[0].LastRun.Time):
+			last = []Job{j}
 		}
 	}
-	return last, of
+	if len(failed) == 0 {
+		return last
+	}
+	return failed
 }
