@@ -119,6 +119,9 @@ func TestBtrbksNamesAreGivenAndPrunedEverywhere(t *testing.T) {
 		"rsync": {[]string{"-n", "2", "--engine", "rsync"}, func(dir string) string { return dir }},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if name == "far" {
+				btrfstest.OnlyInAll(t)
+			}
 			t.Parallel()
 			source, destination := newSmallPair(t)
 			run := func(scheme string, environ []string) {

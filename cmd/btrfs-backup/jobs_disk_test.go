@@ -202,6 +202,10 @@ name = "net"
 around = "transfer"
 before = ["sh", "-c", "test -e DIR/go || kill -9 $PPID; true"]
 after = ["sh", "-c", "echo after $BTRFS_BACKUP_STATUS >>DIR/diary"]
+[job.none]
+source = "/"
+online = "path:DIR/missing"
+tags = ["none"]
 `)
 			if killed := d.run(); killed.status != 128+int(syscall.SIGKILL) {
 				t.Fatalf("exit status %d\n%s", killed.status, killed.stderr)

@@ -95,7 +95,7 @@ func (y *aYear) pass() {
 
 func TestJobOfTheSampleConfigurationMissesNoDayAndKeepsWhatItsPoliciesSay(t *testing.T) {
 	t.Parallel()
-	days := 32
+	days := 18
 	if os.Getenv("BTRFS_BACKUP_TEST_ALL") != "" {
 		days = 400
 	}

@@ -187,6 +187,7 @@ func TestASetIsKeptOnAnotherMachine(t *testing.T) {
 }
 
 func TestASetOfSubvolumesGoesThroughARestrictedKey(t *testing.T) {
+	btrfstest.OnlyInAll(t)
 	t.Parallel()
 	s := newSetRig(t)
 	btrfstest.Check(t, os.RemoveAll(filepath.Join(s.source, "etc")))
@@ -207,6 +208,7 @@ func TestASetOfSubvolumesGoesThroughARestrictedKey(t *testing.T) {
 }
 
 func TestSubvolumesBelowASourceOnAnotherMachineAreBackedUp(t *testing.T) {
+	btrfstest.OnlyInAll(t)
 	t.Parallel()
 	btrfstest.RequireRoot(t)
 	r := newRemote(t, sshtest.Options{})

@@ -39,10 +39,11 @@ func newStatus(env environment) *cobra.Command {
 			"  btrfs-backup status --max-age 2d home\n" +
 			"  btrfs-backup status --nagios",
 		Long: `Ask the destinations of each JOB of the configuration, or of all, for the newest
-complete backup of its source. Nothing is locked or changed. What does not answer
-is shown with what is on record, and is never good. LATE is what is older than
---max-age, or else the job's "max-age", or else twice its "every"; BAD what is
-older than twice that. A disk may be away ("when-absent") until then.
+complete backup of its source. Nothing is locked or changed. What gives no
+answer is shown with what is on record, and is never good. LATE is what is
+older than --max-age, or else the job's "max-age", or else twice its "every";
+BAD what is older than twice that. A disk may be away ("when-absent") until
+then.
 
 The exit status is 0 if all is good, else 4. With --nagios it is 0, 1 (LATE),
 2 (BAD, NEVER) or 3 (no answer), of the worst.`,
