@@ -73,12 +73,10 @@ func (o *runOptions) run(ctx context.Context, env environment, names []string) e
 	if err != nil {
 		log.Warn("what earlier runs did is not known: " + err.Error())
 	}
-	teller := teller{env: env, config: c, given: given, runs: runs}
 	r := &round.Round{
 		Config: c, Names: names, Tag: o.tag, Disk: o.disk, DryRun: o.dryRun,
 		Env: given, Runs: runs, Dir: env.runtime,
 		Disks: disk.Options{Log: log, Ask: env.ask(), State: env.runtime},
-		Begin: teller.begin,
 		Do: func(ctx context.Context, e *round.Entry) (report.Result, error) {
 			return o.do(ctx, env, e)
 		},
@@ -90,7 +88,7 @@ func (o *runOptions) run(ctx context.Context, env environment, names []string) e
 		},
 	}
 	entries, err := r.Run(ctx)
-	return o.conclude(ctx, env, r, entries, err, teller)
+	return o.conclude(ctx, env, r, entries, err)
 }
 
 func (o *runOptions) read(names []string) (*config.Config, error) {
@@ -214,7 +212,7 @@ func runOf(e *round.Entry) report.Run {
 }
 
 // conclude tells what a round did, and gives the error that the program ends with.
-func (o *runOptions) conclude(ctx context.Context, env environment, r *round.Round, entries []*round.Entry, around error, t teller) error {
+func (o *runOptions) conclude(ctx context.Context, env environment, r *round.Round, entries []*round.Entry, around error) error {
 	jobs := jobsOf(entries, around)
 	jobs.Outcome = round.Outcome(entries, around)
 	jobs.Status = statuses[jobs.Outcome]
@@ -229,10 +227,10 @@ func (o *runOptions) conclude(ctx context.Context, env environment, r *round.Rou
 		complain(env, around)
 	}
 	if !o.dryRun {
-		if err := t.tell(context.WithoutCancel(ctx), r, entries, jobs); err != nil {
+		if err := r.Tell(context.WithoutCancel(ctx), entries, jobs); err != nil {
 			jobs.Failures = append(jobs.Failures, engine.Failure{Err: err})
-			if !t.config.Notify.Must {
-				t.given.Log.Warn(err.Error())
+			if !r.Notify.Must {
+				r.Env.Log.Warn(err.Error())
 			} else if complain(env, err); jobs.Outcome == engine.Done {
 				jobs.Outcome, jobs.Status = engine.Partly, exitPartly
 			}

@@ -14,12 +14,12 @@ import (
 // configPage is the page of the configuration.
 func configPage() string {
 	var p page
-	p.macro("TH", "BTRFS-BACKUP.TOML", "5", "", "btrfs-backup", "File formats")
-	p.macro("SH", "NAME")
-	p.text("btrfs-backup.toml - jobs of btrfs-backup, and what surrounds them")
-	p.macro("SH", "SYNOPSIS")
-	p.text("/etc/btrfs-backup/config.toml\n\n/etc/btrfs-backup/conf.d/*.toml\n\n~/.config/btrfs-backup/config.toml\n\n~/.config/btrfs-backup/conf.d/*.toml")
-	p.sections(manual.Config[0])
+	p.Macro("TH", "BTRFS-BACKUP.TOML", "5", "", "btrfs-backup", "File formats")
+	p.Macro("SH", "NAME")
+	p.Text("btrfs-backup.toml - jobs of btrfs-backup, and what surrounds them")
+	p.Macro("SH", "SYNOPSIS")
+	p.Text("/etc/btrfs-backup/config.toml\n\n/etc/btrfs-backup/conf.d/*.toml\n\n~/.config/btrfs-backup/config.toml\n\n~/.config/btrfs-backup/conf.d/*.toml")
+	p.Sections(manual.Config[0])
 	o := newJobOptions(new(job.Spec)).(jobOptions)
 	names := o.Names()
 	o.flags.VisitAll(func(f *pflag.Flag) {
@@ -27,12 +27,12 @@ func configPage() string {
 			p.key(f)
 		}
 	})
-	p.sections(manual.Config[1])
-	p.macro("SH", "EXAMPLES")
-	p.macro("nf")
-	p.lines(manual.ConfigExample)
-	p.macro("fi")
-	p.macro("SH", "SEE ALSO")
-	p.text("btrfs-backup(8), btrfs-backup-run(8), btrfs-backup-config(8), btrfs-backup-status(8), btrfs-backup-install(8)")
+	p.Sections(manual.Config[1])
+	p.Macro("SH", "EXAMPLES")
+	p.Macro("nf")
+	p.Lines(manual.ConfigExample)
+	p.Macro("fi")
+	p.Macro("SH", "SEE ALSO")
+	p.Text("btrfs-backup(8), btrfs-backup-run(8), btrfs-backup-config(8), btrfs-backup-status(8), btrfs-backup-install(8)")
 	return p.String()
 }

@@ -37,8 +37,6 @@ type Round struct {
 	Disks disk.Options
 	Dir   string // for locks and notes; it does not outlive a start of the machine
 
-	// Begin is told what is done, before it begins. Disks are open then.
-	Begin func(ctx context.Context, due []*Entry)
 	// End is told when all is over and recorded, before the disks are closed, also when nothing was due. It is not called in a dry run.
 	End func(ctx context.Context)
 	// Do does the job of an entry, and tells what it did.
@@ -79,7 +77,7 @@ func (r *Round) Run(ctx context.Context) (entries []*Entry, err error) {
 		r.doAll(ctx, due)
 		return entries, context.Cause(ctx)
 	}
-	r.Begin(ctx, toDo)
+	r.tellStart(ctx, toDo)
 	return entries, errors.Join(r.doBetweenHooks(ctx, due), context.Cause(ctx))
 }
 

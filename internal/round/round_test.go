@@ -20,6 +20,7 @@ import (
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/hook"
 	"btrfs-backup/internal/job"
+	"btrfs-backup/internal/notify"
 	"btrfs-backup/internal/report"
 	"btrfs-backup/internal/standing"
 	"btrfs-backup/lock"
@@ -47,13 +48,7 @@ func newFake(t testing.TB) *fake {
 	f.Round = &Round{Config: &config.Config{}, Dir: t.TempDir(), Env: job.Environment{Log: log, State: t.TempDir(), Now: func() time.Time { return f.now }}}
 	f.diary = filepath.Join(f.Dir, "diary")
 	f.Disks = disk.Options{Log: log, State: f.Dir}
-	f.Begin = func(_ context.Context, due []*Entry) {
-		var names []string
-		for _, e := range due {
-			names = append(names, e.Name)
-		}
-		f.note("begin " + strings.Join(names, "+"))
-	}
+	f.Notify = notify.Settings{On: []string{"start"}, Command: []string{"sh", "-c", `echo "begin $(echo $BTRFS_BACKUP_JOBS | tr ' ' +)" >>` + f.diary}}
 	f.Do = func(_ context.Context, e *Entry) (report.Result, error) {
 		f.note(e.Name)
 		if do := f.does[e.Name]; do != nil {
@@ -538,5 +533,21 @@ func TestWhatIsTooOldIsStaleUnlessTheRoundMadeANewOne(t *testing.T) {
 		if got := Stale([]*Entry{e}); (len(got) > 0) != test.want {
 			t.Errorf("%s: %v", test.name, got)
 		}
+	}
+}
+
+func TestWhatOthersRunIsTheirsToTell(t *testing.T) {
+	f := newFake(t)
+	f.Notify = notify.Settings{On: []string{"success"}, Command: []string{"sh", "-c", `echo "$BTRFS_BACKUP_SUBJECT" >>` + f.diary}}
+	busy, done := newEntry(&config.Job{Name: "busy"}), newEntry(&config.Job{Name: "home"})
+	busy.fail(&lock.HeldError{Dir: "/run/busy"})
+	done.Result = report.Result{Report: &engine.Report{}}
+	btrfstest.Check(t, f.Tell(t.Context(), []*Entry{busy}, report.Jobs{}))
+	if _, err := os.Stat(f.diary); err == nil {
+		t.Fatal("of a job that another run does, somebody was told")
+	}
+	btrfstest.Check(t, f.Tell(t.Context(), []*Entry{busy, done}, report.Jobs{}))
+	if told, err := os.ReadFile(f.diary); err != nil || !strings.HasSuffix(string(told), "backup home: done\n") {
+		t.Errorf("told: %q, %v", told, err)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package round
 
 import (
 	"context"
@@ -7,27 +7,16 @@ import (
 	"slices"
 	"strings"
 
-	"btrfs-backup/internal/config"
 	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/notify"
 	"btrfs-backup/internal/report"
-	"btrfs-backup/internal/round"
 	"btrfs-backup/lock"
 )
 
-// teller tells people of a round.
-type teller struct {
-	env    environment
-	config *config.Config
-	given  job.Environment
-	runs   []report.Run // before the round, newest first
-}
-
-func (t teller) send(ctx context.Context, n notify.Notice) error {
-	s := notify.Sender{Settings: t.config.Notify, State: lock.State{Dir: t.given.State}, Log: t.given.Log}
+func (r *Round) send(ctx context.Context, n notify.Notice) error {
+	s := notify.Sender{Settings: r.Notify, State: lock.State{Dir: r.Env.State}, Log: r.Env.Log}
 	n.Host, _ = os.Hostname() // which may have no name
-	n.Time = t.env.now()
+	n.Time = r.Env.Now()
 	if err := s.Send(ctx, n); err != nil {
 		return fmt.Errorf("telling of the run: %w", err)
 	}
@@ -39,18 +28,20 @@ func subject(jobs []string, how string) string {
 	return strings.TrimSuffix("backup "+strings.Join(jobs, ", "), " ") + ": " + how
 }
 
-// begin tells that a round begins.
-func (t teller) begin(ctx context.Context, due []*round.Entry) {
+// tellStart tells that the round begins.
+func (r *Round) tellStart(ctx context.Context, due []*Entry) {
 	n := notify.Notice{Event: notify.Start, Jobs: namesOf(due)}
 	n.Subject = subject(n.Jobs, "started")
-	if err := t.send(ctx, n); err != nil {
-		t.given.Log.Warn(err.Error())
+	if err := r.send(ctx, n); err != nil {
+		r.Env.Log.Warn(err.Error())
 	}
 }
 
-// tell tells how the jobs ended that were run, and which backups are too old.
-func (t teller) tell(ctx context.Context, r *round.Round, entries []*round.Entry, jobs report.Jobs) error {
-	ran := slices.DeleteFunc(slices.Clone(entries), func(e *round.Entry) bool { return e.Skipped != "" && e.Err() == nil })
+// Tell tells people how the jobs ended that were run, and which backups are too old. What others run is theirs to tell.
+func (r *Round) Tell(ctx context.Context, entries []*Entry, jobs report.Jobs) error {
+	ran := slices.DeleteFunc(slices.Clone(entries), func(e *Entry) bool {
+		return e.Skipped != "" && e.Err() == nil || e.Outcome() == engine.Busy
+	})
 	n := notify.Notice{Event: notify.Success, Report: jobs, Body: jobs.Text(), Jobs: namesOf(ran), Status: jobs.Status,
 		Failures: make(map[string]string)}
 	how := "done"
@@ -59,7 +50,7 @@ func (t teller) tell(ctx context.Context, r *round.Round, entries []*round.Entry
 		case engine.Partly, engine.Failed:
 			n.Failures[e.Name] = failureOf(e)
 		case engine.Done:
-			if len(report.FailuresOf(e.Name, t.runs)) > 0 && n.Event == notify.Success {
+			if len(report.FailuresOf(e.Name, r.Runs)) > 0 && n.Event == notify.Success {
 				n.Event, how = notify.Recovery, "works again"
 			}
 		}
@@ -71,35 +62,35 @@ func (t teller) tell(ctx context.Context, r *round.Round, entries []*round.Entry
 	var err error
 	if len(ran) > 0 || len(jobs.Failures) > 0 {
 		n.Subject = subject(n.Jobs, how)
-		err = t.send(ctx, n)
+		err = r.send(ctx, n)
 	}
-	if stale := round.Stale(entries); len(stale) > 0 && err == nil {
-		err = t.sendStale(ctx, stale)
+	if stale := Stale(entries); len(stale) > 0 && err == nil {
+		err = r.sendStale(ctx, stale)
 	}
 	return err
 }
 
-func (t teller) sendStale(ctx context.Context, stale map[string]string) error {
+func (r *Round) sendStale(ctx context.Context, stale map[string]string) error {
 	n := notify.Notice{Event: notify.Stale, Failures: stale}
-	for _, j := range t.config.Jobs {
+	for _, j := range r.Jobs {
 		if why := stale[j.Name]; why != "" {
 			n.Jobs = append(n.Jobs, j.Name)
 			n.Body += j.Name + ": " + why + "\n"
 		}
 	}
 	n.Subject = subject(n.Jobs, "too old")
-	return t.send(ctx, n)
+	return r.send(ctx, n)
 }
 
 // failureOf gives the first failure of an entry.
-func failureOf(e *round.Entry) string {
+func failureOf(e *Entry) string {
 	for _, f := range e.Report().AllFailures() {
 		return f.Err.Error()
 	}
 	return fmt.Sprint(e.Err())
 }
 
-func namesOf(entries []*round.Entry) (names []string) {
+func namesOf(entries []*Entry) (names []string) {
 	for _, e := range entries {
 		names = append(names, e.Name)
 	}
