@@ -16,6 +16,7 @@ const (
 	Source           // on the machine that snapshots are sent from
 	Destination      // on the machine that backups are received on
 	Trees            // backups of directory trees
+	Owner            // what backups hold, and what only their owner may do to them
 )
 
 // About describes a verb.

@@ -57,6 +57,9 @@ func (l Limits) allow(r protocol.Role) error {
 	case r == protocol.Trees && l != (Limits{}):
 		return hint.New(errors.New("refused: this key may send and fetch subvolumes only, no copies of directories"),
 			"its agent runs with limits, which rsync would not keep: use a key without, or an rsync daemon there with `btrfs-backup freeze`")
+	case r == protocol.Owner && l != (Limits{}):
+		return hint.New(errors.New("refused: this key may not look into backups"),
+			"its agent runs with limits: use a key without, or run the same command on that machine")
 	}
 	return nil
 }
