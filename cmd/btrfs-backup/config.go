@@ -13,6 +13,7 @@ import (
 	"btrfs-backup/internal/config"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/job"
+	"btrfs-backup/internal/report"
 )
 
 // jobOptions are the options of the main command as keys of a job in a file.
@@ -101,7 +102,7 @@ with its line. No disk and no other machine is looked at.`,
 		RunE: func(*cobra.Command, []string) error {
 			found, err := readConfig(file)
 			if err == nil {
-				fmt.Fprintf(env.stdout, "%s, nothing is wrong\n", countOf(len(found.Jobs), "job"))
+				fmt.Fprintf(env.stdout, "%s, nothing is wrong\n", report.Count(len(found.Jobs), "job"))
 			}
 			return err
 		},

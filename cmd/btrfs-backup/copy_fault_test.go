@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/inventory"
 	"btrfs-backup/internal/tree"
 )
 
@@ -134,11 +135,11 @@ func (r *copyRig) record(name string) (record tree.Record) {
 }
 
 // listed gives what the program lists of a backup.
-func (r *copyRig) listed(name string) listed {
+func (r *copyRig) listed(name string) inventory.Entry {
 	r.Helper()
-	var all []listed
+	var all []inventory.Entry
 	btrfstest.Check(r, json.Unmarshal([]byte(expect(r, exitDone, r.listing("--json")).stdout), &all))
-	i := slices.IndexFunc(all, func(l listed) bool { return l.Name == name })
+	i := slices.IndexFunc(all, func(l inventory.Entry) bool { return l.Name == name })
 	if i < 0 {
 		r.Fatalf("%s is not listed: %v", name, all)
 	}

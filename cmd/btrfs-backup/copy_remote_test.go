@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/inventory"
 	"btrfs-backup/transport/sshtest"
 
 	"golang.org/x/sys/unix"
@@ -113,7 +114,7 @@ func TestBackupsOnAnotherMachineAreVerifiedAndListed(t *testing.T) {
 			}
 		}
 		expect(f, exitDone, f.invoke("verify", at(".latest"), at(f.backups()[0])), "no differences")
-		var listed []listed
+		var listed []inventory.Entry
 		btrfstest.Check(f, json.Unmarshal([]byte(expect(f, exitDone, f.invoke("list", "--json", at())).stdout), &listed))
 		var names []string
 		for _, l := range listed {

@@ -1,20 +1,15 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"path"
 	"slices"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/inventory"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/report"
 	"btrfs-backup/retention"
@@ -77,23 +72,19 @@ func (o *explainOptions) explain(ctx context.Context, env environment, places []
 	if err != nil {
 		return err
 	}
-	all := []explained{}
+	all := []inventory.Decided{}
 	var failures []error
 	for i, c := range contents {
 		if errs[i] != nil {
 			failures = append(failures, errs[i])
 			continue
 		}
-		folders := slices.DeleteFunc(slices.Clone(c.below), c.isMember)
-		if len(folders) == 0 || len(c.InDirectory) > 0 || len(c.sets) > 0 {
-			folders = append([]content{c}, folders...)
+		folders := slices.DeleteFunc(slices.Clone(c.Below), c.IsMember)
+		if len(folders) == 0 || len(c.InDirectory) > 0 || len(c.Sets) > 0 {
+			folders = append([]inventory.Place{c}, folders...)
 		}
 		for _, folder := range folders {
-			decide := o.decide
-			if len(folder.sets) > 0 {
-				decide = o.decideSets
-			}
-			found, err := decide(folder, env.now())
+			found, err := folder.Decide(o.policy(), env.now())
 			if err != nil {
 				failures = append(failures, err)
 				continue
@@ -112,146 +103,6 @@ func (o *explainOptions) explain(ctx context.Context, env environment, places []
 	return errors.Join(failures...)
 }
 
-// explained is what a policy makes of one snapshot or backup.
-type explained struct {
-	Place string `json:"place"`
-	retention.Verdict
-	Time   time.Time `json:"time,omitzero"`
-	Kind   kind      `json:"kind"`
-	Source string    `json:"source,omitempty"` // of a backup made by rsync
-	Goes   time.Time `json:"goes,omitzero"`    // when a run will delete what it keeps now
-}
-
-// A scope is what a policy is applied to.
-type scope struct {
-	engine.Naming
-	kind
-	source string
-}
-
-// decide applies the policies to what a place holds, and gives the newest first.
-func (o *explainOptions) decide(c content, now time.Time) ([]explained, error) {
-	holds, holdsErr := c.Holds()
-	source, sourceErr := c.sources()
-	if err := errors.Join(holdsErr, sourceErr); err != nil {
-		return nil, err
-	}
-	var all []explained
-	candidates := make(map[scope][]retention.Snapshot)
-	described := make(map[string]explained)
-	for _, l := range describe(c, o.prefix) {
-		if l.Kind != snapshotKind && l.Kind != backupKind {
-			continue
-		}
-		e := explained{Place: l.Place, Time: l.Time, Kind: l.Kind, Source: l.Source, Verdict: retention.Verdict{Name: l.Name, Keep: true}}
-		naming, dated := engine.NamingOf(l.Name)
-		candidate, _ := naming.Snapshot(l.Name)
-		switch {
-		case l.Altered && l.Kind == snapshotKind:
-			e.Reasons = []string{"altered since it was taken"}
-		case l.Altered:
-			e.Reasons = []string{"altered since it was received"}
-		case !dated:
-			e.Reasons = []string{"its name has no date"}
-		default:
-			of := scope{naming, l.Kind, source(l.Name)}
-			candidate.Holds = holds[l.Name]
-			candidates[of] = append(candidates[of], candidate)
-			described[l.Name] = e
-			continue
-		}
-		all = append(all, e)
-	}
-	for of, candidates := range candidates {
-		c.holdComplete(candidates)
-		policy := o.backups
-		if of.kind == snapshotKind {
-			policy = o.snapshots
-		}
-		policy, _ = policy.As(o.compat) // which was checked
-		goes := retention.Forecast(policy, now, candidates, retention.Interval(now, candidates), now.AddDate(0, 0, o.days))
-		for _, v := range retention.Decide(policy, now, candidates) {
-			e := described[v.Name]
-			e.Verdict, e.Goes = v, goes[v.Name]
-			all = append(all, e)
-		}
-	}
-	slices.SortFunc(all, func(a, b explained) int { return cmp.Or(b.Time.Compare(a.Time), cmp.Compare(a.Name, b.Name)) })
-	return all, nil
-}
-
-// isMember tells that a folder below is that of a member of a set.
-func (c content) isMember(below content) bool {
-	return slices.ContainsFunc(c.sets, func(s host.Set) bool { return slices.Contains(s.Members, path.Base(below.Folder)) })
-}
-
-// decideSets applies the policy to the backups of all members as to one.
-func (o *explainOptions) decideSets(c content, now time.Time) (all []explained, err error) {
-	var candidates []retention.Snapshot
-	for _, below := range slices.DeleteFunc(slices.Clone(c.below), func(b content) bool { return !c.isMember(b) }) {
-		holds, err := below.Holds()
-		if err != nil {
-			return nil, err
-		}
-		own := []retention.Snapshot{}
-		for _, l := range describe(below, o.prefix) {
-			if naming, dated := engine.NamingOf(l.Name); dated && l.Kind == backupKind && !l.Altered {
-				s, _ := naming.Snapshot(l.Name)
-				s.Holds = holds[l.Name]
-				own = append(own, s)
-			}
-		}
-		below.holdComplete(own)
-		candidates = append(candidates, own...)
-	}
-	for _, s := range slices.Backward(c.sets) {
-		if naming, dated := engine.NamingOf(s.Name); dated && len(s.Missing) == 0 {
-			newest, _ := naming.Snapshot(s.Name)
-			newest.Holds = []string{"the newest complete set"}
-			candidates = append(candidates, newest)
-			break
-		}
-	}
-	candidates = retention.Merge(candidates)
-	policy, _ := o.backups.As(o.compat) // which was checked
-	goes := retention.Forecast(policy, now, candidates, retention.Interval(now, candidates), now.AddDate(0, 0, o.days))
-	for _, v := range slices.Backward(retention.Decide(policy, now, candidates)) {
-		all = append(all, explained{Place: c.Folder, Verdict: v, Time: timeOf(btrfs.Subvolume{Name: v.Name}), Kind: setKind, Goes: goes[v.Name]})
-	}
-	return all, nil
-}
-
-// sources gives the function that identifies the source of what has a name in the place.
-func (c content) sources() (func(name string) string, error) {
-	sourceOf, err := c.Content.Sources()
-	if err != nil {
-		return nil, err
-	}
-	subvolumes := make(map[string]btrfs.Subvolume)
-	for _, s := range c.InDirectory {
-		subvolumes[s.Name] = s
-	}
-	return func(name string) string {
-		record, ok := c.record(name)
-		if !ok {
-			return sourceOf(subvolumes[name]).String()
-		}
-		for _, r := range slices.Backward(c.trees.Backups) { // the newest has the name that the machine has now
-			if r.Same(record.Origin) {
-				return r.Source
-			}
-		}
-		return record.Source
-	}, nil
-}
-
-// holdComplete holds the newest complete one among the backups of a directory, however many incomplete ones came after it.
-func (c content) holdComplete(candidates []retention.Snapshot) {
-	for _, r := range slices.Backward(c.trees.Backups) {
-		i := slices.IndexFunc(candidates, func(s retention.Snapshot) bool { return s.Name == r.Name })
-		if i >= 0 && r.Complete() {
-			candidates[i].Holds = append(candidates[i].Holds, "the newest complete one")
-			return
-		}
-	}
+func (o *explainOptions) policy() inventory.Policy {
+	return inventory.Policy{Prefix: o.prefix, Snapshots: o.snapshots, Backups: o.backups, Rule: o.compat, Days: o.days}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/inventory"
 	"btrfs-backup/retention"
 	"btrfs-backup/transport/sshtest"
 )
@@ -18,7 +19,7 @@ import (
 // explainedOf gives what explain --json tells on a day of March, a line for each name: what stays, why, and until when.
 func explainedOf(t testing.TB, day int, args ...string) map[string]string {
 	t.Helper()
-	var all []explained
+	var all []inventory.Decided
 	r := expect(t, exitDone, invoke(t, march(day), append([]string{"explain", "--json"}, args...)...))
 	if err := json.Unmarshal([]byte(r.stdout), &all); err != nil {
 		t.Fatalf("%v in %s", err, r.stdout)
@@ -124,10 +125,10 @@ func spoilRecord(t testing.TB, path string) {
 
 func TestAnExplanationFitsAScreen(t *testing.T) {
 	t.Parallel()
-	var entries []explained
+	var entries []inventory.Decided
 	for i := range 61 {
 		at := time.Date(2026, 11, 29, 1, 30, 0, 0, time.Local).AddDate(0, 0, -i)
-		e := explained{Verdict: retention.Verdict{Name: at.Format("20060102-150405"), Keep: i < 34}, Goes: at.AddDate(1, 0, 0)}
+		e := inventory.Decided{Verdict: retention.Verdict{Name: at.Format("20060102-150405"), Keep: i < 34}, Goes: at.AddDate(1, 0, 0)}
 		e.Reasons = []string{"newest common with ssh://root@nas.example.org:2222/backup/laptop/home", "the newest", "day 1 of 14"}
 		if i > 0 {
 			e.Reasons = []string{"day 12 of 14", "week 1 of 8", "month 1 of 12", "year 1 of all"}

@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"btrfs-backup/internal/inventory"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/report"
 )
@@ -18,12 +19,12 @@ type explainTable struct {
 	all bool // lines, and not only some for a screen
 }
 
-func (t explainTable) print(place string, entries []explained) error {
+func (t explainTable) print(place string, entries []inventory.Decided) error {
 	const most = 36
 	noun, stay, named := "backup", 0, 0
-	if !slices.ContainsFunc(entries, func(e explained) bool { return e.Kind != snapshotKind }) && len(entries) > 0 {
+	if !slices.ContainsFunc(entries, func(e inventory.Decided) bool { return e.Kind != inventory.Snapshot }) && len(entries) > 0 {
 		noun = "snapshot"
-	} else if len(entries) > 0 && entries[0].Kind == setKind {
+	} else if len(entries) > 0 && entries[0].Kind == inventory.Set {
 		noun = "set"
 	}
 	for _, e := range entries {
@@ -42,7 +43,7 @@ func (t explainTable) print(place string, entries []explained) error {
 	}
 	rows := [][]string{{"VERDICT", "NAME", "GOES", "WHY"}}
 	for _, e := range entries[:len(entries)-more] {
-		rows = append(rows, e.row(80-len("VERDICT  ")-named-len("  2006-01-02  ")))
+		rows = append(rows, rowOf(e, 80-len("VERDICT  ")-named-len("  2006-01-02  ")))
 	}
 	if err := report.WriteColumns(t.w, rows); err != nil || more == 0 {
 		return err
@@ -52,7 +53,7 @@ func (t explainTable) print(place string, entries []explained) error {
 }
 
 // row gives as many of the reasons as fit, or a part of one; --json has all.
-func (e explained) row(width int) []string {
+func rowOf(e inventory.Decided, width int) []string {
 	verdict, goes := "delete", "now"
 	if e.Keep {
 		verdict, goes = "keep", orDash(e.Goes.Format(time.DateOnly), e.Goes.IsZero())

@@ -122,7 +122,7 @@ func TestWhatIsInTheWayOfANameIsLeftAlone(t *testing.T) {
 			taken := series(t, 3, "-T", source)
 			path := filepath.Join(makeDir(t, destination), taken[1])
 			put(t, path)
-			before := inventory(t, path)
+			before := allIn(t, path)
 
 			r := expect(t, exitDone, invoke(t, march(4), "-n9", source, destination), taken[1]+"\" not saved", "move that away or rename it")
 			unchanged(t, before, path)

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/report"
 	"btrfs-backup/internal/takeover"
 )
 
@@ -60,7 +61,7 @@ func (o *importOutput) write(env environment, r takeover.Result, err error) erro
 	if err != nil || r.Left == 0 {
 		return err
 	}
-	env.tell("warning", countOf(r.Left, "line")+" not taken over: the remarks in the text say why")
+	env.tell("warning", report.Count(r.Left, "line")+" not taken over: the remarks in the text say why")
 	return statusError(exitPartly)
 }
 

@@ -132,7 +132,7 @@ func TestADryRunLeavesADiskClosedAndTellsWhatItDidNotLookAt(t *testing.T) {
 	for _, jobs := range [][]string{nil, {"home", "back", "copy"}} {
 		d.days(1)
 		run := d.command(append(jobs, "--dry-run")...)
-		before := append(inventory(t, d.source), inventory(t, d.dir)...)
+		before := append(allIn(t, d.source), allIn(t, d.dir)...)
 		told := expect(t, exitDone, invokeCmd(t, run))
 		const closed = ": disk usb is closed: what is on it was not looked at\n"
 		for _, line := range []string{d.source + ": would take snapshot ", d.near + ": would send ", "\n" + d.mount + "/home" + closed, "\nback" + closed, "copy" + closed} {
@@ -141,7 +141,7 @@ func TestADryRunLeavesADiskClosedAndTellsWhatItDidNotLookAt(t *testing.T) {
 			}
 		}
 		d.is(false)
-		want(t, "files", append(inventory(t, d.source), inventory(t, d.dir)...), before...)
+		want(t, "files", append(allIn(t, d.source), allIn(t, d.dir)...), before...)
 	}
 }
 
@@ -150,12 +150,12 @@ func TestAnotherDiskInItsPlaceIsRefused(t *testing.T) {
 	d := newDiskRig(t)
 	other := newUSB(t)
 	btrfstest.Run(t, "mount", other.device, d.mount)
-	before := inventory(t, d.mount)
+	before := allIn(t, d.mount)
 	told := expect(t, exitPartly, d.run())
 	if want := fmt.Sprintf("error: %s/home: disk usb: %[1]s has the filesystem %s, not %s\n", d.mount, other.uuid, d.uuid); !strings.Contains(told.stderr, want) {
 		t.Errorf("%s\nlacks %s", told.stderr, want)
 	}
-	want(t, "the other disk", inventory(t, d.mount), before...)
+	want(t, "the other disk", allIn(t, d.mount), before...)
 	d.is(true) // by somebody else
 	want(t, "near", d.dated(d.near), d.snapshots()...)
 	btrfstest.Unmount(t, d.mount)

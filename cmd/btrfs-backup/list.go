@@ -1,26 +1,18 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"path/filepath"
-	"slices"
 	"sync"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/inventory"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/report"
-	"btrfs-backup/internal/set"
-	"btrfs-backup/internal/tree"
-	"btrfs-backup/internal/volume"
 )
 
 type listOptions struct {
@@ -55,7 +47,7 @@ altered since it was taken or received is marked; it is no backup any more.`,
 // define defines what is looked at, and how.
 func (o *listOptions) define(f *pflag.FlagSet) {
 	f.StringVarP(&o.prefix, "snapshot-prefix", "p", "", "show only names that begin with `PREFIX`")
-	f.StringVarP(&o.folder, "snapshot-folder", "f", volume.DefaultFolder, "`FOLDER` in a source")
+	f.StringVarP(&o.folder, "snapshot-folder", "f", job.Default().Subvolume.Folder, "`FOLDER` in a source")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	defineReach(&o.reach, f)
 	defineFurtherReach(&o.reach, f)
@@ -67,17 +59,17 @@ func list(ctx context.Context, env environment, o *listOptions, places []string)
 		return err
 	}
 	table := listTable{env.stdout, o.prefix, o.uuid, env.now()}
-	all := []listed{}
+	all := []inventory.Entry{}
 	var failures []error
 	for i, content := range contents {
 		if errs[i] != nil {
 			failures = append(failures, errs[i])
 			continue
 		}
-		entries := describe(content, o.prefix)
+		entries := content.Entries(o.prefix)
 		all = append(all, entries...)
-		for _, below := range content.below {
-			all = append(all, describe(below, o.prefix)...)
+		for _, below := range content.Below {
+			all = append(all, below.Entries(o.prefix)...)
 		}
 		if o.json {
 			continue
@@ -92,16 +84,8 @@ func list(ctx context.Context, env environment, o *listOptions, places []string)
 	return errors.Join(failures...)
 }
 
-// content is what a place holds.
-type content struct {
-	volume.Content
-	trees tree.Listing // backups made by rsync
-	below []content    // of folders of backups in it
-	sets  []host.Set   // of backups in these
-}
-
 // contents lists the places, all at once, since some may be far away.
-func (o *listOptions) contents(ctx context.Context, env environment, texts []string) ([]content, []error, error) {
+func (o *listOptions) contents(ctx context.Context, env environment, texts []string) ([]inventory.Place, []error, error) {
 	if filepath.IsAbs(o.folder) {
 		return nil, nil, misused("--snapshot-folder is relative to a source here", "name a folder outside the source as a PLACE")
 	}
@@ -111,62 +95,12 @@ func (o *listOptions) contents(ctx context.Context, env environment, texts []str
 		return nil, nil, err
 	}
 	defer machines.Close()
-	contents, errs := make([]content, len(places)), make([]error, len(places))
+	contents, errs := make([]inventory.Place, len(places)), make([]error, len(places))
 	var listing sync.WaitGroup
 	for i, p := range places {
 		h, path := machines.At(p)
-		listing.Go(func() { contents[i], errs[i] = withBelow(ctx, h, path, o.folder) })
+		listing.Go(func() { contents[i], errs[i] = inventory.Look(ctx, h, path, o.folder) })
 	}
 	listing.Wait()
 	return contents, errs, nil
-}
-
-// withBelow lists a place and the folders of backups in it. One that cannot be listed is as none.
-func withBelow(ctx context.Context, h host.Trees, path, snapshotFolder string) (content, error) {
-	c, err := contentOf(ctx, h, path, snapshotFolder)
-	if err == nil && len(c.trees.Below) > 0 {
-		c.sets, err = set.In(ctx, h, path)
-	}
-	for _, below := range c.trees.Below {
-		if inner, innerErr := contentOf(ctx, h, filepath.Join(path, below), ""); innerErr == nil {
-			c.below = append(c.below, inner)
-		}
-	}
-	return c, err
-}
-
-// withoutRecord is the error about dated entries of which nothing is known; nil if there are none.
-func withoutRecord(folder string, names []string) error {
-	undated := func(name string) bool { return timeOf(btrfs.Subvolume{Name: name}).IsZero() }
-	dated := slices.DeleteFunc(slices.Clone(names), undated)
-	if len(dated) == 0 {
-		return nil
-	}
-	return hint.Newf(fmt.Errorf("%s: there is no record of %s", folder, countOf(len(dated), "dated name")),
-		"its %s is gone, or another program made them: look into them as into any directory", tree.StateDir)
-}
-
-// contentOf lists a place. What is not on btrfs holds backups made by rsync, or nothing of ours.
-func contentOf(ctx context.Context, h host.Trees, path, snapshotFolder string) (content, error) {
-	var trees tree.Listing
-	subvolumes, err := volume.List(ctx, h, path, snapshotFolder)
-	if err != nil && !errors.Is(err, btrfs.ErrNotBtrfs) {
-		return content{}, err
-	}
-	dir, treeErr := h.OpenTrees(ctx, path, tree.OpenOptions{})
-	if treeErr == nil {
-		trees, treeErr = dir.ListTrees(ctx)
-		treeErr = errors.Join(treeErr, dir.Close())
-	}
-	switch {
-	case err == nil && subvolumes.Folder != h.String()+path: // the snapshots of a source
-		return content{Content: subvolumes}, nil
-	case err == nil:
-		return content{Content: subvolumes, trees: trees}, nil
-	case treeErr != nil:
-		return content{}, err
-	case trees.ID == "" && len(trees.Below) == 0:
-		return content{}, cmp.Or(withoutRecord(h.String()+path, trees.Others), err)
-	}
-	return content{Content: volume.Content{Folder: h.String() + path, Content: host.Content{Free: trees.Free}}, trees: trees}, nil
 }

@@ -11,24 +11,24 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/inventory"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/report"
 	"btrfs-backup/internal/tree"
-	"btrfs-backup/internal/volume"
 	"btrfs-backup/transport/sshtest"
 
 	"golang.org/x/sys/unix"
 )
 
 // listedOf gives what list --json tells, by name.
-func listedOf(t testing.TB, args ...string) map[string]listed {
+func listedOf(t testing.TB, args ...string) map[string]inventory.Entry {
 	t.Helper()
-	var all []listed
+	var all []inventory.Entry
 	r := succeed(t, append([]string{"list", "--json"}, args...)...)
 	if err := json.Unmarshal([]byte(r.stdout), &all); err != nil {
 		t.Fatalf("%v in %s", err, r.stdout)
 	}
-	byName := make(map[string]listed)
+	byName := make(map[string]inventory.Entry)
 	for _, l := range all {
 		byName[l.Name] = l
 	}
@@ -60,14 +60,14 @@ func TestListTellsStatesAndParents(t *testing.T) {
 	makeDir(t, at("plain directory"))
 
 	backups := listedOf(t, destination)
-	for name, kind := range map[string]kind{
-		taken[0]:                    backupKind,
-		taken[1]:                    backupKind,
-		"somebody's own":            writableKind,
-		".20260303-120000.incoming": unfinishedKind,
+	for name, kind := range map[string]inventory.Kind{
+		taken[0]:                    inventory.Backup,
+		taken[1]:                    inventory.Backup,
+		"somebody's own":            inventory.Writable,
+		".20260303-120000.incoming": inventory.Unfinished,
 	} {
 		l, ok := backups[name]
-		complete := kind == backupKind
+		complete := kind == inventory.Backup
 		if !ok || l.Kind != kind || l.Complete != complete || l.ReadOnly != complete || l.Place != destination {
 			t.Errorf("%s: %+v", name, l)
 		}
@@ -97,7 +97,7 @@ func TestListOfASourceIsThatOfItsSnapshotFolder(t *testing.T) {
 	other := backUp(t, exitDone, march(3), "-f", "other", "-p", "o-", source).Snapshot
 
 	snapshots := listedOf(t, source)
-	if l := snapshots[taken[1]]; len(snapshots) != 2 || l.Kind != snapshotKind || !l.Complete || l.Place != filepath.Join(source, "snapshot") {
+	if l := snapshots[taken[1]]; len(snapshots) != 2 || l.Kind != inventory.Snapshot || !l.Complete || l.Place != filepath.Join(source, "snapshot") {
 		t.Errorf("snapshots: %+v", snapshots)
 	}
 	if l := listedOf(t, "-f", "other", source); len(l) != 1 || l[other].Name == "" {
@@ -153,14 +153,14 @@ func TestAListOfUsualNamesFitsEightyColumns(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 29, 12, 0, 0, 0, time.Local)
 	size := uint64(1023 << 20)
-	c := content{Content: volume.Content{Folder: "/mnt/usb/home"}, below: []content{{
-		Content: volume.Content{Folder: "/mnt/usb/home/laptop/photos"},
-		trees:   tree.Listing{Backups: []tree.Record{{Name: "20261128-013000", Origin: tree.Origin{Source: "laptop:/srv/photos"}}}},
+	c := inventory.Place{Folder: "/mnt/usb/home", Below: []inventory.Place{{
+		Folder: "/mnt/usb/home/laptop/photos",
+		Trees:  tree.Listing{Backups: []tree.Record{{Name: "20261128-013000", Origin: tree.Origin{Source: "laptop:/srv/photos"}}}},
 	}}}
-	entries := []listed{
-		{Name: "20261128-013000", Time: now.Add(-34 * time.Hour), Kind: backupKind, Parent: "20261127-013000", Size: &size, MissingFiles: 123},
-		{Name: ".20261129-013000.incoming", Kind: unfinishedKind, UUID: btrfs.UUID{1}},
-		{Name: "20261129-013000", Time: now.Add(-10 * time.Hour), Kind: backupKind, Parent: "20261127-013000", Altered: true},
+	entries := []inventory.Entry{
+		{Name: "20261128-013000", Time: now.Add(-34 * time.Hour), Kind: inventory.Backup, Parent: "20261127-013000", Size: &size, MissingFiles: 123},
+		{Name: ".20261129-013000.incoming", Kind: inventory.Unfinished, UUID: btrfs.UUID{1}},
+		{Name: "20261129-013000", Time: now.Add(-10 * time.Hour), Kind: inventory.Backup, Parent: "20261127-013000", Altered: true},
 	}
 	for _, uuid := range []bool{false, true} {
 		var b strings.Builder

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"btrfs-backup/internal/inventory"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/report"
 )
@@ -19,25 +20,25 @@ type listTable struct {
 	now    time.Time
 }
 
-func (t listTable) print(c content, entries []listed) error {
+func (t listTable) print(c inventory.Place, entries []inventory.Entry) error {
 	what := "subvolume"
-	if c.InDirectory == nil && c.trees.ID != "" {
+	if c.InDirectory == nil && c.Trees.ID != "" {
 		what = "backup"
 	}
-	if len(c.sets) > 0 && len(c.sets) == len(entries) {
+	if len(c.Sets) > 0 && len(c.Sets) == len(entries) {
 		what = "set"
 	}
-	held := countOf(len(entries), what)
-	if len(c.below) > 0 {
-		held = countOf(len(c.below), "folder") + " of backups"
+	held := report.Count(len(entries), what)
+	if len(c.Below) > 0 {
+		held = report.Count(len(c.Below), "folder") + " of backups"
 		if len(entries) > 0 {
-			held = countOf(len(entries), what) + ", " + held
+			held = report.Count(len(entries), what) + ", " + held
 		}
 	}
 	fmt.Fprintf(t.w, "%s: %s, %s free\n", progress.Line(c.Folder), held, progress.Bytes(int64(c.Free)))
 	rows := [][]string{{"NAME", "AGE", "SIZE", "PARENT", "STATE"}}
 	for _, l := range entries {
-		rows = append(rows, l.row(t.now))
+		rows = append(rows, row(l, t.now))
 	}
 	if t.uuid {
 		rows[0] = append(rows[0], "UUID")
@@ -46,7 +47,7 @@ func (t listTable) print(c content, entries []listed) error {
 		}
 	}
 	const size = 2
-	if !slices.ContainsFunc(entries, func(l listed) bool { return l.Size != nil }) {
+	if !slices.ContainsFunc(entries, func(l inventory.Entry) bool { return l.Size != nil }) {
 		for i := range rows {
 			rows[i] = slices.Delete(rows[i], size, size+1)
 		}
@@ -59,13 +60,6 @@ func (t listTable) print(c content, entries []listed) error {
 	return t.printBelow(c)
 }
 
-func countOf(n int, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return fmt.Sprintf("%d %s", n, what)
-}
-
 func orDash(text string, dash bool) string {
 	if dash {
 		return "-"
@@ -74,12 +68,12 @@ func orDash(text string, dash bool) string {
 }
 
 // printBelow sums up the folders of backups in a place.
-func (t listTable) printBelow(c content) error {
+func (t listTable) printBelow(c inventory.Place) error {
 	rows := [][]string{{"FOLDER", "OF", "BACKUPS", "OLDEST", "NEWEST"}}
-	for _, below := range c.below {
+	for _, below := range c.Below {
 		of, oldest, newest, backups := "", time.Time{}, time.Time{}, 0
-		for _, l := range describe(below, t.prefix) {
-			if l.Kind != backupKind {
+		for _, l := range below.Entries(t.prefix) {
+			if l.Kind != inventory.Backup {
 				continue
 			}
 			backups++
@@ -97,13 +91,13 @@ func (t listTable) printBelow(c content) error {
 		rows = append(rows, []string{name, orDash(of, of == ""), fmt.Sprint(backups), orDash(oldest.Format(time.DateOnly), backups == 0),
 			orDash(newest.Format("2006-01-02 15:04"), backups == 0)})
 	}
-	if len(c.below) == 0 {
+	if len(c.Below) == 0 {
 		return nil
 	}
 	return report.WriteColumns(t.w, rows)
 }
 
-func (l listed) row(now time.Time) []string {
+func row(l inventory.Entry, now time.Time) []string {
 	parent, size := progress.Name(l.Parent), "-"
 	if l.Parent == "" && !l.ParentUUID.IsZero() {
 		parent = l.ParentUUID.String()[:8] + "..." // --json has all of it
@@ -121,19 +115,19 @@ func (l listed) row(now time.Time) []string {
 		state += ", altered since"
 	case len(l.Lacks) > 0:
 		state = "INCOMPLETE set, without " + strings.Join(l.Lacks, ", ")
-	case l.Kind == setKind:
+	case l.Kind == inventory.Set:
 		state = "set of " + strings.Join(l.Members, ", ")
 	}
-	return []string{progress.Name(l.shownName()), report.Age(l.Time, now), size, parent, state}
+	return []string{progress.Name(shownName(l)), report.Age(l.Time, now), size, parent, state}
 }
 
 // shownName leaves out what hides a name, which the state tells.
-func (l listed) shownName() string {
+func shownName(l inventory.Entry) string {
 	name := strings.TrimPrefix(l.Name, ".")
 	switch l.Kind {
-	case unfinishedKind:
+	case inventory.Unfinished:
 		return strings.TrimSuffix(name, ".incoming")
-	case deletingKind:
+	case inventory.Deleting:
 		return strings.TrimSuffix(name, ".deleting")
 	}
 	return l.Name

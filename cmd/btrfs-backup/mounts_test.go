@@ -225,7 +225,7 @@ func TestSourceThatIsMountedReadOnlyIsAClearError(t *testing.T) {
 	home := newSource(t, disk.Dir, "home")
 	source := filepath.Join(t.TempDir(), "home")
 	disk.Mount(t, source, "ro", "subvol=home")
-	before := inventory(t, home)
+	before := allIn(t, home)
 
 	expect(t, exitFailed, invoke(t, nil, source), "btrfs-backup: error: ", source, "read-only file system")
 	unchanged(t, before, home)

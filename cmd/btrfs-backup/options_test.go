@@ -113,8 +113,8 @@ func want(t testing.TB, what string, got []string, words ...string) {
 	}
 }
 
-// inventory lists what is in directories, with all that a change would show in.
-func inventory(t testing.TB, dirs ...string) []string {
+// allIn lists what is in directories, with all that a change would show in.
+func allIn(t testing.TB, dirs ...string) []string {
 	t.Helper()
 	const placeholder = 2 // inode number of the directory that stands for a nested subvolume in a snapshot; its time is now
 	var lines []string
@@ -144,7 +144,7 @@ func inventory(t testing.TB, dirs ...string) []string {
 // unchanged fails the test unless the inventory of the directories is the one made before.
 func unchanged(t testing.TB, before []string, dirs ...string) {
 	t.Helper()
-	after := inventory(t, dirs...)
+	after := allIn(t, dirs...)
 	for _, line := range before {
 		if !slices.Contains(after, line) {
 			t.Errorf("no longer there: %s", line)

@@ -286,7 +286,7 @@ func TestDryRunTellsDeletionsHoldsAndCountsAndChangesNothing(t *testing.T) {
 	unsent := backUp(t, exitDone, march(4), "-T", source).Snapshot
 	otherDisk := smallFS(t).Dir
 	fresh := filepath.Join(otherDisk, "fresh")
-	before := inventory(t, source, destination, otherDisk)
+	before := allIn(t, source, destination, otherDisk)
 
 	r := expect(t, exitDone, invoke(t, march(5), "--dry-run", "-N2", "-n2", source, destination, fresh))
 	const next = "20260305-120000"

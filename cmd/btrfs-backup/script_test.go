@@ -111,7 +111,7 @@ func scriptTree(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: tree file directory...")
 	}
-	lines := inventory(ts.Value(testingKey{}).(testing.TB), args[1:]...)
+	lines := allIn(ts.Value(testingKey{}).(testing.TB), args[1:]...)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Join(lines, "\n")+"\n"), 0o644))
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/inventory"
 )
 
 const ordinaryUser = 12345
@@ -89,12 +90,12 @@ func TestOrdinaryUserTakesAndListsSnapshotsOfHisOwn(t *testing.T) {
 	want(t, "snapshots", names(t, folder), "20260301-120000", "20260302-120000")
 	points(t, filepath.Join(folder, ".latest"), "20260302-120000")
 
-	var all []listed
+	var all []inventory.Entry
 	r := u.succeed(t, nil, "list", "--json", u.source)
 	if err := json.Unmarshal([]byte(r.stdout), &all); err != nil {
 		t.Fatal(err)
 	}
-	if len(all) != 2 || all[0].Name != "20260301-120000" || all[0].Kind != snapshotKind ||
+	if len(all) != 2 || all[0].Name != "20260301-120000" || all[0].Kind != inventory.Snapshot ||
 		all[0].UUID.String() != uuid(t, "UUID", filepath.Join(folder, all[0].Name)) {
 		t.Fatalf("%s", r.stdout)
 	}

@@ -164,10 +164,15 @@ func size(t engine.TransferReport) string {
 
 // Counts tells how many of the things stay and how many go.
 func Counts(noun string, stay, gone int) string {
-	if stay+gone != 1 {
+	return fmt.Sprintf("%s, %d stay, %d go", Count(stay+gone, noun), stay, gone)
+}
+
+// Count tells how many there are of something.
+func Count(n int, noun string) string {
+	if n != 1 {
 		noun += "s"
 	}
-	return fmt.Sprintf("%d %s, %d stay, %d go", stay+gone, noun, stay, gone)
+	return fmt.Sprintf("%d %s", n, noun)
 }
 
 // WritePlan tells what a dry run found: a line for each thing that would be done, and for what is kept for a reason that no policy

@@ -1,8 +1,9 @@
-package volume
+package inventory
 
 import (
 	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -10,17 +11,22 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/host/local"
 )
 
 func TestListTakesTheSnapshotFolderIfThereIsOne(t *testing.T) {
 	t.Parallel()
-	top, elsewhere := btrfstest.New(t, testSize).Dir, t.TempDir()
-	home, backups := newSubvolume(t, top, "home"), newDir(t, top, "backups")
-	within, outside := newDir(t, home, "snapshot"), newDir(t, top, "outside")
-	for _, name := range []string{within + "/in it", outside + "/outside", backups + "/saved"} {
-		newSubvolume(t, name)
+	top, elsewhere := btrfstest.New(t, 256<<20).Dir, t.TempDir()
+	home, backups := filepath.Join(top, "home"), filepath.Join(top, "backups")
+	within, outside := filepath.Join(home, "snapshot"), filepath.Join(top, "outside")
+	btrfstest.Check(t, btrfs.Create(btrfstest.Open(t, top), "home"))
+	for _, dir := range []string{backups, within, outside} {
+		btrfstest.Check(t, os.Mkdir(dir, 0o755))
 	}
-	check(t, os.WriteFile(backups+"/file", nil, 0o644))
+	for _, name := range []string{within + "/in it", outside + "/outside", backups + "/saved"} {
+		btrfstest.Check(t, btrfs.Create(btrfstest.Open(t, filepath.Dir(name)), filepath.Base(name)))
+	}
+	btrfstest.Check(t, os.WriteFile(backups+"/file", nil, 0o644))
 	tests := []struct {
 		name, place, folder string
 		want                string // the folder that is listed
@@ -33,7 +39,7 @@ func TestListTakesTheSnapshotFolderIfThereIsOne(t *testing.T) {
 		{"a file in its place", backups, "file", backups, "saved"},
 	}
 	for _, test := range tests {
-		got, err := List(t.Context(), here, test.place, test.folder)
+		got, err := subvolumes(t.Context(), local.New(slog.New(slog.DiscardHandler)), test.place, test.folder)
 		if err != nil || got.Folder != test.want || got.Free == 0 {
 			t.Errorf("%s: %s is listed, %d bytes free, error: %v", test.name, got.Folder, got.Free, err)
 		}
@@ -42,7 +48,7 @@ func TestListTakesTheSnapshotFolderIfThereIsOne(t *testing.T) {
 		}
 	}
 	for place, want := range map[string]error{filepath.Join(top, "missing"): fs.ErrNotExist, elsewhere: btrfs.ErrNotBtrfs} {
-		if _, err := List(t.Context(), here, place, "snapshot"); !errors.Is(err, want) || hint.Of(err) == "" {
+		if _, err := subvolumes(t.Context(), local.New(slog.New(slog.DiscardHandler)), place, "snapshot"); !errors.Is(err, want) || hint.Of(err) == "" {
 			t.Errorf("%s: error: %v, hint: %q, want %v", place, err, hint.Of(err), want)
 		}
 	}

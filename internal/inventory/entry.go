@@ -1,4 +1,4 @@
-package main
+package inventory
 
 import (
 	"slices"
@@ -10,8 +10,8 @@ import (
 	"btrfs-backup/internal/tree"
 )
 
-// listed is one line of the listing.
-type listed struct {
+// An Entry is a snapshot, a backup, or something else that stands among them.
+type Entry struct {
 	Place        string     `json:"place"`
 	Name         string     `json:"name"`
 	Time         time.Time  `json:"time,omitzero"`
@@ -20,7 +20,7 @@ type listed struct {
 	ReceivedUUID btrfs.UUID `json:"received_uuid"`
 	Parent       string     `json:"parent,omitempty"` // its name, if it is in the same place
 	ReadOnly     bool       `json:"read_only"`
-	Kind         kind       `json:"kind"`
+	Kind         Kind       `json:"kind"`
 	Complete     bool       `json:"complete"`
 	Altered      bool       `json:"altered,omitempty"` // since it was taken or received
 	Size         *uint64    `json:"size,omitempty"`
@@ -32,114 +32,115 @@ type listed struct {
 	Lacks        []string   `json:"lacks,omitempty"`         // members of a set whose backups are gone
 }
 
-// kind tells what a subvolume is, as far as it can be seen from outside.
-type kind string
+// A Kind tells what an Entry is, as far as it can be seen from outside.
+type Kind string
 
 const (
-	snapshotKind   kind = "snapshot"
-	backupKind     kind = "backup"
-	unfinishedKind kind = "unfinished"
-	deletingKind   kind = "deleting" // and not deleted yet
-	writableKind   kind = "writable"
-	setKind        kind = "set" // of backups in the folders below
+	Snapshot   Kind = "snapshot"
+	Backup     Kind = "backup"
+	Unfinished Kind = "unfinished"
+	Deleting   Kind = "deleting" // and not deleted yet
+	Writable   Kind = "writable"
+	Set        Kind = "set" // of backups in the folders below
 )
 
-func describe(content content, prefix string) []listed {
+// Entries gives what is in the place under names with a prefix, by name.
+func (p Place) Entries(prefix string) []Entry {
 	names := make(map[btrfs.UUID]string)
-	for _, s := range content.InDirectory {
+	for _, s := range p.InDirectory {
 		names[s.UUID] = s.Name
 	}
-	var all []listed
-	for _, s := range content.InDirectory {
+	var all []Entry
+	for _, s := range p.InDirectory {
 		if !strings.HasPrefix(s.Name, prefix) {
 			continue
 		}
-		l := listed{
-			Place: content.Folder, Name: s.Name, Time: timeOf(s),
+		l := Entry{
+			Place: p.Folder, Name: s.Name, Time: TimeOf(s),
 			UUID: s.UUID, ParentUUID: s.ParentUUID, ReceivedUUID: s.ReceivedUUID, Parent: names[s.ParentUUID],
 			ReadOnly: s.ReadOnly, Kind: kindOf(s), Altered: s.AlteredIn != 0,
 		}
-		l.Complete = (l.Kind == snapshotKind || l.Kind == backupKind) && !l.Altered
-		if slices.Contains(content.trees.Deleting, s.Name) {
-			l.Kind, l.Complete = deletingKind, false
+		l.Complete = (l.Kind == Snapshot || l.Kind == Backup) && !l.Altered
+		if slices.Contains(p.Trees.Deleting, s.Name) {
+			l.Kind, l.Complete = Deleting, false
 		}
-		if r, ok := content.record(s.Name); ok {
+		if r, ok := p.record(s.Name); ok {
 			l.describe(r)
 		}
-		if size, ok := content.Sizes[s.ID]; ok {
+		if size, ok := p.Sizes[s.ID]; ok {
 			l.Size, l.Exclusive = &size.Referenced, &size.Exclusive
 		}
 		all = append(all, l)
 	}
-	if content.InDirectory == nil {
-		all = append(all, describeTrees(content, prefix)...)
+	if p.InDirectory == nil {
+		all = append(all, p.trees(prefix)...)
 	}
-	for _, s := range content.sets {
+	for _, s := range p.Sets {
 		if strings.HasPrefix(s.Name, prefix) {
-			all = append(all, listed{Place: content.Folder, Name: s.Name, Time: timeOf(btrfs.Subvolume{Name: s.Name}), Kind: setKind,
+			all = append(all, Entry{Place: p.Folder, Name: s.Name, Time: TimeOf(btrfs.Subvolume{Name: s.Name}), Kind: Set,
 				Complete: len(s.Missing) == 0, Members: s.Members, Lacks: s.Missing})
 		}
 	}
-	slices.SortFunc(all, func(a, b listed) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(all, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }
 
 // record gives what is known of a backup made by rsync.
-func (c content) record(name string) (tree.Record, bool) {
-	i := slices.IndexFunc(c.trees.Backups, func(r tree.Record) bool { return r.Name == name })
+func (p Place) record(name string) (tree.Record, bool) {
+	i := slices.IndexFunc(p.Trees.Backups, func(r tree.Record) bool { return r.Name == name })
 	if i < 0 {
 		return tree.Record{}, false
 	}
-	return c.trees.Backups[i], true
+	return p.Trees.Backups[i], true
 }
 
-func (l *listed) describe(r tree.Record) {
+func (l *Entry) describe(r tree.Record) {
 	l.Altered = false // it was made writable, and filled
-	l.Kind, l.Complete, l.Source, l.Files, l.MissingFiles = backupKind, r.Complete(), r.Source, r.Files, r.Missing
+	l.Kind, l.Complete, l.Source, l.Files, l.MissingFiles = Backup, r.Complete(), r.Source, r.Files, r.Missing
 	size := uint64(r.Bytes)
 	l.Parent, l.Size = r.Base, &size
 }
 
-// describeTrees describes backups that are no subvolumes.
-func describeTrees(content content, prefix string) []listed {
-	var all []listed
-	add := func(name string, k kind) *listed {
+// trees describes backups that are no subvolumes.
+func (p Place) trees(prefix string) []Entry {
+	var all []Entry
+	add := func(name string, k Kind) *Entry {
 		s := btrfs.Subvolume{Name: name}
-		all = append(all, listed{Place: content.Folder, Name: name, Time: timeOf(s), Kind: k})
+		all = append(all, Entry{Place: p.Folder, Name: name, Time: TimeOf(s), Kind: k})
 		return &all[len(all)-1]
 	}
-	for _, r := range content.trees.Backups {
+	for _, r := range p.Trees.Backups {
 		if strings.HasPrefix(r.Name, prefix) {
-			add(r.Name, backupKind).describe(r)
+			add(r.Name, Backup).describe(r)
 		}
 	}
-	for _, name := range content.trees.Leftovers {
+	for _, name := range p.Trees.Leftovers {
 		if of, _ := btrfs.IncomingOf(name); strings.HasPrefix(of, prefix) {
-			add(name, unfinishedKind)
+			add(name, Unfinished)
 		}
 	}
-	for _, name := range content.trees.Deleting {
-		add(name, deletingKind)
+	for _, name := range p.Trees.Deleting {
+		add(name, Deleting)
 	}
 	return all
 }
 
-func kindOf(s btrfs.Subvolume) kind {
+func kindOf(s btrfs.Subvolume) Kind {
 	switch {
 	case btrfs.IsIncoming(s.Name):
-		return unfinishedKind
+		return Unfinished
 	case !s.ReadOnly:
-		return writableKind
+		return Writable
 	case !s.Received():
-		return snapshotKind
+		return Snapshot
 	default:
-		return backupKind
+		return Backup
 	}
 }
 
-// timeOf gives the time in a name, whatever its prefix and also if it is a hidden one, or else the one at which the subvolume was
+// TimeOf gives the time in a name, whatever its prefix and also if it is a hidden one, or else the one at which the subvolume was
 // made where it is.
-func timeOf(s btrfs.Subvolume) time.Time {
+func TimeOf(s btrfs.Subvolume) time.Time {
 	name := s.Name
 	if of, ok := btrfs.IncomingOf(name); ok {
 		name = of

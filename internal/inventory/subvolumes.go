@@ -1,4 +1,4 @@
-package volume
+package inventory
 
 import (
 	"cmp"
@@ -17,23 +17,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Content is what a folder holds.
-type Content struct {
-	Folder string
-	host.Content
-}
-
 // Holds gives the reasons to keep what is in the folder that no policy knows, by name.
-func (c Content) Holds() (map[string][]string, error) {
-	ledger, err := host.ParseLedger(c.Folder, c.Ledger, func(string) bool { return true })
+func (p Place) Holds() (map[string][]string, error) {
+	ledger, err := host.ParseLedger(p.Folder, p.Ledger, func(string) bool { return true })
 	if err != nil {
 		return nil, err
 	}
 	holds := make(map[string][]string)
-	for name, why := range c.InUse() {
+	for name, why := range p.InUse() {
 		holds[name] = []string{why}
 	}
-	for _, s := range c.InDirectory {
+	for _, s := range p.InDirectory {
 		for _, h := range ledger.Holds(s.Name) {
 			holds[s.Name] = append(holds[s.Name], h.String())
 		}
@@ -41,16 +35,16 @@ func (c Content) Holds() (map[string][]string, error) {
 	return holds, nil
 }
 
-// Sources identifies the source of a subvolume in the folder: the one on record for it or a relative, or else its family. Of
+// subvolumeSources identifies the source of a subvolume in the folder: the one on record for it or a relative, or else its family. Of
 // backups for which nothing is on record, as earlier programs left them, it is the same.
-func (c Content) Sources() (func(btrfs.Subvolume) btrfs.UUID, error) {
-	origins, err := host.ParseOrigins(c.Origins)
+func (p Place) subvolumeSources() (func(btrfs.Subvolume) btrfs.UUID, error) {
+	origins, err := host.ParseOrigins(p.Origins)
 	if err != nil {
-		return nil, host.BadOrigins(c.Folder, err)
+		return nil, host.BadOrigins(p.Folder, err)
 	}
-	lineage := kin.NewLineage(c.All)
+	lineage := kin.NewLineage(p.All)
 	ofFamily := make(map[btrfs.UUID]btrfs.UUID)
-	for _, s := range c.InDirectory {
+	for _, s := range p.InDirectory {
 		if origin := origins[s.ReceivedUUID]; s.Received() && !origin.IsZero() {
 			ofFamily[lineage.Family(s)] = origin
 		}
@@ -66,13 +60,13 @@ func (c Content) Sources() (func(btrfs.Subvolume) btrfs.UUID, error) {
 	}, nil
 }
 
-// List lists the place at an absolute path: the snapshot folder of a source if there is one, else the place itself. The folder
+// subvolumes lists the place at an absolute path: the snapshot folder of a source if there is one, else the place itself. The folder
 // is relative to place unless it is absolute. Both are asked for at once, since a machine may be far away.
-func List(ctx context.Context, h host.Host, place, snapshotFolder string) (Content, error) {
+func subvolumes(ctx context.Context, h host.Trees, place, snapshotFolder string) (Place, error) {
 	if !path.IsAbs(snapshotFolder) {
 		snapshotFolder = path.Join(place, snapshotFolder)
 	}
-	inner := make(chan Content, 1)
+	inner := make(chan Place, 1)
 	innerErr := make(chan error, 1)
 	go func() {
 		c, err := list(ctx, h, path.Clean(snapshotFolder))
@@ -87,16 +81,16 @@ func List(ctx context.Context, h host.Host, place, snapshotFolder string) (Conte
 	return c, noInner
 }
 
-func list(ctx context.Context, h host.Host, folder string) (Content, error) {
+func list(ctx context.Context, h host.Trees, folder string) (Place, error) {
 	status, content, err := h.List(ctx, folder)
 	name := engine.PlaceName(h.String() + folder)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return Content{}, hint.New(err, "name the folder of a destination, or a source")
+		return Place{}, hint.New(err, "name the folder of a destination, or a source")
 	case err != nil:
-		return Content{}, err
+		return Place{}, err
 	case !status.Btrfs:
-		return Content{}, hint.New(fmt.Errorf("%s: %w", name, btrfs.ErrNotBtrfs), "is its disk mounted?")
+		return Place{}, hint.New(fmt.Errorf("%s: %w", name, btrfs.ErrNotBtrfs), "is its disk mounted?")
 	}
-	return Content{Folder: name, Content: content}, nil
+	return Place{Folder: name, Host: h, Path: folder, Content: content}, nil
 }
