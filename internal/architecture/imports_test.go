@@ -63,6 +63,12 @@ var rules = []rule{
 		}), using("time.Now", "time.Since", "time.Until")),
 	},
 	{
+		reason:   "what a date means depends on the time that it is said to be",
+		packages: []string{"internal/when"},
+		breaks: either(importing(func(p string) bool { return impure(p) && p != module+"/internal/hint" }),
+			using("time.Now", "time.Since", "time.Until")),
+	},
+	{
 		reason:   "the engine knows sources and destinations by its interfaces, so that a new kind changes nothing in it",
 		packages: []string{"internal/engine"},
 		breaks:   importing(isKind),
