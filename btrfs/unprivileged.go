@@ -98,3 +98,12 @@ func OpenDirAt(dir *os.File, path string) (*os.File, error) {
 	}
 	return os.NewFile(uintptr(fd), full), nil
 }
+
+// DescribeAt is InfoAt, and tells whether somebody altered the subvolume since it was made, as List does.
+func DescribeAt(dir *os.File, path string) (Subvolume, error) {
+	s, err := InfoAt(dir, path)
+	if err == nil {
+		err = s.findAltered(dir)
+	}
+	return s, err
+}

@@ -127,6 +127,15 @@ func subvolume(dir *os.File) (info btrfs.Subvolume, err error) {
 	return btrfs.Info(dir)
 }
 
+// Backup gives the record of one backup, without listing the folder. There is none of anything else: that is fs.ErrNotExist.
+func (f *Folder) Backup(name string) (Record, error) {
+	record, err := f.backup(name)
+	if errors.Is(err, errNotBackup) {
+		return Record{}, fmt.Errorf("%s: %w: %w", f.pathOf(name), fs.ErrNotExist, err)
+	}
+	return record, err
+}
+
 // backup gives the record of a backup, and errNotBackup for whatever else may have the name.
 func (f *Folder) backup(name string) (Record, error) {
 	if err := checkName(name); err != nil {

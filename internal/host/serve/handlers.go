@@ -39,6 +39,8 @@ var handlers = byName(
 	handleDir(protocol.MakeSet, (*server).makeSet),
 	handleDir(protocol.RemoveSets, (*server).removeSets),
 
+	handle(protocol.Locate, (*server).locate),
+
 	handle(protocol.OpenTrees, (*server).openTrees),
 	handleDir(protocol.ListTrees, (*server).listTrees),
 	handleDir(protocol.MarkTrees, (*server).markTrees),

@@ -1,0 +1,6 @@
+package protocol
+
+import "btrfs-backup/internal/host"
+
+// Locate does what the method of host.Locator does.
+var Locate = verb[string, host.Location, Nothing]("locate", Owner, repeatable)

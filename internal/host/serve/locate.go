@@ -1,0 +1,11 @@
+package serve
+
+import (
+	"context"
+
+	"btrfs-backup/internal/host"
+)
+
+func (s *server) locate(ctx context.Context, path string) (host.Location, error) {
+	return s.local.Locate(ctx, path)
+}
