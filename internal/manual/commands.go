@@ -357,6 +357,17 @@ that is forwarded through SSH, for which an account needs no shell. On xfs a dae
   btrfs-backup --nice 10 --ionice idle / /mnt/usb/root                  leave the machine to others`,
 		SeeAlso: "btrfs-backup(8), btrfs-backup-verify(8), btrfs-backup-index(8), btrfs-backup-freeze(8), rsync(1), rsyncd.conf(5)",
 	},
+	"restore": {
+		Sections: []Section{
+			{Title: "EXIT STATUS", Items: [][2]string{
+				{"0", "All is restored."},
+				{"1", "Nothing is restored. What is left is told; the same command goes on."},
+				{"2", "The command line is wrong."},
+				{"75", "Another run holds a lock, and --no-wait was given."},
+			}},
+		},
+		SeeAlso: "btrfs-backup(8), btrfs-backup-list(8), btrfs-subvolume(8)",
+	},
 	"verify": {
 		Sections: []Section{
 			{Title: "OUTPUT", Text: `

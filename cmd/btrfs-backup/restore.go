@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"slices"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/job"
+	"btrfs-backup/internal/when"
+)
+
+// restoreOptions are common to all ways to get data back.
+type restoreOptions struct {
+	at     string
+	dryRun bool
+	noWait bool
+	reach  job.Reach
+	output outputOptions
+	ways   []restoreWay
+}
+
+// A restoreWay is one way to get data back.
+type restoreWay interface {
+	// define defines the options of this way alone.
+	define(f *pflag.FlagSet)
+	// isAsked tells that the options ask for this way.
+	isAsked() bool
+	restore(ctx context.Context, env environment, o *restoreOptions, args []string) error
+}
+
+func newRestore(env environment) *cobra.Command {
+	whole := &wholeRestore{}
+	o := &restoreOptions{reach: job.Default().Reach, ways: []restoreWay{whole}}
+	c := &cobra.Command{
+		Use:   "restore [options] BACKUP TARGET",
+		Short: "Get data back from a backup",
+		Example: `  btrfs-backup restore /mnt/usb/home/20261121-044803 /mnt/new/home
+  btrfs-backup restore --at '3 days ago' nas:/backup/home /mnt/new/home
+  btrfs-backup restore --in-place /mnt/usb/home/.latest /home`,
+		Long: `Make TARGET a subvolume that holds what the BACKUP of a subvolume does. What
+TARGET's filesystem has of it already is not sent. The copy that comes back
+becomes a snapshot of TARGET, so that backups of TARGET go on as increments, and
+as one history with those before. With --at, BACKUP is a folder of backups.`,
+		RunE: func(c *cobra.Command, args []string) error { return o.restore(c.Context(), env, args) },
+	}
+	f := c.Flags()
+	f.StringVar(&o.at, "at", "", "the newest backup in the folder BACKUP until `DATE`")
+	for _, way := range o.ways {
+		way.define(f)
+	}
+	f.BoolVar(&o.dryRun, "dry-run", false, "show what would be done, change nothing")
+	f.BoolVar(&o.noWait, "no-wait", false, "fail with status 75 while a run holds the lock")
+	f.BoolVar(&o.output.json, "json", false, "print a report in JSON on standard output")
+	o.output.defineVerbosity(f)
+	o.output.defineQuiet(f)
+	f.BoolVarP(&o.output.noProgress, "no-progress", "P", false, "show no progress")
+	defineReach(&o.reach, f)
+	grouped(f, furtherTitle, func(f *pflag.FlagSet) { defineFurtherReach(&o.reach, f) })
+	return c
+}
+
+// restore goes the way that is asked for; without any, a whole subvolume is restored.
+func (o *restoreOptions) restore(ctx context.Context, env environment, args []string) error {
+	outlivePipes()
+	var c job.Complaints
+	checkVerbosity(o.output.verbosity, &c)
+	if o.at != "" {
+		if _, err := when.Parse(o.at, env.now()); err != nil {
+			c = append(c, hint.Complaint{Setting: "at", Err: err})
+		}
+	}
+	if err := slices.Concat(c, o.reach.Check()).Err(); err != nil {
+		return err
+	}
+	for _, way := range o.ways {
+		if way.isAsked() {
+			return way.restore(ctx, env, o, args)
+		}
+	}
+	return o.ways[0].restore(ctx, env, o, args)
+}
