@@ -58,7 +58,7 @@ func (p *Pruner) Received(ctx context.Context, f host.Folder, name string) error
 	if err != nil {
 		return err
 	}
-	origins, err := host.ParseOrigins(content.Origins)
+	origins, _, err := content.Recorded("")
 	if err != nil {
 		return nil // the sender tells of it, since it lists the folder, too
 	}

@@ -89,7 +89,8 @@ type Content struct {
 	btrfs.Listing
 	Sizes   map[uint64]btrfs.Size // by subvolume ID, where quotas are enabled
 	Ledger  File                  // lock.LedgerFile
-	Origins File                  // see ParseOrigins
+	Origins File                  // see Content.Recorded
+	About   File                  // see Content.Recorded
 	Free    uint64                // bytes that an ordinary user can still write
 	Others  []string              // names of what is no subvolume; not all, if there are thousands
 	// Keeps is the policy by which the machine deletes backups that arrived in the directory, whoever asks; "": none.
@@ -222,8 +223,8 @@ type Receiver interface {
 	io.Writer
 	// Close ends the stream and describes the received subvolume.
 	Close(ctx context.Context) (btrfs.Subvolume, error)
-	// Commit puts the backup on disk and then under its final name, and records origin as its source subvolume.
-	Commit(ctx context.Context, origin btrfs.UUID) error
+	// Commit puts the backup on disk and then under its final name, and records of what it is.
+	Commit(ctx context.Context, of Origin) error
 	// Abort ends receiving and removes the received part.
 	Abort(ctx context.Context) error
 }

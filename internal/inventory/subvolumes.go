@@ -38,9 +38,9 @@ func (p Place) Holds() (map[string][]string, error) {
 // subvolumeSources identifies the source of a subvolume in the folder: the one on record for it or a relative, or else its family. Of
 // backups for which nothing is on record, as earlier programs left them, it is the same.
 func (p Place) subvolumeSources() (func(btrfs.Subvolume) btrfs.UUID, error) {
-	origins, err := host.ParseOrigins(p.Origins)
+	origins, _, err := p.Recorded(p.Folder)
 	if err != nil {
-		return nil, host.BadOrigins(p.Folder, err)
+		return nil, err
 	}
 	lineage := kin.NewLineage(p.All)
 	ofFamily := make(map[btrfs.UUID]btrfs.UUID)

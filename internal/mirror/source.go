@@ -79,11 +79,7 @@ func (s *Source) String() string {
 
 // originHere is that of a directory of this machine.
 func originHere(path string) tree.Origin {
-	name, err := os.Hostname()
-	if err != nil {
-		name = "localhost"
-	}
-	return tree.Origin{Source: engine.PlaceName(name + ":" + path), Machine: machineID(machineIDFiles)}
+	return tree.Origin{Source: engine.PlaceName(host.Name() + ":" + path), Machine: host.Machine()}
 }
 
 // withoutUser leaves the user out of rsync://user@host/module.

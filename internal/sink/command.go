@@ -16,6 +16,7 @@ import (
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/stream"
 	"btrfs-backup/transport"
@@ -127,7 +128,7 @@ func (r *receiver) Close(context.Context) (btrfs.Subvolume, error) {
 }
 
 // Commit does nothing: what the command stored, it stored.
-func (r *receiver) Commit(context.Context, btrfs.UUID) error { return nil }
+func (r *receiver) Commit(context.Context, host.Origin) error { return nil }
 
 // Abort kills the command, so that it does not take the end of its input for the end of the stream.
 func (r *receiver) Abort(context.Context) error {

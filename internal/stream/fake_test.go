@@ -11,6 +11,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/transport"
 )
@@ -46,7 +47,7 @@ type fakeSender struct {
 	die  []int   // bytes after which it is killed, of each time
 }
 
-func (s *fakeSender) Subvolume() btrfs.Subvolume { return btrfs.Subvolume{UUID: source} }
+func (s *fakeSender) Origin() host.Origin { return host.Origin{Subvolume: source} }
 
 func (s *fakeSender) CheckProgram(context.Context) error { return nil }
 
@@ -162,8 +163,8 @@ func (r *fakeReceiver) Close(context.Context) (btrfs.Subvolume, error) {
 	return r.received, err
 }
 
-func (r *fakeReceiver) Commit(_ context.Context, origin btrfs.UUID) error {
-	if origin != source {
+func (r *fakeReceiver) Commit(_ context.Context, of host.Origin) error {
+	if of.Subvolume != source || of.Sent != int64(len(r.data)) {
 		r.note("commit of another source")
 	}
 	r.note("commit %d", len(r.data))

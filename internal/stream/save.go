@@ -113,7 +113,12 @@ func (d *delivery) transmit(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := d.receiver.Commit(ctx, d.From.Subvolume().UUID); err != nil {
+	of := d.From.Origin()
+	of.Sent, of.Wire = d.taken, d.wire.Load()
+	if d.Parent != nil {
+		of.Base = d.Parent.Identity()
+	}
+	if err := d.receiver.Commit(ctx, of); err != nil {
 		return err
 	}
 	d.Log.Debug(fmt.Sprintf("%s: %s is committed", d.To, d.Snapshot.Name))

@@ -13,13 +13,14 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/progress"
 )
 
 // A Sender is a source that writes send streams.
 type Sender interface {
-	// Subvolume describes the source.
-	Subvolume() btrfs.Subvolume
+	// Origin describes the source, as it is recorded at a destination.
+	Origin() host.Origin
 	// CheckProgram fails if the program is missing that makes streams.
 	CheckProgram(ctx context.Context) error
 	// Send writes the checked send stream to w. An error of w is returned as a *sendstream.WriteError.
@@ -57,8 +58,8 @@ type Receiver interface {
 	io.Writer
 	// Close ends the stream and describes the received subvolume.
 	Close(ctx context.Context) (btrfs.Subvolume, error)
-	// Commit puts the backup on disk and then under its final name, and records origin as its source subvolume.
-	Commit(ctx context.Context, origin btrfs.UUID) error
+	// Commit puts the backup on disk and then under its final name, and records of what it is.
+	Commit(ctx context.Context, of host.Origin) error
 	// Abort ends receiving and removes the received part.
 	Abort(ctx context.Context) error
 }

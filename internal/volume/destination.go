@@ -118,8 +118,8 @@ func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
 		}
 	}
 	c.Ledger, c.NoPrune = host.ParseLedger(d.String(), found.Ledger, nil)
-	if c.Origins, err = host.ParseOrigins(found.Origins); err != nil {
-		c.Origins, c.NoPrune = nil, host.BadOrigins(d.String(), err)
+	if c.Origins, _, err = found.Recorded(d.String()); err != nil {
+		c.NoPrune = err
 	}
 	return c, nil
 }

@@ -86,7 +86,7 @@ func TestWhatIsReceivedCountsOnlyWhenItIsCommitted(t *testing.T) {
 		}
 		wantNames(t, d.path, ".new.incoming")
 		if commit {
-			check(t, r.Commit(t.Context(), s.Subvolume().UUID))
+			check(t, r.Commit(t.Context(), s.Origin()))
 			wantNames(t, d.path, ".btrfs-backup", "new")
 			continue
 		}

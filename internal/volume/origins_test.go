@@ -9,6 +9,7 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/host"
 )
 
 // listedOrigins lists the folder and parses the record that was in it.
@@ -34,17 +35,38 @@ func TestTheOriginsOfBackupsAreOnRecord(t *testing.T) {
 	if got, err := listedOrigins(t, d); !maps.Equal(got, want) || err != nil {
 		t.Errorf("on record: %v, %v, want %v", got, err, want)
 	}
+	newer := btrfs.UUID{1}
+	record, err := os.ReadFile(filepath.Join(d.path, ".btrfs-backup/about.json"))
+	check(t, err)
+	about, err := host.ParseAbout(host.File{Content: record})
+	check(t, err)
+	if name := about.Name(s.Subvolume().UUID); name != host.Name()+":"+s.sourcePath {
+		t.Errorf("the source is %q", name)
+	}
+	about.Sources[newer] = host.AboutSource{Continues: s.Subvolume().UUID}
+	record, err = about.Marshal()
+	check(t, err)
+	check(t, os.WriteFile(filepath.Join(d.path, ".btrfs-backup/about.json"), record, 0o644))
+	for received := range want {
+		want[received] = newer
+	}
+	if got, err := listedOrigins(t, d); !maps.Equal(got, want) || err != nil {
+		t.Errorf("after it was continued: %v, %v, want %v", got, err, want)
+	}
 }
 
 func TestARecordOfOriginsThatCannotBeReadStopsPruningOnly(t *testing.T) {
 	t.Parallel()
 	d := openDestination(t, filepath.Join(btrfstest.New(t, testSize).Dir, "folder"), silent)
 	dir := newDir(t, d.path, ".btrfs-backup")
-	for _, content := range []string{"", "{", `{"home": "away"}`, `["x"]`} {
-		check(t, os.WriteFile(filepath.Join(dir, "origins.json"), []byte(content), 0o644))
-		got, err := d.List(t.Context())
-		if err != nil || got.NoPrune == nil || hint.Of(got.NoPrune) == "" || len(got.Origins) > 0 {
-			t.Errorf("%q is read as %v, pruning: %v, error: %v", content, got.Origins, got.NoPrune, err)
+	for _, file := range []string{"origins.json", "about.json"} {
+		for _, content := range []string{"", "{", `{"sources": "away", "home": "away"}`, `["x"]`} {
+			check(t, os.WriteFile(filepath.Join(dir, file), []byte(content), 0o644))
+			got, err := d.List(t.Context())
+			if err != nil || got.NoPrune == nil || hint.Of(got.NoPrune) == "" || len(got.Origins) > 0 {
+				t.Errorf("%s: %q is read as %v, pruning: %v, error: %v", file, content, got.Origins, got.NoPrune, err)
+			}
 		}
+		check(t, os.Remove(filepath.Join(dir, file)))
 	}
 }

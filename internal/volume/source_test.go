@@ -37,7 +37,7 @@ func sendTwo(t testing.TB, s *Source, d *Destination) {
 		if (parent == nil) != received.ParentUUID.IsZero() {
 			t.Errorf("%s has the parent %s", name, received.ParentUUID)
 		}
-		check(t, r.Commit(t.Context(), s.Subvolume().UUID))
+		check(t, r.Commit(t.Context(), s.Origin()))
 		parent = &taken
 	}
 }

@@ -267,8 +267,8 @@ func (r *receiver) Close(ctx context.Context) (s btrfs.Subvolume, err error) {
 	return s, err
 }
 
-func (r *receiver) Commit(ctx context.Context, origin btrfs.UUID) error {
-	_, err := protocol.Commit.Call(ctx, r.dir.host, protocol.CommitCall{Dir: r.dir.name(), Name: r.order.Name, UUID: r.uuid, Origin: origin, Stream: r.reply.Stream})
+func (r *receiver) Commit(ctx context.Context, of host.Origin) error {
+	_, err := protocol.Commit.Call(ctx, r.dir.host, protocol.CommitCall{Dir: r.dir.name(), Name: r.order.Name, UUID: r.uuid, Origin: of, Stream: r.reply.Stream})
 	return err
 }
 

@@ -231,7 +231,7 @@ func (d *Dir) List(context.Context) (host.Content, error) {
 	} else if c.Others, err = d.others(listing); err != nil {
 		return host.Content{}, err
 	}
-	c.Ledger, c.Origins = d.file(lock.LedgerFile), d.file(host.OriginsFile)
+	c.Ledger, c.Origins, c.About = d.file(lock.LedgerFile), d.file(host.OriginsFile), d.file(host.AboutFile)
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(int(d.dir.Fd()), &st); err != nil {
 		return host.Content{}, os.NewSyscallError("fstatfs", err)

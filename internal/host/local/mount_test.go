@@ -31,7 +31,7 @@ func localReceive(t testing.TB, d *Dir, name string, stream []byte) btrfs.Subvol
 	received, err := r.Close(t.Context())
 	btrfstest.Check(t, err)
 	btrfstest.Check(t, writeErr)
-	btrfstest.Check(t, r.Commit(t.Context(), received.ReceivedUUID))
+	btrfstest.Check(t, r.Commit(t.Context(), host.Origin{Subvolume: received.ReceivedUUID}))
 	return received
 }
 

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
@@ -44,26 +45,26 @@ func TestOriginsOfBackupsAreOnRecord(t *testing.T) {
 	d, first, second := localBackups(t)
 	one, two := btrfs.UUID{1}, btrfs.UUID{2}
 	localWantOrigins(t, d, nil)
-	btrfstest.Check(t, d.RecordOrigin("first", one))
+	btrfstest.Check(t, d.record("first", host.Origin{Subvolume: one}))
 	localWantOrigins(t, d, host.Origins{first: one})
-	btrfstest.Check(t, d.RecordOrigin("second", two))
+	btrfstest.Check(t, d.record("second", host.Origin{Subvolume: two}))
 	localWantOrigins(t, d, host.Origins{first: one, second: two})
-	btrfstest.Check(t, d.RecordOrigin("first", two))
+	btrfstest.Check(t, d.record("first", host.Origin{Subvolume: two}))
 	localWantOrigins(t, d, host.Origins{first: two, second: two})
-	wantNames(t, filepath.Join(d.status.Path, tree.StateDir), filepath.Base(host.OriginsFile))
+	wantNames(t, filepath.Join(d.status.Path, tree.StateDir), filepath.Base(host.AboutFile), filepath.Base(host.OriginsFile))
 
 	btrfstest.Check(t, btrfs.Delete(d.dir, "first"))
-	btrfstest.Check(t, d.RecordOrigin("second", two))
+	btrfstest.Check(t, d.record("second", host.Origin{Subvolume: two}))
 	localWantOrigins(t, d, host.Origins{second: two})
 }
 
 func TestRecordOfOriginsIsWrittenOnlyWhenItChanges(t *testing.T) {
 	d, _, _ := localBackups(t)
-	btrfstest.Check(t, d.RecordOrigin("first", btrfs.UUID{1}))
+	btrfstest.Check(t, d.record("first", host.Origin{Subvolume: btrfs.UUID{1}}))
 	path := filepath.Join(d.status.Path, host.OriginsFile)
 	before, err := os.Stat(path)
 	btrfstest.Check(t, err)
-	btrfstest.Check(t, d.RecordOrigin("first", btrfs.UUID{1}))
+	btrfstest.Check(t, d.record("first", host.Origin{Subvolume: btrfs.UUID{1}}))
 	if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) {
 		t.Errorf("it was written again, %v", err)
 	}
@@ -78,9 +79,42 @@ func TestRecordOfOriginsThatCannotBeReadIsLeftAlone(t *testing.T) {
 		if got, err := host.ParseOrigins(host.File{Content: []byte(content)}); err == nil {
 			t.Errorf("%q is read as %v", content, got)
 		}
-		btrfstest.Check(t, d.RecordOrigin("first", btrfs.UUID{1}))
+		btrfstest.Check(t, d.record("first", host.Origin{Subvolume: btrfs.UUID{1}}))
 		if after, err := os.ReadFile(path); string(after) != content || err != nil {
 			t.Errorf("%q was replaced by %q, %v", content, after, err)
 		}
+	}
+}
+
+func TestWhatABackupTookAndOfWhatItIsAreOnRecord(t *testing.T) {
+	d, first, second := localBackups(t)
+	of := host.Origin{Subvolume: btrfs.UUID{1}, Origin: tree.Origin{Source: "laptop:/home", Machine: "m"}, Sent: 7, Wire: 5}
+	btrfstest.Check(t, d.record("first", of))
+	of.Sent, of.Base = 3, first
+	btrfstest.Check(t, d.record("second", of))
+	content, err := d.List(t.Context())
+	btrfstest.Check(t, err)
+	_, about, err := content.Recorded("there")
+	btrfstest.Check(t, err)
+	if about.Name(btrfs.UUID{1}) != "laptop:/home" || about.Sent(first) != 7 || about.Sent(second) != 3 || about.Backups[second].Base != first ||
+		time.Since(about.Backups[first].When) > time.Minute {
+		t.Errorf("on record: %+v", about)
+	}
+	btrfstest.Check(t, btrfs.Delete(d.dir, "first"))
+	btrfstest.Check(t, d.record("second", of))
+	if about, err := host.ParseAbout(d.file(host.AboutFile)); err != nil || about.Sent(first) != 0 || about.Sent(second) != 3 {
+		t.Errorf("on record: %+v, %v", about, err)
+	}
+}
+
+func TestAnotherRecordThatCannotBeReadKeepsNothingFromBeingRecorded(t *testing.T) {
+	d, first, _ := localBackups(t)
+	path := filepath.Join(d.status.Path, host.AboutFile)
+	btrfstest.Check(t, os.Mkdir(filepath.Dir(path), 0o755))
+	btrfstest.Check(t, os.WriteFile(path, []byte("{"), 0o644))
+	btrfstest.Check(t, d.record("first", host.Origin{Subvolume: btrfs.UUID{1}}))
+	localWantOrigins(t, d, host.Origins{first: {1}})
+	if after, err := os.ReadFile(path); string(after) != "{" || err != nil {
+		t.Errorf("it was replaced by %q, %v", after, err)
 	}
 }

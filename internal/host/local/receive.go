@@ -108,12 +108,12 @@ func (r *Receiver) End() error {
 var attributeValue = regexp.MustCompile(`(?s)^(lsetxattr .*? (?:btrfs|security|system|trusted|user)\.[^=]*)=.*( failed: )`)
 
 // Commit syncs before it renames: the name must not reach the disk before the data.
-func (r *Receiver) Commit(_ context.Context, origin btrfs.UUID) error {
-	return r.d.Commit(r.name, origin)
+func (r *Receiver) Commit(_ context.Context, of host.Origin) error {
+	return r.d.Commit(r.name, of)
 }
 
 // Commit gives what was received its final name, as Receiver.Commit does.
-func (d *Dir) Commit(name string, origin btrfs.UUID) error {
+func (d *Dir) Commit(name string, of host.Origin) error {
 	if err := btrfs.SyncFilesystem(d.dir); err != nil {
 		return err
 	}
@@ -126,7 +126,7 @@ func (d *Dir) Commit(name string, origin btrfs.UUID) error {
 	}
 	failpoint.Reach("renamed")
 	d.host.log.Debug("renamed " + filepath.Join(d.status.Path, name))
-	if err := d.RecordOrigin(name, origin); err != nil {
+	if err := d.record(name, of); err != nil {
 		return err
 	}
 	err := btrfs.SyncFilesystem(d.dir)
@@ -135,12 +135,12 @@ func (d *Dir) Commit(name string, origin btrfs.UUID) error {
 }
 
 // FinishCommit does what of Commit comes after the renaming, if that has not been done.
-func (d *Dir) FinishCommit(backup btrfs.Subvolume, name string, origin btrfs.UUID) error {
+func (d *Dir) FinishCommit(backup btrfs.Subvolume, name string, of host.Origin) error {
 	origins, err := host.ParseOrigins(d.file(host.OriginsFile))
 	if _, known := origins[backup.ReceivedUUID]; known && err == nil {
 		return nil
 	}
-	if err := d.RecordOrigin(name, origin); err != nil {
+	if err := d.record(name, of); err != nil {
 		return err
 	}
 	return btrfs.SyncFilesystem(d.dir)

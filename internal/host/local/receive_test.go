@@ -118,7 +118,7 @@ func TestReceiverCommitsUnderTheFinalNameWithItsOrigin(t *testing.T) {
 		t.Errorf("received %+v", received)
 	}
 	wantNames(t, d.status.Path, ".final.incoming")
-	btrfstest.Check(t, r.Commit(t.Context(), taken.ParentUUID))
+	btrfstest.Check(t, r.Commit(t.Context(), host.Origin{Subvolume: taken.ParentUUID}))
 	wantNames(t, d.status.Path, tree.StateDir, "final")
 	localWantOrigins(t, d, host.Origins{taken.UUID: taken.ParentUUID})
 	if s, err := btrfs.InfoAt(d.dir, "final"); err != nil || s.ChangedIn > s.ReceivedIn || !s.ReadOnly {

@@ -136,7 +136,7 @@ type CommitCall struct {
 	Dir
 	Name   string
 	UUID   btrfs.UUID // of the subvolume
-	Origin btrfs.UUID
+	Origin host.Origin
 	Stream StreamName
 }
 

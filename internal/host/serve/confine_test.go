@@ -203,7 +203,7 @@ func TestNoClientTakesABackupThatWasThereForHisOwn(t *testing.T) {
 	btrfstest.Check(t, os.Remove(record))
 	o := s.limits()
 	o.AgainTime = time.Nanosecond
-	call := protocol.CommitCall{Dir: protocol.Dir{Path: s.folder}, Name: mine, UUID: info(t, s.folder, mine).UUID, Origin: btrfs.UUID{7}}
+	call := protocol.CommitCall{Dir: protocol.Dir{Path: s.folder}, Name: mine, UUID: info(t, s.folder, mine).UUID, Origin: host.Origin{Subvolume: btrfs.UUID{7}}}
 	if err := connect(t, o).ask(protocol.Commit.Name, call); err == nil || !strings.Contains(err.Error(), "was there before") {
 		t.Errorf("it is his: %v", err)
 	}

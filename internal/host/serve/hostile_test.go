@@ -135,7 +135,7 @@ func (c *client) backUp(folder, name string, stream []byte, origin btrfs.UUID) e
 	var sub btrfs.Subvolume
 	err = c.call(protocol.Close.Name, r.Stream, &sub)
 	if err == nil {
-		err = c.call(protocol.Commit.Name, protocol.CommitCall{Dir: dir, Name: name, UUID: sub.UUID, Origin: origin, Stream: r.Stream}, nil)
+		err = c.call(protocol.Commit.Name, protocol.CommitCall{Dir: dir, Name: name, UUID: sub.UUID, Origin: host.Origin{Subvolume: origin}, Stream: r.Stream}, nil)
 	}
 	if err != nil {
 		err = errors.Join(err, c.call(protocol.Abort.Name, protocol.AbortCall{Dir: dir, Name: name, Stream: r.Stream}, nil))

@@ -162,6 +162,7 @@ func (s *server) commit(ctx context.Context, d *local.Dir, c protocol.CommitCall
 	if err := s.o.Limits.checkName(c.Name); err != nil {
 		return none, err
 	}
+	c.Origin.Untrusted = s.o.Limits != (Limits{})
 	if info, err := d.Subvolume(c.Name); err == nil && info.UUID == c.UUID {
 		if s.o.Limits != (Limits{}) && time.Since(info.ReceivedAt) > cmp.Or(s.o.AgainTime, againTime) {
 			// what is not on record is never pruned, and would be if it became this client's

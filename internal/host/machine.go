@@ -1,4 +1,4 @@
-package mirror
+package host
 
 import (
 	"crypto/hmac"
@@ -31,4 +31,16 @@ func machineID(files []string) string {
 		return hex.EncodeToString(sum)
 	}
 	return ""
+}
+
+// Machine identifies this machine, whatever its name; "" if nothing does.
+func Machine() string { return machineID(machineIDFiles) }
+
+// Name is that of this machine.
+func Name() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return "localhost"
+	}
+	return name
 }

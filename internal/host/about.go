@@ -1,0 +1,206 @@
+package host
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"time"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/tree"
+)
+
+// AboutFile tells what is known of sources and backups besides OriginsFile, which earlier versions of this program read, too.
+const AboutFile = tree.StateDir + "/about.json"
+
+// mostName is how long the name of a source may be: what a client says of itself is not trusted.
+const mostName = 4 << 10
+
+// An Origin tells of what a backup is, and what it took to make it. The source's UUID alone must be known.
+type Origin struct {
+	Subvolume   btrfs.UUID // of which the backup is
+	tree.Origin            // the same as people know it; text of whoever sent the backup
+	Sent        int64      // bytes of the stream
+	Wire        int64      // of them, or of what they became, bytes that crossed a network
+	Base        btrfs.UUID // received UUID of what the stream builds on; none: a complete copy
+	// Untrusted is whoever tells this: he names a source that has no name yet, but renames none.
+	Untrusted bool `cbor:"-"`
+}
+
+// About is what is known of sources, by the UUIDs of their subvolumes, and of backups, by their received UUIDs.
+type About struct {
+	Sources map[btrfs.UUID]AboutSource `json:"sources,omitempty"`
+	Backups map[btrfs.UUID]AboutBackup `json:"backups,omitempty"`
+}
+
+// AboutSource is what is known of a source.
+type AboutSource struct {
+	tree.Origin
+	Continues btrfs.UUID `json:"continues,omitzero"` // the source that it was before
+}
+
+// AboutBackup is what is known of a backup.
+type AboutBackup struct {
+	Sent int64      `json:"sent,omitempty"` // bytes of its stream
+	Wire int64      `json:"wire,omitempty"` // bytes that crossed a network
+	When time.Time  `json:"when,omitzero"`  // it was complete, by the clock of the machine that it is on
+	Base btrfs.UUID `json:"base,omitzero"`  // received UUID of what its stream built on
+}
+
+// ParseAbout reads the record; without the file it is empty.
+func ParseAbout(f File) (a About, err error) {
+	content, err := f.Read()
+	if content == nil || err != nil {
+		return a, err
+	}
+	err = json.Unmarshal(content, &a)
+	return a, err
+}
+
+// BadAbout explains why the record of a directory cannot be read.
+func BadAbout(dir string, err error) error {
+	return hint.New(&os.PathError{Op: "reading", Path: dir + "/" + AboutFile, Err: err},
+		"repair the file or move it away; it tells which sources are one, and until then nothing is deleted there")
+}
+
+// Marshal gives what the file holds.
+func (a About) Marshal() ([]byte, error) {
+	content, err := json.MarshalIndent(a, "", "    ")
+	return append(content, '\n'), err
+}
+
+// Recorded gives what is on record of the content of a directory: the source of each received UUID, as which a later source that
+// continues it counts, and the rest. The error explains itself; without About, it is BadAbout's.
+func (c Content) Recorded(dir string) (Origins, About, error) {
+	origins, err := ParseOrigins(c.Origins)
+	if err != nil {
+		return nil, About{}, BadOrigins(dir, err)
+	}
+	about, err := ParseAbout(c.About)
+	if err != nil {
+		return origins, About{}, BadAbout(dir, err)
+	}
+	return about.Resolve(origins), about, nil
+}
+
+// Resolve gives the origins with each source as the newest that continues it.
+func (a About) Resolve(origins Origins) Origins {
+	later := a.later()
+	if origins == nil || len(later) == 0 {
+		return origins
+	}
+	resolved := make(Origins, len(origins))
+	for received, source := range origins {
+		resolved[received] = newest(later, source)
+	}
+	return resolved
+}
+
+// Newest gives the newest source that continues one: itself, if none does.
+func (a About) Newest(source btrfs.UUID) btrfs.UUID { return newest(a.later(), source) }
+
+// later gives for each source that another one continues that other one, unless several do: which of these is it cannot be told.
+func (a About) later() map[btrfs.UUID]btrfs.UUID {
+	later, several := make(map[btrfs.UUID]btrfs.UUID), make(map[btrfs.UUID]bool)
+	for source, about := range a.Sources {
+		if about.Continues.IsZero() {
+			continue
+		}
+		_, twice := later[about.Continues]
+		several[about.Continues] = twice || several[about.Continues]
+		later[about.Continues] = source
+	}
+	for source, is := range several {
+		if is {
+			delete(later, source)
+		}
+	}
+	return later
+}
+
+// newest follows the links to their end. In a circle, which this program does not make, each stays what it is.
+func newest(later map[btrfs.UUID]btrfs.UUID, source btrfs.UUID) btrfs.UUID {
+	at := source
+	for range len(later) {
+		next, ok := later[at]
+		if !ok {
+			return at
+		}
+		at = next
+	}
+	if _, on := later[at]; on {
+		return source
+	}
+	return at
+}
+
+// Sent gives how many bytes the stream of a backup had, by its received UUID; 0 if that is not known.
+func (a About) Sent(received btrfs.UUID) int64 { return a.Backups[received].Sent }
+
+// Name gives a source as people know it; "" if that is not known. It is text of whoever sent the backups.
+func (a About) Name(source btrfs.UUID) string { return a.Sources[source].Source }
+
+// Add notes a backup, of a received UUID, that is made just now. A source that is backed up again is nobody's past.
+func (a *About) Add(received btrfs.UUID, of Origin, now time.Time) {
+	if a.Backups == nil {
+		a.Backups = make(map[btrfs.UUID]AboutBackup)
+	}
+	if _, there := a.Backups[received]; there && of.Untrusted { // it may be another client's
+		return
+	}
+	a.Backups[received] = AboutBackup{Sent: max(0, of.Sent), Wire: max(0, of.Wire), When: now, Base: of.Base}
+	if of.Subvolume.IsZero() {
+		return
+	}
+	for source, about := range a.Sources {
+		if about.Continues == of.Subvolume {
+			about.Continues = btrfs.UUID{}
+			a.set(source, about)
+		}
+	}
+	about := a.Sources[of.Subvolume]
+	if of.Source != "" && (about.Source == "" || !of.Untrusted) {
+		about.Origin = tree.Origin{Source: limited(of.Source), Machine: limited(of.Machine)}
+		a.set(of.Subvolume, about)
+	}
+}
+
+func limited(text string) string {
+	return strings.ToValidUTF8(text[:min(len(text), mostName)], "?")
+}
+
+func (a *About) set(source btrfs.UUID, about AboutSource) {
+	if a.Sources == nil {
+		a.Sources = make(map[btrfs.UUID]AboutSource)
+	}
+	a.Sources[source] = about
+}
+
+// Tidy drops the backups that are gone, and the sources of which there are no backups: but for those in whose history there are some.
+func (a *About) Tidy(listing btrfs.Listing, origins Origins) {
+	here := make(map[btrfs.UUID]bool)
+	used := make(map[btrfs.UUID]bool)
+	for _, s := range listing.InDirectory {
+		here[s.ReceivedUUID] = true
+		if from, ok := origins[s.ReceivedUUID]; ok {
+			used[from] = true
+		}
+	}
+	for received := range a.Backups {
+		if !here[received] {
+			delete(a.Backups, received)
+		}
+	}
+	later := a.later()
+	for source := range used {
+		for next, ok := later[source]; ok && !used[next]; next, ok = later[next] {
+			used[next] = true
+		}
+	}
+	for source := range a.Sources {
+		if !used[source] {
+			delete(a.Sources, source)
+		}
+	}
+}
