@@ -73,21 +73,15 @@ func Path(dir *os.File) (string, error) {
 	if err != nil || info.Container == 0 {
 		return path, err
 	}
-	all, err := searchRoots(dir)
+	roots, err := ReadRoots(dir)
 	if err != nil {
 		return "", err
 	}
-	for s, ok := all[info.ID]; ok && s.Container != 0; s, ok = all[s.Container] {
-		prefix, err := pathInTree(dir, s.Container, s.DirID)
-		if err != nil {
-			return "", err
-		}
-		path = prefix + s.Name + "/" + path
-	}
-	return path, nil
+	subvolume, err := roots.Path(info.ID)
+	return subvolume + "/" + path, err
 }
 
-// pathInTree gives the path of a directory within its subvolume, ending in a slash unless it is empty.
+// pathInTree gives the path of a directory or file within its subvolume, ending in a slash unless it is empty.
 func pathInTree(dir *os.File, tree, ino uint64) (string, error) {
 	if ino == firstFreeObjectID {
 		return "", nil

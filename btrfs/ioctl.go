@@ -13,6 +13,11 @@ import (
 // linux/btrfs.h: request numbers, _IOC(direction, 0x94, number, size of the argument).
 const (
 	iocSync             = 0x9408     // no argument
+	iocDevInfo          = 0xd000941e // struct btrfs_ioctl_dev_info_args
+	iocBalanceProgress  = 0x84009422 // struct btrfs_ioctl_balance_args
+	iocDevReplace       = 0xca289435 // struct btrfs_ioctl_dev_replace_args
+	iocGetFeatures      = 0x80189439 // struct btrfs_ioctl_feature_flags
+	iocLogicalInoV2     = 0xc038943b // struct btrfs_ioctl_logical_ino_args
 	iocTreeSearchV2     = 0xc0709411 // struct btrfs_ioctl_search_args_v2
 	iocInoLookup        = 0xd0009412 // struct btrfs_ioctl_ino_lookup_args
 	iocSnapCreateV2     = 0x50009417 // struct btrfs_ioctl_vol_args_v2
@@ -25,11 +30,17 @@ const (
 
 // ioctl passes arg, a struct of the kernel laid out as bytes, and returns the bare errno.
 func ioctl(f *os.File, request uintptr, arg []byte) error {
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), request, uintptr(unsafe.Pointer(unsafe.SliceData(arg))))
+	_, err := ioctlCount(f, request, arg)
+	return err
+}
+
+// ioctlCount is ioctl for one that tells a number.
+func ioctlCount(f *os.File, request uintptr, arg []byte) (int, error) {
+	n, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), request, uintptr(unsafe.Pointer(unsafe.SliceData(arg))))
 	if errno != 0 {
-		return errno
+		return 0, errno
 	}
-	return nil
+	return int(n), nil
 }
 
 // ioctl structs have the byte order of the machine, items of the trees are little-endian.
