@@ -21,7 +21,7 @@ const (
 
 var (
 	leaves = []string{"btrfs", "btrfs/sendstream", "internal/failpoint", "internal/hint", "internal/logfile", "internal/manifest", "internal/progress", "lock", "retention", "transport", "transport/ssh", "transport/wire"}
-	stores = append([]string{"internal/dedup", "internal/tree", "internal/tree/state", "internal/tree/walk"}, rooms...)
+	stores = append([]string{"internal/changes", "internal/dedup", "internal/tree", "internal/tree/state", "internal/tree/walk"}, rooms...)
 	rooms  = []string{"internal/tree/follow", "internal/tree/index", "internal/tree/survey", "internal/tree/verify"}
 	hands  = []string{"internal/handoff", "internal/rsh"}
 	hosts  = []string{"internal/host", "internal/host/agent", "internal/host/bring", "internal/host/guard", "internal/host/local", "internal/host/protocol", "internal/host/serve"}
@@ -119,6 +119,12 @@ var rules = []rule{
 		breaks: importing(func(p string) bool {
 			return slices.Contains(append(rooms, "internal/tree"), strings.TrimPrefix(p, module+"/"))
 		}),
+	},
+	{
+		reason:   "what a stream tells to have changed depends on the stream, and on the two trees that it is about",
+		packages: []string{"internal/changes"},
+		breaks: either(importing(beside([]string{"btrfs/sendstream", "internal/manifest"})),
+			using("os.", "golang.org/x/sys/unix.", "time.Now")),
 	},
 	{
 		reason:   "a machine is set up without knowing what a run does there",

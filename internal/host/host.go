@@ -129,6 +129,7 @@ type Dir struct {
 	Backups
 	Files
 	Sets
+	Past
 }
 
 // A Folder holds subvolumes. It must be closed, which gives its lock up.

@@ -29,6 +29,11 @@ func (d *Dir) sendOpened(ctx context.Context, o host.SendOrder, own format, noDa
 		}
 		defer options.Parent.Close()
 	}
+	return sendByKernel(ctx, snapshot, options, read)
+}
+
+// sendByKernel lets the kernel send a subvolume to read, on a thread that takes no signals.
+func sendByKernel(ctx context.Context, snapshot *os.File, options btrfs.SendOptions, read func(io.Reader) error) error {
 	r, w, err := os.Pipe() // whose Close ends a Read that waits
 	if err != nil {
 		return err

@@ -38,6 +38,7 @@ var handlers = byName(
 	handleDir(protocol.ListSets, (*server).listSets),
 	handleDir(protocol.MakeSet, (*server).makeSet),
 	handleDir(protocol.RemoveSets, (*server).removeSets),
+	handleDirTold(protocol.Changes, (*server).changes),
 
 	handle(protocol.Locate, (*server).locate),
 

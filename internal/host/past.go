@@ -1,0 +1,20 @@
+package host
+
+import (
+	"context"
+
+	"btrfs-backup/internal/changes"
+)
+
+// The Past is what snapshots and backups in a directory held.
+type Past interface {
+	// Changes tells what differs between two of them, in the order of changes.Compare. Directories of which only the time changed
+	// are among it; see changes.Change.IsNoise. It needs root.
+	Changes(ctx context.Context, o ChangesOrder, each func(changes.Change)) error
+}
+
+// A ChangesOrder names two subvolumes of one filesystem that are read-only. Which is older does not matter.
+type ChangesOrder struct {
+	Name string // of the newer one, in the directory
+	From string // the absolute path of the older one; "": all that the newer one holds was created
+}

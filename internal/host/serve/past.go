@@ -1,0 +1,18 @@
+package serve
+
+import (
+	"context"
+
+	"btrfs-backup/internal/changes"
+	"btrfs-backup/internal/host/local"
+	"btrfs-backup/internal/host/protocol"
+)
+
+// changes tells them piece by piece.
+func (s *server) changes(ctx context.Context, d *local.Dir, c protocol.ChangesCall, tell func([]changes.Change)) (none protocol.Nothing, err error) {
+	told := batch[[]changes.Change]{tell: tell, full: func(some []changes.Change) bool { return len(some) >= maxDifferences }}
+	defer told.flush()
+	return none, d.Changes(ctx, c.Order, func(c changes.Change) {
+		told.change(func(some []changes.Change) []changes.Change { return append(some, c) })
+	})
+}
