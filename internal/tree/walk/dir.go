@@ -171,3 +171,6 @@ func openAt(dir int, name string, flags uint64) (int, error) {
 		}
 	}
 }
+
+// Descriptor is the directory's, which stays open as long as somebody holds it.
+func (d *Dir) Descriptor() int { return d.fd }
