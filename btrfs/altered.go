@@ -74,10 +74,21 @@ func (s *Subvolume) findAltered(dir *os.File) error {
 
 // SetReceived changes what a writable subvolume of dir is a received copy of; no UUID means nothing. It counts as received
 // now.
-func SetReceived(dir *os.File, uuid UUID) error {
+func SetReceived(dir *os.File, uuid UUID) error { return setReceived(dir, dir, uuid) }
+
+// SetReceivedAs makes a writable subvolume of dir a copy of what another one is a received copy of. It counts as received now.
+func SetReceivedAs(dir, other *os.File) error {
+	s, err := Info(other)
+	if err != nil {
+		return err
+	}
+	return setReceived(dir, other, s.ReceivedUUID)
+}
+
+func setReceived(dir, sent *os.File, uuid UUID) error {
 	info := make([]byte, subvolInfoSize)
-	if err := ioctl(dir, iocGetSubvolInfo, info); err != nil {
-		return fmt.Errorf("reading the subvolume of %s: %w", dir.Name(), err)
+	if err := ioctl(sent, iocGetSubvolInfo, info); err != nil {
+		return fmt.Errorf("reading the subvolume of %s: %w", sent.Name(), err)
 	}
 	arg := make([]byte, 200) // linux/btrfs.h: struct btrfs_ioctl_received_subvol_args
 	if !uuid.IsZero() {

@@ -116,6 +116,18 @@ func Rename(dir *os.File, from, to string) error {
 	return nil
 }
 
+// Exchange lets two subvolumes of dir have each other's name, at once.
+func Exchange(dir *os.File, a, b string) error {
+	if err := errors.Join(checkName(a), checkName(b)); err != nil {
+		return err
+	}
+	fd := int(dir.Fd())
+	if err := unix.Renameat2(fd, a, fd, b, unix.RENAME_EXCHANGE); err != nil {
+		return fmt.Errorf("exchanging %s/%s and %s: %w", dir.Name(), a, b, err)
+	}
+	return nil
+}
+
 func checkName(name string) error {
 	if name == "" || name == "." || name == ".." || len(name) > volNameMax || strings.ContainsAny(name, "/\x00") {
 		return fmt.Errorf("%q cannot be the name of a subvolume", name)

@@ -46,6 +46,17 @@ func ShareExtents(ctx context.Context, from, to *os.File, length int64) (shared 
 	return shared, nil
 }
 
+// CloneRange lets a range of a file occupy the extents of another one at an offset, in place of what it holds there. All are multiples
+// of the block size, or end where both files do.
+func CloneRange(from, to *os.File, offset, length, target int64) error {
+	err := unix.IoctlFileCloneRange(int(to.Fd()), &unix.FileCloneRange{
+		Src_fd: int64(from.Fd()), Src_offset: uint64(offset), Src_length: uint64(length), Dest_offset: uint64(target)})
+	if err != nil {
+		return fmt.Errorf("cloning from %s to %s at %d: %w", from.Name(), to.Name(), target, err)
+	}
+	return nil
+}
+
 // nextData gives the next range of a file that is no hole.
 func nextData(file *os.File, at, length int64) (start, end int64) {
 	start, err := unix.Seek(int(file.Fd()), at, unix.SEEK_DATA)

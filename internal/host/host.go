@@ -130,6 +130,7 @@ type Dir struct {
 	Files
 	Sets
 	Past
+	Healing
 }
 
 // A Folder holds subvolumes. It must be closed, which gives its lock up.

@@ -7,6 +7,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/internal/heal"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/tree"
@@ -27,23 +28,26 @@ type fault struct {
 
 // sentinels are known by the same names at both ends.
 var sentinels = map[string]error{
-	"empty":          sendstream.ErrEmpty,
-	"truncated":      sendstream.ErrTruncated,
-	"corrupt":        sendstream.ErrCorrupt,
-	"unsupported":    sendstream.ErrUnsupported,
-	"differs":        sendstream.ErrRestartDiffers,
-	"prefix-differs": sendstream.ErrPrefixDiffers,
-	"not-btrfs":      btrfs.ErrNotBtrfs,
-	"not-subvolume":  btrfs.ErrNotSubvolume,
-	"not-link":       host.ErrNotLink,
-	"not-mounted":    tree.ErrNotMounted,
-	"no-links":       tree.ErrNoLinks,
-	"no-manifest":    tree.ErrNoManifest,
-	"unchanged":      tree.ErrUnchanged,
-	"disconnected":   transport.ErrDisconnected,
-	"exists":         fs.ErrExist,
-	"not-exist":      fs.ErrNotExist,
-	"permission":     fs.ErrPermission,
+	"empty":           sendstream.ErrEmpty,
+	"truncated":       sendstream.ErrTruncated,
+	"corrupt":         sendstream.ErrCorrupt,
+	"unsupported":     sendstream.ErrUnsupported,
+	"differs":         sendstream.ErrRestartDiffers,
+	"prefix-differs":  sendstream.ErrPrefixDiffers,
+	"not-btrfs":       btrfs.ErrNotBtrfs,
+	"not-subvolume":   btrfs.ErrNotSubvolume,
+	"not-link":        host.ErrNotLink,
+	"not-mounted":     tree.ErrNotMounted,
+	"no-links":        tree.ErrNoLinks,
+	"no-manifest":     tree.ErrNoManifest,
+	"wrong-source":    heal.ErrWrongSource,
+	"no-device-write": heal.ErrNoDeviceWrite,
+	"relocating":      heal.ErrRelocating,
+	"unchanged":       tree.ErrUnchanged,
+	"disconnected":    transport.ErrDisconnected,
+	"exists":          fs.ErrExist,
+	"not-exist":       fs.ErrNotExist,
+	"permission":      fs.ErrPermission,
 }
 
 // lastErrno is beyond those of Linux (asm-generic/errno.h).

@@ -39,6 +39,11 @@ var handlers = byName(
 	handleDir(protocol.MakeSet, (*server).makeSet),
 	handleDir(protocol.RemoveSets, (*server).removeSets),
 	handleDirTold(protocol.Changes, (*server).changes),
+	handleDirTold(protocol.FindDamage, (*server).findDamage),
+	handleDir(protocol.PutBlockBack, (*server).putBlockBack),
+	handleDir(protocol.RewriteExtents, (*server).rewriteExtents),
+	handleDir(protocol.CleanHealed, (*server).cleanHealed),
+	handleDir(protocol.ReadPiece, (*server).readPiece),
 
 	handle(protocol.Locate, (*server).locate),
 
