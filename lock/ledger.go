@@ -115,6 +115,18 @@ func (l *Ledger) Outstanding() []string {
 	return slices.Compact(destinations)
 }
 
+// Destinations gives, in order, all that are on record.
+func (l *Ledger) Destinations() []string {
+	var destinations []string
+	for name, e := range l.entries {
+		if l.ours(name) {
+			destinations = slices.Concat(destinations, e.Locks, e.ParentLocks)
+		}
+	}
+	slices.Sort(destinations)
+	return slices.Compact(destinations)
+}
+
 // SetCommon records name as the newest snapshot that destination holds too; "" means that it holds none.
 func (l *Ledger) SetCommon(destination, name string) {
 	l.change(destination, name, func(e *ledgerEntry) *[]string { return &e.ParentLocks })

@@ -42,6 +42,11 @@ func (s State) AddUsed(ctx context.Context, destination, id string) error {
 	})
 }
 
+// ForgetUsed drops what is remembered of a destination.
+func (s State) ForgetUsed(ctx context.Context, destination string) error {
+	return s.change(ctx, destinationsFile, destination, func([]string) []string { return nil })
+}
+
 // Source gives the UUIDs of the subvolumes of which there are backups under the name of a source, so that a rollback of it is told
 // from a clone.
 func (s State) Source(name string) (uuids []string, err error) {
@@ -134,7 +139,9 @@ func (s State) change(ctx context.Context, file, name string, change func(before
 		if slices.Equal(words, all[name]) {
 			return nil
 		}
-		all[name] = words
+		if all[name] = words; words == nil {
+			delete(all, name)
+		}
 		return WriteJSON(filepath.Join(s.Dir, file), all)
 	})
 }

@@ -1,0 +1,141 @@
+// Package removal deletes snapshots, backups and sets of them on any host: those that are named, that are older than a date, or that a
+// policy gives up.
+//
+// Of one that is named, all is checked before any is deleted: it must be certain that it is ours, nothing may need it, and it is no
+// single member of a set; the user may insist on the latter two, but on nothing that is in use. What is chosen by age or policy is
+// left where a named one would be refused. Nothing is deleted in a folder that cannot be listed completely, or whose records cannot be
+// read. A folder is locked and listed anew before anything is deleted there. Records of what was deleted go with it.
+package removal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/inventory"
+	"btrfs-backup/lock"
+)
+
+// An Order tells what is to be deleted in a folder.
+type Order struct {
+	Host   host.Trees
+	Folder string // absolute
+	Choice Choice
+}
+
+// A Choice is what is to be deleted in a folder: Named, Older or ByPolicy.
+type Choice interface {
+	// of gives what is chosen. What is named and not there is an error.
+	of(p inventory.Place) ([]chosen, error)
+	// named tells that what cannot be deleted is refused; else it stays.
+	named() bool
+}
+
+// Options tell how all orders are carried out.
+type Options struct {
+	Log        *slog.Logger
+	DryRun     bool
+	EvenParent bool // delete what the next increment would build upon
+	EvenMember bool // delete single members of sets
+}
+
+// An Item is what was deleted, or stays although it was chosen.
+type Item struct {
+	Place   string         `json:"place"`
+	Name    string         `json:"name"`
+	Time    time.Time      `json:"time,omitzero"`
+	Kind    inventory.Kind `json:"kind"`
+	Deleted bool           `json:"deleted"`           // or would be, in a dry run
+	Freed   *uint64        `json:"freed,omitempty"`   // bytes, where that is known
+	Reasons []string       `json:"reasons,omitempty"` // why it goes, or stays
+	Means   []string       `json:"means,omitempty"`   // what it means that it goes
+}
+
+// Path is the place and the name.
+func (i Item) Path() string { return i.Place + "/" + i.Name }
+
+// Run carries out the orders. If something that is named is refused, nothing is deleted, and the error tells all that is refused. Else
+// each order may fail alone.
+func Run(ctx context.Context, orders []Order, o Options) (items []Item, err error) {
+	r := &remover{Options: o}
+	works := make([]*work, len(orders))
+	var failures, refusals []error
+	for i, order := range orders {
+		w, err := r.look(ctx, order)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		var refused *refusedError
+		if errors.As(err, &refused) {
+			refusals = append(refusals, refused.errs...)
+		} else if err != nil {
+			failures = append(failures, err)
+		}
+		works[i] = w
+	}
+	if len(refusals) > 0 {
+		return nil, errors.Join(append(refusals, failures...)...)
+	}
+	for i, w := range works {
+		if w == nil {
+			continue
+		}
+		did := w.items()
+		if !o.DryRun && w.deletes() {
+			var err error
+			did, err = r.carryOut(ctx, orders[i])
+			failures = append(failures, err)
+		}
+		items = append(items, did...)
+	}
+	return items, errors.Join(failures...)
+}
+
+// remover is a call of Run.
+type remover struct{ Options }
+
+// refusedError holds all that is refused of one order.
+type refusedError struct{ errs []error }
+
+func (e *refusedError) Error() string   { return errors.Join(e.errs...).Error() }
+func (e *refusedError) Unwrap() []error { return e.errs }
+
+// look examines what an order would do, without a lock.
+func (r *remover) look(ctx context.Context, o Order) (*work, error) {
+	w, err := r.open(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	defer w.close()
+	return w, w.examine(ctx)
+}
+
+// carryOut locks what an order is about, examines it anew, and deletes.
+func (r *remover) carryOut(ctx context.Context, o Order) ([]Item, error) {
+	w, err := r.open(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	defer w.close()
+	for _, f := range w.folders() {
+		_, err := f.dir.Lock(ctx, func(held *lock.HeldError) {
+			r.Log.Info(fmt.Sprintf("%s: waiting for %s", f.Folder, held.Holder()))
+		})
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", f.Folder, err)
+		}
+	}
+	for _, f := range w.folders() {
+		if err := f.list(ctx); err != nil {
+			return nil, err
+		}
+	}
+	w.gather()
+	if err := w.examine(ctx); err != nil {
+		return nil, err
+	}
+	return w.delete(ctx)
+}
