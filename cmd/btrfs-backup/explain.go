@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -79,11 +78,7 @@ func (o *explainOptions) explain(ctx context.Context, env environment, places []
 			failures = append(failures, errs[i])
 			continue
 		}
-		folders := slices.DeleteFunc(slices.Clone(c.Below), c.IsMember)
-		if len(folders) == 0 || len(c.InDirectory) > 0 || len(c.Sets) > 0 {
-			folders = append([]inventory.Place{c}, folders...)
-		}
-		for _, folder := range folders {
+		for _, folder := range c.Folders() {
 			found, err := folder.Decide(o.policy(), env.now())
 			if err != nil {
 				failures = append(failures, err)
@@ -98,7 +93,7 @@ func (o *explainOptions) explain(ctx context.Context, env environment, places []
 	if o.json {
 		failures = append(failures, report.WriteJSON(env.stdout, all))
 	} else if len(all) > 0 {
-		fmt.Fprintln(env.stdout, "Nothing was deleted; a run with the same policy deletes what goes.")
+		fmt.Fprintln(env.stdout, "Nothing was deleted. A run with the same policy deletes what goes; so does: btrfs-backup prune")
 	}
 	return errors.Join(failures...)
 }

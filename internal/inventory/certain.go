@@ -5,19 +5,31 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/engine/kin"
+	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/tree"
 )
 
 // A Judge tells what is known of the names in a place beyond what a policy says.
 type Judge struct {
-	place  Place
-	source func(btrfs.Subvolume) btrfs.UUID
-	scope  func(name string) string
-	alive  map[btrfs.UUID]bool // can be written to
+	place   Place
+	scope   func(name string) string
+	origins host.Origins
+	about   host.About
+	lineage kin.Lineage
+	family  map[btrfs.UUID]btrfs.UUID // the one source of the backups of a family; none if there are several
+	alive   map[btrfs.UUID]bool       // can be written to
+}
+
+// An Owner is a source: a subvolume by all UUIDs that it is on record with, or a directory.
+type Owner struct {
+	UUIDs  []btrfs.UUID
+	Origin tree.Origin
 }
 
 // Judge fails where what is on record cannot be read.
 func (p Place) Judge() (*Judge, error) {
-	source, err := p.subvolumeSources()
+	origins, about, err := p.Recorded(p.Folder)
 	if err != nil {
 		return nil, err
 	}
@@ -25,7 +37,19 @@ func (p Place) Judge() (*Judge, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := &Judge{place: p, source: source, scope: scope, alive: map[btrfs.UUID]bool{p.Top: !p.Top.IsZero()}}
+	j := &Judge{place: p, scope: scope, origins: origins, about: about, lineage: kin.NewLineage(p.All),
+		family: make(map[btrfs.UUID]btrfs.UUID), alive: map[btrfs.UUID]bool{p.Top: !p.Top.IsZero()}}
+	for _, s := range p.InDirectory {
+		origin := origins[s.ReceivedUUID]
+		if !s.Received() || origin.IsZero() {
+			continue
+		}
+		of := j.lineage.Family(s)
+		if other, again := j.family[of]; again && other != origin {
+			origin = btrfs.UUID{}
+		}
+		j.family[of] = origin
+	}
 	for _, s := range p.All {
 		if !s.ReadOnly {
 			j.alive[s.UUID] = true
@@ -50,7 +74,7 @@ func (j *Judge) Doubt(e Entry) string {
 		return "there is no record of it"
 	case e.Altered:
 		return "somebody altered it since it was taken or received"
-	case e.Kind == Backup && j.source(j.place.InDirectory[i]).IsZero():
+	case e.Kind == Backup && j.source(e.Name).IsZero():
 		return "there is no record of what it is a backup of"
 	case e.Kind == Backup:
 		return ""
@@ -60,6 +84,40 @@ func (j *Judge) Doubt(e Entry) string {
 		return "what it was taken of is gone"
 	}
 	return ""
+}
+
+// source gives the subvolume that something received is certainly a backup of; none if that is not known.
+func (j *Judge) source(name string) btrfs.UUID {
+	for _, s := range j.place.InDirectory {
+		if s.Name != name {
+			continue
+		}
+		if origin := j.origins[s.ReceivedUUID]; !origin.IsZero() {
+			return origin
+		}
+		return j.family[j.lineage.Family(s)]
+	}
+	return btrfs.UUID{}
+}
+
+// SourceName gives the source of a backup as people know it.
+func (j *Judge) SourceName(e Entry) string {
+	if e.Source != "" {
+		return e.Source
+	}
+	if name := j.about.Name(j.source(e.Name)); name != "" {
+		return name
+	}
+	return "its source"
+}
+
+// IsOf tells that a backup is certainly one of a source.
+func (j *Judge) IsOf(e Entry, o Owner) bool {
+	if r, ok := j.place.record(e.Name); ok {
+		return r.Same(o.Origin)
+	}
+	source := j.source(e.Name)
+	return !source.IsZero() && slices.ContainsFunc(o.UUIDs, func(uuid btrfs.UUID) bool { return j.about.Newest(uuid) == source })
 }
 
 func isDated(name string) bool {

@@ -44,6 +44,15 @@ func Look(ctx context.Context, h host.Trees, path, snapshotFolder string) (Place
 	return c, err
 }
 
+// Folders gives those that a policy is applied to: the place, and the folders of backups below it, but for members of its sets.
+func (p Place) Folders() []Place {
+	folders := slices.DeleteFunc(slices.Clone(p.Below), p.IsMember)
+	if len(folders) == 0 || len(p.InDirectory) > 0 || len(p.Sets) > 0 {
+		folders = append([]Place{p}, folders...)
+	}
+	return folders
+}
+
 // withoutRecord is the error about dated entries of which nothing is known; nil if there are none.
 func withoutRecord(folder string, names []string) error {
 	undated := func(name string) bool { return TimeOf(btrfs.Subvolume{Name: name}).IsZero() }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/inventory"
@@ -23,6 +24,8 @@ type chosen struct {
 type Named []string
 
 func (Named) named() bool { return true }
+
+func (Named) spares(*inventory.Judge, inventory.Entry) string { return "" }
 
 func (n Named) of(p inventory.Place) (all []chosen, err error) {
 	var errs []error
@@ -52,6 +55,8 @@ type Older when.Span
 
 func (Older) named() bool { return false }
 
+func (Older) spares(*inventory.Judge, inventory.Entry) string { return "" }
+
 func (o Older) of(p inventory.Place) (all []chosen, err error) {
 	isOld := func(t time.Time) bool { return !t.IsZero() && when.Span(o).Before(t) }
 	if len(p.Sets) > 0 {
@@ -77,10 +82,20 @@ func (o Older) of(p inventory.Place) (all []chosen, err error) {
 type ByPolicy struct {
 	inventory.Policy
 	Now          time.Time
-	Destinations []string // that snapshots are sent to: what the next increment to each needs must be known
+	Naming       *engine.Naming    // nil: names of any series
+	Of           []inventory.Owner // the policy is for backups of these; none: of any
+	Destinations []string          // that snapshots are sent to: what the next increment to each needs must be known
 }
 
 func (ByPolicy) named() bool { return false }
+
+func (b ByPolicy) spares(j *inventory.Judge, e inventory.Entry) string {
+	isOf := func(o inventory.Owner) bool { return j.IsOf(e, o) }
+	if e.Kind == inventory.Backup && b.Of != nil && !slices.ContainsFunc(b.Of, isOf) {
+		return "not known to be a backup of the source of the job that has the policy"
+	}
+	return ""
+}
 
 func (b ByPolicy) of(p inventory.Place) (all []chosen, err error) {
 	decided, err := p.Decide(b.Policy, b.Now)
@@ -89,7 +104,7 @@ func (b ByPolicy) of(p inventory.Place) (all []chosen, err error) {
 	}
 	snapshots := false
 	for _, d := range decided {
-		if !d.Keep {
+		if !d.Keep && (b.Naming == nil || b.Naming.Ours(d.Name)) {
 			all = append(all, chosen{name: d.Name, set: d.Kind == inventory.Set, reasons: d.Reasons})
 			snapshots = snapshots || d.Kind == inventory.Snapshot
 		}

@@ -174,10 +174,10 @@ func (f *folder) relink(ctx context.Context, gone []string) error {
 		for _, e := range f.entries {
 			of, _ := engine.NamingOf(e.Name)
 			switch isGone := slices.Contains(gone, e.Name); {
-			case of != naming || !e.Complete:
+			case of != naming:
 			case isGone && e.Time.After(lost.Time):
 				lost = e
-			case !isGone && e.Time.After(newest.Time):
+			case !isGone && e.Complete && e.Time.After(newest.Time):
 				newest = e
 			}
 		}

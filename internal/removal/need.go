@@ -35,22 +35,23 @@ func (f *folder) needs(e inventory.Entry) (needs []need, err error) {
 	if len(needs) > 0 || !e.Complete && e.MissingFiles > 0 || !f.judge.IsNewest(e, series) {
 		return needs, nil
 	}
+	of := f.judge.SourceName(e)
 	switch {
 	case e.Kind == inventory.Snapshot:
 		needs = append(needs, need{"the newest snapshot", func(string) string { return "it is the newest snapshot there" }})
 	case f.isTree(e.Name):
 		needs = append(needs, need{"the newest complete one", func(size string) string {
 			if others {
-				return "it is the newest complete backup of " + e.Source + " there; the next one would be built upon an older one"
+				return "it is the newest complete backup of " + of + " there; the next one would be built upon an older one"
 			}
-			return "it is the only complete backup of " + e.Source + " there; the next one would copy everything" + size
+			return "it is the only complete backup of " + of + " there; the next one would copy everything" + size
 		}})
 	default:
 		needs = append(needs, need{"the newest one", func(size string) string {
 			if others {
-				return "it is the newest backup of its source there; the next one would be built upon an older one, or be complete" + size
+				return "it is the newest backup of " + of + " there; the next one would be built upon an older one, or be complete" + size
 			}
-			return "it is the only backup of its source there; the next one would be complete" + size
+			return "it is the only backup of " + of + " there; the next one would be complete" + size
 		}})
 	}
 	return needs, nil

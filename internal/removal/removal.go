@@ -32,6 +32,8 @@ type Choice interface {
 	of(p inventory.Place) ([]chosen, error)
 	// named tells that what cannot be deleted is refused; else it stays.
 	named() bool
+	// spares tells why an entry is not meant, or gives "".
+	spares(j *inventory.Judge, e inventory.Entry) string
 }
 
 // Options tell how all orders are carried out.

@@ -171,6 +171,10 @@ func (w *work) single(ctx context.Context, f *folder, c chosen, alone bool) (s *
 		refuse(why, why, forward)
 		return s, problems, nil
 	}
+	if why := w.order.Choice.spares(f.judge, e); why != "" {
+		refuse(why, why, "")
+		return s, problems, nil
+	}
 	if alone && !w.EvenMember {
 		if member := path.Base(f.Path); slices.ContainsFunc(f.sets, func(of host.Set) bool {
 			return of.Name == c.name && slices.Contains(of.Members, member)

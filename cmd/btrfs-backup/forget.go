@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/job"
+	"btrfs-backup/internal/removal"
+	"btrfs-backup/internal/report"
+	"btrfs-backup/lock"
+)
+
+type forgetOptions struct {
+	removalOptions
+	neverReached bool
+}
+
+func newForget(env environment) *cobra.Command {
+	o := &forgetOptions{}
+	c := &cobra.Command{
+		Use:   "forget [options] SOURCE DEST...",
+		Short: "Drop what is on record of destinations that are gone for good",
+		Example: "  btrfs-backup forget /home nas:/backup/old\n" +
+			"  btrfs-backup forget --never-reached /home",
+		Long: `Drop what is on record of each DEST: snapshots of SOURCE that were held for it may
+be pruned then, and an empty folder of that name counts as new. DEST is as it was
+given to a run, or a typing error; it is not looked at. If one of them is not on
+record, nothing is dropped.`,
+		Args: needPlace("SOURCE"),
+		RunE: func(c *cobra.Command, args []string) error { return o.forget(c.Context(), env, args) },
+	}
+	f := c.Flags()
+	f.BoolVar(&o.neverReached, "never-reached", false, "forget those that never got a backup")
+	f.StringVarP(&o.folder, "snapshot-folder", "f", job.Default().Subvolume.Folder, "`FOLDER` of the snapshots")
+	o.removalOptions.define(f)
+	return c
+}
+
+func (o *forgetOptions) forget(ctx context.Context, env environment, args []string) error {
+	if len(args) == 1 && !o.neverReached {
+		return misused("DEST is missing", "`btrfs-backup explain "+args[0]+"` shows what is held for which; or --never-reached")
+	}
+	log := env.newLog(slog.LevelInfo)
+	places, machines, err := look(env, log, o.reach, args[:1])
+	if err != nil {
+		return err
+	}
+	defer machines.Close()
+	h, at := machines.At(places[0])
+	parting := removal.Parting{Host: h, Source: at, Folder: o.folder, NeverReached: o.neverReached, State: lock.State{Dir: machineState()},
+		DryRun: o.dryRun, Log: log}
+	for _, text := range args[1:] {
+		d := removal.Forsaken{Text: text, Names: []string{text, engine.PlaceName(text)}}
+		if p, err := job.ParsePlace(text); err == nil {
+			d.Names = append([]string{engine.PlaceName(p.String())}, d.Names...)
+		}
+		parting.Destinations = append(parting.Destinations, d)
+	}
+	did, err := removal.Forget(ctx, parting)
+	if err != nil {
+		return err
+	}
+	if o.json {
+		return report.WriteJSON(env.stdout, did)
+	}
+	_, err = fmt.Fprintln(env.stdout, did)
+	return err
+}
