@@ -3,46 +3,44 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"path"
-	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/inventory"
 	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/removal"
 	"btrfs-backup/internal/report"
 	"btrfs-backup/internal/when"
 )
 
 type deleteOptions struct {
-	older      string
-	evenParent bool
-	evenMember bool
+	older string
 	removalOptions
 }
 
 // removalOptions are common to all that deletes.
 type removalOptions struct {
+	removal.Options
 	folder string
-	dryRun bool
 	json   bool
 	reach  job.Reach
 }
 
 func (o *removalOptions) define(f *pflag.FlagSet) {
 	o.reach = job.Default().Reach
-	f.BoolVar(&o.dryRun, "dry-run", false, "make all checks, show what would go, change nothing")
+	f.StringVarP(&o.folder, "snapshot-folder", "f", job.Default().Subvolume.Folder, "`FOLDER` in a source")
+	f.BoolVar(&o.DryRun, "dry-run", false, "make all checks, show what would go, change nothing")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	defineReach(&o.reach, f)
 	defineFurtherReach(&o.reach, f)
+}
+
+// look is the function of that name, and sets where is logged.
+func (o *removalOptions) look(env environment, texts []string) ([]job.Place, *job.Machines, error) {
+	o.Log = env.newLog(slog.LevelInfo)
+	return look(env, o.Log, o.reach, texts)
 }
 
 func newDelete(env environment) *cobra.Command {
@@ -66,137 +64,54 @@ so does the newest complete one.`,
 	}
 	f := c.Flags()
 	f.StringVar(&o.older, "older-than", "", "delete all in the folders that is older than `DATE`")
-	f.BoolVar(&o.evenParent, "even-parent", false, "delete what the next increment would build upon, too")
-	f.BoolVar(&o.evenMember, "even-member", false, "delete single members of sets")
-	f.StringVarP(&o.folder, "snapshot-folder", "f", job.Default().Subvolume.Folder, "`FOLDER` in a source")
-	o.removalOptions.define(f)
+	f.BoolVar(&o.EvenParent, "even-parent", false, "delete what the next increment would build upon, too")
+	f.BoolVar(&o.EvenMember, "even-member", false, "delete single members of sets")
+	o.define(f)
 	return c
 }
 
 func (o *deleteOptions) delete(ctx context.Context, env environment, args []string) error {
 	outlivePipes()
-	var older *when.Span
+	var older removal.Older
 	if o.older != "" {
-		if o.evenParent || o.evenMember {
+		if o.EvenParent || o.EvenMember {
 			return misused("--older-than leaves what the next increment needs, and members of sets", "name those, without --older-than")
 		}
 		span, err := when.Parse(o.older, env.now())
 		if err != nil {
 			return job.Complaints{hint.Complaint{Setting: "older-than", Err: err}}
 		}
-		older = &span
+		older = removal.Older(span)
 	}
-	log := env.newLog(slog.LevelInfo)
-	places, machines, err := look(env, log, o.reach, args)
+	places, machines, err := o.look(env, args)
 	if err != nil {
 		return err
 	}
 	defer machines.Close()
-	options := removal.Options{Log: log, DryRun: o.dryRun, EvenParent: o.evenParent, EvenMember: o.evenMember}
-	if older == nil {
-		items, err := removal.Run(ctx, named(machines, places), options)
-		return o.tell(env, items, err)
+	if o.older == "" {
+		return o.remove(ctx, env, machines.Named(places), nil)
 	}
-	orders, failed := o.inFolders(ctx, machines, places, func(job.Place, inventory.Place) (removal.Choice, error) {
-		return removal.Older(*older), nil
-	})
-	items, err := removal.Run(ctx, orders, options)
-	return o.tell(env, items, errors.Join(failed, err))
+	orders, err := machines.InFolders(ctx, places, o.folder, func(int) removal.Choice { return older })
+	return o.remove(ctx, env, orders, err)
 }
 
-// named gives the orders for backups that are named by their paths.
-func named(machines *job.Machines, places []job.Place) (orders []removal.Order) {
-	type folder struct {
-		host host.Trees
-		path string
-	}
-	names := make(map[folder]removal.Named)
-	var folders []folder
-	for _, p := range places {
-		h, at := machines.At(p)
-		in := folder{h, path.Dir(at)}
-		if _, again := names[in]; !again {
-			folders = append(folders, in)
-		}
-		names[in] = append(names[in], path.Base(at))
-	}
-	for _, f := range folders {
-		orders = append(orders, removal.Order{Host: f.host, Folder: f.path, Choice: names[f]})
-	}
-	return orders
-}
-
-// inFolders gives the orders for all folders that places stand for.
-func (o *removalOptions) inFolders(ctx context.Context, machines *job.Machines, places []job.Place,
-	choose func(job.Place, inventory.Place) (removal.Choice, error),
-) (orders []removal.Order, err error) {
-	var errs []error
-	for _, p := range places {
-		h, at := machines.At(p)
-		found, err := inventory.Look(ctx, h, at, o.folder)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		for _, folder := range found.Folders() {
-			choice, err := choose(p, folder)
-			if err != nil {
-				errs = append(errs, err)
-				continue
-			}
-			orders = append(orders, removal.Order{Host: h, Folder: folder.Path, Choice: choice})
-		}
-	}
-	return orders, errors.Join(errs...)
-}
-
-// tell prints what was deleted, and gives the error that the command ends with.
-func (o *removalOptions) tell(env environment, items []removal.Item, err error) error {
-	gone := slices.ContainsFunc(items, func(i removal.Item) bool { return i.Deleted })
-	if o.json {
-		if items == nil {
-			items = []removal.Item{}
-		}
-		if err := report.WriteJSON(env.stdout, items); err != nil {
+// remove carries out orders and tells what was deleted. An error of what is ordered elsewhere stops nothing.
+func (o *removalOptions) remove(ctx context.Context, env environment, orders []removal.Order, elsewhere error) error {
+	items, err := removal.Run(ctx, orders, o.Options)
+	err = errors.Join(elsewhere, err)
+	switch {
+	case o.json:
+		if err := report.WriteJSON(env.stdout, append([]removal.Item{}, items...)); err != nil {
 			return err
 		}
-	} else if err == nil || gone {
-		o.print(env, items)
+	case err == nil || removal.Deleted(items):
+		if err := removal.Write(env.stdout, items, o.DryRun); err != nil {
+			return err
+		}
 	}
-	if err != nil && gone {
+	if err != nil && removal.Deleted(items) {
 		complain(env, err)
 		return statusError(exitPartly)
 	}
 	return err
 }
-
-func (o *removalOptions) print(env environment, items []removal.Item) {
-	verb, deleted := "deleted", 0
-	if o.dryRun {
-		verb = "would delete"
-	}
-	for _, i := range items {
-		line := fmt.Sprintf("kept %s: %s", itemPath(i), strings.Join(i.Reasons, ", "))
-		if i.Deleted {
-			deleted++
-			line = verb + " " + itemPath(i)
-			if i.Kind == inventory.Set {
-				line = verb + " the set " + itemPath(i)
-			}
-			if i.Freed != nil {
-				line += ", which frees " + progress.Bytes(int64(*i.Freed))
-			}
-			for _, meaning := range i.Means {
-				line += "\n  " + progress.Line(meaning)
-			}
-		}
-		fmt.Fprintln(env.stdout, line)
-	}
-	if deleted == 0 {
-		fmt.Fprintln(env.stdout, "nothing is to be deleted")
-	} else if deleted > 1 {
-		fmt.Fprintf(env.stdout, "%s %d\n", verb, deleted)
-	}
-}
-
-func itemPath(i removal.Item) string { return progress.Line(i.Place) + "/" + progress.Name(i.Name) }

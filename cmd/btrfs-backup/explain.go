@@ -53,9 +53,7 @@ func (o *explainOptions) define(f *pflag.FlagSet) {
 }
 
 func (o *explainOptions) check() (c job.Complaints) {
-	job.CheckNumber("num-snapshots", o.snapshots.Last, &c)
-	job.CheckNumber("num-backups", o.backups.Last, &c)
-	job.CheckCompat(o.compat, o.snapshots, []retention.Policy{o.backups}, &c)
+	c = checkPolicies(o.snapshots, o.backups, o.compat)
 	if o.days < 0 || o.days > mostDays {
 		c.Add("days", fmt.Sprintf("use 0 to %d", mostDays), "%d is no number of days to look ahead", o.days)
 	}
@@ -86,14 +84,14 @@ func (o *explainOptions) explain(ctx context.Context, env environment, places []
 			}
 			all = append(all, found...)
 			if !o.json {
-				failures = append(failures, explainTable{env.stdout, o.all}.print(folder.Folder, found))
+				failures = append(failures, inventory.WriteDecided(env.stdout, folder.Folder, found, o.all))
 			}
 		}
 	}
 	if o.json {
 		failures = append(failures, report.WriteJSON(env.stdout, all))
 	} else if len(all) > 0 {
-		fmt.Fprintln(env.stdout, "Nothing was deleted. A run with the same policy deletes what goes; so does: btrfs-backup prune")
+		fmt.Fprintln(env.stdout, "Nothing was deleted; a run with the same policy, or prune, deletes what goes.")
 	}
 	return errors.Join(failures...)
 }

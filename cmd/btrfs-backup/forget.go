@@ -3,11 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
-	"log/slog"
 
 	"github.com/spf13/cobra"
 
-	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/removal"
 	"btrfs-backup/internal/report"
@@ -35,8 +33,7 @@ record, nothing is dropped.`,
 	}
 	f := c.Flags()
 	f.BoolVar(&o.neverReached, "never-reached", false, "forget those that never got a backup")
-	f.StringVarP(&o.folder, "snapshot-folder", "f", job.Default().Subvolume.Folder, "`FOLDER` of the snapshots")
-	o.removalOptions.define(f)
+	o.define(f)
 	return c
 }
 
@@ -44,21 +41,16 @@ func (o *forgetOptions) forget(ctx context.Context, env environment, args []stri
 	if len(args) == 1 && !o.neverReached {
 		return misused("DEST is missing", "`btrfs-backup explain "+args[0]+"` shows what is held for which; or --never-reached")
 	}
-	log := env.newLog(slog.LevelInfo)
-	places, machines, err := look(env, log, o.reach, args[:1])
+	places, machines, err := o.look(env, args[:1])
 	if err != nil {
 		return err
 	}
 	defer machines.Close()
 	h, at := machines.At(places[0])
 	parting := removal.Parting{Host: h, Source: at, Folder: o.folder, NeverReached: o.neverReached, State: lock.State{Dir: machineState()},
-		DryRun: o.dryRun, Log: log}
+		DryRun: o.DryRun, Log: o.Log}
 	for _, text := range args[1:] {
-		d := removal.Forsaken{Text: text, Names: []string{text, engine.PlaceName(text)}}
-		if p, err := job.ParsePlace(text); err == nil {
-			d.Names = append([]string{engine.PlaceName(p.String())}, d.Names...)
-		}
-		parting.Destinations = append(parting.Destinations, d)
+		parting.Destinations = append(parting.Destinations, job.ForsakenOf(text))
 	}
 	did, err := removal.Forget(ctx, parting)
 	if err != nil {

@@ -43,6 +43,13 @@ func defineKeep(snapshots, backups *retention.Policy, f *pflag.FlagSet) {
 	f.Var((*policyFlag)(backups), "keep-backups", "keep backups by `POLICY`, such as 14d8w12m")
 }
 
+func checkPolicies(snapshots, backups retention.Policy, rule string) (c job.Complaints) {
+	job.CheckNumber("num-snapshots", snapshots.Last, &c)
+	job.CheckNumber("num-backups", backups.Last, &c)
+	job.CheckCompat(rule, snapshots, []retention.Policy{backups}, &c)
+	return c
+}
+
 // policyHint is the way forward for what is no policy, or no number.
 func policyHint(flag *pflag.Flag, text string) string {
 	if flag.Value.Type() == "policy" {

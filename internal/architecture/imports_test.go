@@ -179,6 +179,12 @@ var rules = []rule{
 		breaks:   importing(beside(leaves, []string{"internal/engine", "internal/engine/kin", "internal/host", "internal/report", "internal/set", "internal/tree"})),
 	},
 	{
+		reason:   "what is deleted without a run follows from what there is, on any host: nothing that saves is at hand",
+		packages: []string{"internal/removal"},
+		breaks: importing(beside(leaves, []string{"btrfs/sendstream", "internal/engine", "internal/host", "internal/inventory", "internal/report",
+			"internal/set", "internal/tree", "internal/when"})),
+	},
+	{
 		reason:   "the state of the machine is nothing of this program",
 		packages: []string{"internal/power"},
 		breaks:   importing(inModule),
