@@ -86,7 +86,7 @@ func (o *opened) digest(ctx context.Context, e manifest.Entry) (sum manifest.Dig
 	defer file.Close()
 	// What is in memory says nothing about the disk. That it may stay there is no failure.
 	_ = unix.Fadvise(int(file.Fd()), 0, 0, unix.FADV_DONTNEED)
-	return e.Content(ctx, int(file.Fd()), make([]byte, 1<<20), func(int64, []byte) {})
+	return e.Content(ctx, int(file.Fd()), make([]byte, 1<<20), manifest.Watcher{})
 }
 
 // xattrs gives the digest of the extended attributes.

@@ -21,17 +21,27 @@ const (
 
 var zeroBlock [block]byte
 
+// Portable makes the digest of an entry, when it is read, the same for each copy of the file, wherever that has its holes.
+func (e *Entry) Portable() { e.Sparse = e.Type == Regular && e.Size >= minSaved }
+
 // isSparse tells whether the content of a file is worth to be read around its holes.
 func isSparse(st *unix.Stat_t) bool { return st.Size-st.Blocks*512 >= minSaved }
 
+// A Watcher is told of what is read of a file, and at which place of it that is.
+type Watcher struct {
+	Read func(at int64, content []byte) // may be nil
+	// Bad is told of blocks that the disk does not give, in order and neighbours as one. The reading goes on behind them, and there
+	// is no digest. Without Bad, they are an error.
+	Bad func(at, length int64)
+}
+
 // Content reads the content of a regular file as an entry describes it, and gives its digest: the SHA-256, or that of a Sparse file,
-// whose holes are not read. The file must not change meanwhile. The size of the buffer is a multiple of 4096. each is told of what is
-// read, and at which place of the file that is.
+// whose holes are not read. The file must not change meanwhile. The size of the buffer is a multiple of 4096.
 //
 // The digest of a sparse file is a SHA-256 of each block of 4096 bytes that is not zero (the last one may be shorter), after its place,
 // and of the size (both in 64 bits, big endian). So it does not matter where holes are.
-func (e *Entry) Content(ctx context.Context, file int, buffer []byte, each func(at int64, content []byte)) (sum Digest, err error) {
-	h := contentHash{Hash: sha256.New(), sparse: e.Sparse}
+func (e *Entry) Content(ctx context.Context, file int, buffer []byte, w Watcher) (sum Digest, err error) {
+	h, bad := contentHash{Hash: sha256.New(), sparse: e.Sparse}, badBlocks{tell: w.Bad}
 	end := e.Size
 	if e.Sparse {
 		end = 0
@@ -46,13 +56,20 @@ func (e *Entry) Content(ctx context.Context, file int, buffer []byte, each func(
 			}
 		}
 		content := buffer[:min(int64(len(buffer)), end-at)]
-		if err := readFull(file, content, at); err != nil {
+		n, err := readFull(file, content, at)
+		h.add(at, content[:n])
+		if n > 0 && w.Read != nil {
+			w.Read(at, content[:n])
+		}
+		at += int64(n)
+		switch {
+		case err == unix.EIO && w.Bad != nil:
+			at = bad.add(at, e.Size)
+		case err != nil:
 			return sum, err
 		}
-		h.add(at, content)
-		each(at, content)
-		at += int64(len(content))
 	}
+	bad.flush()
 	var st unix.Stat_t
 	if err := unix.Fstat(file, &st); err != nil {
 		return sum, os.NewSyscallError("fstat", err)
@@ -60,7 +77,36 @@ func (e *Entry) Content(ctx context.Context, file int, buffer []byte, each func(
 	if st.Size != e.Size {
 		return sum, errChanges
 	}
+	if bad.some {
+		return sum, nil
+	}
 	return h.digest(e.Size), nil
+}
+
+// badBlocks collects blocks that the disk does not give.
+type badBlocks struct {
+	tell       func(at, length int64)
+	start, end int64
+	some       bool
+}
+
+// add adds the block at a place of a file of that size, and gives the place behind it.
+func (b *badBlocks) add(at, size int64) (behind int64) {
+	behind = min(at-at%block+block, size)
+	if at != b.end {
+		b.flush()
+		b.start = at
+	}
+	b.end, b.some = behind, true
+	return behind
+}
+
+// flush tells what was not told.
+func (b *badBlocks) flush() {
+	if b.end > b.start {
+		b.tell(b.start, b.end-b.start)
+	}
+	b.start, b.end = 0, 0
 }
 
 var errChanges = errors.New("it changes while it is read")
@@ -81,19 +127,20 @@ func nextData(file int, at, size int64) (start, end int64) {
 	return max(at, start-start%block), min(size, end+(block-end%block)%block)
 }
 
-func readFull(file int, content []byte, at int64) error {
-	for len(content) > 0 {
-		n, err := unix.Pread(file, content, at)
+// readFull fills content, and tells how much of it is there before an error.
+func readFull(file int, content []byte, at int64) (read int, err error) {
+	for read < len(content) {
+		n, err := unix.Pread(file, content[read:], at+int64(read))
 		switch {
 		case err == unix.EINTR:
 		case err != nil:
-			return err
+			return read, err
 		case n == 0:
-			return errChanges
+			return read, errChanges
 		}
-		content, at = content[max(n, 0):], at+int64(max(n, 0))
+		read += max(n, 0)
 	}
-	return nil
+	return read, nil
 }
 
 type contentHash struct {

@@ -41,7 +41,7 @@ func newFile(t *testing.T, size int64, holes bool, pieces ...piece) (*os.File, E
 // contentOf gives the digest of a file, and how much of it was read.
 func contentOf(t *testing.T, file *os.File, e Entry) (sum Digest, read int64) {
 	t.Helper()
-	sum, err := e.Content(t.Context(), int(file.Fd()), make([]byte, 64<<10), func(_ int64, content []byte) { read += int64(len(content)) })
+	sum, err := e.Content(t.Context(), int(file.Fd()), make([]byte, 64<<10), Watcher{Read: func(_ int64, content []byte) { read += int64(len(content)) }})
 	must(t, err)
 	return sum, read
 }
@@ -101,11 +101,11 @@ func TestAFileThatChangesWhileItIsReadHasNoDigest(t *testing.T) {
 	for _, holes := range []bool{true, false} {
 		for _, to := range []int64{large - 1, large + 1, 0} {
 			file, e := newFile(t, large, holes, piece{0, "a"}, piece{large - 1, "c"})
-			_, err := e.Content(t.Context(), int(file.Fd()), make([]byte, 64<<10), func(at int64, _ []byte) {
+			_, err := e.Content(t.Context(), int(file.Fd()), make([]byte, 64<<10), Watcher{Read: func(at int64, _ []byte) {
 				if at == 0 {
 					must(t, file.Truncate(to))
 				}
-			})
+			}})
 			if !errors.Is(err, errChanges) {
 				t.Errorf("holes %t, to %d: %v", holes, to, err)
 			}

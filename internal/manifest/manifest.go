@@ -73,6 +73,12 @@ type Entry struct {
 	ChangeTime Time
 }
 
+// AppendTo appends the line of an entry, with what is compared only.
+func (e Entry) AppendTo(b []byte) []byte {
+	e.Inode, e.Links, e.ChangeTime = 0, 0, Time{}
+	return appendEntry(b, &e)
+}
+
 // Equal tells that two entries describe the same, in all that is compared.
 func (e Entry) Equal(other Entry) bool {
 	for _, of := range []*Entry{&e, &other} {

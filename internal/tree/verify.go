@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/tree/received"
 	"btrfs-backup/internal/tree/state"
 	"btrfs-backup/internal/tree/verify"
 
@@ -35,12 +36,39 @@ func (f *Folder) verify(ctx context.Context, name string, o VerifyOptions, found
 		return v, err
 	}
 	defer root.Close()
+	info, isReceived, err := f.received(name, root)
+	if err != nil {
+		return v, err
+	}
+	if isReceived {
+		return received.In(f.dir).Verify(ctx, root, info, o, found, progress)
+	}
 	file, err := f.openManifest(name)
 	if err != nil {
 		return v, err
 	}
 	defer file.Close()
+	o.Only = nil
 	return verify.Tree(ctx, root, file, o, found, progress)
+}
+
+// received tells that an entry is a subvolume that came by a stream, or a snapshot: something else than what has a record.
+func (f *Folder) received(name string, root *os.File) (info btrfs.Subvolume, is bool, err error) {
+	if info, err = subvolume(root); err != nil || info.UUID.IsZero() {
+		return info, false, err
+	}
+	if !info.ReceivedUUID.IsZero() {
+		return info, true, nil
+	}
+	record, err := f.readRecord(name)
+	if err == nil {
+		return info, record.Subvolume != info.UUID.String(), nil
+	}
+	file, err := f.openManifest(name)
+	if err == nil {
+		return info, false, file.Close()
+	}
+	return info, errors.Is(err, ErrNoManifest), nil
 }
 
 // Export writes a list of the regular files of a backup with their SHA-256, as on record in its manifest. "sha256sum --check",

@@ -162,7 +162,7 @@ func below(known []*followed, name string) *followed {
 
 // read notes the content of a file, unless it cannot be read or is changed meanwhile.
 func (f *follower) read(file *walk.File) error {
-	sum, err := file.Hash(f.ctx, f.content, func(int64, []byte) {})
+	sum, err := file.Hash(f.ctx, f.content, manifest.Watcher{})
 	if err != nil {
 		if f.ctx.Err() != nil {
 			return context.Cause(f.ctx)

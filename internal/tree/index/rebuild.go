@@ -221,7 +221,7 @@ func (i *indexing) other(ctx context.Context, name string, root *os.File) error 
 				return nil
 			}
 			var err error
-			f.SHA256, err = f.Hash(ctx, i.buffer, func(_ int64, content []byte) { i.progress(int64(len(content))) })
+			f.SHA256, err = f.Hash(ctx, i.buffer, manifest.Watcher{Read: func(_ int64, content []byte) { i.progress(int64(len(content))) }})
 			if err != nil {
 				return i.unreadable(ctx, name+"/"+f.Path, err)
 			}

@@ -78,8 +78,9 @@ func (s Files) Make() error {
 // A Draft is a state file that is being written, beside the one that is there. It ends with Commit or Abandon.
 type Draft struct {
 	*os.File
-	files Files
-	name  string
+	files   Files
+	name    string
+	unnamed bool
 }
 
 // Create begins to write a state file anew.
@@ -99,12 +100,16 @@ func (s Files) Create(name string) (*Draft, error) {
 		return nil, fmt.Errorf("writing %s: %w", s.Path(name), err)
 	}
 	failpoint.Reach("state begun")
-	return &Draft{os.NewFile(uintptr(fd), s.Path(name)), s, name}, nil
+	return &Draft{os.NewFile(uintptr(fd), s.Path(name)), s, name, false}, nil
 }
 
 // Commit puts the draft on disk, in the place of the file of its name.
 func (d *Draft) Commit() error {
-	err := errors.Join(d.Sync(), d.Close())
+	err := d.Sync()
+	if err == nil && d.unnamed {
+		err = d.link()
+	}
+	err = errors.Join(err, d.Close())
 	if err == nil {
 		err = d.files.Replace(d.name)
 	}
@@ -119,7 +124,9 @@ func (d *Draft) Commit() error {
 // Abandon drops the draft. It may follow Commit.
 func (d *Draft) Abandon() {
 	d.Close()
-	d.files.Remove(d.name + TemporaryEnd)
+	if !d.unnamed {
+		d.files.Remove(d.name + TemporaryEnd)
+	}
 }
 
 // Replace gives a file that was written under a temporary name, and is on disk, its own.

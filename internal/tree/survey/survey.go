@@ -18,6 +18,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// emptySubvolume is the inode number of what stands in a snapshot for a subvolume in its source.
+const emptySubvolume = 2
+
 const (
 	// batchSize is how many entries are written at a time.
 	batchSize = 256
@@ -37,6 +40,17 @@ type Options struct {
 	Holes     bool                         // make holes of zeros in what is read
 	Progress  func(bytes int64)            // is told of what is read, by several goroutines
 	Unread    func(path string, err error) // is told of what this user may not read, by several goroutines
+	// Bad is told of what the disk does not give, by several goroutines: of a part of a file, or with an error of all of it, or of a
+	// directory with all in it. The survey goes on. Without Bad, that is an error.
+	Bad func(path string, at, length int64, err error)
+	// Reads tells whether the content of a file is to be read, if the base does not have it; nil: of all.
+	Reads func(*manifest.Entry) bool
+	// Fresh tells of a file that the base has that it is to be read all the same; nil: of none.
+	Fresh func(*manifest.Entry) bool
+	// Portable makes the manifest comparable with that of a copy: digests do not depend on holes, the properties of the filesystem
+	// do not count, and the empty directories in the place of other subvolumes (linux/btrfs_tree.h:
+	// BTRFS_EMPTY_SUBVOL_DIR_OBJECTID) are left out.
+	Portable bool
 }
 
 // Findings are what a survey tells besides the manifest.
@@ -128,7 +142,11 @@ func Tree(ctx context.Context, root *os.File, o Options, manifestTo io.Writer) (
 // walk hands all files of the tree to the other goroutines.
 func (s *survey) walk(ctx context.Context, root *os.File) error {
 	s.batch = newBatch()
-	if err := walk.Tree(ctx, root, walk.Visitor{Visit: s.visit, Closed: s.closed}); err != nil {
+	v := walk.Visitor{Visit: s.visit, Closed: s.closed}
+	if s.Bad != nil {
+		v.Lost = s.lost
+	}
+	if err := walk.Tree(ctx, root, v); err != nil {
 		return err
 	}
 	s.batches <- s.batch
@@ -143,20 +161,37 @@ func (s *survey) closed(path string, err error) error {
 	case walk.IsForbidden(err):
 		s.Unread(path, err)
 		return s.base.skip(path)
+	case s.Bad != nil:
+		s.Bad(path, 0, 0, err)
+		return s.base.skip(path)
 	}
 	return fmt.Errorf("reading %s: %w", filepath.Join(s.root, path), err)
+}
+
+// lost passes over a file that is gone since its name was read.
+func (s *survey) lost(path string, err error) error {
+	if err != unix.ENOENT {
+		s.Bad(path, 0, 0, err)
+	}
+	return nil
 }
 
 func newBatch() *batch { return &batch{items: make([]item, 0, batchSize)} }
 
 // visit takes what the base knows of the file, or has it read.
 func (s *survey) visit(f walk.File) error {
+	if s.Portable {
+		if f.Type == manifest.Directory && f.Inode == emptySubvolume && f.Path != "." {
+			return nil
+		}
+		f.Portable()
+	}
 	old, err := s.base.find(&f.Entry)
 	if err != nil {
 		return err
 	}
 	it := item{entry: f.Entry, old: old}
-	if old != nil && s.unchanged(old, &f.Entry) {
+	if old != nil && s.unchanged(old, &f.Entry) && (s.Fresh == nil || !s.Fresh(&f.Entry)) {
 		it.entry.Target, it.entry.SHA256, it.entry.Sparse, it.entry.Xattrs = old.Target, old.SHA256, old.Sparse, old.Xattrs
 	} else if it.contents = s.seen(&f.Entry); it.contents == nil {
 		it.contents, it.fresh = s.read(f), f.Type == manifest.Regular

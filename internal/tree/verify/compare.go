@@ -20,15 +20,14 @@ import (
 
 // A comparison walks a tree and its manifest side by side: both are in the same order.
 type comparison struct {
+	linkage
 	ctx     context.Context
-	fast    bool
+	reads   func(path string) bool
 	entries *manifest.Reader
 	next    manifest.Entry // the first one that the walk has not come to
 	more    bool           // there is a next one
 	files   int64
 
-	linked  map[uint64]*name      // inodes of the manifest with several paths, and the first of those; nil until it is met
-	links   map[uint64]uint64     // inodes of the manifest by those of the tree that may have several names
 	known   map[uint64]*rereading // of files that have several paths, by inode
 	toRead  chan *rereading
 	checked chan checkedFile
@@ -141,11 +140,11 @@ func (c *comparison) unread(path string, err error) error {
 		return err
 	}
 	f := checkedFile{path: path}
-	f.add(NotReadable, "", reason(err))
+	f.add(NotReadable, "", Reason(err))
 	if err := c.tell(f); err != nil {
 		return err
 	}
-	return c.tellWhile(NotReadable, reason(err), func(entry string) bool {
+	return c.tellWhile(NotReadable, Reason(err), func(entry string) bool {
 		return entry == path || path == "." || strings.HasPrefix(entry, path+"/")
 	})
 }
@@ -162,21 +161,24 @@ func (c *comparison) compare(f *checkedFile, got *walk.File) error {
 	}
 	f.compareStatus(&want, &got.Entry)
 	c.compareLinks(f, &want, &got.Entry)
-	if want.UID != got.UID || want.GID != got.GID {
-		f.add(OtherOwner, owner(&want), owner(&got.Entry))
-	}
-	if want.Device != got.Device {
-		f.add(OtherDevice, deviceNumbers(want.Device), deviceNumbers(got.Device))
-	}
+	f.compareOwner(&want, &got.Entry)
 	f.compareUnread(&want, got.NoFollowPath())
-	if c.fast || want.Type != manifest.Regular || want.Size != got.Size {
+	if !c.reads(want.Path) || want.Type != manifest.Regular || want.Size != got.Size {
 		return nil
 	}
 	return c.reread(f, got, &want)
 }
 
+// A linkage knows which paths are names of one file.
+type linkage struct {
+	linked map[uint64]*name  // inodes of the manifest with several paths, and the first of those; nil until it is met
+	links  map[uint64]uint64 // inodes of the manifest by those of the tree that may have several names
+}
+
+func newLinkage(linked map[uint64]*name) linkage { return linkage{linked, make(map[uint64]uint64)} }
+
 // compareLinks tells whether a path is a name of the same file as other paths.
-func (c *comparison) compareLinks(f *checkedFile, want, got *manifest.Entry) {
+func (c *linkage) compareLinks(f *checkedFile, want, got *manifest.Entry) {
 	first, several := c.linked[want.Inode]
 	if want.Type == manifest.Directory || !several && got.Links < 2 {
 		return
@@ -209,19 +211,28 @@ func (f *checkedFile) compareStatus(want, got *manifest.Entry) {
 	}
 }
 
+func (f *checkedFile) compareOwner(want, got *manifest.Entry) {
+	if want.UID != got.UID || want.GID != got.GID {
+		f.add(OtherOwner, owner(want), owner(got))
+	}
+	if want.Device != got.Device {
+		f.add(OtherDevice, deviceNumbers(want.Device), deviceNumbers(got.Device))
+	}
+}
+
 // compareUnread compares what takes further calls, but is no content. A symlink at path is not followed.
 func (f *checkedFile) compareUnread(want *manifest.Entry, path string) {
 	if want.Type == manifest.Symlink {
 		switch target, err := os.Readlink(path); {
 		case err != nil:
-			f.add(NotReadable, "", reason(err))
+			f.add(NotReadable, "", Reason(err))
 		case target != want.Target:
 			f.add(OtherTarget, want.Target, target)
 		}
 	}
 	switch xattrs, err := manifest.Xattrs(path); {
 	case err != nil:
-		f.add(NotReadable, "", reason(err))
+		f.add(NotReadable, "", Reason(err))
 	case xattrs != want.Xattrs:
 		f.add(OtherXattrs, digestText(want.Xattrs), digestText(xattrs))
 	}
@@ -233,6 +244,7 @@ type rereading struct {
 	ended chan struct{} // is closed when what follows is known
 
 	sha256 manifest.Digest
+	bad    []Damage
 	err    error
 }
 
@@ -263,9 +275,12 @@ func (r *rereading) read(ctx context.Context, buffer []byte, progress func(read,
 	defer close(r.ended)
 	defer r.file.Dir.Release()
 	left := r.file.Size
-	r.sha256, r.err = r.file.Hash(ctx, buffer, func(_ int64, content []byte) {
-		left -= int64(len(content))
-		progress(int64(len(content)), 0)
+	r.sha256, r.err = r.file.Hash(ctx, buffer, manifest.Watcher{
+		Read: func(_ int64, content []byte) {
+			left -= int64(len(content))
+			progress(int64(len(content)), 0)
+		},
+		Bad: func(at, length int64) { r.bad = append(r.bad, Damage{at, length}) },
 	})
 	progress(0, left)
 	if r.err != nil && ctx.Err() != nil {
@@ -280,17 +295,20 @@ func (f *checkedFile) judgeContent() {
 		return
 	}
 	<-r.ended
+	for i := range r.bad {
+		f.differences = append(f.differences, Difference{Path: f.path, Kind: Damaged, Damage: &r.bad[i]})
+	}
 	switch {
 	case errors.Is(r.err, context.Canceled) || errors.Is(r.err, context.DeadlineExceeded):
 	case r.err != nil:
-		f.add(NotReadable, "", reason(r.err))
-	case r.sha256 != f.sha256:
+		f.add(NotReadable, "", Reason(r.err))
+	case len(r.bad) == 0 && r.sha256 != f.sha256:
 		f.add(OtherContent, digestText(f.sha256), digestText(r.sha256))
 	}
 }
 
-// reason is an error without the path, which the difference has.
-func reason(err error) string {
+// Reason is an error without the path, which the difference has.
+func Reason(err error) string {
 	var at *fs.PathError
 	switch {
 	case err == unix.EXDEV:

@@ -20,15 +20,37 @@ import (
 
 // Options tell how a tree is verified.
 type Options struct {
-	Fast bool // do not read contents
+	Fast bool // of a copy of a directory, do not read contents; of a subvolume, only what is new since a verified one
+	Part Part // of the contents that is read
+	// Since is the name of a subvolume in the folder: only contents are read that differ from that.
+	Since string
+	// Only are the paths whose contents are read; nil: all. What gives a tree makes them of Since.
+	Only map[string]struct{} `cbor:"-"`
+}
+
+// reads tells whether the content of a file is to be read.
+func (o Options) reads(path string) bool {
+	if o.Only != nil {
+		if _, chosen := o.Only[path]; !chosen {
+			return false
+		}
+	}
+	return !o.Fast && o.Part.Has(path)
 }
 
 // A Difference is one thing in which a tree differs from its manifest.
 type Difference struct {
-	Path string `json:"path"`
-	Kind Kind   `json:"kind"`
-	Want string `json:"want,omitempty"`
-	Got  string `json:"got,omitempty"`
+	Path   string  `json:"path"`
+	Kind   Kind    `json:"kind"`
+	Want   string  `json:"want,omitempty"`
+	Got    string  `json:"got,omitempty"`
+	Damage *Damage `json:"damage,omitempty"`
+}
+
+// A Damage is a part of a file that the disk does not give.
+type Damage struct {
+	Offset int64 `json:"offset"`
+	Length int64 `json:"length"`
 }
 
 // A Kind is in what a file differs.
@@ -48,7 +70,9 @@ const (
 	OtherLinks   Kind = "links"
 	OtherXattrs  Kind = "xattrs"
 	OtherContent Kind = "content"
+	Damaged      Kind = "damaged"
 	NotReadable  Kind = "not readable"
+	Altered      Kind = "altered" // a subvolume since it was received, of which no manifest tells in what
 )
 
 // Verified sums a verification up.
@@ -56,7 +80,20 @@ type Verified struct {
 	Files       int64 // all but directories
 	Bytes       int64 // read
 	Differences int64
+	Basis       Basis  // what it was compared with
+	NotKept     string // why a manifest that was made is not kept; "" if it is, or was there
+	Since       string // the verified subvolume that all contents are shared with that were not read; "": none
 }
+
+// A Basis is what a tree was compared with.
+type Basis string
+
+// The bases.
+const (
+	ByManifest Basis = "manifest"      // from when the backup was made, or first verified
+	ByReading  Basis = "checksums"     // of the filesystem alone
+	ByMaking   Basis = "manifest made" // now: the checksums of the filesystem, and later the manifest
+)
 
 // readersAtOnce is how many files are read at a time: while one waits for a disk, another one is hashed.
 const readersAtOnce = 4
@@ -71,7 +108,7 @@ const readersAtOnce = 4
 // is not looked into. A file of another type differs in nothing else; one of another size is not read. Of what cannot be read
 // it tells NotReadable: that is a difference, too. A manifest that is damaged is an error before anything is compared.
 func Tree(ctx context.Context, root *os.File, of io.ReadSeeker, o Options, found func(Difference), progress func(read, total int64)) (v Verified, err error) {
-	linked, total, err := preview(ctx, of)
+	linked, total, err := preview(ctx, of, o.reads)
 	if err != nil {
 		return v, err
 	}
@@ -84,8 +121,7 @@ func Tree(ctx context.Context, root *os.File, of io.ReadSeeker, o Options, found
 	}
 	defer entries.Close()
 	c := &comparison{
-		ctx: ctx, fast: o.Fast, entries: entries, linked: linked,
-		links: make(map[uint64]uint64), known: make(map[uint64]*rereading),
+		ctx: ctx, reads: o.reads, entries: entries, linkage: newLinkage(linked), known: make(map[uint64]*rereading),
 		toRead: make(chan *rereading), checked: make(chan checkedFile, 256),
 	}
 	var telling sync.Mutex
@@ -107,14 +143,17 @@ func Tree(ctx context.Context, root *os.File, of io.ReadSeeker, o Options, found
 }
 
 // preview reads a manifest to its end, so that a damaged one is found before anything is compared with it. It gives the inodes of
-// files that have several paths (all others can be forgotten when they have been read), and the bytes of all files.
-func preview(ctx context.Context, file io.Reader) (linked map[uint64]*name, total int64, err error) {
+// files that have several paths (all others can be forgotten when they have been read), and the bytes of the files that are to be read.
+func preview(ctx context.Context, file io.Reader, reads func(path string) bool) (linked map[uint64]*name, total int64, err error) {
 	type sized struct {
 		inode uint64
-		bytes int64
+		bytes int64 // to be read
 	}
 	var several []sized
 	err = eachEntry(ctx, file, func(e manifest.Entry) error {
+		if !reads(e.Path) {
+			e.Size = 0
+		}
 		if e.Links > 1 && e.Type != manifest.Directory {
 			several = append(several, sized{e.Inode, e.Size})
 		} else {
@@ -122,7 +161,9 @@ func preview(ctx context.Context, file io.Reader) (linked map[uint64]*name, tota
 		}
 		return nil
 	})
-	slices.SortFunc(several, func(a, b sized) int { return cmp.Compare(a.inode, b.inode) })
+	slices.SortFunc(several, func(a, b sized) int {
+		return cmp.Or(cmp.Compare(a.inode, b.inode), cmp.Compare(b.bytes, a.bytes))
+	})
 	linked = make(map[uint64]*name)
 	for i, s := range several {
 		if i > 0 && s.inode == several[i-1].inode {
@@ -217,7 +258,7 @@ func unsparse(ctx context.Context, root *os.File, e *manifest.Entry) error {
 	}
 	defer unix.Close(file)
 	buffer := make([]byte, walk.ReadSize)
-	sum, err := e.Content(ctx, file, buffer, func(int64, []byte) {})
+	sum, err := e.Content(ctx, file, buffer, manifest.Watcher{})
 	if err == nil && sum != e.SHA256 {
 		err = errors.New("its content is not that of the manifest")
 	}
@@ -225,6 +266,6 @@ func unsparse(ctx context.Context, root *os.File, e *manifest.Entry) error {
 		return err
 	}
 	e.Sparse = false
-	e.SHA256, err = e.Content(ctx, file, buffer, func(int64, []byte) {})
+	e.SHA256, err = e.Content(ctx, file, buffer, manifest.Watcher{})
 	return err
 }

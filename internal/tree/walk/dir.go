@@ -127,7 +127,7 @@ func (f *File) SetModTime(t manifest.Time) error {
 }
 
 // Hash reads a regular file, which must not change meanwhile, through a buffer; see manifest.Entry.Content.
-func (f *File) Hash(ctx context.Context, buffer []byte, each func(at int64, content []byte)) (sum manifest.Digest, err error) {
+func (f *File) Hash(ctx context.Context, buffer []byte, w manifest.Watcher) (sum manifest.Digest, err error) {
 	fd, err := f.Open(unix.O_NONBLOCK)
 	if err != nil {
 		return sum, err
@@ -140,7 +140,7 @@ func (f *File) Hash(ctx context.Context, buffer []byte, each func(at int64, cont
 	if st.Ino != f.Inode {
 		return sum, errors.New("it was replaced by another file")
 	}
-	return f.Content(ctx, fd, buffer, each)
+	return f.Content(ctx, fd, buffer, w)
 }
 
 // IsForbidden tells an error of who asks, rather than of the file.

@@ -87,7 +87,7 @@ func TestAFileThatIsReplacedByALinkIsNotRead(t *testing.T) {
 	check(t, err)
 	check(t, os.Remove(dir+"/file"))
 	check(t, os.Symlink("/etc/hostname", dir+"/file"))
-	if _, err := f.Hash(t.Context(), make([]byte, ReadSize), func(int64, []byte) {}); !errors.Is(err, unix.ELOOP) {
+	if _, err := f.Hash(t.Context(), make([]byte, ReadSize), manifest.Watcher{}); !errors.Is(err, unix.ELOOP) {
 		t.Errorf("the error is %v", err)
 	}
 }

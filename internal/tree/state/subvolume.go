@@ -1,0 +1,97 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+
+	"btrfs-backup/btrfs"
+
+	"golang.org/x/sys/unix"
+)
+
+// What is known of a received subvolume is bound to its UUID, which no other one gets: neither one of the same name, nor a copy of the
+// folder.
+const (
+	subvolumeEnd = ".subvolume.zst"
+	verifiedEnd  = ".verified"
+)
+
+// SubvolumeFile says what a received subvolume holds.
+func SubvolumeFile(of btrfs.UUID) string { return Manifests + "/" + of.String() + subvolumeEnd }
+
+// VerifiedFile says when a received subvolume was verified, and how.
+func VerifiedFile(of btrfs.UUID) string { return Manifests + "/" + of.String() + verifiedEnd }
+
+// CreateUnnamed is Create for a file that may take long to write, and that several processes may write at a time, each its own. If they
+// are killed nothing is left.
+func (s Files) CreateUnnamed(name string) (*Draft, error) {
+	if err := s.Make(); err != nil {
+		return nil, err
+	}
+	dir, err := s.dir(name)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	fd, err := unix.Openat(int(dir.Fd()), ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("writing %s: %w", s.Path(name), err)
+	}
+	return &Draft{os.NewFile(uintptr(fd), s.Path(name)), s, name, true}, nil
+}
+
+// link gives an unnamed draft its temporary name.
+func (d *Draft) link() error {
+	dir, err := d.files.dir(d.name)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	temporary := path.Base(d.name) + TemporaryEnd
+	if err := unix.Unlinkat(int(dir.Fd()), temporary, 0); err != nil && err != unix.ENOENT {
+		return err
+	}
+	return unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", d.Fd()), int(dir.Fd()), temporary, unix.AT_SYMLINK_FOLLOW)
+}
+
+// KnowsSubvolumes tells that something is known of received subvolumes.
+func (s Files) KnowsSubvolumes() (bool, error) {
+	known := false
+	err := s.eachSubvolume(func(string, string) error {
+		known = true
+		return nil
+	})
+	return known, err
+}
+
+// DropSubvolumes removes what is known of received subvolumes that are gone.
+func (s Files) DropSubvolumes(isThere func(uuid string) bool) error {
+	var failures []error
+	err := s.eachSubvolume(func(file, uuid string) error {
+		if !isThere(uuid) {
+			failures = append(failures, s.Remove(Manifests+"/"+file))
+		}
+		return nil
+	})
+	return errors.Join(append(failures, err)...)
+}
+
+func (s Files) eachSubvolume(do func(file, uuid string) error) error {
+	names, err := s.Names()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		for _, end := range []string{subvolumeEnd, verifiedEnd} {
+			if uuid, ok := strings.CutSuffix(strings.TrimSuffix(name, TemporaryEnd), end); ok {
+				if err := do(name, uuid); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
