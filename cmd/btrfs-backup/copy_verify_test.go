@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/verify"
 )
 
 // damage is done to the backup of a source that holds file, other and d/inside.
@@ -79,7 +80,7 @@ func (r *copyRig) writable(backup string, do func()) {
 // kindsIn gives the kinds of differences that verify --json tells.
 func kindsIn(t testing.TB, r result) (kinds []string) {
 	t.Helper()
-	var all []verified
+	var all []verify.Result
 	btrfstest.Check(t, json.Unmarshal([]byte(r.stdout), &all))
 	if len(all) != 1 {
 		t.Fatalf("%d backups were verified:\n%s", len(all), r.stdout)

@@ -2,52 +2,57 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"path"
-	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/report"
 	"btrfs-backup/internal/set"
 	"btrfs-backup/internal/tree"
+	"btrfs-backup/internal/verify"
 )
 
 type verifyOptions struct {
-	fast   bool
-	export bool
-	json   bool
-	reach  job.Reach
+	fast    bool
+	subset  string
+	against string
+	export  bool
+	json    bool
+	reach   job.Reach
 }
 
 func newVerify(env environment) *cobra.Command {
 	o := &verifyOptions{reach: job.Default().Reach}
 	c := &cobra.Command{
 		Use:   "verify [options] BACKUP...",
-		Short: "Compare backups that were made by rsync with their manifests",
-		Example: `  btrfs-backup verify /mnt/usb/etc/20261121-044803      read all of it
-  btrfs-backup verify --fast nas:/backup/etc/.latest    all but contents
+		Short: "Read backups, and compare them with what they were",
+		Example: `  btrfs-backup verify /mnt/usb/home/20261121-044803     read all of it
+  btrfs-backup verify nas:/backup/home/.latest --against /home/snapshot/20261121-044803
+  btrfs-backup verify --fast nas:/backup/etc/.latest    no contents again
+  btrfs-backup verify --subset 1/30 /mnt/usb/home/.latest
   cd /mnt/usb/etc/.latest && btrfs-backup verify --export . | sha256sum -c`,
-		Long: `Compare each BACKUP with the manifest that was written when it was made, and
-name each difference: files missing or added, types, sizes, times, modes,
-owners, symbolic and hard links, extended attributes with ACLs, contents. Only
-backups made by rsync have a manifest. A set stands for the backups of all its
-members, and a folder of sets for all of them. Exit status 4 tells that
-something differs.`,
+		Long: `Read each BACKUP, and compare it with its manifest: files missing or added,
+types, sizes, times, modes, owners, symbolic and hard links, extended attributes
+with ACLs, contents. rsync's backups have a manifest from when they were made;
+that of a subvolume is made by the first verification that can read all of it.
+The filesystem compares its checksums with all that is read: where the disk does
+not give a block, its place in the file is told, and the rest is read.
+
+A set stands for the backups of all its members, and a folder of sets for all of
+them. Exit status 4 tells that something differs, or is damaged.`,
 		Args: needPlace("BACKUP"),
-		RunE: func(c *cobra.Command, args []string) error { return verify(c.Context(), env, o, args) },
+		RunE: func(c *cobra.Command, args []string) error { return verifyBackups(c.Context(), env, o, args) },
 	}
 	f := c.Flags()
-	f.BoolVar(&o.fast, "fast", false, "compare all but the contents")
+	f.StringVar(&o.against, "against", "", "compare with `SNAPSHOT`, or a directory as it is now")
+	f.BoolVar(&o.fast, "fast", false, "do not read contents that were verified before")
+	f.StringVar(&o.subset, "subset", "", "read `PART` of the contents, as 1/30: another one each day")
 	f.BoolVar(&o.export, "export", false, "print the list that sha256sum -c takes")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	defineReach(&o.reach, f)
@@ -55,155 +60,134 @@ something differs.`,
 	return c
 }
 
-// verified is what came of one backup.
-type verified struct {
-	Backup      string            `json:"backup"`
-	Files       int64             `json:"files"`
-	Bytes       int64             `json:"bytes_read"`
-	Differences []tree.Difference `json:"differences"`
-	Failure     *engine.Failure   `json:"failure,omitempty"`
+// options gives what is asked for, or what is wrong with it.
+func (o *verifyOptions) options(env environment, backups int) (v verify.Options, err error) {
+	v.Fast = o.fast
+	switch {
+	case o.against != "" && (o.fast || o.subset != "" || o.export):
+		return v, misused("--against compares all of a backup", "leave out --fast, --subset and --export")
+	case o.against != "" && backups > 1:
+		return v, misused("--against is about one BACKUP", "compare each by itself")
+	case o.fast && o.subset != "":
+		return v, misused("--fast and --subset exclude each other", "choose one of them")
+	case o.subset != "":
+		v.Part, err = tree.ParsePart(o.subset, env.now())
+	}
+	if err != nil {
+		return v, misused("--subset: "+err.Error(), "1/30 reads all within 30 days, if it is done every day")
+	}
+	return v, nil
 }
 
-func verify(ctx context.Context, env environment, o *verifyOptions, texts []string) error {
+func verifyBackups(ctx context.Context, env environment, o *verifyOptions, texts []string) error {
+	options, err := o.options(env, len(texts))
+	if err != nil {
+		return err
+	}
 	env, display := env.withBars()
 	defer display.Close()
-	log := env.newLog(slog.LevelWarn)
-	places, machines, err := look(env, log, o.reach, texts)
+	if o.against != "" {
+		texts = append(texts, o.against)
+	}
+	found, machines, err := look(env, env.newLog(slog.LevelWarn), o.reach, texts)
 	if err != nil {
 		return err
 	}
 	defer machines.Close()
-	var all []verified
-	differs := false
-	for _, p := range places {
+	var places []verify.Place
+	for _, p := range found {
 		h, path := machines.At(p)
-		backups, err := set.Backups(ctx, h, path)
-		if err != nil {
-			return err
+		if o.export {
+			if err := export(ctx, env.data, h, path); err != nil {
+				return err
+			}
+			continue
 		}
-		for _, backup := range backups {
-			if o.export {
-				if err := export(ctx, env.data, h, backup); err != nil {
-					return err
-				}
-				continue
-			}
-			v, err := o.one(ctx, env, display, h, backup)
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			if errors.Is(err, tree.ErrNoManifest) && hint.Of(err) == "" {
-				err = hint.New(err, "only backups made by rsync have one; `btrfs scrub` reads all of a subvolume and compares checksums")
-			}
-			if err != nil {
-				v.Failure = &engine.Failure{Err: err}
-			}
-			differs = differs || len(v.Differences) > 0
-			all = append(all, v)
-		}
+		places = append(places, verify.Place{Host: h, Path: path})
 	}
-	if o.json {
+	told := verifying{env, display, o.json}
+	all := []verify.Result{}
+	if o.against != "" {
+		all = append(all, verify.Against(ctx, places[0], places[1], told))
+		told.Done(all[0])
+	} else if all, err = verify.Backups(ctx, places, options, told); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if o.json && !o.export {
 		if err := report.WriteJSON(env.stdout, all); err != nil {
 			return err
 		}
 	}
-	return verdictOf(env, all, differs)
+	return verdictOf(env, all)
 }
 
 // verdictOf tells every failure, and gives an error unless every backup is as it was made.
-func verdictOf(env environment, all []verified, differs bool) error {
-	failed := slices.DeleteFunc(slices.Clone(all), func(v verified) bool { return v.Failure == nil })
-	for _, v := range failed {
-		complain(env, v.Failure.Err)
+func verdictOf(env environment, all []verify.Result) error {
+	failed := false
+	for _, r := range all {
+		if r.Failure != nil {
+			complain(env, r.Failure.Err)
+			failed = true
+		}
 	}
 	switch {
-	case differs:
+	case verify.Differs(all):
 		return statusError(exitDiffer)
-	case len(failed) > 0:
+	case failed:
 		return statusError(exitFailed)
 	}
 	return nil
 }
 
-// one verifies a backup and prints what differs as it is found.
-func (o *verifyOptions) one(ctx context.Context, env environment, display *progress.Display, h host.Trees, backup string) (verified, error) {
-	v := verified{Backup: h.String() + backup, Differences: []tree.Difference{}}
-	dir, name, err := openBackup(ctx, h, backup)
-	if err != nil {
-		return v, err
-	}
-	defer dir.Close()
-	if o.fast {
-		display = progress.Silent()
-	}
-	shown := display.Start(ctx, "reading "+v.Backup, nil)
-	sum, err := dir.VerifyTree(ctx, name, tree.VerifyOptions{Fast: o.fast}, func(d tree.Difference) {
-		v.Differences = append(v.Differences, d)
-		if !o.json {
-			fmt.Fprintln(env.stdout, progress.Line(describeDifference(d)))
-		}
-	}, func(read, total int64) {
+// verifying prints what is found as it is found.
+type verifying struct {
+	environment
+	display *progress.Display
+	json    bool
+}
+
+func (v verifying) Begin(ctx context.Context, name string) (tell func(read, total int64), end func()) {
+	shown := v.display.Start(ctx, "reading "+name, nil)
+	return func(read, total int64) {
 		shown.Set(read)
 		shown.SetTotal(progress.Total{Bytes: total})
-	})
-	shown.Vanish()
-	v.Files, v.Bytes = sum.Files, sum.Bytes
-	if err != nil || o.json {
-		return v, err
-	}
-	_, err = fmt.Fprintln(env.stdout, progress.Line(summary(v, o.fast)))
-	return v, err
+	}, shown.Vanish
 }
 
-func describeDifference(d tree.Difference) string {
-	text := fmt.Sprintf("%-12s %s", d.Kind, progress.Name(d.Path))
-	switch {
-	case d.Want == "" && d.Got != "":
-		text += fmt.Sprintf(" (%s)", d.Got)
-	case d.Want != "" || d.Got != "":
-		text += fmt.Sprintf(" (is %s, was %s)", d.Got, d.Want)
+func (v verifying) Found(d tree.Difference) {
+	if !v.json {
+		fmt.Fprintln(v.stdout, verify.Line(d))
 	}
-	return text
 }
 
-// summary tells how many differences of each kind there are.
-func summary(v verified, fast bool) string {
-	how := progress.Bytes(v.Bytes) + " read"
-	if fast {
-		how = "contents not read"
+func (v verifying) Done(r verify.Result) {
+	if v.json || r.Failure != nil {
+		return
 	}
-	start := fmt.Sprintf("%s: %d files, %s: ", v.Backup, v.Files, how)
-	if len(v.Differences) == 0 {
-		return start + "no differences"
+	if r.NotKept != "" {
+		v.tell("warning", fmt.Sprintf("%s: its manifest is not kept: %s", r.Backup, r.NotKept))
 	}
-	counts := make(map[tree.DifferenceKind]int)
-	var kinds []string
-	for _, d := range v.Differences {
-		if counts[d.Kind]++; counts[d.Kind] == 1 {
-			kinds = append(kinds, string(d.Kind))
-		}
-	}
-	slices.Sort(kinds)
-	for i, k := range kinds {
-		kinds[i] = fmt.Sprintf("%d %s", counts[tree.DifferenceKind(k)], k)
-	}
-	return start + "DIFFERS: " + strings.Join(kinds, ", ")
+	fmt.Fprintln(v.stdout, r.Summary())
 }
 
-// openBackup opens the folder of a backup.
-func openBackup(ctx context.Context, h host.Trees, backup string) (*host.TreeDir, string, error) {
-	dir, err := h.OpenTrees(ctx, path.Dir(backup), tree.OpenOptions{})
-	if err != nil {
-		return nil, "", err
-	}
-	return dir, path.Base(backup), nil
-}
-
-func export(ctx context.Context, w io.Writer, h host.Trees, backup string) error {
-	dir, name, err := openBackup(ctx, h, backup)
+// export prints the checksums of all backups that a path stands for.
+func export(ctx context.Context, w io.Writer, h host.Trees, at string) error {
+	backups, err := set.Backups(ctx, h, at)
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
-	return dir.ExportTree(ctx, name, w)
+	for _, backup := range backups {
+		dir, err := h.OpenTrees(ctx, path.Dir(backup), tree.OpenOptions{})
+		if err != nil {
+			return err
+		}
+		defer dir.Close()
+		if err := dir.ExportTree(ctx, path.Base(backup), w); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -131,6 +131,7 @@ type Dir struct {
 	Sets
 	Past
 	Healing
+	Contents
 }
 
 // A Folder holds subvolumes. It must be closed, which gives its lock up.

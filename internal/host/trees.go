@@ -22,6 +22,7 @@ type TreeDir struct {
 	TreeBackups
 	TreeWriter
 	TreeReader
+	Contents
 }
 
 // TreeBackups are those in a folder.
@@ -46,8 +47,6 @@ type TreeWriter interface {
 
 // A TreeReader reads what backups hold.
 type TreeReader interface {
-	// VerifyTree tells progress of the bytes that were read, and are to be read in all.
-	VerifyTree(ctx context.Context, name string, o tree.VerifyOptions, found func(tree.Difference), progress func(read, total int64)) (tree.Verified, error)
 	// ExportTree writes the checksums of a backup.
 	ExportTree(ctx context.Context, name string, w io.Writer) error
 	IndexTrees(ctx context.Context, o tree.IndexOptions) (tree.Indexed, error)

@@ -14,10 +14,13 @@ package tree
 
 import (
 	"cmp"
+	"context"
 	"errors"
+	"io"
 	"strings"
 	"time"
 
+	"btrfs-backup/internal/manifest"
 	"btrfs-backup/internal/tree/index"
 	"btrfs-backup/internal/tree/state"
 	"btrfs-backup/internal/tree/survey"
@@ -151,14 +154,35 @@ type (
 	Difference     = verify.Difference
 	DifferenceKind = verify.Kind
 	Verified       = verify.Verified
-	Indexed        = index.Indexed
-	Original       = survey.Original
+	Basis          = verify.Basis
+	Part           = verify.Part
+	Damage         = verify.Damage
+
+	ManifestOptions = verify.ManifestOptions
+	Indexed         = index.Indexed
+	Original        = survey.Original
 )
 
 // IndexOptions tell how the index of contents is made anew.
 type IndexOptions struct {
 	Progress func(bytes int64) // is told of bytes that were read; may be nil
 }
+
+// What is told of subvolumes.
+const (
+	ByManifest = verify.ByManifest
+	ByMaking   = verify.ByMaking
+	ByReading  = verify.ByReading
+	Altered    = verify.Altered
+)
+
+// CompareManifests compares two trees by their manifests; see verify.Manifests.
+func CompareManifests(ctx context.Context, want, got io.ReadSeeker, o ManifestOptions, found func(Difference)) (Verified, manifest.Digest, error) {
+	return verify.Manifests(ctx, want, got, o, found)
+}
+
+// ParsePart reads a part such as 1/30; see verify.ParsePart.
+func ParsePart(text string, day time.Time) (Part, error) { return verify.ParsePart(text, day) }
 
 // CopyingBegins gives the time for Original.Began.
 func CopyingBegins() time.Time { return survey.CopyingBegins() }

@@ -17,7 +17,7 @@ func (h *Host) OpenTrees(ctx context.Context, path string, o tree.OpenOptions) (
 		return nil, err
 	}
 	d := &dir{h, status}
-	return &host.TreeDir{Folder: d, Files: d, TreeBackups: d, TreeWriter: d, TreeReader: d}, nil
+	return &host.TreeDir{Folder: d, Files: d, TreeBackups: d, TreeWriter: d, TreeReader: d, Contents: d}, nil
 }
 
 func (d *dir) ListTrees(ctx context.Context) (tree.Listing, error) {
@@ -57,18 +57,6 @@ func (d *dir) DeleteTrees(ctx context.Context, names []string) (deleted []string
 		return nil, err
 	}
 	return reply.Unpack()
-}
-
-func (d *dir) VerifyTree(ctx context.Context, name string, o tree.VerifyOptions, found func(tree.Difference), progress func(read, total int64)) (tree.Verified, error) {
-	call := protocol.VerifyTreeCall{Dir: d.name(), Name: name, Options: o}
-	return protocol.VerifyTree.CallTold(ctx, d.host, call, func(n protocol.VerifyNotice) {
-		for _, diff := range n.Found {
-			found(diff)
-		}
-		if n.Total > 0 { // else it is only about what was found
-			progress(n.Read, n.Total)
-		}
-	})
 }
 
 func (d *dir) ExportTree(ctx context.Context, name string, w io.Writer) error {

@@ -14,7 +14,7 @@ func (h *Host) OpenTrees(_ context.Context, path string, o tree.OpenOptions) (*h
 	if err != nil {
 		return nil, err
 	}
-	return &host.TreeDir{Folder: d, Files: d, TreeBackups: d, TreeWriter: d, TreeReader: d}, nil
+	return &host.TreeDir{Folder: d, Files: d, TreeBackups: d, TreeWriter: d, TreeReader: d, Contents: d}, nil
 }
 
 // OpenTreesDir is OpenTrees, as OpenDir is Open.
@@ -55,10 +55,6 @@ func (d *Dir) FinishTree(ctx context.Context, r tree.Result, progress func(bytes
 
 func (d *Dir) DeleteTrees(ctx context.Context, names []string) (deleted []string, err error) {
 	return d.trees().Delete(ctx, names)
-}
-
-func (d *Dir) VerifyTree(ctx context.Context, name string, o tree.VerifyOptions, found func(tree.Difference), progress func(read, total int64)) (tree.Verified, error) {
-	return d.trees().Verify(ctx, name, o, found, progress)
 }
 
 func (d *Dir) ExportTree(ctx context.Context, name string, w io.Writer) error {

@@ -15,7 +15,6 @@ var (
 	FollowTree      = verb[TreeCall, Nothing, Nothing]("follow-tree", Trees, once) // until it is cancelled
 	FinishTree      = verb[FinishTreeCall, tree.Record, BytesRead]("finish-tree", Trees, once)
 	DeleteTrees     = verb[DeleteTreesCall, DeleteReply, Nothing]("delete-trees", Trees, once)
-	VerifyTree      = verb[VerifyTreeCall, tree.Verified, VerifyNotice]("verify-tree", Trees, once)
 	ExportTree      = verb[TreeCall, Nothing, []byte]("export-tree", Trees, once) // the list, piece by piece
 	IndexTrees      = verb[Dir, tree.Indexed, BytesRead]("index-trees", Trees, once)
 )
@@ -45,17 +44,5 @@ type DeleteTreesCall struct {
 	Names []string
 }
 
-type VerifyTreeCall struct {
-	Dir
-	Name    string
-	Options tree.VerifyOptions
-}
-
 // BytesRead are those read since the last notice.
 type BytesRead = int64
-
-// VerifyNotice tells what was found since the last one, and how far it is.
-type VerifyNotice struct {
-	Found       []tree.Difference
-	Read, Total int64 // bytes
-}

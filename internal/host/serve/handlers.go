@@ -56,6 +56,7 @@ var handlers = byName(
 	handleDirTold(protocol.FinishTree, (*server).finishTree),
 	handleDir(protocol.DeleteTrees, (*server).deleteTrees),
 	handleDirTold(protocol.VerifyTree, (*server).verifyTree),
+	handleDirTold(protocol.DescribeTree, (*server).describeTree),
 	handleDirTold(protocol.ExportTree, (*server).exportTree),
 	handleDirTold(protocol.IndexTrees, (*server).indexTrees),
 )

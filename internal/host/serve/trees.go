@@ -61,22 +61,6 @@ func (s *server) exportTree(ctx context.Context, d *local.Dir, c protocol.TreeCa
 	return none, d.ExportTree(ctx, c.Name, pieces(tell))
 }
 
-func (s *server) verifyTree(ctx context.Context, d *local.Dir, c protocol.VerifyTreeCall, tell func(protocol.VerifyNotice)) (tree.Verified, error) {
-	told := batch[protocol.VerifyNotice]{tell: tell, full: func(n protocol.VerifyNotice) bool { return len(n.Found) >= maxDifferences }}
-	defer told.flush()
-	return d.VerifyTree(ctx, c.Name, c.Options, func(diff tree.Difference) {
-		told.change(func(n protocol.VerifyNotice) protocol.VerifyNotice {
-			n.Found = append(n.Found, diff)
-			return n
-		})
-	}, func(read, total int64) {
-		told.change(func(n protocol.VerifyNotice) protocol.VerifyNotice {
-			n.Read, n.Total = read, total
-			return n
-		})
-	})
-}
-
 // pieces is a writer that tells what is written to it.
 type pieces func([]byte)
 
@@ -84,6 +68,3 @@ func (tell pieces) Write(p []byte) (int, error) {
 	tell(p)
 	return len(p), nil
 }
-
-// maxDifferences is how many a notice holds.
-const maxDifferences = 256

@@ -25,6 +25,8 @@ func (p Part) Has(path string) bool {
 	return (int(h.Sum32()%uint32(p.Of))-p.First+p.Of)%p.Of < p.Count
 }
 
+func (p Part) String() string { return fmt.Sprintf("%d/%d", p.Count, p.Of) }
+
 // mostParts is how many parts there are at most: a day for each must be foreseeable.
 const mostParts = 10000
 

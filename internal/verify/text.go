@@ -1,0 +1,74 @@
+package verify
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/tree"
+)
+
+// Line tells a difference to people.
+func Line(d tree.Difference) string {
+	text := fmt.Sprintf("%-12s %s", d.Kind, progress.Name(d.Path))
+	switch {
+	case d.Damage != nil:
+		text += fmt.Sprintf(" (at %d, %d bytes)", d.Damage.Offset, d.Damage.Length)
+	case d.Kind == tree.Altered:
+		text += " (since it was received; no manifest tells in what)"
+	case d.Want == "" && d.Got != "":
+		text += fmt.Sprintf(" (%s)", d.Got)
+	case d.Want != "" || d.Got != "":
+		text += fmt.Sprintf(" (is %s, was %s)", d.Got, d.Want)
+	}
+	return progress.Line(text)
+}
+
+// Summary tells how much of a backup was read, what it was compared with, and how many differences of each kind there are.
+func (r Result) Summary() string {
+	parts := []string{fmt.Sprintf("%d files", r.Files), r.how()}
+	switch {
+	case r.Against != "":
+		parts = append(parts, "compared with "+r.Against)
+	case r.Basis == tree.ByMaking:
+		parts = append(parts, "manifest made now")
+	case r.Basis == tree.ByReading:
+		parts = append(parts, "no manifest")
+	}
+	return progress.Line(fmt.Sprintf("%s: %s: %s", r.Backup, strings.Join(parts, ", "), r.verdict()))
+}
+
+func (r Result) how() string {
+	read := progress.Bytes(r.Bytes) + " read"
+	switch r.Read {
+	case Nothing:
+		return "contents not read"
+	case Part:
+		return read + " (" + r.Part + " of the contents)"
+	case Changes:
+		return read + " (what is not in " + r.Since + ")"
+	}
+	return read
+}
+
+func (r Result) verdict() string {
+	if len(r.Differences) == 0 {
+		if r.Basis == tree.ByReading || r.Basis == tree.ByMaking {
+			return "all checksums are right"
+		}
+		return "no differences"
+	}
+	counts := make(map[tree.DifferenceKind]int)
+	var kinds []string
+	for _, d := range r.Differences {
+		if counts[d.Kind]++; counts[d.Kind] == 1 {
+			kinds = append(kinds, string(d.Kind))
+		}
+	}
+	slices.Sort(kinds)
+	for i, k := range kinds {
+		kinds[i] = fmt.Sprintf("%d %s", counts[tree.DifferenceKind(k)], k)
+	}
+	return "DIFFERS: " + strings.Join(kinds, ", ")
+}

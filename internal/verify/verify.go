@@ -1,0 +1,140 @@
+// Package verify compares backups with what they were when they were made, and with what they are copies of, on any host. Only manifests
+// travel between machines. It changes no backup; what it could not read it never passes.
+package verify
+
+import (
+	"context"
+	"errors"
+	"path"
+
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/set"
+	"btrfs-backup/internal/tree"
+)
+
+// A Place is a backup, a snapshot or a directory.
+type Place struct {
+	Host host.Host
+	Path string // absolute
+}
+
+func (p Place) String() string { return p.Host.String() + p.Path }
+
+// Options tell how backups are verified.
+type Options struct {
+	Fast bool
+	Part tree.Part
+}
+
+// A Result is what came of one backup.
+type Result struct {
+	Backup      string            `json:"backup"`
+	Against     string            `json:"against,omitempty"` // what it was compared with, if that is no manifest
+	Read        Reading           `json:"read"`
+	Since       string            `json:"since,omitempty"` // the verified backup that holds what was not read
+	Part        string            `json:"part,omitempty"`
+	Basis       tree.Basis        `json:"compared_with,omitempty"`
+	NotKept     string            `json:"manifest_not_kept,omitempty"` // why
+	Files       int64             `json:"files"`
+	Bytes       int64             `json:"bytes_read"`
+	Digest      string            `json:"digest,omitempty"` // of all that was compared with Against
+	Differences []tree.Difference `json:"differences"`
+	Failure     *engine.Failure   `json:"failure,omitempty"`
+}
+
+// A Reading is how much of the contents was read.
+type Reading string
+
+// The readings.
+const (
+	All     Reading = "all"
+	Changes Reading = "changes"
+	Part    Reading = "part"
+	Nothing Reading = "attributes"
+)
+
+// A Watcher is told of what goes on, by one goroutine at a time.
+type Watcher interface {
+	// Begin begins to read what has that name. Of how far it is, progress is told, in bytes.
+	Begin(ctx context.Context, name string) (progress func(read, total int64), end func())
+	Found(tree.Difference)
+	Done(Result)
+}
+
+// Backups verifies what places stand for: a backup, those of a set, or those of all sets in a folder. Of a backup that cannot be
+// verified the result has the failure; the error is the end of the context, or that sets cannot be listed.
+func Backups(ctx context.Context, places []Place, o Options, w Watcher) ([]Result, error) {
+	all := []Result{}
+	for _, p := range places {
+		backups, err := set.Backups(ctx, p.Host, p.Path)
+		if err != nil {
+			return all, err
+		}
+		for _, backup := range backups {
+			r := one(ctx, Place{p.Host, backup}, tree.VerifyOptions{Fast: o.Fast, Part: o.Part}, w)
+			if ctx.Err() != nil {
+				return all, context.Cause(ctx)
+			}
+			w.Done(r)
+			all = append(all, r)
+		}
+	}
+	return all, nil
+}
+
+// one verifies a backup.
+func one(ctx context.Context, backup Place, o tree.VerifyOptions, w Watcher) Result {
+	r := Result{Backup: backup.String(), Differences: []tree.Difference{}}
+	dir, err := backup.Host.Open(ctx, path.Dir(backup.Path))
+	if err != nil {
+		return r.failed(err)
+	}
+	defer dir.Close()
+	progress, end := w.Begin(ctx, r.Backup)
+	v, err := dir.VerifyTree(ctx, path.Base(backup.Path), o, func(d tree.Difference) {
+		r.Differences = append(r.Differences, d)
+		w.Found(d)
+	}, progress)
+	end()
+	if errors.Is(err, tree.ErrNoManifest) && hint.Of(err) == "" {
+		err = hint.New(err, "its manifest is gone; compare it with its source: verify BACKUP --against SOURCE")
+	}
+	r.Files, r.Bytes, r.Basis, r.NotKept, r.Since = v.Files, v.Bytes, v.Basis, v.NotKept, v.Since
+	r.Read = readingOf(o, v)
+	if r.Read == Part {
+		r.Part = o.Part.String()
+	}
+	if err != nil {
+		return r.failed(err)
+	}
+	return r
+}
+
+func readingOf(o tree.VerifyOptions, v tree.Verified) Reading {
+	switch {
+	case o.Part != (tree.Part{}):
+		return Part
+	case v.Since != "":
+		return Changes
+	case o.Fast && v.Basis == "":
+		return Nothing
+	}
+	return All
+}
+
+func (r Result) failed(err error) Result {
+	r.Failure = &engine.Failure{Err: err}
+	return r
+}
+
+// Differs tells that one of the backups is not what it was.
+func Differs(all []Result) bool {
+	for _, r := range all {
+		if len(r.Differences) > 0 {
+			return true
+		}
+	}
+	return false
+}
