@@ -33,7 +33,7 @@ func newVerify(env environment) *cobra.Command {
 		Use:   "verify [options] BACKUP...",
 		Short: "Read backups, and compare them with what they were",
 		Example: `  btrfs-backup verify /mnt/usb/home/20261121-044803     read all of it
-  btrfs-backup verify nas:/backup/home/.latest --against /home/snapshot/20261121-044803
+  btrfs-backup verify nas:/b/home/.latest --against /home/snapshot/.latest
   btrfs-backup verify --fast nas:/backup/etc/.latest    no contents again
   btrfs-backup verify --subset 1/30 /mnt/usb/home/.latest
   cd /mnt/usb/etc/.latest && btrfs-backup verify --export . | sha256sum -c`,
@@ -52,7 +52,7 @@ them. Exit status 4 tells that something differs, or is damaged.`,
 	f := c.Flags()
 	f.StringVar(&o.against, "against", "", "compare with `SNAPSHOT`, or a directory as it is now")
 	f.BoolVar(&o.fast, "fast", false, "do not read contents that were verified before")
-	f.StringVar(&o.subset, "subset", "", "read `PART` of the contents, as 1/30: another one each day")
+	f.StringVar(&o.subset, "subset", "", "read `PART` of the contents, as 1/30, another each day")
 	f.BoolVar(&o.export, "export", false, "print the list that sha256sum -c takes")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	defineReach(&o.reach, f)

@@ -33,6 +33,8 @@ type Watcher struct {
 	// Bad is told of blocks that the disk does not give, in order and neighbours as one. The reading goes on behind them, and there
 	// is no digest. Without Bad, they are an error.
 	Bad func(at, length int64)
+	// FromDisk leaves nothing of the file in memory before and after: what the disk gives now is what is asked for.
+	FromDisk bool
 }
 
 // Content reads the content of a regular file as an entry describes it, and gives its digest: the SHA-256, or that of a Sparse file,
@@ -41,6 +43,10 @@ type Watcher struct {
 // The digest of a sparse file is a SHA-256 of each block of 4096 bytes that is not zero (the last one may be shorter), after its place,
 // and of the size (both in 64 bits, big endian). So it does not matter where holes are.
 func (e *Entry) Content(ctx context.Context, file int, buffer []byte, w Watcher) (sum Digest, err error) {
+	if w.FromDisk {
+		forget(file)
+		defer forget(file)
+	}
 	h, bad := contentHash{Hash: sha256.New(), sparse: e.Sparse}, badBlocks{tell: w.Bad}
 	end := e.Size
 	if e.Sparse {
@@ -81,6 +87,12 @@ func (e *Entry) Content(ctx context.Context, file int, buffer []byte, w Watcher)
 		return sum, nil
 	}
 	return h.digest(e.Size), nil
+}
+
+// forget drops what is in memory of a file, as far as it is on disk. It is no error if the system does not.
+func forget(file int) {
+	_ = unix.Fadvise(file, 0, 0, unix.FADV_DONTNEED)
+	_ = unix.Fadvise(file, 0, 0, unix.FADV_SEQUENTIAL)
 }
 
 // badBlocks collects blocks that the disk does not give.

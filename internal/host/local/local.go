@@ -18,6 +18,7 @@ import (
 	"btrfs-backup/internal/failpoint"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/tree/received"
 	"btrfs-backup/internal/tree/walk"
 	"btrfs-backup/lock"
 	"btrfs-backup/transport"
@@ -389,6 +390,11 @@ func (d *Dir) Delete(ctx context.Context, names []string, o host.DeleteOptions) 
 		failpoint.Reach("subvolume deleted")
 		d.host.log.Debug("deleted " + filepath.Join(d.status.Path, name))
 		deleted = append(deleted, name)
+	}
+	if len(deleted) > 0 {
+		if err := received.In(d.dir).Drop(); err != nil { // of which the next deletion is reminded
+			d.host.log.Debug(fmt.Sprintf("dropping manifests in %s: %v", d.status.Path, err))
+		}
 	}
 	if o.Wait && len(deleted) > 0 {
 		_, err := d.host.run(o.Verbose).Output(ctx, program, "subvolume", "sync", d.status.Path)

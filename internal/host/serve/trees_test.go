@@ -31,7 +31,6 @@ func TestAClientWithLimitsKeepsNoTrees(t *testing.T) {
 			protocol.DeleteTrees.Name:     protocol.DeleteTreesCall{Dir: protocol.Dir{Path: folder}, Names: []string{"20260101-000000"}},
 			protocol.FollowTree.Name:      protocol.TreeCall{Dir: protocol.Dir{Path: folder}, Name: "20260101-000000"},
 			protocol.ExportTree.Name:      protocol.TreeCall{Dir: protocol.Dir{Path: folder}, Name: "20260101-000000"},
-			protocol.VerifyTree.Name:      protocol.VerifyTreeCall{Dir: protocol.Dir{Path: folder}, Name: "20260101-000000"},
 		} {
 			var hinted interface{ Hint() string }
 			err := c.call(verb, args, nil)

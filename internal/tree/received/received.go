@@ -211,7 +211,7 @@ func (s *reading) surveyWith(ctx context.Context, o survey.Options, chosen func(
 	if err != nil {
 		return survey.Findings{}, err
 	}
-	s.total = total
+	s.total, o.FromDisk = total, true
 	o.Progress = func(n int64) {
 		s.mu.Lock()
 		defer s.mu.Unlock()

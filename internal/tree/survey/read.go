@@ -70,7 +70,7 @@ func (s *survey) xattrs(path string) (manifest.Digest, error) {
 
 func (s *survey) readContent(ctx context.Context, r reading, buffer []byte) (err error) {
 	var zeros zeroFinder
-	watcher := manifest.Watcher{Read: func(at int64, content []byte) {
+	watcher := manifest.Watcher{FromDisk: s.FromDisk, Read: func(at int64, content []byte) {
 		s.Progress(int64(len(content)))
 		if s.Holes {
 			zeros.add(at, content)

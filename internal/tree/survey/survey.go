@@ -42,7 +42,8 @@ type Options struct {
 	Unread    func(path string, err error) // is told of what this user may not read, by several goroutines
 	// Bad is told of what the disk does not give, by several goroutines: of a part of a file, or with an error of all of it, or of a
 	// directory with all in it. The survey goes on. Without Bad, that is an error.
-	Bad func(path string, at, length int64, err error)
+	Bad      func(path string, at, length int64, err error)
+	FromDisk bool // what is read is read from there, whatever is in memory
 	// Reads tells whether the content of a file is to be read, if the base does not have it; nil: of all.
 	Reads func(*manifest.Entry) bool
 	// Fresh tells of a file that the base has that it is to be read all the same; nil: of none.

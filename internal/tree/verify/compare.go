@@ -280,7 +280,8 @@ func (r *rereading) read(ctx context.Context, buffer []byte, progress func(read,
 			left -= int64(len(content))
 			progress(int64(len(content)), 0)
 		},
-		Bad: func(at, length int64) { r.bad = append(r.bad, Damage{at, length}) },
+		FromDisk: true,
+		Bad:      func(at, length int64) { r.bad = append(r.bad, Damage{at, length}) },
 	})
 	progress(0, left)
 	if r.err != nil && ctx.Err() != nil {
