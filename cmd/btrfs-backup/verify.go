@@ -52,7 +52,7 @@ them. Exit status 4 tells that something differs, or is damaged.`,
 	f := c.Flags()
 	f.StringVar(&o.against, "against", "", "compare with `SNAPSHOT`, or a directory as it is now")
 	f.BoolVar(&o.fast, "fast", false, "do not read contents that were verified before")
-	f.StringVar(&o.subset, "subset", "", "read `PART` of the contents, as 1/30, another each day")
+	f.StringVar(&o.subset, "subset", "", "read `PART` of contents: 1/30, another each day")
 	f.BoolVar(&o.export, "export", false, "print the list that sha256sum -c takes")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	defineReach(&o.reach, f)
