@@ -15,12 +15,11 @@ package engine
 import (
 	"context"
 	"log/slog"
-	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine/plan"
+	"btrfs-backup/internal/host"
 	"btrfs-backup/lock"
 	"btrfs-backup/retention"
 )
@@ -233,9 +232,4 @@ type Settings struct {
 }
 
 // PlaceName quotes the name of a place that JSON, and so a ledger or a record, could not hold.
-func PlaceName(place string) string {
-	if !utf8.ValidString(place) {
-		return strconv.Quote(place)
-	}
-	return place
-}
+func PlaceName(place string) string { return host.PlaceName(place) }

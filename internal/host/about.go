@@ -153,12 +153,7 @@ func (a *About) Add(received btrfs.UUID, of Origin, now time.Time) {
 	if of.Subvolume.IsZero() {
 		return
 	}
-	for source, about := range a.Sources {
-		if about.Continues == of.Subvolume {
-			about.Continues = btrfs.UUID{}
-			a.set(source, about)
-		}
-	}
+	a.end(of.Subvolume)
 	about := a.Sources[of.Subvolume]
 	if of.Source != "" && (about.Source == "" || !of.Untrusted) {
 		about.Origin = tree.Origin{Source: limited(of.Source), Machine: limited(of.Machine)}

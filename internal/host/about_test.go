@@ -96,3 +96,59 @@ func TestWhatIsKnownOfBackupsThatAreGoneIsDropped(t *testing.T) {
 		t.Errorf("read back: %+v, %v", read, err)
 	}
 }
+
+func TestASourceGoesOnBehindWhatItWentOnWithBefore(t *testing.T) {
+	a := continuing(map[byte]byte{2: 1, 5: 4, 6: 4})
+	as := func(n byte) host.Origin { return host.Origin{Subvolume: uuid(n), Origin: tree.Origin{Source: "new"}} }
+	a.Continue(as(3), uuid(1)) // after 2 went on with it
+	a.Continue(as(3), uuid(4)) // with which two went on
+	a.Continue(as(3), uuid(3))
+	a.Continue(as(3), uuid(7))
+	for _, older := range []byte{1, 2, 3, 4, 7} {
+		if got := a.Newest(uuid(older)); got != uuid(3) {
+			t.Errorf("%d counts as %s", older, got)
+		}
+	}
+	if a.Newest(uuid(5)) != uuid(5) || a.Name(uuid(3)) != "new" {
+		t.Errorf("5 counts as %s, 3 is %q", a.Newest(uuid(5)), a.Name(uuid(3)))
+	}
+	a.Continue(as(2), uuid(3)) // it is used again
+	if got := []btrfs.UUID{a.Newest(uuid(1)), a.Newest(uuid(3)), a.Newest(uuid(7))}; got[0] != uuid(2) || got[1] != uuid(2) || got[2] != uuid(2) {
+		t.Errorf("they count as %v", got)
+	}
+}
+
+func TestWhatASourceGoesOnWithIsOnRecord(t *testing.T) {
+	eachKind(t, func(t *testing.T, h host.Host, top string) {
+		newSubvolume(t, top, "home")
+		snapshot(t, top+"/home", top+"/1")
+		snapshot(t, top+"/home", top+"/2")
+		folder := newDir(t, top, "backups")
+		run(t, "sh", "-c", `for n in 1 2; do btrfs send -q "$1/$n" | btrfs receive -q "$1/backups"; done`, "sh", top)
+		d, err := h.Open(t.Context(), folder)
+		check(t, err)
+		defer d.Close()
+		content, err := d.List(t.Context())
+		check(t, err)
+		var received []btrfs.UUID
+		for _, s := range content.InDirectory {
+			received = append(received, s.ReceivedUUID)
+		}
+		check(t, d.Continue(t.Context(), host.Continuation{Source: host.Origin{Subvolume: uuid(1)}, Backups: received}))
+		as := host.Origin{Subvolume: uuid(2), Origin: tree.Origin{Source: "laptop:/home"}}
+		check(t, d.Continue(t.Context(), host.Continuation{Source: as, Older: []btrfs.UUID{uuid(1)}}))
+		if err := d.Continue(t.Context(), host.Continuation{Source: as, Backups: received}); err == nil {
+			t.Error("backups of another source are claimed")
+		}
+		if err := d.Continue(t.Context(), host.Continuation{Older: []btrfs.UUID{uuid(1)}}); err == nil {
+			t.Error("nothing continues it")
+		}
+		content, err = d.List(t.Context())
+		check(t, err)
+		origins, about, err := content.Recorded(folder)
+		check(t, err)
+		if !maps.Equal(origins, host.Origins{received[0]: uuid(2), received[1]: uuid(2)}) || about.Name(uuid(2)) != "laptop:/home" {
+			t.Errorf("on record: %v, %+v", origins, about)
+		}
+	})
+}

@@ -132,6 +132,7 @@ type Dir struct {
 	Past
 	Healing
 	Contents
+	Records
 }
 
 // A Folder holds subvolumes. It must be closed, which gives its lock up.

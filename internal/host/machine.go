@@ -5,7 +5,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"os"
+	"strconv"
 	"strings"
+	"unicode/utf8"
+
+	"btrfs-backup/internal/tree"
 )
 
 // machineIDFiles hold the identity of this machine, see machine-id(5).
@@ -33,14 +37,27 @@ func machineID(files []string) string {
 	return ""
 }
 
-// Machine identifies this machine, whatever its name; "" if nothing does.
-func Machine() string { return machineID(machineIDFiles) }
+// OriginOf is that of a directory. Of another machine, the name by which it is reached here is known.
+func OriginOf(h Host, path string) tree.Origin {
+	if name := h.String(); name != "" {
+		return tree.Origin{Source: PlaceName(name + path)}
+	}
+	return OriginHere(path)
+}
 
-// Name is that of this machine.
-func Name() string {
+// OriginHere is that of a directory of this machine.
+func OriginHere(path string) tree.Origin {
 	name, err := os.Hostname()
 	if err != nil {
-		return "localhost"
+		name = "localhost"
 	}
-	return name
+	return tree.Origin{Source: PlaceName(name + ":" + path), Machine: machineID(machineIDFiles)}
+}
+
+// PlaceName quotes the name of a place that JSON, and so a ledger or a record, could not hold.
+func PlaceName(place string) string {
+	if !utf8.ValidString(place) {
+		return strconv.Quote(place)
+	}
+	return place
 }

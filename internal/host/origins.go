@@ -2,6 +2,7 @@ package host
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 
@@ -51,8 +52,27 @@ func (o Origins) Add(name string, origin btrfs.UUID, listing btrfs.Listing) (con
 	if maps.Equal(o, here) {
 		return nil, false, nil
 	}
-	content, err = json.MarshalIndent(here, "", "    ")
-	return append(content, '\n'), true, err
+	content, err = here.Marshal()
+	return content, true, err
+}
+
+// Marshal gives what the file holds.
+func (o Origins) Marshal() ([]byte, error) {
+	content, err := json.MarshalIndent(o, "", "    ")
+	return append(content, '\n'), err
+}
+
+// Claim gives the record with backups, of received UUIDs, as those of a source. What is on record as another source's is refused.
+func (o Origins) Claim(backups []btrfs.UUID, source btrfs.UUID) (Origins, error) {
+	claimed := make(Origins)
+	maps.Copy(claimed, o)
+	for _, received := range backups {
+		if of := o[received]; received.IsZero() || !of.IsZero() && of != source {
+			return nil, fmt.Errorf("backup of %s: it is on record as another source's", received)
+		}
+		claimed[received] = source
+	}
+	return claimed, nil
 }
 
 // BadOrigins explains why the record of a directory cannot be read.

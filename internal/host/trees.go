@@ -23,6 +23,7 @@ type TreeDir struct {
 	TreeWriter
 	TreeReader
 	Contents
+	TreeRecords
 }
 
 // TreeBackups are those in a folder.

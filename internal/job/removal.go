@@ -110,7 +110,7 @@ func ownerOf(source Place, known lock.State) (owner inventory.Owner, err error) 
 	name := engine.PlaceName(source.String())
 	owner.Origin = tree.Origin{Source: name}
 	if local, ok := source.(Local); ok {
-		owner.Origin = tree.Origin{Source: engine.PlaceName(host.Name() + ":" + local.Path), Machine: host.Machine()}
+		owner.Origin = host.OriginHere(local.Path)
 	}
 	texts, err := known.Source(name)
 	for _, text := range texts {

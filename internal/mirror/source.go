@@ -57,11 +57,8 @@ var (
 
 // NewSource names the directory at an absolute path. A host other than this machine must be rsh.Reachable.
 func NewSource(h host.Host, directory string, o SourceOptions) *Source {
-	s := &Source{host: h, path: path.Clean(directory), SourceOptions: o}
-	if s.origin = (tree.Origin{Source: s.String()}); s.isLocal() {
-		s.origin = originHere(s.path)
-	}
-	return s
+	at := path.Clean(directory)
+	return &Source{host: h, path: at, origin: host.OriginOf(h, at), SourceOptions: o}
 }
 
 // NewModule names a directory of an rsync daemon, rsync://[user@]host[:port]/module[/directory].
@@ -75,11 +72,6 @@ func (s *Source) String() string {
 		return engine.PlaceName(s.url)
 	}
 	return engine.PlaceName(s.host.String() + s.path)
-}
-
-// originHere is that of a directory of this machine.
-func originHere(path string) tree.Origin {
-	return tree.Origin{Source: engine.PlaceName(host.Name() + ":" + path), Machine: host.Machine()}
 }
 
 // withoutUser leaves the user out of rsync://user@host/module.

@@ -94,7 +94,7 @@ func (b *making) make(ctx context.Context) (err error) {
 	if err := b.name(); err != nil {
 		return err
 	}
-	err = errors.Join(b.dropUnfinished(btrfs.Incoming(b.Name)), b.dropFull(ctx), b.state.Remove(notesFile(b.Name)+state.TemporaryEnd))
+	err = errors.Join(b.dropUnfinished(btrfs.Incoming(b.Name)), b.dropFull(ctx), b.endContinuation(b.Origin), b.state.Remove(notesFile(b.Name)+state.TemporaryEnd))
 	if err != nil { // the next Begin will see that there is nothing under the hidden name
 		b.log.Warn(err.Error())
 	}

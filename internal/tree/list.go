@@ -61,6 +61,13 @@ func (f *Folder) list(ctx context.Context) (l Listing, err error) {
 		}
 	}
 	slices.SortFunc(l.Backups, Record.Compare)
+	continued, err := f.resolved()
+	if err != nil {
+		return l, err
+	}
+	for i := range l.Backups {
+		l.Backups[i].Origin = continued.as(l.Backups[i].Origin)
+	}
 	if l.ID == "" {
 		l.Below = f.below(slices.DeleteFunc(slices.Clone(l.Others), func(name string) bool { return slices.Contains(l.Received, name) }))
 	}

@@ -73,7 +73,11 @@ func (f *Folder) hasBaseOf(base string, of Origin, complete bool) (bool, error) 
 	if errors.Is(err, errNotBackup) {
 		return false, nil
 	}
-	return (r.Complete() || !complete) && r.Same(of), err
+	if err != nil {
+		return false, err
+	}
+	continued, err := f.resolved()
+	return (r.Complete() || !complete) && continued.as(r.Origin).Same(of), err
 }
 
 // prepareSnapshot makes the directory a snapshot of the subvolume, in place of a partial copy.

@@ -40,7 +40,7 @@ func TestTheOriginsOfBackupsAreOnRecord(t *testing.T) {
 	check(t, err)
 	about, err := host.ParseAbout(host.File{Content: record})
 	check(t, err)
-	if name := about.Name(s.Subvolume().UUID); name != host.Name()+":"+s.sourcePath {
+	if name := about.Name(s.Subvolume().UUID); name != host.OriginOf(here, s.sourcePath).Source {
 		t.Errorf("the source is %q", name)
 	}
 	about.Sources[newer] = host.AboutSource{Continues: s.Subvolume().UUID}

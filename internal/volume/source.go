@@ -16,7 +16,6 @@ import (
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/stream"
-	"btrfs-backup/internal/tree"
 	"btrfs-backup/lock"
 
 	"golang.org/x/sys/unix"
@@ -124,13 +123,9 @@ func (s *Source) Close() error {
 // Subvolume describes the source.
 func (s *Source) Subvolume() btrfs.Subvolume { return s.status.Subvolume }
 
-// Origin describes the source, as it is recorded at a destination. Of another machine, the name by which it is reached here is known.
+// Origin describes the source, as it is recorded at a destination.
 func (s *Source) Origin() host.Origin {
-	of := host.Origin{Subvolume: s.Subvolume().UUID, Origin: tree.Origin{Source: s.String()}}
-	if s.host.String() == "" {
-		of.Source, of.Machine = engine.PlaceName(host.Name()+":"+s.sourcePath), host.Machine()
-	}
-	return of
+	return host.Origin{Subvolume: s.Subvolume().UUID, Origin: host.OriginOf(s.host, s.sourcePath)}
 }
 
 // List lists the snapshot folder.

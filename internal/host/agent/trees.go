@@ -17,7 +17,15 @@ func (h *Host) OpenTrees(ctx context.Context, path string, o tree.OpenOptions) (
 		return nil, err
 	}
 	d := &dir{h, status}
-	return &host.TreeDir{Folder: d, Files: d, TreeBackups: d, TreeWriter: d, TreeReader: d, Contents: d}, nil
+	return &host.TreeDir{
+		Folder:      d,
+		Files:       d,
+		TreeBackups: d,
+		TreeWriter:  d,
+		TreeReader:  d,
+		Contents:    d,
+		TreeRecords: d,
+	}, nil
 }
 
 func (d *dir) ListTrees(ctx context.Context) (tree.Listing, error) {

@@ -14,7 +14,15 @@ func (h *Host) OpenTrees(_ context.Context, path string, o tree.OpenOptions) (*h
 	if err != nil {
 		return nil, err
 	}
-	return &host.TreeDir{Folder: d, Files: d, TreeBackups: d, TreeWriter: d, TreeReader: d, Contents: d}, nil
+	return &host.TreeDir{
+		Folder:      d,
+		Files:       d,
+		TreeBackups: d,
+		TreeWriter:  d,
+		TreeReader:  d,
+		Contents:    d,
+		TreeRecords: d,
+	}, nil
 }
 
 // OpenTreesDir is OpenTrees, as OpenDir is Open.

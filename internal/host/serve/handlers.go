@@ -47,6 +47,9 @@ var handlers = byName(
 
 	handle(protocol.Locate, (*server).locate),
 
+	handleDir(protocol.Continue, (*server).continues),
+	handleDir(protocol.ContinueTrees, (*server).continuesTrees),
+
 	handle(protocol.OpenTrees, (*server).openTrees),
 	handleDir(protocol.ListTrees, (*server).listTrees),
 	handleDir(protocol.MarkTrees, (*server).markTrees),
