@@ -102,14 +102,13 @@ func short(uuid btrfs.UUID) string {
 func tellAdopted(w io.Writer, r adopt.Report, failure error) error {
 	if (failure != nil || r.DryRun) && len(r.Histories) > 0 {
 		fmt.Fprintf(w, "%s holds backups of\n", progress.Line(r.Place))
-		rows := [][]string{{"SOURCE", "BACKUPS", "OLDEST", "NEWEST", "UUID", ""}}
+		rows := [][]string{{"UUID", "BACKUPS", "OLDEST", "NEWEST", "SOURCE"}}
 		for _, h := range r.Histories {
-			own := ""
+			of := cmp.Or(progress.Name(h.Of), "unknown")
 			if h.Own {
-				own = "its own"
+				of += " (its own)"
 			}
-			rows = append(rows, []string{cmp.Or(progress.Name(h.Of), "unknown"), fmt.Sprint(h.Backups), h.Oldest.Format(time.DateOnly),
-				progress.Name(h.Name), short(h.UUID), own})
+			rows = append(rows, []string{short(h.UUID), fmt.Sprint(h.Backups), h.Oldest.Format(time.DateOnly), progress.Name(h.Name), of})
 		}
 		if err := report.WriteColumns(w, rows); err != nil {
 			return err

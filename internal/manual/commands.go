@@ -245,6 +245,28 @@ folder of its own at the destination. If the disk is not always there, its absen
 		},
 		SeeAlso: "btrfs-backup(8), btrfs-subvolume(8), btrfs-quota(8)",
 	},
+	"adopt": {
+		Sections: []Section{
+			{Title: "WHEN IT IS NEEDED", Text: `
+Not after a rollback, nor after a restore that kept the received copy: a source continues what it descends from. Nor when a machine is
+renamed that has an identity (machine-id(5)). It is needed for a source that was made anew from an archive, a directory that was moved, a
+machine that was set up anew, and for backups that another program made.`},
+			{Title: "WHAT LIVES", Text: `
+Two sources that live must not be taken for one: the retention of one would delete the other's backups. SOURCE is refused another one's
+history while that is on the same filesystem and can be written to, if a backup of it arrived after SOURCE was made, or if the directory is
+there still. What another machine recorded, and what nobody did, is adopted only if --of names it.`},
+			{Title: "EXIT STATUS", Items: [][2]string{
+				{"0", "It is recorded, or there was nothing to adopt."},
+				{"1", "It was refused, or a place could not be read or written."},
+				{"2", "The command line is wrong."},
+			}},
+			{Title: "FILES", Items: [][2]string{
+				{"DEST/.btrfs-backup/about.json", "Which subvolume continues which."},
+				{"DEST/.btrfs-backup/continued.json", "Which directory continues which."},
+			}},
+		},
+		SeeAlso: "btrfs-backup(8), btrfs-backup-explain(8), btrfs-backup-list(8)",
+	},
 	"explain": {
 		Sections: []Section{
 			{Title: "COLUMNS", Items: [][2]string{
