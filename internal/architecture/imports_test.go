@@ -183,6 +183,8 @@ var rules = []rule{
 		packages: []string{"internal/removal"},
 		breaks: importing(beside(leaves, []string{"btrfs/sendstream", "internal/engine", "internal/host", "internal/inventory", "internal/report",
 			"internal/set", "internal/tree", "internal/when"})),
+	},
+	{
 		reason:   "whose a history is is found and recorded without what runs a backup, or deletes",
 		packages: []string{"internal/adopt"},
 		breaks: importing(beside(leaves, []string{"internal/engine", "internal/engine/copies", "internal/engine/kin", "internal/host",
