@@ -2,20 +2,18 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/process"
 	"btrfs-backup/internal/progress"
 )
 
@@ -38,13 +36,13 @@ func newEnvironment() environment {
 	if term.IsTerminal(int(os.Stdout.Fd())) {
 		env.data = env.stdout
 	}
-	env.journal = isJournal(os.Stderr, os.Getenv("JOURNAL_STREAM"))
+	env.journal = process.IsJournal(os.Stderr, os.Getenv("JOURNAL_STREAM"))
 	if term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb" {
 		env.terminal = os.Stderr
 	}
-	os.Setenv("PATH", usablePath(os.Getenv("PATH")))
+	os.Setenv("PATH", process.UsablePath(os.Getenv("PATH")))
 	if zone := os.Getenv("TZ"); zone != "" && zone != "UTC" && time.Local.String() == "UTC" { // Go knows no such file
-		if location, err := posixZone(strings.TrimPrefix(zone, ":")); err == nil {
+		if location, err := process.POSIXZone(strings.TrimPrefix(zone, ":")); err == nil {
 			time.Local = location
 		}
 	}
@@ -60,39 +58,6 @@ func runtimeDir() string {
 		return filepath.Join(dir, "btrfs-backup")
 	}
 	return machineState()
-}
-
-// isJournal tells whether a file is the one that systemd names, by device and inode: see systemd.exec(5).
-func isJournal(f *os.File, stream string) bool {
-	var st unix.Stat_t
-	return stream != "" && unix.Fstat(int(f.Fd()), &st) == nil && stream == fmt.Sprintf("%d:%d", st.Dev, st.Ino)
-}
-
-// usablePath adds to a PATH where some distributions keep btrfs, which that of cron lacks. Without one it is the usual one. An
-// empty element, which stands for the working directory, is left out.
-func usablePath(path string) string {
-	dirs := slices.DeleteFunc(filepath.SplitList(path), func(dir string) bool { return dir == "" })
-	if len(dirs) == 0 {
-		dirs = []string{"/usr/local/bin", "/usr/bin", "/bin"}
-	}
-	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin"} {
-		if !slices.Contains(dirs, dir) {
-			dirs = append(dirs, dir)
-		}
-	}
-	return strings.Join(dirs, string(filepath.ListSeparator))
-}
-
-// posixZone understands a time zone such as CET-1CEST,M3.5.0,M10.5.0/3. Go does so only at the end of a file of zones: see RFC
-// 8536. What it does not understand is UTC, as it is for date(1).
-func posixZone(rule string) (*time.Location, error) {
-	const (
-		header = "TZif2" + "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
-		counts = "\x00\x00\x00\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x01" + "\x00\x00\x00\x04"
-		utc    = "\x00\x00\x00\x00" + "\x00\x00" + "UTC\x00"
-		block  = header + counts + utc
-	)
-	return time.LoadLocationFromTZData("Local", []byte(block+block+"\n"+rule+"\n"))
 }
 
 // needProc refuses to begin without /proc, by which folders that are open are named.

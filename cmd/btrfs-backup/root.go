@@ -50,6 +50,7 @@ rsync copies any other directory: see "btrfs-backup help rsync".`,
 	root.AddCommand(newRun(env), newStatus(env), newConfig(env), newList(env), newRestore(env), newExplain(env), newVerify(env), newIndex(env),
 		newDelete(env), newPrune(env), newForget(env), newFreeze(env), newServe(env), newHooks(env), newInstall(env), newUninstall(env), newImport(env),
 		newAdopt(env))
+	root.AddCommand(newDiff(env))
 	for _, c := range withCommands(root) {
 		c.PreRunE = needProc
 	}

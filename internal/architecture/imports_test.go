@@ -127,6 +127,12 @@ var rules = []rule{
 			using("os.", "golang.org/x/sys/unix.", "time.Now")),
 	},
 	{
+		reason:   "what there was is looked at without what makes it",
+		packages: []string{"internal/versions"},
+		breaks: importing(beside(leaves, stores, []string{"internal/engine", "internal/host", "internal/inventory",
+			"internal/report", "internal/set"})),
+	},
+	{
 		reason:   "a machine is set up without knowing what a run does there",
 		packages: []string{"internal/draft", "internal/schedule"},
 		breaks:   importing(beside(leaves, around, []string{"internal/job"})),
@@ -192,7 +198,7 @@ var rules = []rule{
 	},
 	{
 		reason:   "the state of the machine is nothing of this program",
-		packages: []string{"internal/power"},
+		packages: []string{"internal/power", "internal/process"},
 		breaks:   importing(inModule),
 	},
 	{

@@ -32,6 +32,9 @@ type Change struct {
 	Content  bool
 	Metadata bool // mode, owner, extended attributes
 	Times    bool // the time of modification
+	// Anew tells that it is another file under the same name, as many programs write files: it counts as modified, though its content
+	// may be the same.
+	Anew bool
 
 	Was, Is int64 // sizes of a regular file in both trees, in bytes
 }
@@ -42,6 +45,11 @@ func (c Change) Old() string {
 		return ""
 	}
 	return cmp.Or(c.From, c.Path)
+}
+
+// LooksSame tells that it was made anew with the type, size and time that it had. Of unrelated subvolumes, all is.
+func (c Change) LooksSame() bool {
+	return c.Kind == Modified && c.Anew && c.Was == c.Is && !c.Times && !c.Metadata
 }
 
 // IsNoise tells that no more than the time of a directory changed, as it does with each name in it.

@@ -25,7 +25,9 @@ func Of(r io.Reader, older, newer Tree) ([]Change, error) {
 	if err := c.addLinks(); err != nil {
 		return nil, err
 	}
-	c.replace()
+	if err := c.replace(); err != nil {
+		return nil, err
+	}
 	c.all = slices.DeleteFunc(c.all, func(one Change) bool { return one.Kind == "" })
 	slices.SortFunc(c.all, Compare)
 	return c.all, nil
@@ -185,8 +187,8 @@ func (c *comparison) addLink(path string, i *inode) error {
 	return c.addKept(n, old, path)
 }
 
-// replace makes what was deleted and created again in the same place, as many programs write files, one change.
-func (c *comparison) replace() {
+// replace makes what was deleted and created again in the same place one change.
+func (c *comparison) replace() error {
 	deleted := make(map[string]int)
 	for i, one := range c.all {
 		if one.Kind == Deleted {
@@ -198,18 +200,31 @@ func (c *comparison) replace() {
 		if one.Kind != Created || !ok || c.all[at].Type != one.Type {
 			continue
 		}
-		content := one.Type == manifest.Regular || one.Type == manifest.Symlink
-		c.all[i] = Change{Kind: Modified, Path: one.Path, Type: one.Type, Was: c.all[at].Was, Is: one.Is,
-			Content: content, Metadata: !content && one.Type != manifest.Directory, Times: true}
-		c.all[at] = Change{}
+		was, err := c.older.Stat(one.Path)
+		if err != nil {
+			return err
+		}
+		is, err := c.newer.Stat(one.Path)
+		if err != nil {
+			return err
+		}
+		one.Kind, one.Anew = Modified, true
+		one.compare(&inode{content: one.Type == manifest.Regular || one.Type == manifest.Symlink}, was, is)
+		one.Metadata = was.Mode != is.Mode || was.UID != is.UID || was.GID != is.GID || was.Device != is.Device
+		c.all[i], c.all[at] = one, Change{}
 	}
+	return nil
 }
 
 // Count sums changes up.
 type Count struct {
-	Created, Deleted, Renamed, Modified int
-	BytesCreated, BytesDeleted          int64 // of regular files
-	BytesGrown                          int64 // of those that are in both trees; less than 0 if they shrank
+	Created      int   `json:"created"`
+	Deleted      int   `json:"deleted"`
+	Renamed      int   `json:"renamed"`
+	Modified     int   `json:"modified"`
+	BytesCreated int64 `json:"bytes_created"` // of regular files
+	BytesDeleted int64 `json:"bytes_deleted"`
+	BytesGrown   int64 `json:"bytes_grown"` // of those that are in both trees; less than 0 if they shrank
 }
 
 // Add counts a change.

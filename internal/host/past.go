@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"io"
 
 	"btrfs-backup/internal/changes"
 )
@@ -11,6 +12,8 @@ type Past interface {
 	// Changes tells what differs between two of them, in the order of changes.Compare. Directories of which only the time changed
 	// are among it; see changes.Change.IsNoise. It needs root.
 	Changes(ctx context.Context, o ChangesOrder, each func(changes.Change)) error
+	// Manifest writes that of a snapshot or backup; one that has none is tree.ErrNoManifest.
+	Manifest(ctx context.Context, name string, w io.Writer) error
 }
 
 // A ChangesOrder names two subvolumes of one filesystem that are read-only. Which is older does not matter.

@@ -105,6 +105,16 @@ func (p Place) Newest(prefix string) (Entry, bool) {
 	return complete[len(complete)-1], true
 }
 
+// Before gives the newest complete one that is older than another, among those whose names are wanted.
+func (p Place) Before(other Entry, wanted func(name string) bool) (Entry, bool) {
+	for _, e := range slices.Backward(p.complete("")) {
+		if e.Name != other.Name && !e.Time.After(other.Time) && wanted(e.Name) {
+			return e, true
+		}
+	}
+	return Entry{}, false
+}
+
 // At gives the newest complete snapshot, backup or set that was there at a time. If all are younger, the error names the oldest.
 func (p Place) At(t time.Time, prefix string) (Entry, error) {
 	complete := p.complete(prefix)

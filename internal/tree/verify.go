@@ -116,3 +116,17 @@ func (f *Folder) resolve(name string) (string, error) {
 	}
 	return name, checkName(name)
 }
+
+// CopyManifest writes the manifest of a backup as it is on the disk. Its absence is ErrNoManifest.
+func (f *Folder) CopyManifest(name string, w io.Writer) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	file, err := f.openManifest(name)
+	if err != nil {
+		return fmt.Errorf("reading the manifest of %s: %w", f.pathOf(name), err)
+	}
+	defer file.Close()
+	_, err = io.Copy(w, file)
+	return err
+}

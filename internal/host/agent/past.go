@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"cmp"
 	"context"
+	"io"
 
 	"btrfs-backup/internal/changes"
 	"btrfs-backup/internal/host"
@@ -15,4 +17,14 @@ func (d *dir) Changes(ctx context.Context, o host.ChangesOrder, each func(change
 		}
 	})
 	return err
+}
+
+func (d *dir) Manifest(ctx context.Context, name string, w io.Writer) error {
+	var writeErr error
+	_, err := protocol.Manifest.CallTold(ctx, d.host, d.tree(name), func(piece []byte) {
+		if writeErr == nil {
+			_, writeErr = w.Write(piece)
+		}
+	})
+	return cmp.Or(err, writeErr)
 }

@@ -147,3 +147,8 @@ func (v *view) Names(inode uint64) (paths []string, err error) {
 	}
 	return v.paths.Of(inode)
 }
+
+// Manifest writes the manifest as it is on the disk.
+func (d *Dir) Manifest(_ context.Context, name string, w io.Writer) error {
+	return d.trees().CopyManifest(name, w)
+}

@@ -44,6 +44,7 @@ var handlers = byName(
 	handleDir(protocol.RewriteExtents, (*server).rewriteExtents),
 	handleDir(protocol.CleanHealed, (*server).cleanHealed),
 	handleDir(protocol.ReadPiece, (*server).readPiece),
+	handleDirTold(protocol.Manifest, (*server).manifest),
 
 	handle(protocol.Locate, (*server).locate),
 

@@ -16,3 +16,7 @@ func (s *server) changes(ctx context.Context, d *local.Dir, c protocol.ChangesCa
 		told.change(func(some []changes.Change) []changes.Change { return append(some, c) })
 	})
 }
+
+func (s *server) manifest(ctx context.Context, d *local.Dir, c protocol.TreeCall, tell func([]byte)) (none protocol.Nothing, err error) {
+	return none, d.Manifest(ctx, c.Name, pieces(tell))
+}
