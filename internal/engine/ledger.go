@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"btrfs-backup/internal/engine/ladder"
 	"btrfs-backup/lock"
 )
 
@@ -37,7 +38,7 @@ func (r *run) ledgerFile(newest string) (*lock.Ledger, error) {
 		return nil, nil
 	}
 	file, err := lock.ParseLedger([]byte(r.written), r.Naming.Ours)
-	if err == nil && isAboutSpace(r.unwritten) {
+	if err == nil && ladder.IsAboutSpace(r.unwritten) {
 		for _, d := range r.Destinations {
 			if r.snapshots.Ledger.IsCommon(d.String(), newest) {
 				file.Forget(d.String())
@@ -51,7 +52,7 @@ func (r *run) ledgerFile(newest string) (*lock.Ledger, error) {
 func (r *run) settleLedger(ctx context.Context) {
 	for range 60 {
 		r.updateLedger(ctx, func(*lock.Ledger) {})
-		if r.unwritten == nil || !isAboutSpace(r.unwritten) || len(r.report.Deleted) == 0 || ctx.Err() != nil {
+		if r.unwritten == nil || !ladder.IsAboutSpace(r.unwritten) || len(r.report.Deleted) == 0 || ctx.Err() != nil {
 			break
 		}
 		_ = pause(ctx, time.Second)

@@ -11,6 +11,7 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine/copies"
 	"btrfs-backup/internal/engine/kin"
+	"btrfs-backup/internal/engine/ladder"
 	"btrfs-backup/internal/engine/plan"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/lock"
@@ -258,7 +259,7 @@ func (v *visit) saveAll(ctx context.Context) {
 		if sent.Failure == nil {
 			continue
 		}
-		if failures++; failures > 1 || isAboutDestination(sent.Failure.Err) || v.lister == nil {
+		if failures++; failures > 1 || ladder.IsAboutDestination(sent.Failure.Err) || v.lister == nil {
 			return // what a destination that cannot be listed lacks is known only if it gets all in order
 		}
 		if len(rest) > 0 {
