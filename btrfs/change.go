@@ -116,6 +116,33 @@ func Rename(dir *os.File, from, to string) error {
 	return nil
 }
 
+// Move gives a writable subvolume another place on its filesystem. Both directories are reached through one mount. An empty directory
+// gives its name up, anything else is an error that is fs.ErrExist or ENOTEMPTY.
+func Move(from *os.File, name string, to *os.File, newName string) error {
+	if err := errors.Join(checkName(name), checkName(newName)); err != nil {
+		return err
+	}
+	err := unix.Renameat2(int(from.Fd()), name, int(to.Fd()), newName, unix.RENAME_NOREPLACE)
+	if errors.Is(err, unix.EEXIST) && !isSubvolumeAt(to, newName) { // an empty one is one to rmdir(2), too
+		if err = unix.Unlinkat(int(to.Fd()), newName, unix.AT_REMOVEDIR); err == nil {
+			err = unix.Renameat2(int(from.Fd()), name, int(to.Fd()), newName, unix.RENAME_NOREPLACE)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("moving %s/%s to %s/%s: %w", from.Name(), name, to.Name(), newName, err)
+	}
+	return nil
+}
+
+func isSubvolumeAt(dir *os.File, name string) bool {
+	sub, err := OpenDirAt(dir, name)
+	if err != nil {
+		return false
+	}
+	defer sub.Close()
+	return CheckSubvolume(sub) == nil
+}
+
 // Exchange lets two subvolumes of dir have each other's name, at once.
 func Exchange(dir *os.File, a, b string) error {
 	if err := errors.Join(checkName(a), checkName(b)); err != nil {
@@ -123,7 +150,17 @@ func Exchange(dir *os.File, a, b string) error {
 	}
 	fd := int(dir.Fd())
 	if err := unix.Renameat2(fd, a, fd, b, unix.RENAME_EXCHANGE); err != nil {
-		return fmt.Errorf("exchanging %s/%s and %s: %w", dir.Name(), a, b, err)
+		return fmt.Errorf("exchanging %s/%s with %s: %w", dir.Name(), a, b, err)
+	}
+	return nil
+}
+
+// SetDefault lets the subvolume with an ID be the one that is mounted when none is named.
+func SetDefault(dir *os.File, id uint64) error {
+	arg := make([]byte, 8)
+	native.PutUint64(arg, id)
+	if err := ioctl(dir, iocDefaultSubvol, arg); err != nil {
+		return fmt.Errorf("making subvolume %d of %s the default: %w", id, dir.Name(), err)
 	}
 	return nil
 }

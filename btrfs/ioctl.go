@@ -19,6 +19,7 @@ const (
 	iocGetFeatures      = 0x80189439 // struct btrfs_ioctl_feature_flags
 	iocLogicalInoV2     = 0xc038943b // struct btrfs_ioctl_logical_ino_args
 	iocTreeSearchV2     = 0xc0709411 // struct btrfs_ioctl_search_args_v2
+	iocDefaultSubvol    = 0x40089413 // the ID
 	iocInoLookup        = 0xd0009412 // struct btrfs_ioctl_ino_lookup_args
 	iocSnapCreateV2     = 0x50009417 // struct btrfs_ioctl_vol_args_v2
 	iocSetReceived      = 0xc0c89425 // struct btrfs_ioctl_received_subvol_args

@@ -8,15 +8,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Listing holds subvolumes, in no order. AlteredIn is known of those in the directory, and of their copies.
+// A Listing holds subvolumes, in no order. AlteredIn is known of those in the directory, of their copies, and of what is asked for.
 type Listing struct {
 	InDirectory []Subvolume // those directly in the listed directory
 	All         []Subvolume // those of the whole filesystem; for an ordinary user, the ones in reach below the directory
 	Top         UUID        // of the top level, which is not among them; none if All may not be all there are
 }
 
-// List lists the filesystem that holds dir. It fails rather than leave out what it may not read.
-func List(dir *os.File) (Listing, error) {
+// List lists the filesystem that holds dir. It fails rather than leave out what it may not read. AlteredIn is looked for also in what
+// has one of the UUIDs, or was received as such.
+func List(dir *os.File, also ...UUID) (Listing, error) {
 	info, err := Info(dir)
 	if err != nil {
 		return Listing{}, err
@@ -35,6 +36,9 @@ func List(dir *os.File) (Listing, error) {
 	listing := Listing{All: all, Top: top}
 	isHere := func(s Subvolume) bool { return s.Container == info.ID && s.DirID == ino }
 	here := make(map[UUID]bool)
+	for _, uuid := range also {
+		here[uuid] = !uuid.IsZero()
+	}
 	for _, s := range all {
 		if isHere(s) {
 			here[s.Identity()] = true

@@ -133,6 +133,7 @@ type Dir struct {
 	Healing
 	Contents
 	Records
+	Restorer
 }
 
 // A Folder holds subvolumes. It must be closed, which gives its lock up.

@@ -17,17 +17,7 @@ func (h *Host) Open(ctx context.Context, path string) (*host.Dir, error) {
 		return nil, err
 	}
 	d := &dir{h, status}
-	return &host.Dir{
-		Folder:    d,
-		Snapshots: d,
-		Backups:   d,
-		Files:     d,
-		Sets:      d,
-		Past:      d,
-		Healing:   d,
-		Contents:  d,
-		Records:   d,
-	}, nil
+	return &host.Dir{Snapshots: d, Folder: d, Backups: d, Files: d, Sets: d, Past: d, Healing: d, Contents: d, Restorer: d}, nil
 }
 
 func (h *Host) List(ctx context.Context, path string) (host.Status, host.Content, error) {
@@ -39,14 +29,20 @@ func (h *Host) list(ctx context.Context, dir protocol.Dir) (host.Status, host.Co
 	if err != nil {
 		return host.Status{}, host.Content{}, err
 	}
+	content, err := h.content(dir.Path, reply)
+	return reply.Status, content, err
+}
+
+// content puts together what was listed.
+func (h *Host) content(path string, reply protocol.ListReply) (host.Content, error) {
 	c := reply.Content
 	for _, i := range reply.In {
 		if i < 0 || i >= len(c.All) {
-			return host.Status{}, host.Content{}, fmt.Errorf("%s: the listing of %s is malformed", h, dir.Path)
+			return host.Content{}, fmt.Errorf("%s: the listing of %s is malformed", h, path)
 		}
 		c.InDirectory = append(c.InDirectory, c.All[i])
 	}
-	return reply.Status, c, nil
+	return c, nil
 }
 
 func (h *Host) MkdirAll(ctx context.Context, path string) error {

@@ -81,17 +81,7 @@ func (h *Host) Open(_ context.Context, path string) (*host.Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &host.Dir{
-		Folder:    d,
-		Snapshots: d,
-		Backups:   d,
-		Files:     d,
-		Sets:      d,
-		Past:      d,
-		Healing:   d,
-		Contents:  d,
-		Records:   d,
-	}, nil
+	return &host.Dir{Snapshots: d, Folder: d, Backups: d, Files: d, Sets: d, Past: d, Healing: d, Contents: d, Restorer: d}, nil
 }
 
 // OpenDir is Open for whoever needs to know that the directory is on this machine.
@@ -220,11 +210,14 @@ func (d *Dir) Lock(ctx context.Context, waiting func(*lock.HeldError)) (release 
 	return l.Release, nil
 }
 
-func (d *Dir) List(context.Context) (host.Content, error) {
+func (d *Dir) List(context.Context) (host.Content, error) { return d.list(nil) }
+
+// list lists the directory, and looks for alterations of what has one of the UUIDs, too.
+func (d *Dir) list(also []btrfs.UUID) (host.Content, error) {
 	if !d.status.Btrfs {
 		return host.Content{}, nil
 	}
-	listing, err := btrfs.List(d.dir)
+	listing, err := btrfs.List(d.dir, also...)
 	if err != nil {
 		return host.Content{}, err
 	}

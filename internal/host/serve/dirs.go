@@ -70,8 +70,13 @@ func (s *server) list(ctx context.Context, d *local.Dir, _ protocol.Dir) (reply 
 	if err != nil {
 		return reply, err
 	}
+	return s.listReply(d, content), nil
+}
+
+// listReply packs what a directory holds.
+func (s *server) listReply(d *local.Dir, content host.Content) protocol.ListReply {
 	content.Keeps = s.o.Keeps
-	reply = protocol.ListReply{Status: s.statusOf(d), Content: content}
+	reply := protocol.ListReply{Status: s.statusOf(d), Content: content}
 	in := make(map[uint64]bool)
 	for _, sub := range content.InDirectory {
 		in[sub.ID] = true
@@ -82,7 +87,7 @@ func (s *server) list(ctx context.Context, d *local.Dir, _ protocol.Dir) (reply 
 		}
 	}
 	reply.Content.InDirectory = nil
-	return reply, nil
+	return reply
 }
 
 func (s *server) lock(ctx context.Context, c protocol.LockCall, tell func(lock.HeldError)) (id uint64, err error) {

@@ -45,6 +45,8 @@ var handlers = byName(
 	handleDir(protocol.CleanHealed, (*server).cleanHealed),
 	handleDir(protocol.ReadPiece, (*server).readPiece),
 	handleDirTold(protocol.Manifest, (*server).manifest),
+	handleDir(protocol.Relatives, (*server).relatives),
+	handleDir(protocol.Replace, (*server).replace),
 
 	handle(protocol.Locate, (*server).locate),
 

@@ -1,0 +1,148 @@
+package replace
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/failpoint"
+	"btrfs-backup/internal/tree/state"
+	"btrfs-backup/internal/tree/walk"
+
+	"golang.org/x/sys/unix"
+)
+
+// asNew makes a subvolume under a name that is free. Beside it is a directory under a hidden name, with what was received in it; the
+// new subvolume is made there, gets what was received, and leaves it.
+func (w *work) asNew(ctx context.Context) error {
+	w.report.Way, w.report.Path = New, path.Join(w.at, w.name)
+	if w.DryRun {
+		return nil
+	}
+	staging, err := w.openStaging()
+	if err != nil || staging == nil {
+		return err
+	}
+	defer staging.Close()
+	if err := w.goOn(ctx, staging); err != nil || w.Snapshot.IsZero() {
+		return err
+	}
+	if err := w.relist(); err != nil {
+		return err
+	}
+	snapshot, info, err := w.openSnapshot()
+	if err != nil {
+		return err
+	}
+	defer snapshot.Close()
+	made, err := btrfs.InfoAt(staging, w.name)
+	isIn := err == nil && info.Container == made.ID // an earlier attempt came that far
+	if err == nil && !isIn {
+		err = btrfs.Delete(staging, w.name)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if !isIn {
+		if err := btrfs.SnapshotWritable(snapshot, staging, w.name); err != nil {
+			return err
+		}
+		failpoint.Reach("writable snapshot made")
+	}
+	if err := w.takeIn(staging, info); err != nil {
+		return err
+	}
+	return w.leave(ctx, staging)
+}
+
+// openStaging opens the hidden directory; it is nil if there is none and none is needed.
+func (w *work) openStaging() (*os.File, error) {
+	staging, err := btrfs.OpenDirAt(w.parent, w.hidden())
+	if !errors.Is(err, fs.ErrNotExist) || w.Snapshot.IsZero() {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		return staging, err
+	}
+	if err := unix.Mkdirat(int(w.parent.Fd()), w.hidden(), 0o700); err != nil {
+		return nil, &fs.PathError{Op: "mkdir", Path: path.Join(w.parent.Name(), w.hidden()), Err: err}
+	}
+	return btrfs.OpenDirAt(w.parent, w.hidden())
+}
+
+// goOn ends what an earlier attempt began to move, and removes what one left that came to its end.
+func (w *work) goOn(ctx context.Context, staging *os.File) error {
+	if err := arriveAll(staging); err != nil {
+		return err
+	}
+	folder, err := btrfs.OpenDirAt(staging, path.Join(w.name, w.Folder))
+	if err == nil {
+		err = arriveAll(folder)
+		folder.Close()
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	there, err := btrfs.InfoAt(w.parent, w.name)
+	if err != nil || there.Name != w.name || there.ReadOnly || !w.Snapshot.IsZero() {
+		return nil
+	}
+	if subvolumes, err := btrfs.List(staging); err != nil || len(subvolumes.InDirectory) > 0 {
+		return err
+	}
+	w.report.UUID, w.report.Of, w.report.Resumed = there.UUID, there.ParentUUID, true
+	return w.removeStaging(ctx, staging)
+}
+
+// takeIn moves what was received for it into the new subvolume.
+func (w *work) takeIn(staging *os.File, snapshot btrfs.Subvolume) error {
+	at, err := btrfs.IdentifyDir(staging)
+	if err != nil || w.Folder == "" || snapshot.Container != at.Subvolume || snapshot.DirID != at.Inode {
+		return err
+	}
+	made, err := btrfs.OpenDirAt(staging, w.name)
+	if err != nil {
+		return err
+	}
+	defer made.Close()
+	folder, err := makeDirs(made, nil, w.Folder)
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	if err := removeStubs(folder); err != nil {
+		return err
+	}
+	return moveSnapshot(staging, snapshot.Name, folder)
+}
+
+// leave gives the new subvolume its name.
+func (w *work) leave(ctx context.Context, staging *os.File) error {
+	made, err := btrfs.InfoAt(staging, w.name)
+	if err != nil {
+		return err
+	}
+	if err := btrfs.SyncFilesystem(w.top); err != nil {
+		return err
+	}
+	if err := btrfs.Move(staging, w.name, w.parent, w.name); err != nil {
+		return err
+	}
+	failpoint.Reach("subvolume in its place")
+	w.report.UUID, w.report.Of = made.UUID, made.ParentUUID
+	return w.removeStaging(ctx, staging)
+}
+
+func (w *work) removeStaging(ctx context.Context, staging *os.File) error {
+	if err := walk.Remove(ctx, staging, state.Dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := unix.Unlinkat(int(w.parent.Fd()), w.hidden(), unix.AT_REMOVEDIR); err != nil {
+		return &fs.PathError{Op: "rmdir", Path: path.Join(w.parent.Name(), w.hidden()), Err: err}
+	}
+	failpoint.Reach("hidden directory removed")
+	return btrfs.SyncFilesystem(w.top)
+}
