@@ -2,11 +2,17 @@ package main
 
 import (
 	"context"
-	"log/slog"
+	"errors"
+	"fmt"
 
 	"github.com/spf13/pflag"
 
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/power"
+	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/report"
 	"btrfs-backup/internal/restore"
+	"btrfs-backup/lock"
 )
 
 // wholeRestore restores a whole subvolume.
@@ -15,8 +21,10 @@ type wholeRestore struct {
 }
 
 func (w *wholeRestore) define(f *pflag.FlagSet) {
-	f.BoolVar(&w.order.InPlace, "in-place", false, "put it in the place of the subvolume TARGET, which is kept")
+	f.BoolVar(&w.order.InPlace, "in-place", false, "replace the subvolume TARGET, which is kept beside it")
 	f.StringVarP(&w.order.SnapshotFolder, "snapshot-folder", "f", "", "keep the copy in `FOLDER`, as backups of TARGET do")
+	f.BoolVar(&w.order.LeaveNested, "leave-nested", false, "leave subvolumes in TARGET where they are")
+	f.BoolVar(&w.order.RebootNeeded, "reboot-needed", false, "replace the root of the running system")
 }
 
 func (w *wholeRestore) isAsked() bool { return w.order.InPlace }
@@ -25,12 +33,38 @@ func (w *wholeRestore) restore(ctx context.Context, env environment, o *restoreO
 	if len(args) != 2 {
 		return misused("BACKUP and TARGET are needed", "usage: btrfs-backup restore [options] BACKUP TARGET; more with --help")
 	}
-	places, machines, err := look(env, env.newLog(slog.LevelInfo), o.reach, args)
+	log, display := o.output.open(env, o.dryRun)
+	if display != nil {
+		defer display.Close()
+	}
+	places, machines, err := look(env, log, o.reach, args)
 	if err != nil {
 		return err
 	}
 	defer machines.Close()
-	w.order.From, w.order.Backup = machines.At(places[0])
+	from, at := machines.At(places[0])
+	if w.order.Backup, err = o.find(ctx, env, from, at); err != nil {
+		return err
+	}
+	if !o.dryRun {
+		defer power.KeepAwake(log, "a backup is being restored")()
+	}
 	w.order.To, w.order.Target = machines.At(places[1])
-	return restore.Run(ctx, w.order)
+	w.order.Settings = engine.Settings{NoWait: o.noWait, DryRun: o.dryRun, Log: log, Now: env.now, State: lock.State{Dir: machineState()}}
+	w.order.Progress = display
+	did, err := restore.Run(ctx, w.order)
+	switch {
+	case err != nil:
+		return err
+	case o.output.json:
+		return report.WriteJSON(env.stdout, did)
+	case o.output.quiet:
+		return nil
+	}
+	var errs []error
+	for _, line := range did.Lines() {
+		_, err := fmt.Fprintln(env.stdout, progress.Line(line))
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }

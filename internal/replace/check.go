@@ -3,6 +3,7 @@ package replace
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -98,6 +99,9 @@ func (w *work) checkRunning(snapshot *os.File, info btrfs.Subvolume) error {
 		return hint.New(errors.New("this is the root of the running system, which goes on with the old one until it is started anew"),
 			"start a rescue system, or use --reboot-needed and reboot at once")
 	}
+	if snapshot == nil {
+		return nil
+	}
 	return w.checkKernel(root, snapshot)
 }
 
@@ -158,7 +162,8 @@ func (w *work) checkByID(snapshot *os.File, info btrfs.Subvolume) error {
 	if line := fstabLine(string(content), info.ID, id); line != "" {
 		return byID(w.Fstab, line)
 	}
-	if content, err = readIn(snapshot, "etc/fstab"); err == nil {
+	if snapshot != nil {
+		content, _ = readIn(snapshot, "etc/fstab") // which a root has only
 		if line := fstabLine(string(content), info.ID, id); line != "" {
 			return byID("/etc/fstab in the backup", line)
 		}
@@ -188,10 +193,11 @@ func readIn(dir *os.File, at string) ([]byte, error) {
 	}
 	f := os.NewFile(uintptr(fd), at)
 	defer f.Close()
-	content := make([]byte, 1<<20)
-	n, err := f.Read(content)
-	return content[:n], err
+	return io.ReadAll(io.LimitReader(f, mostRead))
 }
+
+// mostRead is how much of a file is read.
+const mostRead = 16 << 20
 
 // fstabLine gives the line of a table of filesystems that mounts a subvolume by its ID, or "".
 func fstabLine(table string, id uint64, filesystem btrfs.UUID) string {

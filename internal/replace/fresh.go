@@ -86,14 +86,12 @@ func (w *work) goOn(ctx context.Context, staging *os.File) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	there, err := btrfs.InfoAt(w.parent, w.name)
-	if err != nil || there.Name != w.name || there.ReadOnly || !w.Snapshot.IsZero() {
-		return nil
-	}
-	if subvolumes, err := btrfs.List(staging); err != nil || len(subvolumes.InDirectory) > 0 {
+	if subvolumes, err := btrfs.List(staging); err != nil || len(subvolumes.InDirectory) > 0 || !w.Snapshot.IsZero() {
 		return err
 	}
-	w.report.UUID, w.report.Of, w.report.Resumed = there.UUID, there.ParentUUID, true
+	if there, err := btrfs.InfoAt(w.parent, w.name); err == nil && there.Name == w.name && !there.ReadOnly {
+		w.report.UUID, w.report.Of, w.report.Resumed = there.UUID, there.ParentUUID, true
+	}
 	return w.removeStaging(ctx, staging)
 }
 

@@ -17,17 +17,20 @@ import (
 // old one all that is in it. From then on, the old one has the hidden name, until all that belongs into the new one has moved there.
 // Which of the two has it is told by their age.
 func (w *work) inPlace(ctx context.Context) error {
-	if err := w.finishEarlier(); err != nil || w.Snapshot.IsZero() {
+	if err := w.finishEarlier(); err != nil || w.Snapshot.IsZero() && !w.DryRun {
 		return err
 	}
 	if err := w.relist(); err != nil {
 		return err
 	}
-	snapshot, _, err := w.openSnapshot()
-	if err != nil {
-		return err
+	var snapshot *os.File // nil: it is not there yet
+	if !w.Snapshot.IsZero() {
+		var err error
+		if snapshot, _, err = w.openSnapshot(); err != nil {
+			return err
+		}
+		defer snapshot.Close()
 	}
-	defer snapshot.Close()
 	old, info, err := w.open(w.name)
 	if err != nil {
 		return err

@@ -12,6 +12,9 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/failpoint"
 	"btrfs-backup/internal/hint"
+	"btrfs-backup/lock"
+
+	"github.com/google/renameio/v2"
 
 	"golang.org/x/sys/unix"
 )
@@ -55,6 +58,9 @@ func (w *work) checkMovable(old, into *os.File, at string, info btrfs.Subvolume,
 	case slices.Contains(covered, at):
 		return hint.New(fmt.Errorf("something is mounted on the subvolume %s, so it cannot be moved into the restored one", full),
 			"unmount it, or: "+leaveThem)
+	}
+	if into == nil {
+		return nil
 	}
 	var st unix.Stat_t
 	for dir := path.Dir(at); dir != "."; dir = path.Dir(dir) {
@@ -102,15 +108,39 @@ func (w *work) moveAll(old, made *os.File, paths []string) error {
 	if w.Folder == "" {
 		return nil
 	}
-	folder, err := btrfs.OpenDirAt(made, w.Folder)
+	from, err := btrfs.OpenDirAt(old, w.Folder)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
+	defer from.Close()
+	folder, err := makeDirs(made, old, w.Folder)
+	if err != nil {
+		return err
+	}
 	defer folder.Close()
-	return errors.Join(arriveAll(folder), removeStubs(folder))
+	return errors.Join(arriveAll(folder), removeStubs(folder), copyLedger(from, folder))
+}
+
+// copyLedger lets the new folder of snapshots have the ledger of the old one, in place of that which was there when the snapshot was
+// taken: what destinations need is known from it.
+func copyLedger(from, to *os.File) error {
+	content, err := readIn(from, lock.LedgerFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	within := func(name string) string { return fmt.Sprintf("/proc/self/fd/%d/%s", to.Fd(), name) }
+	err = renameio.WriteFile(within(lock.LedgerFile), content, 0o644, renameio.WithTempDir(within("")))
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", path.Join(to.Name(), lock.LedgerFile), lock.Cause(err))
+	}
+	failpoint.Reach("ledger copied")
+	return nil
 }
 
 func moveOne(old, made *os.File, at string) error {

@@ -1,17 +1,32 @@
-// Package restore brings subvolumes back from their backups, on whatever machines both lie.
+// Package restore brings whole subvolumes back from their backups, on whatever machines both lie.
+//
+// A restore is planned as a backup is, with the sides exchanged: what the filesystem of the target has of the wanted version, or of
+// one that it builds on, is not sent. What comes back is received, checked and committed as a backup is, into the snapshot folder of
+// the target, and stays there: it is what the next increment builds on. The target becomes a writable snapshot of it.
+//
+// All that can be known is looked at before anything is made. The subvolume that is replaced stays as it is until the new one takes its
+// place. The same order goes on where an earlier one was interrupted.
 package restore
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"path"
 
+	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/engine/plan"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/inventory"
+	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/replace"
+	"btrfs-backup/internal/volume"
 )
 
 // An Order tells what is to be restored, and where.
 type Order struct {
-	From   host.Trees
-	Backup string // absolute path, there
+	Backup inventory.Found // whole
 	To     host.Trees
 	Target string // absolute path, there
 
@@ -19,7 +34,149 @@ type Order struct {
 	SnapshotFolder string // of the target, to which it is relative unless it is absolute; "": the usual one
 	LeaveNested    bool   // subvolumes in the target stay in what gives its place up
 	RebootNeeded   bool   // the target may be the root of the running system
+
+	engine.Settings
+	Progress *progress.Display
+}
+
+// run is an order under way.
+type run struct {
+	Order
+	source *volume.Backups
+	backup btrfs.Subvolume
+	holds  host.Content // of the folder of the backup
+	place  place
+	report Report
+
+	present []btrfs.Subvolume // what the target's filesystem has of the wanted version, the best first
+	bases   []btrfs.Subvolume // what the version can build upon there, the best first
 }
 
 // Run restores a subvolume.
-func Run(context.Context, Order) error { return errors.New("whole subvolumes cannot be restored yet") }
+func Run(ctx context.Context, o Order) (*Report, error) {
+	r := &run{Order: o, source: volume.NewBackups(o.Backup.Host, o.Backup.Folder, volume.Options{Log: o.Log})}
+	r.report = Report{DryRun: o.DryRun, Backup: o.Backup.String(), Target: engine.PlaceName(o.To.String() + o.Target), target: o.Target,
+		folder: engine.PlaceName(o.Backup.Host.String() + o.Backup.Folder), option: o.SnapshotFolder}
+	defer r.close()
+	err := r.source.Open(ctx)
+	if err == nil {
+		err = r.look(ctx)
+	}
+	if err == nil {
+		err = r.rehearse(ctx)
+	}
+	if err == nil && !o.DryRun {
+		err = r.do(ctx)
+	}
+	return &r.report, err
+}
+
+// do carries the order out, when nothing speaks against it.
+func (r *run) do(ctx context.Context) error {
+	release, err := r.Lock(ctx, r.source, r.source, !r.NoWait) // so that the backup is not deleted meanwhile
+	if err != nil {
+		return err
+	}
+	defer release()
+	if r.place.resumes {
+		if done, err := r.goOn(ctx); done || err != nil {
+			return err
+		}
+		if err := r.look(ctx); err != nil {
+			return err
+		}
+	}
+	unlock, err := r.lockTarget(ctx)
+	if err != nil {
+		return err
+	}
+	err = r.fetch(ctx)
+	if err == nil {
+		err = r.put(ctx)
+	}
+	unlock()
+	if err != nil && !r.InPlace {
+		_, _ = r.place.target.Replace(context.WithoutCancel(ctx), r.order()) // which removes what is of no use to the next attempt
+	}
+	return err
+}
+
+func (r *run) close() {
+	_ = r.source.Close() // nothing was written
+	r.place.close()
+}
+
+// look looks at both sides, refuses what cannot be done, and plans.
+func (r *run) look(ctx context.Context) (err error) {
+	if r.holds, err = r.source.List(ctx); err != nil {
+		return err
+	}
+	if err := r.checkBackup(); err != nil {
+		return err
+	}
+	if err := r.source.CheckProgram(ctx); err != nil {
+		return err
+	}
+	if err := r.place.open(ctx, r.Order); err != nil {
+		return err
+	}
+	return r.plan(ctx)
+}
+
+// checkBackup finds the backup in its folder and refuses what is none.
+func (r *run) checkBackup() error {
+	for _, s := range r.holds.InDirectory {
+		if s.Name == r.Backup.Name {
+			r.backup = s
+		}
+	}
+	name := r.Backup.String()
+	incomplete := hint.Newf(fmt.Errorf("%s is not complete, and cannot be restored", name), "`btrfs-backup list %s` shows those that are", r.source)
+	switch s := r.backup; {
+	case s.ID == 0:
+		return hint.New(fmt.Errorf("%s is no subvolume", name), "files of it are restored with --path, all with --path .")
+	case btrfs.IsIncoming(s.Name):
+		return incomplete
+	case !s.ReadOnly:
+		return hint.New(fmt.Errorf("%s can be written to, so it is no backup", name), "to use it as it is: btrfs subvolume snapshot")
+	case !plan.CanBeSent(s):
+		return hint.New(fmt.Errorf("%s was altered since it was received, and is no backup any more", name),
+			"restore another one; files of this one are restored with --path")
+	}
+	r.report.Snapshot = r.backup.Name
+	return nil
+}
+
+// identities are what the backups in the folder are known by.
+func (r *run) identities() (all []btrfs.UUID) {
+	for _, s := range r.holds.InDirectory {
+		all = append(all, s.UUID, s.ReceivedUUID)
+	}
+	return all
+}
+
+// rehearse finds what would be done, and refuses what cannot be.
+func (r *run) rehearse(ctx context.Context) (err error) {
+	r.report.planned(r.present, r.bases)
+	if err := r.checkSpace(ctx); err != nil {
+		return err
+	}
+	order := r.order()
+	if order.DryRun = true; len(r.present) > 0 {
+		order.Snapshot = r.present[0].UUID
+	}
+	if r.report.Replace, err = r.place.target.Replace(ctx, order); err != nil {
+		err = fmt.Errorf("target %s: %w", r.report.Target, err)
+	}
+	return err
+}
+
+// order is what the machine of the target is to do.
+func (r *run) order() replace.Order {
+	o := replace.Order{Folder: r.place.folder, LeaveNested: r.LeaveNested, Running: r.RebootNeeded, DryRun: r.DryRun,
+		Aside: path.Base(r.Target) + ".before-" + r.Now().Format("20060102-150405")}
+	if !r.InPlace {
+		o.Name = path.Base(r.Target)
+	}
+	return o
+}

@@ -186,13 +186,7 @@ func (s *Source) Changed(ctx context.Context, since btrfs.Subvolume) (bool, erro
 }
 
 // CheckProgram fails if the btrfs program is missing on the source's machine.
-func (s *Source) CheckProgram(ctx context.Context) error {
-	_, err := s.host.Format(ctx)
-	if err = programMissing(err); err != nil {
-		return fmt.Errorf("source %s: %w", s, err)
-	}
-	return nil
-}
+func (s *Source) CheckProgram(ctx context.Context) error { return s.checkProgram(ctx, s) }
 
 // noTake tells why no snapshot can be taken, as far as that can be known.
 func (s *Source) noTake() error {
@@ -272,23 +266,12 @@ func (s *Source) explained(err error, need string) error {
 
 // Send runs `btrfs send` and checks its output on the way to w.
 func (s *Source) Send(ctx context.Context, t stream.Transfer, after sendstream.Prefix, w io.Writer) error {
-	order := sendOrder(t)
-	order.After, order.Wire, order.Verbose = after, t.Wire, s.Verbose
-	summary, err := s.dir.Send(ctx, order, w)
-	if summary.Restarts > 0 {
-		s.Log.Warn("btrfs send was suspended and began again; the repeated part was dropped", "times", summary.Restarts)
-	}
-	return s.senderError(err)
+	return s.send(ctx, t, after, w)
 }
 
 // Measure runs `btrfs send --no-data`, which reads no file's content.
 func (s *Source) Measure(ctx context.Context, t stream.Transfer) (progress.Total, error) {
-	bytes, err := s.dir.Measure(ctx, sendOrder(t))
-	return progress.Total{Bytes: bytes, AtMost: t.Format.Compressed}, s.senderError(err)
-}
-
-func sendOrder(t stream.Transfer) host.SendOrder {
-	return host.SendOrder{Snapshot: t.Snapshot.Name, Parent: t.ParentName(), Format: t.Format}
+	return s.measure(ctx, t)
 }
 
 // WriteLedger replaces the ledger.

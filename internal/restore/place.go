@@ -1,0 +1,132 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/replace"
+	"btrfs-backup/internal/volume"
+)
+
+// place is where a subvolume is restored.
+type place struct {
+	target  *host.Dir         // in place, what gives its place up; else the directory in which the new one is to be
+	resumes bool              // an earlier attempt left something
+	receive string            // absolute path of the directory in which the copy is received
+	folder  string            // the snapshot folder within the target; "": outside
+	free    uint64            // bytes
+	all     []btrfs.Subvolume // of its filesystem
+}
+
+func (p *place) close() {
+	if p.target != nil {
+		_ = p.target.Close()
+	}
+}
+
+// open opens the place, and refuses what cannot be one.
+func (p *place) open(ctx context.Context, o Order) error {
+	p.close()
+	*p = place{folder: path.Clean(o.SnapshotFolder)}
+	if o.SnapshotFolder == "" {
+		p.folder = volume.DefaultFolder
+	}
+	if path.IsAbs(p.folder) {
+		p.receive, p.folder = p.folder, ""
+	}
+	name := engine.PlaceName(o.To.String() + o.Target)
+	var err error
+	if o.InPlace {
+		err = p.openOld(ctx, o)
+	} else {
+		err = p.openParent(ctx, o)
+	}
+	if err == nil {
+		err = p.check(p.target.Status())
+	}
+	if err != nil {
+		return fmt.Errorf("target %s: %w", name, hint.WithoutPath(err, o.Target))
+	}
+	return nil
+}
+
+func (p *place) check(s host.Status) error {
+	if !s.Btrfs {
+		return hint.New(fmt.Errorf("%s is %w", s.Path, btrfs.ErrNotBtrfs),
+			"a subvolume needs a btrfs; on any filesystem, files are restored: --path . --to DIR, or rsync -aHAX BACKUP/ TARGET/")
+	}
+	if s.NoReceive != "" {
+		return hint.New(errors.New(s.NoReceive), "use a key without limits, or run the same command on that machine")
+	}
+	if err := s.CheckWritable(); err != nil {
+		return err
+	}
+	if !s.Privileged {
+		return hint.New(fs.ErrPermission, "receiving a subvolume needs root: run as root (sudo), or log in as root there")
+	}
+	return nil
+}
+
+// openOld opens what gives its place up.
+func (p *place) openOld(ctx context.Context, o Order) (err error) {
+	p.target, err = o.To.Open(ctx, o.Target)
+	if errors.Is(err, fs.ErrNotExist) {
+		return hint.New(err, "leave out --in-place to restore to a new subvolume of this name")
+	}
+	if err != nil {
+		return err
+	}
+	if s := p.target.Status(); s.Btrfs && !s.IsRoot {
+		return hint.New(btrfs.ErrNotSubvolume, "only a subvolume can give its place up: restore to another name, or files with --path")
+	}
+	if p.receive == "" {
+		p.receive = path.Join(o.Target, p.folder)
+	}
+	p.resumes = true // which only the machine can tell
+	return nil
+}
+
+// openParent opens the directory of what is to be new.
+func (p *place) openParent(ctx context.Context, o Order) (err error) {
+	hidden := path.Join(path.Dir(o.Target), replace.Hidden(path.Base(o.Target)))
+	if p.receive == "" {
+		p.receive = hidden
+	}
+	staging, err := o.To.Open(ctx, hidden)
+	if p.resumes = err == nil; p.resumes {
+		_ = staging.Close()
+	}
+	there, err := o.To.Open(ctx, o.Target)
+	switch {
+	case err == nil:
+		status := there.Status()
+		_ = there.Close()
+		if isFree := status.Empty && !status.IsRoot; !isFree && !p.resumes {
+			return occupied(o, status)
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	if p.target, err = o.To.Open(ctx, path.Dir(o.Target)); errors.Is(err, fs.ErrNotExist) {
+		return hint.New(err, "is its disk mounted? If so, make the directory first: mkdir -p "+path.Dir(o.Target))
+	}
+	return err
+}
+
+func occupied(o Order, s host.Status) error {
+	forward := "restore to another name, or put it in the place of this subvolume, which is kept: --in-place"
+	switch {
+	case s.Btrfs && s.IsRoot && s.Subvolume.Container == 0:
+		forward = "name a new subvolume in it: " + path.Join(o.Target, path.Base(o.Backup.Folder))
+	case !s.Btrfs || !s.IsRoot:
+		forward = "name a new subvolume in it, such as " + path.Join(o.Target, path.Base(o.Backup.Folder)) + ", or restore files into it: --path . --to"
+	}
+	return hint.New(errors.New("is there already"), forward)
+}

@@ -1,0 +1,106 @@
+package restore
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/engine/plan"
+	"btrfs-backup/internal/host"
+)
+
+// remember notes that the target continues what the backup is of, so that the retention of its backups goes on: by the records of
+// this machine, for whatever destinations it has.
+func (r *run) remember(ctx context.Context) error {
+	made := r.report.Replace.UUID
+	if made.IsZero() {
+		return nil
+	}
+	known, err := r.State.Source(r.report.Target)
+	if err != nil {
+		return r.unremembered(err)
+	}
+	origin := r.origin().Subvolume
+	if lives := r.lives(origin, known); lives != "" {
+		r.report.Lives = lives
+		origin = btrfs.UUID{}
+	}
+	uuids := slices.Clone(known)
+	for _, uuid := range []btrfs.UUID{made, origin, r.old()} {
+		if uuid.IsZero() {
+			continue
+		}
+		beside, err := r.State.SourcesBeside(uuid.String())
+		if err != nil {
+			return r.unremembered(err)
+		}
+		uuids = append(append(uuids, uuid.String()), beside...)
+	}
+	if err := r.noteCommon(ctx); err != nil {
+		r.Log.Warn(fmt.Sprintf("%s: that %s holds %s could not be noted: %v", r.report.Target, r.report.folder, r.backup.Name, err))
+	}
+	slices.Sort(uuids)
+	if err := r.State.SetSource(context.WithoutCancel(ctx), r.report.Target, slices.Compact(uuids)); err != nil {
+		return r.unremembered(err)
+	}
+	return nil
+}
+
+func (r *run) unremembered(err error) error {
+	r.Log.Warn(fmt.Sprintf("%s: cannot be remembered, so that it may look like a clone: %v", r.report.Target, err))
+	return nil
+}
+
+// old is what gave its place up.
+func (r *run) old() btrfs.UUID {
+	if !r.InPlace {
+		return btrfs.UUID{}
+	}
+	return r.place.target.Status().Subvolume.UUID
+}
+
+// lives gives the name of the subvolume that the backup is of, if that is still there and is not what gave its place up: then the
+// target is a source of its own.
+func (r *run) lives(origin btrfs.UUID, known []string) string {
+	if origin.IsZero() || origin == r.old() || slices.Contains(known, origin.String()) {
+		return ""
+	}
+	for _, s := range r.place.all {
+		if s.UUID == origin && !s.ReadOnly {
+			return s.Name
+		}
+	}
+	return ""
+}
+
+// noteCommon lets the ledger of the target keep the copy for the destination that it came from, unless it has something newer.
+func (r *run) noteCommon(ctx context.Context) error {
+	if !r.report.Kept {
+		return nil
+	}
+	folder := r.place.receive
+	if r.place.folder != "" {
+		folder = path.Join(r.Target, r.place.folder)
+	}
+	dir, err := r.To.Open(ctx, folder)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	found, err := dir.List(ctx)
+	if err != nil {
+		return err
+	}
+	ledger, err := host.ParseLedger(folder, found.Ledger, nil)
+	if err != nil {
+		return err
+	}
+	names := plan.NamesOf(found.InDirectory)
+	if ledger.DropMissing(func(name string) bool { return slices.Contains(names, name) }); ledger.Knows(r.report.folder) {
+		return nil
+	}
+	ledger.SetCommon(r.report.folder, r.present[0].Name)
+	return dir.WriteLedger(ctx, ledger.Marshal())
+}

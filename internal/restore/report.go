@@ -1,0 +1,132 @@
+package restore
+
+import (
+	"fmt"
+	"path"
+	"strings"
+	"time"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/replace"
+	"btrfs-backup/transport"
+)
+
+// A Report tells what was done, or with DryRun what would be.
+type Report struct {
+	DryRun   bool           `json:"dry_run"`
+	Backup   string         `json:"backup"`
+	Target   string         `json:"target"`
+	Snapshot string         `json:"snapshot"`          // the read-only copy, of which the target is a writable snapshot
+	Kept     bool           `json:"kept"`              // where backups of the target find it
+	Present  bool           `json:"present,omitempty"` // it was on the target's filesystem already
+	Parent   string         `json:"parent,omitempty"`  // what the stream builds on; none: it is complete
+	Bytes    int64          `json:"bytes"`             // of the stream
+	AtMost   bool           `json:"at_most,omitempty"` // it may be less
+	Wire     int64          `json:"wire_bytes,omitempty"`
+	Resumed  int            `json:"resumed,omitempty"`
+	Duration time.Duration  `json:"nanoseconds"`
+	Lives    string         `json:"source_lives,omitempty"` // the source of the backup is there, too
+	Replace  replace.Report `json:"replace"`
+
+	target string // path on its machine
+	folder string // of the backup, as a place
+	option string // that names the snapshot folder
+}
+
+// planned notes what is there already, or will be sent.
+func (r *Report) planned(present, bases []btrfs.Subvolume) {
+	r.Present, r.Parent = len(present) > 0, ""
+	if !r.Present && len(bases) > 0 {
+		r.Parent = bases[0].Name
+	}
+}
+
+// Lines tell people of it.
+func (r *Report) Lines() (lines []string) {
+	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	would := map[bool]string{true: "would be", false: "is"}[r.DryRun]
+	switch {
+	case r.Present:
+		add("%s is on the filesystem of %s already: nothing %s sent", r.Snapshot, r.Target, would)
+	case r.DryRun:
+		add("%s would be sent to %s as %s, %s%s", r.Snapshot, r.Target, r.how(), map[bool]string{true: "at most "}[r.AtMost], progress.Bytes(r.Bytes))
+	default:
+		add("%s was sent as %s, %s in %s", r.Snapshot, r.how(), progress.Bytes(r.Bytes), progress.Duration(r.Duration))
+	}
+	add("%s %s a writable snapshot of it", r.Target, would)
+	p := r.Replace
+	for name, paths := range map[string][]string{"moved into it": p.Moved, "left in the old one": p.Left} {
+		if len(paths) > 0 {
+			add("%d subvolumes %s %s: %s", len(paths), strings.Replace(would, "is", "are", 1), name, few(paths))
+		}
+	}
+	for _, w := range p.Warnings {
+		add("warning: %s", w)
+	}
+	lines = append(lines, r.aside(would)...)
+	if r.Lives != "" {
+		add("%s, of which the backup is, is still there: %s is a source of its own", r.Lives, r.Target)
+	}
+	if !r.DryRun {
+		if !r.Kept {
+			add("The next backup is an increment only with the --snapshot-folder that holds %s:", r.Snapshot)
+		} else {
+			add("The next backup is an increment:")
+		}
+		add("  btrfs-backup %s", r.next())
+	}
+	return lines
+}
+
+// aside tells what becomes of the old subvolume.
+func (r *Report) aside(would string) (lines []string) {
+	p := r.Replace
+	if p.Way != replace.Exchange && p.Way != replace.Default {
+		return nil
+	}
+	kept := path.Base(p.Aside)
+	if p.Way == replace.Default {
+		kept = p.Aside
+	}
+	lines = append(lines, fmt.Sprintf("the old one %s kept as %s", would, kept))
+	if p.Default {
+		lines = append(lines, "the new one is mounted by default")
+	}
+	for _, at := range p.Mounts {
+		if !p.Running {
+			lines = append(lines, fmt.Sprintf("%s shows the old one until it is mounted anew: umount %[1]s && mount %[1]s", transport.Quote(at)))
+		}
+	}
+	if p.Running {
+		lines = append(lines, "the running system goes on with the old one: reboot now, and write nothing before that you want to keep")
+	}
+	if !r.DryRun && p.AsideID != 0 {
+		lines = append(lines, fmt.Sprintf("When nobody needs the old one: btrfs subvolume delete --subvolid %d %s", p.AsideID, transport.Quote(r.target)))
+	}
+	return lines
+}
+
+func (r *Report) how() string {
+	if r.Parent == "" {
+		return "a complete copy"
+	}
+	return "an increment to " + r.Parent
+}
+
+func (r *Report) next() string {
+	words := []string{r.Target, r.folder}
+	if r.option != "" {
+		words = append([]string{"--snapshot-folder", r.option}, words...)
+	}
+	return transport.Quote(words...)
+}
+
+// few names some of many.
+func few(paths []string) string {
+	const most = 4
+	if len(paths) > most {
+		return strings.Join(paths[:most], " ") + " ..."
+	}
+	return strings.Join(paths, " ")
+}

@@ -1,0 +1,259 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"syscall"
+	"time"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/engine/copies"
+	"btrfs-backup/internal/engine/kin"
+	"btrfs-backup/internal/engine/ladder"
+	"btrfs-backup/internal/engine/plan"
+	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/stream"
+	"btrfs-backup/internal/tree"
+	"btrfs-backup/internal/volume"
+)
+
+// plan finds what the target's filesystem has already, and what else can be built upon there.
+func (r *run) plan(ctx context.Context) error {
+	there, err := r.place.target.Relatives(ctx, r.identities())
+	if err != nil {
+		return err
+	}
+	r.place.free, r.place.all = there.Free, there.All
+	all := there.Listing
+	all.InDirectory = all.All // whatever directory it lies in
+	here := r.source.At().Filesystem == r.place.target.Status().DirID.Filesystem
+	if here {
+		r.present = slices.DeleteFunc(slices.Clone(all.All), func(s btrfs.Subvolume) bool { return s.UUID != r.backup.UUID })
+	} else {
+		r.present = copies.New(r.holds.All, all).Of(r.backup)
+	}
+	r.preferReceived(ctx)
+	p := plan.Planner{History: true, Snapshots: plan.Side{Listing: r.holds.Listing}, Backups: plan.Side{Listing: all}}
+	r.bases = p.Bases(r.backup)
+	return nil
+}
+
+// preferReceived puts those first that are in the snapshot folder already, or were received for it.
+func (r *run) preferReceived(ctx context.Context) {
+	r.report.Kept = len(r.present) == 0
+	slices.SortFunc(r.present, kin.ByAge)
+	var folders []btrfs.DirID
+	for _, folder := range []string{r.place.receive, path.Join(r.Target, r.place.folder)} {
+		if dir, err := r.To.Open(ctx, folder); err == nil {
+			folders = append(folders, dir.Status().DirID)
+			_ = dir.Close()
+		}
+	}
+	isIn := func(s btrfs.Subvolume) bool {
+		return slices.ContainsFunc(folders, func(at btrfs.DirID) bool { return s.Container == at.Subvolume && s.DirID == at.Inode })
+	}
+	r.report.Kept = slices.ContainsFunc(r.present, isIn)
+	slices.SortStableFunc(r.present, func(a, b btrfs.Subvolume) int {
+		switch {
+		case isIn(a) == isIn(b):
+			return 0
+		case isIn(a):
+			return -1
+		}
+		return 1
+	})
+}
+
+// destination is where the copy is received.
+func (r *run) destination() *target {
+	to := volume.NewDestination(r.To, r.place.receive, r.source, volume.Options{Log: r.Log, Progress: r.Progress})
+	return &target{to, r.report.Target}
+}
+
+// A target is a volume.Destination by the name that people know.
+type target struct {
+	*volume.Destination
+	name string
+}
+
+func (t *target) String() string { return t.name }
+
+// transfer is what is to be sent, upon the best base.
+func (r *run) transfer() engine.Transfer {
+	t := engine.Transfer{Snapshot: r.backup, Started: r.Now()}
+	if len(r.bases) > 0 {
+		t.Parent = &r.bases[0]
+	}
+	return t
+}
+
+func (r *run) measure(ctx context.Context) (progress.Total, error) {
+	format, err := r.To.Format(ctx)
+	if err != nil {
+		return progress.Total{}, err
+	}
+	return r.source.Measure(ctx, stream.Transfer{Transfer: r.transfer(), Format: format})
+}
+
+// checkSpace refuses what will not fit.
+func (r *run) checkSpace(ctx context.Context) error {
+	if len(r.present) > 0 {
+		return nil
+	}
+	total, err := r.measure(ctx)
+	if err != nil {
+		return err
+	}
+	r.report.Bytes, r.report.AtMost = total.Bytes, total.AtMost
+	if uint64(total.Bytes) <= r.place.free {
+		return nil
+	}
+	what := fmt.Sprintf("target %s: %s are to come, and %s are free", r.report.Target, progress.Bytes(total.Bytes), progress.Bytes(int64(r.place.free)))
+	if total.AtMost { // what is compressed at the backup comes compressed
+		r.Log.Warn(what + ": it fits only if it is compressed that much")
+		return nil
+	}
+	return hint.New(hint.WithErrno(errors.New(what), syscall.ENOSPC), "make room there, or choose another target")
+}
+
+// lockTarget makes the directory in which the copy is received, and keeps other runs out of it.
+func (r *run) lockTarget(ctx context.Context) (release func(), err error) {
+	if err := r.To.MkdirAll(ctx, r.place.receive); err != nil {
+		return nil, err
+	}
+	dir, err := r.To.Open(ctx, r.place.receive)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := r.Lock(ctx, named(r.report.Target), dir, !r.NoWait)
+	if err != nil {
+		_ = dir.Close()
+		return nil, err
+	}
+	return func() {
+		unlock()
+		_ = dir.Close()
+	}, nil
+}
+
+type named string
+
+func (n named) String() string { return string(n) }
+
+// goOn ends what an earlier attempt began. It gives true if that was the whole order.
+func (r *run) goOn(ctx context.Context) (done bool, err error) {
+	if dir, err := r.To.Open(ctx, r.place.receive); err == nil {
+		defer dir.Close()
+		unlock, err := r.Lock(ctx, named(r.report.Target), dir, !r.NoWait)
+		if err != nil {
+			return false, err
+		}
+		defer unlock()
+	}
+	did, err := r.place.target.Replace(ctx, r.order())
+	if err != nil || !did.Resumed {
+		return false, err
+	}
+	r.Log.Info(fmt.Sprintf("%s: an earlier restore was interrupted, and is finished now", r.report.Target))
+	done, err = r.isDone(ctx, did.Of)
+	if !done {
+		return false, err
+	}
+	r.report.Replace = did
+	return true, r.remember(ctx)
+}
+
+// isDone tells that what an earlier attempt put in place is of the wanted version.
+func (r *run) isDone(ctx context.Context, of btrfs.UUID) (bool, error) {
+	if of.IsZero() {
+		return false, nil
+	}
+	if err := r.plan(ctx); err != nil {
+		return false, err
+	}
+	i := slices.IndexFunc(r.present, func(s btrfs.Subvolume) bool { return s.UUID == of })
+	if i < 0 {
+		return false, nil
+	}
+	r.present = r.present[i : i+1]
+	r.report.planned(r.present, nil)
+	return true, nil
+}
+
+// fetch brings the wanted version to the target's filesystem, unless it is there.
+func (r *run) fetch(ctx context.Context) error {
+	r.report.planned(r.present, r.bases)
+	if len(r.present) > 0 {
+		r.Log.Info(fmt.Sprintf("%s: its filesystem holds %s already: nothing is sent", r.report.Target, r.backup.Name))
+		return nil
+	}
+	to := r.destination()
+	if err := to.Open(ctx); err != nil {
+		return err
+	}
+	defer to.Close()
+	if err := r.clean(ctx, to); err != nil {
+		return err
+	}
+	r.source.SetOrigin(r.origin())
+	course := stream.Course{From: r.source, To: to, Log: r.Log, Progress: r.Progress}
+	started := time.Now()
+	return ladder.Climb(ctx, r.Log, r.transfer(), r.bases, func(t engine.Transfer) error {
+		t.Started = r.Now()
+		result, err := course.Save(ctx, t)
+		r.report.Parent, r.report.Bytes, r.report.Wire, r.report.Duration = t.ParentName(), result.Bytes, result.Wire, time.Since(started)
+		r.report.Resumed += result.Resumed
+		if err == nil {
+			r.present = []btrfs.Subvolume{result.Backup}
+			return nil
+		}
+		if errors.Is(err, fs.ErrExist) {
+			err = hint.New(err, "move it away or rename it, or keep the copy elsewhere with --snapshot-folder")
+		}
+		return err
+	})
+}
+
+// clean deletes what an earlier attempt left unfinished, which nobody sends to any more.
+func (r *run) clean(ctx context.Context, to *target) error {
+	found, err := to.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range found.InDirectory {
+		if s.Name == btrfs.Incoming(r.backup.Name) {
+			_, err := to.Delete(ctx, []string{s.Name})
+			return err
+		}
+	}
+	return nil
+}
+
+// origin tells of what the backup is, as far as it is known.
+func (r *run) origin() host.Origin {
+	origins, about, err := r.holds.Recorded(r.source.String())
+	if err != nil {
+		r.Log.Warn(err.Error())
+	}
+	of := host.Origin{Subvolume: origins[r.backup.ReceivedUUID]}
+	of.Origin = tree.Origin(about.Sources[of.Subvolume].Origin)
+	return of
+}
+
+// put lets the target be a writable snapshot of what came back.
+func (r *run) put(ctx context.Context) (err error) {
+	order := r.order()
+	order.Snapshot = r.present[0].UUID
+	if r.report.Replace, err = r.place.target.Replace(ctx, order); err != nil {
+		return fmt.Errorf("target %s: %w", r.report.Target, err)
+	}
+	r.Log.Debug(fmt.Sprintf("%s is a snapshot of %s", path.Base(r.Target), r.present[0].Name))
+	return r.remember(ctx)
+}
