@@ -2,18 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
-	"io/fs"
-	"path"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/inventory"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/when"
 )
@@ -21,6 +16,7 @@ import (
 // restoreOptions are common to all ways to get data back.
 type restoreOptions struct {
 	at     string
+	until  time.Time // that at means; zero: none
 	dryRun bool
 	noWait bool
 	reach  job.Reach
@@ -74,7 +70,8 @@ func (o *restoreOptions) restore(ctx context.Context, env environment, args []st
 	var c job.Complaints
 	checkVerbosity(o.output.verbosity, &c)
 	if o.at != "" {
-		if _, err := when.Parse(o.at, env.now()); err != nil {
+		span, err := when.Parse(o.at, env.now())
+		if o.until = span.Last; err != nil {
 			c = append(c, hint.Complaint{Setting: "at", Err: err})
 		}
 	}
@@ -87,32 +84,4 @@ func (o *restoreOptions) restore(ctx context.Context, env environment, args []st
 		}
 	}
 	return o.ways[0].restore(ctx, env, o, args)
-}
-
-// find gives the backup that a path means, or that of a date in the folder there. Where there is no link to the newest, as beside
-// received backups, .latest means it all the same.
-func (o *restoreOptions) find(ctx context.Context, env environment, h host.Trees, at string) (inventory.Found, error) {
-	until := env.now()
-	switch {
-	case o.at != "":
-		span, _ := when.Parse(o.at, until) // which was checked
-		until = span.Last
-	case path.Base(at) == (engine.Naming{}).Latest():
-		found, err := inventory.FindVersion(ctx, h, at, job.Default().Subvolume.Folder)
-		if !errors.Is(err, fs.ErrNotExist) {
-			return found, err
-		}
-		at = path.Dir(at)
-	default:
-		return inventory.FindVersion(ctx, h, at, job.Default().Subvolume.Folder)
-	}
-	folder, err := inventory.Look(ctx, h, at, job.Default().Subvolume.Folder)
-	if err != nil {
-		return inventory.Found{}, err
-	}
-	version, err := folder.At(until, "")
-	if err != nil {
-		return inventory.Found{}, err
-	}
-	return inventory.Find(ctx, h, path.Join(folder.Path, version.Name))
 }

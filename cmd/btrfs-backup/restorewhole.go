@@ -2,14 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 
 	"github.com/spf13/pflag"
 
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/power"
-	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/report"
 	"btrfs-backup/internal/restore"
 	"btrfs-backup/lock"
@@ -43,7 +40,7 @@ func (w *wholeRestore) restore(ctx context.Context, env environment, o *restoreO
 	}
 	defer machines.Close()
 	from, at := machines.At(places[0])
-	if w.order.Backup, err = o.find(ctx, env, from, at); err != nil {
+	if w.order.Backup, err = restore.Find(ctx, from, at, o.until, env.now()); err != nil {
 		return err
 	}
 	if !o.dryRun {
@@ -61,10 +58,5 @@ func (w *wholeRestore) restore(ctx context.Context, env environment, o *restoreO
 	case o.output.quiet:
 		return nil
 	}
-	var errs []error
-	for _, line := range did.Lines() {
-		_, err := fmt.Fprintln(env.stdout, progress.Line(line))
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
+	return did.Write(env.stdout)
 }

@@ -2,6 +2,7 @@ package restore
 
 import (
 	"fmt"
+	"io"
 	"path"
 	"strings"
 	"time"
@@ -42,8 +43,17 @@ func (r *Report) planned(present, bases []btrfs.Subvolume) {
 	}
 }
 
-// Lines tell people of it.
-func (r *Report) Lines() (lines []string) {
+// Write tells people of it.
+func (r *Report) Write(w io.Writer) error {
+	for _, line := range r.lines() {
+		if _, err := fmt.Fprintln(w, progress.Line(line)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Report) lines() (lines []string) {
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	would := map[bool]string{true: "would be", false: "is"}[r.DryRun]
 	switch {
