@@ -195,6 +195,8 @@ var rules = []rule{
 		packages: []string{"internal/adopt"},
 		breaks: importing(beside(leaves, []string{"internal/engine", "internal/engine/copies", "internal/engine/kin", "internal/host",
 			"internal/inventory", "internal/report", "internal/tree"})),
+	},
+	{
 		reason:   "a subvolume is brought back by the parts that made its backup, without what makes backups",
 		packages: []string{"internal/restore"},
 		breaks: importing(beside(leaves, pure, []string{"internal/engine", "internal/engine/ladder", "internal/host", "internal/inventory",

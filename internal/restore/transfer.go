@@ -59,7 +59,7 @@ func (r *run) preferReceived(ctx context.Context) {
 	isIn := func(s btrfs.Subvolume) bool {
 		return slices.ContainsFunc(folders, func(at btrfs.DirID) bool { return s.Container == at.Subvolume && s.DirID == at.Inode })
 	}
-	r.report.Kept = slices.ContainsFunc(r.present, isIn)
+	r.report.Kept = len(r.present) == 0 || slices.ContainsFunc(r.present, isIn)
 	slices.SortStableFunc(r.present, func(a, b btrfs.Subvolume) int {
 		switch {
 		case isIn(a) == isIn(b):
