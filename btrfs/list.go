@@ -174,38 +174,59 @@ func searchTree(dir *os.File, tree, since uint64, from key, found func(key, []by
 
 // searchRange is searchTree up to a key.
 func searchRange(dir *os.File, tree, since uint64, from, last key, found func(key, []byte)) error {
-	const (
-		argSize    = 112 // linux/btrfs.h: struct btrfs_ioctl_search_args_v2 without the buffer
-		bufferSize = 64 << 10
-		headerSize = 32 // struct btrfs_ioctl_search_header
-	)
-	arg := make([]byte, argSize+bufferSize)
+	const most, few = 64 << 10, 8 << 10
+	arg := newSearch(most)
+	if from.objectID == last.objectID {
+		arg = newSearch(few)
+	}
 	for {
-		native.PutUint64(arg[0:], tree)
-		native.PutUint64(arg[8:], from.objectID)
-		native.PutUint64(arg[16:], last.objectID)
-		native.PutUint64(arg[24:], from.offset)
-		native.PutUint64(arg[32:], last.offset)
-		native.PutUint64(arg[40:], since)
-		native.PutUint64(arg[48:], maxUint64)
-		native.PutUint32(arg[56:], uint32(from.kind))
-		native.PutUint32(arg[60:], uint32(last.kind))
-		native.PutUint32(arg[64:], 1<<32-1)
-		native.PutUint64(arg[104:], bufferSize)
-		if err := ioctl(dir, iocTreeSearchV2, arg); err != nil {
+		count, err := arg.next(dir, tree, since, from, last)
+		if errors.Is(err, unix.EOVERFLOW) && len(arg) < most { // one item is larger
+			arg = newSearch(most)
+			continue
+		}
+		if err != nil || count == 0 {
 			return err
 		}
-		count := native.Uint32(arg[64:])
-		if count == 0 {
-			return nil
-		}
-		rest := arg[argSize:]
-		for range count {
-			from = key{native.Uint64(rest[8:]), uint8(native.Uint32(rest[24:])), native.Uint64(rest[16:])}
-			size := native.Uint32(rest[28:])
-			found(from, rest[headerSize:headerSize+size])
-			rest = rest[headerSize+size:]
-		}
-		from = from.next()
+		from = arg.each(count, found).next()
 	}
+}
+
+// A search is a struct btrfs_ioctl_search_args_v2 (linux/btrfs.h) with its buffer.
+type search []byte
+
+const searchArgSize = 112 // without the buffer
+
+func newSearch(size int) search { return make(search, searchArgSize+size) }
+
+// next reads as many items as the buffer takes, at least one, and tells how many; 0 if there are none up to the last key.
+func (a search) next(dir *os.File, tree, since uint64, from, last key) (count uint32, err error) {
+	native.PutUint64(a[0:], tree)
+	native.PutUint64(a[8:], from.objectID)
+	native.PutUint64(a[16:], last.objectID)
+	native.PutUint64(a[24:], from.offset)
+	native.PutUint64(a[32:], last.offset)
+	native.PutUint64(a[40:], since)
+	native.PutUint64(a[48:], maxUint64)
+	native.PutUint32(a[56:], uint32(from.kind))
+	native.PutUint32(a[60:], uint32(last.kind))
+	native.PutUint32(a[64:], 1<<32-1)
+	native.PutUint64(a[104:], uint64(len(a)-searchArgSize))
+	if err := ioctl(dir, iocTreeSearchV2, a); err != nil {
+		return 0, err
+	}
+	return native.Uint32(a[64:]), nil
+}
+
+// each calls found for the items that were read, and gives the key of the last one.
+func (a search) each(count uint32, found func(key, []byte)) (k key) {
+	const headerSize = 32 // struct btrfs_ioctl_search_header
+	rest := a[searchArgSize:]
+	for range count {
+		k = key{native.Uint64(rest[8:]), uint8(native.Uint32(rest[24:])), native.Uint64(rest[16:])}
+		size := native.Uint32(rest[28:])
+		found(k, rest[headerSize:headerSize+size])
+		rest = rest[headerSize+size:]
+	}
+	return k
 }
