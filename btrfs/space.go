@@ -1,7 +1,6 @@
 package btrfs
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -30,6 +29,9 @@ type family struct {
 
 // NewSpace looks at the filesystem that holds dir, which must stay open. It needs CAP_SYS_ADMIN.
 func NewSpace(dir *os.File) (*Space, error) {
+	if err := CheckFilesystem(dir); err != nil {
+		return nil, err
+	}
 	roots, err := searchRoots(dir)
 	if err != nil {
 		return nil, err
@@ -117,26 +119,45 @@ func (s *Space) candidates(ctx context.Context, id uint64, group []uint64, exten
 	for _, other := range s.nearest(root, group) {
 		others = append(others, &cursor{dir: s.dir, tree: other})
 	}
-	var failure error
-	err := searchTree(s.dir, id, s.since(root)+1, key{objectID: firstFreeObjectID, kind: inodeItemKey}, func(k key, item []byte) {
-		e, ok := decodeExtent(k, item)
-		if !ok || e.Inline || failure != nil {
-			return
+	from, last := key{objectID: firstFreeObjectID, kind: inodeItemKey}, key{lastFreeObjectID, 255, maxUint64}
+	since := s.since(root)
+	for buffer := newSearch(mostAhead); ; {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
-		if known, ok := extents[e.Logical]; ok && known == 0 {
-			return
+		count, err := buffer.next(s.dir, id, since+1, from, last)
+		if err != nil || count == 0 {
+			return err
 		}
-		extents[e.Logical] = e.DiskLength
-		for _, c := range others {
-			there, err := c.find(k)
-			if other, ok := decodeExtent(k, there); ok && other.Logical == e.Logical {
-				extents[e.Logical] = 0
-				return
+		var failure error
+		from = buffer.each(count, func(k key, item []byte) {
+			if e, ok := decodeExtent(k, item); ok && !e.Inline && failure == nil {
+				failure = add(extents, k, e, others)
 			}
-			failure = cmp.Or(failure, err, context.Cause(ctx))
+		}).next()
+		if failure != nil {
+			return failure
 		}
-	})
-	return cmp.Or(err, failure)
+	}
+}
+
+// add adds an extent, as a shared one if another subvolume has it at the same place.
+func add(extents map[uint64]int64, k key, e Extent, others []*cursor) error {
+	if known, ok := extents[e.Logical]; ok && known == 0 {
+		return nil
+	}
+	extents[e.Logical] = e.DiskLength
+	for _, c := range others {
+		there, err := c.find(k)
+		if err != nil {
+			return err
+		}
+		if other, ok := decodeExtent(k, there); ok && other.Logical == e.Logical {
+			extents[e.Logical] = 0
+			return nil
+		}
+	}
+	return nil
 }
 
 // since gives a transaction: what a subvolume has in blocks that are not newer, another one has, too, in the same blocks. That is the

@@ -2,6 +2,7 @@ package btrfs_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -160,7 +161,7 @@ func TestWhatASubvolumeHasForItselfIsWhatItsDeletionFrees(t *testing.T) {
 	cancel()
 	space, err := btrfs.NewSpace(dir)
 	btrfstest.Check(t, err)
-	if _, err := space.Exclusive(ended, r.ids(all...)...); err != context.Canceled {
+	if _, err := space.Exclusive(ended, r.ids(all...)...); !errors.Is(err, context.Canceled) {
 		t.Errorf("without time left: %v", err)
 	}
 }

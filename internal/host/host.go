@@ -134,6 +134,7 @@ type Dir struct {
 	Contents
 	Records
 	Restorer
+	Space
 }
 
 // A Folder holds subvolumes. It must be closed, which gives its lock up.

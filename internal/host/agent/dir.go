@@ -17,7 +17,19 @@ func (h *Host) Open(ctx context.Context, path string) (*host.Dir, error) {
 		return nil, err
 	}
 	d := &dir{h, status}
-	return &host.Dir{Snapshots: d, Folder: d, Backups: d, Files: d, Sets: d, Past: d, Healing: d, Contents: d, Restorer: d}, nil
+	return &host.Dir{
+		Folder:    d,
+		Snapshots: d,
+		Backups:   d,
+		Files:     d,
+		Sets:      d,
+		Past:      d,
+		Healing:   d,
+		Contents:  d,
+		Records:   d,
+		Restorer:  d,
+		Space:     d,
+	}, nil
 }
 
 func (h *Host) List(ctx context.Context, path string) (host.Status, host.Content, error) {

@@ -81,7 +81,19 @@ func (h *Host) Open(_ context.Context, path string) (*host.Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &host.Dir{Snapshots: d, Folder: d, Backups: d, Files: d, Sets: d, Past: d, Healing: d, Contents: d, Restorer: d}, nil
+	return &host.Dir{
+		Folder:    d,
+		Snapshots: d,
+		Backups:   d,
+		Files:     d,
+		Sets:      d,
+		Past:      d,
+		Healing:   d,
+		Contents:  d,
+		Records:   d,
+		Restorer:  d,
+		Space:     d,
+	}, nil
 }
 
 // OpenDir is Open for whoever needs to know that the directory is on this machine.

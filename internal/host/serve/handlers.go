@@ -49,6 +49,7 @@ var handlers = byName(
 	handleDir(protocol.Replace, (*server).replace),
 
 	handle(protocol.Locate, (*server).locate),
+	handleDir(protocol.Freed, (*server).freed),
 
 	handleDir(protocol.Continue, (*server).continues),
 	handleDir(protocol.ContinueTrees, (*server).continuesTrees),

@@ -89,6 +89,7 @@ type File struct {
 	Dir            *Dir
 	Name           string
 	Filesystem     uint64 // its device number, another one for each subvolume
+	Allocated      int64  // bytes on the disk
 }
 
 // File describes a file in the directory, which has that path in its tree.
@@ -97,7 +98,7 @@ func (d *Dir) File(name, path string) (File, error) {
 	if err := unix.Fstatat(d.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return File{}, err
 	}
-	return File{Entry: manifest.Describe(path, &st), Dir: d, Name: name, Filesystem: uint64(st.Dev)}, nil
+	return File{Entry: manifest.Describe(path, &st), Dir: d, Name: name, Filesystem: uint64(st.Dev), Allocated: st.Blocks * 512}, nil
 }
 
 // Open opens the file. A symbolic link is unix.ELOOP, and what is mounted there is unix.EXDEV.

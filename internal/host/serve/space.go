@@ -1,0 +1,12 @@
+package serve
+
+import (
+	"context"
+
+	"btrfs-backup/internal/host/local"
+	"btrfs-backup/internal/host/protocol"
+)
+
+func (s *server) freed(ctx context.Context, d *local.Dir, c protocol.FreedCall) ([]int64, error) {
+	return d.Freed(ctx, c.Groups, c.Within)
+}
