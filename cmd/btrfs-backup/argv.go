@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"btrfs-backup/internal/help"
 )
 
 // expandArgs replaces argument files by their contents and abbreviated long options by their full names,
@@ -111,7 +113,7 @@ func (e *expander) addLong(arg string) error {
 	if err != nil {
 		return err
 	}
-	e.needValue = !hasValue && takesValue(flag)
+	e.needValue = !hasValue && help.TakesValue(flag)
 	e.args = append(e.args, "--"+flag.Name+strings.TrimPrefix(arg, "--"+name))
 	return nil
 }
@@ -148,7 +150,7 @@ func (e *expander) addShorts(cluster string) error {
 			return e.unknownShort(cluster, i)
 		}
 		rest := cluster[i+1:]
-		if takesValue(flag) {
+		if help.TakesValue(flag) {
 			e.needValue = rest == ""
 			break
 		}
@@ -182,8 +184,6 @@ func (e *expander) errorf(hint, format string, args ...any) error {
 	}
 	return misused(msg, hint)
 }
-
-func takesValue(flag *pflag.Flag) bool { return flag.NoOptDefVal == "" }
 
 // flagsWithPrefix gives the sorted names that begin with prefix. The empty prefix abbreviates nothing.
 func flagsWithPrefix(flags *pflag.FlagSet, prefix string) []string {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"btrfs-backup/internal/help"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/priority"
 )
@@ -20,21 +21,21 @@ type backupOptions struct {
 }
 
 func (o *backupOptions) define(f *pflag.FlagSet) {
-	grouped(f, "Snapshots and backups", o.defineBackups)
-	grouped(f, "Runs", o.defineRuns)
-	grouped(f, "Other machines", func(f *pflag.FlagSet) {
+	help.Grouped(f, "Snapshots and backups", o.defineBackups)
+	help.Grouped(f, "Runs", o.defineRuns)
+	help.Grouped(f, "Other machines", func(f *pflag.FlagSet) {
 		defineReach(&o.spec.Reach, f)
 		f.Var((*rateFlag)(&o.spec.RateLimit), "rate-limit", "at most `RATE` bytes a second, such as 10M")
 	})
-	grouped(f, "Output", func(f *pflag.FlagSet) {
+	help.Grouped(f, "Output", func(f *pflag.FlagSet) {
 		o.output.defineVerbosity(f)
 		o.output.defineQuiet(f)
 		f.BoolVarP(&o.output.noProgress, "no-progress", "P", false, "show no progress")
 		f.BoolVarP(&o.spec.Subvolume.Verbose, "btrfs-debug", "d", false, "log the messages of btrfs send and receive")
 		f.BoolVar(&o.output.json, "json", false, "print a report in JSON on standard output")
 	})
-	grouped(f, rsyncTitle, o.defineRsync)
-	grouped(f, furtherTitle, func(f *pflag.FlagSet) {
+	help.Grouped(f, help.RsyncTitle, o.defineRsync)
+	help.Grouped(f, help.FurtherTitle, func(f *pflag.FlagSet) {
 		f.BoolVar(&o.spec.SameFilesystem, "same-filesystem", false, "use a new DEST on the filesystem of SOURCE")
 		f.BoolVar(&o.spec.Subvolume.OnlyChanged, "only-changed", false, "take no snapshot if nothing changed")
 		f.BoolVar(&o.spec.Subvolume.CleanPartial, "clean-partial", false, "delete what an interrupted btrfs receive left at DEST")

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"btrfs-backup/internal/config"
+	"btrfs-backup/internal/help"
 )
 
 // chosen are the values of options that have few.
@@ -39,9 +40,9 @@ func addCompletion(root *cobra.Command) {
 	run := subcommand(root, "run")
 	_ = run.RegisterFlagCompletionFunc("tag", completed(tagsOf)) // fails for what is registered already
 	_ = run.RegisterFlagCompletionFunc("disk", completed(disksOf))
-	for _, c := range withCommands(root) {
+	for _, c := range help.WithCommands(root) {
 		c.Flags().VisitAll(func(f *pflag.Flag) {
-			if takesValue(f) {
+			if help.TakesValue(f) {
 				_ = c.RegisterFlagCompletionFunc(f.Name, valuesOf(f.Name))
 			}
 		})
@@ -99,7 +100,7 @@ func valuesOf(option string) cobra.CompletionFunc {
 
 // unmark takes the marks off that help needs to name values.
 func unmark(root *cobra.Command) {
-	for _, c := range withCommands(root) {
+	for _, c := range help.WithCommands(root) {
 		c.Flags().VisitAll(func(f *pflag.Flag) { f.Usage = strings.ReplaceAll(f.Usage, "`", "") })
 	}
 }

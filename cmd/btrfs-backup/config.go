@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"btrfs-backup/internal/config"
+	"btrfs-backup/internal/help"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/report"
@@ -24,7 +25,7 @@ type jobOptions struct {
 
 // newJobOptions binds options to a Spec.
 func newJobOptions(spec *job.Spec) config.Options {
-	o := jobOptions{newBackupOptions(spec), newFlagSet()}
+	o := jobOptions{newBackupOptions(spec), help.NewFlagSet()}
 	o.define(o.flags)
 	refuseEmpty(o.flags)
 	return o
@@ -68,6 +69,12 @@ func readConfig(file string) (*config.Config, error) {
 // lookInto reads the configuration to tell of it. What hooks run may be missing.
 func lookInto(file string) (*config.Config, error) {
 	return config.Read(config.Source{File: file, Options: newJobOptions, Nearest: nearest, Look: true})
+}
+
+// keys gives the options that jobs have in the configuration.
+func keys() (*pflag.FlagSet, []string) {
+	o := newJobOptions(new(job.Spec)).(jobOptions)
+	return o.flags, o.Names()
 }
 
 // defineConfig defines which configuration is read.

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"btrfs-backup/internal/help"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/when"
@@ -60,7 +61,7 @@ as one history with those before. With --at, BACKUP is a folder of backups.`,
 	o.output.defineQuiet(f)
 	f.BoolVarP(&o.output.noProgress, "no-progress", "P", false, "show no progress")
 	defineReach(&o.reach, f)
-	grouped(f, furtherTitle, func(f *pflag.FlagSet) { defineFurtherReach(&o.reach, f) })
+	help.Grouped(f, help.FurtherTitle, func(f *pflag.FlagSet) { defineFurtherReach(&o.reach, f) })
 	return c
 }
 

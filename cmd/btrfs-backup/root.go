@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"btrfs-backup/internal/help"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/job"
 )
@@ -45,40 +46,31 @@ rsync copies any other directory: see "btrfs-backup help rsync".`,
 	root.SetErr(env.stderr)
 	root.SetVersionTemplate("btrfs-backup {{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
-	root.SetHelpTemplate(helpTemplate)
+	help.Set(root)
 	o.define(root.Flags())
 	root.AddCommand(newRun(env), newStatus(env), newConfig(env), newList(env), newRestore(env), newExplain(env), newVerify(env), newIndex(env),
 		newDelete(env), newPrune(env), newForget(env), newFreeze(env), newServe(env), newHooks(env), newInstall(env), newUninstall(env), newImport(env),
 		newAdopt(env))
 	root.AddCommand(newDiff(env))
-	for _, c := range withCommands(root) {
+	for _, c := range help.WithCommands(root) {
 		c.PreRunE = needProc
 	}
 	root.AddCommand(newRsh(env), newRsyncTopic())
-	addManCommand(root)
-	for _, c := range withCommands(root) {
+	help.AddPages(root, keys)
+	for _, c := range help.WithCommands(root) {
 		c.DisableFlagsInUseLine, c.Flags().SortFlags = true, false
 		refuseEmpty(c.Flags())
 	}
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd("completion")
 	subcommand(root, "help").Args = needKnown
-	for _, c := range withCommands(root) {
+	for _, c := range help.WithCommands(root) {
 		if c != root && c.HasSubCommands() {
 			c.Args, c.RunE = needKnown, func(c *cobra.Command, _ []string) error { return c.Help() } // cobra checks Args of what runs only
 		}
 	}
 	addCompletion(root)
 	return root
-}
-
-// withCommands gives a command and all below it.
-func withCommands(c *cobra.Command) []*cobra.Command {
-	all := []*cobra.Command{c}
-	for _, sub := range c.Commands() {
-		all = append(all, withCommands(sub)...)
-	}
-	return all
 }
 
 // flagError words the errors of pflag for people.
@@ -154,9 +146,6 @@ func suggestion(word string) string {
 	}
 	return fmt.Sprintf("did you mean %q?", word)
 }
-
-// furtherTitle is that of the options that few need.
-const furtherTitle = "Further options"
 
 // checkPlaces refuses command lines without a source, a first word that is neither a command nor there, and further words that may be
 // machines.

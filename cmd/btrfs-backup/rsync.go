@@ -4,10 +4,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"btrfs-backup/internal/help"
 	"btrfs-backup/internal/job"
 )
-
-const rsyncTitle = "Directories that are not btrfs subvolumes"
 
 // defineRsync defines the options for sources that are copied by rsync.
 func (o *backupOptions) defineRsync(f *pflag.FlagSet) {
@@ -73,7 +72,7 @@ func newRsyncTopic() *cobra.Command {
 	c := &cobra.Command{
 		Use:         "rsync",
 		Short:       "Copy directories that are not btrfs subvolumes",
-		Annotations: map[string]string{usageAnnotation: "btrfs-backup [options] SOURCE DEST..."},
+		Annotations: map[string]string{help.UsageAnnotation: "btrfs-backup [options] SOURCE DEST..."},
 		Example: `  btrfs-backup /etc /mnt/usb/etc                      any directory
   btrfs-backup -n 60 --skip-dir .cache /home nas:/backup/home
   btrfs-backup --engine rsync /home rsync://nas/home  to an rsync daemon

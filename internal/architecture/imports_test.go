@@ -156,7 +156,7 @@ var rules = []rule{
 	{
 		reason: "a job is plain data, whether a command line makes it or something else",
 		breaks: importing(func(p string) bool { return strings.HasPrefix(p, "github.com/spf13/") }),
-		exempt: []string{"cmd/btrfs-backup"},
+		exempt: []string{"cmd/btrfs-backup", "internal/help"},
 	},
 	{
 		reason:   "a configuration makes jobs and what surrounds them, and runs nothing",
@@ -201,6 +201,11 @@ var rules = []rule{
 		packages: []string{"internal/restore"},
 		breaks: importing(beside(leaves, pure, []string{"internal/engine", "internal/engine/ladder", "internal/host", "internal/inventory",
 			"internal/replace", "internal/stream", "internal/tree", "internal/volume"})),
+	},
+	{
+		reason:   "how commands tell of themselves does not depend on what they do",
+		packages: []string{"internal/help"},
+		breaks:   importing(beside([]string{"internal/manual"})),
 	},
 	{
 		reason:   "the state of the machine is nothing of this program",

@@ -1,4 +1,5 @@
-package main
+// Package help sets what commands tell of themselves: their help, which fits a screen, and their man pages.
+package help
 
 import (
 	"slices"
@@ -8,7 +9,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-const helpTemplate = `{{if .HasExample}}Examples:
+const template = `{{if .HasExample}}Examples:
 {{.Example}}
 
 {{end}}{{with or .Long .Short}}{{. | trimTrailingWhitespaces}}
@@ -20,17 +21,38 @@ const helpTemplate = `{{if .HasExample}}Examples:
 {{.FlagUsages | trimTrailingWhitespaces}}{{end}}
 {{end}}`
 
+// Titles of the groups of options that a screen has no room for.
+const (
+	RsyncTitle   = "Directories that are not btrfs subvolumes"
+	FurtherTitle = "Further options"
+)
+
+// Set makes a command, and those below it, tell of themselves so.
+func Set(root *cobra.Command) { root.SetHelpTemplate(template) }
+
+// WithCommands gives a command and all below it.
+func WithCommands(c *cobra.Command) []*cobra.Command {
+	all := []*cobra.Command{c}
+	for _, sub := range c.Commands() {
+		all = append(all, WithCommands(sub)...)
+	}
+	return all
+}
+
+// TakesValue tells that an option has a value.
+func TakesValue(flag *pflag.Flag) bool { return flag.NoOptDefVal == "" }
+
 func init() {
 	cobra.AddTemplateFunc("helpGroups", helpGroups)
 	cobra.AddTemplateFunc("commandNames", commandNames)
 	cobra.AddTemplateFunc("usageOf", usageOf)
 }
 
-// usageAnnotation holds the command line of what is explained under a name that is no command.
-const usageAnnotation = "usage"
+// UsageAnnotation holds the command line of what is explained under a name that is no command.
+const UsageAnnotation = "usage"
 
 func usageOf(c *cobra.Command) string {
-	if usage := c.Annotations[usageAnnotation]; usage != "" {
+	if usage := c.Annotations[UsageAnnotation]; usage != "" {
 		return usage
 	}
 	return c.UseLine()
@@ -69,7 +91,7 @@ func wrap(words []string, lineBreak string, width int) string {
 }
 
 // elsewhere are the groups of options that a screen has no room for, but other help and the man page.
-var elsewhere = []string{rsyncTitle, furtherTitle}
+var elsewhere = []string{RsyncTitle, FurtherTitle}
 
 // helpGroups gives the options that the help of a command shows.
 func helpGroups(c *cobra.Command) []optionGroup {
@@ -85,9 +107,9 @@ type optionGroup struct {
 // groupAnnotation holds the title of an option's group.
 const groupAnnotation = "group"
 
-// grouped defines options under a title.
-func grouped(f *pflag.FlagSet, title string, define func(*pflag.FlagSet)) {
-	group := newFlagSet()
+// Grouped defines options under a title.
+func Grouped(f *pflag.FlagSet, title string, define func(*pflag.FlagSet)) {
+	group := NewFlagSet()
 	define(group)
 	group.VisitAll(func(flag *pflag.Flag) {
 		flag.Annotations = map[string][]string{groupAnnotation: {title}}
@@ -95,7 +117,8 @@ func grouped(f *pflag.FlagSet, title string, define func(*pflag.FlagSet)) {
 	})
 }
 
-func newFlagSet() *pflag.FlagSet {
+// NewFlagSet gives a set of options that keeps their order.
+func NewFlagSet() *pflag.FlagSet {
 	f := pflag.NewFlagSet("", pflag.ContinueOnError)
 	f.SortFlags = false
 	return f
@@ -104,7 +127,7 @@ func newFlagSet() *pflag.FlagSet {
 // optionGroups gives the options of a command in the order of their definition. Those without a title come last on the screen.
 func optionGroups(c *cobra.Command) []optionGroup {
 	var groups []optionGroup
-	rest := newFlagSet()
+	rest := NewFlagSet()
 	c.LocalFlags().VisitAll(func(flag *pflag.Flag) {
 		title := strings.Join(flag.Annotations[groupAnnotation], "")
 		switch last := len(groups) - 1; {
@@ -114,7 +137,7 @@ func optionGroups(c *cobra.Command) []optionGroup {
 		case last >= 0 && groups[last].Title == title:
 			groups[last].AddFlag(flag)
 		default:
-			groups = append(groups, optionGroup{title, newFlagSet()})
+			groups = append(groups, optionGroup{title, NewFlagSet()})
 			groups[last+1].AddFlag(flag)
 		}
 	})
@@ -128,3 +151,6 @@ func optionGroups(c *cobra.Command) []optionGroup {
 	groups[last].AddFlagSet(rest)
 	return groups
 }
+
+// Keys gives the options that are keys of a configuration, among others, and their names.
+type Keys func() (*pflag.FlagSet, []string)

@@ -1,6 +1,6 @@
 //go:build man
 
-package main
+package help
 
 import (
 	"cmp"
@@ -15,20 +15,20 @@ import (
 	"btrfs-backup/internal/manual"
 )
 
-// addManCommand adds a command that writes the man pages; scripts/man runs it. Only a build with the tag man has it, which
+// AddPages adds a command that writes the man pages; scripts/man runs it. Only a build with the tag man has it, which
 // keeps their text out of the program.
-func addManCommand(root *cobra.Command) {
+func AddPages(root *cobra.Command, keys Keys) {
 	root.AddCommand(&cobra.Command{
 		Use:    "man DIRECTORY",
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
-		RunE:   func(_ *cobra.Command, args []string) error { return writeManPages(root, args[0]) },
+		RunE:   func(_ *cobra.Command, args []string) error { return writeManPages(root, keys, args[0]) },
 	})
 }
 
 // writeManPages writes a page for the program and one for each of its commands.
-func writeManPages(root *cobra.Command, dir string) error {
-	for _, c := range withCommands(root) {
+func writeManPages(root *cobra.Command, keys Keys, dir string) error {
+	for _, c := range WithCommands(root) {
 		if !isOwn(c) {
 			continue
 		}
@@ -37,7 +37,7 @@ func writeManPages(root *cobra.Command, dir string) error {
 			return err
 		}
 	}
-	return os.WriteFile(filepath.Join(dir, "btrfs-backup.toml.5"), []byte(configPage()), 0o644)
+	return os.WriteFile(filepath.Join(dir, "btrfs-backup.toml.5"), []byte(configPage(keys)), 0o644)
 }
 
 // isOwn leaves out the commands that cobra adds, which explain themselves.
@@ -82,7 +82,7 @@ func manPage(c *cobra.Command) string {
 func (p *page) synopsis(c *cobra.Command) {
 	p.usage(c)
 	for _, sub := range c.Commands() {
-		if isOwn(sub) && sub.Annotations[usageAnnotation] == "" {
+		if isOwn(sub) && sub.Annotations[UsageAnnotation] == "" {
 			p.Macro("br")
 			p.usage(sub)
 		}
@@ -91,7 +91,7 @@ func (p *page) synopsis(c *cobra.Command) {
 
 func (p *page) usage(c *cobra.Command) {
 	command := c.CommandPath()
-	if c.Annotations[usageAnnotation] != "" {
+	if c.Annotations[UsageAnnotation] != "" {
 		command = c.Root().Name()
 	}
 	rest := strings.TrimPrefix(strings.TrimSuffix(usageOf(c), " [flags]"), command)
@@ -104,12 +104,12 @@ func (p *page) option(f *pflag.Flag) {
 	if f.Shorthand != "" {
 		names = manual.Bold("-"+f.Shorthand) + ", " + names
 	}
-	if takesValue(f) {
+	if TakesValue(f) {
 		names += `=\fI` + manual.Escape(cmp.Or(name, "VALUE")) + `\fR`
 	}
 	p.Macro("TP")
 	p.WriteString(names + "\n")
-	if f.DefValue != "" && takesValue(f) && f.DefValue != "0" && f.DefValue != "[]" {
+	if f.DefValue != "" && TakesValue(f) && f.DefValue != "0" && f.DefValue != "[]" {
 		usage += " (default: " + f.DefValue + ")"
 	}
 	p.WriteString(manual.EscapeLine(usage) + "\n")

@@ -1,18 +1,17 @@
 //go:build man
 
-package main
+package help
 
 import (
 	"slices"
 
 	"github.com/spf13/pflag"
 
-	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/manual"
 )
 
 // configPage is the page of the configuration.
-func configPage() string {
+func configPage(keys Keys) string {
 	var p page
 	p.Macro("TH", "BTRFS-BACKUP.TOML", "5", "", "btrfs-backup", "File formats")
 	p.Macro("SH", "NAME")
@@ -20,9 +19,8 @@ func configPage() string {
 	p.Macro("SH", "SYNOPSIS")
 	p.Text("/etc/btrfs-backup/config.toml\n\n/etc/btrfs-backup/conf.d/*.toml\n\n~/.config/btrfs-backup/config.toml\n\n~/.config/btrfs-backup/conf.d/*.toml")
 	p.Sections(manual.Config[0])
-	o := newJobOptions(new(job.Spec)).(jobOptions)
-	names := o.Names()
-	o.flags.VisitAll(func(f *pflag.Flag) {
+	options, names := keys()
+	options.VisitAll(func(f *pflag.Flag) {
 		if slices.Contains(names, f.Name) {
 			p.key(f)
 		}
