@@ -72,6 +72,25 @@ func (s *Subvolume) findAltered(dir *os.File) error {
 	return nil
 }
 
+// WrittenAfter tells that something in the subvolume of dir was written after a transaction: a change, a deduplication, a time of access. A
+// snapshot of it and its flags do not count. What is not on disk yet is not seen. It needs CAP_SYS_ADMIN.
+func WrittenAfter(dir *os.File, transaction uint64) (bool, error) {
+	info, err := Info(dir)
+	if err != nil {
+		return false, err
+	}
+	written := false
+	err = searchTree(dir, info.ID, transaction+1, key{objectID: firstFreeObjectID, kind: inodeItemKey}, func(k key, item []byte) {
+		if k.kind == inodeItemKey && len(item) >= 160 { // linux/btrfs_tree.h: struct btrfs_inode_item
+			written = written || le.Uint64(item[8:]) > transaction
+		}
+	})
+	if err != nil {
+		return false, errors.Join(fmt.Errorf("looking for changes in %s", dir.Name()), err)
+	}
+	return written, nil
+}
+
 // SetReceived changes what a writable subvolume of dir is a received copy of; no UUID means nothing. It counts as received
 // now.
 func SetReceived(dir *os.File, uuid UUID) error { return setReceived(dir, dir, uuid) }
@@ -90,12 +109,23 @@ func setReceived(dir, sent *os.File, uuid UUID) error {
 	if err := ioctl(sent, iocGetSubvolInfo, info); err != nil {
 		return fmt.Errorf("reading the subvolume of %s: %w", sent.Name(), err)
 	}
-	arg := make([]byte, 200) // linux/btrfs.h: struct btrfs_ioctl_received_subvol_args
-	if !uuid.IsZero() {
-		copy(arg[16:], info[360:368]) // what was sent, and when, remains
-		copy(arg[32:48], info[408:424])
+	if uuid.IsZero() {
+		return markReceived(dir, uuid, nil, nil)
 	}
+	return markReceived(dir, uuid, info[360:368], info[408:424]) // what was sent, and when, remains
+}
+
+// SetReceivedFrom makes a writable subvolume of dir a received copy, as of now, of what had a UUID and was sent in a transaction of its
+// own filesystem.
+func SetReceivedFrom(dir *os.File, uuid UUID, sentIn uint64) error {
+	return markReceived(dir, uuid, native.AppendUint64(nil, sentIn), nil)
+}
+
+func markReceived(dir *os.File, uuid UUID, sentIn, sentAt []byte) error {
+	arg := make([]byte, 200) // linux/btrfs.h: struct btrfs_ioctl_received_subvol_args
 	copy(arg, uuid[:])
+	copy(arg[16:24], sentIn)
+	copy(arg[32:48], sentAt)
 	if err := ioctl(dir, iocSetReceived, arg); err != nil {
 		return fmt.Errorf("setting the received UUID of %s: %w", dir.Name(), err)
 	}

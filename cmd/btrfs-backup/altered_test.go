@@ -57,6 +57,26 @@ func TestAnAlteredBackupOfTheNewestVersionIsAFailure(t *testing.T) {
 	isCopy(t, source, destination, taken[0])
 }
 
+func TestABackupThatIsRelinkedIsAParentAgain(t *testing.T) {
+	t.Parallel()
+	source, destination := newSmallPair(t)
+	taken := series(t, 1, source, destination)[0]
+	backup, snapshot := filepath.Join(destination, taken), filepath.Join(source, "snapshot", taken)
+	btrfstest.Run(t, "btrfs", "property", "set", "-f", "-ts", backup, "ro", "false")
+	btrfstest.Check(t, os.Chmod(filepath.Join(backup, "file"), 0o600))
+	btrfstest.Run(t, "btrfs", "property", "set", "-ts", backup, "ro", "true")
+	expect(t, exitDiffer, invoke(t, nil, "relink", backup, "--to", snapshot), "mode         file (is 0600, was 0644)", "nothing was changed")
+
+	alter(t, backup, func() { btrfstest.Check(t, os.Chmod(filepath.Join(backup, "file"), 0o644)) })
+	expect(t, exitDone, invoke(t, nil, "relink", "--dry-run", backup, "--to", snapshot), "it would get the Received UUID")
+	expect(t, exitDone, invoke(t, nil, "relink", backup, "--to", snapshot), "it is a copy of "+snapshot+" again")
+	expect(t, exitDone, invoke(t, nil, "relink", "--json", backup, "--to", snapshot), `"linked_before": true`)
+	write(t, filepath.Join(source, "file"), "new")
+	r := backUp(t, exitDone, march(2), source, destination)
+	want(t, "transfers", r.to(t, destination).transfers(), r.Snapshot+"<"+taken)
+	isCopy(t, source, destination, r.Snapshot)
+}
+
 func TestASnapshotThatWasAlteredIsNoParentOfWhatWasSentBefore(t *testing.T) {
 	t.Parallel()
 	source, destination := newSmallPair(t)

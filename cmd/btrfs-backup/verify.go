@@ -3,17 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
-	"path"
 
 	"github.com/spf13/cobra"
 
-	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/report"
-	"btrfs-backup/internal/set"
 	"btrfs-backup/internal/tree"
 	"btrfs-backup/internal/verify"
 )
@@ -98,7 +94,7 @@ func verifyBackups(ctx context.Context, env environment, o *verifyOptions, texts
 	for _, p := range found {
 		h, path := machines.At(p)
 		if o.export {
-			if err := export(ctx, env.data, h, path); err != nil {
+			if err := verify.Export(ctx, h, path, env.data); err != nil {
 				return err
 			}
 			continue
@@ -171,23 +167,4 @@ func (v verifying) Done(r verify.Result) {
 		v.tell("warning", fmt.Sprintf("%s: its manifest is not kept: %s", r.Backup, r.NotKept))
 	}
 	fmt.Fprintln(v.stdout, r.Summary())
-}
-
-// export prints the checksums of all backups that a path stands for.
-func export(ctx context.Context, w io.Writer, h host.Trees, at string) error {
-	backups, err := set.Backups(ctx, h, at)
-	if err != nil {
-		return err
-	}
-	for _, backup := range backups {
-		dir, err := h.OpenTrees(ctx, path.Dir(backup), tree.OpenOptions{})
-		if err != nil {
-			return err
-		}
-		defer dir.Close()
-		if err := dir.ExportTree(ctx, path.Base(backup), w); err != nil {
-			return err
-		}
-	}
-	return nil
 }

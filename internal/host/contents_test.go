@@ -52,4 +52,3 @@ func TestWhatABackupHoldsIsVerifiedAndDescribed(t *testing.T) {
 		wantNames(t, folder+"/.btrfs-backup/manifests")
 	})
 }
-

@@ -135,6 +135,7 @@ type Dir struct {
 	Records
 	Restorer
 	Space
+	Relinker
 }
 
 // A Folder holds subvolumes. It must be closed, which gives its lock up.

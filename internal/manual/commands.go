@@ -415,6 +415,26 @@ one each day; all other properties are compared each time.`},
 		},
 		SeeAlso: "btrfs-backup(8), btrfs-backup-rsync(8), sha256sum(1), mtree(5)",
 	},
+	"relink": {
+		Sections: []Section{
+			{Title: "WHAT IS DONE", Text: `
+BACKUP gets the UUID of SNAPSHOT as its Received UUID, and with it counts as received now. It is hidden and writable for a moment:
+if something is written to it meanwhile, it stays what it was. If the program is killed, the next run in that
+folder, or the next relink, finishes what began. When, to what, and with which digest the backup was found equal is noted in
+.btrfs-backup of its folder.
+
+SNAPSHOT is not touched, also if it was itself altered. If it is a backup of the same snapshot elsewhere, BACKUP counts as
+a copy of what that is a copy of.`},
+			{Title: "EXIT STATUS", Items: [][2]string{
+				{"0", "BACKUP is a copy of SNAPSHOT, again or already."},
+				{"1", "They could not be compared, or the mark could not be set."},
+				{"2", "The command line is wrong."},
+				{"4", "They differ."},
+				{"75", "A run holds the lock of the folder."},
+			}},
+		},
+		SeeAlso: "btrfs-backup(8), btrfs-backup-verify(8), btrfs-backup-list(8)",
+	},
 	"index": {
 		SeeAlso: "btrfs-backup(8), btrfs-backup-rsync(8)",
 	},

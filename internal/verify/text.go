@@ -39,6 +39,20 @@ func (r Result) Summary() string {
 	return progress.Line(fmt.Sprintf("%s: %s: %s", r.Backup, strings.Join(parts, ", "), r.verdict()))
 }
 
+// Summary tells what came of it.
+func (r Relinked) Summary() string {
+	text := "no differences; it would get the Received UUID " + r.UUID.String()
+	switch {
+	case r.Before:
+		text = "is a copy of " + r.Against + " already; nothing was read"
+	case r.Linked:
+		text = fmt.Sprintf("no differences in %d files; it is a copy of %s again", r.Files, r.Against)
+	case len(r.Differences) > 0:
+		return r.Result.Summary() + "; nothing was changed"
+	}
+	return progress.Line(r.Backup + ": " + text)
+}
+
 func (r Result) how() string {
 	read := progress.Bytes(r.Bytes) + " read"
 	switch r.Read {

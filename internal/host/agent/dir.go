@@ -26,6 +26,7 @@ func (h *Host) Open(ctx context.Context, path string) (*host.Dir, error) {
 		Past:      d,
 		Healing:   d,
 		Contents:  d,
+		Relinker:  d,
 		Records:   d,
 		Restorer:  d,
 		Space:     d,

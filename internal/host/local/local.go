@@ -90,6 +90,7 @@ func (h *Host) Open(_ context.Context, path string) (*host.Dir, error) {
 		Past:      d,
 		Healing:   d,
 		Contents:  d,
+		Relinker:  d,
 		Records:   d,
 		Restorer:  d,
 		Space:     d,
@@ -219,6 +220,9 @@ func (d *Dir) Lock(ctx context.Context, waiting func(*lock.HeldError)) (release 
 		return nil, err
 	}
 	d.locks = append(d.locks, l)
+	if err := d.relinking().Finish(); err != nil {
+		d.host.log.Warn(fmt.Sprintf("%s: what an interrupted relink left: %v", d.status.Path, err))
+	}
 	return l.Release, nil
 }
 

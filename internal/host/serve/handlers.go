@@ -37,6 +37,7 @@ var handlers = byName(
 	handleDir(protocol.Link, (*server).link),
 	handleDir(protocol.ListSets, (*server).listSets),
 	handleDir(protocol.MakeSet, (*server).makeSet),
+	handleDir(protocol.Relink, (*server).relink),
 	handleDir(protocol.RemoveSets, (*server).removeSets),
 	handleDirTold(protocol.Changes, (*server).changes),
 	handleDirTold(protocol.FindDamage, (*server).findDamage),

@@ -20,14 +20,15 @@ type ManifestOptions struct {
 // Manifests compares two trees by their manifests, and tells found of each difference, in the order of manifest.Compare. The digest is
 // that of all that was to be, but for which names are those of one file.
 func Manifests(ctx context.Context, want, got io.ReadSeeker, o ManifestOptions, found func(Difference)) (v Verified, digest manifest.Digest, err error) {
+	if err := rewind(want, got); err != nil {
+		return v, digest, err
+	}
 	linked, _, err := preview(ctx, want, func(string) bool { return true })
 	if err == nil { // a damaged one is found before anything is told
 		err = eachEntry(ctx, got, func(manifest.Entry) error { return nil })
 	}
-	for _, side := range []io.Seeker{want, got} {
-		if err == nil {
-			_, err = side.Seek(0, io.SeekStart)
-		}
+	if err == nil {
+		err = rewind(want, got)
 	}
 	if err != nil {
 		return v, digest, err
@@ -55,6 +56,15 @@ func Manifests(ctx context.Context, want, got io.ReadSeeker, o ManifestOptions, 
 		err = p.unexpected(func(string) bool { return true })
 	}
 	return v, manifest.Digest(p.sum.Sum(nil)), err
+}
+
+func rewind(files ...io.Seeker) error {
+	for _, f := range files {
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // A pairing goes through two manifests side by side.

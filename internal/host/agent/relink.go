@@ -1,0 +1,13 @@
+package agent
+
+import (
+	"context"
+
+	"btrfs-backup/internal/host/protocol"
+	"btrfs-backup/internal/relink"
+)
+
+func (d *dir) Relink(ctx context.Context, o relink.Order) error {
+	_, err := protocol.Relink.Call(ctx, d.host, protocol.RelinkCall{Dir: d.name(), Order: o})
+	return err
+}

@@ -1,0 +1,17 @@
+package local
+
+import (
+	"context"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/relink"
+)
+
+func (d *Dir) Relink(_ context.Context, o relink.Order) error { return d.relinking().Relink(o) }
+
+func (d *Dir) relinking() relink.Folder {
+	return relink.Folder{Dir: d.dir, Unnoted: func(err error) { d.host.log.Warn(err.Error()) }, Record: func(name string, origin btrfs.UUID) error {
+		return d.record(name, host.Origin{Subvolume: origin})
+	}}
+}

@@ -1,0 +1,11 @@
+package protocol
+
+import "btrfs-backup/internal/relink"
+
+// Relink does what the method of host.Relinker does.
+var Relink = verb[RelinkCall, Nothing, Nothing]("relink", Owner, once)
+
+type RelinkCall struct {
+	Dir
+	Order relink.Order
+}

@@ -1,0 +1,12 @@
+package serve
+
+import (
+	"context"
+
+	"btrfs-backup/internal/host/local"
+	"btrfs-backup/internal/host/protocol"
+)
+
+func (s *server) relink(ctx context.Context, d *local.Dir, c protocol.RelinkCall) (none protocol.Nothing, err error) {
+	return none, d.Relink(ctx, c.Order)
+}

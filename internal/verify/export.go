@@ -1,0 +1,34 @@
+package verify
+
+import (
+	"context"
+	"io"
+	"path"
+
+	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/set"
+	"btrfs-backup/internal/tree"
+)
+
+// Export writes the checksums of all backups that a path stands for, as sha256sum takes them.
+func Export(ctx context.Context, h host.Trees, at string, to io.Writer) error {
+	backups, err := set.Backups(ctx, h, at)
+	if err != nil {
+		return err
+	}
+	for _, backup := range backups {
+		if err := export(ctx, h, backup, to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func export(ctx context.Context, h host.Trees, backup string, to io.Writer) error {
+	dir, err := h.OpenTrees(ctx, path.Dir(backup), tree.OpenOptions{})
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.ExportTree(ctx, path.Base(backup), to)
+}
