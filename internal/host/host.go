@@ -136,6 +136,7 @@ type Dir struct {
 	Restorer
 	Space
 	Relinker
+	Loose
 }
 
 // A Folder holds subvolumes. It must be closed, which gives its lock up.

@@ -30,6 +30,7 @@ func (h *Host) Open(ctx context.Context, path string) (*host.Dir, error) {
 		Records:   d,
 		Restorer:  d,
 		Space:     d,
+		Loose:     d,
 	}, nil
 }
 

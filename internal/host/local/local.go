@@ -18,6 +18,7 @@ import (
 	"btrfs-backup/internal/failpoint"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/host/loose"
 	"btrfs-backup/internal/tree/received"
 	"btrfs-backup/internal/tree/walk"
 	"btrfs-backup/lock"
@@ -94,6 +95,7 @@ func (h *Host) Open(_ context.Context, path string) (*host.Dir, error) {
 		Records:   d,
 		Restorer:  d,
 		Space:     d,
+		Loose:     d.Loose(),
 	}, nil
 }
 
@@ -202,6 +204,17 @@ func (h *Host) MkdirAll(_ context.Context, path string) error {
 }
 
 func (d *Dir) Status() host.Status { return d.status }
+
+// Loose is the directory as one of single files.
+func (d *Dir) Loose() loose.Dir {
+	return loose.Dir{Root: d.dir, Open: func(path string) (*os.File, host.Status, error) {
+		other, err := d.host.OpenDir(path)
+		if err != nil {
+			return nil, host.Status{}, err
+		}
+		return other.dir, other.status, nil
+	}}
+}
 
 // File is the open directory itself.
 func (d *Dir) File() *os.File { return d.dir }

@@ -7,6 +7,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/internal/files"
 	"btrfs-backup/internal/heal"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
@@ -43,6 +44,7 @@ var sentinels = map[string]error{
 	"wrong-source":    heal.ErrWrongSource,
 	"no-device-write": heal.ErrNoDeviceWrite,
 	"relocating":      heal.ErrRelocating,
+	"bad-records":     files.ErrMalformed,
 	"unchanged":       tree.ErrUnchanged,
 	"disconnected":    transport.ErrDisconnected,
 	"exists":          fs.ErrExist,

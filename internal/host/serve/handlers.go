@@ -55,6 +55,14 @@ var handlers = byName(
 	handleDir(protocol.Continue, (*server).continues),
 	handleDir(protocol.ContinueTrees, (*server).continuesTrees),
 
+	handleDir(protocol.FindFiles, (*server).findFiles),
+	handleDirTold(protocol.PackFiles, (*server).packFiles),
+	handleDir(protocol.PlaceFiles, (*server).placeFiles),
+	handle(protocol.UnpackFiles, (*server).unpackFiles),
+	handle(protocol.UnpackBatch, (*server).unpackBatch),
+	handle(protocol.UnpackEnd, (*server).unpackEnd),
+	handleDirTold(protocol.CopyFiles, (*server).copyFiles),
+
 	handle(protocol.OpenTrees, (*server).openTrees),
 	handleDir(protocol.ListTrees, (*server).listTrees),
 	handleDir(protocol.MarkTrees, (*server).markTrees),

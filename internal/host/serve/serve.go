@@ -69,6 +69,7 @@ func Run(ctx context.Context, stdin, stdout *os.File, o Options) error {
 	s.conn = met.Conn()
 	err = s.conn.Serve(ctx, s.handle)
 	s.disconnect()
+	s.dropUnpackings()
 	s.transfers.Wait()
 	return err
 }
@@ -88,6 +89,9 @@ type server struct {
 	lastLock uint64
 	locks    map[uint64]heldLock
 	streams  map[string]*stream // by secret
+
+	lastUnpacking uint64
+	unpackings    map[uint64]*unpacking
 }
 
 // heldLock is a lock on a directory that the client has.
@@ -104,7 +108,8 @@ type stream struct {
 }
 
 func newServer(ctx context.Context, o Options, confine *confinement) *server {
-	s := &server{o: o, ctx: ctx, confine: confine, locks: make(map[uint64]heldLock), streams: make(map[string]*stream)}
+	s := &server{o: o, ctx: ctx, confine: confine, locks: make(map[uint64]heldLock), streams: make(map[string]*stream),
+		unpackings: make(map[uint64]*unpacking)}
 	s.local = local.New(o.Log)
 	if confine != nil {
 		s.local = local.NewConfined(o.Log, confine)
