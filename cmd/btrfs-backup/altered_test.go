@@ -30,7 +30,7 @@ func TestABackupThatWasAlteredIsNoParentAndNoBackup(t *testing.T) {
 	if l := listedOf(t, destination); !l[taken[1]].Altered || l[taken[1]].Complete || l[taken[0]].Altered {
 		t.Errorf("listed: %+v", l)
 	}
-	expect(t, exitDone, invoke(t, nil, "list", destination), "backup, altered since")
+	expect(t, exitDone, invoke(t, nil, "list", destination), "altered since\n")
 
 	write(t, filepath.Join(source, "file"), "new")
 	dry := expect(t, exitDone, invoke(t, march(3), "--dry-run", "-n", "2", source, destination), `"20260302-120000" not saved: the name is taken`)

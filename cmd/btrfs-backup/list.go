@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"path/filepath"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -20,6 +21,8 @@ type listOptions struct {
 	prefix string
 	json   bool
 	uuid   bool
+	wide   bool
+	space  bool
 	reach  job.Reach
 }
 
@@ -30,15 +33,19 @@ func newList(env environment) *cobra.Command {
 		Short: "Show the snapshots and backups of places",
 		Example: "  btrfs-backup list /home nas:/backup/home    snapshots of /home, its backups\n" +
 			"  btrfs-backup list /mnt/usb                  the folders of backups in it",
-		Long: `Show the subvolumes in each PLACE, here or on another machine: the folder of a
-destination, or a source, which stands for its snapshot folder. Of another
-directory, show which folders of backups are in it, and in what is in it. Sizes
-are known of backups made by rsync, and where quotas are enabled. What somebody
-altered since it was taken or received is marked; it is no backup any more.`,
+		Long: `Show the snapshots and backups in each PLACE, here or on another machine: the
+folder of a destination, or a source, which stands for its snapshot folder. Of
+another directory, show which folders of backups are in it, of what sources.
+SENT is what it took to send a backup. FREED is how much data deleting that one
+alone would free: exact, and known without quotas. Where that takes long, it is
+left out without --space. What somebody altered since it was taken or received
+is marked; it is no backup any more.`,
 		Args: needPlace("PLACE"),
 		RunE: func(c *cobra.Command, args []string) error { return list(c.Context(), env, o, args) },
 	}
 	f := c.Flags()
+	f.BoolVar(&o.space, "space", false, "tell FREED however long it takes")
+	f.BoolVar(&o.wide, "wide", false, "more columns, in long lines")
 	f.BoolVar(&o.uuid, "uuid", false, "show UUIDs, too; --json has all")
 	o.define(f)
 	return c
@@ -53,48 +60,53 @@ func (o *listOptions) define(f *pflag.FlagSet) {
 	defineFurtherReach(&o.reach, f)
 }
 
-func list(ctx context.Context, env environment, o *listOptions, places []string) error {
-	contents, errs, err := o.contents(ctx, env, places)
+// quickly is how long a list may take to find out what deleting would free, unless that is asked for.
+const quickly = time.Second
+
+func list(ctx context.Context, env environment, o *listOptions, texts []string) error {
+	places, machines, errs, err := o.look(ctx, env, texts)
 	if err != nil {
 		return err
 	}
-	table := listTable{env.stdout, o.prefix, o.uuid, env.now()}
+	defer machines.Close()
+	within := quickly
+	if o.space {
+		within = 0
+	}
+	table := inventory.Table{W: env.stdout, Prefix: o.prefix, Wide: o.wide, UUID: o.uuid, Now: env.now()}
 	all := []inventory.Entry{}
-	var failures []error
-	for i, content := range contents {
+	for i, place := range places {
 		if errs[i] != nil {
-			failures = append(failures, errs[i])
 			continue
 		}
-		entries := content.Entries(o.prefix)
-		all = append(all, entries...)
-		for _, below := range content.Below {
-			all = append(all, below.Entries(o.prefix)...)
-		}
-		if o.json {
-			continue
-		}
-		if err := table.print(content, entries); err != nil {
-			return err
+		listed, err := place.Survey(ctx, o.prefix, within)
+		errs[i] = err
+		all = append(all, slices.Concat(listed.Entries, listed.Below)...)
+		if !o.json {
+			errs = append(errs, table.Write(place, listed))
 		}
 	}
 	if o.json {
-		failures = append(failures, report.WriteJSON(env.stdout, all))
+		errs = append(errs, report.WriteJSON(env.stdout, all))
 	}
-	return errors.Join(failures...)
+	return errors.Join(errs...)
 }
 
-// contents lists the places, all at once, since some may be far away.
+// contents is look for whoever needs the machines no more.
 func (o *listOptions) contents(ctx context.Context, env environment, texts []string) ([]inventory.Place, []error, error) {
-	if filepath.IsAbs(o.folder) {
-		return nil, nil, misused("--snapshot-folder is relative to a source here", "name a folder outside the source as a PLACE")
+	places, machines, errs, err := o.look(ctx, env, texts)
+	if err == nil {
+		machines.Close()
 	}
-	log := env.newLog(slog.LevelWarn)
-	places, machines, err := look(env, log, o.reach, texts)
+	return places, errs, err
+}
+
+// look lists the places, all at once, since some may be far away.
+func (o *listOptions) look(ctx context.Context, env environment, texts []string) ([]inventory.Place, *job.Machines, []error, error) {
+	places, machines, err := look(env, env.newLog(slog.LevelWarn), o.reach, texts)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	defer machines.Close()
 	contents, errs := make([]inventory.Place, len(places)), make([]error, len(places))
 	var listing sync.WaitGroup
 	for i, p := range places {
@@ -102,5 +114,5 @@ func (o *listOptions) contents(ctx context.Context, env environment, texts []str
 		listing.Go(func() { contents[i], errs[i] = inventory.Look(ctx, h, path, o.folder) })
 	}
 	listing.Wait()
-	return contents, errs, nil
+	return contents, machines, errs, nil
 }

@@ -9,12 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/inventory"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/report"
-	"btrfs-backup/internal/tree"
 	"btrfs-backup/transport/sshtest"
 
 	"golang.org/x/sys/unix"
@@ -117,22 +115,31 @@ func TestListIsATableForEachPlace(t *testing.T) {
 	taken := series(t, 2, source, destination)
 
 	r := succeed(t, "list", source, destination)
-	blocks := strings.Split(r.stdout, destination)
+	blocks := strings.Split(r.stdout, destination+": ")
 	if len(blocks) != 2 || !strings.HasPrefix(blocks[0], filepath.Join(source, "snapshot")) {
 		t.Fatalf("%s", r.stdout)
 	}
 	var st unix.Statfs_t
 	btrfstest.Check(t, unix.Statfs(destination, &st))
-	if free := progress.Bytes(int64(st.Bavail) * st.Bsize); !strings.HasPrefix(blocks[1], ": 2 subvolumes, "+free+" free\n") {
-		t.Errorf("not told that %s are free:\n%s", free, r.stdout)
+	if free := progress.Bytes(int64(st.Bavail) * st.Bsize); !strings.HasPrefix(blocks[1], "2 backups of ") || !strings.Contains(blocks[1], ":"+source+", "+free+" free\n") {
+		t.Errorf("not told of what they are and that %s are free:\n%s", free, r.stdout)
 	}
-	for block, state := range map[string]string{blocks[0]: "snapshot", blocks[1]: "backup"} {
-		for _, name := range taken {
-			row := line(block, name)
-			if !slices.Contains(strings.Fields(row), state) {
-				t.Errorf("%s is not listed as a %s:\n%s", name, state, r.stdout)
-			}
+	if snapshot := line(blocks[0], taken[1]); !strings.HasPrefix(blocks[0], filepath.Join(source, "snapshot")+": 2 snapshots, ") || !strings.Contains(snapshot, "newest") {
+		t.Errorf("snapshots:\n%s", blocks[0])
+	}
+	if backup := line(blocks[1], taken[1]); !strings.HasSuffix(backup, "newest,\n") || !strings.Contains(blocks[1], " parent of the next\n") || strings.Contains(line(blocks[1], taken[0]), "newest") {
+		t.Errorf("backups:\n%s", blocks[1])
+	}
+	for l := range strings.Lines(blocks[1][strings.Index(blocks[1], "\n")+1:]) {
+		if len(l) > 81 {
+			t.Errorf("%d columns: %s", len(l)-1, l)
 		}
+	}
+	if l := listedOf(t, destination)[taken[1]]; l.Sent == nil || *l.Sent <= 0 || l.Freed == nil || !slices.Equal(l.Notes, []string{"newest", "parent of the next"}) {
+		t.Errorf("what took to send, what deleting frees and what is noted of %+v", l)
+	}
+	if l := listedOf(t, source)[taken[1]]; len(l.Notes) != 2 || l.Notes[1] != "parent of the next to "+destination {
+		t.Errorf("what is noted of a snapshot: %q", l.Notes)
 	}
 	if row := strings.Fields(line(blocks[1], taken[1])); !slices.Contains(row, taken[0]) {
 		t.Errorf("the parent of %s is not told:\n%s", taken[1], r.stdout)
@@ -147,39 +154,6 @@ func line(text, word string) string {
 		}
 	}
 	return ""
-}
-
-func TestAListOfUsualNamesFitsEightyColumns(t *testing.T) {
-	t.Parallel()
-	now := time.Date(2026, 11, 29, 12, 0, 0, 0, time.Local)
-	size := uint64(1023 << 20)
-	c := inventory.Place{Folder: "/mnt/usb/home", Below: []inventory.Place{{
-		Folder: "/mnt/usb/home/laptop/photos",
-		Trees:  tree.Listing{Backups: []tree.Record{{Name: "20261128-013000", Origin: tree.Origin{Source: "laptop:/srv/photos"}}}},
-	}}}
-	entries := []inventory.Entry{
-		{Name: "20261128-013000", Time: now.Add(-34 * time.Hour), Kind: inventory.Backup, Parent: "20261127-013000", Size: &size, MissingFiles: 123},
-		{Name: ".20261129-013000.incoming", Kind: inventory.Unfinished, UUID: btrfs.UUID{1}},
-		{Name: "20261129-013000", Time: now.Add(-10 * time.Hour), Kind: inventory.Backup, Parent: "20261127-013000", Altered: true},
-	}
-	for _, uuid := range []bool{false, true} {
-		var b strings.Builder
-		btrfstest.Check(t, listTable{w: &b, now: now, uuid: uuid}.print(c, entries))
-		for line := range strings.Lines(b.String()) {
-			if len(line) > 81 && !uuid {
-				t.Errorf("%d columns: %s", len(line)-1, line)
-			}
-		}
-		for _, want := range []string{"3 subvolumes, 1 folder of backups", "  34 h  1.0 GiB  ", "  INCOMPLETE: 123 missing\n", "\n20261129-013000  -     -        -                unfinished",
-			"laptop/photos  laptop:/srv/photos (rsync)  1        2026-11-28  2026-11-28 01:30\n"} {
-			if !uuid && !strings.Contains(b.String(), want) {
-				t.Errorf("no %q in:\n%s", want, b.String())
-			}
-		}
-		if told := strings.Contains(b.String(), "01000000-0000-0000-0000-000000000000"); told != uuid {
-			t.Errorf("with UUIDs %t:\n%s", uuid, b.String())
-		}
-	}
 }
 
 func TestAgesAreToldInOneUnit(t *testing.T) {

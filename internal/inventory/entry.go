@@ -25,6 +25,9 @@ type Entry struct {
 	Altered      bool       `json:"altered,omitempty"` // since it was taken or received
 	Size         *uint64    `json:"size,omitempty"`
 	Exclusive    *uint64    `json:"exclusive,omitempty"`
+	Sent         *int64     `json:"sent,omitempty"`          // bytes of the stream that made it
+	Freed        *uint64    `json:"freed,omitempty"`         // bytes of data that deleting it alone would free
+	Notes        []string   `json:"notes,omitempty"`         // what else people are to know
 	Source       string     `json:"source,omitempty"`        // of a backup made by rsync
 	Files        int64      `json:"files,omitempty"`         // in it
 	MissingFiles int        `json:"missing_files,omitempty"` // that could not be read when it was made

@@ -61,9 +61,11 @@ func (p Place) subvolumeSources() (func(btrfs.Subvolume) btrfs.UUID, error) {
 }
 
 // subvolumes lists the place at an absolute path: the snapshot folder of a source if there is one, else the place itself. The folder
-// is relative to place unless it is absolute. Both are asked for at once, since a machine may be far away.
+// is relative to place unless it is absolute; then only a subvolume that can be written to is a source. Both are asked for at once,
+// since a machine may be far away.
 func subvolumes(ctx context.Context, h host.Trees, place, snapshotFolder string) (Place, error) {
-	if !path.IsAbs(snapshotFolder) {
+	absolute := path.IsAbs(snapshotFolder)
+	if !absolute {
 		snapshotFolder = path.Join(place, snapshotFolder)
 	}
 	inner := make(chan Place, 1)
@@ -73,8 +75,11 @@ func subvolumes(ctx context.Context, h host.Trees, place, snapshotFolder string)
 		inner <- c
 		innerErr <- err
 	}()
-	outer, err := list(ctx, h, place)
+	outer, status, err := listed(ctx, h, place)
 	c, noInner := <-inner, <-innerErr
+	if absolute && !(status.IsRoot && !status.Subvolume.ReadOnly) {
+		return outer, err
+	}
 	if err != nil || errors.Is(noInner, fs.ErrNotExist) || errors.Is(noInner, unix.ENOTDIR) {
 		return outer, err
 	}
@@ -82,15 +87,20 @@ func subvolumes(ctx context.Context, h host.Trees, place, snapshotFolder string)
 }
 
 func list(ctx context.Context, h host.Trees, folder string) (Place, error) {
+	p, _, err := listed(ctx, h, folder)
+	return p, err
+}
+
+func listed(ctx context.Context, h host.Trees, folder string) (Place, host.Status, error) {
 	status, content, err := h.List(ctx, folder)
 	name := engine.PlaceName(h.String() + folder)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return Place{}, hint.New(err, "name the folder of a destination, or a source")
+		return Place{}, status, hint.New(err, "name the folder of a destination, or a source")
 	case err != nil:
-		return Place{}, err
+		return Place{}, status, err
 	case !status.Btrfs:
-		return Place{}, hint.New(fmt.Errorf("%s: %w", name, btrfs.ErrNotBtrfs), "is its disk mounted?")
+		return Place{}, status, hint.New(fmt.Errorf("%s: %w", name, btrfs.ErrNotBtrfs), "is its disk mounted?")
 	}
-	return Place{Folder: name, Host: h, Path: folder, Content: content}, nil
+	return Place{Folder: name, Host: h, Path: folder, Content: content}, status, nil
 }

@@ -223,15 +223,11 @@ folder of its own at the destination. If the disk is not always there, its absen
 	},
 	"list": {
 		Sections: []Section{
-			{Title: "STATES", Items: [][2]string{
-				{"snapshot", "Read-only, and made here."},
-				{"backup", "Read-only, and received completely; or made by rsync. INCOMPLETE tells how many files could not be read then."},
-				{"unfinished", "Being received, or left behind by a run that was ended."},
-				{"writable", "Not a snapshot; or left half received by another program."},
-			}},
+			{Title: "COLUMNS", Items: listColumns},
+			{Title: "NOTES", Items: listNotes},
 			{Title: "EXIT STATUS", Items: [][2]string{
 				{"0", "Everything was listed."},
-				{"1", "A place could not be listed."},
+				{"1", "A place could not be listed, or a record in it not be read."},
 				{"2", "The command line is wrong."},
 			}},
 		},

@@ -1,0 +1,108 @@
+package inventory
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/host"
+)
+
+// Noted gives the entries as Entries does, with all that is on record of them besides. What cannot be read is missing, and an error.
+func (p Place) Noted(prefix string) ([]Entry, error) {
+	all := p.Entries(prefix)
+	_, about, aboutErr := p.Recorded(p.Folder)
+	ledger, ledgerErr := host.ParseLedger(p.Folder, p.Ledger, func(string) bool { return true })
+	judge, judgeErr := p.Judge()
+	inUse := p.InUse()
+	names := make(map[btrfs.UUID]string)
+	for _, s := range p.All {
+		names[s.UUID] = s.Name
+	}
+	backups := slices.ContainsFunc(all, func(e Entry) bool { return e.Kind == Backup })
+	for i := range all {
+		e := &all[i]
+		if e.Parent == "" {
+			e.Parent = names[e.ParentUUID]
+		}
+		if sent := about.Sent(e.ReceivedUUID); sent > 0 && e.Kind == Backup {
+			e.Sent = &sent
+		}
+		if judgeErr == nil && e.Complete && (e.Kind == Snapshot || e.Kind == Backup) && judge.IsNewest(*e, judge.Series(*e, all)) {
+			e.note("newest")
+			if e.Kind == Backup {
+				e.note("parent of the next")
+			}
+		}
+		if ledgerErr == nil {
+			for _, h := range ledger.Holds(e.Name) {
+				if h.Outstanding {
+					e.note(h.String())
+				} else {
+					e.note("parent of the next to " + h.Destination)
+				}
+			}
+		}
+		e.noteState(backups)
+		if why, ok := inUse[e.Name]; ok {
+			e.note(why)
+		}
+	}
+	if aboutErr != nil { // which the judge would tell once more
+		return all, aboutErr
+	}
+	return all, errors.Join(ledgerErr, judgeErr)
+}
+
+func (l *Entry) note(text string) { l.Notes = append(l.Notes, text) }
+
+// noteState tells what is not as it is to be expected of a snapshot or, among backups, of a backup.
+func (l *Entry) noteState(amongBackups bool) {
+	switch {
+	case l.Kind == Unfinished, l.Kind == Deleting, l.Kind == Writable, l.Kind == Snapshot && amongBackups:
+		l.note(string(l.Kind))
+	case len(l.Lacks) > 0:
+		l.note("INCOMPLETE set, without " + strings.Join(l.Lacks, ", "))
+	case l.Kind == Set:
+		l.note("set of " + strings.Join(l.Members, ", "))
+	}
+	if l.MissingFiles > 0 {
+		l.note(fmt.Sprintf("INCOMPLETE: %d missing", l.MissingFiles))
+	}
+	if l.Altered {
+		l.note("altered since")
+	}
+}
+
+// SourceNames gives the sources of the backups in the place as people know them, sorted; "?" stands for those that are not on record.
+func (p Place) SourceNames(prefix string) (names []string) {
+	origins, about, err := p.Recorded(p.Folder)
+	sourceOf, sourceErr := p.subvolumeSources()
+	for _, e := range p.Entries(prefix) {
+		name := "?"
+		switch i := slices.IndexFunc(p.InDirectory, func(s btrfs.Subvolume) bool { return s.UUID == e.UUID }); {
+		case e.Kind != Backup:
+			continue
+		case e.Source != "":
+			name = e.Source + " (rsync)"
+		case err == nil && sourceErr == nil && i >= 0:
+			source := origins[e.ReceivedUUID]
+			if source.IsZero() {
+				source = sourceOf(p.InDirectory[i])
+			}
+			if known := about.Name(source); known != "" {
+				name = known
+			}
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	if len(names) > 1 {
+		names = slices.DeleteFunc(names, func(name string) bool { return name == "?" })
+	}
+	slices.Sort(names)
+	return names
+}

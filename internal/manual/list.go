@@ -1,0 +1,23 @@
+package manual
+
+var listColumns = [][2]string{
+	{"SENT", "The bytes of the stream that made a backup, if this version of the program sent it."},
+	{"SIZE", "Of backups made by rsync, and where quotas are enabled; with --wide also where SENT is known."},
+	{"FREED IF DELETED", "Data on the disk that nothing else has: no other snapshot or backup anywhere on the filesystem, and no copy by reflink or " +
+		"deduplication. An extent of which another one has a part counts for nobody, and compressed data as it is on the disk. Metadata is left out, " +
+		"and what lies in it, as small files do. Deleting two frees more than both numbers, where they share data. Of copies with hard links: the " +
+		"files all of whose names are in it. It needs root, and is \"-\" where it is not known within a second, unless --space is given."},
+	{"PARENT", "What a snapshot was taken of, or a backup was made upon; \"-\" if that is gone."},
+	{"EXCLUSIVE", "What deleting all backups of a folder together would free."},
+}
+
+var listNotes = [][2]string{
+	{"newest", "The newest complete one of its source."},
+	{"parent of the next", "What the next increment, to that destination, builds upon, as it is on record."},
+	{"not yet at", "A destination that lacks it."},
+	{"snapshot", "Among backups: read-only, and made here."},
+	{"INCOMPLETE", "How many files could not be read when rsync made it, or which members a set has lost."},
+	{"unfinished", "Being received, or left behind by a run that was ended."},
+	{"writable", "Not a snapshot; or left half received by another program."},
+	{"altered since", "Somebody changed it since it was taken or received: it is no backup any more."},
+}
