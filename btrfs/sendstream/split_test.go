@@ -1,0 +1,64 @@
+package sendstream_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"slices"
+	"testing"
+	"testing/iotest"
+
+	"btrfs-backup/btrfs/sendstream"
+)
+
+func TestStreamsBehindEachOtherAreReadOneByOne(t *testing.T) {
+	all := [][]byte{small(), large(1), large(2), small()}
+	readers := map[string]func(io.Reader) io.Reader{"at once": func(r io.Reader) io.Reader { return r }, "byte by byte": iotest.OneByteReader}
+	for name, reader := range readers {
+		for _, skip := range []bool{false, true} {
+			s := sendstream.NewSplitter(reader(bytes.NewReader(slices.Concat(all...))))
+			for i, want := range all {
+				if more, err := s.Next(); !more || err != nil {
+					t.Fatalf("%s: no stream %d: %v", name, i, err)
+				}
+				if head, err := s.Head(); err != nil || head.UUID != [16]byte(testUUID) || head.Protocol == 0 {
+					t.Errorf("%s: stream %d is %+v, %v", name, i, head, err)
+				}
+				if skip {
+					continue
+				}
+				if got, err := io.ReadAll(s); err != nil || !bytes.Equal(got, want) {
+					t.Errorf("%s: stream %d has %d bytes of %d, %v", name, i, len(got), len(want), err)
+				}
+			}
+			if more, err := s.Next(); more || err != nil {
+				t.Errorf("%s: another stream, %v", name, err)
+			}
+		}
+	}
+}
+
+func TestWhatMakesNoSenseIsPassedOnAsItIs(t *testing.T) {
+	good := large(1)
+	for name, bad := range map[string][]byte{
+		"cut":       good[:len(good)-4],
+		"a length":  slices.Concat(good[:100], []byte{0xff, 0xff, 0xff, 0xff}, good[104:]),
+		"an end":    slices.Concat(good[:len(good)-1], []byte{0xff}, good),
+		"restarted": slices.Concat(good[:len(good)/2], good),
+		"rubbish":   bytes.Repeat([]byte("rubbish"), 1000),
+	} {
+		s := sendstream.NewSplitter(bytes.NewReader(bad))
+		if more, err := s.Next(); !more || err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(s)
+		if err != nil || !bytes.HasPrefix(bad, got) || name != "restarted" && len(got) != len(bad) {
+			t.Errorf("%s: %d bytes of %d, %v", name, len(got), len(bad), err)
+		}
+	}
+	s := sendstream.NewSplitter(bytes.NewReader([]byte("btrfs-str")))
+	_, _ = s.Next()
+	if _, err := s.Head(); !errors.Is(err, sendstream.ErrTruncated) {
+		t.Error(err)
+	}
+}
