@@ -36,7 +36,7 @@ type restoreWay interface {
 
 func newRestore(env environment) *cobra.Command {
 	whole := &wholeRestore{}
-	o := &restoreOptions{reach: job.Default().Reach, ways: []restoreWay{whole}}
+	o := &restoreOptions{reach: job.Default().Reach, ways: []restoreWay{whole, &streamsRestore{whole: whole}}}
 	c := &cobra.Command{
 		Use:   "restore [options] BACKUP TARGET",
 		Short: "Get data back from a backup",

@@ -24,7 +24,8 @@ func (w *wholeRestore) define(f *pflag.FlagSet) {
 	f.BoolVar(&w.order.RebootNeeded, "reboot-needed", false, "replace the root of the running system")
 }
 
-func (w *wholeRestore) isAsked() bool { return w.order.InPlace }
+// isAsked is false: it is the way if no other is asked for.
+func (w *wholeRestore) isAsked() bool { return false }
 
 func (w *wholeRestore) restore(ctx context.Context, env environment, o *restoreOptions, args []string) error {
 	if len(args) != 2 {

@@ -29,10 +29,12 @@ type Report struct {
 	Duration time.Duration  `json:"nanoseconds"`
 	Lives    string         `json:"source_lives,omitempty"` // the source of the backup is there, too
 	Replace  replace.Report `json:"replace"`
+	Streams  []Received     `json:"streams,omitempty"` // in place of a backup
 
 	target string // path on its machine
 	folder string // of the backup, as a place
 	option string // that names the snapshot folder
+	only   bool   // the snapshots are what was wanted
 }
 
 // planned notes what is there already, or will be sent.
@@ -57,12 +59,17 @@ func (r *Report) lines() (lines []string) {
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	would := map[bool]string{true: "would be", false: "is"}[r.DryRun]
 	switch {
+	case r.Streams != nil:
+		lines = r.streams()
 	case r.Present:
 		add("%s is on the filesystem of %s already: nothing %s sent", r.Snapshot, r.Target, would)
 	case r.DryRun:
 		add("%s would be sent to %s as %s, %s%s", r.Snapshot, r.Target, r.how(), map[bool]string{true: "at most "}[r.AtMost], progress.Bytes(r.Bytes))
 	default:
 		add("%s was sent as %s, %s in %s", r.Snapshot, r.how(), progress.Bytes(r.Bytes), progress.Duration(r.Duration))
+	}
+	if r.only {
+		return lines
 	}
 	add("%s %s a writable snapshot of it", r.Target, would)
 	p := r.Replace
@@ -78,13 +85,29 @@ func (r *Report) lines() (lines []string) {
 	if r.Lives != "" {
 		add("%s, of which the backup is, is still there: %s is a source of its own", r.Lives, r.Target)
 	}
-	if !r.DryRun {
+	if !r.DryRun && r.folder != "" {
 		if !r.Kept {
 			add("The next backup is an increment only with the --snapshot-folder that holds %s:", r.Snapshot)
 		} else {
 			add("The next backup is an increment:")
 		}
 		add("  btrfs-backup %s", r.next())
+	}
+	return lines
+}
+
+// streams tells what was received.
+func (r *Report) streams() (lines []string) {
+	for _, s := range r.Streams {
+		how := "a complete copy"
+		if s.Parent != "" {
+			how = "an increment to " + progress.Name(s.Parent)
+		}
+		if r.DryRun {
+			lines = append(lines, fmt.Sprintf("%s would be received from %s as %s", progress.Name(s.Snapshot), s.From, how))
+			continue
+		}
+		lines = append(lines, fmt.Sprintf("%s was received from %s as %s, %s in %s", progress.Name(s.Snapshot), s.From, how, progress.Bytes(s.Bytes), progress.Duration(s.Duration)))
 	}
 	return lines
 }

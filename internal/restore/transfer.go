@@ -238,6 +238,9 @@ func (r *run) clean(ctx context.Context, to *target) error {
 
 // origin tells of what the backup is, as far as it is known.
 func (r *run) origin() host.Origin {
+	if r.source == nil { // streams do not tell
+		return host.Origin{}
+	}
 	origins, about, err := r.holds.Recorded(r.source.String())
 	if err != nil {
 		r.Log.Warn(err.Error())

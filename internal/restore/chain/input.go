@@ -257,6 +257,9 @@ func (in *Input) further(ctx context.Context) (links []Link, err error) {
 		}
 		r.at++
 		l, err := in.headOf(r)
+		if err == nil {
+			err = l.check()
+		}
 		if err != nil {
 			return links, err
 		}

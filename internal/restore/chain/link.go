@@ -2,6 +2,8 @@ package chain
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -29,29 +31,97 @@ type Link struct {
 // Full tells that the stream is complete by itself.
 func (l Link) Full() bool { return l.Parent.IsZero() }
 
-// snapshot is what the stream was made of.
-func (l Link) snapshot() btrfs.Subvolume { return sent(l.Name, l.UUID, l.TransID) }
+// Snapshot is what the stream was made of.
+func (l Link) Snapshot() btrfs.Subvolume { return sent(l.Name, l.UUID, l.TransID) }
+
+// Base is what the stream is built upon; nil: nothing.
+func (l Link) Base() *btrfs.Subvolume {
+	if l.Full() {
+		return nil
+	}
+	base := sent(l.Parent.String(), l.Parent, l.ParentTransID)
+	return &base
+}
+
+// Title names the input that the stream is in.
+func (l Link) Title() string { return l.input.title }
+
+// AtLeast gives how many bytes the stream has at least, as far as that is known.
+func (l Link) AtLeast() int64 {
+	if l.index > 0 || l.input.bytes == nil {
+		return 0
+	}
+	return l.input.bytes()
+}
 
 func sent(name string, uuid btrfs.UUID, transaction uint64) btrfs.Subvolume {
 	return btrfs.Subvolume{Name: name, UUID: uuid, ReadOnly: true, CreatedIn: transaction, ChangedIn: transaction}
 }
 
-// time gives the date in the name.
-func (l Link) time() time.Time {
+// Time gives the date in the name.
+func (l Link) Time() time.Time {
 	naming, _ := engine.NamingOf(l.Name)
 	t, _ := naming.Time(l.Name)
 	return t
 }
 
+// Heads gives the first stream of each input.
+func Heads(ctx context.Context, inputs []*Input) (links []Link, err error) {
+	var errs []error
+	for _, in := range inputs {
+		l, err := in.first(ctx)
+		if err == nil {
+			err = l.check()
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		links = append(links, l)
+	}
+	return links, errors.Join(errs...)
+}
+
+// There tells that a copy of what was sent is at the target, to be built upon.
+type There func(sent btrfs.Subvolume) bool
+
+// Plan gives the streams that lead to the newest snapshot until a time, unless that is zero: the first one first, and only those that the
+// target needs. Where one is missing, the inputs are searched for streams behind their first ones. The error is then a *MissingError.
+func Plan(ctx context.Context, inputs []*Input, links []Link, until time.Time, there There) (way []Link, err error) {
+	to, err := newest(links, until)
+	if err != nil {
+		return nil, err
+	}
+	way, err = order(to, links, there)
+	if err == nil {
+		return way, nil
+	}
+	found := len(links)
+	for _, in := range inputs {
+		further, err := in.further(ctx)
+		if err != nil {
+			return nil, err
+		}
+		links = append(links, further...)
+	}
+	if found == len(links) {
+		return nil, err
+	}
+	if to, err = newest(links, until); err != nil {
+		return nil, err
+	}
+	return order(to, links, there)
+}
+
 // newest gives the link that is to be restored: the newest until a time, unless that is zero. Where names have no dates, transactions
 // tell.
 func newest(links []Link, until time.Time) (Link, error) {
-	candidates := slices.DeleteFunc(slices.Clone(links), func(l Link) bool { return !until.IsZero() && l.time().After(until) })
+	candidates := slices.DeleteFunc(slices.Clone(links), func(l Link) bool { return !until.IsZero() && l.Time().After(until) })
 	if len(candidates) == 0 {
 		return Link{}, fmt.Errorf("none of the streams is of a snapshot as old as %s", until.Format(time.DateTime))
 	}
 	return slices.MaxFunc(candidates, func(a, b Link) int {
-		return cmp.Or(a.time().Compare(b.time()), cmp.Compare(a.TransID, b.TransID))
+		return cmp.Or(a.Time().Compare(b.Time()), cmp.Compare(a.TransID, b.TransID))
 	}), nil
 }
 
@@ -77,17 +147,16 @@ func (e *MissingError) Hint() string {
 }
 
 // order gives the streams that lead to one, the first one first. What there is already need not be among them.
-func order(to Link, links []Link, there func(uuid btrfs.UUID, transaction uint64) bool) ([]Link, error) {
-	way := order1(to, links, there, map[btrfs.UUID]bool{})
-	if way == nil {
-		return nil, missing(to, links, there)
+func order(to Link, links []Link, there There) ([]Link, error) {
+	if way := shortest(to, links, there, map[btrfs.UUID]bool{}); way != nil {
+		return way, nil
 	}
-	return way, nil
+	return nil, missing(to, links, there)
 }
 
-// order1 gives the shortest way, or nil. seen are those that are on it already: streams can be made that build upon each other.
-func order1(to Link, links []Link, there func(btrfs.UUID, uint64) bool, seen map[btrfs.UUID]bool) (way []Link) {
-	if to.Full() || there(to.Parent, to.ParentTransID) {
+// shortest gives the shortest way, or nil. seen are those that are on it already: streams can be made that build upon each other.
+func shortest(to Link, links []Link, there There, seen map[btrfs.UUID]bool) (way []Link) {
+	if to.Full() || there(*to.Base()) {
 		return []Link{to}
 	}
 	if seen[to.UUID] {
@@ -99,7 +168,7 @@ func order1(to Link, links []Link, there func(btrfs.UUID, uint64) bool, seen map
 		if l.UUID != to.Parent {
 			continue
 		}
-		if before := order1(l, links, there, seen); before != nil && (way == nil || len(before)+1 < len(way)) {
+		if before := shortest(l, links, there, seen); before != nil && (way == nil || len(before)+1 < len(way)) {
 			way = append(before, to)
 		}
 	}
@@ -107,11 +176,11 @@ func order1(to Link, links []Link, there func(btrfs.UUID, uint64) bool, seen map
 }
 
 // missing finds the end of the way.
-func missing(to Link, links []Link, there func(btrfs.UUID, uint64) bool) error {
+func missing(to Link, links []Link, there There) error {
 	e := &MissingError{Of: to, UUID: to.Parent}
 	for range links {
 		i := slices.IndexFunc(links, func(l Link) bool { return l.UUID == e.UUID })
-		if i < 0 || links[i].Full() || there(links[i].Parent, links[i].ParentTransID) {
+		if i < 0 || links[i].Full() || there(*links[i].Base()) {
 			break
 		}
 		e.Of, e.UUID = links[i], links[i].Parent

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/power"
+	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/report"
+	"btrfs-backup/internal/restore"
+	"btrfs-backup/internal/restore/chain"
+	"btrfs-backup/internal/when"
+	"btrfs-backup/lock"
+)
+
+// streamsRestore restores a subvolume from streams that were stored.
+type streamsRestore struct {
+	whole   *wholeRestore // has the options about the target
+	files   bool
+	command string
+	keep    bool
+}
+
+func (s *streamsRestore) define(f *pflag.FlagSet) {
+	f.BoolVar(&s.files, "streams", false, "restore from FILE... of send streams, in any order")
+	f.StringVar(&s.command, "from-stream", "", "restore from the streams that `COMMAND` gives for NAME...")
+	f.BoolVar(&s.keep, "keep-chain", false, "receive all that is needed in the directory TARGET, no more")
+}
+
+func (s *streamsRestore) isAsked() bool { return s.files || s.command != "" }
+
+// inputs gives what the arguments name.
+func (s *streamsRestore) inputs(o *restoreOptions, env environment, names []string) (inputs []*chain.Input, err error) {
+	if s.files && s.command != "" {
+		return nil, misused("--streams and --from-stream are two ways", "give one of them")
+	}
+	if len(names) == 0 {
+		return nil, misused("streams and TARGET are needed", "usage: btrfs-backup restore --streams FILE... TARGET, or --from-stream COMMAND NAME... TARGET")
+	}
+	if s.keep && s.whole.order.InPlace {
+		return nil, misused("--keep-chain makes no subvolume, and so replaces none", "leave out --in-place")
+	}
+	for i, name := range names {
+		switch {
+		case slices.Contains(names[:i], name):
+		case s.command != "":
+			inputs = append(inputs, chain.Command(s.command, name, env.newLog(o.output.level())))
+		case name == "-":
+			inputs = append(inputs, chain.Stdin(os.Stdin))
+		default:
+			inputs = append(inputs, chain.File(name))
+		}
+	}
+	return inputs, nil
+}
+
+func (s *streamsRestore) restore(ctx context.Context, env environment, o *restoreOptions, args []string) error {
+	last := max(len(args)-1, 0)
+	inputs, err := s.inputs(o, env, args[:last])
+	if err != nil {
+		return err
+	}
+	var until time.Time
+	if o.at != "" {
+		span, _ := when.Parse(o.at, env.now()) // which was checked
+		until = span.Last
+	}
+	log, display := o.output.open(env, o.dryRun)
+	if display != nil {
+		defer display.Close()
+	}
+	places, machines, err := look(env, log, o.reach, args[last:])
+	if err != nil {
+		return err
+	}
+	defer machines.Close()
+	if !o.dryRun {
+		defer power.KeepAwake(log, "a backup is being restored")()
+	}
+	order := s.whole.order
+	order.To, order.Target = machines.At(places[0])
+	order.Settings = engine.Settings{NoWait: o.noWait, DryRun: o.dryRun, Log: log, Now: env.now, State: lock.State{Dir: machineState()}}
+	order.Progress = display
+	did, err := restore.RunStreams(ctx, order, restore.Streams{Inputs: inputs, Until: until, Keep: s.keep})
+	if err != nil {
+		return err
+	}
+	return o.tell(env, did)
+}
+
+// tell prints what was restored.
+func (o *restoreOptions) tell(env environment, did *restore.Report) error {
+	switch {
+	case o.output.json:
+		return report.WriteJSON(env.stdout, did)
+	case o.output.quiet:
+		return nil
+	}
+	var errs []error
+	for _, line := range did.Lines() {
+		_, err := fmt.Fprintln(env.stdout, progress.Line(line))
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,351 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+	"time"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/engine/copies"
+	"btrfs-backup/internal/engine/kin"
+	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/restore/chain"
+	"btrfs-backup/internal/stream"
+	"btrfs-backup/internal/volume"
+)
+
+// Streams are what a subvolume is restored from in place of a backup.
+type Streams struct {
+	Inputs []*chain.Input
+	Until  time.Time // the newest snapshot that is not younger; zero: the newest
+	// Keep leaves the snapshots of all streams that were needed in the directory that is the target, and makes no subvolume.
+	Keep bool
+}
+
+// A Received is a stream that was received, or would be.
+type Received struct {
+	Snapshot string        `json:"snapshot"`
+	From     string        `json:"from"`             // the input
+	Parent   string        `json:"parent,omitempty"` // none: a complete copy
+	Bytes    int64         `json:"bytes"`
+	Duration time.Duration `json:"nanoseconds"`
+}
+
+// fromStreams is an order that streams are there for.
+type fromStreams struct {
+	*run
+	Streams
+	links []chain.Link
+	way   []chain.Link // what is to be received
+	want  chain.Link   // the last one
+	made  []string     // names of what was received
+	there btrfs.Listing
+}
+
+// RunStreams restores a subvolume from streams. All first commands are read, and all that is missing is told, before anything is made. What
+// a snapshot is built upon is received first, under a hidden name that it loses when the last one was received. An order that was
+// interrupted goes on with the streams that it lacks.
+func RunStreams(ctx context.Context, o Order, s Streams) (*Report, error) {
+	r := &fromStreams{run: &run{Order: o}, Streams: s}
+	r.report = Report{DryRun: o.DryRun, Target: engine.PlaceName(o.To.String() + o.Target), target: o.Target, option: o.SnapshotFolder, only: s.Keep}
+	defer r.place.close()
+	defer chain.Close(s.Inputs)
+	var err error
+	if r.links, err = chain.Heads(ctx, s.Inputs); err != nil {
+		return &r.report, err
+	}
+	if err := r.look(ctx); err != nil {
+		return &r.report, err
+	}
+	if err := r.rehearse(ctx); err != nil || o.DryRun {
+		return &r.report, err
+	}
+	return &r.report, r.do(ctx)
+}
+
+// look opens the target and finds which streams it needs.
+func (r *fromStreams) look(ctx context.Context) error {
+	if err := r.openPlace(ctx); err != nil {
+		return err
+	}
+	var uuids []btrfs.UUID
+	for _, l := range r.links {
+		uuids = append(uuids, l.UUID, l.Parent)
+	}
+	found, err := r.place.target.Relatives(ctx, uuids)
+	if err != nil {
+		return err
+	}
+	r.place.free, r.place.all, r.there = found.Free, found.All, found.Listing
+	r.there.InDirectory = r.there.All // whatever directory it lies in
+	finder := copies.New(nil, r.there)
+	isThere := func(s btrfs.Subvolume) bool { return len(finder.Of(s)) > 0 && finder.CanBeParent(s) }
+	r.way, err = chain.Plan(ctx, r.Inputs, r.links, r.Until, isThere)
+	var missing *chain.MissingError
+	if errors.As(err, &missing) {
+		missing.Name = r.nameOf(missing.UUID)
+	}
+	if err != nil {
+		return err
+	}
+	r.wants(r.way[len(r.way)-1])
+	return nil
+}
+
+// wants finds what there is of the snapshot that a stream is of.
+func (r *fromStreams) wants(l chain.Link) {
+	r.want, r.report.Snapshot, r.report.Kept = l, l.Name, true
+	r.present = copies.New(nil, r.there).Of(l.Snapshot())
+	slices.SortFunc(r.present, kin.ByAge)
+	if r.report.planned(r.present, nil); len(r.present) > 0 && !r.Keep {
+		r.way = nil
+	}
+	r.report.Streams = nil
+	for _, l := range r.way {
+		r.report.Streams = append(r.report.Streams, Received{Snapshot: l.Name, From: l.Title(), Parent: r.parentOf(l), Bytes: l.AtLeast()})
+	}
+}
+
+func (r *fromStreams) openPlace(ctx context.Context) (err error) {
+	if !r.Keep {
+		return r.place.open(ctx, r.Order)
+	}
+	r.place.close()
+	r.place = place{receive: r.Target}
+	if r.place.target, err = r.To.Open(ctx, r.Target); err != nil {
+		return fmt.Errorf("target %s: %w", r.report.Target, hint.New(hint.WithoutPath(err, r.Target), "--keep-chain needs a directory: mkdir "+r.Target))
+	}
+	if err := r.place.check(r.place.target.Status()); err != nil {
+		return fmt.Errorf("target %s: %w", r.report.Target, hint.WithoutPath(err, r.Target))
+	}
+	return nil
+}
+
+// nameOf gives the name of a snapshot that is known by its UUID alone.
+func (r *fromStreams) nameOf(uuid btrfs.UUID) string {
+	for _, s := range r.there.All {
+		if s.Identity() == uuid || s.UUID == uuid {
+			return s.Name
+		}
+	}
+	return ""
+}
+
+// parentOf names what a stream is built upon.
+func (r *fromStreams) parentOf(l chain.Link) string {
+	if l.Full() {
+		return ""
+	}
+	for _, other := range slices.Concat(r.way, r.links) {
+		if other.UUID == l.Parent {
+			return other.Name
+		}
+	}
+	if name := r.nameOf(l.Parent); name != "" {
+		return name
+	}
+	return l.Parent.String()
+}
+
+// rehearse refuses what cannot be done.
+func (r *fromStreams) rehearse(ctx context.Context) error {
+	format, err := r.To.Format(ctx)
+	if err != nil {
+		return err
+	}
+	var least int64
+	for _, l := range r.way {
+		if least += l.AtLeast(); l.Protocol > format.Protocol {
+			return hint.New(fmt.Errorf("%s: the stream has protocol %d, and `btrfs receive` there knows %d", l.Title(), l.Protocol, format.Protocol),
+				"install a newer btrfs-progs there")
+		}
+	}
+	if uint64(least) > r.place.free {
+		err := fmt.Errorf("target %s: at least %s are to come, and %s are free", r.report.Target, progress.Bytes(least), progress.Bytes(int64(r.place.free)))
+		return hint.New(hint.WithErrno(err, syscall.ENOSPC), "make room there, or choose another target")
+	}
+	if r.Keep {
+		return nil
+	}
+	order := r.order()
+	if order.DryRun = true; len(r.present) > 0 {
+		order.Snapshot = r.present[0].UUID
+	}
+	if r.report.Replace, err = r.place.target.Replace(ctx, order); err != nil {
+		err = fmt.Errorf("target %s: %w", r.report.Target, err)
+	}
+	return err
+}
+
+func (r *fromStreams) do(ctx context.Context) error {
+	if r.place.resumes {
+		if done, err := r.goOn(ctx); done || err != nil {
+			return err
+		}
+	}
+	unlock, err := r.lockTarget(ctx)
+	if err != nil {
+		return err
+	}
+	if err = r.look(ctx); err == nil { // now that nobody else works there
+		err = r.fetch(ctx)
+	}
+	if err == nil && !r.Keep {
+		err = r.put(ctx)
+	}
+	unlock()
+	if err != nil && !r.InPlace && !r.Keep {
+		_, _ = r.place.target.Replace(context.WithoutCancel(ctx), r.order()) // which removes what is of no use to the next attempt
+	}
+	return err
+}
+
+// goOn is run.goOn for streams.
+func (r *fromStreams) goOn(ctx context.Context) (done bool, err error) {
+	if dir, err := r.To.Open(ctx, r.place.receive); err == nil {
+		defer dir.Close()
+		unlock, err := r.Lock(ctx, named(r.report.Target), dir, !r.NoWait)
+		if err != nil {
+			return false, err
+		}
+		defer unlock()
+	}
+	did, err := r.place.target.Replace(ctx, r.order())
+	if err != nil || !did.Resumed {
+		return false, err
+	}
+	r.Log.Info(fmt.Sprintf("%s: an earlier restore was interrupted, and is finished now", r.report.Target))
+	i := slices.IndexFunc(r.present, func(s btrfs.Subvolume) bool { return s.UUID == did.Of })
+	if i < 0 {
+		return false, nil
+	}
+	r.report.Replace = did
+	return true, r.remember(ctx)
+}
+
+// fetch receives what is missing. In an input there may be more streams behind that one which was known: such that go on belong to it.
+func (r *fromStreams) fetch(ctx context.Context) error {
+	to := volume.NewDestination(r.To, r.place.receive, nil, volume.Options{Log: r.Log, Progress: r.Progress})
+	if err := to.Open(ctx); err != nil {
+		return err
+	}
+	defer to.Close()
+	if err := r.clean(ctx, to); err != nil {
+		return err
+	}
+	if len(r.way) == 0 {
+		r.way = []chain.Link{r.want}
+	}
+	r.report.Streams = nil
+	for i := 0; i < len(r.way); i++ {
+		last := i == len(r.way)-1
+		behind, err := r.receive(ctx, r.way[i], to, last)
+		if err != nil {
+			return err
+		}
+		switch {
+		case behind == nil || !last:
+		case behind.Parent != r.want.UUID || !r.Until.IsZero() && behind.Time().After(r.Until):
+			r.Log.Warn(fmt.Sprintf("%s: behind %s it holds another stream, of %s, which is not restored", behind.Title(), r.want.Name, progress.Name(behind.Name)))
+		default:
+			r.way, r.want, r.report.Snapshot = append(r.way, *behind), *behind, behind.Name
+		}
+	}
+	if r.Keep {
+		return nil
+	}
+	return r.dropChain(ctx, to)
+}
+
+// receive receives a stream unless it is there, the last one under its own name, and gives the one behind it in its input.
+func (r *fromStreams) receive(ctx context.Context, l chain.Link, to *volume.Destination, last bool) (behind *chain.Link, err error) {
+	found, err := to.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	has := copies.New(nil, found.Listing).Of(l.Snapshot())
+	if last && len(has) == 0 && !r.Keep {
+		has = copies.New(nil, r.there).Of(l.Snapshot())
+	}
+	if len(has) > 0 {
+		if r.present = has; !last || !r.place.resumes {
+			return nil, nil
+		}
+		return l.Behind(ctx)
+	}
+	t := engine.Transfer{Snapshot: l.Snapshot(), Parent: l.Base(), Started: r.Now()}
+	if t.Parent != nil {
+		t.Parent.Name = r.parentOf(l)
+	}
+	from, started := &chain.Sender{Link: l}, time.Now()
+	target := &hidden{target: target{to, r.report.Target}, last: last || r.Keep}
+	result, err := stream.Course{From: from, To: target, Log: r.Log, Progress: r.Progress}.Save(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	r.report.Streams = append(r.report.Streams, Received{Snapshot: l.Name, From: l.Title(), Parent: t.ParentName(), Bytes: result.Bytes, Duration: time.Since(started)})
+	r.report.Bytes += result.Bytes
+	r.report.Wire += result.Wire
+	r.present, r.made = []btrfs.Subvolume{result.Backup}, append(r.made, l.Name)
+	return from.Behind, nil
+}
+
+// hiddenEnd ends the hidden names of snapshots that others are built upon.
+const hiddenEnd = ".chain"
+
+func hiddenName(name string) string { return "." + name + hiddenEnd }
+
+// hidden receives under hidden names.
+type hidden struct {
+	target
+	last bool
+}
+
+func (h *hidden) Receive(ctx context.Context, t stream.Transfer) (stream.Receiver, error) {
+	if !h.last {
+		t.Snapshot.Name = hiddenName(t.Snapshot.Name)
+	}
+	return h.target.Receive(ctx, t)
+}
+
+// clean deletes what an earlier attempt received in part.
+func (r *fromStreams) clean(ctx context.Context, to *volume.Destination) error {
+	found, err := to.List(ctx)
+	if err != nil {
+		return err
+	}
+	var left []string
+	for _, s := range found.InDirectory {
+		if slices.ContainsFunc(r.way, func(l chain.Link) bool {
+			return s.Name == btrfs.Incoming(l.Name) || s.Name == btrfs.Incoming(hiddenName(l.Name))
+		}) {
+			left = append(left, s.Name)
+		}
+	}
+	_, err = to.Delete(ctx, left)
+	return err
+}
+
+// dropChain deletes what the last one was built upon, if it was received for it.
+func (r *fromStreams) dropChain(ctx context.Context, to *volume.Destination) error {
+	found, err := to.List(ctx)
+	if err != nil {
+		return err
+	}
+	isOurs := func(name string) bool { return !r.InPlace && r.place.folder != "" || slices.Contains(r.made, name) }
+	var names []string
+	for _, s := range found.InDirectory {
+		if slices.ContainsFunc(slices.Concat(r.way, r.links), func(l chain.Link) bool {
+			return l.UUID != r.want.UUID && s.ReceivedUUID == l.UUID && (s.Name == hiddenName(l.Name) || s.Name == l.Name && isOurs(l.Name))
+		}) {
+			names = append(names, s.Name)
+		}
+	}
+	_, err = to.Delete(ctx, names)
+	return err
+}
