@@ -2,21 +2,15 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
 	"slices"
-	"time"
 
 	"github.com/spf13/pflag"
 
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/power"
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/internal/report"
 	"btrfs-backup/internal/restore"
 	"btrfs-backup/internal/restore/chain"
-	"btrfs-backup/internal/when"
 	"btrfs-backup/lock"
 )
 
@@ -67,11 +61,6 @@ func (s *streamsRestore) restore(ctx context.Context, env environment, o *restor
 	if err != nil {
 		return err
 	}
-	var until time.Time
-	if o.at != "" {
-		span, _ := when.Parse(o.at, env.now()) // which was checked
-		until = span.Last
-	}
 	log, display := o.output.open(env, o.dryRun)
 	if display != nil {
 		defer display.Close()
@@ -88,25 +77,9 @@ func (s *streamsRestore) restore(ctx context.Context, env environment, o *restor
 	order.To, order.Target = machines.At(places[0])
 	order.Settings = engine.Settings{NoWait: o.noWait, DryRun: o.dryRun, Log: log, Now: env.now, State: lock.State{Dir: machineState()}}
 	order.Progress = display
-	did, err := restore.RunStreams(ctx, order, restore.Streams{Inputs: inputs, Until: until, Keep: s.keep})
+	did, err := restore.RunStreams(ctx, order, restore.Streams{Inputs: inputs, Until: o.until, Keep: s.keep})
 	if err != nil {
 		return err
 	}
 	return o.tell(env, did)
-}
-
-// tell prints what was restored.
-func (o *restoreOptions) tell(env environment, did *restore.Report) error {
-	switch {
-	case o.output.json:
-		return report.WriteJSON(env.stdout, did)
-	case o.output.quiet:
-		return nil
-	}
-	var errs []error
-	for _, line := range did.Lines() {
-		_, err := fmt.Fprintln(env.stdout, progress.Line(line))
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
 }

@@ -51,9 +51,15 @@ func (w *wholeRestore) restore(ctx context.Context, env environment, o *restoreO
 	w.order.Settings = engine.Settings{NoWait: o.noWait, DryRun: o.dryRun, Log: log, Now: env.now, State: lock.State{Dir: machineState()}}
 	w.order.Progress = display
 	did, err := restore.Run(ctx, w.order)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
+	}
+	return o.tell(env, did)
+}
+
+// tell prints what was restored.
+func (o *restoreOptions) tell(env environment, did *restore.Report) error {
+	switch {
 	case o.output.json:
 		return report.WriteJSON(env.stdout, did)
 	case o.output.quiet:

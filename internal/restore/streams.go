@@ -85,7 +85,11 @@ func (r *fromStreams) look(ctx context.Context) error {
 	r.there.InDirectory = r.there.All // whatever directory it lies in
 	finder := copies.New(nil, r.there)
 	isThere := func(s btrfs.Subvolume) bool { return len(finder.Of(s)) > 0 && finder.CanBeParent(s) }
-	r.way, err = chain.Plan(ctx, r.Inputs, r.links, r.Until, isThere)
+	at := r.place.target.Status().DirID
+	has := func(s btrfs.Subvolume) bool {
+		return slices.ContainsFunc(finder.Of(s), func(c btrfs.Subvolume) bool { return !r.Keep || c.Container == at.Subvolume && c.DirID == at.Inode })
+	}
+	r.way, err = chain.Plan(r.Inputs, r.links, r.Until, has, isThere)
 	var missing *chain.MissingError
 	if errors.As(err, &missing) {
 		missing.Name = r.nameOf(missing.UUID)
@@ -276,7 +280,7 @@ func (r *fromStreams) receive(ctx context.Context, l chain.Link, to *volume.Dest
 		if r.present = has; !last || !r.place.resumes {
 			return nil, nil
 		}
-		return l.Behind(ctx)
+		return l.Behind()
 	}
 	t := engine.Transfer{Snapshot: l.Snapshot(), Parent: l.Base(), Started: r.Now()}
 	if t.Parent != nil {

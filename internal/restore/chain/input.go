@@ -25,8 +25,9 @@ type Input struct {
 	open  func(ctx context.Context) (io.ReadCloser, error)
 	bytes func() int64 // how many it has, at most one compressed part of the streams; nil: unknown
 
-	once   bool     // it can be read only once
-	opened *reading // of such a one
+	once   bool            // it can be read only once
+	ctx    context.Context // of all readings: one may go on behind a stream
+	opened *reading        // behind a stream
 }
 
 // File is an input that is a file.
@@ -114,12 +115,12 @@ type reading struct {
 }
 
 // read begins to read an input, and the first stream in it.
-func (in *Input) read(ctx context.Context) (*reading, error) {
-	raw, err := in.open(ctx)
+func (in *Input) read() (*reading, error) {
+	raw, err := in.open(in.ctx)
 	if err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { raw.Close() })
+	stop := context.AfterFunc(in.ctx, func() { raw.Close() })
 	r := &reading{close: func() {
 		stop()
 		raw.Close()
@@ -186,7 +187,7 @@ func (in *Input) damaged(err error) error {
 }
 
 // streamAt begins to read a stream of an input.
-func (in *Input) streamAt(ctx context.Context, index int) (*reading, error) {
+func (in *Input) streamAt(index int) (*reading, error) {
 	r := in.opened
 	if in.opened = nil; r != nil && r.at > index {
 		r.close()
@@ -197,7 +198,7 @@ func (in *Input) streamAt(ctx context.Context, index int) (*reading, error) {
 	}
 	if r == nil {
 		var err error
-		if r, err = in.read(ctx); err != nil {
+		if r, err = in.read(); err != nil {
 			return nil, err
 		}
 	}
@@ -227,7 +228,8 @@ func (in *Input) headOf(r *reading) (l Link, err error) {
 
 // first gives the first stream.
 func (in *Input) first(ctx context.Context) (Link, error) {
-	r, err := in.read(ctx)
+	in.ctx = ctx
+	r, err := in.read()
 	if err != nil {
 		return Link{}, err
 	}
@@ -241,11 +243,11 @@ func (in *Input) first(ctx context.Context) (Link, error) {
 }
 
 // further gives the streams behind the first one, for which all of the input is read.
-func (in *Input) further(ctx context.Context) (links []Link, err error) {
+func (in *Input) further() (links []Link, err error) {
 	if in.once {
 		return nil, nil
 	}
-	r, err := in.read(ctx)
+	r, err := in.read()
 	if err != nil {
 		return nil, err
 	}

@@ -82,15 +82,19 @@ func Heads(ctx context.Context, inputs []*Input) (links []Link, err error) {
 	return links, errors.Join(errs...)
 }
 
-// There tells that a copy of what was sent is at the target, to be built upon.
+// There tells that a copy of what was sent is at the target.
 type There func(sent btrfs.Subvolume) bool
 
 // Plan gives the streams that lead to the newest snapshot until a time, unless that is zero: the first one first, and only those that the
-// target needs. Where one is missing, the inputs are searched for streams behind their first ones. The error is then a *MissingError.
-func Plan(ctx context.Context, inputs []*Input, links []Link, until time.Time, there There) (way []Link, err error) {
+// target needs. What has the wanted one needs no other; what there is can be built upon. Where one is missing, the inputs are searched for
+// streams behind their first ones. The error is then a *MissingError.
+func Plan(inputs []*Input, links []Link, until time.Time, has, there There) (way []Link, err error) {
 	to, err := newest(links, until)
 	if err != nil {
 		return nil, err
+	}
+	if has(to.Snapshot()) {
+		return []Link{to}, nil
 	}
 	way, err = order(to, links, there)
 	if err == nil {
@@ -98,7 +102,7 @@ func Plan(ctx context.Context, inputs []*Input, links []Link, until time.Time, t
 	}
 	found := len(links)
 	for _, in := range inputs {
-		further, err := in.further(ctx)
+		further, err := in.further()
 		if err != nil {
 			return nil, err
 		}

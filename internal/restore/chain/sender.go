@@ -41,8 +41,8 @@ func (s *Sender) Measure(context.Context, stream.Transfer) (total progress.Total
 }
 
 // Send checks the stream on its way to w. It is read from its beginning in any case.
-func (s *Sender) Send(ctx context.Context, _ stream.Transfer, after sendstream.Prefix, w io.Writer) error {
-	r, err := s.input.streamAt(ctx, s.index)
+func (s *Sender) Send(_ context.Context, _ stream.Transfer, after sendstream.Prefix, w io.Writer) error {
+	r, err := s.input.streamAt(s.index)
 	if err != nil {
 		return err
 	}
@@ -63,8 +63,8 @@ func (s *Sender) Send(ctx context.Context, _ stream.Transfer, after sendstream.P
 }
 
 // Behind gives the stream behind this one in its input. All of this one is read for it.
-func (l Link) Behind(ctx context.Context) (*Link, error) {
-	r, err := l.input.streamAt(ctx, l.index)
+func (l Link) Behind() (*Link, error) {
+	r, err := l.input.streamAt(l.index)
 	if err != nil {
 		return nil, err
 	}
