@@ -84,11 +84,11 @@ func (r *fromStreams) look(ctx context.Context) error {
 	r.place.free, r.place.all, r.there = found.Free, found.All, found.Listing
 	r.there.InDirectory = r.there.All // whatever directory it lies in
 	finder := copies.New(nil, r.there)
-	isThere := func(s btrfs.Subvolume) bool { return len(finder.Of(s)) > 0 && finder.CanBeParent(s) }
 	at := r.place.target.Status().DirID
 	has := func(s btrfs.Subvolume) bool {
 		return slices.ContainsFunc(finder.Of(s), func(c btrfs.Subvolume) bool { return !r.Keep || c.Container == at.Subvolume && c.DirID == at.Inode })
 	}
+	isThere := func(s btrfs.Subvolume) bool { return has(s) && finder.CanBeParent(s) }
 	r.way, err = chain.Plan(r.Inputs, r.links, r.Until, has, isThere)
 	var missing *chain.MissingError
 	if errors.As(err, &missing) {
