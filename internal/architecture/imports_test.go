@@ -200,7 +200,12 @@ var rules = []rule{
 		reason:   "a subvolume is brought back by the parts that made its backup, without what makes backups",
 		packages: []string{"internal/restore"},
 		breaks: importing(beside(leaves, pure, []string{"internal/engine", "internal/engine/ladder", "internal/host", "internal/inventory",
-			"internal/replace", "internal/stream", "internal/tree", "internal/volume"})),
+			"internal/replace", "internal/restore/chain", "internal/stream", "internal/tree", "internal/volume"})),
+	},
+	{
+		reason:   "what a stored stream tells of itself depends on nothing that is there already",
+		packages: []string{"internal/restore/chain"},
+		breaks:   importing(beside(leaves, []string{"internal/engine", "internal/host", "internal/host/guard", "internal/stream"})),
 	},
 	{
 		reason:   "how commands tell of themselves does not depend on what they do",
