@@ -1,20 +1,14 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/adopt"
 	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/report"
 )
 
@@ -81,53 +75,11 @@ func (o *adoptOptions) adopt(ctx context.Context, env environment, args []string
 		r, err := source.In(ctx, h, path, o.Options)
 		reports, failures = append(reports, r), append(failures, err)
 		if !o.json {
-			failures = append(failures, tellAdopted(env.stdout, r, err))
+			failures = append(failures, r.Write(env.stdout, err == nil))
 		}
 	}
 	if o.json {
 		failures = append(failures, report.WriteJSON(env.stdout, reports))
 	}
 	return errors.Join(failures...)
-}
-
-// short gives as much of a UUID as is needed to choose by.
-func short(uuid btrfs.UUID) string {
-	if uuid.IsZero() {
-		return "-"
-	}
-	return uuid.String()[:adopt.LeastUUID]
-}
-
-// tellAdopted shows what a place holds where that is of interest, and what was adopted.
-func tellAdopted(w io.Writer, r adopt.Report, failure error) error {
-	if (failure != nil || r.DryRun) && len(r.Histories) > 0 {
-		fmt.Fprintf(w, "%s holds backups of\n", progress.Line(r.Place))
-		rows := [][]string{{"UUID", "BACKUPS", "OLDEST", "NEWEST", "SOURCE"}}
-		for _, h := range r.Histories {
-			of := cmp.Or(progress.Name(h.Of), "unknown")
-			if h.Own {
-				of += " (its own)"
-			}
-			rows = append(rows, []string{short(h.UUID), fmt.Sprint(h.Backups), h.Oldest.Format(time.DateOnly), progress.Name(h.Name), of})
-		}
-		if err := report.WriteColumns(w, rows); err != nil {
-			return err
-		}
-	}
-	if failure != nil {
-		return nil
-	}
-	what, until := "counts as its own from now on", r.Adopted()
-	if until != 1 {
-		what = "count as its own from now on"
-	}
-	if r.DryRun {
-		what = "would count as its own"
-	}
-	line := fmt.Sprintf("there is nothing to adopt for %s", progress.Line(r.Source))
-	if until > 0 {
-		line = fmt.Sprintf("%s continues another source: %s %s", progress.Line(r.Source), report.Count(until, "backup"), what)
-	}
-	_, err := fmt.Fprintf(w, "%s: %s\n", progress.Line(r.Place), line)
-	return err
 }

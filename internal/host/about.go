@@ -24,6 +24,8 @@ type Origin struct {
 	Sent        int64      // bytes of the stream
 	Wire        int64      // of them, or of what they became, bytes that crossed a network
 	Base        btrfs.UUID // received UUID of what the stream builds on; none: a complete copy
+	// Attributes are those of files that no stream holds, see attributes.List; nil if they are not known.
+	Attributes []byte
 	// Untrusted is whoever tells this: he names a source that has no name yet, but renames none.
 	Untrusted bool `cbor:"-"`
 }
@@ -46,6 +48,8 @@ type AboutBackup struct {
 	Wire int64      `json:"wire,omitempty"` // bytes that crossed a network
 	When time.Time  `json:"when,omitzero"`  // it was complete, by the clock of the machine that it is on
 	Base btrfs.UUID `json:"base,omitzero"`  // received UUID of what its stream built on
+	// Attributes is how many files have attributes that no stream holds, which are on record beside; nil if that is not known.
+	Attributes *int64 `json:"attributes,omitempty"`
 }
 
 // ParseAbout reads the record; without the file it is empty.
@@ -138,22 +142,36 @@ func newest(later map[btrfs.UUID]btrfs.UUID, source btrfs.UUID) btrfs.UUID {
 // Sent gives how many bytes the stream of a backup had, by its received UUID; 0 if that is not known.
 func (a About) Sent(received btrfs.UUID) int64 { return a.Backups[received].Sent }
 
+// Attributes gives how many files of a backup, by its received UUID, have attributes that no stream holds. Those are on record.
+func (a About) Attributes(received btrfs.UUID) (files int64, known bool) {
+	if n := a.Backups[received].Attributes; n != nil {
+		return *n, true
+	}
+	return 0, false
+}
+
 // Name gives a source as people know it; "" if that is not known. It is text of whoever sent the backups.
 func (a About) Name(source btrfs.UUID) string { return a.Sources[source].Source }
 
-// Add notes a backup, of a received UUID, that is made just now. A source that is backed up again is nobody's past.
-func (a *About) Add(received btrfs.UUID, of Origin, now time.Time) {
+// Add notes a backup, of a received UUID, that is made just now. A source that is backed up again is nobody's past. Of how many files
+// attributes are on record may be unknown.
+func (a *About) Add(received btrfs.UUID, of Origin, attributes *int64, now time.Time) {
 	if a.Backups == nil {
 		a.Backups = make(map[btrfs.UUID]AboutBackup)
 	}
-	if _, there := a.Backups[received]; there && of.Untrusted { // it may be another client's
+	_, there := a.Backups[received]
+	if there && of.Untrusted { // it may be another client's
 		return
 	}
-	a.Backups[received] = AboutBackup{Sent: max(0, of.Sent), Wire: max(0, of.Wire), When: now, Base: of.Base}
+	if !there || of.Sent > 0 { // else it is known anew
+		a.Backups[received] = AboutBackup{Sent: max(0, of.Sent), Wire: max(0, of.Wire), When: now, Base: of.Base, Attributes: attributes}
+	}
 	if of.Subvolume.IsZero() {
 		return
 	}
-	a.end(of.Subvolume)
+	if of.Sent > 0 {
+		a.end(of.Subvolume)
+	}
 	about := a.Sources[of.Subvolume]
 	if of.Source != "" && (about.Source == "" || !of.Untrusted) {
 		about.Origin = tree.Origin{Source: limited(of.Source), Machine: limited(of.Machine)}

@@ -46,11 +46,11 @@ func TestBackupsCountAsThoseOfTheNewestSourceThatContinuesTheirs(t *testing.T) {
 
 func TestASourceThatIsBackedUpAgainIsNobodysPast(t *testing.T) {
 	a := continuing(map[byte]byte{2: 1, 3: 2})
-	a.Add(uuid(100), host.Origin{Subvolume: uuid(3)}, time.Now())
+	a.Add(uuid(100), host.Origin{Subvolume: uuid(3), Sent: 1}, nil, time.Now())
 	if got := a.Newest(uuid(1)); got != uuid(3) {
 		t.Errorf("the newest is %s", got)
 	}
-	a.Add(uuid(101), host.Origin{Subvolume: uuid(1)}, time.Now())
+	a.Add(uuid(101), host.Origin{Subvolume: uuid(1), Sent: 1}, nil, time.Now())
 	if got := []btrfs.UUID{a.Newest(uuid(1)), a.Newest(uuid(2))}; got[0] != uuid(1) || got[1] != uuid(3) {
 		t.Errorf("the newest are %v", got)
 	}
@@ -60,7 +60,7 @@ func TestAClientNamesItsSourceAndRenamesNone(t *testing.T) {
 	var a host.About
 	add := func(source, received byte, name string, untrusted bool, sent int64) {
 		of := host.Origin{Subvolume: uuid(source), Origin: tree.Origin{Source: name, Machine: name}, Sent: sent, Untrusted: untrusted}
-		a.Add(uuid(received), of, time.Now())
+		a.Add(uuid(received), of, nil, time.Now())
 	}
 	want := func(source byte, name string, received byte, sent int64) {
 		t.Helper()
@@ -73,7 +73,7 @@ func TestAClientNamesItsSourceAndRenamesNone(t *testing.T) {
 	add(1, 100, "evil:/home", true, 6)
 	want(1, "laptop:/home", 100, 5)
 	add(1, 100, "renamed:/home", false, -7)
-	want(1, "renamed:/home", 100, 0)
+	want(1, "renamed:/home", 100, 5)
 	add(2, 101, strings.Repeat("x\xff", 9000), true, 0)
 	if name := a.Name(uuid(2)); len(name) > 5<<10 || !strings.HasPrefix(name, "x?x?") {
 		t.Errorf("a name of %d bytes: %.9q", len(name), name)
@@ -82,8 +82,8 @@ func TestAClientNamesItsSourceAndRenamesNone(t *testing.T) {
 
 func TestWhatIsKnownOfBackupsThatAreGoneIsDropped(t *testing.T) {
 	a := continuing(map[byte]byte{2: 1, 3: 2, 5: 4})
-	a.Add(uuid(100), host.Origin{Subvolume: uuid(3), Sent: 1}, time.Now())
-	a.Add(uuid(101), host.Origin{Subvolume: uuid(9), Origin: tree.Origin{Source: "gone"}}, time.Now())
+	a.Add(uuid(100), host.Origin{Subvolume: uuid(3), Sent: 1}, nil, time.Now())
+	a.Add(uuid(101), host.Origin{Subvolume: uuid(9), Origin: tree.Origin{Source: "gone"}}, nil, time.Now())
 	listing := btrfs.Listing{InDirectory: []btrfs.Subvolume{{ReceivedUUID: uuid(102)}}}
 	a.Tidy(listing, host.Origins{uuid(102): uuid(1), uuid(103): uuid(4)})
 	if len(a.Backups) > 0 || len(a.Sources) != 2 || a.Newest(uuid(1)) != uuid(3) {

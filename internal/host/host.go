@@ -137,6 +137,7 @@ type Dir struct {
 	Space
 	Relinker
 	Loose
+	Attributed
 }
 
 // A Folder holds subvolumes. It must be closed, which gives its lock up.

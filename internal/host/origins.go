@@ -30,8 +30,8 @@ func ParseOrigins(f File) (Origins, error) {
 }
 
 // Add gives the record with the backup name in it, and without those that are gone. changed is false if it is the same.
-func (o Origins) Add(name string, origin btrfs.UUID, listing btrfs.Listing) (content []byte, changed bool, err error) {
-	here := make(Origins)
+func (o Origins) Add(name string, origin btrfs.UUID, listing btrfs.Listing) (here Origins, changed bool) {
+	here = make(Origins)
 	copies := make(map[btrfs.UUID]int)
 	var added btrfs.UUID
 	for _, s := range listing.InDirectory {
@@ -49,11 +49,7 @@ func (o Origins) Add(name string, origin btrfs.UUID, listing btrfs.Listing) (con
 		}
 		here[added] = origin
 	}
-	if maps.Equal(o, here) {
-		return nil, false, nil
-	}
-	content, err = here.Marshal()
-	return content, true, err
+	return here, !maps.Equal(o, here)
 }
 
 // Marshal gives what the file holds.

@@ -118,6 +118,7 @@ func (d *delivery) transmit(ctx context.Context) error {
 	if d.Parent != nil {
 		of.Base = d.Parent.Identity()
 	}
+	of.Attributes = d.attributes(ctx)
 	if err := d.receiver.Commit(ctx, of); err != nil {
 		return err
 	}
@@ -126,6 +127,20 @@ func (d *delivery) transmit(ctx context.Context) error {
 	received.Name = d.Snapshot.Name
 	d.received = received
 	return nil
+}
+
+// attributes gives those that no stream holds; nil if they are not known.
+func (d *delivery) attributes(ctx context.Context) []byte {
+	from, canTell := d.From.(Attributed)
+	to, canKeep := d.To.(Recorder)
+	if !canTell || !canKeep {
+		return nil
+	}
+	encoded, err := from.Attributes(ctx, d.Transfer, d.Parent == nil || !to.Keeps(*d.Parent))
+	if err != nil && ctx.Err() == nil {
+		d.Log.Warn(fmt.Sprintf("%s: what chattr set of files in %s is not recorded: %v", d.To, d.Snapshot.Name, err))
+	}
+	return encoded
 }
 
 // stream sends the stream to the receiver, going on where it was whenever a connection was lost or the sender killed.

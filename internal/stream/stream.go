@@ -29,6 +29,18 @@ type Sender interface {
 	Measure(ctx context.Context, t Transfer) (progress.Total, error)
 }
 
+// An Attributed is a Sender that can tell of attributes that no stream holds.
+type Attributed interface {
+	// Attributes encodes an attributes.List: of all files of the snapshot, or of those that differ from the parent.
+	Attributes(ctx context.Context, t Transfer, all bool) ([]byte, error)
+}
+
+// A Recorder is a Target that keeps such attributes.
+type Recorder interface {
+	// Keeps tells that it knows those of the parent.
+	Keeps(parent btrfs.Subvolume) bool
+}
+
 // A Target is a destination that receives send streams.
 type Target interface {
 	String() string

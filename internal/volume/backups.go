@@ -20,7 +20,10 @@ type Backups struct {
 	origin host.Origin
 }
 
-var _ stream.Sender = (*Backups)(nil)
+var (
+	_ stream.Sender     = (*Backups)(nil)
+	_ stream.Attributed = (*Backups)(nil)
+)
 
 // NewBackups names the folder at an absolute path.
 func NewBackups(h host.Host, folderPath string, o Options) *Backups {
@@ -63,6 +66,11 @@ func (b *Backups) Measure(ctx context.Context, t stream.Transfer) (progress.Tota
 	return b.measure(ctx, t)
 }
 
+// Attributes tells of those that no stream holds, as they are on record.
+func (b *Backups) Attributes(ctx context.Context, t stream.Transfer, all bool) ([]byte, error) {
+	return b.attributes(ctx, t, all)
+}
+
 func (f *folder) checkProgram(ctx context.Context, of fmt.Stringer) error {
 	_, err := f.host.Format(ctx)
 	if err = programMissing(err); err != nil {
@@ -84,6 +92,19 @@ func (f *folder) send(ctx context.Context, t stream.Transfer, after sendstream.P
 func (f *folder) measure(ctx context.Context, t stream.Transfer) (progress.Total, error) {
 	bytes, err := f.dir.Measure(ctx, sendOrder(t))
 	return progress.Total{Bytes: bytes, AtMost: t.Format.Compressed}, f.senderError(err)
+}
+
+// attributes tells of those that no stream holds.
+func (f *folder) attributes(ctx context.Context, t stream.Transfer, all bool) ([]byte, error) {
+	parent := t.ParentName()
+	if all {
+		parent = ""
+	}
+	l, err := f.dir.Attributes(ctx, t.Snapshot.Name, parent)
+	if err != nil {
+		return nil, err
+	}
+	return l.Encode()
 }
 
 func sendOrder(t stream.Transfer) host.SendOrder {

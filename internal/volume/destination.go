@@ -25,6 +25,7 @@ type Destination struct {
 	folder
 	from  stream.Sender
 	limit *rate.Limiter
+	about host.About // of the backups, when they were last listed
 }
 
 var (
@@ -36,6 +37,7 @@ var (
 	_ engine.Placed      = (*Destination)(nil)
 	_ stream.Target      = (*Destination)(nil)
 	_ stream.Verifier    = (*Destination)(nil)
+	_ stream.Recorder    = (*Destination)(nil)
 )
 
 // NewDestination names the folder at an absolute path, for the snapshots of a source.
@@ -118,7 +120,7 @@ func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
 		}
 	}
 	c.Ledger, c.NoPrune = host.ParseLedger(d.String(), found.Ledger, nil)
-	if c.Origins, _, err = found.Recorded(d.String()); err != nil {
+	if c.Origins, d.about, err = found.Recorded(d.String()); err != nil {
 		c.NoPrune = err
 	}
 	return c, nil
@@ -138,6 +140,7 @@ func (d *Destination) Verify(ctx context.Context, t stream.Transfer, received bt
 	if err != nil {
 		return err
 	}
+	_, d.about, _ = found.Recorded(d.String()) // what cannot be read was told
 	return verify(t.Transfer, received, found.All)
 }
 
@@ -157,6 +160,12 @@ func verify(t engine.Transfer, received btrfs.Subvolume, there []btrfs.Subvolume
 		return fmt.Errorf("%w %s: it has the parent %s", copies.ErrWrongParent, t.Parent.Name, received.ParentUUID)
 	}
 	return nil
+}
+
+// Keeps tells that the attributes of a backup of the parent are on record, as of the last listing: Verify makes one.
+func (d *Destination) Keeps(parent btrfs.Subvolume) bool {
+	_, known := d.about.Attributes(parent.Identity())
+	return known
 }
 
 // Receive runs `btrfs receive` in the folder.

@@ -38,6 +38,8 @@ var (
 	_ engine.Placed  = (*Source)(nil)
 	_ engine.Watched = (*Source)(nil)
 	_ stream.Sender  = (*Source)(nil)
+
+	_ stream.Attributed = (*Source)(nil)
 )
 
 // NewSource names the subvolume at an absolute path and its snapshot folder, which is relative to path unless it is absolute.
@@ -272,6 +274,11 @@ func (s *Source) Send(ctx context.Context, t stream.Transfer, after sendstream.P
 // Measure runs `btrfs send --no-data`, which reads no file's content.
 func (s *Source) Measure(ctx context.Context, t stream.Transfer) (progress.Total, error) {
 	return s.measure(ctx, t)
+}
+
+// Attributes tells of those that no stream holds.
+func (s *Source) Attributes(ctx context.Context, t stream.Transfer, all bool) ([]byte, error) {
+	return s.attributes(ctx, t, all)
 }
 
 // WriteLedger replaces the ledger.

@@ -31,6 +31,8 @@ func (h *Host) Open(ctx context.Context, path string) (*host.Dir, error) {
 		Restorer:  d,
 		Space:     d,
 		Loose:     d,
+
+		Attributed: d,
 	}, nil
 }
 

@@ -96,6 +96,8 @@ func (h *Host) Open(_ context.Context, path string) (*host.Dir, error) {
 		Restorer:  d,
 		Space:     d,
 		Loose:     d.Loose(),
+
+		Attributed: d,
 	}, nil
 }
 

@@ -45,26 +45,26 @@ func TestOriginsOfBackupsAreOnRecord(t *testing.T) {
 	d, first, second := localBackups(t)
 	one, two := btrfs.UUID{1}, btrfs.UUID{2}
 	localWantOrigins(t, d, nil)
-	btrfstest.Check(t, d.record("first", host.Origin{Subvolume: one}))
+	btrfstest.Check(t, d.records().Add("first", host.Origin{Subvolume: one}, nil))
 	localWantOrigins(t, d, host.Origins{first: one})
-	btrfstest.Check(t, d.record("second", host.Origin{Subvolume: two}))
+	btrfstest.Check(t, d.records().Add("second", host.Origin{Subvolume: two}, nil))
 	localWantOrigins(t, d, host.Origins{first: one, second: two})
-	btrfstest.Check(t, d.record("first", host.Origin{Subvolume: two}))
+	btrfstest.Check(t, d.records().Add("first", host.Origin{Subvolume: two}, nil))
 	localWantOrigins(t, d, host.Origins{first: two, second: two})
 	wantNames(t, filepath.Join(d.status.Path, tree.StateDir), filepath.Base(host.AboutFile), filepath.Base(host.OriginsFile))
 
 	btrfstest.Check(t, btrfs.Delete(d.dir, "first"))
-	btrfstest.Check(t, d.record("second", host.Origin{Subvolume: two}))
+	btrfstest.Check(t, d.records().Add("second", host.Origin{Subvolume: two}, nil))
 	localWantOrigins(t, d, host.Origins{second: two})
 }
 
 func TestRecordOfOriginsIsWrittenOnlyWhenItChanges(t *testing.T) {
 	d, _, _ := localBackups(t)
-	btrfstest.Check(t, d.record("first", host.Origin{Subvolume: btrfs.UUID{1}}))
+	btrfstest.Check(t, d.records().Add("first", host.Origin{Subvolume: btrfs.UUID{1}}, nil))
 	path := filepath.Join(d.status.Path, host.OriginsFile)
 	before, err := os.Stat(path)
 	btrfstest.Check(t, err)
-	btrfstest.Check(t, d.record("first", host.Origin{Subvolume: btrfs.UUID{1}}))
+	btrfstest.Check(t, d.records().Add("first", host.Origin{Subvolume: btrfs.UUID{1}}, nil))
 	if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) {
 		t.Errorf("it was written again, %v", err)
 	}
@@ -79,7 +79,7 @@ func TestRecordOfOriginsThatCannotBeReadIsLeftAlone(t *testing.T) {
 		if got, err := host.ParseOrigins(host.File{Content: []byte(content)}); err == nil {
 			t.Errorf("%q is read as %v", content, got)
 		}
-		btrfstest.Check(t, d.record("first", host.Origin{Subvolume: btrfs.UUID{1}}))
+		btrfstest.Check(t, d.records().Add("first", host.Origin{Subvolume: btrfs.UUID{1}}, nil))
 		if after, err := os.ReadFile(path); string(after) != content || err != nil {
 			t.Errorf("%q was replaced by %q, %v", content, after, err)
 		}
@@ -89,9 +89,9 @@ func TestRecordOfOriginsThatCannotBeReadIsLeftAlone(t *testing.T) {
 func TestWhatABackupTookAndOfWhatItIsAreOnRecord(t *testing.T) {
 	d, first, second := localBackups(t)
 	of := host.Origin{Subvolume: btrfs.UUID{1}, Origin: tree.Origin{Source: "laptop:/home", Machine: "m"}, Sent: 7, Wire: 5}
-	btrfstest.Check(t, d.record("first", of))
+	btrfstest.Check(t, d.records().Add("first", of, nil))
 	of.Sent, of.Base = 3, first
-	btrfstest.Check(t, d.record("second", of))
+	btrfstest.Check(t, d.records().Add("second", of, nil))
 	content, err := d.List(t.Context())
 	btrfstest.Check(t, err)
 	_, about, err := content.Recorded("there")
@@ -101,7 +101,7 @@ func TestWhatABackupTookAndOfWhatItIsAreOnRecord(t *testing.T) {
 		t.Errorf("on record: %+v", about)
 	}
 	btrfstest.Check(t, btrfs.Delete(d.dir, "first"))
-	btrfstest.Check(t, d.record("second", of))
+	btrfstest.Check(t, d.records().Add("second", of, nil))
 	if about, err := host.ParseAbout(d.file(host.AboutFile)); err != nil || about.Sent(first) != 0 || about.Sent(second) != 3 {
 		t.Errorf("on record: %+v, %v", about, err)
 	}
@@ -112,7 +112,7 @@ func TestAnotherRecordThatCannotBeReadKeepsNothingFromBeingRecorded(t *testing.T
 	path := filepath.Join(d.status.Path, host.AboutFile)
 	btrfstest.Check(t, os.Mkdir(filepath.Dir(path), 0o755))
 	btrfstest.Check(t, os.WriteFile(path, []byte("{"), 0o644))
-	btrfstest.Check(t, d.record("first", host.Origin{Subvolume: btrfs.UUID{1}}))
+	btrfstest.Check(t, d.records().Add("first", host.Origin{Subvolume: btrfs.UUID{1}}, nil))
 	localWantOrigins(t, d, host.Origins{first: {1}})
 	if after, err := os.ReadFile(path); string(after) != "{" || err != nil {
 		t.Errorf("it was replaced by %q, %v", after, err)

@@ -114,6 +114,7 @@ func (r *Receiver) Commit(_ context.Context, of host.Origin) error {
 
 // Commit gives what was received its final name, as Receiver.Commit does.
 func (d *Dir) Commit(name string, of host.Origin) error {
+	attributes := d.records().KeepAttributes(btrfs.Incoming(name), of.Attributes)
 	if err := btrfs.SyncFilesystem(d.dir); err != nil {
 		return err
 	}
@@ -126,7 +127,7 @@ func (d *Dir) Commit(name string, of host.Origin) error {
 	}
 	failpoint.Reach("renamed")
 	d.host.log.Debug("renamed " + filepath.Join(d.status.Path, name))
-	if err := d.record(name, of); err != nil {
+	if err := d.records().Add(name, of, attributes); err != nil {
 		return err
 	}
 	err := btrfs.SyncFilesystem(d.dir)
@@ -140,7 +141,7 @@ func (d *Dir) FinishCommit(backup btrfs.Subvolume, name string, of host.Origin) 
 	if _, known := origins[backup.ReceivedUUID]; known && err == nil {
 		return nil
 	}
-	if err := d.record(name, of); err != nil {
+	if err := d.records().Add(name, of, d.records().KeepAttributes(name, of.Attributes)); err != nil {
 		return err
 	}
 	return btrfs.SyncFilesystem(d.dir)

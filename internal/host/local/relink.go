@@ -12,6 +12,6 @@ func (d *Dir) Relink(_ context.Context, o relink.Order) error { return d.relinki
 
 func (d *Dir) relinking() relink.Folder {
 	return relink.Folder{Dir: d.dir, Unnoted: func(err error) { d.host.log.Warn(err.Error()) }, Record: func(name string, origin btrfs.UUID) error {
-		return d.record(name, host.Origin{Subvolume: origin})
+		return d.records().Add(name, host.Origin{Subvolume: origin}, nil)
 	}}
 }

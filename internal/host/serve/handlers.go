@@ -53,6 +53,8 @@ var handlers = byName(
 	handleDir(protocol.Freed, (*server).freed),
 
 	handleDir(protocol.Continue, (*server).continues),
+	handleDir(protocol.Attributes, (*server).attributes),
+	handleDir(protocol.SetAttributes, (*server).setAttributes),
 	handleDir(protocol.ContinueTrees, (*server).continuesTrees),
 
 	handleDir(protocol.FindFiles, (*server).findFiles),

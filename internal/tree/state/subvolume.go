@@ -17,6 +17,7 @@ import (
 const (
 	subvolumeEnd = ".subvolume.zst"
 	verifiedEnd  = ".verified"
+	flagsEnd     = ".flags.zst"
 )
 
 // SubvolumeFile says what a received subvolume holds.
@@ -24,6 +25,9 @@ func SubvolumeFile(of btrfs.UUID) string { return Manifests + "/" + of.String() 
 
 // VerifiedFile says when a received subvolume was verified, and how.
 func VerifiedFile(of btrfs.UUID) string { return Manifests + "/" + of.String() + verifiedEnd }
+
+// FlagsFile says what chattr(1) had set of files in what a received subvolume is a copy of.
+func FlagsFile(of btrfs.UUID) string { return Manifests + "/" + of.String() + flagsEnd }
 
 // CreateUnnamed is Create for a file that may take long to write, and that several processes may write at a time, each its own. If they
 // are killed nothing is left.
@@ -85,7 +89,7 @@ func (s Files) eachSubvolume(do func(file, uuid string) error) error {
 		return err
 	}
 	for _, name := range names {
-		for _, end := range []string{subvolumeEnd, verifiedEnd} {
+		for _, end := range []string{subvolumeEnd, verifiedEnd, flagsEnd} {
 			if uuid, ok := strings.CutSuffix(strings.TrimSuffix(name, TemporaryEnd), end); ok {
 				if err := do(name, uuid); err != nil {
 					return err

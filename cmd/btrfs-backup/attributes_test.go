@@ -1,0 +1,80 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/attributes"
+	"btrfs-backup/internal/host"
+	"btrfs-backup/transport/sshtest"
+)
+
+// setFlags gives files of a source what no stream holds.
+func setFlags(t testing.TB, source string) {
+	t.Helper()
+	btrfstest.Run(t, "sh", "-ec", `cd "$1" && mkdir -p vm docs && chattr +C vm && touch vm/disk docs/a docs/b && chattr +d docs/a && chattr +A docs/b`, "sh", source)
+}
+
+// wantFlags fails unless those of a backup are on record.
+func wantFlags(t testing.TB, folder, backup string, want ...attributes.File) {
+	t.Helper()
+	dir := btrfstest.Open(t, folder)
+	got, err := attributes.In(dir).Of(backup, "")
+	btrfstest.Check(t, err)
+	if !equalFiles(got.Files, want) {
+		t.Errorf("of %s are on record: %v, want %v", backup, got.Files, want)
+	}
+	content, err := os.ReadFile(filepath.Join(folder, host.AboutFile))
+	btrfstest.Check(t, err)
+	var about host.About
+	btrfstest.Check(t, json.Unmarshal(content, &about))
+	info, err := btrfs.InfoAt(dir, backup)
+	btrfstest.Check(t, err)
+	if n, known := about.Attributes(info.ReceivedUUID); !known || n != int64(len(want)) {
+		t.Errorf("of %s are on record: %d, %t", backup, n, known)
+	}
+}
+
+func equalFiles(a, b []attributes.File) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func TestWhatChattrSetIsOnRecordBesideBackupsHereAndElsewhere(t *testing.T) {
+	t.Parallel()
+	source, destination := newSmallPair(t)
+	far := filepath.Join(filepath.Dir(destination), "far")
+	r := newRemote(t, sshtest.Options{})
+	place := r.place(far)
+	run := func(day int) string {
+		return backUp(t, exitDone, march(day), r.arguments(source, destination, place)...).Snapshot
+	}
+	setFlags(t, source)
+	first := run(1)
+	vm := []attributes.File{{Path: "vm", Flags: btrfs.NoCowFlag}, {Path: "vm/disk", Flags: btrfs.NoCowFlag}}
+	docs := []attributes.File{{Path: "docs/a", Flags: btrfs.NoDumpFlag}, {Path: "docs/b", Flags: btrfs.NoAtimeFlag}}
+	for _, folder := range []string{destination, far} {
+		wantFlags(t, folder, first, append(docs, vm...)...)
+	}
+	btrfstest.Run(t, "sh", "-ec", `cd "$1" && chattr -d docs/a && mv docs/b docs/c && touch d && chattr +d d`, "sh", source)
+	second := run(2)
+	for _, folder := range []string{destination, far} {
+		wantFlags(t, folder, second, append([]attributes.File{{Path: "d", Flags: btrfs.NoDumpFlag}, {Path: "docs/c", Flags: btrfs.NoAtimeFlag}}, vm...)...)
+		btrfstest.Check(t, os.Remove(filepath.Join(folder, host.AboutFile))) // as an earlier version left it
+	}
+	third := run(3)
+	for _, folder := range []string{destination, far} {
+		wantFlags(t, folder, third, append([]attributes.File{{Path: "d", Flags: btrfs.NoDumpFlag}, {Path: "docs/c", Flags: btrfs.NoAtimeFlag}}, vm...)...)
+	}
+}
