@@ -24,8 +24,7 @@ var (
 	stores = append([]string{"internal/attributes", "internal/changes", "internal/dedup", "internal/files", "internal/heal", "internal/relink", "internal/replace", "internal/tree", "internal/tree/received", "internal/tree/state", "internal/tree/walk"}, rooms...)
 	rooms  = []string{"internal/tree/follow", "internal/tree/index", "internal/tree/space", "internal/tree/survey", "internal/tree/verify"}
 	hands  = []string{"internal/handoff", "internal/rsh"}
-	hosts  = []string{"internal/host", "internal/host/agent", "internal/host/bring", "internal/host/guard", "internal/host/local", "internal/host/loose", "internal/host/protocol", "internal/host/serve"}
-	hosts  = []string{"internal/host", "internal/host/agent", "internal/host/bring", "internal/host/guard", "internal/host/local", "internal/host/protocol", "internal/host/records", "internal/host/serve"}
+	hosts  = []string{"internal/host", "internal/host/agent", "internal/host/bring", "internal/host/guard", "internal/host/local", "internal/host/loose", "internal/host/protocol", "internal/host/records", "internal/host/serve"}
 	pure   = []string{"internal/engine/copies", "internal/engine/kin", "internal/engine/plan"}
 	kinds  = []string{"internal/mirror", "internal/sink", "internal/volume"}
 	around = []string{"internal/disk", "internal/due", "internal/hook", "internal/notify", "internal/online", "internal/power"} // what is around a job
