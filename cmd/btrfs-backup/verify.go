@@ -16,6 +16,7 @@ import (
 
 type verifyOptions struct {
 	fast    bool
+	all     bool
 	subset  string
 	against string
 	export  bool
@@ -48,6 +49,7 @@ them. Exit status 4 tells that something differs, or is damaged.`,
 	f := c.Flags()
 	f.StringVar(&o.against, "against", "", "compare with `SNAPSHOT`, or a directory as it is now")
 	f.BoolVar(&o.fast, "fast", false, "do not read contents that were verified before")
+	f.BoolVar(&o.all, "all", false, "BACKUP is a folder: verify all in it, newest first")
 	f.StringVar(&o.subset, "subset", "", "read `PART` of contents: 1/30, another each day")
 	f.BoolVar(&o.export, "export", false, "print the list that sha256sum -c takes")
 	f.BoolVar(&o.json, "json", false, "print JSON")
@@ -60,8 +62,8 @@ them. Exit status 4 tells that something differs, or is damaged.`,
 func (o *verifyOptions) options(env environment, backups int) (v verify.Options, err error) {
 	v.Fast = o.fast
 	switch {
-	case o.against != "" && (o.fast || o.subset != "" || o.export):
-		return v, misused("--against compares all of a backup", "leave out --fast, --subset and --export")
+	case o.against != "" && (o.fast || o.all || o.subset != "" || o.export):
+		return v, misused("--against compares all of a backup", "leave out --all, --fast, --subset and --export")
 	case o.against != "" && backups > 1:
 		return v, misused("--against is about one BACKUP", "compare each by itself")
 	case o.fast && o.subset != "":
@@ -106,7 +108,12 @@ func verifyBackups(ctx context.Context, env environment, o *verifyOptions, texts
 	if o.against != "" {
 		all = append(all, verify.Against(ctx, places[0], places[1], told))
 		told.Done(all[0])
-	} else if all, err = verify.Backups(ctx, places, options, told); err != nil {
+	} else if o.all {
+		all, err = verify.Folders(ctx, places, options, told)
+	} else {
+		all, err = verify.Backups(ctx, places, options, told)
+	}
+	if err != nil {
 		return err
 	}
 	if ctx.Err() != nil {

@@ -26,6 +26,10 @@ have none.
 out is what streams and copies do not carry: times of change and creation, inode numbers, attributes of chattr(1), and the time of the root of
 a subvolume. A backup by rsync can be compared with its source; what changed there since differs, too.
 
+--fast reads what differs from the nearest backup in the folder that was verified as a whole, without any difference: the kernel tells
+what that is, as for an increment. When and how each backup was verified is kept beside its manifest. --all does the same for each
+older backup in a folder, upon the next newer one. What was renamed is read again once, for the manifest.
+
 What is read is read from the disk, not from memory. --subset 1/30 reads the files of a 30th of all paths, another
 one each day; all other properties are compared each time.`},
 			{Title: "EXIT STATUS", Items: [][2]string{

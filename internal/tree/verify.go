@@ -48,8 +48,33 @@ func (f *Folder) verify(ctx context.Context, name string, o VerifyOptions, found
 		return v, err
 	}
 	defer file.Close()
-	o.Only = nil
-	return verify.Tree(ctx, root, file, o, found, progress)
+	if o.Only = nil; o.Since != "" {
+		if o.Only, err = f.unshared(ctx, name, o.Since); err != nil {
+			return v, err
+		}
+	}
+	v, err = verify.Tree(ctx, root, file, o, found, progress)
+	if o.Only != nil {
+		v.Since = o.Since
+	}
+	return v, err
+}
+
+// unshared gives the files of a backup whose contents another one does not have in the same place on disk; nil: that cannot be told.
+func (f *Folder) unshared(ctx context.Context, name, since string) (map[string]struct{}, error) {
+	var files [2]*os.File
+	for i, name := range []string{name, since} {
+		file, err := f.openManifest(name)
+		if errors.Is(err, ErrNoManifest) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		files[i] = file
+	}
+	return verify.Unshared(ctx, files[0], files[1])
 }
 
 // received tells that an entry is a subvolume that came by a stream, or a snapshot: something else than what has a record.
@@ -105,6 +130,9 @@ func (f *Folder) openManifest(name string) (*os.File, error) {
 	}
 	return file, err
 }
+
+// Resolve gives the name of a backup, which a link in the folder may point to.
+func (f *Folder) Resolve(name string) (string, error) { return f.resolve(name) }
 
 // resolve gives the name of a backup, which a link in the folder may point to.
 func (f *Folder) resolve(name string) (string, error) {

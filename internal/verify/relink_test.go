@@ -24,7 +24,7 @@ import (
 
 var check = btrfstest.Check
 
-func here() host.Host { return local.New(slog.New(slog.DiscardHandler)) }
+func here() host.Trees { return local.New(slog.New(slog.DiscardHandler)) }
 
 func placeOf(path string) Place { return Place{here(), path} }
 

@@ -14,7 +14,7 @@ func Line(d tree.Difference) string {
 	text := fmt.Sprintf("%-12s %s", d.Kind, progress.Name(d.Path))
 	switch {
 	case d.Damage != nil:
-		text += fmt.Sprintf(" (at %d, %d bytes)", d.Damage.Offset, d.Damage.Length)
+		text += fmt.Sprintf(" (at %d, %d bytes%s)", d.Damage.Offset, d.Damage.Length, sharedText(d.Damage.Shared))
 	case d.Kind == tree.Altered:
 		text += " (since it was received; no manifest tells in what)"
 	case d.Want == "" && d.Got != "":
@@ -23,6 +23,23 @@ func Line(d tree.Difference) string {
 		text += fmt.Sprintf(" (is %s, was %s)", d.Got, d.Want)
 	}
 	return progress.Line(text)
+}
+
+// sharedText names some of the other files with the same damage.
+func sharedText(shared []string) string {
+	const most = 3
+	if len(shared) == 0 {
+		return ""
+	}
+	var names []string
+	for _, name := range shared[:min(most, len(shared))] {
+		names = append(names, progress.Name(name))
+	}
+	text := ", as in " + strings.Join(names, ", ")
+	if more := len(shared) - most; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
 }
 
 // Summary tells how much of a backup was read, what it was compared with, and how many differences of each kind there are.

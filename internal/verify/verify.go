@@ -16,7 +16,7 @@ import (
 
 // A Place is a backup, a snapshot or a directory.
 type Place struct {
-	Host host.Host
+	Host host.Trees
 	Path string // absolute
 }
 
@@ -73,7 +73,7 @@ func Backups(ctx context.Context, places []Place, o Options, w Watcher) ([]Resul
 			return all, err
 		}
 		for _, backup := range backups {
-			r := one(ctx, Place{p.Host, backup}, tree.VerifyOptions{Fast: o.Fast, Part: o.Part}, w)
+			r := one(ctx, Place{p.Host, backup}, o.verifyOptions(), w)
 			if ctx.Err() != nil {
 				return all, context.Cause(ctx)
 			}
@@ -82,6 +82,10 @@ func Backups(ctx context.Context, places []Place, o Options, w Watcher) ([]Resul
 		}
 	}
 	return all, nil
+}
+
+func (o Options) verifyOptions() tree.VerifyOptions {
+	return tree.VerifyOptions{Fast: o.Fast, Part: o.Part}
 }
 
 // one verifies a backup.

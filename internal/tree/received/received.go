@@ -85,6 +85,9 @@ func (s *reading) withContents() verify.Options {
 }
 
 func (s *reading) tell(d verify.Difference) {
+	if d.Damage != nil {
+		d.Damage.Shared = s.sharers(d.Path, d.Damage)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.differences++
@@ -103,10 +106,7 @@ func (s *reading) bad(path string, at, length int64, err error) {
 	if err != nil {
 		d = verify.Difference{Path: path, Kind: verify.NotReadable, Got: verify.Reason(err)}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.differences++
-	s.found(d)
+	s.tell(d)
 }
 
 // make reads a subvolume without a manifest.
@@ -191,18 +191,16 @@ func (s *reading) baseManifest() (*os.File, error) {
 
 // survey writes the manifest.
 func (s *reading) survey(ctx context.Context, base *os.File, to io.Writer) (survey.Findings, error) {
+	changed := func(e *manifest.Entry) bool {
+		_, only := s.Only[e.Path]
+		return s.Only == nil || only || e.Links > 1
+	}
 	chosen := func(e *manifest.Entry) bool {
-		if _, only := s.Only[e.Path]; s.Only != nil && !only && e.Links < 2 && base == nil {
-			return false
-		}
-		return s.Part.Has(e.Path) || e.Links > 1
+		return (base != nil || changed(e)) && (s.Part.Has(e.Path) || e.Links > 1)
 	}
 	o := survey.Options{Base: base, Subvolume: true, Reads: chosen, Bad: s.bad, Unread: func(path string, err error) { s.bad(path, 0, 0, err) },
-		Fresh: func(e *manifest.Entry) bool {
-			_, changed := s.Only[e.Path]
-			return changed || e.Links > 1
-		}}
-	return s.surveyWith(ctx, o, chosen, to)
+		Fresh: changed}
+	return s.surveyWith(ctx, o, func(e *manifest.Entry) bool { return changed(e) && chosen(e) }, to)
 }
 
 // surveyWith counts what is to be read first.

@@ -281,7 +281,7 @@ func (r *rereading) read(ctx context.Context, buffer []byte, progress func(read,
 			progress(int64(len(content)), 0)
 		},
 		FromDisk: true,
-		Bad:      func(at, length int64) { r.bad = append(r.bad, Damage{at, length}) },
+		Bad:      func(at, length int64) { r.bad = append(r.bad, Damage{Offset: at, Length: length}) },
 	})
 	progress(0, left)
 	if r.err != nil && ctx.Err() != nil {

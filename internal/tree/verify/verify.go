@@ -51,6 +51,9 @@ type Difference struct {
 type Damage struct {
 	Offset int64 `json:"offset"`
 	Length int64 `json:"length"`
+	// Shared are the other files on the filesystem with the same damage: their paths from the folder, or with a slash before them from the
+	// top of the filesystem.
+	Shared []string `json:"shared,omitempty"`
 }
 
 // A Kind is in what a file differs.

@@ -1,0 +1,128 @@
+package verify
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/set"
+	"btrfs-backup/internal/tree"
+)
+
+// A candidate is a backup in a folder.
+type candidate struct {
+	name string
+	of   string // its source; those of one are likely to share most of what they hold
+}
+
+// Folders verifies all backups in folders, the newest first. Of each older one only that is read which the next newer one of its source does
+// not hold in the same place on the disk. A folder of sets stands for the folders of the members.
+func Folders(ctx context.Context, folders []Place, o Options, w Watcher) ([]Result, error) {
+	all := []Result{}
+	for _, folder := range folders {
+		members, err := membersOf(ctx, folder)
+		if err != nil {
+			return all, err
+		}
+		for _, member := range members {
+			results, err := inFolder(ctx, member, o, w)
+			all = append(all, results...)
+			if err != nil {
+				return all, err
+			}
+		}
+	}
+	return all, nil
+}
+
+// membersOf gives the folders of the members of all sets in a folder, or the folder itself.
+func membersOf(ctx context.Context, folder Place) ([]Place, error) {
+	sets, err := set.In(ctx, folder.Host, folder.Path)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, s := range sets {
+		names = append(names, s.Members...)
+	}
+	if len(names) == 0 {
+		return []Place{folder}, nil
+	}
+	slices.Sort(names)
+	var members []Place
+	for _, name := range slices.Compact(names) {
+		members = append(members, Place{folder.Host, path.Join(folder.Path, name)})
+	}
+	return members, nil
+}
+
+func inFolder(ctx context.Context, folder Place, o Options, w Watcher) (all []Result, err error) {
+	backups, err := newestFirst(ctx, folder)
+	if err != nil {
+		return nil, err
+	}
+	if len(backups) == 0 {
+		return nil, hint.New(fmt.Errorf("%s holds no backups", folder), "name a folder of backups")
+	}
+	newer := make(map[string]string) // by source, one that was read
+	for _, b := range backups {
+		options := o.verifyOptions()
+		if !o.Fast && o.Part == (tree.Part{}) {
+			options.Since = newer[b.of]
+		}
+		r := one(ctx, Place{folder.Host, path.Join(folder.Path, b.name)}, options, w)
+		if ctx.Err() != nil {
+			return all, context.Cause(ctx)
+		}
+		w.Done(r)
+		all = append(all, r)
+		if newer[b.of] = b.name; r.Failure != nil || differsBeyondDamage(r) {
+			delete(newer, b.of)
+		}
+	}
+	return all, nil
+}
+
+// differsBeyondDamage tells of differences that are no damaged blocks, of which it is known who shares them.
+func differsBeyondDamage(r Result) bool {
+	return slices.ContainsFunc(r.Differences, func(d tree.Difference) bool { return d.Damage == nil })
+}
+
+// newestFirst gives the backups in a folder, of both kinds.
+func newestFirst(ctx context.Context, folder Place) (all []candidate, err error) {
+	dir, err := folder.Host.OpenTrees(ctx, folder.Path, tree.OpenOptions{})
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	trees, err := dir.ListTrees(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range slices.Backward(trees.Backups) {
+		all = append(all, candidate{r.Name, r.Source})
+	}
+	content, err := dir.List(ctx)
+	if errors.Is(err, btrfs.ErrNotBtrfs) {
+		return all, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	origins, _, _ := content.Recorded(folder.String()) // without them all count as of one source
+	received := slices.DeleteFunc(slices.Clone(content.InDirectory), func(s btrfs.Subvolume) bool {
+		return s.ReceivedUUID.IsZero() || !s.ReadOnly || btrfs.IsIncoming(s.Name)
+	})
+	slices.SortFunc(received, func(a, b btrfs.Subvolume) int { return cmp.Compare(b.CreatedIn, a.CreatedIn) })
+	for _, s := range received {
+		naming, _ := engine.NamingOf(s.Name)
+		all = append(all, candidate{s.Name, fmt.Sprint(origins[s.ReceivedUUID], naming.Prefix)})
+	}
+	return all, nil
+}

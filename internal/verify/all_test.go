@@ -1,0 +1,104 @@
+package verify
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/tree"
+)
+
+// series makes four backups that differ in little.
+func (p *pair) series() {
+	p.Helper()
+	unlike := func(name string) []byte { return bytes.Repeat([]byte(name+" differs "), 100_000/len(name+" differs ")) }
+	for _, name := range []string{"a", "b", "c", "d"} {
+		check(p, os.MkdirAll(p.source+"/dir", 0o755))
+		check(p, os.WriteFile(p.source+"/dir/"+name, unlike(name), 0o644))
+	}
+	p.send("1", "")
+	check(p, os.WriteFile(p.source+"/dir/a", unlike("A"), 0o644))
+	check(p, os.Rename(p.source+"/dir", p.source+"/renamed"))
+	p.send("2", "1")
+	check(p, os.WriteFile(p.source+"/renamed/b", unlike("B"), 0o644))
+	p.send("3", "2")
+}
+
+// read gives how much of each backup was read, in units of a file of the series, and what differs.
+func read(all []Result) (files, differences []string) {
+	for _, r := range all {
+		files = append(files, filepath.Base(r.Backup)+" "+strings.Repeat("*", int(r.Bytes/90_000)))
+		for _, d := range r.Differences {
+			differences = append(differences, filepath.Base(r.Backup)+"/"+d.Path+" "+string(d.Kind))
+		}
+	}
+	return files, differences
+}
+
+func TestWhatBackupsShareIsReadOnce(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	p.series()
+	folder := []Place{placeOf(p.folder)}
+	for _, oldest := range []string{"1 ****", "1 *"} { // a manifest is made, for which what was renamed is read, and then used
+		all, err := Folders(t.Context(), folder, Options{}, &collector{})
+		check(t, err)
+		files, differences := read(all)
+		p.want(differences)
+		p.want(files, "3 *****", "2 *", oldest)
+	}
+	p.send("4", "3")
+	all, err := Backups(t.Context(), []Place{placeOf(p.folder + "/4")}, Options{Fast: true}, &collector{})
+	check(t, err)
+	if r := all[0]; r.Read != Changes || r.Since != "3" || r.Bytes > 50_000 || r.Basis != tree.ByMaking {
+		t.Errorf("since a verified one: %+v", r)
+	}
+	all, err = Backups(t.Context(), []Place{placeOf(p.folder + "/4")}, Options{Fast: true}, &collector{})
+	check(t, err)
+	if r := all[0]; r.Since != "4" || r.Bytes != 0 {
+		t.Errorf("once more: %+v", r)
+	}
+}
+
+func TestDamageIsToldOnceWithAllThatShareIt(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	p.series()
+	btrfstest.Damage(t, p.folder+"/1/dir/c", 4096)
+	all, err := Folders(t.Context(), []Place{placeOf(p.folder)}, Options{}, &collector{})
+	check(t, err)
+	_, differences := read(all)
+	p.want(differences, "3/renamed/c damaged")
+	if d := all[0].Differences[0].Damage; d.Offset != 4096 || d.Length != 4096 || !slices.Equal(d.Shared, []string{"1/dir/c", "2/renamed/c"}) {
+		t.Errorf("it is %+v", d)
+	}
+	const line = "damaged      renamed/c (at 4096, 4096 bytes, as in 1/dir/c, 2/renamed/c)"
+	if got := Line(all[0].Differences[0]); got != line {
+		t.Errorf("told as %q", got)
+	}
+}
+
+func TestABackupOnAnotherMachineIsComparedByManifests(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	btrfstest.Populate(t, p.source, 1)
+	p.send("1", "")
+	var c collector
+	r := Against(t.Context(), placeOf(p.folder+"/1"), placeOf(p.snapshots+"/1"), &c)
+	p.want(c.lines)
+	if r.Failure != nil || r.Files == 0 || r.Digest == "" {
+		t.Errorf("%+v", r)
+	}
+	btrfstest.Damage(t, p.folder+"/1/files/large", 8192)
+	p.flip(p.folder+"/1", func() { check(t, os.Remove(p.folder+"/1/files/empty")) })
+	c = collector{}
+	r = Against(t.Context(), placeOf(p.folder+"/1"), placeOf(p.snapshots+"/1"), &c)
+	p.want(c.lines, "files/large damaged", "files time", "files/empty missing")
+	if !Differs([]Result{r}) {
+		t.Errorf("%+v", r)
+	}
+}
