@@ -97,19 +97,19 @@ func (o *deleteOptions) delete(ctx context.Context, env environment, args []stri
 
 // remove carries out orders and tells what was deleted. An error of what is ordered elsewhere stops nothing.
 func (o *removalOptions) remove(ctx context.Context, env environment, orders []removal.Order, elsewhere error) error {
-	items, err := removal.Run(ctx, orders, o.Options)
+	did, err := removal.Run(ctx, orders, o.Options)
 	err = errors.Join(elsewhere, err)
 	switch {
 	case o.json:
-		if err := report.WriteJSON(env.stdout, append([]removal.Item{}, items...)); err != nil {
+		if err := report.WriteJSON(env.stdout, did); err != nil {
 			return err
 		}
-	case err == nil || removal.Deleted(items):
-		if err := removal.Write(env.stdout, items, o.DryRun); err != nil {
+	case err == nil || did.Deleted():
+		if err := did.Write(env.stdout, o.DryRun); err != nil {
 			return err
 		}
 	}
-	if err != nil && removal.Deleted(items) {
+	if err != nil && did.Deleted() {
 		complain(env, err)
 		return statusError(exitPartly)
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/transport/sshtest"
 )
 
 func TestARestoreFromStreamsThatIsKilledGoesOnWhereItWas(t *testing.T) {
@@ -13,6 +14,11 @@ func TestARestoreFromStreamsThatIsKilledGoesOnWhereItWas(t *testing.T) {
 	source, store := newSource(t, smallFS(t).Dir, "home"), t.TempDir()
 	place := "shell://cat >'" + store + "'/$BTRFS_BACKUP_SNAPSHOT"
 	taken := series(t, 3, source, place)
+	far := newRemote(t, sshtest.Options{})
+	target := filepath.Join(smallFS(t).Dir, "home")
+	expect(t, exitDone, invoke(t, nil, append(append([]string{"restore", "--streams"}, far.options...), filepath.Join(store, taken[1]),
+		filepath.Join(store, taken[2]), filepath.Join(store, taken[0]), far.place(target))...))
+	want(t, "on another machine", names(t, filepath.Join(target, "snapshot")), taken[2])
 	for _, step := range []string{"committed", "subvolume deleted", "writable snapshot made", "subvolume in its place"} {
 		target := filepath.Join(smallFS(t).Dir, "home")
 		args := []string{"restore", "--from-stream", "cat '" + store + "'/{snapshot}", taken[2], taken[0], taken[1], target}

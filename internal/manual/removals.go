@@ -30,7 +30,8 @@ measured where that takes no more than a few seconds. --even-parent deletes it a
 A set is deleted as a whole: first its links, then the backup of each member. A single member of a set needs --even-member.`},
 			{Macro: "SS", Title: "What goes with it", Text: `
 With a backup by rsync, its manifest and its record. With a snapshot, its entry in the ledger, so that it holds nothing any more.
-The link to the newest leads to the newest that is left. A key that may only add backups cannot delete any.`},
+The link to the newest leads to the newest that is left. A key that may only add backups cannot delete any. How many bytes of data
+become free by all together is told where a few seconds are enough to find out.`},
 		},
 		Sections: []Section{deleteStatus},
 		SeeAlso:  "btrfs-backup(8), btrfs-backup-list(8), btrfs-backup-prune(8)",

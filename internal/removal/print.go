@@ -10,19 +10,19 @@ import (
 	"btrfs-backup/internal/progress"
 )
 
-// Deleted tells that any of the items were.
-func Deleted(items []Item) bool {
-	return slices.ContainsFunc(items, func(i Item) bool { return i.Deleted })
+// Deleted tells that anything was.
+func (d Done) Deleted() bool {
+	return slices.ContainsFunc(d.Items, func(i Item) bool { return i.Deleted })
 }
 
 // Write tells people what was deleted, or would be.
-func Write(w io.Writer, items []Item, dryRun bool) error {
-	verb, deleted := "deleted", 0
+func (d Done) Write(w io.Writer, dryRun bool) error {
+	verb, frees, deleted := "deleted", ", which frees ", 0
 	if dryRun {
-		verb = "would delete"
+		verb, frees = "would delete", ", which would free "
 	}
 	var b strings.Builder
-	for _, i := range items {
+	for _, i := range d.Items {
 		at := progress.Line(i.Place) + "/" + progress.Name(i.Name)
 		if !i.Deleted {
 			fmt.Fprintf(&b, "kept %s: %s\n", at, strings.Join(i.Reasons, ", "))
@@ -32,17 +32,17 @@ func Write(w io.Writer, items []Item, dryRun bool) error {
 		if i.Kind == inventory.Set {
 			at = "the set " + at
 		}
-		if i.Freed != nil {
-			at += ", which frees " + progress.Bytes(int64(*i.Freed))
-		}
 		fmt.Fprintf(&b, "%s %s\n", verb, at)
 		for _, meaning := range i.Means {
 			fmt.Fprintf(&b, "  %s\n", progress.Line(meaning))
 		}
 	}
-	if deleted == 0 {
+	switch {
+	case deleted == 0:
 		b.WriteString("nothing is to be deleted\n")
-	} else if deleted > 1 {
+	case d.Freed != nil && *d.Freed > 0:
+		fmt.Fprintf(&b, "%s %d%s%s\n", verb, deleted, frees, progress.Bytes(*d.Freed))
+	case deleted > 1:
 		fmt.Fprintf(&b, "%s %d\n", verb, deleted)
 	}
 	_, err := io.WriteString(w, b.String())

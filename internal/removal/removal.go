@@ -16,6 +16,7 @@ import (
 
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/inventory"
+	"btrfs-backup/internal/tree/space"
 	"btrfs-backup/lock"
 )
 
@@ -51,9 +52,14 @@ type Item struct {
 	Time    time.Time      `json:"time,omitzero"`
 	Kind    inventory.Kind `json:"kind"`
 	Deleted bool           `json:"deleted"`           // or would be, in a dry run
-	Freed   *uint64        `json:"freed,omitempty"`   // bytes, where that is known
 	Reasons []string       `json:"reasons,omitempty"` // why it goes, or stays
 	Means   []string       `json:"means,omitempty"`   // what it means that it goes
+}
+
+// Done is what was deleted, or in a dry run would be.
+type Done struct {
+	Items []Item `json:"items"`
+	Freed *int64 `json:"freed,omitempty"` // bytes of data; nil: unknown
 }
 
 // Path is the place and the name.
@@ -61,14 +67,15 @@ func (i Item) Path() string { return i.Place + "/" + i.Name }
 
 // Run carries out the orders. If something that is named is refused, nothing is deleted, and the error tells all that is refused. Else
 // each order may fail alone.
-func Run(ctx context.Context, orders []Order, o Options) (items []Item, err error) {
+func Run(ctx context.Context, orders []Order, o Options) (did Done, err error) {
 	r := &remover{Options: o}
+	did.Items = []Item{}
 	works := make([]*work, len(orders))
 	var failures, refusals []error
 	for i, order := range orders {
 		w, err := r.look(ctx, order)
 		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+			return did, context.Cause(ctx)
 		}
 		var refused *refusedError
 		if errors.As(err, &refused) {
@@ -79,21 +86,35 @@ func Run(ctx context.Context, orders []Order, o Options) (items []Item, err erro
 		works[i] = w
 	}
 	if len(refusals) > 0 {
-		return nil, errors.Join(append(refusals, failures...)...)
+		return did, errors.Join(append(refusals, failures...)...)
 	}
+	var freed int64
 	for i, w := range works {
 		if w == nil {
 			continue
 		}
-		did := w.items()
 		if !o.DryRun && w.deletes() {
 			var err error
-			did, err = r.carryOut(ctx, orders[i])
+			w, err = r.carryOut(ctx, orders[i])
 			failures = append(failures, err)
 		}
-		items = append(items, did...)
+		if w != nil {
+			did.Items = append(did.Items, w.items()...)
+			freed = add(freed, w.freed)
+		}
 	}
-	return items, errors.Join(failures...)
+	if freed != space.Unknown && did.Deleted() {
+		did.Freed = &freed
+	}
+	return did, errors.Join(failures...)
+}
+
+// add sums up what is freed, if both is known.
+func add(a, b int64) int64 {
+	if a == space.Unknown || b == space.Unknown {
+		return space.Unknown
+	}
+	return a + b
 }
 
 // remover is a call of Run.
@@ -112,11 +133,15 @@ func (r *remover) look(ctx context.Context, o Order) (*work, error) {
 		return nil, err
 	}
 	defer w.close()
-	return w, w.examine(ctx)
+	if err := w.examine(ctx); err != nil || !r.DryRun {
+		return w, err
+	}
+	w.weigh(ctx)
+	return w, nil
 }
 
 // carryOut locks what an order is about, examines it anew, and deletes.
-func (r *remover) carryOut(ctx context.Context, o Order) ([]Item, error) {
+func (r *remover) carryOut(ctx context.Context, o Order) (*work, error) {
 	w, err := r.open(ctx, o)
 	if err != nil {
 		return nil, err
@@ -139,5 +164,6 @@ func (r *remover) carryOut(ctx context.Context, o Order) ([]Item, error) {
 	if err := w.examine(ctx); err != nil {
 		return nil, err
 	}
-	return w.delete(ctx)
+	w.weigh(ctx)
+	return w, w.delete(ctx)
 }

@@ -1,6 +1,7 @@
 package removal_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -29,11 +30,16 @@ var none = removal.Options{}
 func TestBackupsAreDeletedByNameAndWhatIsOnRecordGoesWithThem(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	r.backUp(4, r.at("home"), r.to("home"), r.to("again"))
+	check(t, os.WriteFile(r.at("home", "later removed"), make([]byte, 3<<20), 0o600))
+	r.backUp(2, r.at("home"), r.to("home"), r.to("again"))
+	check(t, os.Remove(r.at("home", "later removed")))
+	r.backUp(2, r.at("home"), r.to("home"), r.to("again"))
 	r.backUp(3, r.at("etc"), r.to("etc"))
 	dry := removal.Options{DryRun: true}
 	if gone, _ := r.deletes(r.to("home"), removal.Named(days(1, 2)), dry); len(gone) != 2 {
 		t.Errorf("a dry run would delete %q", namesOf(gone))
+	} else if r.freed == nil || *r.freed != 3<<20 {
+		t.Errorf("it would free %v", r.freed)
 	}
 	r.holds(r.to("home"), days(1, 2, 3, 4)...)
 	if gone, stay := r.deletes(r.to("home"), removal.Named(days(1, 2, 1)), none); len(gone) != 2 || len(stay) != 0 {
@@ -241,14 +247,30 @@ func TestASetGoesAsAWhole(t *testing.T) {
 	r.holds(r.to("set", "etc"))
 }
 
+func TestAFolderThatIsInUseIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.backUp(2, r.at("home"), r.to("home"))
+	held, err := lock.Acquire(t.Context(), btrfstest.Open(t, r.to("home")), nil)
+	check(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if did, err := removal.Run(ctx, r.order(r.to("home"), removal.Named(days(1))), removal.Options{Log: r.given.Log}); err == nil || did.Deleted() {
+		t.Errorf("%v, %+v", err, did)
+	}
+	r.holds(r.to("home"), days(1, 2)...)
+	check(t, held.Release())
+	r.deletes(r.to("home"), removal.Named(days(1)), none)
+}
+
 func TestWhatCannotBeReachedStopsNothingElse(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.backUp(2, r.at("home"), r.to("home"))
 	orders := append(r.order(r.to("missing"), removal.Named{"x"}), r.order(r.to("home"), removal.Named(days(1)))...)
-	items, err := removal.Run(t.Context(), orders, removal.Options{Log: r.given.Log})
-	if err == nil || !slices.Equal(namesOf(items), days(1)) || !items[0].Deleted {
-		t.Errorf("%v, %+v", err, items)
+	did, err := removal.Run(t.Context(), orders, removal.Options{Log: r.given.Log})
+	if err == nil || !slices.Equal(namesOf(did.Items), days(1)) || !did.Deleted() {
+		t.Errorf("%v, %+v", err, did)
 	}
 	r.holds(r.to("home"), day(2))
 }

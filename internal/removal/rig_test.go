@@ -30,6 +30,7 @@ type rig struct {
 	given               job.Environment
 	host                host.Trees
 	now                 time.Time
+	freed               *int64 // by the last deletion
 }
 
 func newRig(t testing.TB) *rig {
@@ -115,9 +116,10 @@ func (r *rig) order(folder string, c removal.Choice) []removal.Order {
 func (r *rig) deletes(folder string, c removal.Choice, o removal.Options) (gone []removal.Item, stay []removal.Item) {
 	r.Helper()
 	o.Log = r.given.Log
-	items, err := removal.Run(r.Context(), r.order(folder, c), o)
+	did, err := removal.Run(r.Context(), r.order(folder, c), o)
 	check(r, err)
-	for _, i := range items {
+	r.freed = did.Freed
+	for _, i := range did.Items {
 		if i.Deleted {
 			gone = append(gone, i)
 		} else {
@@ -132,9 +134,9 @@ func (r *rig) refuses(folder string, c removal.Choice, o removal.Options, text, 
 	r.Helper()
 	before := dated(r, folder)
 	o.Log = r.given.Log
-	items, err := removal.Run(r.Context(), r.order(folder, c), o)
-	if err == nil || !strings.Contains(err.Error(), text) || !strings.Contains(hint.Of(err), forward) || len(items) > 0 {
-		r.Errorf("%v, hint %q, want %q, %q; %d items", err, hint.Of(err), text, forward, len(items))
+	did, err := removal.Run(r.Context(), r.order(folder, c), o)
+	if err == nil || !strings.Contains(err.Error(), text) || !strings.Contains(hint.Of(err), forward) || len(did.Items) > 0 {
+		r.Errorf("%v, hint %q, want %q, %q; %d items", err, hint.Of(err), text, forward, len(did.Items))
 	}
 	r.holds(folder, before...)
 }

@@ -13,6 +13,7 @@ import (
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/inventory"
+	"btrfs-backup/internal/tree/space"
 )
 
 // work is one order.
@@ -24,6 +25,7 @@ type work struct {
 	sets    []*step   // to be deleted as a whole
 	steps   []*step   // single ones in main
 	stay    []Item    // chosen, but not to be deleted
+	freed   int64     // bytes of data that go with all of them, or space.Unknown
 }
 
 // A step deletes one snapshot, backup or set.
@@ -110,7 +112,7 @@ func (w *work) examine(ctx context.Context) error {
 			}
 		case len(problems) > 0:
 			stays := step.item
-			stays.Deleted, stays.Means, stays.Freed, stays.Reasons = false, nil, nil, nil
+			stays.Deleted, stays.Means, stays.Reasons = false, nil, nil
 			for _, p := range problems {
 				stays.Reasons = append(stays.Reasons, p.why)
 			}
@@ -163,7 +165,7 @@ const evenParent = "--even-parent deletes it all the same"
 // single examines one snapshot or backup.
 func (w *work) single(ctx context.Context, f *folder, c chosen, alone bool) (s *step, problems []problem, err error) {
 	e, _ := f.entry(c.name)
-	s = &step{in: f, item: Item{Place: f.Folder, Name: c.name, Time: e.Time, Kind: e.Kind, Deleted: true, Freed: e.Exclusive, Reasons: c.reasons}}
+	s = &step{in: f, item: Item{Place: f.Folder, Name: c.name, Time: e.Time, Kind: e.Kind, Deleted: true, Reasons: c.reasons}}
 	refuse := func(why, text, forward string) {
 		problems = append(problems, problem{why, hint.New(fmt.Errorf("%s: refused: %s", s.item.Path(), text), forward)})
 	}
@@ -224,8 +226,33 @@ func (f *folder) unsafe(e inventory.Entry) (why, forward string) {
 	return "", ""
 }
 
+// weigh finds what is freed by it, where that can be told in a reasonable time.
+func (w *work) weigh(ctx context.Context) {
+	w.freed = 0
+	all := slices.Clone(w.steps)
+	for _, s := range w.sets {
+		all = append(all, s.members...)
+	}
+	for _, f := range w.folders() {
+		var names []string
+		for _, s := range all {
+			if s.in == f {
+				names = append(names, s.item.Name)
+			}
+		}
+		if len(names) == 0 {
+			continue
+		}
+		freed, err := f.dir.Freed(ctx, [][]string{names}, patience)
+		if err != nil || len(freed) != 1 { // such as of a key that may not ask
+			freed = []int64{space.Unknown}
+		}
+		w.freed = add(w.freed, freed[0])
+	}
+}
+
 // delete deletes all that examine found. A set loses its links first, so that it is never an incomplete one.
-func (w *work) delete(ctx context.Context) ([]Item, error) {
+func (w *work) delete(ctx context.Context) error {
 	var errs []error
 	linked := slices.DeleteFunc(slices.Clone(w.sets), func(s *step) bool {
 		return !slices.ContainsFunc(w.main.Sets, func(is host.Set) bool { return is.Name == s.item.Name })
@@ -271,5 +298,5 @@ func (w *work) delete(ctx context.Context) ([]Item, error) {
 			}
 		}
 	}
-	return w.items(), errors.Join(errs...)
+	return errors.Join(errs...)
 }
