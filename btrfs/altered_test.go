@@ -9,6 +9,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/btrfs/reflink"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,7 +19,7 @@ var harmless = map[string]func(t testing.TB, dir string){
 	"nothing": func(testing.TB, string) {},
 	"reading": func(t testing.TB, dir string) { btrfstest.Run(t, "sh", "-c", `cat "$1"/*; ls -R "$1"`, "sh", dir) },
 	"deduplication": func(t testing.TB, dir string) {
-		_, err := btrfs.ShareExtents(t.Context(), open(t, dir+"/a"), open(t, dir+"/b"), 300_000)
+		_, err := reflink.Share(t.Context(), open(t, dir+"/a"), open(t, dir+"/b"), 300_000)
 		check(t, err)
 	},
 	"compression": func(t testing.TB, dir string) {

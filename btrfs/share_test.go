@@ -12,6 +12,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/btrfs/reflink"
 
 	"golang.org/x/sys/unix"
 )
@@ -55,7 +56,7 @@ func TestSharedExtentsTakeNoSpaceAndChangeNothing(t *testing.T) {
 	content := randomBytes(33<<20 + 17) // three pieces, and the end of a block
 	a, b := newFile(t, filepath.Join(dir, "a"), content), newFile(t, filepath.Join(dir, "b"), content)
 	used, was := usedBlocks(t, dir), stat(t, b)
-	shared, err := btrfs.ShareExtents(t.Context(), a, b, int64(len(content)))
+	shared, err := reflink.Share(t.Context(), a, b, int64(len(content)))
 	if err != nil || shared != int64(len(content)) {
 		t.Errorf("%d bytes are shared: %v", shared, err)
 	}
@@ -76,8 +77,8 @@ func TestFilesThatDifferShareTheExtentsBeforeTheDifference(t *testing.T) {
 	a := newFile(t, filepath.Join(dir, "a"), content)
 	content[18<<20] ^= 1
 	b := newFile(t, filepath.Join(dir, "b"), content)
-	shared, err := btrfs.ShareExtents(t.Context(), a, b, int64(len(content)))
-	if !errors.Is(err, btrfs.ErrContentsDiffer) || shared != 16<<20 {
+	shared, err := reflink.Share(t.Context(), a, b, int64(len(content)))
+	if !errors.Is(err, reflink.ErrContentsDiffer) || shared != 16<<20 {
 		t.Errorf("%d bytes are shared: %v", shared, err)
 	}
 	if !bytes.Equal(contentOf(t, b), content) {
@@ -94,8 +95,8 @@ func TestExtentsCannotBeSharedEverywhere(t *testing.T) {
 	a, b := newFile(t, filepath.Join(memory, "a"), content), newFile(t, filepath.Join(memory, "b"), content)
 	c := newFile(t, filepath.Join(dir, "c"), content)
 	for _, pair := range [][2]*os.File{{a, b}, {a, c}, {c, a}} {
-		shared, err := btrfs.ShareExtents(t.Context(), pair[0], pair[1], int64(len(content)))
-		if !errors.Is(err, btrfs.ErrCannotShare) || shared != 0 {
+		shared, err := reflink.Share(t.Context(), pair[0], pair[1], int64(len(content)))
+		if !errors.Is(err, reflink.ErrCannotShare) || shared != 0 {
 			t.Errorf("%d bytes of %s and %s are shared: %v", shared, pair[0].Name(), pair[1].Name(), err)
 		}
 	}
@@ -106,7 +107,7 @@ func TestSharingExtentsEndsWithTheContext(t *testing.T) {
 	a, b := newFile(t, filepath.Join(dir, "a"), randomBytes(8192)), newFile(t, filepath.Join(dir, "b"), randomBytes(8192))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if shared, err := btrfs.ShareExtents(ctx, a, b, 8192); !errors.Is(err, context.Canceled) || shared != 0 {
+	if shared, err := reflink.Share(ctx, a, b, 8192); !errors.Is(err, context.Canceled) || shared != 0 {
 		t.Errorf("%d bytes are shared: %v", shared, err)
 	}
 }
@@ -115,7 +116,7 @@ func TestExtentsOfAFileOfOthersAreNotShared(t *testing.T) {
 	dir := btrfstest.New(t, testSize).Dir
 	a, b := newFile(t, filepath.Join(dir, "a"), randomBytes(8192)), newFile(t, filepath.Join(dir, "b"), randomBytes(8192))
 	asUser(t, func() {
-		if shared, err := btrfs.ShareExtents(t.Context(), a, b, 8192); !errors.Is(err, unix.EPERM) || shared != 0 {
+		if shared, err := reflink.Share(t.Context(), a, b, 8192); !errors.Is(err, unix.EPERM) || shared != 0 {
 			t.Errorf("%d bytes are shared: %v", shared, err)
 		}
 	})
@@ -127,7 +128,7 @@ func TestAnOrdinaryUserSharesExtentsOfHisFilesWithoutARightToWrite(t *testing.T)
 	check(t, os.Chown(b.Name(), userID, userID))
 	check(t, os.Chmod(b.Name(), 0o400))
 	asUser(t, func() {
-		if shared, err := btrfs.ShareExtents(t.Context(), a, b, 8192); err != nil || shared != 8192 {
+		if shared, err := reflink.Share(t.Context(), a, b, 8192); err != nil || shared != 8192 {
 			t.Errorf("%d bytes are shared: %v", shared, err)
 		}
 	})

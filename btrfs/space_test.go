@@ -13,6 +13,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/btrfs/reflink"
 
 	"golang.org/x/sys/unix"
 )
@@ -96,7 +97,7 @@ func (r shareRig) make() []string {
 	btrfstest.Check(r, err)
 	defer to.Close()
 	btrfstest.Check(r, unix.Syncfs(int(to.Fd())))
-	if _, err := btrfs.ShareExtents(r.Context(), from, to, 299_008); err != nil {
+	if _, err := reflink.Share(r.Context(), from, to, 299_008); err != nil {
 		r.Fatal(err)
 	}
 	// A copy by rsync: a snapshot of the one before it, changed, and read-only then.

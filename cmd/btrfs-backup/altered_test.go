@@ -8,6 +8,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/btrfs/reflink"
 )
 
 // alter makes a read-only subvolume writable as programs do that leave its received UUID as it is, and read-only again.
@@ -103,7 +104,7 @@ func TestDeduplicationAndCompressionLeaveTheIncrements(t *testing.T) {
 	taken := series(t, 1, source, destination)
 	for _, dir := range []string{filepath.Join(source, "snapshot", taken[0]), filepath.Join(destination, taken[0])} {
 		alter(t, dir, func() {
-			_, err := btrfs.ShareExtents(t.Context(), btrfstest.Open(t, dir+"/a"), btrfstest.Open(t, dir+"/b"), int64(len(content)))
+			_, err := reflink.Share(t.Context(), btrfstest.Open(t, dir+"/a"), btrfstest.Open(t, dir+"/b"), int64(len(content)))
 			btrfstest.Check(t, err)
 			btrfstest.Run(t, "btrfs", "filesystem", "defragment", "-r", "-czstd", dir)
 		})

@@ -9,7 +9,7 @@ import (
 	"os"
 	"slices"
 
-	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/reflink"
 	"btrfs-backup/internal/manifest"
 	"btrfs-backup/internal/tree/state"
 
@@ -92,8 +92,8 @@ func (x *Index) share(ctx context.Context, from *candidate, file *opened, e mani
 			return shared, err
 		case errors.Is(err, unix.EOPNOTSUPP):
 			x.sharing = byLinks
-		case errors.Is(err, btrfs.ErrCannotShare): // these two, perhaps others
-		case err == nil, errors.Is(err, btrfs.ErrContentsDiffer):
+		case errors.Is(err, reflink.ErrCannotShare): // these two, perhaps others
+		case err == nil, errors.Is(err, reflink.ErrContentsDiffer):
 			x.sharing = byExtents
 			return shared, err
 		default:
@@ -117,9 +117,9 @@ func (x *Index) shareExtents(ctx context.Context, from *candidate, file *opened,
 		return 0, err
 	}
 	defer target.Close()
-	shared, err := btrfs.ShareExtents(ctx, source, target, e.Size)
+	shared, err := reflink.Share(ctx, source, target, e.Size)
 	// The new file was read just now, so it is the known one that is to be doubted.
-	if errors.Is(err, btrfs.ErrContentsDiffer) || errors.Is(err, unix.EIO) {
+	if errors.Is(err, reflink.ErrContentsDiffer) || errors.Is(err, unix.EIO) {
 		err = errors.Join(err, x.check(ctx, from, e))
 	}
 	return shared, errors.Join(err, file.restat())

@@ -7,7 +7,7 @@ import (
 	"os"
 	"path"
 
-	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/reflink"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/manifest"
 	"btrfs-backup/internal/tree/walk"
@@ -86,9 +86,9 @@ func (u *Unpacker) Share(from *os.File) (done bool, err error) {
 	if u.file == nil {
 		return false, malformed("content of no file")
 	}
-	err = btrfs.CloneExtents(from, u.file.File)
+	err = reflink.Clone(from, u.file.File)
 	switch {
-	case errors.Is(err, btrfs.ErrCannotShare):
+	case errors.Is(err, reflink.ErrCannotShare):
 		return false, nil
 	case err != nil:
 		return false, u.fatal(err)

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/reflink"
 	"btrfs-backup/internal/failpoint"
 	"btrfs-backup/lock"
 
@@ -237,7 +238,7 @@ func clone(file *os.File, p part, size int64) error {
 		const punch = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE
 		return errors.Join(unix.Fallocate(fd, punch, p.Offset, p.Length), unix.Fallocate(fd, unix.FALLOC_FL_KEEP_SIZE, p.Offset, p.Length))
 	}
-	if err := btrfs.CloneRange(p.new.scratch, file, p.Skip, p.Length, p.Offset); err != nil || p.End() <= size {
+	if err := reflink.Range(p.new.scratch, file, p.Skip, p.Length, p.Offset); err != nil || p.End() <= size {
 		return err
 	}
 	return file.Truncate(size) // its last block became whole

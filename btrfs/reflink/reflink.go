@@ -1,4 +1,5 @@
-package btrfs
+// Package reflink lets files share their space, on btrfs and on other filesystems that can.
+package reflink
 
 import (
 	"context"
@@ -20,11 +21,11 @@ var (
 // maxShared is how much the kernel compares at once. linux/fs/btrfs/reflink.c: BTRFS_MAX_DEDUPE_LEN
 const maxShared = 16 << 20
 
-// ShareExtents lets the first length bytes of a file occupy the extents of another, on btrfs and on other filesystems that can.
+// Share lets the first length bytes of a file occupy the extents of another, on btrfs and on other filesystems that can.
 // The kernel compares the contents first; neither content nor times of the files change. Both are open for reading, which
 // suffices for root and the owner. length is a multiple of the block size or the size of both. Holes of the file that is to share
 // stay; one without data cannot share. shared is how many bytes share extents now, also if there is an error.
-func ShareExtents(ctx context.Context, from, to *os.File, length int64) (shared int64, err error) {
+func Share(ctx context.Context, from, to *os.File, length int64) (shared int64, err error) {
 	for at := int64(0); at < length; {
 		if ctx.Err() != nil {
 			return shared, context.Cause(ctx)
@@ -46,9 +47,9 @@ func ShareExtents(ctx context.Context, from, to *os.File, length int64) (shared 
 	return shared, nil
 }
 
-// CloneRange lets a range of a file occupy the extents of another one at an offset, in place of what it holds there. All are multiples
+// Range lets a range of a file occupy the extents of another one at an offset, in place of what it holds there. All are multiples
 // of the block size, or end where both files do.
-func CloneRange(from, to *os.File, offset, length, target int64) error {
+func Range(from, to *os.File, offset, length, target int64) error {
 	err := unix.IoctlFileCloneRange(int(to.Fd()), &unix.FileCloneRange{
 		Src_fd: int64(from.Fd()), Src_offset: uint64(offset), Src_length: uint64(length), Dest_offset: uint64(target)})
 	if err != nil {

@@ -1,4 +1,4 @@
-package btrfs
+package reflink
 
 import (
 	"errors"
@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CloneExtents lets an empty file have the content of another, holes included, on the same extents: nothing is read or written. Where
+// Clone lets an empty file have the content of another, holes included, on the same extents: nothing is read or written. Where
 // that is not possible, the error is ErrCannotShare, and the file is as it was.
-func CloneExtents(from, to *os.File) error {
+func Clone(from, to *os.File) error {
 	err := unix.IoctlFileCloneRange(int(to.Fd()), &unix.FileCloneRange{Src_fd: int64(from.Fd())}) // of length 0: all
 	switch {
 	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOTTY), errors.Is(err, unix.EINVAL), errors.Is(err, unix.EXDEV),
