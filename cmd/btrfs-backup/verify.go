@@ -21,6 +21,7 @@ type verifyOptions struct {
 	against string
 	export  bool
 	json    bool
+	repair  repairOptions
 	reach   job.Reach
 }
 
@@ -44,13 +45,19 @@ not give a block, its place in the file is told, and the rest is read.
 A set stands for the backups of all its members, and a folder of sets for all of
 them. Exit status 4 tells that something differs, or is damaged.`,
 		Args: needPlace("BACKUP"),
-		RunE: func(c *cobra.Command, args []string) error { return verifyBackups(c.Context(), env, o, args) },
+		RunE: func(c *cobra.Command, args []string) error {
+			if o.repair.isAsked() {
+				return o.repair.run(c.Context(), env, o, args)
+			}
+			return verifyBackups(c.Context(), env, o, args)
+		},
 	}
 	f := c.Flags()
 	f.StringVar(&o.against, "against", "", "compare with `SNAPSHOT`, or a directory as it is now")
 	f.BoolVar(&o.fast, "fast", false, "do not read contents that were verified before")
 	f.BoolVar(&o.all, "all", false, "BACKUP is a folder: verify all in it, newest first")
 	f.StringVar(&o.subset, "subset", "", "read `PART` of contents: 1/30, another each day")
+	o.repair.define(f)
 	f.BoolVar(&o.export, "export", false, "print the list that sha256sum -c takes")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	defineReach(&o.reach, f)

@@ -213,6 +213,12 @@ var rules = []rule{
 		breaks:   importing(beside([]string{"internal/manual"})),
 	},
 	{
+		reason:   "what heals a backup decides on its machine: here pieces are only brought there",
+		packages: []string{"internal/repair"},
+		breaks: either(importing(beside(leaves, []string{"internal/engine/copies", "internal/heal", "internal/host", "internal/inventory"})),
+			using("os.", "golang.org/x/sys/unix.")),
+	},
+	{
 		reason:   "the state of the machine is nothing of this program",
 		packages: []string{"internal/power", "internal/process"},
 		breaks:   importing(inModule),

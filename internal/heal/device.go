@@ -76,6 +76,9 @@ func (d *device) write(block []byte, at int64) error {
 	buffer := aligned(int64(len(block)))
 	copy(buffer, block)
 	_, err := d.WriteAt(buffer, at)
+	if errors.Is(err, unix.EPERM) { // linux/block/fops.c: blkdev_write_iter, of a device that is read-only
+		return fmt.Errorf("%w: %w", ErrNoDeviceWrite, err)
+	}
 	return err
 }
 

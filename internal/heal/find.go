@@ -128,6 +128,9 @@ func (s *search) regular(dir *os.File, name, at string) error {
 		if s.ctx.Err() != nil {
 			return context.Cause(s.ctx)
 		}
+		if offset = nextData(file, offset, st.Size); offset >= st.Size {
+			return nil
+		}
 		n, err := file.ReadAt(s.buffer[:min(readAtOnce, st.Size-offset)], offset)
 		s.sum.Bytes += int64(n)
 		s.progress(int64(n))
@@ -144,6 +147,18 @@ func (s *search) regular(dir *os.File, name, at string) error {
 		}
 	}
 	return nil
+}
+
+// nextData leaves a hole out.
+func nextData(file *os.File, offset, size int64) int64 {
+	data, err := unix.Seek(int(file.Fd()), offset, unix.SEEK_DATA)
+	switch {
+	case errors.Is(err, unix.ENXIO):
+		return size
+	case err != nil: // reading shows why
+		return offset
+	}
+	return max(offset, data)
 }
 
 // damaged looks at a place that cannot be read, or not all that follows it at once, and gives where to go on.

@@ -8,7 +8,10 @@
 // Metadata are not healed, and neither is data without a checksum, of which nobody can tell whether it is good.
 package heal
 
-import "errors"
+import (
+	"errors"
+	"slices"
+)
 
 // A Way is how damage is healed.
 type Way string
@@ -80,3 +83,20 @@ var (
 	// ErrRelocating tells that data is being moved.
 	ErrRelocating = errors.New("data is being moved to other places")
 )
+
+// Add adds what else was done. A backup can be rewritten more than once.
+func (r *Rewritten) Add(more Rewritten) {
+	for _, b := range more.Backups {
+		if !r.Has(b) {
+			r.Backups = append(r.Backups, b)
+		}
+	}
+	for _, l := range more.Left {
+		if !slices.Contains(r.Left, l) {
+			r.Left = append(r.Left, l)
+		}
+	}
+}
+
+// Has tells that a backup was rewritten.
+func (r *Rewritten) Has(backup string) bool { return slices.Contains(r.Backups, backup) }

@@ -41,15 +41,15 @@ func (d *doctor) replace(ctx context.Context, id uint64, parts []part) (why stri
 		return "", err
 	}
 	defer release()
+	if err := Clean(dir); err != nil {
+		return "", err
+	}
 	old, why, err := openReplaceable(dir, id)
-	if err != nil || why != "" {
+	if err != nil || old == nil {
 		return why, err
 	}
 	defer old.Close()
 	hidden := btrfs.Incoming(s.Name)
-	if err := removeLeftover(dir, hidden); err != nil {
-		return "", err
-	}
 	if err := btrfs.SnapshotWritable(old, dir, hidden); err != nil {
 		return "", err
 	}
@@ -99,7 +99,7 @@ func (d *doctor) lock(ctx context.Context, dir *os.File) (release func() error, 
 	return l.Release, nil
 }
 
-// openReplaceable opens a backup. why tells that it is none that may be replaced.
+// openReplaceable opens a backup, if it is still there. why tells that it is none that may be replaced.
 func openReplaceable(dir *os.File, id uint64) (old *os.File, why string, err error) {
 	listing, err := btrfs.List(dir)
 	if err != nil {
@@ -107,7 +107,7 @@ func openReplaceable(dir *os.File, id uint64) (old *os.File, why string, err err
 	}
 	i := slices.IndexFunc(listing.InDirectory, func(s btrfs.Subvolume) bool { return s.ID == id })
 	if i < 0 {
-		return nil, "it has another place now", nil
+		return nil, "", nil // deleted since
 	}
 	s := listing.InDirectory[i]
 	switch {
@@ -129,14 +129,6 @@ func openReplaceable(dir *os.File, id uint64) (old *os.File, why string, err err
 	}
 	old.Close()
 	return nil, "it holds other subvolumes", err
-}
-
-// removeLeftover removes what a killed run left beside a complete backup.
-func removeLeftover(dir *os.File, hidden string) error {
-	if _, err := btrfs.InfoAt(dir, hidden); errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	return btrfs.Delete(dir, hidden)
 }
 
 // Clean removes what a killed run left of the healing of backups in a folder, which must be locked.

@@ -156,11 +156,12 @@ func TestABackupIsAsItWasOrHealedWhereverAKillComes(t *testing.T) {
 		_, err := w.rewrite(source)
 		return err
 	}
+	steps := make(map[string]bool)
 	for _, way := range []func() error{put, rewrite} {
 		for killed := 1; ; killed += 1 + killed/8 {
 			btrfstest.Damage(t, w.path(2), 64<<10)
 			step, err := dieAt(killed, way)
-			run(t, "btrfs", "subvolume", "sync", w.Dir)
+			steps[step] = true
 			whole := 0
 			for i := 1; i <= 3; i++ {
 				s, err := btrfs.InfoAt(w.folder, fmt.Sprint(i))
@@ -189,6 +190,9 @@ func TestABackupIsAsItWasOrHealedWhereverAKillComes(t *testing.T) {
 		if found, err := btrfs.List(w.folder); err != nil || len(found.InDirectory) != 3 {
 			t.Errorf("left: %+v, %v", found.InDirectory, err)
 		}
+	}
+	if len(steps) != 7+1 { // and none
+		t.Errorf("killed only at %v", steps)
 	}
 }
 

@@ -8,7 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/heal"
 )
@@ -100,9 +102,18 @@ func (w *ward) wantWhole() {
 			w.t.Errorf("backup %d is not whole: %v", i, err)
 		}
 	}
-	run(w.t, "btrfs", "subvolume", "sync", w.Dir)
-	run(w.t, "sync", "-f", w.Dir)
+	w.awaitDeleted()
 	if errors := btrfstest.Scrub(w.t, w.Dir); strings.Contains(errors, "uncorrectable") {
 		w.t.Errorf("scrub finds %s", errors)
 	}
+}
+
+// awaitDeleted waits until what was deleted is gone from the disk.
+func (w *ward) awaitDeleted() {
+	w.t.Helper()
+	check(w.t, btrfs.Reclaim(w.folder))
+	for run(w.t, "btrfs", "subvolume", "list", "-d", w.Dir) != "" {
+		time.Sleep(10 * time.Millisecond)
+	}
+	run(w.t, "sync", "-f", w.Dir)
 }
