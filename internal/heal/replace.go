@@ -11,6 +11,7 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/reflink"
 	"btrfs-backup/internal/failpoint"
+	"btrfs-backup/internal/tree/state"
 	"btrfs-backup/lock"
 
 	"golang.org/x/sys/unix"
@@ -66,6 +67,9 @@ func (d *doctor) replace(ctx context.Context, id uint64, parts []part) (why stri
 	}
 	failpoint.Reach("heal: the names are exchanged")
 	if err := btrfs.Delete(dir, hidden); err != nil {
+		return "", err
+	}
+	if err := state.In(dir).Forget(s.UUID); err != nil {
 		return "", err
 	}
 	failpoint.Reach("heal: the old one is deleted")
@@ -181,6 +185,13 @@ func (d *doctor) mend(dir *os.File, hidden string, old *os.File, parts []part) e
 		if err := mustBeWhole(dir, info.ID, inode, parts); err != nil {
 			return err
 		}
+	}
+	before, err := btrfs.Info(old)
+	if err != nil {
+		return err
+	}
+	if err := state.In(dir).PassOn(before.UUID, info.UUID); err != nil {
+		return err
 	}
 	if err := btrfs.SetReceivedAs(snapshot, old); err != nil {
 		return err

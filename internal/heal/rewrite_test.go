@@ -191,7 +191,7 @@ func TestABackupIsAsItWasOrHealedWhereverAKillComes(t *testing.T) {
 			t.Errorf("left: %+v, %v", found.InDirectory, err)
 		}
 	}
-	if len(steps) != 7+1 { // and none
+	if len(steps) != 8+1 { // and none
 		t.Errorf("killed only at %v", steps)
 	}
 }

@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"strings"
@@ -98,4 +99,29 @@ func (s Files) eachSubvolume(do func(file, uuid string) error) error {
 		}
 	}
 	return nil
+}
+
+// PassOn lets what is known of a received subvolume be known of the one that takes its place, too.
+func (s Files) PassOn(from, to btrfs.UUID) error {
+	dir, err := s.dir(SubvolumeFile(from))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	for _, end := range []string{subvolumeEnd, verifiedEnd} {
+		fd := int(dir.Fd())
+		err := unix.Linkat(fd, from.String()+end, fd, to.String()+end, 0)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("keeping what is known of a subvolume in %s: %w", s.Path(Manifests), err)
+		}
+	}
+	return dir.Sync()
+}
+
+// Forget removes what is known of a received subvolume.
+func (s Files) Forget(of btrfs.UUID) error {
+	return errors.Join(s.Remove(SubvolumeFile(of)), s.Remove(VerifiedFile(of)))
 }
