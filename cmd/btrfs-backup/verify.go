@@ -34,6 +34,7 @@ func newVerify(env environment) *cobra.Command {
   btrfs-backup verify nas:/b/home/.latest --against /home/snapshot/.latest
   btrfs-backup verify --fast nas:/backup/etc/.latest    no contents again
   btrfs-backup verify --subset 1/30 /mnt/usb/home/.latest
+  btrfs-backup verify --repair-from /home/snapshot/NAME nas:/b/home/NAME
   cd /mnt/usb/etc/.latest && btrfs-backup verify --export . | sha256sum -c`,
 		Long: `Read each BACKUP, and compare it with its manifest: files missing or added,
 types, sizes, times, modes, owners, symbolic and hard links, extended attributes

@@ -8,9 +8,6 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/inventory"
-	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/repair"
 	"btrfs-backup/internal/report"
 )
@@ -52,8 +49,10 @@ func (o *repairOptions) run(ctx context.Context, env environment, v *verifyOptio
 		return err
 	}
 	defer machines.Close()
-	order, err := o.order(ctx, machines, places)
-	if err != nil {
+	order := repair.Order{DryRun: o.dryRun}
+	h, path := machines.At(places[0])
+	from, source := machines.At(places[1])
+	if err := order.Find(ctx, h, path, from, source); err != nil {
 		return err
 	}
 	shown := display.Start(ctx, "reading "+order.Backup.String(), nil)
@@ -80,19 +79,4 @@ func (o *repairOptions) run(ctx context.Context, env environment, v *verifyOptio
 		return statusError(exitDiffer)
 	}
 	return err
-}
-
-// order finds the backup and what it is healed by.
-func (o *repairOptions) order(ctx context.Context, machines *job.Machines, places []job.Place) (order repair.Order, err error) {
-	order.DryRun = o.dryRun
-	h, at := machines.At(places[0])
-	if order.Backup, err = inventory.FindVersion(ctx, h, at, job.Default().Subvolume.Folder); err != nil {
-		return order, err
-	}
-	if order.Backup.Within != "" {
-		return order, hint.Newf(fmt.Errorf("%s is in a backup", order.Backup), "all of it is healed: name %s", order.Backup.Path())
-	}
-	h, at = machines.At(places[1])
-	order.Source, err = inventory.Find(ctx, h, at)
-	return order, err
 }

@@ -32,11 +32,21 @@ older backup in a folder, upon the next newer one. What was renamed is read agai
 
 What is read is read from the disk, not from memory. --subset 1/30 reads the files of a 30th of all paths, another
 one each day; all other properties are compared each time.`},
+			{Title: "HEALING", Text: `
+--repair-from reads all of one backup of a subvolume, and heals what the disk does not give, on all devices, also in other backups that share it.
+SOURCE is the snapshot that was sent, on any machine. The block is written to its place on the device, if it has the checksum that the
+filesystem expects: any other source that has it, such as a copy by rsync, will do as well. Where the kernel does not let anybody write to
+the device, in profiles other than single, DUP and RAID1, and if SOURCE has other compressed bytes, the extent is written anew: SOURCE must be the
+very snapshot then, and each backup that shares the extent is replaced by a snapshot of itself, with its name, times, and Received UUID.
+
+It needs root where the backup is, and is refused to restricted keys, and while a balance or the replacement of a device
+runs. Data without checksums (chattr +C) and metadata are not healed. --dry-run changes nothing, and tells what would be done.`},
 			{Title: "EXIT STATUS", Items: [][2]string{
-				{"0", "All is as it was when the backup was made."},
+				{"0", "All is as it was when the backup was made, or was healed."},
 				{"1", "A backup could not be verified."},
 				{"2", "The command line is wrong."},
-				{"4", "Something differs."},
+				{"4", "Something differs, or was not healed."},
+				{"75", "With --repair-from: a run holds the lock of the folder."},
 			}},
 		},
 		SeeAlso: "btrfs-backup(8), btrfs-backup-rsync(8), sha256sum(1), mtree(5)",

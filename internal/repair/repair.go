@@ -28,6 +28,18 @@ type Order struct {
 	Waiting  func(e *lock.HeldError) // for the lock of its folder; nil: it is an error
 }
 
+// Find finds what the paths on two hosts mean.
+func (o *Order) Find(ctx context.Context, h host.Trees, backup string, from host.Trees, source string) (err error) {
+	if o.Backup, err = inventory.FindVersion(ctx, h, backup, ""); err != nil {
+		return err
+	}
+	if o.Backup.Within != "" {
+		return hint.Newf(fmt.Errorf("%s is in a backup", o.Backup), "all of that is healed: name %s", o.Backup.Path())
+	}
+	o.Source, err = inventory.Find(ctx, from, source)
+	return err
+}
+
 // A Report tells what was damaged, and what is healed.
 type Report struct {
 	Backup string `json:"backup"`

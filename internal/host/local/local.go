@@ -16,6 +16,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/failpoint"
+	"btrfs-backup/internal/heal"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/host/loose"
@@ -89,7 +90,7 @@ func (h *Host) Open(_ context.Context, path string) (*host.Dir, error) {
 		Files:     d,
 		Sets:      d,
 		Past:      d,
-		Healing:   d,
+		Healing:   heal.In(d.dir),
 		Contents:  d,
 		Relinker:  d,
 		Records:   d,
