@@ -23,6 +23,7 @@ type restoreOptions struct {
 	reach  job.Reach
 	output outputOptions
 	ways   []restoreWay
+	single *fileRestore // one of the ways
 }
 
 // A restoreWay is one way to get data back.
@@ -35,18 +36,23 @@ type restoreWay interface {
 }
 
 func newRestore(env environment) *cobra.Command {
-	whole := &wholeRestore{}
-	o := &restoreOptions{reach: job.Default().Reach, ways: []restoreWay{whole, &streamsRestore{whole: whole}}}
+	whole, single := &wholeRestore{}, &fileRestore{}
+	o := &restoreOptions{reach: job.Default().Reach, single: single, ways: []restoreWay{whole, single, &streamsRestore{whole: whole}}}
 	c := &cobra.Command{
-		Use:   "restore [options] BACKUP TARGET",
+		Use:   "restore [options] BACKUP [TARGET]",
 		Short: "Get data back from a backup",
 		Example: `  btrfs-backup restore /mnt/usb/home/20261121-044803 /mnt/new/home
   btrfs-backup restore --at '3 days ago' nas:/backup/home /mnt/new/home
-  btrfs-backup restore --in-place /mnt/usb/home/.latest /home`,
+  btrfs-backup restore --in-place /mnt/usb/home/.latest /home
+  btrfs-backup restore --at yesterday nas:/backup/home /home/me/thesis.tex
+  btrfs-backup restore /mnt/usb/home/.latest --path me/docs --to /tmp`,
 		Long: `Make TARGET a subvolume that holds what the BACKUP of a subvolume does. What
 TARGET's filesystem has of it already is not sent. The copy that comes back
 becomes a snapshot of TARGET, so that backups of TARGET go on as increments, and
-as one history with those before. With --at, BACKUP is a folder of backups.`,
+as one history with those before. With --at, BACKUP is a folder of backups.
+
+With --path, or a TARGET that is the path of a file as it was, only that comes
+back, with all that it had. If it exists, NAME.restored-DATE is written beside.`,
 		RunE: func(c *cobra.Command, args []string) error { return o.restore(c.Context(), env, args) },
 	}
 	f := c.Flags()
@@ -83,6 +89,9 @@ func (o *restoreOptions) restore(ctx context.Context, env environment, args []st
 		if way.isAsked() {
 			return way.restore(ctx, env, o, args)
 		}
+	}
+	if told, err := o.single.attempt(ctx, env, o, args, true); told {
+		return err
 	}
 	return o.ways[0].restore(ctx, env, o, args)
 }

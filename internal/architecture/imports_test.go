@@ -197,6 +197,11 @@ var rules = []rule{
 			"internal/inventory", "internal/report", "internal/tree"})),
 	},
 	{
+		reason:   "files are brought back on any machine, without what makes backups",
+		packages: []string{"internal/retrieval"},
+		breaks:   importing(beside(leaves, []string{"internal/files", "internal/host", "internal/inventory", "internal/tree"})),
+	},
+	{
 		reason:   "a subvolume is brought back by the parts that made its backup, without what makes backups",
 		packages: []string{"internal/restore"},
 		breaks: importing(beside(leaves, pure, []string{"internal/engine", "internal/engine/ladder", "internal/host", "internal/inventory",

@@ -1,0 +1,160 @@
+package retrieval
+
+import (
+	"fmt"
+	"path"
+	"strings"
+	"time"
+
+	"btrfs-backup/internal/files"
+	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/manifest"
+	"btrfs-backup/internal/progress"
+)
+
+// A Report tells what was done, or with DryRun what would be.
+type Report struct {
+	DryRun     bool           `json:"dry_run"`
+	Backup     string         `json:"backup"`
+	Target     string         `json:"target"`
+	Items      []Item         `json:"items"`
+	Files      int64          `json:"files"` // that were written, all but directories
+	Bytes      int64          `json:"bytes"`
+	Shared     int64          `json:"shared_bytes"` // of these: on extents that are shared with the backup
+	Present    int64          `json:"present"`      // files that were there already, as far as size and time tell
+	Unread     files.Problems `json:"unread"`
+	Unwritten  files.Problems `json:"unwritten"`
+	Lost       files.Problems `json:"lost"` // attributes
+	Left       files.Problems `json:"left"` // what lies there, but is no part of the backup
+	Unfinished string         `json:"unfinished,omitempty"`
+
+	name    string // of the backup
+	placed  []files.Placed
+	written int64 // in earlier attempts
+}
+
+// An Item is a chosen path.
+type Item struct {
+	Path     string    `json:"path"`
+	Type     string    `json:"type"`
+	Bytes    int64     `json:"bytes"`
+	Modified time.Time `json:"modified"`
+	To       string    `json:"to"`
+	Exists   string    `json:"exists,omitempty"` // what has the name that it should have got
+	Present  bool      `json:"present,omitempty"`
+	Replaces bool      `json:"replaces,omitempty"`
+	Continue bool      `json:"continues,omitempty"`
+}
+
+func newReport(o Order, found []files.Found, placed []files.Placed) *Report {
+	r := &Report{DryRun: o.DryRun, Backup: host.PlaceName(o.Backup.Host.String() + o.Backup.Path()), Target: host.PlaceName(o.To.Host.String() + o.To.Dir),
+		name: o.Backup.Name, placed: placed}
+	for i, f := range found {
+		p := placed[i]
+		item := Item{Path: host.PlaceName(f.Path), Type: string(f.Type), Bytes: f.Size, Modified: timeOf(f.ModTime),
+			To: host.PlaceName(path.Join(o.To.Dir, p.To)), Present: p.Present, Replaces: p.Replaces, Continue: p.Continue}
+		if p.Beside != "" {
+			item.Exists = host.PlaceName(path.Join(o.To.Dir, p.Beside))
+		}
+		r.Items = append(r.Items, item)
+	}
+	return r
+}
+
+// add counts what an attempt did. What an earlier one wrote is there in a later one.
+func (r *Report) add(packed files.Packed, did files.Report) {
+	r.Files += did.Files
+	r.Bytes += did.Bytes
+	r.Shared += did.Shared
+	r.Present = max(0, did.Present-r.written)
+	r.written += did.Files
+	r.Unread, r.Left, r.Unwritten, r.Lost = packed.Failures, packed.Left, did.Failures, did.Lost
+	r.Unfinished = did.Unfinished
+}
+
+// Incomplete tells that not all of what was chosen is there as it was.
+func (r *Report) Incomplete() bool { return r.Unread.Count+r.Unwritten.Count+r.Lost.Count > 0 }
+
+// Nothing tells that nothing was written, and nothing was there.
+func (r *Report) Nothing() bool { return r.Files+r.Present == 0 }
+
+// Before gives what people are to know before anything is written.
+func (r *Report) Before() (lines []string) {
+	for _, item := range r.Items {
+		lines = append(lines, fmt.Sprintf("found in %s: %s", r.name, item.describe()))
+		switch {
+		case item.Present:
+			lines = append(lines, fmt.Sprintf("%s is there already, with the same size and time (--overwrite writes it all the same)", item.To))
+		case item.Exists != "":
+			lines = append(lines, fmt.Sprintf("%s exists: writing %s  (--overwrite replaces it)", item.Exists, item.To))
+		case item.Continue:
+			lines = append(lines, fmt.Sprintf("going on with %s, which an earlier restore began", item.To))
+		case r.DryRun && item.Replaces && item.Type == string(manifest.Directory):
+			lines = append(lines, fmt.Sprintf("would write it into %s", item.To))
+		case r.DryRun && item.Replaces:
+			lines = append(lines, fmt.Sprintf("would replace %s", item.To))
+		case r.DryRun:
+			lines = append(lines, fmt.Sprintf("would write %s", item.To))
+		}
+	}
+	return lines
+}
+
+func (i Item) describe() string {
+	name := progress.Name(i.Path)
+	switch manifest.Type(i.Type) {
+	case manifest.Regular:
+		return fmt.Sprintf("%s, %s of %s", name, progress.Bytes(i.Bytes), i.Modified.Format("2006-01-02 15:04"))
+	case manifest.Directory:
+		if name == "." {
+			return "all of it"
+		}
+		return name + ", a directory"
+	case manifest.Symlink:
+		return name + ", a symbolic link"
+	}
+	return fmt.Sprintf("%s, of %s", name, i.Modified.Format("2006-01-02 15:04"))
+}
+
+// After tells what was done.
+func (r *Report) After() string {
+	text := fmt.Sprintf("restored %s, %s", count(r.Files, "file"), progress.Bytes(r.Bytes))
+	var more []string
+	if r.Shared > 0 && r.Shared == r.Bytes {
+		more = append(more, "which share their space with the backup")
+	}
+	if r.Present > 0 {
+		more = append(more, fmt.Sprintf("%s had been there", count(r.Present, "file")))
+	}
+	if len(more) > 0 {
+		text += ", " + strings.Join(more, "; ")
+	}
+	return text
+}
+
+func count(n int64, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// Complaints gives a sentence about each file that is not as it was, the first ones, and what is no part of the backup.
+func (r *Report) Complaints(most int) (failures, notes []string) {
+	add := func(texts *[]string, p files.Problems, format string) {
+		for i, problem := range p.First {
+			if i == most {
+				break
+			}
+			*texts = append(*texts, fmt.Sprintf(format, progress.Name(problem.Path), problem.What))
+		}
+		if more := p.Count - most; more > 0 {
+			*texts = append(*texts, fmt.Sprintf("and %d more; --json names them", more))
+		}
+	}
+	add(&failures, r.Unread, "%s: %s")
+	add(&failures, r.Unwritten, "%s was not written: %s")
+	add(&failures, r.Lost, "%s lost: %s")
+	add(&notes, r.Left, "%s was left out: %s")
+	return failures, notes
+}
