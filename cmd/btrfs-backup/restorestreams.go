@@ -24,8 +24,8 @@ type streamsRestore struct {
 
 func (s *streamsRestore) define(f *pflag.FlagSet) {
 	f.BoolVar(&s.files, "streams", false, "restore from FILE... of send streams, in any order")
-	f.StringVar(&s.command, "from-stream", "", "restore from the streams that `COMMAND` gives for NAME...")
-	f.BoolVar(&s.keep, "keep-chain", false, "receive all that is needed in the directory TARGET, no more")
+	f.StringVar(&s.command, "from-stream", "", "restore the streams that `COMMAND` gives of NAME...")
+	f.BoolVar(&s.keep, "keep-chain", false, "receive all that is needed in TARGET, no more")
 }
 
 func (s *streamsRestore) isAsked() bool { return s.files || s.command != "" }

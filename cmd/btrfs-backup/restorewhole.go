@@ -18,7 +18,7 @@ type wholeRestore struct {
 }
 
 func (w *wholeRestore) define(f *pflag.FlagSet) {
-	f.BoolVar(&w.order.InPlace, "in-place", false, "replace the subvolume TARGET, which is kept beside it")
+	f.BoolVar(&w.order.InPlace, "in-place", false, "replace the subvolume TARGET, kept beside it")
 	f.StringVarP(&w.order.SnapshotFolder, "snapshot-folder", "f", "", "keep the copy in `FOLDER`, as backups of TARGET do")
 	f.BoolVar(&w.order.LeaveNested, "leave-nested", false, "leave subvolumes in TARGET where they are")
 	f.BoolVar(&w.order.RebootNeeded, "reboot-needed", false, "replace the root of the running system")

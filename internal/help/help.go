@@ -148,6 +148,9 @@ func optionGroups(c *cobra.Command) []optionGroup {
 	for last > 0 && slices.Contains(elsewhere, groups[last].Title) {
 		last--
 	}
+	if slices.Contains(elsewhere, groups[last].Title) {
+		return append([]optionGroup{{"Options", rest}}, groups...)
+	}
 	groups[last].AddFlagSet(rest)
 	return groups
 }

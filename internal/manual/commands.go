@@ -376,6 +376,7 @@ that is forwarded through SSH, for which an account needs no shell. On xfs a dae
 				{"0", "All is restored."},
 				{"1", "Nothing is restored. What is left is told; the same command goes on."},
 				{"2", "The command line is wrong."},
+				{"3", "Not all files are restored, or not all that they had: it is told what."},
 				{"75", "Another run holds a lock, and --no-wait was given."},
 			}},
 		},
