@@ -256,7 +256,8 @@ there still. What another machine recorded, and what nobody did, is adopted only
 		},
 		SeeAlso: "btrfs-backup(8), btrfs-backup-explain(8), btrfs-backup-list(8)",
 	},
-	"diff": diffPage,
+	"diff":     diffPage,
+	"versions": versionsPage,
 	"explain": {
 		Sections: []Section{
 			{Title: "COLUMNS", Items: [][2]string{

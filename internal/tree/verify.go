@@ -145,12 +145,18 @@ func (f *Folder) resolve(name string) (string, error) {
 	return name, checkName(name)
 }
 
-// CopyManifest writes the manifest of a backup as it is on the disk. Its absence is ErrNoManifest.
-func (f *Folder) CopyManifest(name string, w io.Writer) error {
+// CopyManifest writes the manifest of a backup as it is on the disk: that of a copy, or of the received subvolume of that UUID. Its
+// absence is ErrNoManifest.
+func (f *Folder) CopyManifest(name string, received btrfs.UUID, w io.Writer) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
 	file, err := f.openManifest(name)
+	if errors.Is(err, ErrNoManifest) && !received.IsZero() {
+		if file, err = f.state.Open(state.SubvolumeFile(received)); errors.Is(err, fs.ErrNotExist) {
+			err = ErrNoManifest
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("reading the manifest of %s: %w", f.pathOf(name), err)
 	}

@@ -8,6 +8,7 @@ import (
 	"btrfs-backup/internal/changes"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/host/protocol"
+	"btrfs-backup/internal/past"
 )
 
 func (d *dir) Changes(ctx context.Context, o host.ChangesOrder, each func(changes.Change)) error {
@@ -27,4 +28,8 @@ func (d *dir) Manifest(ctx context.Context, name string, w io.Writer) error {
 		}
 	})
 	return cmp.Or(err, writeErr)
+}
+
+func (d *dir) Versions(ctx context.Context, o past.Order) ([]past.Version, error) {
+	return protocol.Versions.Call(ctx, d.host, protocol.VersionsCall{Dir: d.name(), Order: o})
 }

@@ -3,15 +3,22 @@ package protocol
 import (
 	"btrfs-backup/internal/changes"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/past"
 )
 
 // The verbs for what snapshots and backups held.
 var (
 	Changes  = verb[ChangesCall, Nothing, []changes.Change]("changes", Owner, once) // told piece by piece
-	Manifest = verb[TreeCall, Nothing, []byte]("manifest", Owner, once)             // as well
+	Versions = verb[VersionsCall, []past.Version, Nothing]("versions", Owner, repeatable)
+	Manifest = verb[TreeCall, Nothing, []byte]("manifest", Owner, once) // as well
 )
 
 type ChangesCall struct {
 	Dir
 	Order host.ChangesOrder
+}
+
+type VersionsCall struct {
+	Dir
+	Order past.Order
 }

@@ -45,6 +45,7 @@ var handlers = byName(
 	handleDir(protocol.RewriteExtents, (*server).rewriteExtents),
 	handleDir(protocol.CleanHealed, (*server).cleanHealed),
 	handleDir(protocol.ReadPiece, (*server).readPiece),
+	handleDir(protocol.Versions, (*server).versions),
 	handleDirTold(protocol.Manifest, (*server).manifest),
 	handleDir(protocol.Relatives, (*server).relatives),
 	handleDir(protocol.Replace, (*server).replace),

@@ -6,6 +6,7 @@ import (
 	"btrfs-backup/internal/changes"
 	"btrfs-backup/internal/host/local"
 	"btrfs-backup/internal/host/protocol"
+	"btrfs-backup/internal/past"
 )
 
 // changes tells them piece by piece.
@@ -19,4 +20,8 @@ func (s *server) changes(ctx context.Context, d *local.Dir, c protocol.ChangesCa
 
 func (s *server) manifest(ctx context.Context, d *local.Dir, c protocol.TreeCall, tell func([]byte)) (none protocol.Nothing, err error) {
 	return none, d.Manifest(ctx, c.Name, pieces(tell))
+}
+
+func (s *server) versions(ctx context.Context, d *local.Dir, c protocol.VersionsCall) ([]past.Version, error) {
+	return d.Versions(ctx, c.Order)
 }
