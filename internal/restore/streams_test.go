@@ -18,6 +18,7 @@ import (
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/host/guard/streamtest"
 	"btrfs-backup/internal/host/local"
 	"btrfs-backup/internal/restore/chain"
 	"btrfs-backup/lock"
@@ -264,6 +265,23 @@ func TestAStreamWritesNothingOutsideOfItsSubvolume(t *testing.T) {
 	btrfstest.Check(t, err)
 	btrfstest.Check(t, os.WriteFile(s.file("named"), named.Bytes(), 0o600))
 	s.refuses(Streams{Inputs: []*chain.Input{chain.File(s.file("named"))}}, "the name of its snapshot is", "")
+	outside := filepath.Join(s.target, "outside")
+	btrfstest.Check(t, os.Mkdir(outside, 0o755))
+	for name, commands := range map[string][][]byte{
+		"a path":  {streamtest.Makes(sendstream.CmdMkfile, "../../../outside/file")},
+		"a clone": {streamtest.Makes(sendstream.CmdMkfile, "mine"), streamtest.CloneFrom(btrfs.UUID{7}, "file")},
+	} {
+		hostile := streamtest.Stream(1, append([][]byte{streamtest.Subvol()}, commands...)...)
+		btrfstest.Check(t, os.WriteFile(s.file("hostile"), hostile, 0o600))
+		_, err := RunStreams(t.Context(), s.order("home"), Streams{Inputs: []*chain.Input{chain.File(s.file("hostile"))}})
+		if err == nil || !strings.Contains(err.Error(), "refused: the stream's") {
+			t.Errorf("%s: %v", name, err)
+		}
+		s.leaves()
+	}
+	if got, _ := os.ReadDir(outside); len(got) > 0 {
+		t.Errorf("outside there is %v", got)
+	}
 }
 
 func TestWhatDoesNotFitIsRefusedOrLeavesRoomForAnotherAttempt(t *testing.T) {
