@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"btrfs-backup/btrfs"
@@ -76,5 +77,31 @@ func TestWhatChattrSetIsOnRecordBesideBackupsHereAndElsewhere(t *testing.T) {
 	third := run(3)
 	for _, folder := range []string{destination, far} {
 		wantFlags(t, folder, third, append([]attributes.File{{Path: "d", Flags: btrfs.NoDumpFlag}, {Path: "docs/c", Flags: btrfs.NoAtimeFlag}}, vm...)...)
+	}
+}
+
+func TestWhatChattrHadSetIsSetAgainByARestore(t *testing.T) {
+	t.Parallel()
+	source, destination := newSmallPair(t)
+	setFlags(t, source)
+	write(t, filepath.Join(source, "vm/disk"), "content")
+	btrfstest.Run(t, "sh", "-ec", `cd "$1" && touch vm/empty && chattr +C vm/empty && mkdir fixed && chattr +i fixed && chattr +a docs/a`, "sh", source)
+	backup := backUp(t, exitDone, march(1), source, destination).Snapshot
+	target := filepath.Join(smallFS(t).Dir, "home")
+	defer func() {
+		btrfstest.Run(t, "chattr", "-i", "-a", source+"/fixed", source+"/docs/a", target+"/fixed", target+"/docs/a")
+	}()
+	r := expect(t, exitDone, invoke(t, march(2), "restore", filepath.Join(destination, backup), target))
+	if !strings.Contains(r.stdout, "set again: of 5 files and directories\nvm/disk lacks the attribute C: only an empty file") {
+		t.Errorf("restoring:\n%s", r.stdout)
+	}
+	for path, want := range map[string]btrfs.Flags{"vm": btrfs.NoCowFlag, "vm/empty": btrfs.NoCowFlag, "fixed": btrfs.ImmutableFlag,
+		"docs/a": btrfs.AppendFlag | btrfs.NoDumpFlag, "docs/b": btrfs.NoAtimeFlag, "vm/disk": 0} {
+		file, err := os.Open(filepath.Join(target, path))
+		btrfstest.Check(t, err)
+		if got, err := btrfs.FlagsOf(file); got != want || err != nil {
+			t.Errorf("%s has %q, want %q, %v", path, got, want, err)
+		}
+		btrfstest.Check(t, file.Close())
 	}
 }

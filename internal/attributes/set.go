@@ -6,24 +6,39 @@ import (
 	"os"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/progress"
 
 	"golang.org/x/sys/unix"
 )
 
 // A Report tells what was set.
 type Report struct {
-	Files  int64    // all of whose flags are set
-	Failed []Failed // the first ones
-	Missed int64    // all that failed
-	// LeftOut is List.LeftOut.
-	LeftOut int
+	Files   int64    `json:"files"`              // all of whose flags are set
+	Failed  []Failed `json:"failed,omitempty"`   // the first ones
+	Missed  int64    `json:"missed,omitempty"`   // all that failed
+	LeftOut int      `json:"left_out,omitempty"` // List.LeftOut
 }
 
 // Failed is a file that has not all of its flags.
 type Failed struct {
-	Path  string
-	Flags btrfs.Flags // that it lacks
-	Why   string
+	Path  string      `json:"path"`
+	Flags btrfs.Flags `json:"flags"` // that it lacks
+	Why   string      `json:"why,omitempty"`
+}
+
+// Lines tells people of it.
+func (r Report) Lines() (lines []string) {
+	if r.Files > 0 {
+		lines = append(lines, fmt.Sprintf("what chattr had set is set again: of %d files and directories", r.Files))
+	}
+	const most = 5
+	for _, f := range r.Failed[:min(most, len(r.Failed))] {
+		lines = append(lines, fmt.Sprintf("%s lacks the attribute %s: %s", progress.Name(f.Path), f.Flags, f.Why))
+	}
+	if r.Missed > most {
+		lines = append(lines, fmt.Sprintf("... and %d more; --json names them", r.Missed-most))
+	}
+	return lines
 }
 
 const mostFailed = 100

@@ -16,6 +16,7 @@ import (
 	"path"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/attributes"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/tree/walk"
 )
@@ -31,6 +32,9 @@ type Order struct {
 	// are there in the old one. "": it is elsewhere.
 	Folder string
 	Aside  string // the name of what gives its place up
+
+	// Attributes are those of files that the snapshot lacks, see attributes.List; nil: none.
+	Attributes []byte
 
 	LeaveNested bool // other subvolumes in that stay in it
 	Running     bool // it may be the root of the running system
@@ -61,6 +65,8 @@ type Report struct {
 	Mounts   []string   `json:"mounts,omitempty"`   // where the old one is mounted, and stays
 	Warnings []string   `json:"warnings,omitempty"`
 	Resumed  bool       `json:"resumed,omitempty"` // an earlier attempt was finished
+
+	Attributes attributes.Report `json:"attributes,omitzero"`
 }
 
 // A Machine is what decides on it how a subvolume may be replaced.
@@ -123,6 +129,9 @@ func Do(ctx context.Context, m Machine, top, dir *os.File, o Order) (Report, err
 		err = w.inPlace(ctx)
 	} else {
 		err = w.asNew(ctx)
+	}
+	if err == nil {
+		err = w.giveAttributes()
 	}
 	return w.report, err
 }

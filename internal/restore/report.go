@@ -78,6 +78,7 @@ func (r *Report) lines() (lines []string) {
 			add("%d subvolumes %s %s: %s", len(paths), strings.Replace(would, "is", "are", 1), name, few(paths))
 		}
 	}
+	lines = append(lines, p.Attributes.Lines()...)
 	for _, w := range p.Warnings {
 		add("warning: %s", w)
 	}

@@ -48,6 +48,8 @@ type run struct {
 	place  place
 	report Report
 
+	attributes []byte // of the backup, which no stream holds
+
 	present []btrfs.Subvolume // what the target's filesystem has of the wanted version, the best first
 	bases   []btrfs.Subvolume // what the version can build upon there, the best first
 }
@@ -120,7 +122,16 @@ func (r *run) look(ctx context.Context) (err error) {
 	if err := r.place.open(ctx, r.Order); err != nil {
 		return err
 	}
+	r.readAttributes(ctx)
 	return r.plan(ctx)
+}
+
+// readAttributes finds what chattr had set of files. Without it, everything else is restored.
+func (r *run) readAttributes(ctx context.Context) {
+	var err error
+	if r.attributes, err = r.source.AllAttributes(ctx, r.backup.Name); err != nil && ctx.Err() == nil {
+		r.Log.Warn(fmt.Sprintf("%s: what chattr had set of files is not known: %v", r.report.Backup, err))
+	}
 }
 
 // checkBackup finds the backup in its folder and refuses what is none.
@@ -173,7 +184,7 @@ func (r *run) rehearse(ctx context.Context) (err error) {
 
 // order is what the machine of the target is to do.
 func (r *run) order() replace.Order {
-	o := replace.Order{Folder: r.place.folder, LeaveNested: r.LeaveNested, Running: r.RebootNeeded, DryRun: r.DryRun,
+	o := replace.Order{Attributes: r.attributes, Folder: r.place.folder, LeaveNested: r.LeaveNested, Running: r.RebootNeeded, DryRun: r.DryRun,
 		Aside: path.Base(r.Target) + ".before-" + r.Now().Format("20060102-150405")}
 	if !r.InPlace {
 		o.Name = path.Base(r.Target)

@@ -8,6 +8,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/progress"
@@ -69,6 +70,11 @@ func (b *Backups) Measure(ctx context.Context, t stream.Transfer) (progress.Tota
 // Attributes tells of those that no stream holds, as they are on record.
 func (b *Backups) Attributes(ctx context.Context, t stream.Transfer, all bool) ([]byte, error) {
 	return b.attributes(ctx, t, all)
+}
+
+// AllAttributes tells of those of a backup that no stream holds.
+func (b *Backups) AllAttributes(ctx context.Context, backup string) ([]byte, error) {
+	return b.attributes(ctx, stream.Transfer{Transfer: engine.Transfer{Snapshot: btrfs.Subvolume{Name: backup}}}, true)
 }
 
 func (f *folder) checkProgram(ctx context.Context, of fmt.Stringer) error {
