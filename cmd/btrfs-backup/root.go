@@ -49,7 +49,7 @@ rsync copies any other directory: see "btrfs-backup help rsync".`,
 	help.Set(root)
 	o.define(root.Flags())
 	root.AddCommand(newRun(env), newStatus(env), newConfig(env), newList(env), newRestore(env), newExplain(env), newVerify(env), newRelink(env), newIndex(env),
-		newDelete(env), newPrune(env), newForget(env), newFreeze(env), newServe(env), newHooks(env), newInstall(env), newUninstall(env), newImport(env),
+		newDelete(env), newPrune(env), newForget(env), newUsage(env), newFreeze(env), newServe(env), newHooks(env), newInstall(env), newUninstall(env), newImport(env),
 		newAdopt(env))
 	root.AddCommand(newDiff(env), newVersions(env))
 	for _, c := range help.WithCommands(root) {

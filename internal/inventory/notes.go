@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -78,31 +79,38 @@ func (l *Entry) noteState(amongBackups bool) {
 
 // SourceNames gives the sources of the backups in the place as people know them, sorted; "?" stands for those that are not on record.
 func (p Place) SourceNames(prefix string) (names []string) {
-	origins, about, err := p.Recorded(p.Folder)
-	sourceOf, sourceErr := p.subvolumeSources()
+	nameOf := p.sourceNames()
 	for _, e := range p.Entries(prefix) {
-		name := "?"
-		switch i := slices.IndexFunc(p.InDirectory, func(s btrfs.Subvolume) bool { return s.UUID == e.UUID }); {
-		case e.Kind != Backup:
-			continue
-		case e.Source != "":
-			name = e.Source + " (rsync)"
-		case err == nil && sourceErr == nil && i >= 0:
-			source := origins[e.ReceivedUUID]
-			if source.IsZero() {
-				source = sourceOf(p.InDirectory[i])
-			}
-			if known := about.Name(source); known != "" {
-				name = known
-			}
-		}
-		if !slices.Contains(names, name) {
+		if name := nameOf(e); e.Kind == Backup && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}
 	if len(names) > 1 {
-		names = slices.DeleteFunc(names, func(name string) bool { return name == "?" })
+		names = slices.DeleteFunc(names, func(name string) bool { return name == unnamed })
 	}
 	slices.Sort(names)
 	return names
+}
+
+// unnamed stands for a source that is not on record.
+const unnamed = "?"
+
+// sourceNames gives the function that names the source of an entry.
+func (p Place) sourceNames() func(Entry) string {
+	origins, about, err := p.Recorded(p.Folder)
+	sourceOf, sourceErr := p.subvolumeSources()
+	return func(e Entry) string {
+		if e.Source != "" {
+			return e.Source + " (rsync)"
+		}
+		i := slices.IndexFunc(p.InDirectory, func(s btrfs.Subvolume) bool { return s.UUID == e.UUID })
+		if err != nil || sourceErr != nil || i < 0 {
+			return unnamed
+		}
+		source := origins[e.ReceivedUUID]
+		if source.IsZero() {
+			source = sourceOf(p.InDirectory[i])
+		}
+		return cmp.Or(about.Name(source), unnamed)
+	}
 }

@@ -258,6 +258,7 @@ there still. What another machine recorded, and what nobody did, is adopted only
 	},
 	"diff":     diffPage,
 	"versions": versionsPage,
+	"usage":    usagePage,
 	"explain": {
 		Sections: []Section{
 			{Title: "COLUMNS", Items: [][2]string{

@@ -21,3 +21,26 @@ var listNotes = [][2]string{
 	{"writable", "Not a snapshot; or left half received by another program."},
 	{"altered since", "Somebody changed it since it was taken or received: it is no backup any more."},
 }
+
+var usagePage = Command{
+	Sections: []Section{
+		{Title: "COLUMNS", Items: [][2]string{
+			{"OF", "The source, as it is on record; \"?\" if it is not."},
+			{"EXCLUSIVE", "Data that deleting all of them together would free. What two sources share by reflink or deduplication counts for neither. " +
+				"See FREED IF DELETED in btrfs-backup-list(8)."},
+			{"GO IN 30 DAYS", "How many the policy gives up until then, if as many are made as lately; see btrfs-backup-explain(8)."},
+			{"WHICH FREES", "Data that nothing else has when these are gone: not the sum of what each has for itself."},
+		}},
+		{Title: "WHEN IT IS FULL", Text: `
+What came is the data that only those backups have that are younger than the newest one which is older than 30 days; if there is none that
+old, younger than the first one. Divided by the time in which they came, less what the policy frees, that is the rate. Without
+root it is what it took to send them. It is unknown while there are backups of less than a day. What else is
+written to the disk, and metadata, is not foreseen.`},
+		{Title: "EXIT STATUS", Items: [][2]string{
+			{"0", "All places were looked at."},
+			{"1", "A place could not be listed, or a record in it not be read."},
+			{"2", "The command line is wrong."},
+		}},
+	},
+	SeeAlso: "btrfs-backup(8), btrfs-backup-explain(8), btrfs-backup-list(8), btrfs-backup-prune(8)",
+}
