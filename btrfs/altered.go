@@ -47,8 +47,8 @@ func (s *Subvolume) findAltered(dir *os.File) error {
 		return nil
 	}
 	clockWentBack := s.Changed.Before(made)
-	err := searchTree(dir, s.ID, since+1, key{objectID: firstFreeObjectID, kind: inodeItemKey}, func(k key, item []byte) {
-		if k.kind != inodeItemKey || len(item) < 160 { // linux/btrfs_tree.h: struct btrfs_inode_item
+	err := searchTree(dir, s.ID, since+1, key{ObjectID: firstFreeObjectID, Kind: inodeItemKey}, func(k key, item []byte) {
+		if k.Kind != inodeItemKey || len(item) < 160 { // linux/btrfs_tree.h: struct btrfs_inode_item
 			return
 		}
 		in := le.Uint64(item[8:])
@@ -80,8 +80,8 @@ func WrittenAfter(dir *os.File, transaction uint64) (bool, error) {
 		return false, err
 	}
 	written := false
-	err = searchTree(dir, info.ID, transaction+1, key{objectID: firstFreeObjectID, kind: inodeItemKey}, func(k key, item []byte) {
-		if k.kind == inodeItemKey && len(item) >= 160 { // linux/btrfs_tree.h: struct btrfs_inode_item
+	err = searchTree(dir, info.ID, transaction+1, key{ObjectID: firstFreeObjectID, Kind: inodeItemKey}, func(k key, item []byte) {
+		if k.Kind == inodeItemKey && len(item) >= 160 { // linux/btrfs_tree.h: struct btrfs_inode_item
 			written = written || le.Uint64(item[8:]) > transaction
 		}
 	})

@@ -29,15 +29,15 @@ func IsChanged(dir *os.File, snapshot Subvolume, except uint64) (bool, error) {
 	}
 	changed, inDirectory := make(map[uint64]time.Time), map[uint64]bool{except: true}
 	links := uint32(0)
-	from := key{objectID: firstFreeObjectID, kind: inodeItemKey}
+	from := key{ObjectID: firstFreeObjectID, Kind: inodeItemKey}
 	err = searchTree(dir, source.ID, snapshot.CreatedIn+1, from, func(k key, item []byte) {
 		switch {
-		case k.kind == inodeRefKey && k.offset == except && links == 1: // else it stands elsewhere, too
-			inDirectory[k.objectID] = len(item) > 10 && item[10] == '.' // linux/btrfs_tree.h: struct btrfs_inode_ref
-		case k.kind == inodeItemKey && len(item) >= 160: // linux/btrfs_tree.h: struct btrfs_inode_item
+		case k.Kind == inodeRefKey && k.Offset == except && links == 1: // else it stands elsewhere, too
+			inDirectory[k.ObjectID] = len(item) > 10 && item[10] == '.' // linux/btrfs_tree.h: struct btrfs_inode_ref
+		case k.Kind == inodeItemKey && len(item) >= 160: // linux/btrfs_tree.h: struct btrfs_inode_item
 			links = le.Uint32(item[40:])
 			if le.Uint64(item[8:]) > snapshot.CreatedIn {
-				changed[k.objectID] = timeAt(le, item, 124)
+				changed[k.ObjectID] = timeAt(le, item, 124)
 			}
 		}
 	})
@@ -64,7 +64,7 @@ func IsChanged(dir *os.File, snapshot Subvolume, except uint64) (bool, error) {
 
 // changeTime gives the ctime of an inode in a tree, zero if it is not there.
 func changeTime(dir *os.File, tree, inode uint64) (at time.Time, err error) {
-	item := key{objectID: inode, kind: inodeItemKey}
+	item := key{ObjectID: inode, Kind: inodeItemKey}
 	err = searchRange(dir, tree, 0, item, item, func(_ key, item []byte) {
 		if len(item) >= 160 {
 			at = timeAt(le, item, 124)

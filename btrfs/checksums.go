@@ -74,10 +74,10 @@ func (g Geometry) Checksums(dir *os.File, logical uint64, length int64) ([]strin
 	first := key{checksums, extentCsumKey, logical - min(logical, before)}
 	last := key{checksums, extentCsumKey, logical + uint64(length) - 1}
 	err := searchRange(dir, checksumTree, 0, first, last, func(k key, item []byte) {
-		if k.kind != extentCsumKey {
+		if k.Kind != extentCsumKey {
 			return
 		}
-		for at := k.offset; len(item) >= g.size; at, item = at+uint64(g.Sector), item[g.size:] {
+		for at := k.Offset; len(item) >= g.size; at, item = at+uint64(g.Sector), item[g.size:] {
 			if at >= logical && at < logical+uint64(length) {
 				sums[(at-logical)/uint64(g.Sector)] = string(item[:g.size])
 			}

@@ -68,8 +68,8 @@ func Locate(dir *os.File, logical uint64) (Chunk, error) {
 	var c Chunk
 	all, last := key{firstChunk, chunkItemKey, 0}, key{firstChunk, chunkItemKey, logical}
 	err := searchRange(dir, chunkTree, 0, all, last, func(k key, item []byte) {
-		if k.kind == chunkItemKey && len(item) >= chunkHeaderSize {
-			c.Logical, c.Length, found = k.offset, le.Uint64(item), append(found[:0], item...)
+		if k.Kind == chunkItemKey && len(item) >= chunkHeaderSize {
+			c.Logical, c.Length, found = k.Offset, le.Uint64(item), append(found[:0], item...)
 		}
 	})
 	if err != nil {

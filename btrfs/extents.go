@@ -80,20 +80,20 @@ func extentsOf(dir *os.File, subvolume, ino uint64, offset, length int64) (all [
 	first := key{ino, extentDataKey, uint64(max(0, offset-largestExtent))}
 	last := key{ino, extentDataKey, uint64(max(offset, end-1))}
 	err = searchRange(dir, subvolume, 0, first, last, func(k key, item []byte) {
-		if e, ok := decodeExtent(k, item); ok && e.End() > offset && e.Offset < end {
+		if e, ok := DecodeExtent(k, item); ok && e.End() > offset && e.Offset < end {
 			all = append(all, e)
 		}
 	})
 	return all, err
 }
 
-// decodeExtent reads a struct btrfs_file_extent_item (linux/btrfs_tree.h).
-func decodeExtent(k key, item []byte) (e Extent, ok bool) {
+// DecodeExtent reads a struct btrfs_file_extent_item (linux/btrfs_tree.h).
+func DecodeExtent(k Key, item []byte) (e Extent, ok bool) {
 	const inline, unwritten, headerSize, size = 0, 2, 21, 53
-	if k.kind != extentDataKey || len(item) < headerSize {
+	if k.Kind != extentDataKey || len(item) < headerSize {
 		return e, false
 	}
-	e = Extent{Offset: int64(k.offset), RAMLength: int64(le.Uint64(item[8:])), Compression: Compression(item[16])}
+	e = Extent{Offset: int64(k.Offset), RAMLength: int64(le.Uint64(item[8:])), Compression: Compression(item[16])}
 	if item[20] == inline {
 		e.Inline, e.Length = true, e.RAMLength
 		return e, true

@@ -63,7 +63,7 @@ func (f Flags) String() string {
 func Inodes(subvolume *os.File, since uint64, found func(Inode)) error {
 	info, err := Info(subvolume)
 	if err == nil {
-		from := key{objectID: firstFreeObjectID, kind: inodeItemKey}
+		from := key{ObjectID: firstFreeObjectID, Kind: inodeItemKey}
 		err = searchTree(subvolume, info.ID, since, from, func(k key, item []byte) {
 			if i, ok := decodeInode(k, item); ok {
 				found(i)
@@ -78,7 +78,7 @@ func Inodes(subvolume *os.File, since uint64, found func(Inode)) error {
 
 // InodeIn gives one inode of an open subvolume, the root of which has the ID; ok is false if it is not there.
 func InodeIn(subvolume *os.File, id, number uint64) (i Inode, ok bool, err error) {
-	item := key{objectID: number, kind: inodeItemKey}
+	item := key{ObjectID: number, Kind: inodeItemKey}
 	err = searchRange(subvolume, id, 0, item, item, func(k key, item []byte) { i, ok = decodeInode(k, item) })
 	if err != nil {
 		err = fmt.Errorf("reading inode %d of %s: %w", number, subvolume.Name(), err)
@@ -88,10 +88,10 @@ func InodeIn(subvolume *os.File, id, number uint64) (i Inode, ok bool, err error
 
 // decodeInode reads a struct btrfs_inode_item (linux/btrfs_tree.h).
 func decodeInode(k key, item []byte) (i Inode, ok bool) {
-	if k.kind != inodeItemKey || len(item) < 160 || k.objectID > lastFreeObjectID {
+	if k.Kind != inodeItemKey || len(item) < 160 || k.ObjectID > lastFreeObjectID {
 		return i, false
 	}
-	i = Inode{Number: k.objectID, Generation: le.Uint64(item), ChangedIn: le.Uint64(item[8:]), Mode: le.Uint32(item[52:])}
+	i = Inode{Number: k.ObjectID, Generation: le.Uint64(item), ChangedIn: le.Uint64(item[8:]), Mode: le.Uint32(item[52:])}
 	flags := le.Uint64(item[64:])
 	for _, l := range flagLetters {
 		if flags&l.item != 0 {

@@ -95,16 +95,16 @@ const (
 func searchRoots(dir *os.File) (map[uint64]*Subvolume, error) {
 	roots := make(map[uint64]*Subvolume)
 	var byDefault uint64
-	err := searchTree(dir, rootTree, 0, key{objectID: topLevel, kind: rootItemKey}, func(k key, item []byte) {
+	err := searchTree(dir, rootTree, 0, key{ObjectID: topLevel, Kind: rootItemKey}, func(k key, item []byte) {
 		switch {
-		case k.objectID == rootTreeDir && k.kind == dirItemKey && len(item) >= 8: // "default", the only entry
+		case k.ObjectID == rootTreeDir && k.Kind == dirItemKey && len(item) >= 8: // "default", the only entry
 			byDefault = le.Uint64(item)
-		case k.objectID != topLevel && k.objectID < firstFreeObjectID: // trees of another kind
-		case k.kind == rootItemKey:
-			roots[k.objectID] = decodeRootItem(k.objectID, item)
-		case k.kind == rootBackrefKey: // sorts behind the root item of the same ID
-			if s, ok := roots[k.objectID]; ok {
-				s.Container = k.offset
+		case k.ObjectID != topLevel && k.ObjectID < firstFreeObjectID: // trees of another kind
+		case k.Kind == rootItemKey:
+			roots[k.ObjectID] = decodeRootItem(k.ObjectID, item)
+		case k.Kind == rootBackrefKey: // sorts behind the root item of the same ID
+			if s, ok := roots[k.ObjectID]; ok {
+				s.Container = k.Offset
 				s.DirID, s.Name = decodeRootRef(item)
 			}
 		}
@@ -146,87 +146,4 @@ func decodeRootRef(item []byte) (dirID uint64, name string) {
 	}
 	n := int(le.Uint16(item[16:]))
 	return le.Uint64(item), string(item[size:min(size+n, len(item))])
-}
-
-// key is a struct btrfs_key.
-type key struct {
-	objectID uint64
-	kind     uint8
-	offset   uint64
-}
-
-func (k key) next() key {
-	if k.offset++; k.offset != 0 {
-		return k
-	}
-	if k.kind++; k.kind != 0 {
-		return k
-	}
-	k.objectID++
-	return k
-}
-
-// searchTree calls found for the items of a tree from a key on, in order, that lie in blocks written since a transaction. The
-// item is valid during the call only.
-func searchTree(dir *os.File, tree, since uint64, from key, found func(key, []byte)) error {
-	return searchRange(dir, tree, since, from, key{lastFreeObjectID, 255, maxUint64}, found)
-}
-
-// searchRange is searchTree up to a key.
-func searchRange(dir *os.File, tree, since uint64, from, last key, found func(key, []byte)) error {
-	const most, few = 64 << 10, 8 << 10
-	arg := newSearch(most)
-	if from.objectID == last.objectID {
-		arg = newSearch(few)
-	}
-	for {
-		count, err := arg.next(dir, tree, since, from, last)
-		if errors.Is(err, unix.EOVERFLOW) && len(arg) < most { // one item is larger
-			arg = newSearch(most)
-			continue
-		}
-		if err != nil || count == 0 {
-			return err
-		}
-		from = arg.each(count, found).next()
-	}
-}
-
-// A search is a struct btrfs_ioctl_search_args_v2 (linux/btrfs.h) with its buffer.
-type search []byte
-
-const searchArgSize = 112 // without the buffer
-
-func newSearch(size int) search { return make(search, searchArgSize+size) }
-
-// next reads as many items as the buffer takes, at least one, and tells how many; 0 if there are none up to the last key.
-func (a search) next(dir *os.File, tree, since uint64, from, last key) (count uint32, err error) {
-	native.PutUint64(a[0:], tree)
-	native.PutUint64(a[8:], from.objectID)
-	native.PutUint64(a[16:], last.objectID)
-	native.PutUint64(a[24:], from.offset)
-	native.PutUint64(a[32:], last.offset)
-	native.PutUint64(a[40:], since)
-	native.PutUint64(a[48:], maxUint64)
-	native.PutUint32(a[56:], uint32(from.kind))
-	native.PutUint32(a[60:], uint32(last.kind))
-	native.PutUint32(a[64:], 1<<32-1)
-	native.PutUint64(a[104:], uint64(len(a)-searchArgSize))
-	if err := ioctl(dir, iocTreeSearchV2, a); err != nil {
-		return 0, err
-	}
-	return native.Uint32(a[64:]), nil
-}
-
-// each calls found for the items that were read, and gives the key of the last one.
-func (a search) each(count uint32, found func(key, []byte)) (k key) {
-	const headerSize = 32 // struct btrfs_ioctl_search_header
-	rest := a[searchArgSize:]
-	for range count {
-		k = key{native.Uint64(rest[8:]), uint8(native.Uint32(rest[24:])), native.Uint64(rest[16:])}
-		size := native.Uint32(rest[28:])
-		found(k, rest[headerSize:headerSize+size])
-		rest = rest[headerSize+size:]
-	}
-	return k
 }

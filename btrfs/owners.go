@@ -73,6 +73,9 @@ func ReadRoots(dir *os.File) (Roots, error) {
 	return Roots{dir, all}, err
 }
 
+// All gives the top level, and all subvolumes: those without a name are being deleted.
+func (r Roots) All() map[uint64]*Subvolume { return r.all }
+
 // Subvolume describes a subvolume, but not whether it was altered.
 func (r Roots) Subvolume(id uint64) (Subvolume, bool) {
 	s, ok := r.all[id]

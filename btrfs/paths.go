@@ -77,11 +77,11 @@ func (p *Paths) names(inode uint64) (names []nameIn, err error) {
 		return item[end:]
 	}
 	last := key{inode, inodeExtrefKey, maxUint64}
-	err = searchRange(p.subvolume, p.id, 0, key{objectID: inode, kind: inodeRefKey}, last, func(k key, item []byte) {
-		for len(item) > 0 && k.kind == inodeRefKey {
-			item = add(k.offset, item, 10, 8)
+	err = searchRange(p.subvolume, p.id, 0, key{ObjectID: inode, Kind: inodeRefKey}, last, func(k key, item []byte) {
+		for len(item) > 0 && k.Kind == inodeRefKey {
+			item = add(k.Offset, item, 10, 8)
 		}
-		for len(item) >= 8 && k.kind == inodeExtrefKey {
+		for len(item) >= 8 && k.Kind == inodeExtrefKey {
 			item = add(le.Uint64(item), item, 18, 16)
 		}
 	})

@@ -17,11 +17,11 @@ type Size struct {
 // Sizes reads the sizes of subvolumes, by ID, from the quota groups. It is empty where quotas are off or may not be read.
 func Sizes(dir *os.File) (map[uint64]Size, error) {
 	sizes := make(map[uint64]Size)
-	err := searchTree(dir, quotaTree, 0, key{kind: qgroupInfoKey}, func(k key, item []byte) {
+	err := searchTree(dir, quotaTree, 0, key{Kind: qgroupInfoKey}, func(k key, item []byte) {
 		const levelShift = 48 // the upper 16 bits are the level: 0 for a subvolume's own group
-		if k.kind == qgroupInfoKey && k.offset>>levelShift == 0 && len(item) >= 40 {
+		if k.Kind == qgroupInfoKey && k.Offset>>levelShift == 0 && len(item) >= 40 {
 			// linux/btrfs_tree.h: struct btrfs_qgroup_info_item
-			sizes[k.offset] = Size{Referenced: le.Uint64(item[8:]), Exclusive: le.Uint64(item[24:])}
+			sizes[k.Offset] = Size{Referenced: le.Uint64(item[8:]), Exclusive: le.Uint64(item[24:])}
 		}
 	})
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EPERM) {

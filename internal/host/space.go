@@ -3,7 +3,12 @@ package host
 import (
 	"context"
 	"time"
+
+	"btrfs-backup/internal/tree/space"
 )
+
+// UnknownSpace is in place of a number of bytes that could not be told.
+const UnknownSpace = space.Unknown
 
 // Space is what the entries of a directory take on the disk.
 type Space interface {

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/report"
-	"btrfs-backup/internal/tree/space"
 	"btrfs-backup/retention"
 )
 
@@ -157,7 +157,7 @@ func (p Place) measure(ctx context.Context, s *SourceUsage) error {
 		return err
 	}
 	known := func(bytes int64) *uint64 {
-		if bytes == space.Unknown {
+		if bytes == host.UnknownSpace {
 			return nil
 		}
 		n := uint64(bytes)
@@ -168,7 +168,7 @@ func (p Place) measure(ctx context.Context, s *SourceUsage) error {
 		s.Frees = known(freed[1])
 	}
 	came := cmp.Or(freed[2], 0)
-	if came == space.Unknown {
+	if came == host.UnknownSpace {
 		came = s.sent
 	}
 	if s.span >= day && came >= 0 {

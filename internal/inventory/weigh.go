@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"btrfs-backup/internal/tree/space"
+	"btrfs-backup/internal/host"
 )
 
 // A Listed is what a list tells of a place.
@@ -47,7 +47,7 @@ func (p Place) Survey(ctx context.Context, prefix string, within time.Duration) 
 		}
 		freed, short, err := below.freed(ctx, [][]string{names}, left())
 		errs, l.Short = append(errs, err), l.Short || short
-		if err == nil && freed[0] != space.Unknown {
+		if err == nil && freed[0] != host.UnknownSpace {
 			l.Freed[below.Folder] = uint64(freed[0])
 		}
 	}
@@ -68,7 +68,7 @@ func (p Place) weigh(ctx context.Context, entries []Entry, within time.Duration)
 	slices.Reverse(of)
 	freed, short, err := p.freed(ctx, groups, within)
 	for i, bytes := range freed {
-		if bytes != space.Unknown {
+		if bytes != host.UnknownSpace {
 			size := uint64(bytes)
 			entries[of[i]].Freed = &size
 		}
@@ -81,7 +81,7 @@ func (p Place) freed(ctx context.Context, groups [][]string, within time.Duratio
 	begin := time.Now()
 	freed, err = p.Freed(ctx, groups, within)
 	linked := p.InDirectory == nil && len(p.Trees.Backups) > 0
-	return freed, within > 0 && slices.Contains(freed, space.Unknown) && (linked || time.Since(begin) >= within), err
+	return freed, within > 0 && slices.Contains(freed, host.UnknownSpace) && (linked || time.Since(begin) >= within), err
 }
 
 // Freed tells for each group of names in the folder what deleting all of them together would free; see space.Freed. With a limit of time,
@@ -96,7 +96,7 @@ func (p Place) Freed(ctx context.Context, groups [][]string, within time.Duratio
 		freed, err = dir.Freed(ctx, groups, within)
 	}
 	if err != nil && within > 0 && ctx.Err() == nil {
-		return slices.Repeat([]int64{space.Unknown}, len(groups)), nil
+		return slices.Repeat([]int64{host.UnknownSpace}, len(groups)), nil
 	}
 	return freed, err
 }

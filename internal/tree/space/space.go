@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/exclusive"
 	"btrfs-backup/internal/manifest"
 	"btrfs-backup/internal/tree/walk"
 
@@ -33,10 +34,10 @@ func Freed(ctx context.Context, dir *os.File, groups [][]string, within time.Dur
 	}
 	free := make([]int64, len(groups))
 	one := func(names []string) (int64, error) { return linked(ctx, dir, names) }
-	subvolumes, err := btrfs.NewSpace(dir)
+	subvolumes, err := exclusive.New(dir)
 	switch {
 	case err == nil:
-		one = func(names []string) (int64, error) { return exclusive(ctx, dir, subvolumes, names) }
+		one = func(names []string) (int64, error) { return unshared(ctx, dir, subvolumes, names) }
 	case errors.Is(err, fs.ErrPermission) || within > 0:
 		for i := range free {
 			free[i] = Unknown
@@ -82,7 +83,7 @@ func each(n int, do func(i int)) {
 	working.Wait()
 }
 
-func exclusive(ctx context.Context, dir *os.File, subvolumes *btrfs.Space, names []string) (int64, error) {
+func unshared(ctx context.Context, dir *os.File, subvolumes *exclusive.Space, names []string) (int64, error) {
 	var ids []uint64
 	for _, name := range names {
 		sub, err := btrfs.OpenDirAt(dir, name)

@@ -1,10 +1,11 @@
-package btrfs
+package exclusive
 
 import (
-	"cmp"
 	"errors"
 	"os"
 	"slices"
+
+	"btrfs-backup/btrfs"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,13 +15,13 @@ type cursor struct {
 	dir  *os.File
 	tree uint64
 
-	buffer search
+	buffer btrfs.Search
 	items  []found
-	next   key // the first that was not looked at
+	next   btrfs.Key // the first that was not looked at
 }
 
 type found struct {
-	key
+	btrfs.Key
 	item []byte
 }
 
@@ -30,13 +31,13 @@ const (
 )
 
 // find gives the item with a key, until the next call; nil if there is none, or no such tree.
-func (c *cursor) find(k key) ([]byte, error) {
-	if c.buffer == nil || k.compare(c.next) >= 0 {
+func (c *cursor) find(k btrfs.Key) ([]byte, error) {
+	if c.buffer == nil || k.Compare(c.next) >= 0 {
 		if err := c.read(k); err != nil {
 			return nil, err
 		}
 	}
-	i, ok := slices.BinarySearchFunc(c.items, k, func(f found, k key) int { return f.compare(k) })
+	i, ok := slices.BinarySearchFunc(c.items, k, func(f found, k btrfs.Key) int { return f.Compare(k) })
 	if !ok {
 		return nil, nil
 	}
@@ -44,18 +45,18 @@ func (c *cursor) find(k key) ([]byte, error) {
 }
 
 // read reads on from a key: twice as much as before if all of that was passed through, else little.
-func (c *cursor) read(k key) error {
+func (c *cursor) read(k btrfs.Key) error {
 	size := leastAhead
-	if n := len(c.items); n > 0 && k.objectID-c.items[n-1].objectID <= 2 {
-		size = min(2*(len(c.buffer)-searchArgSize), mostAhead)
+	if n := len(c.items); n > 0 && k.ObjectID-c.items[n-1].ObjectID <= 2 {
+		size = min(2*(c.buffer.Size()), mostAhead)
 	}
 	for {
-		if len(c.buffer)-searchArgSize != size {
-			c.buffer = newSearch(size)
+		if c.buffer.Size() != size {
+			c.buffer = btrfs.NewSearch(size)
 		}
 		c.items = c.items[:0]
-		last := key{lastFreeObjectID, 255, maxUint64}
-		count, err := c.buffer.next(c.dir, c.tree, 0, k, last)
+		last := btrfs.LastKey()
+		count, err := c.buffer.Next(c.dir, c.tree, 0, k, last)
 		switch {
 		case errors.Is(err, unix.EOVERFLOW) && size < mostAhead: // the first item is larger
 			size = mostAhead
@@ -68,12 +69,8 @@ func (c *cursor) read(k key) error {
 		}
 		c.next = last
 		if count > 0 {
-			c.next = c.buffer.each(count, func(k key, item []byte) { c.items = append(c.items, found{k, item}) }).next()
+			c.next = c.buffer.Each(count, func(k btrfs.Key, item []byte) { c.items = append(c.items, found{k, item}) }).Next()
 		}
 		return nil
 	}
-}
-
-func (k key) compare(with key) int {
-	return cmp.Or(cmp.Compare(k.objectID, with.objectID), cmp.Compare(k.kind, with.kind), cmp.Compare(k.offset, with.offset))
 }

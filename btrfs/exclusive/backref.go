@@ -1,8 +1,11 @@
-package btrfs
+package exclusive
 
 import (
 	"errors"
 	"fmt"
+	"math"
+
+	"btrfs-backup/btrfs"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,19 +33,19 @@ type references struct {
 
 // referencesTo reads who refers to the extent or tree block at an address.
 func (s *Space) referencesTo(address uint64) (r references, err error) {
-	first, last := key{objectID: address}, key{address, 255, maxUint64}
-	err = searchRange(s.dir, extentTree, 0, first, last, func(k key, item []byte) {
-		switch k.kind {
+	first, last := btrfs.Key{ObjectID: address}, btrfs.Key{ObjectID: address, Kind: math.MaxUint8, Offset: math.MaxUint64}
+	err = btrfs.SearchTree(s.dir, extentTree, 0, first, last, func(k btrfs.Key, item []byte) {
+		switch k.Kind {
 		case extentItemKey, metadataItemKey:
-			r.decode(k.kind, item)
+			r.decode(k.Kind, item)
 		case extentDataRefKey:
 			if len(item) >= 8 {
 				r.roots = append(r.roots, le.Uint64(item))
 			}
 		case treeBlockRefKey:
-			r.roots = append(r.roots, k.offset)
+			r.roots = append(r.roots, k.Offset)
 		case sharedDataRefKey, sharedBlockRefKey:
-			r.blocks = append(r.blocks, k.offset)
+			r.blocks = append(r.blocks, k.Offset)
 		}
 	})
 	return r, err

@@ -1,24 +1,32 @@
-package btrfs
-
-import (
-	"context"
-	"fmt"
-	"os"
-	"slices"
-
-	"golang.org/x/sys/unix"
-)
-
-// A Space tells what subvolumes of a filesystem have for themselves.
+// Package exclusive tells what subvolumes have for themselves: what deleting them would free, exactly and without quotas.
 //
 // Which data is one subvolume's alone is not on record anywhere (but in quota groups), and to ask for the owners of every extent takes
 // minutes. So those extents are left out of which it is certain, by transactions and by a look at the same place of a relative, that
 // another subvolume has them. Of the few that are left the kernel tells the owners: only what it says is counted.
+package exclusive
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"slices"
+
+	"btrfs-backup/btrfs"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Space is a filesystem whose subvolumes may share data.
 type Space struct {
 	dir    *os.File
-	roots  map[uint64]*Subvolume
+	roots  map[uint64]*btrfs.Subvolume
 	family map[uint64]family
 }
+
+const inodeItemKey = 1 // linux/btrfs_tree.h: BTRFS_INODE_ITEM_KEY
+
+var le = binary.LittleEndian // items of the trees are
 
 // A family is that of all snapshots of what was one subvolume once, received or not: their root directory was made at one moment.
 type family struct {
@@ -27,19 +35,19 @@ type family struct {
 	nanos   uint32
 }
 
-// NewSpace looks at the filesystem that holds dir, which must stay open. It needs CAP_SYS_ADMIN.
-func NewSpace(dir *os.File) (*Space, error) {
-	if err := CheckFilesystem(dir); err != nil {
+// New looks at the filesystem that holds dir, which must stay open. It needs CAP_SYS_ADMIN.
+func New(dir *os.File) (*Space, error) {
+	if err := btrfs.CheckFilesystem(dir); err != nil {
 		return nil, err
 	}
-	roots, err := searchRoots(dir)
+	roots, err := btrfs.ReadRoots(dir)
 	if err != nil {
 		return nil, err
 	}
-	s := &Space{dir, roots, make(map[uint64]family)}
-	root := key{objectID: firstFreeObjectID, kind: inodeItemKey}
-	for id := range roots {
-		err := searchRange(dir, id, 0, root, root, func(_ key, item []byte) {
+	s := &Space{dir, roots.All(), make(map[uint64]family)}
+	root := btrfs.Key{ObjectID: btrfs.RootInode, Kind: inodeItemKey}
+	for id := range s.roots {
+		err := btrfs.SearchTree(dir, id, 0, root, root, func(_ btrfs.Key, item []byte) {
 			if len(item) >= 160 { // linux/btrfs_tree.h: struct btrfs_inode_item
 				s.family[id] = family{le.Uint64(item), le.Uint64(item[148:]), le.Uint32(item[156:])}
 			}
@@ -67,7 +75,7 @@ func (s *Space) Exclusive(ctx context.Context, ids ...uint64) (bytes int64, err 
 func (s *Space) sum(ctx context.Context, group []uint64, extents map[uint64]int64) (bytes int64, err error) {
 	closed, families := s.closed(group), families{s, make(map[uint64]family)}
 	if len(closed) > 0 {
-		if err := Reclaim(s.dir); err != nil { // what is not committed yet is not in the extent tree
+		if err := btrfs.Reclaim(s.dir); err != nil { // what is not committed yet is not in the extent tree
 			return 0, err
 		}
 	}
@@ -98,15 +106,15 @@ func (s *Space) sum(ctx context.Context, group []uint64, extents map[uint64]int6
 
 // onlyIn asks the kernel whether an extent belongs to nobody outside of the group.
 func (s *Space) onlyIn(group []uint64, address uint64) (bool, error) {
-	owners, err := OwnersOfExtent(s.dir, address)
-	outside := func(o Owner) bool { return !slices.Contains(group, o.Subvolume) && !s.isDeleted(o.Subvolume) }
+	owners, err := btrfs.OwnersOfExtent(s.dir, address)
+	outside := func(o btrfs.Owner) bool { return !slices.Contains(group, o.Subvolume) && !s.isDeleted(o.Subvolume) }
 	return err == nil && len(owners) > 0 && !slices.ContainsFunc(owners, outside), err
 }
 
 // isDeleted tells that the kernel is about to free what a subvolume has.
 func (s *Space) isDeleted(id uint64) bool {
 	root, ok := s.roots[id]
-	return ok && root.Name == "" && id != topLevel
+	return ok && root.Name == "" && !root.IsTop()
 }
 
 // candidates adds to extents those of a subvolume that may belong to the group alone.
@@ -119,22 +127,22 @@ func (s *Space) candidates(ctx context.Context, id uint64, group []uint64, exten
 	for _, other := range s.nearest(root, group) {
 		others = append(others, &cursor{dir: s.dir, tree: other})
 	}
-	from, last := key{objectID: firstFreeObjectID, kind: inodeItemKey}, key{lastFreeObjectID, 255, maxUint64}
+	from, last := btrfs.Key{ObjectID: btrfs.RootInode, Kind: inodeItemKey}, btrfs.LastKey()
 	since := s.since(root)
-	for buffer := newSearch(mostAhead); ; {
+	for buffer := btrfs.NewSearch(mostAhead); ; {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		count, err := buffer.next(s.dir, id, since+1, from, last)
+		count, err := buffer.Next(s.dir, id, since+1, from, last)
 		if err != nil || count == 0 {
 			return err
 		}
 		var failure error
-		from = buffer.each(count, func(k key, item []byte) {
-			if e, ok := decodeExtent(k, item); ok && !e.Inline && failure == nil {
+		from = buffer.Each(count, func(k btrfs.Key, item []byte) {
+			if e, ok := btrfs.DecodeExtent(k, item); ok && !e.Inline && failure == nil {
 				failure = add(extents, k, e, others)
 			}
-		}).next()
+		}).Next()
 		if failure != nil {
 			return failure
 		}
@@ -142,7 +150,7 @@ func (s *Space) candidates(ctx context.Context, id uint64, group []uint64, exten
 }
 
 // add adds an extent, as a shared one if another subvolume has it at the same place.
-func add(extents map[uint64]int64, k key, e Extent, others []*cursor) error {
+func add(extents map[uint64]int64, k btrfs.Key, e btrfs.Extent, others []*cursor) error {
 	if known, ok := extents[e.Logical]; ok && known == 0 {
 		return nil
 	}
@@ -152,7 +160,7 @@ func add(extents map[uint64]int64, k key, e Extent, others []*cursor) error {
 		if err != nil {
 			return err
 		}
-		if other, ok := decodeExtent(k, there); ok && other.Logical == e.Logical {
+		if other, ok := btrfs.DecodeExtent(k, there); ok && other.Logical == e.Logical {
 			extents[e.Logical] = 0
 			return nil
 		}
@@ -162,7 +170,7 @@ func add(extents map[uint64]int64, k key, e Extent, others []*cursor) error {
 
 // since gives a transaction: what a subvolume has in blocks that are not newer, another one has, too, in the same blocks. That is the
 // parent that it is a snapshot of, or an older snapshot of the same parent, of which nothing was changed since.
-func (s *Space) since(root *Subvolume) (transaction uint64) {
+func (s *Space) since(root *btrfs.Subvolume) (transaction uint64) {
 	for _, other := range s.roots {
 		if other == root || !other.ReadOnly || other.Name == "" || root.ParentUUID.IsZero() {
 			continue
@@ -182,8 +190,8 @@ func (s *Space) since(root *Subvolume) (transaction uint64) {
 }
 
 // nearest gives the relatives outside of the group that most likely share with a subvolume: the ones made before and after it.
-func (s *Space) nearest(root *Subvolume, group []uint64) (ids []uint64) {
-	var before, after *Subvolume
+func (s *Space) nearest(root *btrfs.Subvolume, group []uint64) (ids []uint64) {
+	var before, after *btrfs.Subvolume
 	for id, other := range s.roots {
 		if slices.Contains(group, id) || s.isDeleted(id) || s.family[id] != s.family[root.ID] {
 			continue
@@ -195,7 +203,7 @@ func (s *Space) nearest(root *Subvolume, group []uint64) (ids []uint64) {
 			after = other
 		}
 	}
-	for _, other := range []*Subvolume{after, before} {
+	for _, other := range []*btrfs.Subvolume{after, before} {
 		if other != nil {
 			ids = append(ids, other.ID)
 		}

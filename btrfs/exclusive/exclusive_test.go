@@ -1,4 +1,4 @@
-package btrfs_test
+package exclusive_test
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/btrfs/exclusive"
 	"btrfs-backup/btrfs/reflink"
 
 	"golang.org/x/sys/unix"
@@ -135,7 +136,7 @@ func TestWhatASubvolumeHasForItselfIsWhatItsDeletionFrees(t *testing.T) {
 	dir := btrfstest.Open(t, r.dir)
 	predict := func(paths ...string) int64 {
 		t.Helper()
-		space, err := btrfs.NewSpace(dir)
+		space, err := exclusive.New(dir)
 		btrfstest.Check(t, err)
 		n, err := space.Exclusive(t.Context(), r.ids(paths...)...)
 		btrfstest.Check(t, err)
@@ -160,7 +161,7 @@ func TestWhatASubvolumeHasForItselfIsWhatItsDeletionFrees(t *testing.T) {
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	space, err := btrfs.NewSpace(dir)
+	space, err := exclusive.New(dir)
 	btrfstest.Check(t, err)
 	if _, err := space.Exclusive(ended, r.ids(all...)...); !errors.Is(err, context.Canceled) {
 		t.Errorf("without time left: %v", err)
