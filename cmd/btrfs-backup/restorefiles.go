@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 
 	"github.com/spf13/pflag"
 
-	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/report"
@@ -101,21 +101,11 @@ func (w *fileRestore) target(ctx context.Context, order *retrieval.Order, places
 	if to.Host != nil {
 		return nil
 	}
-	of, err := retrieval.SourceOf(ctx, order.Backup)
-	if err != nil {
-		return err
+	if to.Dir, err = retrieval.Home(ctx, order.Backup); err == nil {
+		to.Host, to.Dir = machines.At(job.Local{Path: to.Dir})
+		to.InPlace = true
 	}
-	dir, here := retrieval.IsHere(of)
-	switch {
-	case of.Source == "":
-		return hint.New(fmt.Errorf("where the files of %s were is not on record", order.Backup), "tell where they are to be written: --to DIR")
-	case !here:
-		return hint.New(fmt.Errorf("%s is a backup of %s, which is not on this machine", order.Backup, of.Source),
-			"tell where the files are to be written: --to DIR, --to HOST:/DIR")
-	}
-	to.Host, to.Dir = machines.At(job.Local{Path: dir})
-	to.InPlace = true
-	return nil
+	return err
 }
 
 func (w *fileRestore) run(ctx context.Context, env environment, o *restoreOptions, log *slog.Logger, display *progress.Display, order retrieval.Order) error {
@@ -124,28 +114,25 @@ func (w *fileRestore) run(ctx context.Context, env environment, o *restoreOption
 		return err
 	}
 	defer r.Close()
-	w.say(env, o, r.Report.Before()...)
+	told := env.stdout
+	if o.output.json || o.output.quiet {
+		told = io.Discard
+	}
+	r.Report.Before(told)
 	if !o.dryRun {
 		err = w.carryOut(ctx, display, r)
 	}
 	if o.output.json {
 		err = errors.Join(err, report.WriteJSON(env.stdout, r.Report))
 	}
-	if o.dryRun {
-		w.say(env, o, "Nothing was changed.")
-		return err
-	}
-	const most = 10
-	failures, notes := r.Report.Complaints(most)
+	failures, notes := r.Report.Complaints()
 	for _, note := range notes {
 		log.Warn(note)
 	}
 	for _, failure := range failures {
 		env.tell("error", failure)
 	}
-	if err == nil || !r.Report.Nothing() {
-		w.say(env, o, r.Report.After())
-	}
+	r.Report.After(told, err)
 	return w.status(env, r.Report, err)
 }
 
@@ -161,15 +148,6 @@ func (w *fileRestore) carryOut(ctx context.Context, display *progress.Display, r
 	})
 }
 
-// say tells people, unless a program reads it.
-func (w *fileRestore) say(env environment, o *restoreOptions, lines ...string) {
-	for _, line := range lines {
-		if !o.output.json && !o.output.quiet {
-			fmt.Fprintln(env.stdout, progress.Line(line))
-		}
-	}
-}
-
 // status gives the end of a restore of which not all was possible.
 func (w *fileRestore) status(env environment, did *retrieval.Report, err error) error {
 	switch {
@@ -178,6 +156,7 @@ func (w *fileRestore) status(env environment, did *retrieval.Report, err error) 
 		return statusError(exitPartly)
 	case err != nil:
 		return err
+	case did.DryRun:
 	case did.Incomplete() && did.Nothing():
 		return statusError(exitFailed)
 	case did.Incomplete():

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/files"
 	"btrfs-backup/internal/hint"
@@ -401,4 +402,46 @@ func TestDirectoriesOnTheWayComeBackAsTheyWere(t *testing.T) {
 	}
 	restore(t.Context(), t, false, backup, to, inPlace(t, backup, "me/docs/2024/a")).complete(t)
 	btrfstest.Equal(t, backup, to, btrfstest.RootTime)
+}
+
+func TestSubvolumesInABackupAreLeftOutAndNamed(t *testing.T) {
+	t.Parallel()
+	btrfstest.RequireRoot(t)
+	top := btrfstest.New(t, size).Dir
+	backup := newDir(t, top, "backup")
+	write(t, "a", backup, "docs/a")
+	check(t, btrfs.Create(btrfstest.Open(t, backup+"/docs"), "nested"))
+	write(t, "b", backup, "docs/nested/b")
+	r := restore(t.Context(), t, false, backup, newDir(t, top, "to"), order(t, backup, "docs"))
+	r.complete(t)
+	if want := "docs/nested"; r.packed.Left.Count != 1 || r.packed.Left.First[0].Path != want {
+		t.Errorf("left out: %+v, want %s", r.packed.Left, want)
+	}
+	if got := names(t, top+"/to/docs"); !slices.Equal(got, []string{"a", "nested"}) || len(names(t, top+"/to/docs/nested")) != 0 {
+		t.Errorf("%q are there", got)
+	}
+	_, err := files.Find(btrfstest.Open(t, backup), []string{"docs/nested/b"})
+	if err == nil || !strings.Contains(err.Error(), "subvolume of its own") || hint.Of(err) == "" {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAFileThatCannotBeReadToItsEndIsNotThere(t *testing.T) {
+	t.Parallel()
+	to := t.TempDir()
+	dir := files.Entry{Type: manifest.Directory, Mode: 0o755}
+	file := func(name string, link uint32) *files.Entry {
+		return &files.Entry{Depth: 1, Name: name, Type: manifest.Regular, Size: 5, Link: link}
+	}
+	o := files.Order{Items: []files.Item{{Path: "d", To: "d", Entry: dir}}}
+	u := files.NewUnpacker(btrfstest.Open(t, to), o, []files.Placed{{To: "d"}})
+	defer u.Close()
+	for _, r := range []files.Record{{Entry: &dir}, {Entry: file("bad", 1)}, {Content: []byte("abc")}, {Failed: true}, {Entry: file("other", 1)},
+		{Entry: file("good", 0)}, {Content: []byte("abcde")}, {End: true}} {
+		check(t, u.Take(r))
+	}
+	r, err := u.Finish()
+	if got := names(t, to+"/d"); err != nil || !slices.Equal(got, []string{"good"}) || r.Failures.Count != 1 || r.Failures.First[0].Path != "d/other" {
+		t.Errorf("%q are there, %+v, %v", got, r, err)
+	}
 }

@@ -2,6 +2,7 @@ package retrieval
 
 import (
 	"fmt"
+	"io"
 	"path"
 	"strings"
 	"time"
@@ -78,8 +79,14 @@ func (r *Report) Incomplete() bool { return r.Unread.Count+r.Unwritten.Count+r.L
 // Nothing tells that nothing was written, and nothing was there.
 func (r *Report) Nothing() bool { return r.Files+r.Present == 0 }
 
-// Before gives what people are to know before anything is written.
-func (r *Report) Before() (lines []string) {
+// Before tells people what they are to know before anything is written.
+func (r *Report) Before(w io.Writer) {
+	for _, line := range r.before() {
+		fmt.Fprintln(w, progress.Line(line))
+	}
+}
+
+func (r *Report) before() (lines []string) {
 	for _, item := range r.Items {
 		lines = append(lines, fmt.Sprintf("found in %s: %s", r.name, item.describe()))
 		switch {
@@ -116,8 +123,17 @@ func (i Item) describe() string {
 	return fmt.Sprintf("%s, of %s", name, i.Modified.Format("2006-01-02 15:04"))
 }
 
-// After tells what was done.
-func (r *Report) After() string {
+// After tells people what was done.
+func (r *Report) After(w io.Writer, failure error) {
+	switch {
+	case r.DryRun:
+		fmt.Fprintln(w, "Nothing was changed.")
+	case failure == nil || !r.Nothing():
+		fmt.Fprintln(w, progress.Line(r.after()))
+	}
+}
+
+func (r *Report) after() string {
 	text := fmt.Sprintf("restored %s, %s", count(r.Files, "file"), progress.Bytes(r.Bytes))
 	var more []string
 	if r.Shared > 0 && r.Shared == r.Bytes {
@@ -140,7 +156,8 @@ func count(n int64, what string) string {
 }
 
 // Complaints gives a sentence about each file that is not as it was, the first ones, and what is no part of the backup.
-func (r *Report) Complaints(most int) (failures, notes []string) {
+func (r *Report) Complaints() (failures, notes []string) {
+	const most = 10
 	add := func(texts *[]string, p files.Problems, format string) {
 		for i, problem := range p.First {
 			if i == most {

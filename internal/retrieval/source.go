@@ -79,8 +79,25 @@ func pathOf(of tree.Origin) string {
 	return ""
 }
 
-// IsHere tells that a source was on this machine, and where.
-func IsHere(of tree.Origin) (dir string, ok bool) {
+// Home gives the directory of this machine that a backup is of.
+func Home(ctx context.Context, b inventory.Found) (dir string, err error) {
+	of, err := SourceOf(ctx, b)
+	if err != nil {
+		return "", err
+	}
+	dir, here := isHere(of)
+	switch {
+	case of.Source == "":
+		return "", hint.New(fmt.Errorf("where the files of %s were is not on record", b), "tell where they are to be written: --to DIR")
+	case !here:
+		return "", hint.New(fmt.Errorf("%s is a backup of %s, which is not on this machine", b, of.Source),
+			"tell where the files are to be written: --to DIR, --to HOST:/DIR")
+	}
+	return dir, nil
+}
+
+// isHere tells that a source was on this machine, and where.
+func isHere(of tree.Origin) (dir string, ok bool) {
 	dir = pathOf(of)
 	if dir == "" || strings.Contains(of.Source, "://") {
 		return "", false
