@@ -445,3 +445,37 @@ func TestAFileThatCannotBeReadToItsEndIsNotThere(t *testing.T) {
 		t.Errorf("%q are there, %+v, %v", got, r, err)
 	}
 }
+
+func TestFilesThatExistInADirectoryThatIsFilledStay(t *testing.T) {
+	t.Parallel()
+	backup, to := t.TempDir(), t.TempDir()
+	write(t, "old", backup, "docs/a")
+	write(t, "old", backup, "b")
+	write(t, "mine", to, "docs/a")
+	o := order(t, backup, ".")
+	o.Items[0].To = "."
+	r := restore(t.Context(), t, true, backup, to, o)
+	if r.err != nil || r.Failures.Count != 1 || r.Files != 1 || !strings.Contains(r.Failures.First[0].What, "--overwrite") {
+		t.Errorf("%v, %+v", r.err, r.Report)
+	}
+	if got, err := os.ReadFile(to + "/docs/a"); string(got) != "mine" {
+		t.Errorf("it holds %q, %v", got, err)
+	}
+}
+
+func TestAFileThatIsMadeMeanwhileStays(t *testing.T) {
+	t.Parallel()
+	backup, to := t.TempDir(), t.TempDir()
+	write(t, "old", backup, "file")
+	o := order(t, backup, "file")
+	u := files.NewUnpacker(btrfstest.Open(t, to), o, []files.Placed{{To: "file"}})
+	defer u.Close()
+	check(t, u.Take(files.Record{Entry: &o.Items[0].Entry}))
+	check(t, u.Take(files.Record{Content: []byte("old")}))
+	write(t, "mine", to, "file")
+	check(t, u.Take(files.Record{End: true}))
+	r, err := u.Finish()
+	if got, readErr := os.ReadFile(to + "/file"); err != nil || r.Failures.Count != 1 || string(got) != "mine" {
+		t.Errorf("it holds %q, %v; %+v, %v", got, readErr, r, err)
+	}
+}

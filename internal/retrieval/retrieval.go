@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"time"
 
 	"btrfs-backup/btrfs"
@@ -67,7 +68,7 @@ func (r *Retrieval) prepare(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if r.found, err = r.from.FindFiles(ctx, r.selection()); err != nil {
+	if r.found, err = find(ctx, r.from, r.selection()); err != nil {
 		return err
 	}
 	r.writing = files.Order{Overwrite: r.order.Overwrite, Beside: ".restored-" + dateOf(r.order.Backup.Name)}
@@ -86,12 +87,33 @@ func (r *Retrieval) prepare(ctx context.Context) (err error) {
 		placed[i].To = item.To // in a directory that is missing, all names are free
 	}
 	if r.to != nil {
-		if placed, err = r.to.PlaceFiles(ctx, r.writing); err != nil {
+		if placed, err = r.place(ctx); err != nil {
 			return err
 		}
 	}
 	r.Report = newReport(r.order, r.found, placed)
 	return nil
+}
+
+// find is FindFiles. A machine that tells of other paths than it was asked about decides on no name here.
+func find(ctx context.Context, from *host.Dir, s files.Selection) ([]files.Found, error) {
+	found, err := from.FindFiles(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.EqualFunc(found, s.Paths, func(f files.Found, path string) bool { return f.Path == path }) {
+		return nil, fmt.Errorf("%w: they are about other files", files.ErrMalformed)
+	}
+	return found, nil
+}
+
+// place is PlaceFiles.
+func (r *Retrieval) place(ctx context.Context) ([]files.Placed, error) {
+	placed, err := r.to.PlaceFiles(ctx, r.writing)
+	if err == nil && len(placed) != len(r.writing.Items) {
+		err = fmt.Errorf("%w: they are about other files", files.ErrMalformed)
+	}
+	return placed, err
 }
 
 // CheckBackup refuses what files cannot be taken out of.
@@ -163,7 +185,7 @@ func (r *Retrieval) Run(ctx context.Context, progress func(done, total int64)) e
 		if !errors.Is(err, transport.ErrDisconnected) || ctx.Err() != nil || attempt == mostAttempts {
 			return r.explain(err)
 		}
-		placed, againErr := r.to.PlaceFiles(ctx, r.writing)
+		placed, againErr := r.place(ctx)
 		if againErr != nil {
 			return r.explain(err)
 		}
@@ -192,7 +214,7 @@ func (r *Retrieval) makeTarget(ctx context.Context) (err error) {
 	if r.to, err = r.order.To.Host.Open(ctx, r.order.To.Dir); err != nil {
 		return err
 	}
-	r.Report.placed, err = r.to.PlaceFiles(ctx, r.writing)
+	r.Report.placed, err = r.place(ctx)
 	return err
 }
 
