@@ -58,6 +58,19 @@ func TestAnAlteredBackupOfTheNewestVersionIsAFailure(t *testing.T) {
 	isCopy(t, source, destination, taken[0])
 }
 
+func TestAManifestIsMadeWithEachBackupIfThatIsWanted(t *testing.T) {
+	t.Parallel()
+	source, destination := newSmallPair(t)
+	r := backUp(t, exitDone, march(1), "--manifest", source, destination)
+	expect(t, exitDone, invoke(t, nil, "verify", filepath.Join(destination, r.Snapshot)), "read: no differences")
+	manifests := filepath.Join(destination, ".btrfs-backup/manifests")
+	btrfstest.Check(t, os.RemoveAll(manifests))
+	write(t, manifests, "in the way")
+	write(t, filepath.Join(source, "file"), "new")
+	expect(t, exitPartly, invoke(t, march(2), "--manifest", source, destination), "making the manifest of", "the backup is complete")
+	isCopy(t, source, destination, "20260302-120000")
+}
+
 func TestABackupThatIsRelinkedIsAParentAgain(t *testing.T) {
 	t.Parallel()
 	source, destination := newSmallPair(t)

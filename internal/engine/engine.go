@@ -204,6 +204,7 @@ type Job struct {
 	KeepAt        map[string]retention.Policy // in place of KeepBackups, by destination
 
 	NoSnapshot     bool // work on the snapshots there are
+	Manifests      bool // write down what backups hold
 	OnlyChanged    bool // take a snapshot only if the source changed since the newest
 	NoTransfer     bool
 	NoIncremental  bool     // save complete copies, the newest snapshot first

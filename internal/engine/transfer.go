@@ -29,6 +29,9 @@ func (v *visit) save(ctx context.Context, t Transfer) (sent TransferReport) {
 		if sent.take(t, result); err == nil {
 			sent.Unverified = v.lister == nil
 			v.add(t, result)
+			if !result.Unchanged {
+				v.describe(ctx, t.Snapshot.Name)
+			}
 		}
 		return err
 	})

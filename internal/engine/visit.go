@@ -37,6 +37,8 @@ type visit struct {
 	peers   []retention.Snapshot // what other members of a set hold at the same destination, or will
 	planner plan.Planner
 	plan    Plan
+
+	descriptions descriptions
 }
 
 func newVisit(r *run, to Destination, saved *DestinationReport) *visit {
@@ -63,7 +65,11 @@ func (v *visit) serve(ctx context.Context) {
 	v.saved.Leftovers = v.delete(ctx, v.to, v.lister, v.plan.Leftovers, func(err error) { undeleted = err })
 	v.saveAll(ctx)
 	v.record(ctx)
+	v.descriptions.making.Wait()
 	v.conclude(ctx)
+	for _, failure := range v.descriptions.failures { // of backups that are complete
+		v.saved.fail(failure)
+	}
 	if undeleted != nil { // which kept nothing from being saved, and no other backup from being deleted
 		v.saved.fail(undeleted)
 	}

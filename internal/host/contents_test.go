@@ -26,8 +26,9 @@ func TestWhatABackupHoldsIsVerifiedAndDescribed(t *testing.T) {
 			check(t, err)
 			return v, kinds
 		}
+		check(t, d.MakeManifest(t.Context(), "20260101-000000"))
 		v, kinds := verify("20260101-000000")
-		if len(kinds) > 0 || v.Bytes != 800_000 || v.Basis != tree.ByMaking {
+		if len(kinds) > 0 || v.Bytes != 800_000 || v.Basis != tree.ByManifest {
 			t.Errorf("%+v, %q", v, kinds)
 		}
 		btrfstest.Damage(t, folder+"/20260101-000000/file", 4096)

@@ -146,7 +146,7 @@ func (b *builder) addVolumes(ctx context.Context, job *engine.Job) error {
 		destinations = slices.Concat(destinations, more)
 	}
 	job.Source, job.NoSnapshot, job.NoTransfer, job.Forget = source, o.NoSnapshot, o.NoTransfer, o.RemoveLocks
-	job.OnlyChanged = o.OnlyChanged
+	job.OnlyChanged, job.Manifests = o.OnlyChanged, o.Manifest
 	job.CleanPartial = o.CleanPartial
 	for _, p := range destinations {
 		job.Destinations = addOnce(job.Destinations, b.streamTo(p, source))

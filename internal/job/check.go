@@ -227,7 +227,7 @@ func (s *Spec) idleForRsync() []option {
 	return []option{
 		{"num-snapshots", s.KeepSnapshots.Last != 0},
 		{"keep-snapshots", s.KeepSnapshots != (retention.Policy{Last: s.KeepSnapshots.Last})}, {"snapshot-folder", o.Folder != d.Subvolume.Folder},
-		{"only-changed", o.OnlyChanged}, {"remove-locks", o.RemoveLocks}, {"clean-partial", o.CleanPartial}, {"sync", o.Sync}, {"convert-rw", o.ConvertRW},
+		{"only-changed", o.OnlyChanged}, {"manifest", o.Manifest}, {"remove-locks", o.RemoveLocks}, {"clean-partial", o.CleanPartial}, {"sync", o.Sync}, {"convert-rw", o.ConvertRW},
 		{"compress", s.Reach.Compress != d.Reach.Compress}, {"channels", s.Reach.Channels != d.Reach.Channels},
 	}
 }

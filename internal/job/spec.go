@@ -85,6 +85,7 @@ type Subvolume struct {
 	Folder        string // of the snapshots; relative to the source, unless it is absolute
 	NoSnapshot    bool
 	OnlyChanged   bool // take a snapshot only if something changed since the newest
+	Manifest      bool // write down what each backup holds
 	NoTransfer    bool
 	NoIncremental bool
 	LockedDests   bool // add the destinations that the ledger has unfinished transfers to

@@ -35,6 +35,7 @@ var (
 	_ engine.Lister      = (*Destination)(nil)
 	_ engine.Marker      = (*Destination)(nil)
 	_ engine.Placed      = (*Destination)(nil)
+	_ engine.Describer   = (*Destination)(nil)
 	_ stream.Target      = (*Destination)(nil)
 	_ stream.Verifier    = (*Destination)(nil)
 	_ stream.Recorder    = (*Destination)(nil)
@@ -132,6 +133,14 @@ const topLevel = 5 // linux/btrfs_tree.h: BTRFS_FS_TREE_OBJECTID
 // Save sends a snapshot to the folder.
 func (d *Destination) Save(ctx context.Context, t engine.Transfer) (engine.Result, error) {
 	return stream.Course{From: d.from, To: d, Log: d.Log, Progress: d.Progress}.Save(ctx, t)
+}
+
+// Describe makes the manifest of a backup, where it is.
+func (d *Destination) Describe(ctx context.Context, backup string) error {
+	if err := d.dir.MakeManifest(ctx, backup); err != nil {
+		return hint.Newf(fmt.Errorf("%s: making the manifest of %s: %w", d, backup, err), "the backup is complete; verify makes the manifest, too")
+	}
+	return nil
 }
 
 // Verify lists the folder anew: btrfs receive may have taken a parent that another run received since.

@@ -36,3 +36,8 @@ func (d *dir) DescribeTree(ctx context.Context, to io.Writer, found func(tree.Di
 	})
 	return v, cmp.Or(err, writeErr)
 }
+
+func (d *dir) MakeManifest(ctx context.Context, name string) error {
+	_, err := protocol.MakeManifest.Call(ctx, d.host, d.tree(name))
+	return err
+}

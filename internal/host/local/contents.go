@@ -66,3 +66,12 @@ func (d *Dir) since(ctx context.Context, name string, o tree.VerifyOptions) (bas
 func (d *Dir) DescribeTree(ctx context.Context, to io.Writer, found func(tree.Difference), progress func(read, total int64)) (tree.Verified, error) {
 	return received.In(d.dir).Describe(ctx, to, found, progress)
 }
+
+func (d *Dir) MakeManifest(ctx context.Context, name string) error {
+	subvolume, err := d.openSubvolume(name)
+	if err != nil {
+		return err
+	}
+	defer subvolume.Close()
+	return received.In(d.dir).Make(ctx, subvolume)
+}

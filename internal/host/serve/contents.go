@@ -20,6 +20,10 @@ func (s *server) describeTree(ctx context.Context, d *local.Dir, _ protocol.Dir,
 	return d.DescribeTree(ctx, pieces(func(p []byte) { tell(protocol.DescribeNotice{Manifest: p}) }), found, progress)
 }
 
+func (s *server) makeManifest(ctx context.Context, d *local.Dir, c protocol.TreeCall) (none protocol.Nothing, err error) {
+	return none, d.MakeManifest(ctx, c.Name)
+}
+
 // noticing collects what is found, and how far it is, in notices.
 func noticing(tell func(protocol.VerifyNotice)) (told *batch[protocol.VerifyNotice], found func(tree.Difference), progress func(read, total int64)) {
 	told = &batch[protocol.VerifyNotice]{tell: tell, full: func(n protocol.VerifyNotice) bool { return len(n.Found) >= maxDifferences }}

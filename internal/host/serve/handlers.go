@@ -75,6 +75,7 @@ var handlers = byName(
 	handleDirTold(protocol.FinishTree, (*server).finishTree),
 	handleDir(protocol.DeleteTrees, (*server).deleteTrees),
 	handleDirTold(protocol.VerifyTree, (*server).verifyTree),
+	handleDir(protocol.MakeManifest, (*server).makeManifest),
 	handleDirTold(protocol.DescribeTree, (*server).describeTree),
 	handleDirTold(protocol.ExportTree, (*server).exportTree),
 	handleDirTold(protocol.IndexTrees, (*server).indexTrees),

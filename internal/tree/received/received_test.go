@@ -212,6 +212,31 @@ func (r *rig) files(want int) {
 	}
 }
 
+func TestTheManifestOfAnIncrementTakesWhatItsParentHas(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	btrfstest.Populate(t, r.source, 1)
+	r.write("unchanged", random("unchanged", 100_000))
+	folder := btrfstest.Open(t, r.folder)
+	for i, name := range []string{"1", "2"} {
+		r.send(name, []string{"", "1"}[i])
+		check(t, In(folder).Make(t.Context(), btrfstest.Open(t, r.folder+"/"+name)))
+		if i == 0 { // what is taken from its manifest is not read
+			btrfstest.Damage(t, r.folder+"/1/unchanged", 0)
+		}
+		btrfstest.Change(t, r.source, 1)
+	}
+	v, lines := r.verify("2", verify.Options{})
+	r.want(lines, "unchanged damaged 0+4096")
+	if v.Basis != verify.ByManifest {
+		t.Errorf("it was %+v", v)
+	}
+	check(t, btrfs.SetReadOnly(folder, "2", false))
+	if err := In(folder).Make(t.Context(), btrfstest.Open(t, r.folder+"/2")); err == nil {
+		t.Error("what can be written to gets a manifest")
+	}
+}
+
 func TestWhatIsNoBackupIsReadAndNothingIsKept(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
