@@ -19,7 +19,7 @@ A line for each difference, and one that sums up:`, Items: [][2]string{
 			{Title: "MANIFESTS", Text: `
 The manifest of a backup made by rsync is written with it. That of a received subvolume is made when the subvolume is
 first verified, unless it was altered or cannot be read: until then, only the checksums of the filesystem are compared. It stands in
-.btrfs-backup/manifests of its folder under the UUID of the subvolume, and goes with it. Snapshots at a source
+.btrfs-backup/manifests of its folder under the UUID of the subvolume, and goes with it. The option --manifest of a run makes it with each backup. Snapshots at a source
 have none.
 
 --against compares without any: both sides are read, each on its machine, and only their manifests travel. Left
