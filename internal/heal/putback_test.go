@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
@@ -135,5 +138,55 @@ func TestNothingIsWrittenOfAWrongSource(t *testing.T) {
 	}
 	if after := btrfstest.ReadBlock(t, d.Copies[0].Device, d.Copies[0].Offset); string(after) != string(before) {
 		t.Error("something was written")
+	}
+}
+
+func TestNothingIsWrittenWhileDataAreMoved(t *testing.T) {
+	btrfstest.RequireRoot(t)
+	t.Parallel()
+	w := newWard(t, btrfstest.New(t, testSize), random(fileSize))
+	stop := make(chan struct{})
+	var balances sync.WaitGroup
+	balances.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = exec.Command("btrfs", "balance", "start", "--force", "-m", w.Dir).Run()
+			}
+		}
+	})
+	defer balances.Wait()
+	defer close(stop)
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+		btrfstest.Damage(t, w.path(2), 0)
+		d := w.find("2")[0]
+		before := btrfstest.ReadBlock(t, d.Copies[0].Device, d.Copies[0].Offset)
+		good := heal.Piece{File: d.File, Offset: d.Offset, Data: w.data[:4096]}
+		written, err := heal.PutBlockBack(w.folder, "2", good)
+		if errors.Is(err, heal.ErrRelocating) && len(written) == 0 {
+			if after := btrfstest.ReadBlock(t, d.Copies[0].Device, d.Copies[0].Offset); string(after) == string(before) {
+				return // another time, it may begin while the block is written
+			}
+		}
+	}
+	t.Error("blocks are written while a balance is running")
+}
+
+func TestADeviceOfAnotherFilesystemIsNotTouched(t *testing.T) {
+	btrfstest.RequireRoot(t)
+	t.Parallel()
+	fs, other := btrfstest.New(t, testSize), btrfstest.New(t, testSize)
+	w := newWard(t, fs, random(fileSize))
+	extents, err := btrfs.Extents(btrfstest.Open(t, w.path(1)), 0, 1)
+	check(t, err)
+	chunk, err := btrfs.Locate(w.folder, extents[0].Logical)
+	check(t, err)
+	c := chunk.Copies[0]
+	check(t, heal.OpenDevice(c))
+	c.Device = other.Device
+	if err := heal.OpenDevice(c); err == nil || !strings.Contains(err.Error(), "is not the device") {
+		t.Error(err)
 	}
 }
