@@ -144,6 +144,9 @@ func verdictOf(env environment, all []verify.Result) error {
 			failed = true
 		}
 	}
+	if forward := verify.WayOn(all); forward != "" {
+		env.tell("hint", forward)
+	}
 	switch {
 	case verify.Differs(all):
 		return statusError(exitDiffer)

@@ -28,6 +28,7 @@ func TestDamagedBackupsAreHealedAndIncrementsGoOn(t *testing.T) {
 	expect(t, exitUsage, invoke(t, nil, "verify", "--dry-run", backup), "--dry-run needs --repair-from")
 	expect(t, exitUsage, invoke(t, nil, append(repair, "--fast")...), "reads all of a backup")
 	expect(t, exitUsage, invoke(t, nil, append(repair, backup)...), "heals one BACKUP")
+	expect(t, exitDiffer, invoke(t, nil, "verify", backup), "verify --repair-from SNAPSHOT "+backup)
 	expect(t, exitDiffer, invoke(t, nil, append(repair, "--dry-run")...),
 		`"large\nfile" at 8192, 4096 bytes: would be put back on /dev/loop`, "1 of 1 damaged places would be healed",
 		`shared with "`+filepath.Join(destination, taken[1])+`/large\nfile"`)

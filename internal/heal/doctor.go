@@ -177,6 +177,15 @@ func (p places) subvolume(id uint64) string {
 	return p.path(path)
 }
 
+// file gives a path of a file or directory of a subvolume.
+func (p places) file(subvolume, inode uint64) string {
+	path, err := p.roots.FilePath(subvolume, inode)
+	if err != nil {
+		path = fmt.Sprintf("inode %d", inode)
+	}
+	return filepath.Join(p.subvolume(subvolume), path)
+}
+
 // sharers gives the paths of the other files that have the block at an offset of a file.
 func (p places) sharers(file *os.File, offset int64) (paths []string, err error) {
 	sharers, err := btrfs.Sharers(file, offset)

@@ -29,7 +29,7 @@ func (d *doctor) replace(ctx context.Context, id uint64, parts []part) (why stri
 	if !slices.ContainsFunc(parts, func(p part) bool { return p.isKnown(d.geometry.Sector) }) {
 		return "it has other damage in the same data: heal it from its own source", nil
 	}
-	dir, err := btrfs.OpenInode(d.folder, s.Container, s.DirID, unix.O_RDONLY|unix.O_DIRECTORY)
+	dir, err := btrfs.OpenInode(d.folder, s.Container, s.DirID, unix.O_RDONLY|unix.O_DIRECTORY, d.places.file(s.Container, s.DirID))
 	if err != nil {
 		return "", err
 	}
@@ -182,7 +182,7 @@ func (d *doctor) mend(dir *os.File, hidden string, old *os.File, parts []part) e
 		return err
 	}
 	for inode, parts := range byInode {
-		if err := mustBeWhole(dir, info.ID, inode, parts); err != nil {
+		if err := d.mustBeWhole(dir, info.ID, inode, parts); err != nil {
 			return err
 		}
 	}
@@ -205,7 +205,7 @@ func (d *doctor) mend(dir *os.File, hidden string, old *os.File, parts []part) e
 
 // mendFile lets a file have the extents of the scratch files. What else of it this changes is put right, but for its ctime.
 func (d *doctor) mendFile(dir *os.File, subvolume, inode uint64, parts []part) error {
-	file, err := btrfs.OpenInode(dir, subvolume, inode, unix.O_RDWR|unix.O_NOATIME)
+	file, err := btrfs.OpenInode(dir, subvolume, inode, unix.O_RDWR|unix.O_NOATIME, d.places.file(parts[0].subvolume, inode))
 	if err != nil {
 		return err
 	}
@@ -248,8 +248,8 @@ func clone(file *os.File, p part, size int64) error {
 }
 
 // mustBeWhole reads what was rewritten of a file from the disk.
-func mustBeWhole(dir *os.File, subvolume, inode uint64, parts []part) error {
-	file, err := btrfs.OpenInode(dir, subvolume, inode, unix.O_RDONLY|unix.O_NOATIME)
+func (d *doctor) mustBeWhole(dir *os.File, subvolume, inode uint64, parts []part) error {
+	file, err := btrfs.OpenInode(dir, subvolume, inode, unix.O_RDONLY|unix.O_NOATIME, d.places.file(parts[0].subvolume, inode))
 	if err != nil {
 		return err
 	}

@@ -229,7 +229,7 @@ func (d *doctor) fill(ctx context.Context, e *extent, p part) error {
 		}
 		if file == nil {
 			var err error
-			file, err = btrfs.OpenInode(d.folder, p.subvolume, p.inode, unix.O_RDONLY|unix.O_NOATIME)
+			file, err = btrfs.OpenInode(d.folder, p.subvolume, p.inode, unix.O_RDONLY|unix.O_NOATIME, d.places.file(p.subvolume, p.inode))
 			if errors.Is(err, unix.ESTALE) { // deleted since
 				return nil
 			}

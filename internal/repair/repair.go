@@ -114,9 +114,9 @@ func Run(ctx context.Context, o Order) (Report, error) {
 }
 
 func (c *course) open(ctx context.Context) (err error) {
-	if c.Backup.Tree || c.Backup.Set != nil || c.Backup.Subvolume.ID == 0 {
-		return hint.New(fmt.Errorf("%s is no backup of a subvolume: only these are healed", c.Backup),
-			"copy what is damaged from the source, or make a new backup")
+	if c.Backup.Set != nil || c.Backup.Subvolume.ID == 0 {
+		return hint.New(fmt.Errorf("%s is no subvolume: only these are healed", c.Backup),
+			"of a set, name the backup of a member; of another backup, copy what is damaged from the source")
 	}
 	if c.patient, err = c.Backup.Host.Open(ctx, c.Backup.Folder); err != nil {
 		return err

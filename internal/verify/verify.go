@@ -5,7 +5,9 @@ package verify
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path"
+	"slices"
 
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
@@ -131,6 +133,16 @@ func readingOf(o tree.VerifyOptions, v tree.Verified) Reading {
 func (r Result) failed(err error) Result {
 	r.Failure = &engine.Failure{Err: err}
 	return r
+}
+
+// WayOn tells how to heal what the disk does not give; "": it gives all.
+func WayOn(all []Result) string {
+	for _, r := range all {
+		if slices.ContainsFunc(r.Differences, func(d tree.Difference) bool { return d.Damage != nil }) {
+			return fmt.Sprintf("`btrfs-backup verify --repair-from SNAPSHOT %s` heals it by the snapshot that was sent", r.Backup)
+		}
+	}
+	return ""
 }
 
 // Differs tells that one of the backups is not what it was.
