@@ -3,9 +3,9 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 
 	"github.com/spf13/pflag"
 
@@ -48,7 +48,11 @@ func (w *fileRestore) attempt(ctx context.Context, env environment, o *restoreOp
 	if display != nil {
 		defer display.Close()
 	}
-	places, machines, err := look(env, log, o.reach, args)
+	all := slices.Clone(args)
+	if w.to != "" {
+		all = append(all, w.to)
+	}
+	places, machines, err := look(env, log, o.reach, all)
 	if err != nil {
 		return !unsure, err
 	}
@@ -58,54 +62,22 @@ func (w *fileRestore) attempt(ctx context.Context, env environment, o *restoreOp
 	if err != nil {
 		return !unsure, err
 	}
-	order := retrieval.Order{Backup: backup, Paths: w.paths, Overwrite: w.overwrite, DryRun: o.dryRun}
 	if unsure && len(args) == 1 && backup.Within == "" {
 		return false, nil
 	}
-	if err := retrieval.CheckBackup(backup); err != nil {
-		return true, err
-	}
-	if backup.Within != "" && len(args) == 2 {
-		return true, misused(fmt.Sprintf("%s is a file or directory in a backup", backup), "name where it is to be written: --to DIR")
-	}
-	if err := w.target(ctx, &order, places, machines); err != nil {
-		return !unsure || errors.As(err, new(retrieval.MissingError)), err
-	}
-	if len(order.Paths) == 0 {
-		order.Paths = []string{"."}
-	}
-	return true, w.run(ctx, env, o, log, display, order)
-}
-
-// target finds out where files are written to, and with a second argument, which.
-func (w *fileRestore) target(ctx context.Context, order *retrieval.Order, places []job.Place, machines *job.Machines) (err error) {
-	to := &order.To
-	if len(places) == 2 {
-		host, at := machines.At(places[1])
-		dir, below, err := retrieval.Meant(ctx, order.Backup, host, at)
-		if err != nil {
-			return err
-		}
-		order.Backup.Within, order.Paths = "", []string{below}
-		to.Host, to.Dir, to.InPlace = host, dir, true
+	ask := retrieval.Ask{Order: retrieval.Order{Backup: backup, Paths: w.paths, Overwrite: w.overwrite, DryRun: o.dryRun}}
+	ask.Here, _ = machines.At(job.Local{})
+	if len(args) == 2 {
+		ask.As.Host, ask.As.Dir = machines.At(places[1])
 	}
 	if w.to != "" {
-		into, c := job.ParseFolders([]string{w.to})
-		if err := c.Err(); err != nil {
-			return err
-		}
-		to.Host, to.Dir = machines.At(into[0])
-		to.InPlace = false
-		return nil
+		ask.To.Host, ask.To.Dir = machines.At(places[len(args)])
 	}
-	if to.Host != nil {
-		return nil
+	order, err := ask.Resolve(ctx)
+	if err != nil {
+		return !unsure || errors.As(err, new(retrieval.MeantError)), err
 	}
-	if to.Dir, err = retrieval.Home(ctx, order.Backup); err == nil {
-		to.Host, to.Dir = machines.At(job.Local{Path: to.Dir})
-		to.InPlace = true
-	}
-	return err
+	return true, w.run(ctx, env, o, log, display, order)
 }
 
 func (w *fileRestore) run(ctx context.Context, env environment, o *restoreOptions, log *slog.Logger, display *progress.Display, order retrieval.Order) error {
@@ -118,10 +90,7 @@ func (w *fileRestore) run(ctx context.Context, env environment, o *restoreOption
 	if o.output.json || o.output.quiet {
 		told = io.Discard
 	}
-	r.Report.Before(told)
-	if !o.dryRun {
-		err = w.carryOut(ctx, display, r)
-	}
+	err = r.Run(ctx, display, told)
 	if o.output.json {
 		err = errors.Join(err, report.WriteJSON(env.stdout, r.Report))
 	}
@@ -132,20 +101,7 @@ func (w *fileRestore) run(ctx context.Context, env environment, o *restoreOption
 	for _, failure := range failures {
 		env.tell("error", failure)
 	}
-	r.Report.After(told, err)
 	return w.status(env, r.Report, err)
-}
-
-func (w *fileRestore) carryOut(ctx context.Context, display *progress.Display, r *retrieval.Retrieval) error {
-	if display == nil {
-		return r.Run(ctx, nil)
-	}
-	shown := display.Start(ctx, "restoring to "+r.Report.Target, nil)
-	defer shown.Vanish()
-	return r.Run(ctx, func(done, total int64) {
-		shown.Set(done)
-		shown.SetTotal(progress.Total{Bytes: total})
-	})
 }
 
 // status gives the end of a restore of which not all was possible.

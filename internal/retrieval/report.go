@@ -79,8 +79,8 @@ func (r *Report) Incomplete() bool { return r.Unread.Count+r.Unwritten.Count+r.L
 // Nothing tells that nothing was written, and nothing was there.
 func (r *Report) Nothing() bool { return r.Files+r.Present == 0 }
 
-// Before tells people what they are to know before anything is written.
-func (r *Report) Before(w io.Writer) {
+// writeBefore tells people what they are to know before anything is written.
+func (r *Report) writeBefore(w io.Writer) {
 	for _, line := range r.before() {
 		fmt.Fprintln(w, progress.Line(line))
 	}
@@ -123,16 +123,7 @@ func (i Item) describe() string {
 	return fmt.Sprintf("%s, of %s", name, i.Modified.Format("2006-01-02 15:04"))
 }
 
-// After tells people what was done.
-func (r *Report) After(w io.Writer, failure error) {
-	switch {
-	case r.DryRun:
-		fmt.Fprintln(w, "Nothing was changed.")
-	case failure == nil || !r.Nothing():
-		fmt.Fprintln(w, progress.Line(r.after()))
-	}
-}
-
+// after tells what was done.
 func (r *Report) after() string {
 	text := fmt.Sprintf("restored %s, %s", count(r.Files, "file"), progress.Bytes(r.Bytes))
 	var more []string

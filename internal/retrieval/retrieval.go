@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/inventory"
 	"btrfs-backup/internal/manifest"
+	"btrfs-backup/internal/progress"
 	"btrfs-backup/transport"
 )
 
@@ -173,9 +175,35 @@ func (r *Retrieval) Close() {
 // mostAttempts is how often a restore goes on after a connection was lost.
 const mostAttempts = 5
 
-// Run carries the order out. progress is told how much was done, of how many bytes. Where a connection is lost, it goes on. The report
+// Run carries the order out, unless it is a dry run, and tells people of it: of the progress on a display, which may be nil. The report
 // holds what was done, also beside an error.
-func (r *Retrieval) Run(ctx context.Context, progress func(done, total int64)) error {
+func (r *Retrieval) Run(ctx context.Context, display *progress.Display, w io.Writer) error {
+	r.Report.writeBefore(w)
+	if r.order.DryRun {
+		fmt.Fprintln(w, "Nothing was changed.")
+		return nil
+	}
+	var shown *progress.Transfer
+	if display != nil {
+		shown = display.Start(ctx, "restoring to "+r.Report.Target, nil)
+	}
+	err := r.carryOut(ctx, func(done, total int64) {
+		if shown != nil {
+			shown.Set(done)
+			shown.SetTotal(progress.Total{Bytes: total})
+		}
+	})
+	if shown != nil {
+		shown.Vanish()
+	}
+	if err == nil || !r.Report.Nothing() {
+		fmt.Fprintln(w, progress.Line(r.Report.after()))
+	}
+	return err
+}
+
+// carryOut goes on where a connection is lost. progress is told how much was done, of how many bytes.
+func (r *Retrieval) carryOut(ctx context.Context, progress func(done, total int64)) error {
 	if err := r.makeTarget(ctx); err != nil {
 		return err
 	}
@@ -233,9 +261,7 @@ func (r *Retrieval) once(ctx context.Context, progress func(done, total int64)) 
 		for _, record := range records {
 			done += int64(len(record.Content))
 		}
-		if progress != nil {
-			progress(done, total)
-		}
+		progress(done, total)
 		return writing.Take(ctx, records)
 	})
 	did, endErr := writing.End(context.WithoutCancel(ctx), err == nil)

@@ -3,6 +3,7 @@ package retrieval_test
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -53,7 +54,7 @@ func TestAMachineDecidesOnNoNameOfAFile(t *testing.T) {
 		o := retrieval.Order{Backup: backup, Paths: []string{"file"}, To: retrieval.Target{Host: here, Dir: to, InPlace: true}}
 		r, err := retrieval.Prepare(t.Context(), o)
 		if err == nil {
-			err = r.Run(t.Context(), nil)
+			err = r.Run(t.Context(), nil, io.Discard)
 			r.Close()
 		}
 		if test.ok != (err == nil) || !test.ok && !errors.Is(err, files.ErrMalformed) {

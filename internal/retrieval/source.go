@@ -79,8 +79,8 @@ func pathOf(of tree.Origin) string {
 	return ""
 }
 
-// Home gives the directory of this machine that a backup is of.
-func Home(ctx context.Context, b inventory.Found) (dir string, err error) {
+// home gives the directory of this machine that a backup is of.
+func home(ctx context.Context, b inventory.Found) (dir string, err error) {
 	of, err := SourceOf(ctx, b)
 	if err != nil {
 		return "", err
@@ -109,10 +109,10 @@ func isHere(of tree.Origin) (dir string, ok bool) {
 	return dir, of.Source == here.Source
 }
 
-// Meant tells what an absolute path on a machine, as it was before it was lost, is in a backup: beneath the source on record, or else
+// meant tells what an absolute path on a machine, as it was before it was lost, is in a backup: beneath the source on record, or else
 // beneath what is mounted there, or the subvolume. below is the path in the backup, and dir what it is beneath. A path that is not in
 // the backup is fs.ErrNotExist.
-func Meant(ctx context.Context, b inventory.Found, h host.Trees, at string) (dir, below string, err error) {
+func meant(ctx context.Context, b inventory.Found, h host.Trees, at string) (dir, below string, err error) {
 	of, err := SourceOf(ctx, b)
 	if err != nil {
 		return "", "", err
@@ -137,7 +137,7 @@ func Meant(ctx context.Context, b inventory.Found, h host.Trees, at string) (dir
 	if errors.Is(err, fs.ErrNotExist) && path.Dir(below) != "." {
 		_, aboveErr := from.FindFiles(ctx, files.Selection{Backup: b.Name, Paths: []string{path.Dir(below)}})
 		if aboveErr == nil {
-			return "", "", MissingError{err}
+			return "", "", MeantError{err}
 		}
 	}
 	if err != nil {
@@ -150,11 +150,6 @@ func Meant(ctx context.Context, b inventory.Found, h host.Trees, at string) (dir
 	}
 	return source, below, nil
 }
-
-// A MissingError tells that a backup lacks a file, but has the directory in which it should be.
-type MissingError struct{ error }
-
-func (e MissingError) Unwrap() error { return e.error }
 
 // mustExist refuses to guess that a directory is meant that is not there: it may as well be the name of a new subvolume.
 func mustExist(ctx context.Context, h host.Trees, at string) error {
