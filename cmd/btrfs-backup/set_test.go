@@ -275,4 +275,7 @@ func TestASetIsListedExplainedAndVerifiedAsOne(t *testing.T) {
 	btrfstest.Run(t, "btrfs", "subvolume", "delete", filepath.Join(s.destination, "root", sets[0]))
 	expect(t, exitDone, invoke(t, nil, "list", s.destination), "INCOMPLETE set, without root")
 	expect(t, exitDiffer, invoke(t, nil, "verify", filepath.Join(s.destination, sets[0])), "root/"+sets[0])
+	btrfstest.Check(t, os.RemoveAll(filepath.Join(s.destination, sets[1]))) // links
+	expect(t, exitDone, invoke(t, nil, "list", s.destination), ": 2 sets, ", "INCOMPLETE set, not marked yet")
+	expect(t, exitDone, invoke(t, nil, "explain", s.destination), ": 2 sets, 2 stay, 0 go")
 }

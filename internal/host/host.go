@@ -20,6 +20,7 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/tree/received"
 	"btrfs-backup/lock"
 
 	"golang.org/x/time/rate"
@@ -91,8 +92,10 @@ type Content struct {
 	Ledger  File                  // lock.LedgerFile
 	Origins File                  // see Content.Recorded
 	About   File                  // see Content.Recorded
-	Free    uint64                // bytes that an ordinary user can still write
-	Others  []string              // names of what is no subvolume; not all, if there are thousands
+	// Verified tells when received subvolumes were verified last, by name; what cannot be read is missing.
+	Verified map[string]received.Verification
+	Free     uint64   // bytes that an ordinary user can still write
+	Others   []string // names of what is no subvolume; not all, if there are thousands
 	// Keeps is the policy by which the machine deletes backups that arrived in the directory, whoever asks; "": none.
 	Keeps string
 }

@@ -85,15 +85,13 @@ func (p Place) decide(o Policy, now time.Time) ([]Decided, error) {
 		if of.kind == Snapshot {
 			policy = o.Snapshots
 		}
-		policy, _ = policy.As(o.Rule) // which was checked
-		goes := retention.Forecast(policy, now, candidates, retention.Interval(now, candidates), now.AddDate(0, 0, o.Days))
-		for _, v := range retention.Decide(policy, now, candidates) {
+		o.decide(policy, now, candidates, func(v retention.Verdict, goes time.Time) {
 			e := described[v.Name]
-			e.Verdict, e.Goes = v, goes[v.Name]
+			e.Verdict, e.Goes = v, goes
 			all = append(all, e)
-		}
+		})
 	}
-	slices.SortFunc(all, func(a, b Decided) int { return cmp.Or(b.Time.Compare(a.Time), cmp.Compare(a.Name, b.Name)) })
+	sortNewestFirst(all)
 	return all, nil
 }
 
@@ -129,13 +127,30 @@ func (p Place) decideSets(o Policy, now time.Time) (all []Decided, err error) {
 			break
 		}
 	}
-	candidates = retention.Merge(candidates)
-	policy, _ := o.Backups.As(o.Rule) // which was checked
-	goes := retention.Forecast(policy, now, candidates, retention.Interval(now, candidates), now.AddDate(0, 0, o.Days))
-	for _, v := range slices.Backward(retention.Decide(policy, now, candidates)) {
-		all = append(all, Decided{Place: p.Folder, Verdict: v, Time: TimeOf(btrfs.Subvolume{Name: v.Name}), Kind: Set, Goes: goes[v.Name]})
+	add := func(v retention.Verdict, goes time.Time) {
+		all = append(all, Decided{Place: p.Folder, Verdict: v, Time: TimeOf(btrfs.Subvolume{Name: v.Name}), Kind: Set, Goes: goes})
 	}
+	o.decide(o.Backups, now, retention.Merge(candidates), add)
+	for _, s := range p.sets(o.Prefix) {
+		if len(s.Missing) == len(s.Members) { // which a run removes, whatever the policy
+			add(retention.Verdict{Name: s.Name, Reasons: []string{"its backups are gone"}}, time.Time{})
+		}
+	}
+	sortNewestFirst(all)
 	return all, nil
+}
+
+// decide tells of each candidate what a policy makes of it, and when it will go.
+func (o Policy) decide(policy retention.Policy, now time.Time, candidates []retention.Snapshot, tell func(v retention.Verdict, goes time.Time)) {
+	policy, _ = policy.As(o.Rule) // which was checked
+	goes := retention.Forecast(policy, now, candidates, retention.Interval(now, candidates), now.AddDate(0, 0, o.Days))
+	for _, v := range retention.Decide(policy, now, candidates) {
+		tell(v, goes[v.Name])
+	}
+}
+
+func sortNewestFirst(all []Decided) {
+	slices.SortFunc(all, func(a, b Decided) int { return cmp.Or(b.Time.Compare(a.Time), cmp.Compare(a.Name, b.Name)) })
 }
 
 // sources gives the function that identifies the source of what has a name in the place.

@@ -1,12 +1,14 @@
 package inventory
 
 import (
+	"path"
 	"slices"
 	"strings"
 	"time"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/tree"
 )
 
@@ -78,14 +80,46 @@ func (p Place) Entries(prefix string) []Entry {
 	if p.InDirectory == nil {
 		all = append(all, p.trees(prefix)...)
 	}
-	for _, s := range p.Sets {
-		if strings.HasPrefix(s.Name, prefix) {
-			all = append(all, Entry{Place: p.Folder, Name: s.Name, Time: TimeOf(btrfs.Subvolume{Name: s.Name}), Kind: Set,
-				Complete: len(s.Missing) == 0, Members: s.Members, Lacks: s.Missing})
-		}
+	for _, s := range p.sets(prefix) {
+		all = append(all, Entry{Place: p.Folder, Name: s.Name, Time: TimeOf(btrfs.Subvolume{Name: s.Name}), Kind: Set,
+			Complete: len(s.Missing) == 0 && p.isMarked(s.Name), Members: s.Members, Lacks: s.Missing})
 	}
 	slices.SortFunc(all, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
 	return all
+}
+
+// sets gives those in the place, and those that never became one since a member has no backup of their name.
+func (p Place) sets(prefix string) []host.Set {
+	all := slices.DeleteFunc(slices.Clone(p.Sets), func(s host.Set) bool { return !strings.HasPrefix(s.Name, prefix) })
+	if len(p.Sets) == 0 {
+		return nil
+	}
+	holders := make(map[string][]string) // of backups of a name
+	var members []string
+	for _, below := range p.Below {
+		if !p.IsMember(below) {
+			continue
+		}
+		member := path.Base(below.Folder)
+		members = append(members, member)
+		for _, e := range below.Entries(prefix) {
+			if _, dated := engine.NamingOf(e.Name); dated && e.Kind == Backup && !e.Altered {
+				holders[e.Name] = append(holders[e.Name], member)
+			}
+		}
+	}
+	slices.Sort(members)
+	for name, held := range holders {
+		if !p.isMarked(name) {
+			lacks := slices.DeleteFunc(slices.Clone(members), func(m string) bool { return slices.Contains(held, m) })
+			all = append(all, host.Set{Name: name, Members: members, Missing: lacks})
+		}
+	}
+	return all
+}
+
+func (p Place) isMarked(set string) bool {
+	return slices.ContainsFunc(p.Sets, func(s host.Set) bool { return s.Name == set })
 }
 
 // record gives what is known of a backup made by rsync.

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/report"
 )
 
 // Noted gives the entries as Entries does, with all that is on record of them besides. What cannot be read is missing, and an error.
@@ -47,6 +49,7 @@ func (p Place) Noted(prefix string) ([]Entry, error) {
 			}
 		}
 		e.noteState(backups)
+		p.noteContent(e, about)
 		if why, ok := inUse[e.Name]; ok {
 			e.note(why)
 		}
@@ -66,6 +69,8 @@ func (l *Entry) noteState(amongBackups bool) {
 		l.note(string(l.Kind))
 	case len(l.Lacks) > 0:
 		l.note("INCOMPLETE set, without " + strings.Join(l.Lacks, ", "))
+	case l.Kind == Set && !l.Complete:
+		l.note("INCOMPLETE set, not marked yet")
 	case l.Kind == Set:
 		l.note("set of " + strings.Join(l.Members, ", "))
 	}
@@ -74,6 +79,21 @@ func (l *Entry) noteState(amongBackups bool) {
 	}
 	if l.Altered {
 		l.note("altered since")
+	}
+}
+
+// noteContent tells what is known of what a backup holds.
+func (p Place) noteContent(l *Entry, about host.About) {
+	if v, ok := p.Verified[l.Name]; ok {
+		switch {
+		case v.Differences > 0:
+			l.note("DAMAGED, as verified " + v.At.Local().Format(time.DateOnly))
+		case v.Whole:
+			l.note("verified " + v.At.Local().Format(time.DateOnly))
+		}
+	}
+	if n := about.Backups[l.ReceivedUUID].Attributes; l.Kind == Backup && n != nil && *n > 0 {
+		l.note("attributes of " + report.Count(int(*n), "file") + " beside")
 	}
 }
 

@@ -35,6 +35,7 @@ func TestListTakesTheSnapshotFolderIfThereIsOne(t *testing.T) {
 		{"a source", home, "snapshot", within, "in it"},
 		{"a folder that is absolute", home, outside + "/.", outside, "outside"},
 		{"a destination", backups, "snapshot", backups, "saved"},
+		{"a destination and a folder that is absolute", backups, outside, backups, "saved"},
 		{"no folder", home, "no/such", home, ""},
 		{"a file in its place", backups, "file", backups, "saved"},
 	}

@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -8,7 +9,9 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/tree"
+	"btrfs-backup/internal/tree/received"
 )
 
 func TestAListOfUsualNamesFitsEightyColumns(t *testing.T) {
@@ -47,5 +50,30 @@ func TestAListOfUsualNamesFitsEightyColumns(t *testing.T) {
 				t.Errorf("no %q in:\n%s", want, b.String())
 			}
 		}
+	}
+}
+
+func TestWhatWasVerifiedAndWhatNoStreamHoldsIsNoted(t *testing.T) {
+	t.Parallel()
+	at, files := time.Date(2026, 11, 20, 12, 0, 0, 0, time.Local), int64(3)
+	uuids := []btrfs.UUID{{1}, {2}, {3}}
+	about, err := host.About{Backups: map[btrfs.UUID]host.AboutBackup{{13}: {Sent: 5, Attributes: &files}}}.Marshal()
+	btrfstest.Check(t, err)
+	p := Place{Folder: "/x", Content: host.Content{About: host.File{Content: about}, Verified: map[string]received.Verification{
+		"20261101-000000": {At: at, Whole: true}, "20261102-000000": {At: at, Differences: 1}, "20261103-000000": {At: at}}}}
+	for i, uuid := range uuids {
+		p.InDirectory = append(p.InDirectory, btrfs.Subvolume{Name: fmt.Sprintf("2026110%d-000000", i+1), UUID: uuid, ParentUUID: append(uuids, btrfs.UUID{})[(i+3)%4], ReceivedUUID: btrfs.UUID{uuid[0] + 10},
+			ReadOnly: true, CreatedIn: uint64(i), ReceivedIn: uint64(i)})
+	}
+	p.All = p.InDirectory
+	entries, err := p.Noted("")
+	btrfstest.Check(t, err)
+	for i, want := range []string{"verified 2026-11-20", "DAMAGED, as verified 2026-11-20", "newest, parent of the next, attributes of 3 files beside"} {
+		if got := strings.Join(entries[i].Notes, ", "); got != want {
+			t.Errorf("%s: %q, want %q", entries[i].Name, got, want)
+		}
+	}
+	if entries[2].Sent == nil || *entries[2].Sent != 5 || entries[0].Sent != nil {
+		t.Errorf("sent: %+v", entries)
 	}
 }

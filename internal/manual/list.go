@@ -19,6 +19,8 @@ var listNotes = [][2]string{
 	{"INCOMPLETE", "How many files could not be read when rsync made it, or which members a set has lost."},
 	{"unfinished", "Being received, or left behind by a run that was ended."},
 	{"writable", "Not a snapshot; or left half received by another program."},
+	{"DAMAGED, verified", "What btrfs-backup-verify(8) found in it last, and when."},
+	{"attributes beside", "Files with attributes of chattr(1) that no stream holds: they are on record beside the backup, and restore sets them again."},
 	{"altered since", "Somebody changed it since it was taken or received: it is no backup any more."},
 }
 

@@ -267,6 +267,7 @@ func (d *Dir) list(also []btrfs.UUID) (host.Content, error) {
 	} else if c.Others, err = d.others(listing); err != nil {
 		return host.Content{}, err
 	}
+	c.Verified = received.In(d.dir).Verifications(c.InDirectory)
 	c.Ledger, c.Origins, c.About = d.file(lock.LedgerFile), d.file(host.OriginsFile), d.file(host.AboutFile)
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(int(d.dir.Fd()), &st); err != nil {

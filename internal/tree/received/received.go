@@ -297,6 +297,20 @@ func (f Folder) Verification(of btrfs.UUID) (n Verification, err error) {
 	return n, err
 }
 
+// Verifications gives those of subvolumes in the folder that are known, by name.
+func (f Folder) Verifications(subvolumes []btrfs.Subvolume) map[string]Verification {
+	known := make(map[string]Verification)
+	for _, s := range subvolumes {
+		if !s.Received() || !s.ReadOnly {
+			continue
+		}
+		if v, err := f.Verification(s.UUID); err == nil {
+			known[s.Name] = v
+		}
+	}
+	return known
+}
+
 // Drop drops what is known of received subvolumes that are in the folder no more.
 func (f Folder) Drop() error {
 	if known, err := f.state.KnowsSubvolumes(); err != nil || !known {
