@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"btrfs-backup/internal/arguments"
 	"btrfs-backup/internal/config"
 	"btrfs-backup/internal/help"
 )
@@ -35,9 +36,9 @@ func addCompletion(root *cobra.Command) {
 		c, _, _ := root.Find(names)
 		c.ValidArgsFunction = completed(jobsIn)
 	}
-	completion := subcommand(root, "completion")
+	completion := arguments.Subcommand(root, "completion")
 	completion.Example = "  btrfs-backup completion bash --help    how to install it, also for zsh and fish"
-	run := subcommand(root, "run")
+	run := arguments.Subcommand(root, "run")
 	_ = run.RegisterFlagCompletionFunc("tag", completed(tagsOf)) // fails for what is registered already
 	_ = run.RegisterFlagCompletionFunc("disk", completed(disksOf))
 	for _, c := range help.WithCommands(root) {

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"btrfs-backup/internal/arguments"
 	"btrfs-backup/internal/config"
 	"btrfs-backup/internal/help"
 	"btrfs-backup/internal/hint"
@@ -36,7 +37,7 @@ var ofOneRun = []string{"dry-run", "no-wait", "new-destination", "locked-dests",
 	"no-progress", "latest-only", "debug", "btrfs-debug"}
 
 func (o jobOptions) Names() []string {
-	return slices.DeleteFunc(visibleFlags(o.flags), func(name string) bool { return slices.Contains(ofOneRun, name) })
+	return slices.DeleteFunc(arguments.VisibleFlags(o.flags), func(name string) bool { return slices.Contains(ofOneRun, name) })
 }
 
 func (o jobOptions) Repeatable(name string) bool {
@@ -63,12 +64,12 @@ func (o jobOptions) Complete() (c job.Complaints) {
 
 // readConfig reads the configuration.
 func readConfig(file string) (*config.Config, error) {
-	return config.Read(config.Source{File: file, Options: newJobOptions, Nearest: nearest})
+	return config.Read(config.Source{File: file, Options: newJobOptions, Nearest: arguments.Nearest})
 }
 
 // lookInto reads the configuration to tell of it. What hooks run may be missing.
 func lookInto(file string) (*config.Config, error) {
-	return config.Read(config.Source{File: file, Options: newJobOptions, Nearest: nearest, Look: true})
+	return config.Read(config.Source{File: file, Options: newJobOptions, Nearest: arguments.Nearest, Look: true})
 }
 
 // keys gives the options that jobs have in the configuration.
@@ -160,7 +161,7 @@ func jobsNamed(c *config.Config, names []string) (jobs []*config.Job, err error)
 			continue
 		}
 		errs = append(errs, misused(fmt.Sprintf("there is no job %q", name),
-			cmp.Or(suggestion(nearest(name, known)), "there are: "+strings.Join(known, ", "))))
+			cmp.Or(suggestion(arguments.Nearest(name, known)), "there are: "+strings.Join(known, ", "))))
 	}
 	return jobs, errors.Join(errs...)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"btrfs-backup/internal/arguments"
 	"btrfs-backup/internal/config"
 	"btrfs-backup/internal/disk"
 	"btrfs-backup/internal/engine"
@@ -141,7 +142,7 @@ func amongKnown(name string, known []string) string {
 	if len(known) == 0 {
 		return "the configuration has none"
 	}
-	return cmp.Or(suggestion(nearest(name, known)), "there are: "+strings.Join(known, ", "))
+	return cmp.Or(suggestion(arguments.Nearest(name, known)), "there are: "+strings.Join(known, ", "))
 }
 
 // do does the job of an entry and tells what failed.

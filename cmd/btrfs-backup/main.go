@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"btrfs-backup/internal/arguments"
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/job"
@@ -67,10 +68,10 @@ func run(env environment, args []string) int {
 	ctx, cancel := untilSignal()
 	defer cancel()
 	root := newRoot(env)
-	if isCompletionRequest(args) {
+	if arguments.IsCompletionRequest(args) {
 		unmark(root)
 	}
-	expanded, err := expandArgs(root, args)
+	expanded, err := arguments.Expand(root, args)
 	if err == nil {
 		root.SetArgs(expanded)
 		err = root.ExecuteContext(ctx)
@@ -131,7 +132,7 @@ func exitStatus(err error) int {
 		return exitDone
 	case errors.As(err, &ended):
 		return 128 + int(ended.signal)
-	case errors.As(err, new(usageError)), errors.As(err, new(job.Complaints)):
+	case errors.As(err, new(usageError)), errors.As(err, new(arguments.Error)), errors.As(err, new(job.Complaints)):
 		return exitUsage
 	case lock.IsHeld(err):
 		return exitBusy

@@ -4,15 +4,21 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/spf13/pflag"
+
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/arguments"
+	"btrfs-backup/internal/job"
 	"btrfs-backup/retention"
 )
 
@@ -374,5 +380,27 @@ func TestBtrfsDebugLogsWhatBtrfsDoes(t *testing.T) {
 		if told := strings.Contains(r.stderr, "BTRFS_IOC_SET_RECEIVED_SUBVOL"); told != (option != "-P") {
 			t.Errorf("with %s:\n%s", option, r.stderr)
 		}
+	}
+}
+
+func TestEveryCommandReachesMachinesByTheSameOptions(t *testing.T) {
+	t.Parallel()
+	all := pflag.NewFlagSet("", pflag.ContinueOnError)
+	reach := job.Default().Reach
+	defineReach(&reach, all)
+	defineFurtherReach(&reach, all)
+	if got, want := reflect.TypeFor[job.Reach]().NumField(), len(arguments.VisibleFlags(all)); got != want {
+		t.Errorf("job.Reach has %d settings, and %d have options", got, want)
+	}
+	root := newRoot(environment{stdout: io.Discard, stderr: io.Discard})
+	for _, c := range append(root.Commands(), root) {
+		if c.Flags().Lookup("ssh-opt") == nil {
+			continue
+		}
+		all.VisitAll(func(f *pflag.Flag) {
+			if own := c.Flags().Lookup(f.Name); own == nil || own.DefValue != f.DefValue {
+				t.Errorf("%s: --%s is missing, or differs", c.CommandPath(), f.Name)
+			}
+		})
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"btrfs-backup/internal/arguments"
 	"btrfs-backup/internal/help"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/job"
@@ -63,7 +64,7 @@ rsync copies any other directory: see "btrfs-backup help rsync".`,
 	}
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd("completion")
-	subcommand(root, "help").Args = needKnown
+	arguments.Subcommand(root, "help").Args = needKnown
 	for _, c := range help.WithCommands(root) {
 		if c != root && c.HasSubCommands() {
 			c.Args, c.RunE = needKnown, func(c *cobra.Command, _ []string) error { return c.Help() } // cobra checks Args of what runs only
@@ -121,9 +122,9 @@ func needKnown(c *cobra.Command, args []string) error {
 		among = c.Root()
 	}
 	for _, word := range args {
-		next := subcommand(among, word)
+		next := arguments.Subcommand(among, word)
 		if next == nil {
-			return misused(fmt.Sprintf("%s: there is no %q", c.CommandPath(), word), suggestion(nearestCommand(among, word)))
+			return misused(fmt.Sprintf("%s: there is no %q", c.CommandPath(), word), suggestion(arguments.NearestCommand(among, word)))
 		}
 		among = next
 	}
@@ -154,7 +155,7 @@ func checkPlaces(c *cobra.Command, args []string) error {
 		return err
 	}
 	if isNowhere(args[0]) {
-		forward := suggestion(nearestCommand(c.Root(), args[0]))
+		forward := suggestion(arguments.NearestCommand(c.Root(), args[0]))
 		if forward == "" {
 			forward = "`btrfs-backup --help` lists the commands; another machine is HOST:/PATH"
 		}

@@ -161,7 +161,7 @@ var rules = []rule{
 	{
 		reason: "a job is plain data, whether a command line makes it or something else",
 		breaks: importing(func(p string) bool { return strings.HasPrefix(p, "github.com/spf13/") }),
-		exempt: []string{"cmd/btrfs-backup", "internal/help"},
+		exempt: []string{"cmd/btrfs-backup", "internal/arguments", "internal/help"},
 	},
 	{
 		reason:   "a configuration makes jobs and what surrounds them, and runs nothing",
@@ -221,6 +221,11 @@ var rules = []rule{
 		reason:   "how commands tell of themselves does not depend on what they do",
 		packages: []string{"internal/help"},
 		breaks:   importing(beside([]string{"internal/manual"})),
+	},
+	{
+		reason:   "what the words of a command line are does not depend on what commands do",
+		packages: []string{"internal/arguments"},
+		breaks:   importing(beside([]string{"internal/help", "internal/hint"})),
 	},
 	{
 		reason:   "what heals a backup decides on its machine: here pieces are only brought there",

@@ -1,6 +1,9 @@
-package main
+// Package arguments makes of the words of a command line those that cobra knows: argument files are replaced by what they hold, and
+// abbreviated options by their full names. It also tells which name a word most likely misspells.
+package arguments
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,15 +13,21 @@ import (
 	"github.com/spf13/pflag"
 
 	"btrfs-backup/internal/help"
+	"btrfs-backup/internal/hint"
 )
 
-// expandArgs replaces argument files by their contents and abbreviated long options by their full names,
+// An Error is a command line that cannot be carried out as it is written. It may have a hint.
+type Error struct{ error }
+
+func (e Error) Unwrap() error { return e.error }
+
+// Expand replaces argument files by their contents and abbreviated long options by their full names,
 // neither of which cobra knows. The value of an option and whatever follows "--" stay as they are.
-// Every error is a usageError.
+// Every error is an Error.
 //
 // The result is never nil: cobra would read os.Args in its place.
-func expandArgs(root *cobra.Command, args []string) ([]string, error) {
-	if isCompletionRequest(args) {
+func Expand(root *cobra.Command, args []string) ([]string, error) {
+	if IsCompletionRequest(args) {
 		return args, nil
 	}
 	addDefaultCommands(root, args)
@@ -32,12 +41,12 @@ func expandArgs(root *cobra.Command, args []string) ([]string, error) {
 	return e.args, nil
 }
 
-// isCompletionRequest recognises a shell asking for completions: the words are half typed, so nothing in them may fail.
-func isCompletionRequest(args []string) bool {
+// IsCompletionRequest recognises a shell asking for completions: the words are half typed, so nothing in them may fail.
+func IsCompletionRequest(args []string) bool {
 	return len(args) > 0 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd)
 }
 
-// addDefaultCommands adds what cobra itself adds only when it executes root, too late for expandArgs.
+// addDefaultCommands adds what cobra itself adds only when it executes root, too late for Expand.
 func addDefaultCommands(root *cobra.Command, args []string) {
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd(args...)
@@ -86,7 +95,7 @@ func (e *expander) addPositional(arg string) {
 	if !e.seekCommand || arg == "" { // cobra looks for the command behind an empty word too
 		return
 	}
-	if command := subcommand(e.command, arg); command != nil {
+	if command := Subcommand(e.command, arg); command != nil {
 		e.enter(command)
 	} else {
 		e.seekCommand = false
@@ -98,7 +107,7 @@ func (e *expander) addValue(value string) {
 	last := len(e.args) - 1
 	option := e.args[last]
 	isCluster := len(option) > len("-x") && !strings.HasPrefix(option, "--")
-	if isCluster && subcommand(e.command, value) != nil {
+	if isCluster && Subcommand(e.command, value) != nil {
 		// When cobra looks for the command it sees that "list" is a value in "-T -p list", but not in "-Tp list".
 		letter := len(option) - 1
 		e.args = append(e.args[:last], option[:letter], "-"+option[letter:])
@@ -135,11 +144,11 @@ func (e *expander) longFlag(name string) (*pflag.Flag, error) {
 }
 
 func (e *expander) unknownLong(name string) error {
-	var hint string
-	if match := nearest(name, visibleFlags(e.command.Flags())); match != "" {
-		hint = fmt.Sprintf("did you mean --%s?", match)
+	var forward string
+	if match := Nearest(name, VisibleFlags(e.command.Flags())); match != "" {
+		forward = fmt.Sprintf("did you mean --%s?", match)
 	}
-	return e.errorf(hint, "unknown option --%s", name)
+	return e.errorf(forward, "unknown option --%s", name)
 }
 
 // addShorts adds a cluster of short options like -TSN3. A single dash is a positional to pflag, but never a command.
@@ -176,13 +185,13 @@ func (e *expander) unknownShort(cluster string, i int) error {
 	return e.errorf("", "unknown option %s in %s", option, cluster)
 }
 
-// errorf makes a usageError that tells the line of the argument file being read, if any.
-func (e *expander) errorf(hint, format string, args ...any) error {
+// errorf makes an Error that tells the line of the argument file being read, if any.
+func (e *expander) errorf(forward, format string, args ...any) error {
 	msg := fmt.Sprintf(format, args...)
 	if len(e.files) > 0 {
 		msg = fmt.Sprintf("%s: %s", e.files[len(e.files)-1], msg)
 	}
-	return misused(msg, hint)
+	return Error{hint.New(errors.New(msg), forward)}
 }
 
 // flagsWithPrefix gives the sorted names that begin with prefix. The empty prefix abbreviates nothing.
@@ -197,7 +206,8 @@ func flagsWithPrefix(flags *pflag.FlagSet, prefix string) []string {
 	return names
 }
 
-func visibleFlags(flags *pflag.FlagSet) []string {
+// VisibleFlags gives the names of the options that are shown.
+func VisibleFlags(flags *pflag.FlagSet) []string {
 	var names []string
 	flags.VisitAll(func(flag *pflag.Flag) {
 		if !flag.Hidden {
@@ -207,8 +217,8 @@ func visibleFlags(flags *pflag.FlagSet) []string {
 	return names
 }
 
-// subcommand finds the command right below parent that is called name, or nil.
-func subcommand(parent *cobra.Command, name string) *cobra.Command {
+// Subcommand finds the command right below parent that is called name, or nil.
+func Subcommand(parent *cobra.Command, name string) *cobra.Command {
 	for _, command := range parent.Commands() {
 		if command.Name() == name || command.HasAlias(name) {
 			return command
@@ -217,9 +227,9 @@ func subcommand(parent *cobra.Command, name string) *cobra.Command {
 	return nil
 }
 
-// nearestCommand gives the name of the command that word most likely misspells, or "".
+// NearestCommand gives the name of the command that word most likely misspells, or "".
 // A word with a slash is a path on purpose.
-func nearestCommand(root *cobra.Command, word string) string {
+func NearestCommand(root *cobra.Command, word string) string {
 	if strings.Contains(word, "/") {
 		return ""
 	}
@@ -230,11 +240,11 @@ func nearestCommand(root *cobra.Command, word string) string {
 			names = append(names, command.Name())
 		}
 	}
-	return nearest(word, names)
+	return Nearest(word, names)
 }
 
-// nearest gives the name that word most likely misspells, or "".
-func nearest(word string, names []string) string {
+// Nearest gives the name that word most likely misspells, or "".
+func Nearest(word string, names []string) string {
 	const maxDistance = 2
 	if word == "" {
 		return "" // cobra suggests whatever begins with word

@@ -1,11 +1,9 @@
-package main
+package arguments
 
 import (
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -14,7 +12,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/job"
 )
 
 // newArgvRoot gives a command tree with the options of the predecessor, and a command with options of its own.
@@ -76,24 +73,24 @@ func inFiles(t *testing.T, files map[string]string) {
 
 func wantExpanded(t *testing.T, args, want []string) {
 	t.Helper()
-	got, err := expandArgs(newArgvRoot(), args)
+	got, err := Expand(newArgvRoot(), args)
 	if err != nil {
-		t.Fatalf("expandArgs(%q): %v", args, err)
+		t.Fatalf("Expand(%q): %v", args, err)
 	}
 	if !slices.Equal(got, want) {
-		t.Errorf("expandArgs(%q)\n got %q\nwant %q", args, got, want)
+		t.Errorf("Expand(%q)\n got %q\nwant %q", args, got, want)
 	}
 }
 
 func wantUsageError(t *testing.T, args []string, msg, forward string) {
 	t.Helper()
-	got, err := expandArgs(newArgvRoot(), args)
-	usage, ok := errors.AsType[usageError](err)
+	got, err := Expand(newArgvRoot(), args)
+	usage, ok := errors.AsType[Error](err)
 	if !ok {
-		t.Fatalf("expandArgs(%q) = %q, %v, want a usageError", args, got, err)
+		t.Fatalf("Expand(%q) = %q, %v, want a Error", args, got, err)
 	}
 	if usage.Error() != msg || hint.Of(usage) != forward {
-		t.Errorf("expandArgs(%q)\n got %q, hint %q\nwant %q, hint %q", args, usage.Error(), hint.Of(usage), msg, forward)
+		t.Errorf("Expand(%q)\n got %q, hint %q\nwant %q, hint %q", args, usage.Error(), hint.Of(usage), msg, forward)
 	}
 }
 
@@ -166,7 +163,7 @@ func TestExpandArgsSortsCandidatesOfUnsortedFlags(t *testing.T) {
 	t.Parallel()
 	root := newArgvRoot()
 	root.Flags().SortFlags = false
-	_, err := expandArgs(root, []string{"--num"})
+	_, err := Expand(root, []string{"--num"})
 	want := "ambiguous option --num: could be --num-backups, --num-snapshots"
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
@@ -245,7 +242,7 @@ func TestExpandedArgsLeadCobraToTheSameCommand(t *testing.T) {
 	} {
 		t.Run(args, func(t *testing.T) {
 			root := newArgvRoot()
-			expanded, err := expandArgs(root, strings.Split(strings.ReplaceAll(args, "''", ""), " "))
+			expanded, err := Expand(root, strings.Split(strings.ReplaceAll(args, "''", ""), " "))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -261,8 +258,8 @@ func TestExpandedArgsLeadCobraToTheSameCommand(t *testing.T) {
 func TestExpandArgsNeverGivesNil(t *testing.T) {
 	inFiles(t, map[string]string{"empty": ""})
 	for _, args := range [][]string{nil, {"@empty"}} {
-		if got, err := expandArgs(newArgvRoot(), args); err != nil || got == nil || len(got) != 0 {
-			t.Errorf("expandArgs(%q) = %#v, %v, want []string{}", args, got, err)
+		if got, err := Expand(newArgvRoot(), args); err != nil || got == nil || len(got) != 0 {
+			t.Errorf("Expand(%q) = %#v, %v, want []string{}", args, got, err)
 		}
 	}
 }
@@ -315,7 +312,7 @@ func TestArgumentFileMixesWithDirectArguments(t *testing.T) {
 		wantExpanded(t, tt.args, tt.want)
 	}
 
-	args, err := expandArgs(newArgvRoot(), []string{"@global", "@home", "-N", "3", "--ssh-opt=C=3"})
+	args, err := Expand(newArgvRoot(), []string{"@global", "@home", "-N", "3", "--ssh-opt=C=3"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -402,15 +399,15 @@ func TestNearestCommand(t *testing.T) {
 		"/lst":       "",
 		"":           "",
 	} {
-		if got := nearestCommand(newArgvRoot(), word); got != want {
-			t.Errorf("nearestCommand(%q) = %q, want %q", word, got, want)
+		if got := NearestCommand(newArgvRoot(), word); got != want {
+			t.Errorf("NearestCommand(%q) = %q, want %q", word, got, want)
 		}
 	}
 }
 
 func TestNearestPrefersTheShorterDistance(t *testing.T) {
 	t.Parallel()
-	if got := nearest("syncs", []string{"zincs", "sync"}); got != "sync" {
+	if got := Nearest("syncs", []string{"zincs", "sync"}); got != "sync" {
 		t.Errorf("got %q, want sync", got)
 	}
 }
@@ -428,18 +425,18 @@ func FuzzExpandArgs(f *testing.F) {
 			t.Fatal(err)
 		}
 		args := strings.Split(words, "\n")
-		got, err := expandArgs(newArgvRoot(), args)
+		got, err := Expand(newArgvRoot(), args)
 		if err != nil {
-			if _, ok := errors.AsType[usageError](err); !ok || err.Error() == "" {
-				t.Fatalf("expandArgs(%q): %#v is not a usage error", args, err)
+			if _, ok := errors.AsType[Error](err); !ok || err.Error() == "" {
+				t.Fatalf("Expand(%q): %#v is not a usage error", args, err)
 			}
 			return
 		}
-		if again, err := expandArgs(newArgvRoot(), got); err != nil || !slices.Equal(again, got) {
+		if again, err := Expand(newArgvRoot(), got); err != nil || !slices.Equal(again, got) {
 			t.Errorf("expanding %q again gives %q, %v", got, again, err)
 		}
 		if isComplete(args) && !slices.Equal(got, args) {
-			t.Errorf("expandArgs(%q) = %q, want it unchanged", args, got)
+			t.Errorf("Expand(%q) = %q, want it unchanged", args, got)
 		}
 	})
 }
@@ -452,28 +449,6 @@ func leavesDirectory(text string) bool {
 // isComplete reports whether args hold neither an argument file, nor a long option, nor the name of a command.
 func isComplete(args []string) bool {
 	return !slices.ContainsFunc(args, func(arg string) bool {
-		return strings.HasPrefix(arg, "@") || strings.HasPrefix(arg, "--") && arg != "--" || subcommand(newArgvRoot(), arg) != nil
+		return strings.HasPrefix(arg, "@") || strings.HasPrefix(arg, "--") && arg != "--" || Subcommand(newArgvRoot(), arg) != nil
 	})
-}
-
-func TestEveryCommandReachesMachinesByTheSameOptions(t *testing.T) {
-	t.Parallel()
-	all := pflag.NewFlagSet("", pflag.ContinueOnError)
-	reach := job.Default().Reach
-	defineReach(&reach, all)
-	defineFurtherReach(&reach, all)
-	if got, want := reflect.TypeFor[job.Reach]().NumField(), len(visibleFlags(all)); got != want {
-		t.Errorf("job.Reach has %d settings, and %d have options", got, want)
-	}
-	root := newRoot(environment{stdout: io.Discard, stderr: io.Discard})
-	for _, c := range append(root.Commands(), root) {
-		if c.Flags().Lookup("ssh-opt") == nil {
-			continue
-		}
-		all.VisitAll(func(f *pflag.Flag) {
-			if own := c.Flags().Lookup(f.Name); own == nil || own.DefValue != f.DefValue {
-				t.Errorf("%s: --%s is missing, or differs", c.CommandPath(), f.Name)
-			}
-		})
-	}
 }

@@ -1,4 +1,4 @@
-package main
+package arguments
 
 import (
 	"errors"
@@ -47,8 +47,8 @@ func (e *expander) unreadable(arg, name string, err error) error {
 	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
 		err = pathErr.Err
 	}
-	hint := fmt.Sprintf("use ./%s for a path that begins with @", arg)
-	return e.errorf(hint, "reading argument file %q: %v", name, err)
+	forward := fmt.Sprintf("use ./%s for a path that begins with @", arg)
+	return e.errorf(forward, "reading argument file %q: %v", name, err)
 }
 
 // addLines adds the arguments in text, which is that of the last of e.files.
