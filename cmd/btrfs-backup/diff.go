@@ -66,7 +66,7 @@ func (o *diffOptions) diff(ctx context.Context, env environment, texts []string)
 	}
 	all := []versions.Difference{}
 	for _, p := range pairs {
-		d, err := p.Compare(ctx)
+		d, err := p.Compare(ctx, o.stat)
 		if err != nil {
 			return err
 		}

@@ -6,20 +6,19 @@ import (
 	"btrfs-backup/internal/manifest"
 )
 
-// Manifests gives the changes between two trees that manifests describe, sorted by Compare. What has another path was deleted and
-// created.
-func Manifests(older, newer io.Reader) ([]Change, error) {
+// Manifests tells the changes between two trees that manifests describe, by path. What has another path was deleted and created. If
+// there is an error, what was told is not all.
+func Manifests(older, newer io.Reader, each func(Change)) error {
 	before, err := newSide(older)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer before.Close()
 	after, err := newSide(newer)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer after.Close()
-	var all []Change
 	for before.err == nil || after.err == nil {
 		order := 0
 		switch {
@@ -33,7 +32,9 @@ func Manifests(older, newer io.Reader) ([]Change, error) {
 		if order == 0 && before.Type != after.Type {
 			order = -1 // and then the other one, behind it
 		}
-		all = add(all, order, before.Entry, after.Entry)
+		if c := between(order, before.Entry, after.Entry); c.Kind != "" {
+			each(c)
+		}
 		if order <= 0 {
 			before.next()
 		}
@@ -43,28 +44,28 @@ func Manifests(older, newer io.Reader) ([]Change, error) {
 	}
 	for _, s := range []*side{before, after} {
 		if s.err != io.EOF {
-			return nil, s.err
+			return s.err
 		}
 	}
-	return all, nil
+	return nil
 }
 
-// add adds a change: what was deleted, if order is negative, or created, if it is positive, or what differs, if anything does.
-func add(all []Change, order int, was, is manifest.Entry) []Change {
+// between gives a change: what was deleted, if order is negative, or created, if it is positive, or what differs, if anything does.
+func between(order int, was, is manifest.Entry) Change {
 	switch {
 	case order < 0:
-		return append(all, Change{Kind: Deleted, Path: was.Path, Type: was.Type, Was: was.Size})
+		return Change{Kind: Deleted, Path: was.Path, Type: was.Type, Was: was.Size}
 	case order > 0:
-		return append(all, Change{Kind: Created, Path: is.Path, Type: is.Type, Is: is.Size})
+		return Change{Kind: Created, Path: is.Path, Type: is.Type, Is: is.Size}
 	}
 	c := Change{Kind: Modified, Path: is.Path}
 	c.compare(&inode{}, was, is)
 	c.Content = c.Content || was.Target != is.Target || !sameContent(was, is)
 	c.Metadata = was.Mode != is.Mode || was.UID != is.UID || was.GID != is.GID || was.Device != is.Device || was.Xattrs != is.Xattrs
 	if !c.differs() {
-		return all
+		return Change{}
 	}
-	return append(all, c)
+	return c
 }
 
 // sameContent compares digests. Where one is missing, or of another kind, size and time must do.

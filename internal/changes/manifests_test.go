@@ -48,13 +48,12 @@ func TestManifestsTellEachDifference(t *testing.T) {
 		with(file("sparse", 9, 9), func(e *manifest.Entry) { e.Sparse = true }),
 		with(file("touched", 1, 1), func(e *manifest.Entry) { e.ModTime.Sec = 2 }),
 		with(file("unread", 1, 6), func(e *manifest.Entry) { e.ModTime.Sec = 2 }))
-	all, err := Manifests(older, newer)
+	var got []string
+	err := Manifests(older, newer, func(c Change) {
+		got = append(got, fmt.Sprintf("%s %s %t %t %t %d %d", c.Kind, c.Path, c.Content, c.Metadata, c.Times, c.Was, c.Is))
+	})
 	if err != nil {
 		t.Fatal(err)
-	}
-	var got []string
-	for _, c := range all {
-		got = append(got, fmt.Sprintf("%s %s %t %t %t %d %d", c.Kind, c.Path, c.Content, c.Metadata, c.Times, c.Was, c.Is))
 	}
 	want := `modified . false false true 0 0
 modified attr false true false 1 1
@@ -78,8 +77,8 @@ func TestAManifestThatIsCutOffIsNotCompared(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n := range content {
-		if all, err := Manifests(whole, bytes.NewReader(content[:n])); err == nil {
-			t.Fatalf("of %d bytes: %+v", n, all)
+		if err := Manifests(whole, bytes.NewReader(content[:n]), func(Change) {}); err == nil {
+			t.Fatalf("%d bytes are taken for a manifest", n)
 		}
 	}
 }

@@ -80,23 +80,25 @@ func LastTwo(ctx context.Context, h host.Trees, at, snapshotFolder, prefix strin
 	return from, to, err
 }
 
-// Compare tells what differs, by the names that it had, or has if it is new. What this program keeps among snapshots is left out.
-func (p Pair) Compare(ctx context.Context) (d Difference, err error) {
+// Compare tells what differs, by the names that it had, or has if it is new; with sums, how much alone. What this program keeps among
+// snapshots is left out.
+func (p Pair) Compare(ctx context.Context, sums bool) (d Difference, err error) {
 	began := time.Now()
-	d = Difference{Member: p.Member, From: p.From.String(), To: p.To.String(), Backwards: p.isBackwards()}
-	all, err := p.compare(ctx)
-	if err != nil {
-		return d, err
-	}
-	for _, c := range all {
+	d = Difference{Member: p.Member, From: p.From.String(), To: p.To.String(), Backwards: p.isBackwards(), Changes: []Change{}}
+	err = p.compare(ctx, func(c changes.Change) {
 		switch {
 		case !within(p.To.Within, c), isOurs(c):
 		case c.LooksSame():
 			d.LookSame++
 		case !c.IsNoise():
-			d.Changes = append(d.Changes, Change(c))
 			d.Count.Add(c)
+			if !sums {
+				d.Changes = append(d.Changes, Change(c))
+			}
 		}
+	})
+	if err != nil {
+		return d, err
 	}
 	slices.SortStableFunc(d.Changes, func(a, b Change) int { return manifest.Compare(a.first(), b.first()) })
 	d.Took = time.Since(began)
@@ -122,35 +124,35 @@ func within(at string, c changes.Change) bool {
 	return at == "" || is(c.Path) || c.From != "" && is(c.From)
 }
 
-func (p Pair) compare(ctx context.Context) ([]changes.Change, error) {
+// compare tells each change. If there is an error, what was told is not all.
+func (p Pair) compare(ctx context.Context, each func(changes.Change)) error {
 	if p.From.Tree && p.To.Tree {
-		return p.byManifests(ctx)
+		return p.byManifests(ctx, each)
 	}
 	if p.From.Host != p.To.Host {
 		moved, ok := p.onOneSide(ctx)
 		if !ok {
-			return p.byManifests(ctx)
+			return p.byManifests(ctx, each)
 		}
 		p = moved
 	}
-	all, err := p.byStream(ctx)
+	err := p.byStream(ctx, each)
 	if errors.Is(err, unix.EXDEV) || errors.Is(err, btrfs.ErrNotBtrfs) || errors.Is(err, btrfs.ErrNotSubvolume) {
 		if moved, ok := p.onOneSide(ctx); ok {
-			return moved.byStream(ctx)
+			return moved.byStream(ctx, each)
 		}
-		return p.byManifests(ctx)
+		return p.byManifests(ctx, each)
 	}
-	return all, err
+	return err
 }
 
-func (p Pair) byStream(ctx context.Context) (all []changes.Change, err error) {
+func (p Pair) byStream(ctx context.Context, each func(changes.Change)) error {
 	dir, err := p.To.Host.Open(ctx, p.To.Folder)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer dir.Close()
-	err = dir.Changes(ctx, host.ChangesOrder{Name: p.To.Name, From: p.From.Path()}, func(c changes.Change) { all = append(all, c) })
-	return all, err
+	return dir.Changes(ctx, host.ChangesOrder{Name: p.To.Name, From: p.From.Path()}, each)
 }
 
 // onOneSide gives the pair with a copy in the place of one of the two, so that both are on one filesystem. A copy is one by its UUID.
@@ -185,18 +187,18 @@ func copyOf(ctx context.Context, of, beside inventory.Found) (there inventory.Fo
 }
 
 // byManifests compares what was written down of both, wherever they are.
-func (p Pair) byManifests(ctx context.Context) ([]changes.Change, error) {
+func (p Pair) byManifests(ctx context.Context, each func(changes.Change)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	from, to := manifestOf(ctx, p.From), manifestOf(ctx, p.To)
 	defer from.Close()
 	defer to.Close()
-	all, err := changes.Manifests(from, to)
+	err := changes.Manifests(from, to, each)
 	if errors.Is(err, tree.ErrNoManifest) {
-		return nil, hint.Newf(fmt.Errorf("comparing %s and %s: %w", p.From, p.To, err),
+		return hint.Newf(fmt.Errorf("comparing %s and %s: %w", p.From, p.To, err),
 			"they are on two filesystems, without a copy of one beside the other; `btrfs-backup verify BACKUP` makes the manifest of a backup")
 	}
-	return all, err
+	return err
 }
 
 // manifestOf reads the manifest of a backup while it comes.

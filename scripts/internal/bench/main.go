@@ -20,6 +20,7 @@ type settings struct {
 	only    *regexp.Regexp // the names of the cases to measure
 	remote  bool           // measure transfers over SSH
 	mirror  bool           // measure copies by rsync
+	restore bool           // measure getting data back, and looking at it
 }
 
 func main() {
@@ -34,6 +35,7 @@ func main() {
 	})
 	flag.BoolVar(&s.remote, "remote", false, "measure transfers over SSH")
 	flag.BoolVar(&s.mirror, "mirror", false, "measure copies of a directory by rsync")
+	flag.BoolVar(&s.restore, "restore", false, "measure getting data back, and looking at it")
 	flag.Parse()
 	if *quick {
 		s.rounds, s.scale = 1, 10
@@ -44,6 +46,9 @@ func main() {
 	}
 	if s.mirror {
 		measure = benchMirror
+	}
+	if s.restore {
+		measure = benchRestore
 	}
 	if err := measure(s); err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
