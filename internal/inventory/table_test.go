@@ -63,7 +63,7 @@ func TestWhatWasVerifiedAndWhatNoStreamHoldsIsNoted(t *testing.T) {
 		"20261101-000000": {At: at, Whole: true}, "20261102-000000": {At: at, Differences: 1}, "20261103-000000": {At: at}}}}
 	for i, uuid := range uuids {
 		p.InDirectory = append(p.InDirectory, btrfs.Subvolume{Name: fmt.Sprintf("2026110%d-000000", i+1), UUID: uuid, ParentUUID: append(uuids, btrfs.UUID{})[(i+3)%4], ReceivedUUID: btrfs.UUID{uuid[0] + 10},
-			ReadOnly: true, CreatedIn: uint64(i), ReceivedIn: uint64(i)})
+			ReadOnly: true, CreatedIn: uint64(i), ReceivedIn: uint64(i), SentIn: uint64(i + 1)})
 	}
 	p.All = p.InDirectory
 	entries, err := p.Noted("")
