@@ -88,8 +88,10 @@ func (s Search) Files(ctx context.Context) (Versions, error) {
 
 // look lists a folder, and looks into all that is in it.
 func (o *side) look(ctx context.Context, snapshotFolder string) (err error) {
-	if o.place, err = inventory.Look(ctx, o.at.Host, o.at.Path, snapshotFolder); err != nil {
-		return err
+	if o.place.Path == "" {
+		if o.place, err = inventory.Look(ctx, o.at.Host, o.at.Path, snapshotFolder); err != nil {
+			return err
+		}
 	}
 	o.name = o.place.Folder
 	entries := o.place.Entries("")
@@ -158,7 +160,7 @@ func (s Search) sides(ctx context.Context) ([]*side, error) {
 		rel, _ := below(source, s.File.Path)
 		paths = append(paths, rel)
 		if content.Path != source && content.Path != "" {
-			sides = append(sides, &side{at: At{s.File.Host, content.Path}, paths: paths})
+			sides = append(sides, &side{at: At{s.File.Host, content.Path}, paths: paths, place: content})
 		}
 		ledger, err := host.ParseLedger(content.Folder, content.Ledger, func(string) bool { return true })
 		for _, snapshot := range content.InDirectory {
