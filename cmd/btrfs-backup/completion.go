@@ -24,7 +24,7 @@ var chosen = map[string][]string{
 // Options whose values are files or directories. Shells offer nothing for others.
 var (
 	files       = []string{"config", "exclude-from", "ssh-program"}
-	directories = []string{"agents", "mount-point", "restrict-to", "snapshot-folder"}
+	directories = []string{"agents", "mount-point", "restrict-to", "snapshot-folder", "to"}
 )
 
 // addCompletion makes shells offer what can stand at each place.

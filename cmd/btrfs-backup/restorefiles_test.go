@@ -120,10 +120,10 @@ func TestARestoreOfFilesGoesOnAfterTheMachineWasLost(t *testing.T) {
 	t.Parallel()
 	btrfstest.RequireRoot(t)
 	l := newBareLink(t, sshtest.Options{})
-	folder, to := filepath.Join(btrfstest.New(t, 512<<20).Dir, "home"), t.TempDir()
-	source := newSource(t, btrfstest.New(t, 512<<20).Dir, "home")
+	folder, to := filepath.Join(btrfstest.New(t, 256<<20).Dir, "home"), t.TempDir()
+	source := newSource(t, btrfstest.New(t, 256<<20).Dir, "home")
 	btrfstest.SmallFiles(t, source, 50, 1)
-	random := make([]byte, 64<<20)
+	random := make([]byte, 32<<20)
 	for i := range random {
 		random[i] = byte(i * i >> 7)
 	}
@@ -131,21 +131,29 @@ func TestARestoreOfFilesGoesOnAfterTheMachineWasLost(t *testing.T) {
 	succeed(t, source, folder)
 	args := append([]string{"restore", "--compress", "none", "--resume-window", "1s"}, l.options...)
 	args = append(args, l.place(filepath.Join(folder, names(t, folder)[0])), "--path", ".", "--to", filepath.Join(to, "x"))
-	before := l.proxy.Down.Load()
 	btrfstest.Check(t, os.Mkdir(filepath.Join(to, "x"), 0o755))
-	cut := make(chan struct{})
-	go func() {
-		defer close(cut)
-		within(func() bool { return l.proxy.Down.Load() > before+2<<20 })
-		l.proxy.Refuse(true)
-		l.proxy.Cut()
-	}()
-	r := invoke(t, nil, args...)
-	<-cut
+	lost := func(refuse bool, args []string) result {
+		before, cut := l.proxy.Down.Load(), make(chan struct{})
+		go func() {
+			defer close(cut)
+			within(func() bool { return l.proxy.Down.Load() > before+2<<20 })
+			l.proxy.Refuse(refuse)
+			l.proxy.Cut()
+		}()
+		r := invoke(t, nil, args...)
+		<-cut
+		return r
+	}
+	r := lost(true, args)
 	if r.status == exitDone || exists(filepath.Join(to, "x/large")) {
 		t.Errorf("exit status %d, %q are there\n%s%s", r.status, names(t, filepath.Join(to, "x")), r.stdout, r.stderr)
 	}
 	l.proxy.Refuse(false)
 	succeed(t, args...)
 	btrfstest.Equal(t, filepath.Join(folder, names(t, folder)[0]), filepath.Join(to, "x"), btrfstest.RootTime)
+
+	// where the connection alone was lost, the command itself goes on
+	args[len(args)-1] = filepath.Join(to, "y")
+	expect(t, exitDone, lost(false, append(args, "--resume-window", "1m")), "restored 52 files")
+	btrfstest.Equal(t, filepath.Join(folder, names(t, folder)[0]), filepath.Join(to, "y"), btrfstest.RootTime)
 }
