@@ -102,3 +102,42 @@ func TestABackupOnAnotherMachineIsComparedByManifests(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+func TestMembersOfASetAreVerifiedAndADirectoryIsComparedAsItIsNow(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	const name = "20260101-000000"
+	p.send(name, "")
+	above := filepath.Dir(p.folder)
+	d, err := here().Open(t.Context(), above)
+	check(t, err)
+	check(t, d.MakeSet(t.Context(), name, []string{"folder"}))
+	check(t, d.Close())
+	for _, verify := range []func() ([]Result, error){
+		func() ([]Result, error) {
+			return Backups(t.Context(), []Place{placeOf(above + "/" + name)}, Options{}, &collector{})
+		},
+		func() ([]Result, error) {
+			return Folders(t.Context(), []Place{placeOf(above)}, Options{}, &collector{})
+		},
+	} {
+		all, err := verify()
+		if err != nil || len(all) != 1 || all[0].Failure != nil || all[0].Bytes == 0 {
+			t.Errorf("%+v, %v", all, err)
+		}
+	}
+	live := t.TempDir() + "/live" // where inode numbers are small, as those that btrfs gives to what is no file
+	check(t, os.Mkdir(live, 0o755))
+	btrfstest.Run(t, "mount", "-t", "tmpfs", "none", live)
+	defer btrfstest.Unmount(t, live)
+	check(t, os.MkdirAll(live+"/first/below", 0o755))
+	btrfstest.Run(t, "cp", "-a", live+"/first", above+"/copy")
+	var c collector
+	r := Against(t.Context(), placeOf(above+"/copy"), placeOf(live+"/first"), &c)
+	p.want(c.lines)
+	p.write(live+"/first/below/new", "new")
+	Against(t.Context(), placeOf(above+"/copy"), placeOf(live+"/first"), &c)
+	if r.Failure != nil || !slices.Contains(c.lines, "below/new missing") {
+		t.Errorf("%q, %+v", c.lines, r)
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 
+	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/manifest"
 	"btrfs-backup/internal/tree/walk"
 
@@ -74,6 +75,7 @@ type Findings struct {
 type survey struct {
 	Options
 	root     string // in messages
+	onBtrfs  bool
 	base     *baseManifest
 	fail     context.CancelCauseFunc
 	batch    *batch
@@ -106,6 +108,7 @@ func Tree(ctx context.Context, root *os.File, o Options, manifestTo io.Writer) (
 	}
 	ctx, fail := context.WithCancelCause(ctx)
 	s := survey{
+		onBtrfs: btrfs.CheckFilesystem(root) == nil,
 		Options: o, root: root.Name(), base: readBase(ctx, o.Base), fail: fail, batches: make(chan *batch, batchesAhead),
 		readings: make(chan reading, readingsAhead), several: make(map[uint64]*contents),
 	}
@@ -182,7 +185,7 @@ func newBatch() *batch { return &batch{items: make([]item, 0, batchSize)} }
 // visit takes what the base knows of the file, or has it read.
 func (s *survey) visit(f walk.File) error {
 	if s.Portable {
-		if f.Type == manifest.Directory && f.Inode == emptySubvolume && f.Path != "." {
+		if f.Type == manifest.Directory && f.Inode == emptySubvolume && s.onBtrfs {
 			return nil
 		}
 		f.Portable()
