@@ -104,10 +104,14 @@ func (r shareRig) make() []string {
 	// A copy by rsync: a snapshot of the one before it, changed, and read-only then.
 	r.run(`btrfs -q subvolume create r0; cp src/large[2-9] r0; btrfs property set r0 ro true; btrfs -q subvolume snapshot r0 r1; rm r1/large2`)
 	r.write("r1/large3", noise(r.T, 250_000))
-	r.run(`btrfs property set r1 ro true`)
+	// A parent that was altered when it had a snapshot.
+	r.run(`btrfs property set r1 ro true; btrfs -q subvolume create p0`)
+	r.write("p0/gone", noise(r.T, 200_000))
+	r.write("p0/kept", noise(r.T, 100_000))
+	r.run(`btrfs property set p0 ro true; btrfs -q subvolume snapshot -r p0 p1; btrfs property set p0 ro false; rm p0/gone; btrfs property set p0 ro true; sync -f .`)
 	r.delete("b/2", "s/3")
 	all = slices.DeleteFunc(all, func(path string) bool { return path == "b/2" || path == "s/3" })
-	return append(all, "other/in/clone", "r0", "r1", "src")
+	return append(all, "other/in/clone", "r0", "r1", "p0", "p1", "src")
 }
 
 // delete deletes subvolumes, and tells how much data that freed.
@@ -143,7 +147,7 @@ func TestWhatASubvolumeHasForItselfIsWhatItsDeletionFrees(t *testing.T) {
 		return n
 	}
 	nonZero := 0
-	for _, group := range [][]string{{"b/0"}, {"b/3"}, {"s/2"}, {"r0"}, {"s/4", "s/5"}, {"b/5"}, {"other/in/clone"}, {"b/1", "b/4"}, {"s/0", "s/1", "src"}, {"other"}} {
+	for _, group := range [][]string{{"b/0"}, {"p1"}, {"b/3"}, {"s/2"}, {"r0"}, {"s/4", "s/5"}, {"b/5"}, {"other/in/clone"}, {"b/1", "b/4"}, {"s/0", "s/1", "src"}, {"other"}} {
 		want := predict(group...)
 		if got := r.delete(group...); got != want {
 			t.Errorf("deleting %s freed %d bytes, foretold were %d", group, got, want)
@@ -153,7 +157,7 @@ func TestWhatASubvolumeHasForItselfIsWhatItsDeletionFrees(t *testing.T) {
 		}
 		all = slices.DeleteFunc(all, func(path string) bool { return slices.Contains(group, path) })
 	}
-	if nonZero < 8 {
+	if nonZero < 9 {
 		t.Errorf("only %d of the groups have anything for themselves", nonZero)
 	}
 	if want, used := predict(all...), dataUsed(t, r.dir); want != used {
