@@ -28,18 +28,27 @@ func (w *work) sort(old *os.File, into *os.File, covered []string) (s sorted, er
 	if err != nil {
 		return s, err
 	}
+	stay := w.LeaveNested || w.report.Way == Default
 	for _, c := range children {
+		if slices.Contains(covered, c.Path) {
+			if stay {
+				s.left = append(s.left, c.Path)
+				continue
+			}
+			return s, hint.New(fmt.Errorf("something is mounted on the subvolume %s, so it cannot be moved into the restored one",
+				path.Join(old.Name(), c.Path)), "unmount it, or: "+leaveThem)
+		}
 		info, err := btrfs.InfoAt(old, c.Path)
 		if err != nil {
 			return s, err
 		}
 		_, _, onItsWay := movingOf(path.Base(c.Path))
 		isSnapshot := (info.ReadOnly || onItsWay) && w.Folder != "" && path.Dir(c.Path) == path.Clean(w.Folder)
-		if !isSnapshot && (w.LeaveNested || w.report.Way == Default) {
+		if !isSnapshot && stay {
 			s.left = append(s.left, c.Path)
 			continue
 		}
-		if err := w.checkMovable(old, into, c.Path, info, isSnapshot, covered); err != nil {
+		if err := w.checkMovable(old, into, c.Path, info.ReadOnly && !isSnapshot); err != nil {
 			return s, err
 		}
 		s.moved = append(s.moved, c.Path)
@@ -50,14 +59,10 @@ func (w *work) sort(old *os.File, into *os.File, covered []string) (s sorted, er
 
 const leaveThem = "--leave-nested leaves the subvolumes in it where they are, in what is kept"
 
-func (w *work) checkMovable(old, into *os.File, at string, info btrfs.Subvolume, isSnapshot bool, covered []string) error {
+func (w *work) checkMovable(old, into *os.File, at string, isPinned bool) error {
 	full := path.Join(old.Name(), at)
-	switch {
-	case info.ReadOnly && !isSnapshot:
+	if isPinned {
 		return hint.New(fmt.Errorf("the subvolume %s is read-only, and cannot be moved into the restored one", full), leaveThem)
-	case slices.Contains(covered, at):
-		return hint.New(fmt.Errorf("something is mounted on the subvolume %s, so it cannot be moved into the restored one", full),
-			"unmount it, or: "+leaveThem)
 	}
 	if into == nil {
 		return nil

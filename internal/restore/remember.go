@@ -8,11 +8,13 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine/plan"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/transport"
 )
 
-// remember notes that the target continues what the backup is of, so that the retention of its backups goes on: by the records of
-// this machine, for whatever destinations it has.
+// remember notes that the target continues what the backup is of, so that the retention of its backups goes on: beside the backup, and in
+// the records of this machine, for whatever other destinations it has.
 func (r *run) remember(ctx context.Context) error {
 	made := r.report.Replace.UUID
 	if made.IsZero() {
@@ -26,6 +28,13 @@ func (r *run) remember(ctx context.Context) error {
 	if lives := r.lives(origin, known); lives != "" {
 		r.report.Lives = lives
 		origin = btrfs.UUID{}
+	}
+	if !origin.IsZero() {
+		c := host.Continuation{Source: host.Origin{Subvolume: made, Origin: host.OriginOf(r.To, r.Target)}, Older: []btrfs.UUID{origin}}
+		if err := r.source.Continue(ctx, c); err != nil {
+			return hint.Newf(fmt.Errorf("%s is restored, but that it goes on with the history of its backups could not be recorded: %w",
+				r.report.Target, err), "btrfs-backup adopt %s", transport.Quote(r.report.Target, r.report.folder))
+		}
 	}
 	uuids := slices.Clone(known)
 	for _, uuid := range []btrfs.UUID{made, origin, r.old()} {

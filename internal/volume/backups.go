@@ -48,6 +48,9 @@ func (b *Backups) Open(ctx context.Context) error {
 // List lists the folder. Whoever may only add backups, or fetch snapshots, may not.
 func (b *Backups) List(ctx context.Context) (host.Content, error) { return b.dir.Relatives(ctx, nil) }
 
+// Continue records that a source goes on with the history of others.
+func (b *Backups) Continue(ctx context.Context, c host.Continuation) error { return b.dir.Continue(ctx, c) }
+
 // SetOrigin tells of what the backups are.
 func (b *Backups) SetOrigin(of host.Origin) { b.origin = of }
 
