@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/inventory"
 	"btrfs-backup/internal/volume"
@@ -18,7 +19,11 @@ import (
 func Find(ctx context.Context, h host.Trees, at string, until, now time.Time) (inventory.Found, error) {
 	if until.IsZero() {
 		found, err := inventory.FindVersion(ctx, h, at, volume.DefaultFolder)
-		if path.Base(at) != (engine.Naming{}).Latest() || !errors.Is(err, fs.ErrNotExist) {
+		missing := errors.Is(err, fs.ErrNotExist)
+		if path.Base(at) != (engine.Naming{}).Latest() || !missing {
+			if missing && hint.Of(err) == "" {
+				err = hint.Newf(err, "`btrfs-backup list %s` shows what there is; is its disk mounted?", engine.PlaceName(h.String()+path.Dir(at)))
+			}
 			return found, err
 		}
 		at, until = path.Dir(at), now

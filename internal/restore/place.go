@@ -51,6 +51,9 @@ func (p *place) open(ctx context.Context, o Order) error {
 	if err == nil {
 		err = p.check(p.target.Status())
 	}
+	if err == nil && path.IsAbs(o.SnapshotFolder) {
+		err = p.checkFolder(ctx, o.To)
+	}
 	if err != nil {
 		return fmt.Errorf("target %s: %w", name, hint.WithoutPath(err, o.Target))
 	}
@@ -72,6 +75,23 @@ func (p *place) check(s host.Status) error {
 		return hint.New(fs.ErrPermission, "receiving a subvolume needs root: run as root (sudo), or log in as root there")
 	}
 	return nil
+}
+
+// checkFolder refuses a folder of snapshots on another filesystem.
+func (p *place) checkFolder(ctx context.Context, h host.Host) error {
+	dir, err := h.Open(ctx, p.receive)
+	var at host.Status
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		at, err = host.Above(ctx, h, p.receive)
+	case err == nil:
+		at, err = dir.Status(), dir.Close()
+	}
+	if err == nil && at.DirID.Filesystem != p.target.Status().DirID.Filesystem {
+		err = hint.New(fmt.Errorf("%s lies on another filesystem", at.Path), "snapshots lie on the filesystem of their btrfs subvolume: "+
+			"choose another --snapshot-folder")
+	}
+	return err
 }
 
 // openOld opens what gives its place up.

@@ -154,7 +154,9 @@ func (r *run) checkBackup() error {
 		return hint.New(fmt.Errorf("%s was altered since it was received, and is no backup any more", name),
 			"restore another one; files of this one are restored with --path")
 	}
-	r.report.Snapshot = r.backup.Name
+	if r.report.Snapshot = r.backup.Name; !r.backup.Received() {
+		r.report.folder = "DEST" // it is a snapshot
+	}
 	return nil
 }
 

@@ -128,9 +128,17 @@ func (r *run) lockTarget(ctx context.Context) (release func(), err error) {
 	if err := r.To.MkdirAll(ctx, r.place.receive); err != nil {
 		return nil, err
 	}
+	return r.lockReceived(ctx)
+}
+
+// lockReceived locks the directory in which the copy is received, unless the backup is from there.
+func (r *run) lockReceived(ctx context.Context) (release func(), err error) {
 	dir, err := r.To.Open(ctx, r.place.receive)
 	if err != nil {
 		return nil, err
+	}
+	if from := r.source.At(); from.Machine == r.To.String() && from.DirID == dir.Status().DirID {
+		return func() {}, dir.Close()
 	}
 	unlock, err := r.Lock(ctx, named(r.report.Target), dir, !r.NoWait)
 	if err != nil {
@@ -149,13 +157,12 @@ func (n named) String() string { return string(n) }
 
 // goOn ends what an earlier attempt began. It gives true if that was the whole order.
 func (r *run) goOn(ctx context.Context) (done bool, err error) {
-	if dir, err := r.To.Open(ctx, r.place.receive); err == nil {
-		defer dir.Close()
-		unlock, err := r.Lock(ctx, named(r.report.Target), dir, !r.NoWait)
-		if err != nil {
-			return false, err
-		}
+	unlock, err := r.lockReceived(ctx)
+	switch {
+	case err == nil:
 		defer unlock()
+	case !errors.Is(err, fs.ErrNotExist):
+		return false, err
 	}
 	did, err := r.place.target.Replace(ctx, r.order())
 	if err != nil || !did.Resumed {
