@@ -29,7 +29,7 @@ func (r *run) remember(ctx context.Context) error {
 		r.report.Lives = lives
 		origin = btrfs.UUID{}
 	}
-	if !origin.IsZero() {
+	if !origin.IsZero() && r.source != nil {
 		c := host.Continuation{Source: host.Origin{Subvolume: made, Origin: host.OriginOf(r.To, r.Target)}, Older: []btrfs.UUID{origin}}
 		if err := r.source.Continue(ctx, c); err != nil {
 			return hint.Newf(fmt.Errorf("%s is restored, but that it goes on with the history of its backups could not be recorded: %w",
@@ -86,8 +86,7 @@ func (r *run) lives(origin btrfs.UUID, known []string) string {
 
 // noteCommon lets the ledger of the target keep the copy for the destination that it came from, unless it has something newer.
 func (r *run) noteCommon(ctx context.Context) error {
-	if !r.report.Kept || r.source == nil {
-	if !r.report.Kept || !r.backup.Received() { // it is a snapshot, of no destination
+	if !r.report.Kept || r.source == nil || !r.backup.Received() { // it is a snapshot, of no destination
 		return nil
 	}
 	folder := r.place.receive

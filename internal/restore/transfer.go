@@ -137,7 +137,7 @@ func (r *run) lockReceived(ctx context.Context) (release func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if from := r.source.At(); from.Machine == r.To.String() && from.DirID == dir.Status().DirID {
+	if r.source != nil && r.source.At().Machine == r.To.String() && r.source.At().DirID == dir.Status().DirID {
 		return func() {}, dir.Close()
 	}
 	unlock, err := r.Lock(ctx, named(r.report.Target), dir, !r.NoWait)
