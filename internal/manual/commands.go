@@ -372,48 +372,6 @@ that is forwarded through SSH, for which an account needs no shell. On xfs a dae
   btrfs-backup --nice 10 --ionice idle / /mnt/usb/root                  leave the machine to others`,
 		SeeAlso: "btrfs-backup(8), btrfs-backup-verify(8), btrfs-backup-index(8), btrfs-backup-freeze(8), rsync(1), rsyncd.conf(5)",
 	},
-	"restore": {
-		Sections: []Section{
-			{Title: "EXIT STATUS", Items: [][2]string{
-				{"0", "All is restored."},
-				{"1", "Nothing is restored. What is left is told; the same command goes on."},
-				{"2", "The command line is wrong."},
-				{"3", "Not all files are restored, or not all that they had: it is told what."},
-				{"75", "Another run holds a lock, and --no-wait was given."},
-			}},
-		},
-		SeeAlso: "btrfs-backup(8), btrfs-backup-list(8), btrfs-subvolume(8)",
-	"verify": {
-		Sections: []Section{
-			{Title: "OUTPUT", Text: `
-A line for each difference, and one that sums up:`, Items: [][2]string{
-				{"missing, unexpected", "The file is gone, or was added."},
-				{"type, size, time, mode, owner, target, device, links, xattrs, content", "The property that differs. If the size differs, the content is not read."},
-				{"damaged", "The disk does not give that part of the file, or not as it was written. What is behind it is read."},
-				{"altered", "The subvolume was changed since it was received, and no manifest tells in what. See --against."},
-				{"not readable", "It could not be compared, which counts as a difference."},
-			}},
-			{Title: "MANIFESTS", Text: `
-The manifest of a backup made by rsync is written with it. That of a received subvolume is made when the subvolume is
-first verified, unless it was altered or cannot be read: until then, only the checksums of the filesystem are compared. It stands in
-.btrfs-backup/manifests of its folder under the UUID of the subvolume, and goes with it. Snapshots at a source
-have none.
-
---against compares without any: both sides are read, each on its machine, and only their manifests travel. Left
-out is what streams and copies do not carry: times of change and creation, inode numbers, attributes of chattr(1), and the time of the root of
-a subvolume. A backup by rsync can be compared with its source; what changed there since differs, too.
-
-What is read is read from the disk, not from memory. --subset 1/30 reads the files of a 30th of all paths, another
-one each day; all other properties are compared each time.`},
-			{Title: "EXIT STATUS", Items: [][2]string{
-				{"0", "All is as it was when the backup was made."},
-				{"1", "A backup could not be verified."},
-				{"2", "The command line is wrong."},
-				{"4", "Something differs."},
-			}},
-		},
-		SeeAlso: "btrfs-backup(8), btrfs-backup-rsync(8), sha256sum(1), mtree(5)",
-	},
 	"index": {
 		SeeAlso: "btrfs-backup(8), btrfs-backup-rsync(8)",
 	},
