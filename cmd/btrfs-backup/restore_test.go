@@ -24,8 +24,8 @@ func restored(t testing.TB, environ []string, args ...string) (r restore.Report)
 	return r
 }
 
-// holds tells that a subvolume can be written to and holds what a backup does.
-func holds(t testing.TB, target, backup string) {
+// isRestored tells that a subvolume can be written to and holds what a backup does.
+func isRestored(t testing.TB, target, backup string) {
 	t.Helper()
 	if s, err := btrfs.Info(btrfstest.Open(t, target)); err != nil || s.ReadOnly {
 		t.Errorf("%s: %+v, %v", target, s, err)
@@ -62,7 +62,7 @@ func TestARestoredSubvolumeIsBackedUpByIncrementsInOneHistory(t *testing.T) {
 	if r.Parent != "" || r.Present || r.Bytes == 0 || !r.Kept {
 		t.Errorf("%+v", r)
 	}
-	holds(t, home, filepath.Join(destination, taken[1]))
+	isRestored(t, home, filepath.Join(destination, taken[1]))
 	want(t, "what is there", names(t, disk), "home")
 	want(t, "snapshots", names(t, filepath.Join(home, "snapshot")), taken[1])
 
@@ -76,7 +76,7 @@ func TestARestoredSubvolumeIsBackedUpByIncrementsInOneHistory(t *testing.T) {
 	if r := restored(t, march(5), filepath.Join(destination, next.Snapshot), again); r.Parent != taken[1] {
 		t.Errorf("on what came back before: %+v", r)
 	}
-	holds(t, again, filepath.Join(destination, next.Snapshot))
+	isRestored(t, again, filepath.Join(destination, next.Snapshot))
 }
 
 func TestARestoreIsAnIncrementToTheOriginalThatIsLeft(t *testing.T) {
@@ -89,7 +89,7 @@ func TestARestoreIsAnIncrementToTheOriginalThatIsLeft(t *testing.T) {
 	if r.Parent != taken[0] || r.Lives != "home" {
 		t.Errorf("%+v", r)
 	}
-	holds(t, back, filepath.Join(destination, taken[1]))
+	isRestored(t, back, filepath.Join(destination, taken[1]))
 	write(t, filepath.Join(back, "file"), "changed")
 	next := backUp(t, exitDone, march(4), back, destination)
 	want(t, "transfers", next.to(t, destination).transfers(), next.Snapshot+"<"+taken[1])
@@ -109,7 +109,7 @@ func TestARollbackInPlaceSendsNothingAndContinuesTheHistory(t *testing.T) {
 		if !r.Present || !r.Kept || len(r.Replace.Moved) < 4 {
 			t.Errorf("%+v", r)
 		}
-		holds(t, source, filepath.Join(destination, filepath.Base(backup)))
+		isRestored(t, source, filepath.Join(destination, filepath.Base(backup)))
 		if !exists(filepath.Join(source, "vm")) || !exists(filepath.Join(filepath.Dir(source), filepath.Base(r.Replace.Aside))) {
 			t.Errorf("something is missing: %+v", r)
 		}
@@ -137,7 +137,7 @@ func TestWhatIsNoCopyAnyMoreIsNoParentOfARestore(t *testing.T) {
 		if r := restored(t, march(4), filepath.Join(destination, taken[0]), target); r.Parent != parent || r.Present {
 			t.Errorf("%s: %+v", name, r)
 		}
-		holds(t, target, filepath.Join(destination, taken[0]))
+		isRestored(t, target, filepath.Join(destination, taken[0]))
 		deleteSubvolume(t, filepath.Join(target, "snapshot", taken[0]))
 	}
 	old("older on newer", taken[1])
@@ -155,7 +155,7 @@ func TestWhatIsNoCopyAnyMoreIsNoParentOfARestore(t *testing.T) {
 	if r := restored(t, march(4), filepath.Join(destination, taken[1]), back); r.Parent != "" {
 		t.Errorf("on an altered original: %+v", r)
 	}
-	holds(t, back, filepath.Join(destination, taken[1]))
+	isRestored(t, back, filepath.Join(destination, taken[1]))
 }
 
 func TestARestoreThatCannotBeIsRefusedAndLeavesNothing(t *testing.T) {
@@ -216,12 +216,12 @@ func TestARestoreToAndFromAnotherMachine(t *testing.T) {
 	if r.Parent != "" || len(names(t, disk)) != 1 {
 		t.Errorf("to it: %+v, %q", r, names(t, disk))
 	}
-	holds(t, home, filepath.Join(destination, taken[1]))
+	isRestored(t, home, filepath.Join(destination, taken[1]))
 	r = restored(t, march(3), with("--in-place", far.place(filepath.Join(destination, taken[0])), far.place(home))...)
 	if r.Parent != taken[1] || len(names(t, disk)) != 2 {
 		t.Errorf("in place: %+v, %q", r, names(t, disk))
 	}
-	holds(t, home, filepath.Join(destination, taken[0]))
+	isRestored(t, home, filepath.Join(destination, taken[0]))
 	want(t, "snapshots", names(t, filepath.Join(home, "snapshot")), taken...)
 	write(t, filepath.Join(home, "file"), "changed")
 	next := backUp(t, exitDone, march(4), with(far.place(home), destination)...)
@@ -258,7 +258,7 @@ func TestAKilledRestoreLeavesTheOldOneInPlaceAndGoesOn(t *testing.T) {
 				t.Errorf("%q, %v", content, err)
 			}
 			expect(t, exitDone, invoke(t, march(4), args...))
-			holds(t, source, filepath.Join(destination, taken[1]))
+			isRestored(t, source, filepath.Join(destination, taken[1]))
 			want(t, "snapshots", names(t, filepath.Join(source, "snapshot")), taken...)
 			if left := names(t, filepath.Dir(source)); len(left) != 2 {
 				t.Errorf("there are %q", left)
@@ -287,7 +287,7 @@ func TestAKilledRestoreToANewSubvolumeGoesOn(t *testing.T) {
 				t.Fatalf("not killed:\n%s", killed.stderr)
 			}
 			expect(t, exitDone, invoke(t, march(4), args...))
-			holds(t, home, filepath.Join(destination, taken[1]))
+			isRestored(t, home, filepath.Join(destination, taken[1]))
 			want(t, "what is there", names(t, disk), "home")
 			want(t, "snapshots", names(t, filepath.Join(home, "snapshot")), taken[1])
 			next := backUp(t, exitDone, march(5), home, destination)
