@@ -105,3 +105,22 @@ func TestWhatChattrHadSetIsSetAgainByARestore(t *testing.T) {
 		btrfstest.Check(t, file.Close())
 	}
 }
+
+func TestWhatChattrHadSetComesBackWithSingleFiles(t *testing.T) {
+	t.Parallel()
+	source, destination := newSmallPair(t)
+	setFlags(t, source)
+	write(t, filepath.Join(source, "vm/disk"), "content")
+	backup := filepath.Join(destination, backUp(t, exitDone, march(1), source, destination).Snapshot)
+	for _, to := range []string{makeDir(t, source+"/restored"), makeDir(t, destination+"-restored")} { // there, the extents could be shared
+		expect(t, exitDone, invoke(t, march(2), "restore", backup, "--path", "vm", "--path", "docs/a", "--to", to))
+		for path, want := range map[string]btrfs.Flags{"vm": btrfs.NoCowFlag, "vm/disk": btrfs.NoCowFlag, "a": btrfs.NoDumpFlag} {
+			file, err := os.Open(filepath.Join(to, path))
+			btrfstest.Check(t, err)
+			if got, err := btrfs.FlagsOf(file); got != want || err != nil {
+				t.Errorf("%s has %q, want %q, %v", file.Name(), got, want, err)
+			}
+			btrfstest.Check(t, file.Close())
+		}
+	}
+}

@@ -157,3 +157,26 @@ func (f Folder) recorded(uuid btrfs.UUID) (set, error) {
 	}
 	return kept, nil
 }
+
+// Beside gives the flags of the files of a backup, the root of which is open, by inode, as they are on record in its folder.
+func Beside(root *os.File) (map[uint64]btrfs.Flags, error) {
+	info, err := btrfs.Info(root)
+	if err != nil || !info.ReadOnly || !info.Received() || btrfs.CheckSubvolume(root) != nil {
+		return nil, nil // nothing is on record of anything else
+	}
+	fd, err := unix.Openat(int(root.Fd()), "..", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("open", err)
+	}
+	folder := os.NewFile(uintptr(fd), root.Name()+"/..")
+	defer folder.Close()
+	kept, err := In(folder).recorded(info.UUID)
+	if errors.Is(err, fs.ErrPermission) { // of another user
+		return nil, nil
+	}
+	flags := make(map[uint64]btrfs.Flags, len(kept))
+	for number, f := range kept {
+		flags[number] = f.flags
+	}
+	return flags, err
+}

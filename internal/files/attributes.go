@@ -3,10 +3,12 @@ package files
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
 
+	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/manifest"
 
 	"golang.org/x/sys/unix"
@@ -20,6 +22,7 @@ func (u *Unpacker) attributes(fd int, e *Entry, at string) {
 	s.owner()
 	s.mode()
 	s.xattrs()
+	s.flags()
 	s.times()
 	if len(s.lost) > 0 {
 		u.report.Lost.add(at, "%s", strings.Join(s.lost, ", "))
@@ -42,6 +45,23 @@ func (s *setter) lose(what string, err error) {
 		what += " (" + errno.Error() + ")"
 	}
 	s.lost = append(s.lost, what)
+}
+
+// flags sets those of chattr, but for the ones that would keep the file from getting its name.
+func (s *setter) flags() {
+	const pinning = btrfs.ImmutableFlag | btrfs.AppendFlag
+	if s.e.Flags&btrfs.KnownFlags == 0 || s.e.Type != manifest.Regular && s.e.Type != manifest.Directory {
+		return
+	}
+	var got btrfs.Flags
+	if file, err := os.Open(s.path); err == nil {
+		defer file.Close()
+		_ = btrfs.SetFlags(file, s.e.Flags&^pinning) // what is set tells
+		got, _ = btrfs.FlagsOf(file)
+	}
+	if missing := s.e.Flags & btrfs.KnownFlags &^ got; missing != 0 {
+		s.lost = append(s.lost, "the attribute "+missing.String()+" of chattr")
+	}
 }
 
 // drop removes what the file has and the entry has not: ACLs that it inherited from its directory.

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"strings"
 
+	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/manifest"
 )
 
@@ -46,6 +47,8 @@ type Entry struct {
 	// Link is equal for all names of one file, and 0 of a file of which one name was chosen. The content follows the first.
 	Link uint32 `cbor:"13,keyasint,omitempty"`
 	Item int    `cbor:"14,keyasint,omitempty"` // at the depth 0: the place of the chosen path in the selection
+
+	Flags btrfs.Flags `cbor:"15,keyasint,omitempty"` // that are on record beside the backup
 }
 
 // A Record is a step of a restore: an entry begins, content of the regular file that began last, or its end.

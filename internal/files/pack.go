@@ -9,6 +9,8 @@ import (
 	"path"
 	"strings"
 
+	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/attributes"
 	"btrfs-backup/internal/manifest"
 	"btrfs-backup/internal/tree/walk"
 
@@ -35,6 +37,10 @@ type Packed struct {
 // it may be nil. What cannot be read is left out and named.
 func Pack(ctx context.Context, root *os.File, paths []string, to Sink, total func(bytes int64)) (Packed, error) {
 	p := packer{ctx: ctx, root: root, to: to, buffer: make([]byte, walk.ReadSize)}
+	var err error
+	if p.flags, err = attributes.Beside(root); err != nil {
+		p.packed.Failures.add(".", "what chattr had set: %v", err)
+	}
 	if err := p.survey(paths); err != nil {
 		return p.packed, err
 	}
@@ -56,6 +62,7 @@ type packer struct {
 	to     Sink
 	buffer []byte
 
+	flags  map[uint64]btrfs.Flags // by inode
 	total  int64
 	links  map[uint64]uint32 // of files with several of their names in the selection: the number, by inode; 0 until the first is met
 	last   uint32
@@ -134,7 +141,7 @@ func (p *packer) visit(f walk.File) error {
 	if err != nil {
 		return p.lost(f.Path, err)
 	}
-	e.Item = p.item
+	e.Item, e.Flags = p.item, p.flags[f.Inode]
 	if f.Path != "." {
 		e.Item, e.Depth, e.Name = 0, 1+strings.Count(f.Path, "/"), path.Base(f.Path)
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/manifest"
 	"btrfs-backup/internal/tree/walk"
 
@@ -36,6 +37,9 @@ func createFile(in *walk.Dir, name string, e *Entry, replaces bool) (*newFile, e
 		return nil, err
 	}
 	f.File = os.NewFile(uintptr(fd), name)
+	if e.Flags&btrfs.NoCowFlag != 0 { // which only an empty file can be given
+		_ = btrfs.SetFlags(f.File, btrfs.NoCowFlag) // that it lacks it is told with the other attributes
+	}
 	return f, nil
 }
 
