@@ -28,7 +28,9 @@ a subvolume. A backup by rsync can be compared with its source; what changed the
 
 --fast reads what differs from the nearest backup in the folder that was verified as a whole, without any difference: the kernel tells
 what that is, as for an increment. When and how each backup was verified is kept beside its manifest. --all does the same for each
-older backup in a folder, upon the next newer one. What was renamed is read again once, for the manifest.
+older backup in a folder, upon the next newer one, and reads again what is damaged there. What was renamed is read again once, for the manifest.
+A backup counts as verified at the time when the oldest of what was not read again was read. All that shares damage is on record as damaged, and
+read as a whole the next time.
 
 What is read is read from the disk, not from memory. --subset 1/30 reads the files of a 30th of all paths, another
 one each day; all other properties are compared each time.`},

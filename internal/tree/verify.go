@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"btrfs-backup/btrfs"
@@ -41,6 +42,7 @@ func (f *Folder) verify(ctx context.Context, name string, o VerifyOptions, found
 		return v, err
 	}
 	if isReceived {
+		o.ReadAlso()
 		return received.In(f.dir).Verify(ctx, root, info, o, found, progress)
 	}
 	file, err := f.openManifest(name)
@@ -49,9 +51,10 @@ func (f *Folder) verify(ctx context.Context, name string, o VerifyOptions, found
 	}
 	defer file.Close()
 	if o.Only = nil; o.Since != "" {
-		if o.Only, err = f.unshared(ctx, name, o.Since); err != nil {
+		if o.Only, err = f.unshared(ctx, name, root, o.Since); err != nil {
 			return v, err
 		}
+		o.ReadAlso()
 	}
 	v, err = verify.Tree(ctx, root, file, o, found, progress)
 	if o.Only != nil {
@@ -61,7 +64,7 @@ func (f *Folder) verify(ctx context.Context, name string, o VerifyOptions, found
 }
 
 // unshared gives the files of a backup whose contents another one does not have in the same place on disk; nil: that cannot be told.
-func (f *Folder) unshared(ctx context.Context, name, since string) (map[string]struct{}, error) {
+func (f *Folder) unshared(ctx context.Context, name string, root *os.File, since string) (map[string]struct{}, error) {
 	var files [2]*os.File
 	for i, name := range []string{name, since} {
 		file, err := f.openManifest(name)
@@ -74,7 +77,39 @@ func (f *Folder) unshared(ctx context.Context, name, since string) (map[string]s
 		defer file.Close()
 		files[i] = file
 	}
-	return verify.Unshared(ctx, files[0], files[1])
+	other, err := btrfs.OpenDirAt(f.dir, since)
+	if err != nil {
+		return nil, err
+	}
+	defer other.Close()
+	if err := btrfs.SyncFilesystem(f.dir); err != nil { // or extents that are new are not seen
+		return nil, err
+	}
+	return verify.Unshared(ctx, files[0], files[1], func(path string) bool { return inSamePlace(path, root, other) })
+}
+
+// inSamePlace tells that what both trees have under a path is one file, or, on btrfs, lies in the same extents.
+func inSamePlace(path string, trees ...*os.File) bool {
+	var stats [2]unix.Stat_t
+	var extents [2][]btrfs.Extent
+	for i, tree := range trees {
+		fd, err := unix.Openat2(int(tree.Fd()), path, &unix.OpenHow{
+			Flags:   unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOATIME,
+			Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
+		})
+		if err != nil {
+			return false
+		}
+		file := os.NewFile(uintptr(fd), path)
+		defer file.Close()
+		if unix.Fstat(fd, &stats[i]) != nil {
+			return false
+		}
+		extents[i], _ = btrfs.Extents(file, 0, max(stats[i].Size, 1)) // elsewhere than on btrfs there are none
+	}
+	inline := func(e btrfs.Extent) bool { return e.Inline }
+	isSame := stats[0].Dev == stats[1].Dev && stats[0].Ino == stats[1].Ino
+	return isSame || len(extents[0]) > 0 && slices.Equal(extents[0], extents[1]) && !slices.ContainsFunc(extents[0], inline)
 }
 
 // received tells that an entry is a subvolume that came by a stream, or a snapshot: something else than what has a record.

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
+	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/tree/state"
 )
 
@@ -95,5 +98,39 @@ func TestHowFarAVerificationIsIsTold(t *testing.T) {
 	check(t, err)
 	if last != want || v.Bytes != want {
 		t.Errorf("%d bytes were told in the end, %d were read, want %d", last, v.Bytes, want)
+	}
+}
+
+// What shares an inode number, and what is on record, with a newer backup need not be that: on btrfs each subvolume has its own.
+func TestOfAnOlderBackupIsReadWhatANewerOneDoesNotHold(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "btrfs")
+	for _, name := range []string{"shared", "damaged", "forged"} {
+		r.write(name, strings.Repeat(name, 2000))
+	}
+	r.backup("1", "")
+	r.backup("2", "1")
+	verify := func(o VerifyOptions) (v Verified, differences []string) {
+		o.Since = "2"
+		v, err := r.folder.Verify(t.Context(), "1", o, func(d Difference) { differences = append(differences, d.Path+" "+string(d.Kind)) }, unwatched)
+		check(t, err)
+		return v, differences
+	}
+	if v, differences := verify(VerifyOptions{}); v.Bytes != 0 || v.Since != "2" || len(differences) > 0 {
+		t.Errorf("what is shared is read: %+v, %q", v, differences)
+	}
+	forged := r.path("1/forged")
+	info, err := os.Stat(forged)
+	check(t, err)
+	check(t, btrfs.SetReadOnly(r.folder.dir, "1", false))
+	check(t, os.WriteFile(forged, []byte(strings.Repeat("FORGED", 2000)), 0o644))
+	check(t, os.Chtimes(forged, info.ModTime(), info.ModTime()))
+	check(t, btrfs.SetReadOnly(r.folder.dir, "1", true))
+	if _, differences := verify(VerifyOptions{}); !slices.Equal(differences, []string{"forged content"}) {
+		t.Errorf("differences: %q", differences)
+	}
+	btrfstest.Damage(t, r.path("1/damaged"), 0)
+	if _, differences := verify(VerifyOptions{Also: []string{"damaged"}}); !slices.Equal(differences, []string{"damaged damaged", "forged content"}) {
+		t.Errorf("what is damaged in the newer one: %q", differences)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine"
@@ -22,7 +23,7 @@ type candidate struct {
 }
 
 // Folders verifies all backups in folders, the newest first. Of each older one only that is read which the next newer one of its source does
-// not hold in the same place on the disk. A folder of sets stands for the folders of the members.
+// not hold in the same place on the disk, or which is damaged there. A folder of sets stands for the folders of the members.
 func Folders(ctx context.Context, folders []Place, o Options, w Watcher) ([]Result, error) {
 	all := []Result{}
 	for _, folder := range folders {
@@ -70,11 +71,12 @@ func inFolder(ctx context.Context, folder Place, o Options, w Watcher) (all []Re
 	if len(backups) == 0 {
 		return nil, hint.New(fmt.Errorf("%s holds no backups", folder), "name a folder of backups")
 	}
-	newer := make(map[string]string) // by source, one that was read
+	newer := make(map[string]string)     // by source, one that was read
+	damaged := make(map[string][]string) // by name of a backup, files that may have the damage of a newer one
 	for _, b := range backups {
 		options := o.verifyOptions()
 		if !o.Fast && o.Part == (tree.Part{}) {
-			options.Since = newer[b.of]
+			options.Since, options.Also = newer[b.of], slices.Concat(damaged[b.name], damaged[newer[b.of]])
 		}
 		r := one(ctx, Place{folder.Host, path.Join(folder.Path, b.name)}, options, w)
 		if ctx.Err() != nil {
@@ -82,6 +84,7 @@ func inFolder(ctx context.Context, folder Place, o Options, w Watcher) (all []Re
 		}
 		w.Done(r)
 		all = append(all, r)
+		noteDamage(damaged, b.name, r)
 		if newer[b.of] = b.name; r.Failure != nil || differsBeyondDamage(r) {
 			delete(newer, b.of)
 		}
@@ -89,7 +92,22 @@ func inFolder(ctx context.Context, folder Place, o Options, w Watcher) (all []Re
 	return all, nil
 }
 
-// differsBeyondDamage tells of differences that are no damaged blocks, of which it is known who shares them.
+// noteDamage notes, by names of backups, which files of a backup are damaged, and which of others share that.
+func noteDamage(damaged map[string][]string, backup string, r Result) {
+	damaged[backup] = nil
+	for _, d := range r.Differences {
+		if d.Damage == nil {
+			continue
+		}
+		damaged[backup] = append(damaged[backup], d.Path)
+		for _, shared := range d.Damage.Shared {
+			name, file, _ := strings.Cut(shared, "/")
+			damaged[name] = append(damaged[name], file)
+		}
+	}
+}
+
+// differsBeyondDamage tells of differences that are no damaged blocks: files with those are read in older backups, too.
 func differsBeyondDamage(r Result) bool {
 	return slices.ContainsFunc(r.Differences, func(d tree.Difference) bool { return d.Damage == nil })
 }

@@ -64,12 +64,15 @@ func TestWhatBackupsShareIsReadOnce(t *testing.T) {
 	}
 }
 
-func TestDamageIsToldOnceWithAllThatShareIt(t *testing.T) {
+func TestDamageIsToldOfAllThatShareIt(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
 	p.series()
+	_, err := Backups(t.Context(), []Place{placeOf(p.folder + "/1"), placeOf(p.folder + "/2")}, Options{}, &collector{})
+	check(t, err)
 	btrfstest.Damage(t, p.folder+"/1/dir/c", 4096)
-	all, err := Folders(t.Context(), []Place{placeOf(p.folder)}, Options{}, &collector{})
+	btrfstest.DropCaches(t, p.folder+"/2/renamed/c", p.folder+"/3/renamed/c")
+	all, err := Backups(t.Context(), []Place{placeOf(p.folder + "/3")}, Options{}, &collector{})
 	check(t, err)
 	_, differences := read(all)
 	p.want(differences, "3/renamed/c damaged")
@@ -80,6 +83,16 @@ func TestDamageIsToldOnceWithAllThatShareIt(t *testing.T) {
 	if got := Line(all[0].Differences[0]); got != line {
 		t.Errorf("told as %q", got)
 	}
+	p.send("4", "3")
+	all, err = Backups(t.Context(), []Place{placeOf(p.folder + "/4"), placeOf(p.folder + "/3")}, Options{Fast: true}, &collector{})
+	check(t, err)
+	_, differences = read(all)
+	p.want(differences, "4/renamed/c damaged", "3/renamed/c damaged") // those that share it are no base, and no record of damage goes unread
+	all, err = Folders(t.Context(), []Place{placeOf(p.folder)}, Options{}, &collector{})
+	check(t, err)
+	files, differences := read(all)
+	p.want(differences, "4/renamed/c damaged", "3/renamed/c damaged", "2/renamed/c damaged", "1/dir/c damaged")
+	p.want(files, "4 *****", "3 *", "2 **", "1 **") // only what is damaged is read again
 }
 
 func TestABackupOnAnotherMachineIsComparedByManifests(t *testing.T) {
@@ -100,6 +113,12 @@ func TestABackupOnAnotherMachineIsComparedByManifests(t *testing.T) {
 	p.want(c.lines, "files/large damaged", "files time", "files/empty missing")
 	if !Differs([]Result{r}) {
 		t.Errorf("%+v", r)
+	}
+	p.send("2", "")
+	btrfstest.Damage(t, p.snapshots+"/2/files/large", 8192)
+	r = Against(t.Context(), placeOf(p.folder+"/2"), placeOf(p.snapshots+"/2"), &collector{})
+	if len(r.Differences) != 1 || !strings.HasSuffix(Line(r.Differences[0]), ") in "+p.snapshots+"/2") || !strings.HasPrefix(WayOn([]Result{r}), "it is "+p.snapshots) {
+		t.Errorf("of damage of the original is told %+v, %s", r, WayOn([]Result{r}))
 	}
 }
 

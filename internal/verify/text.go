@@ -15,6 +15,9 @@ func Line(d tree.Difference) string {
 	switch {
 	case d.Damage != nil:
 		text += fmt.Sprintf(" (at %d, %d bytes%s)", d.Damage.Offset, d.Damage.Length, sharedText(d.Damage.Shared))
+		if d.Got != "" {
+			text += " " + d.Got
+		}
 	case d.Kind == tree.Altered:
 		text += " (since it was received; no manifest tells in what)"
 	case d.Want == "" && d.Got != "":
@@ -86,6 +89,9 @@ func (r Result) how() string {
 func (r Result) verdict() string {
 	if len(r.Differences) == 0 {
 		if r.Basis == tree.ByReading || r.Basis == tree.ByMaking {
+			if r.Read == Part || r.Read == Changes {
+				return "the checksums of that are right"
+			}
 			return "all checksums are right"
 		}
 		return "no differences"

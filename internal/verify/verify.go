@@ -138,8 +138,11 @@ func (r Result) failed(err error) Result {
 // WayOn tells how to heal what the disk does not give; "": it gives all.
 func WayOn(all []Result) string {
 	for _, r := range all {
-		if slices.ContainsFunc(r.Differences, func(d tree.Difference) bool { return d.Damage != nil }) {
+		if slices.ContainsFunc(r.Differences, func(d tree.Difference) bool { return d.Damage != nil && d.Got == "" }) {
 			return fmt.Sprintf("`btrfs-backup verify --repair-from SNAPSHOT %s` heals it by the snapshot that was sent", r.Backup)
+		}
+		if slices.ContainsFunc(r.Differences, func(d tree.Difference) bool { return d.Damage != nil }) {
+			return fmt.Sprintf("it is %s that is damaged: verify --repair-from may heal it by the backup", r.Against)
 		}
 	}
 	return ""

@@ -8,7 +8,7 @@ import (
 )
 
 // Base gives what a subvolume of the folder can be verified upon: one that was verified as a whole, in which nothing differed, and which
-// nobody altered since. It is the subvolume itself, or else the nearest older one of the same source, or else the nearest newer one. Without
+// nobody altered since. One that is on record as damaged has none: all of it is read. It is the subvolume itself, or else the nearest older one of the same source, or else the nearest newer one. Without
 // any, it is "".
 func (f Folder) Base(name string, there []btrfs.Subvolume, isSame func(a, b btrfs.Subvolume) bool) string {
 	i := slices.IndexFunc(there, func(s btrfs.Subvolume) bool { return s.Name == name })
@@ -16,6 +16,9 @@ func (f Folder) Base(name string, there []btrfs.Subvolume, isSame func(a, b btrf
 		return ""
 	}
 	of := there[i]
+	if n, err := f.Verification(of.UUID); err == nil && n.Differences > 0 {
+		return ""
+	}
 	if f.isGood(of, false) {
 		return name
 	}

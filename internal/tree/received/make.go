@@ -41,7 +41,7 @@ func (f Folder) Make(ctx context.Context, root *os.File) error {
 		return err
 	}
 	defer draft.Abandon()
-	s := reading{Folder: f, root: root, info: info, found: func(verify.Difference) {}, progress: func(int64, int64) {}}
+	s := reading{Folder: f, root: root, info: info, found: func(verify.Difference) {}, progress: func(int64, int64) {}, sharing: make(map[string]bool)}
 	o := survey.Options{Base: base, Subvolume: true, Bad: s.bad, Progress: func(int64) {},
 		Unread: func(path string, err error) { s.bad(path, 0, 0, err) }}
 	if _, err := survey.Tree(ctx, root, o, draft); err != nil {

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -45,12 +46,13 @@ type reading struct {
 	mu          sync.Mutex // guards what follows, and is held while found and progress are called
 	read, total int64
 	differences int64
+	sharing     map[string]bool // names of other subvolumes in the folder that have damage of this one
 }
 
 // Verify reads the subvolume of root, so that the filesystem compares its checksums, and compares it with its manifest. If there is none
 // it is made, and kept if it is that of a backup.
 func (f Folder) Verify(ctx context.Context, root *os.File, info btrfs.Subvolume, o verify.Options, found func(verify.Difference), progress func(read, total int64)) (verify.Verified, error) {
-	s := reading{Folder: f, Options: o, root: root, info: info, found: found, progress: progress}
+	s := reading{Folder: f, Options: o, root: root, info: info, found: found, progress: progress, sharing: make(map[string]bool)}
 	return s.verify(ctx)
 }
 
@@ -91,6 +93,12 @@ func (s *reading) tell(d verify.Difference) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.differences++
+	if d.Damage != nil {
+		for _, shared := range d.Damage.Shared {
+			name, _, _ := strings.Cut(shared, "/")
+			s.sharing[name] = true
+		}
+	}
 	s.found(d)
 }
 
@@ -242,8 +250,8 @@ func toRead(ctx context.Context, root *os.File, chosen func(*manifest.Entry) boo
 
 // A Verification tells when a received subvolume was verified, and how.
 type Verification struct {
-	At          time.Time `json:"at"`
-	How         string    `json:"how"`             // all, a part, or what changed
+	At          time.Time `json:"at"`              // when what was not read later was read
+	How         string    `json:"how"`             // all, a part, what changed, or another one with the same damage
 	Since       string    `json:"since,omitempty"` // the verified subvolume
 	Differences int64     `json:"differences"`
 	Whole       bool      `json:"whole"` // nothing of it was not read, or verified in another one
@@ -257,14 +265,37 @@ func (s *reading) note(v verify.Verified) error {
 	if s.info.ReceivedUUID.IsZero() || !s.info.ReadOnly {
 		return nil
 	}
-	n := Verification{At: time.Now().Truncate(time.Second), How: "all", Since: s.Since, Differences: v.Differences, Whole: s.Part.Of == 0}
+	now := time.Now().Truncate(time.Second)
+	n := Verification{At: now, How: "all", Since: s.Since, Differences: v.Differences, Whole: s.Part.Of == 0}
 	switch {
 	case s.Part.Of > 0:
 		n.How = fmt.Sprintf("%d/%d", s.Part.Count, s.Part.Of)
 	case s.Since != "":
-		n.How = "changes"
+		n.How, n.At = "changes", s.readAt(now)
 	}
-	return s.Note(s.info.UUID, n)
+	return errors.Join(s.Note(s.info.UUID, n), s.noteSharers(now))
+}
+
+// readAt gives when the contents that are not read now were read last.
+func (s *reading) readAt(now time.Time) time.Time {
+	since, err := btrfs.InfoAt(s.dir, s.Since)
+	if err != nil {
+		return now
+	}
+	if was, err := s.Verification(since.UUID); err == nil && was.At.Before(now) {
+		return was.At
+	}
+	return now
+}
+
+// noteSharers records that others have the damage, too, lest anything is verified upon them.
+func (s *reading) noteSharers(at time.Time) (err error) {
+	for name := range s.sharing {
+		if info, infoErr := btrfs.InfoAt(s.dir, name); infoErr == nil && info.Received() && info.ReadOnly && info.UUID != s.info.UUID {
+			err = errors.Join(err, s.Note(info.UUID, Verification{At: at, How: "shared", Differences: 1}))
+		}
+	}
+	return err
 }
 
 // Note records when a received subvolume was verified. What is no whole verification does not replace one, unless it found
@@ -328,7 +359,7 @@ func (f Folder) Drop() error {
 // Describe writes the manifest of the directory itself, by which it can be compared with a copy of it anywhere. Of what cannot be read,
 // found is told.
 func (f Folder) Describe(ctx context.Context, to io.Writer, found func(verify.Difference), progress func(read, total int64)) (verify.Verified, error) {
-	s := reading{Folder: f, root: f.dir, found: found, progress: progress}
+	s := reading{Folder: f, root: f.dir, found: found, progress: progress, sharing: make(map[string]bool)}
 	everything := func(*manifest.Entry) bool { return true }
 	o := survey.Options{Portable: true, Bad: s.bad, Unread: func(path string, err error) { s.bad(path, 0, 0, err) }}
 	findings, err := s.surveyWith(ctx, o, everything, to)

@@ -7,9 +7,9 @@ import (
 	"btrfs-backup/internal/manifest"
 )
 
-// Unshared gives the paths of regular files that are not the same inodes, with the same contents, under the same paths in another tree:
-// their contents are not known from reading that one.
-func Unshared(ctx context.Context, of, other io.Reader) (map[string]struct{}, error) {
+// Unshared gives the paths of regular files that are not the same inodes, with the same contents and in the same place on the disk, under
+// the same paths in another tree: their contents are not known from reading that one.
+func Unshared(ctx context.Context, of, other io.Reader, inSamePlace func(path string) bool) (map[string]struct{}, error) {
 	others, err := manifest.NewReader(other)
 	if err != nil {
 		return nil, err
@@ -35,7 +35,7 @@ func Unshared(ctx context.Context, of, other io.Reader) (map[string]struct{}, er
 			}
 		}
 		same := more && next.Path == e.Path && next.Inode == e.Inode && next.SHA256 == e.SHA256 && next.Size == e.Size
-		if e.Type == manifest.Regular && !same {
+		if e.Type == manifest.Regular && !(same && inSamePlace(e.Path)) {
 			unshared[e.Path] = struct{}{}
 		}
 		return nil

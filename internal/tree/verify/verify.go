@@ -26,6 +26,17 @@ type Options struct {
 	Since string
 	// Only are the paths whose contents are read; nil: all. What gives a tree makes them of Since.
 	Only map[string]struct{} `cbor:"-"`
+	// Also are paths whose contents are read although Since may have them: they were damaged there.
+	Also []string
+}
+
+// ReadAlso adds Also to Only.
+func (o Options) ReadAlso() {
+	for _, path := range o.Also {
+		if o.Only != nil {
+			o.Only[path] = struct{}{}
+		}
+	}
 }
 
 // reads tells whether the content of a file is to be read.
