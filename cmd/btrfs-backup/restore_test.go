@@ -180,7 +180,7 @@ func TestARestoreThatCannotBeIsRefusedAndLeavesNothing(t *testing.T) {
 		{[]string{backup, filepath.Join(disk, "dir")}, "is there already"},
 		{[]string{backup, disk}, "name a new subvolume in it"},
 		{[]string{backup, source}, "--in-place"},
-		{[]string{backup, filepath.Join(elsewhere, "home")}, "files are restored"},
+		{[]string{backup, filepath.Join(elsewhere, "home")}, "--path . --to " + filepath.Join(elsewhere, "home")},
 		{[]string{backup, filepath.Join(disk, "no/home")}, "mkdir -p"},
 		{[]string{"--in-place", backup, filepath.Join(disk, "missing")}, "leave out --in-place"},
 		{[]string{"--in-place", backup, filepath.Join(disk, "dir")}, "only a subvolume can give its place up"},

@@ -2,13 +2,16 @@ package main
 
 import (
 	"context"
+	"log/slog"
 
 	"github.com/spf13/pflag"
 
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/power"
+	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/report"
 	"btrfs-backup/internal/restore"
+	"btrfs-backup/internal/retrieval"
 	"btrfs-backup/lock"
 )
 
@@ -48,6 +51,11 @@ func (w *wholeRestore) restore(ctx context.Context, env environment, o *restoreO
 		defer power.KeepAwake(log, "a backup is being restored")()
 	}
 	w.order.To, w.order.Target = machines.At(places[1])
+	if isTree, err := retrieval.IsTree(ctx, w.order.Backup, w.order.To, w.order.Target); err != nil {
+		return err
+	} else if isTree {
+		return w.tree(ctx, env, o, log, display)
+	}
 	w.order.Settings = engine.Settings{NoWait: o.noWait, DryRun: o.dryRun, Log: log, Now: env.now, State: lock.State{Dir: machineState()}}
 	w.order.Progress = display
 	did, err := restore.Run(ctx, w.order)
@@ -55,6 +63,19 @@ func (w *wholeRestore) restore(ctx context.Context, env environment, o *restoreO
 		return err
 	}
 	return o.tell(env, did)
+}
+
+// tree restores all files of a backup that comes back as no subvolume.
+func (w *wholeRestore) tree(ctx context.Context, env environment, o *restoreOptions, log *slog.Logger, display *progress.Display) error {
+	to := retrieval.Target{Host: w.order.To, Dir: w.order.Target}
+	if w.order.InPlace || w.order.SnapshotFolder != "" || w.order.LeaveNested || w.order.RebootNeeded {
+		return retrieval.NoSubvolume(w.order.Backup, to)
+	}
+	order, err := retrieval.Tree(ctx, retrieval.Order{Backup: w.order.Backup, DryRun: o.dryRun}, to)
+	if err != nil {
+		return err
+	}
+	return o.single.run(ctx, env, o, log, display, order)
 }
 
 // tell prints what was restored.

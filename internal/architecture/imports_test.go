@@ -210,7 +210,7 @@ var rules = []rule{
 		reason:   "a subvolume is brought back by the parts that made its backup, without what makes backups",
 		packages: []string{"internal/restore"},
 		breaks: importing(beside(leaves, pure, []string{"internal/engine", "internal/engine/ladder", "internal/host", "internal/inventory",
-			"internal/replace", "internal/restore/chain", "internal/stream", "internal/tree", "internal/volume"})),
+			"internal/replace", "internal/report", "internal/restore/chain", "internal/stream", "internal/tree", "internal/volume"})),
 	},
 	{
 		reason:   "what a stored stream tells of itself depends on nothing that is there already",

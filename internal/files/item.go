@@ -20,6 +20,7 @@ type tree struct {
 	parent   *os.File
 	trail    *walk.Trail // from the parent
 	isHidden bool
+	isWhole  bool     // an empty directory gives its name up
 	lock     *os.File // keeps others off a hidden directory
 	made     []above  // directories on the way that were missing
 }
@@ -50,7 +51,7 @@ func (u *Unpacker) beginItem(e *Entry) error {
 		u.pass(e)
 		return nil
 	}
-	t := &tree{to: placed.To, now: placed.To}
+	t := &tree{to: placed.To, now: placed.To, isWhole: item.Whole}
 	parent, err := u.parent(t, item)
 	if err != nil {
 		return u.failItem(e, placed.To, err)
@@ -86,7 +87,7 @@ func (u *Unpacker) into(e *Entry) error {
 	if err != nil {
 		return u.fail(e, ".", err)
 	}
-	return u.down(e, ".", dir, true)
+	return u.down(e, ".", dir, !u.o.Items[e.Item].Whole)
 }
 
 // hide makes the directory of an item under a hidden name, or goes on with it.
@@ -152,7 +153,7 @@ func (u *Unpacker) endItem() error {
 func (t *tree) show() error {
 	parent := int(t.parent.Fd())
 	err := unix.Renameat2(parent, path.Base(t.now), parent, path.Base(t.to), unix.RENAME_NOREPLACE)
-	if errors.Is(err, unix.EINVAL) { // a filesystem that cannot; a directory replaces an empty directory at most
+	if errors.Is(err, unix.EINVAL) || t.isWhole && errors.Is(err, unix.EEXIST) { // a filesystem that cannot; a directory replaces an empty directory at most
 		err = unix.Renameat(parent, path.Base(t.now), parent, path.Base(t.to))
 	}
 	if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTEMPTY) {

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"strings"
@@ -26,8 +27,9 @@ type Order struct {
 
 // An Item is one chosen path.
 type Item struct {
-	Path string // in the backup, for messages
-	To   string // beneath the directory, as Clean gives it; ".": what is in the item is written to the directory itself
+	Path  string // in the backup, for messages
+	To    string // beneath the directory, as Clean gives it; ".": what is in the item is written to the directory itself
+	Whole bool   // it becomes what the item is: an empty directory of that name gives way, and "." gets the attributes, too
 	Entry
 	Above []Entry // what directories on the way are made like, if they are missing; others have the usual rights
 }
@@ -102,7 +104,7 @@ func (o *Order) place(root *os.File, item *Item) (Placed, error) {
 	p.Continue = item.Type == manifest.Directory && isOurs(parent, hidden(name))
 	is, err := standing(parent, name)
 	switch {
-	case errors.Is(err, unix.ENOENT):
+	case errors.Is(err, unix.ENOENT), item.Whole && err == nil && isEmpty(parent, name):
 		return p, nil
 	case err != nil:
 		return p, &os.PathError{Op: "lstat", Path: path.Join(root.Name(), item.To), Err: err}
@@ -114,6 +116,17 @@ func (o *Order) place(root *os.File, item *Item) (Placed, error) {
 		return p, nil
 	}
 	return o.beside(root, parent, item)
+}
+
+// isEmpty tells that a directory of that name is there with nothing in it.
+func isEmpty(parent *os.File, name string) bool {
+	dir, err := openBeneath(parent, name)
+	if err != nil {
+		return false
+	}
+	defer dir.Close()
+	_, err = dir.Readdirnames(1)
+	return errors.Is(err, io.EOF)
 }
 
 // beside gives a name that is free, or one of a restore that did not come to its end.

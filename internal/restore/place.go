@@ -13,6 +13,7 @@ import (
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/replace"
 	"btrfs-backup/internal/volume"
+	"btrfs-backup/transport"
 )
 
 // place is where a subvolume is restored.
@@ -49,7 +50,7 @@ func (p *place) open(ctx context.Context, o Order) error {
 		err = p.openParent(ctx, o)
 	}
 	if err == nil {
-		err = p.check(p.target.Status())
+		err = p.check(p.target.Status(), asFiles(o))
 	}
 	if err == nil && path.IsAbs(o.SnapshotFolder) {
 		err = p.checkFolder(ctx, o.To)
@@ -60,10 +61,17 @@ func (p *place) open(ctx context.Context, o Order) error {
 	return nil
 }
 
-func (p *place) check(s host.Status) error {
+// asFiles gives the command that restores to any directory.
+func asFiles(o Order) string {
+	if o.Backup.Host == nil { // streams
+		return "restore to a btrfs, and copy them with cp -a"
+	}
+	return "btrfs-backup restore " + transport.Quote(o.Backup.String(), "--path", ".", "--to", engine.PlaceName(o.To.String()+o.Target))
+}
+
+func (p *place) check(s host.Status, otherwise string) error {
 	if !s.Btrfs {
-		return hint.New(fmt.Errorf("%s is %w", s.Path, btrfs.ErrNotBtrfs),
-			"a subvolume needs a btrfs; on any filesystem, files are restored: --path . --to DIR, or rsync -aHAX BACKUP/ TARGET/")
+		return hint.New(fmt.Errorf("%s is %w", s.Path, btrfs.ErrNotBtrfs), "a subvolume needs a btrfs; as files on any filesystem: "+otherwise)
 	}
 	if s.NoReceive != "" {
 		return hint.New(errors.New(s.NoReceive), "use a key without limits, or run the same command on that machine")
@@ -104,7 +112,7 @@ func (p *place) openOld(ctx context.Context, o Order) (err error) {
 		return err
 	}
 	if s := p.target.Status(); s.Btrfs && !s.IsRoot {
-		return hint.New(btrfs.ErrNotSubvolume, "only a subvolume can give its place up: restore to another name, or files with --path")
+		return hint.New(btrfs.ErrNotSubvolume, "only a subvolume can give its place up: restore to another name, or files into it: "+asFiles(o)+" --overwrite")
 	}
 	if p.receive == "" {
 		p.receive = path.Join(o.Target, p.folder)

@@ -10,6 +10,7 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/replace"
+	"btrfs-backup/internal/report"
 	"btrfs-backup/transport"
 )
 
@@ -34,6 +35,7 @@ type Report struct {
 	target string // path on its machine
 	folder string // of the backup, as a place
 	option string // that names the snapshot folder
+	copied bool   // the backup is a copy by rsync
 	only   bool   // the snapshots are what was wanted
 }
 
@@ -75,7 +77,8 @@ func (r *Report) lines() (lines []string) {
 	p := r.Replace
 	for name, paths := range map[string][]string{"moved into it": p.Moved, "left in the old one": p.Left} {
 		if len(paths) > 0 {
-			add("%d subvolumes %s %s: %s", len(paths), strings.Replace(would, "is", "are", 1), name, few(paths))
+			are := map[bool]string{true: would, false: strings.Replace(would, "is", "are", 1)}[len(paths) == 1]
+			add("%s %s %s: %s", report.Count(len(paths), "subvolume"), are, name, few(paths))
 		}
 	}
 	lines = append(lines, p.Attributes.Lines()...)
@@ -87,9 +90,12 @@ func (r *Report) lines() (lines []string) {
 		add("%s, of which the backup is, is still there: %s is a source of its own", r.Lives, r.Target)
 	}
 	if !r.DryRun && r.folder != "" {
-		if !r.Kept {
+		switch {
+		case !r.Kept:
 			add("The next backup is an increment only with the --snapshot-folder that holds %s:", r.Snapshot)
-		} else {
+		case r.copied:
+			add("The next backup is an increment, by a snapshot and no more by rsync, in a history of its own:")
+		default:
 			add("The next backup is an increment:")
 		}
 		add("  btrfs-backup %s", r.next())

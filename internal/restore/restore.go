@@ -154,11 +154,15 @@ func (r *run) checkBackup() error {
 		return hint.New(fmt.Errorf("%s was altered since it was received, and is no backup any more", name),
 			"restore another one; files of this one are restored with --path")
 	}
-	if r.report.Snapshot = r.backup.Name; !r.backup.Received() {
+	r.report.Snapshot, r.report.copied = r.backup.Name, r.Backup.Tree
+	if !r.isBackup() {
 		r.report.folder = "DEST" // it is a snapshot
 	}
 	return nil
 }
+
+// isBackup tells that it is the backup of a snapshot, or a copy by rsync, and no snapshot.
+func (r *run) isBackup() bool { return r.backup.Received() || r.Backup.Tree }
 
 // identities are what the backups in the folder are known by.
 func (r *run) identities() (all []btrfs.UUID) {

@@ -124,7 +124,7 @@ func (r *fromStreams) openPlace(ctx context.Context) (err error) {
 	if r.place.target, err = r.To.Open(ctx, r.Target); err != nil {
 		return fmt.Errorf("target %s: %w", r.report.Target, hint.New(hint.WithoutPath(err, r.Target), "--keep-chain needs a directory: mkdir "+r.Target))
 	}
-	if err := r.place.check(r.place.target.Status()); err != nil {
+	if err := r.place.check(r.place.target.Status(), asFiles(r.Order)); err != nil {
 		return fmt.Errorf("target %s: %w", r.report.Target, hint.WithoutPath(err, r.Target))
 	}
 	return nil

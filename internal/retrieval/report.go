@@ -48,7 +48,7 @@ type Item struct {
 }
 
 func newReport(o Order, found []files.Found, placed []files.Placed) *Report {
-	r := &Report{DryRun: o.DryRun, Backup: host.PlaceName(o.Backup.Host.String() + o.Backup.Path()), Target: host.PlaceName(o.To.Host.String() + o.To.Dir),
+	r := &Report{DryRun: o.DryRun, Backup: host.PlaceName(o.Backup.Host.String() + o.Backup.Path()), Target: o.To.String(),
 		name: o.Backup.Name, placed: placed}
 	for i, f := range found {
 		p := placed[i]

@@ -27,6 +27,7 @@ type Order struct {
 	Backup    inventory.Found
 	Paths     []string // beneath it
 	To        Target
+	Name      string // that all of the backup gets beneath To, with the attributes of its root; "": Paths keep theirs
 	Overwrite bool
 	DryRun    bool
 }
@@ -76,7 +77,10 @@ func (r *Retrieval) prepare(ctx context.Context) (err error) {
 	r.writing = files.Order{Overwrite: r.order.Overwrite, Beside: ".restored-" + dateOf(r.order.Backup.Name)}
 	for _, f := range r.found {
 		item := files.Item{Path: f.Path, To: path.Base(f.Path), Entry: f.Entry}
-		if r.order.To.InPlace {
+		switch {
+		case r.order.Name != "":
+			item.To, item.Whole = r.order.Name, true
+		case r.order.To.InPlace:
 			item.To, item.Above = f.Path, f.Above
 		}
 		r.writing.Items = append(r.writing.Items, item)
@@ -146,7 +150,7 @@ func dateOf(name string) string {
 func (r *Retrieval) openTarget(ctx context.Context) (err error) {
 	to := r.order.To
 	r.to, err = to.Host.Open(ctx, to.Dir)
-	if errors.Is(err, fs.ErrNotExist) && !to.InPlace {
+	if errors.Is(err, fs.ErrNotExist) && !to.InPlace && r.order.Name == "" {
 		above, aboveErr := to.Host.Open(ctx, path.Dir(to.Dir))
 		if aboveErr == nil {
 			r.to = nil

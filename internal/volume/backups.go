@@ -49,7 +49,9 @@ func (b *Backups) Open(ctx context.Context) error {
 func (b *Backups) List(ctx context.Context) (host.Content, error) { return b.dir.Relatives(ctx, nil) }
 
 // Continue records that a source goes on with the history of others.
-func (b *Backups) Continue(ctx context.Context, c host.Continuation) error { return b.dir.Continue(ctx, c) }
+func (b *Backups) Continue(ctx context.Context, c host.Continuation) error {
+	return b.dir.Continue(ctx, c)
+}
 
 // SetOrigin tells of what the backups are.
 func (b *Backups) SetOrigin(of host.Origin) { b.origin = of }
