@@ -42,7 +42,7 @@ type aYear struct {
 	runs   int
 }
 
-// decide takes from a list what a policy gives up.
+// decide takes from a list what a policy gives up. A run begins at now, and what it took last may be dated a while later.
 func decide(t testing.TB, p retention.Policy, now time.Time, dated []string) (kept []string) {
 	t.Helper()
 	var all []retention.Snapshot
@@ -52,6 +52,9 @@ func decide(t testing.TB, p retention.Policy, now time.Time, dated []string) (ke
 			t.Fatalf("%s has no date", name)
 		}
 		all = append(all, s)
+		if s.Time.After(now) {
+			now = s.Time
+		}
 	}
 	for _, v := range retention.Decide(p, now, all) {
 		if v.Keep {
