@@ -23,45 +23,66 @@ type candidate struct {
 }
 
 // Folders verifies all backups in folders, the newest first. Of each older one only that is read which the next newer one of its source does
-// not hold in the same place on the disk, or which is damaged there. A folder of sets stands for the folders of the members.
+// not hold in the same place on the disk, or which is damaged there. Folders of backups in a folder, such as those of the
+// members of sets, are verified with it. What cannot be listed is a Result with the failure; the error is the end of the context.
 func Folders(ctx context.Context, folders []Place, o Options, w Watcher) ([]Result, error) {
 	all := []Result{}
+	failed := func(folder Place, err error) {
+		r := Result{Backup: folder.String(), Differences: []tree.Difference{}}.failed(err)
+		w.Done(r)
+		all = append(all, r)
+	}
 	for _, folder := range folders {
 		members, err := membersOf(ctx, folder)
 		if err != nil {
-			return all, err
+			failed(folder, err)
 		}
 		for _, member := range members {
 			results, err := inFolder(ctx, member, o, w)
 			all = append(all, results...)
-			if err != nil {
-				return all, err
+			if ctx.Err() != nil {
+				return all, context.Cause(ctx)
+			}
+			if err != nil && (member == folder || !errors.Is(err, errNoBackups)) { // which those below may be without
+				failed(member, err)
 			}
 		}
 	}
-	return all, nil
+	return all, ctx.Err()
 }
 
-// membersOf gives the folders of the members of all sets in a folder, or the folder itself.
-func membersOf(ctx context.Context, folder Place) ([]Place, error) {
+// membersOf gives the folders of the members of all sets in a folder, or the folder itself and those of backups below it.
+func membersOf(ctx context.Context, folder Place) (members []Place, err error) {
 	sets, err := set.In(ctx, folder.Host, folder.Path)
 	if err != nil {
 		return nil, err
 	}
-	var names []string
+	dir, err := folder.Host.OpenTrees(ctx, folder.Path, tree.OpenOptions{})
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	trees, err := dir.ListTrees(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names := slices.Clone(trees.Below)
 	for _, s := range sets {
 		names = append(names, s.Members...)
 	}
-	if len(names) == 0 {
-		return []Place{folder}, nil
+	if backups, err := newestFirst(ctx, folder); err != nil {
+		return nil, err
+	} else if len(backups) > 0 || len(names) == 0 {
+		members = append(members, folder)
 	}
 	slices.Sort(names)
-	var members []Place
 	for _, name := range slices.Compact(names) {
 		members = append(members, Place{folder.Host, path.Join(folder.Path, name)})
 	}
 	return members, nil
 }
+
+var errNoBackups = errors.New("no backups")
 
 func inFolder(ctx context.Context, folder Place, o Options, w Watcher) (all []Result, err error) {
 	backups, err := newestFirst(ctx, folder)
@@ -69,7 +90,7 @@ func inFolder(ctx context.Context, folder Place, o Options, w Watcher) (all []Re
 		return nil, err
 	}
 	if len(backups) == 0 {
-		return nil, hint.New(fmt.Errorf("%s holds no backups", folder), "name a folder of backups")
+		return nil, hint.New(fmt.Errorf("%s holds %w", folder, errNoBackups), "name a folder of backups")
 	}
 	newer := make(map[string]string)     // by source, one that was read
 	damaged := make(map[string][]string) // by name of a backup, files that may have the damage of a newer one

@@ -160,3 +160,23 @@ func TestMembersOfASetAreVerifiedAndADirectoryIsComparedAsItIsNow(t *testing.T) 
 		t.Errorf("%q, %+v", c.lines, r)
 	}
 }
+
+func TestAFolderThatCannotBeVerifiedStopsNoOther(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	p.send("1", "")
+	above := filepath.Dir(p.folder)
+	gone := placeOf(above + "/gone")
+	all, err := Backups(t.Context(), []Place{placeOf(gone.Path + "/1"), placeOf(p.folder + "/1")}, Options{}, &collector{})
+	if err != nil || len(all) != 2 || all[0].Failure == nil || all[1].Failure != nil || all[1].Files == 0 {
+		t.Errorf("of backups came %+v, %v", all, err)
+	}
+	check(t, os.MkdirAll(above+"/empty/.btrfs-backup", 0o755))
+	all, err = Folders(t.Context(), []Place{gone, placeOf(above)}, Options{}, &collector{})
+	if err != nil || len(all) != 2 || all[0].Failure == nil || all[1].Backup != p.folder+"/1" || all[1].Failure != nil {
+		t.Errorf("of folders came %+v, %v", all, err)
+	}
+	if all, _ = Folders(t.Context(), []Place{placeOf(above + "/empty")}, Options{}, &collector{}); len(all) != 1 || all[0].Failure == nil {
+		t.Errorf("that nothing was verified is not told: %+v", all)
+	}
+}

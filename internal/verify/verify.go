@@ -66,13 +66,19 @@ type Watcher interface {
 }
 
 // Backups verifies what places stand for: a backup, those of a set, or those of all sets in a folder. Of a backup that cannot be
-// verified the result has the failure; the error is the end of the context, or that sets cannot be listed.
+// verified the result has the failure; the error is the end of the context.
 func Backups(ctx context.Context, places []Place, o Options, w Watcher) ([]Result, error) {
 	all := []Result{}
 	for _, p := range places {
 		backups, err := set.Backups(ctx, p.Host, p.Path)
+		if ctx.Err() != nil {
+			return all, context.Cause(ctx)
+		}
 		if err != nil {
-			return all, err
+			r := Result{Backup: p.String(), Differences: []tree.Difference{}}.failed(err)
+			w.Done(r)
+			all = append(all, r)
+			continue
 		}
 		for _, backup := range backups {
 			r := one(ctx, Place{p.Host, backup}, o.verifyOptions(), w)
