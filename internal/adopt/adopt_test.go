@@ -89,4 +89,11 @@ func TestTheDirectoriesOfAnotherMachineAreAdoptedByName(t *testing.T) {
 	if _, err := r.choose(Options{Of: []string{"old:/nowhere/etc"}}); err != nil || r.Adopted() != 2 || !r.Histories[1].Own {
 		t.Errorf("adopted %d, %v: %+v", r.Adopted(), err, r.Histories)
 	}
+	lives := append(records, tree.Record{Name: "20260104-000000", Origin: records[0].Origin}) // which was backed up again since
+	all, err = s.ofTrees(t.Context(), lives)
+	check(t, err)
+	r = Report{Histories: all}
+	if _, err := r.choose(Options{Of: []string{"old:/nowhere/etc"}}); err == nil || r.Adopted() > 0 || !strings.Contains(err.Error(), "after the first one") {
+		t.Errorf("adopted %d of one that lives: %v", r.Adopted(), err)
+	}
 }

@@ -120,8 +120,9 @@ func (s Source) doubt(h History) string {
 	return ""
 }
 
-// ofTrees sorts backups of directories by their sources.
+// ofTrees sorts backups of directories, the oldest first, by their sources.
 func (s Source) ofTrees(ctx context.Context, backups []tree.Record) (all []History, err error) {
+	begun := false // there is a backup of the source itself
 	for _, r := range backups {
 		i := slices.IndexFunc(all, func(h History) bool { return h.origin.Same(r.Origin) })
 		if i < 0 {
@@ -131,11 +132,14 @@ func (s Source) ofTrees(ctx context.Context, backups []tree.Record) (all []Histo
 		h := &all[i]
 		h.Of = r.Source // the name that it had last
 		h.add(r.Name, inventory.TimeOf(btrfs.Subvolume{Name: r.Name}), r.Finished)
+		if begun = begun || h.Own; begun && !h.Own {
+			h.Doubt = fmt.Sprintf("a backup of it was made there after the first one of %s", s)
+		}
 	}
 	for i := range all {
 		h := &all[i]
 		h.Unnamed = h.origin.Machine == "" || h.origin.Machine != s.Machine
-		if h.Own || h.Unnamed || s.host.String() != "" {
+		if h.Own || h.Doubt != "" || h.Unnamed || s.host.String() != "" {
 			continue
 		}
 		_, directory, _ := strings.Cut(h.Of, ":")
