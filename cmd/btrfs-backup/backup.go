@@ -31,7 +31,6 @@ func (o *backupOptions) define(f *pflag.FlagSet) {
 		o.output.defineVerbosity(f)
 		o.output.defineQuiet(f)
 		f.BoolVarP(&o.output.noProgress, "no-progress", "P", false, "show no progress")
-		f.BoolVarP(&o.spec.Subvolume.Verbose, "btrfs-debug", "d", false, "log the messages of btrfs send and receive")
 		f.BoolVar(&o.output.json, "json", false, "print a report in JSON on standard output")
 	})
 	help.Grouped(f, help.RsyncTitle, o.defineRsync)
@@ -43,6 +42,8 @@ func (o *backupOptions) define(f *pflag.FlagSet) {
 		f.BoolVarP(&o.spec.Subvolume.Sync, "sync", "s", false, "wait until deleted subvolumes are off the disk")
 		f.BoolVarP(&o.spec.Subvolume.ConvertRW, "convert-rw", "w", false, "make subvolumes writable to delete them")
 		f.BoolVar(&o.spec.Subvolume.LockedDests, "locked-dests", false, "add the destinations of failed transfers")
+		f.BoolVar(&o.spec.Subvolume.RemoveLocks, "remove-locks", false, "drop each DEST's record and release its snapshots")
+		f.BoolVarP(&o.spec.Subvolume.Verbose, "btrfs-debug", "d", false, "log the messages of btrfs send and receive")
 		defineNames(o.spec, f)
 		defineCompat(&o.spec.Compat, f)
 		defineFurtherReach(&o.spec.Reach, f)
@@ -72,7 +73,6 @@ func (o *backupOptions) defineRuns(f *pflag.FlagSet) {
 	f.BoolVar(&s.DryRun, "dry-run", false, "show what would be done and why, change nothing")
 	f.BoolVar(&s.NoWait, "no-wait", false, "fail with status 75 while another run holds the lock")
 	f.BoolVar(&s.NewDestination, "new-destination", false, "begin anew at a DEST whose backups are gone")
-	f.BoolVar(&s.Subvolume.RemoveLocks, "remove-locks", false, "drop each DEST's record and release its snapshots")
 	f.BoolVarP(&s.Subvolume.SkipChecks, "skip-fs-checks", "C", false, "skip the check that SOURCE and DEST are on btrfs")
 }
 

@@ -24,6 +24,9 @@ const rootExample = `  btrfs-backup /home /mnt/usb/home               snapshot, 
   btrfs-backup /etc /mnt/usb/etc                 any directory, by rsync
   btrfs-backup list /home nas:/backup/home       list backups`
 
+// settingUp is the title of the commands that people need once.
+const settingUp = "Setting up"
+
 // newRoot builds the tree of commands.
 func newRoot(env environment) *cobra.Command {
 	o := newBackupOptions(new(job.Spec))
@@ -49,10 +52,7 @@ rsync copies any other directory: see "btrfs-backup help rsync".`,
 	root.SetFlagErrorFunc(flagError)
 	help.Set(root)
 	o.define(root.Flags())
-	root.AddCommand(newRun(env), newStatus(env), newConfig(env), newList(env), newRestore(env), newExplain(env), newVerify(env), newRelink(env), newIndex(env),
-		newDelete(env), newPrune(env), newForget(env), newUsage(env), newFreeze(env), newServe(env), newHooks(env), newInstall(env), newUninstall(env), newImport(env),
-		newAdopt(env))
-	root.AddCommand(newDiff(env), newVersions(env))
+	addCommands(root, env)
 	for _, c := range help.WithCommands(root) {
 		c.PreRunE = needProc
 	}
@@ -72,6 +72,16 @@ rsync copies any other directory: see "btrfs-backup help rsync".`,
 	}
 	addCompletion(root)
 	return root
+}
+
+// addCommands adds all commands, by what people need them for.
+func addCommands(root *cobra.Command, env environment) {
+	help.Group(root, "Every day", newRun(env), newStatus(env), newList(env), newExplain(env), newUsage(env), newHooks(env))
+	help.Group(root, "Getting data back", newVersions(env), newDiff(env), newRestore(env))
+	help.Group(root, "Trust", newVerify(env), newRelink(env), newAdopt(env), newIndex(env))
+	help.Group(root, "Making room", newDelete(env), newPrune(env), newForget(env))
+	help.Group(root, settingUp, newConfig(env), newImport(env), newInstall(env), newUninstall(env), newServe(env), newFreeze(env))
+	root.SetCompletionCommandGroupID(settingUp)
 }
 
 // flagError words the errors of pflag for people.

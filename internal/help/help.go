@@ -2,6 +2,7 @@
 package help
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -14,9 +15,8 @@ const template = `{{if .HasExample}}Examples:
 
 {{end}}{{with or .Long .Short}}{{. | trimTrailingWhitespaces}}
 
-{{end}}Usage: {{usageOf .}}
-{{with commandNames .}}       COMMAND --help: {{.}}
-{{end}}{{if .HasAvailableLocalFlags}}{{range helpGroups .}}
+{{end}}Usage: {{usageOf .}}{{commandNames .}}
+{{if .HasAvailableLocalFlags}}{{range helpGroups .}}
 {{.Title}}:
 {{.FlagUsages | trimTrailingWhitespaces}}{{end}}
 {{end}}`
@@ -58,15 +58,34 @@ func usageOf(c *cobra.Command) string {
 	return c.UseLine()
 }
 
-// commandNames names the commands that have examples.
+// commandNames names the commands that have examples, those of a group in a line.
 func commandNames(c *cobra.Command) string {
-	var names []string
+	names := make(map[string][]string)
 	for _, sub := range c.Commands() {
-		if sub.IsAvailableCommand() && sub.Example != "" {
-			names = append(names, sub.Name())
+		if sub.IsAvailableCommand() && sub.Example != "" && sub.Annotations[UsageAnnotation] == "" {
+			names[sub.GroupID] = append(names[sub.GroupID], sub.Name())
 		}
 	}
-	return wrap(names, "\n                       ", 80)
+	var text strings.Builder
+	if len(names[""]) > 0 {
+		fmt.Fprintf(&text, "\n       COMMAND --help: %s", wrap(names[""], "\n                       ", 80))
+	}
+	if len(c.Groups()) > 0 {
+		fmt.Fprintf(&text, ", or %s COMMAND --help", c.CommandPath())
+	}
+	for _, group := range c.Groups() {
+		fmt.Fprintf(&text, "\n  %-19s%s", group.Title, strings.Join(names[group.ID], " "))
+	}
+	return text.String()
+}
+
+// Group adds commands that people need for one thing, told by a title.
+func Group(root *cobra.Command, title string, commands ...*cobra.Command) {
+	root.AddGroup(&cobra.Group{ID: title, Title: title})
+	for _, c := range commands {
+		c.GroupID = title
+	}
+	root.AddCommand(commands...)
 }
 
 // wrap joins words by blanks, and by a break where a line, which begins as wide as the break, would be wider.
