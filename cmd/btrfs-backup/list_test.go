@@ -127,7 +127,7 @@ func TestListIsATableForEachPlace(t *testing.T) {
 	if snapshot := line(blocks[0], taken[1]); !strings.HasPrefix(blocks[0], filepath.Join(source, "snapshot")+": 2 snapshots, ") || !strings.Contains(snapshot, "newest") {
 		t.Errorf("snapshots:\n%s", blocks[0])
 	}
-	if backup := line(blocks[1], taken[1]); !strings.HasSuffix(backup, "newest,\n") || !strings.Contains(blocks[1], " parent of the next\n") || strings.Contains(line(blocks[1], taken[0]), "newest") {
+	if backup := line(blocks[1], taken[1]); !strings.HasSuffix(backup, "newest, next parent\n") || strings.Contains(line(blocks[1], taken[0]), "newest") {
 		t.Errorf("backups:\n%s", blocks[1])
 	}
 	for l := range strings.Lines(blocks[1][strings.Index(blocks[1], "\n")+1:]) {
@@ -135,10 +135,10 @@ func TestListIsATableForEachPlace(t *testing.T) {
 			t.Errorf("%d columns: %s", len(l)-1, l)
 		}
 	}
-	if l := listedOf(t, destination)[taken[1]]; l.Sent == nil || *l.Sent <= 0 || l.Freed == nil || !slices.Equal(l.Notes, []string{"newest", "parent of the next"}) {
+	if l := listedOf(t, destination)[taken[1]]; l.Sent == nil || *l.Sent <= 0 || l.Freed == nil || !slices.Equal(l.Notes, []string{"newest", "next parent"}) {
 		t.Errorf("what took to send, what deleting frees and what is noted of %+v", l)
 	}
-	if l := listedOf(t, source)[taken[1]]; len(l.Notes) != 2 || l.Notes[1] != "parent of the next to "+destination {
+	if l := listedOf(t, source)[taken[1]]; len(l.Notes) != 2 || l.Notes[1] != "next parent for "+destination {
 		t.Errorf("what is noted of a snapshot: %q", l.Notes)
 	}
 	if row := strings.Fields(line(blocks[1], taken[1])); !slices.Contains(row, taken[0]) {

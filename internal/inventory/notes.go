@@ -36,7 +36,7 @@ func (p Place) Noted(prefix string) ([]Entry, error) {
 		if judgeErr == nil && e.Complete && (e.Kind == Snapshot || e.Kind == Backup) && judge.IsNewest(*e, judge.Series(*e, all)) {
 			e.note("newest")
 			if e.Kind == Backup {
-				e.note("parent of the next")
+				e.note("next parent")
 			}
 		}
 		if ledgerErr == nil {
@@ -44,7 +44,7 @@ func (p Place) Noted(prefix string) ([]Entry, error) {
 				if h.Outstanding {
 					e.note(h.String())
 				} else {
-					e.note("parent of the next to " + h.Destination)
+					e.note("next parent for " + h.Destination)
 				}
 			}
 		}

@@ -25,7 +25,7 @@ func TestAListOfUsualNamesFitsEightyColumns(t *testing.T) {
 	listed := Listed{Short: true, Freed: map[string]uint64{"/mnt/usb/home/laptop/photos": 5 << 20}, Entries: []Entry{
 		{Name: "20261128-013000", Time: now.Add(-34 * time.Hour), Kind: Backup, Parent: "20261127-013000", Size: &size, Freed: &size, Notes: []string{"INCOMPLETE: 123 missing"}},
 		{Name: ".20261129-013000.incoming", Kind: Unfinished, UUID: btrfs.UUID{1}, Notes: []string{"unfinished"}},
-		{Name: "20261129-013000", Time: now.Add(-10 * time.Hour), Kind: Backup, Parent: "20261127-013000", Sent: &sent, Freed: &freed, Notes: []string{"newest", "parent of the next"}},
+		{Name: "20261129-013000", Time: now.Add(-10 * time.Hour), Kind: Backup, Parent: "20261127-013000", Sent: &sent, Freed: &freed, Notes: []string{"newest", "next parent"}},
 	}}
 	for _, table := range []Table{{}, {UUID: true, Wide: true}, {Wide: true}} {
 		var b strings.Builder
@@ -40,10 +40,10 @@ func TestAListOfUsualNamesFitsEightyColumns(t *testing.T) {
 		wants := []string{"2 backups, 1 other, 1 folder of backups", "--space\n"}
 		if narrow {
 			wants = append(wants, "AGE   SENT     FREED    PARENT           NOTE\n", "  34 h  -        1.0 GiB  20261127-013000  INCOMPLETE: 123\n",
-				"\n20261129-013000  -     -        -        -                unfinished\n", "  newest,\n", strings.Repeat(" ", 58)+"parent of the next\n",
+				"\n20261129-013000  -     -        -        -                unfinished\n", "  newest, next parent\n",
 				"laptop/photos  laptop:/srv/photos (rsync)  1        2026-11-28  2026-11-28\n")
 		} else {
-			wants = append(wants, "  FREED IF DELETED  ", "newest, parent of the next\n", "  2026-11-28  2026-11-28 01:30  5.0 MiB\n", "01000000-0000-0000-0000-000000000000")
+			wants = append(wants, "  FREED IF DELETED  ", "newest, next parent\n", "  2026-11-28  2026-11-28 01:30  5.0 MiB\n", "01000000-0000-0000-0000-000000000000")
 		}
 		for _, want := range wants {
 			if !strings.Contains(b.String(), want) {
@@ -68,7 +68,7 @@ func TestWhatWasVerifiedAndWhatNoStreamHoldsIsNoted(t *testing.T) {
 	p.All = p.InDirectory
 	entries, err := p.Noted("")
 	btrfstest.Check(t, err)
-	for i, want := range []string{"verified 2026-11-20", "DAMAGED, as verified 2026-11-20", "newest, parent of the next, attributes of 3 files beside"} {
+	for i, want := range []string{"verified 2026-11-20", "DAMAGED, as verified 2026-11-20", "newest, next parent, attributes of 3 files beside"} {
 		if got := strings.Join(entries[i].Notes, ", "); got != want {
 			t.Errorf("%s: %q, want %q", entries[i].Name, got, want)
 		}

@@ -13,7 +13,7 @@ var listColumns = [][2]string{
 
 var listNotes = [][2]string{
 	{"newest", "The newest complete one of its source."},
-	{"parent of the next", "What the next increment, to that destination, builds upon, as it is on record."},
+	{"next parent", "What the next increment, to that destination, builds upon, as it is on record."},
 	{"not yet at", "A destination that lacks it."},
 	{"snapshot", "Among backups: read-only, and made here."},
 	{"INCOMPLETE", "How many files could not be read when rsync made it, or which members a set has lost."},
