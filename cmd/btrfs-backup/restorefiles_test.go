@@ -46,7 +46,7 @@ func TestAFileComesBackByItsDateAndThePathThatItHad(t *testing.T) {
 		t.Errorf("%s", r.stdout)
 	}
 	r = succeed(t, append(at, th.file)...)
-	if !strings.Contains(r.stdout, th.file+" exists: writing "+beside+"  (--overwrite replaces it)") || !strings.Contains(r.stdout, "restored 1 file, 1 B") {
+	if !strings.Contains(r.stdout, th.file+" exists: writing "+beside+"  (--overwrite replaces it)") || !strings.Contains(r.stdout, "restored 1 file as "+beside+", 1 B") {
 		t.Errorf("%s", r.stdout)
 	}
 	holds(t, beside, 1)
@@ -55,7 +55,7 @@ func TestAFileComesBackByItsDateAndThePathThatItHad(t *testing.T) {
 	holds(t, th.file, 1)
 
 	btrfstest.Check(t, os.RemoveAll(filepath.Join(th.source, "me")))
-	expect(t, exitFailed, invoke(t, nil, append(at, filepath.Join(th.source, "me/docs/thesis.text"))...), "holds no me/docs/thesis.text", "there is thesis.tex")
+	expect(t, exitFailed, invoke(t, nil, append(at, filepath.Join(th.source, "me/docs/thesis.text"))...), "holds no me/docs/thesis.text", "there is thesis.tex; `btrfs-backup versions ")
 	if exists(filepath.Join(th.source, "me")) {
 		t.Error("a mistaken name made something")
 	}

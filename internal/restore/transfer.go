@@ -198,7 +198,6 @@ func (r *run) isDone(ctx context.Context, of btrfs.UUID) (bool, error) {
 func (r *run) fetch(ctx context.Context) error {
 	r.report.planned(r.present, r.bases)
 	if len(r.present) > 0 {
-		r.Log.Info(fmt.Sprintf("%s: its filesystem holds %s already: nothing is sent", r.report.Target, r.backup.Name))
 		return nil
 	}
 	to := r.destination()

@@ -30,6 +30,7 @@ type Report struct {
 	Unfinished string         `json:"unfinished,omitempty"`
 
 	name    string // of the backup
+	inPlace bool   // each is where it was
 	placed  []files.Placed
 	written int64 // in earlier attempts
 }
@@ -49,7 +50,7 @@ type Item struct {
 
 func newReport(o Order, found []files.Found, placed []files.Placed) *Report {
 	r := &Report{DryRun: o.DryRun, Backup: host.PlaceName(o.Backup.Host.String() + o.Backup.Path()), Target: o.To.String(),
-		name: o.Backup.Name, placed: placed}
+		name: o.Backup.Name, inPlace: o.To.InPlace, placed: placed}
 	for i, f := range found {
 		p := placed[i]
 		item := Item{Path: host.PlaceName(f.Path), Type: string(f.Type), Bytes: f.Size, Modified: timeOf(f.ModTime),
@@ -125,7 +126,7 @@ func (i Item) describe() string {
 
 // after tells what was done.
 func (r *Report) after() string {
-	text := fmt.Sprintf("restored %s, %s", count(r.Files, "file"), progress.Bytes(r.Bytes))
+	text := fmt.Sprintf("restored %s%s, %s", count(r.Files, "file"), r.where(), progress.Bytes(r.Bytes))
 	var more []string
 	if r.Shared > 0 && r.Shared == r.Bytes {
 		more = append(more, "which share their space with the backup")
@@ -137,6 +138,20 @@ func (r *Report) after() string {
 		text += ", " + strings.Join(more, "; ")
 	}
 	return text
+}
+
+// where tells where all that was written is, if it is in one place.
+func (r *Report) where() string {
+	switch {
+	case r.Files == 0:
+	case len(r.Items) == 1 && r.Items[0].Type == string(manifest.Directory):
+		return " to " + r.Items[0].To
+	case len(r.Items) == 1:
+		return " as " + r.Items[0].To
+	case !r.inPlace:
+		return " to " + r.Target
+	}
+	return ""
 }
 
 func count(n int64, what string) string {

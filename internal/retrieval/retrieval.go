@@ -71,7 +71,7 @@ func (r *Retrieval) prepare(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if r.found, err = find(ctx, r.from, r.selection()); err != nil {
+	if r.found, err = find(ctx, r.order.Backup, r.from, r.selection()); err != nil {
 		return err
 	}
 	r.writing = files.Order{Overwrite: r.order.Overwrite, Beside: ".restored-" + dateOf(r.order.Backup.Name)}
@@ -102,8 +102,11 @@ func (r *Retrieval) prepare(ctx context.Context) (err error) {
 }
 
 // find is FindFiles. A machine that tells of other paths than it was asked about decides on no name here.
-func find(ctx context.Context, from *host.Dir, s files.Selection) ([]files.Found, error) {
+func find(ctx context.Context, b inventory.Found, from *host.Dir, s files.Selection) ([]files.Found, error) {
 	found, err := from.FindFiles(ctx, s)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, lacking(b, s.Paths, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -111,6 +114,19 @@ func find(ctx context.Context, from *host.Dir, s files.Selection) ([]files.Found
 		return nil, fmt.Errorf("%w: they are about other files", files.ErrMalformed)
 	}
 	return found, nil
+}
+
+// lacking tells how to find the backups that hold what one does not.
+func lacking(b inventory.Found, paths []string, err error) error {
+	sought := "FILE"
+	if len(paths) == 1 {
+		sought = paths[0]
+	}
+	forward := fmt.Sprintf("`btrfs-backup versions %s` shows which hold it", host.PlaceName(b.Host.String()+path.Join(b.Path(), sought)))
+	if like := hint.Of(err); like != "" {
+		forward = like + "; " + forward
+	}
+	return hint.New(err, forward)
 }
 
 // place is PlaceFiles.

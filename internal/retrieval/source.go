@@ -133,7 +133,7 @@ func meant(ctx context.Context, b inventory.Found, h host.Trees, at string) (dir
 		return "", "", err
 	}
 	defer from.Close()
-	found, err := find(ctx, from, files.Selection{Backup: b.Name, Paths: []string{below}})
+	found, err := find(ctx, b, from, files.Selection{Backup: b.Name, Paths: []string{below}})
 	if errors.Is(err, fs.ErrNotExist) && path.Dir(below) != "." {
 		_, aboveErr := from.FindFiles(ctx, files.Selection{Backup: b.Name, Paths: []string{path.Dir(below)}})
 		if aboveErr == nil {
