@@ -58,7 +58,7 @@ func (w *fileRestore) attempt(ctx context.Context, env environment, o *restoreOp
 	}
 	defer machines.Close()
 	from, at := machines.At(places[0])
-	backup, err := restore.Find(ctx, from, at, o.until, env.now())
+	backup, err := restore.Find(ctx, from, at, o.until)
 	if err != nil {
 		return !unsure, err
 	}

@@ -44,7 +44,7 @@ func (w *wholeRestore) restore(ctx context.Context, env environment, o *restoreO
 	}
 	defer machines.Close()
 	from, at := machines.At(places[0])
-	if w.order.Backup, err = restore.Find(ctx, from, at, o.until, env.now()); err != nil {
+	if w.order.Backup, err = restore.Find(ctx, from, at, o.until); err != nil {
 		return err
 	}
 	if !o.dryRun {

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"path"
+	"strings"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/tree"
@@ -34,3 +35,16 @@ func (l Location) Path() string { return path.Join(l.Folder, l.Name) }
 
 // IsVersion tells that a snapshot, backup or set is meant, or something in it.
 func (l Location) IsVersion() bool { return l.Name != "" }
+
+// LatestOf tells that a name is that of the link to the newest snapshot or backup of a series, and gives the prefix of that.
+func LatestOf(name string) (prefix string, ok bool) {
+	if name == ".latest" {
+		return "", true
+	}
+	prefix, ok = strings.CutSuffix(name, "_latest")
+	rest, dot := strings.CutPrefix(prefix, ".")
+	return rest, ok && dot
+}
+
+// SnapshotFolder is that within a source, where no other is named.
+const SnapshotFolder = "snapshot"

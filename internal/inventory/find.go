@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"btrfs-backup/btrfs"
@@ -25,17 +27,47 @@ func (f Found) String() string {
 	return engine.PlaceName(f.Host.String() + path.Join(f.Path(), f.Within))
 }
 
-// Find tells what the absolute path on a host means, in one call: nothing is listed. A missing one is fs.ErrNotExist.
-func Find(ctx context.Context, h host.Trees, at string) (Found, error) {
+// Find tells what the absolute path on a host means, in one call: nothing is listed. Where there is no link to the newest, as beside
+// received backups, .latest means the newest complete one all the same; the snapshot folder of a source is relative to it. A missing
+// one is fs.ErrNotExist.
+func Find(ctx context.Context, h host.Trees, at, snapshotFolder string) (Found, error) {
 	locator, ok := h.(host.Locator)
 	if !ok {
 		return Found{}, fmt.Errorf("%s: nothing can be looked for there", h)
 	}
 	l, err := locator.Locate(ctx, at)
+	isMissing := errors.Is(err, fs.ErrNotExist)
+	if isMissing {
+		if newest, ok := latest(ctx, h, at, snapshotFolder); ok {
+			l, err = locator.Locate(ctx, newest)
+		}
+	}
 	if err != nil && h.String() != "" {
 		err = prefixed{h.String(), err}
 	}
+	if isMissing && err != nil && hint.Of(err) == "" {
+		err = hint.Newf(err, "`btrfs-backup list %s` shows what there is; is its disk mounted?", engine.PlaceName(h.String()+path.Dir(at)))
+	}
 	return Found{h, l}, err
+}
+
+// latest gives the path with the newest complete one in the place of a link to that.
+func latest(ctx context.Context, h host.Trees, at, snapshotFolder string) (string, bool) {
+	names := strings.Split(path.Clean(at), "/")
+	i := slices.IndexFunc(names, func(name string) bool {
+		_, ok := host.LatestOf(name)
+		return ok
+	})
+	if i < 0 {
+		return "", false
+	}
+	p, err := Look(ctx, h, path.Join("/", path.Join(names[:i]...)), snapshotFolder)
+	if err != nil {
+		return "", false
+	}
+	prefix, _ := host.LatestOf(names[i])
+	newest, ok := p.Newest(prefix)
+	return path.Join(p.Path, newest.Name, path.Join(names[i+1:]...)), ok
 }
 
 // prefixed tells on which machine an error occurred.
@@ -50,7 +82,7 @@ func (e prefixed) Unwrap() error { return e.error }
 // FindVersion is Find for what must be a snapshot, backup or set, or in one. The error about a directory names what is in it instead;
 // the snapshot folder of a source is relative to it.
 func FindVersion(ctx context.Context, h host.Trees, at, snapshotFolder string) (Found, error) {
-	f, err := Find(ctx, h, at)
+	f, err := Find(ctx, h, at, snapshotFolder)
 	if err != nil || f.IsVersion() {
 		return f, err
 	}
@@ -82,7 +114,7 @@ func (f Found) Parts(ctx context.Context) ([]Found, error) {
 	var parts []Found
 	var errs []error
 	for _, member := range f.Set.Members {
-		part, err := Find(ctx, f.Host, path.Join(f.Folder, member, f.Name))
+		part, err := Find(ctx, f.Host, path.Join(f.Folder, member, f.Name), "")
 		if err == nil && !part.IsVersion() {
 			err = fmt.Errorf("%s is no backup", part)
 		}

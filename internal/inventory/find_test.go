@@ -36,6 +36,8 @@ func TestWhoNamesNoBackupIsToldWhichThereAre(t *testing.T) {
 		folder + "/.20260104-000000.incoming": {"is unfinished", "next run"},
 		folder + "/20260102-000000":           {"no such file", "there is 20260101-000000"},
 		top + "/empty":                        {"is no snapshot or backup", "list " + top},
+		top + "/empty/.latest":                {"no such file", "list " + top + "/empty"},
+		folder + "/.home_latest":              {"no such file", "list " + folder},
 	} {
 		_, err := FindVersion(t.Context(), here, path, "snapshot")
 		if err == nil || !strings.Contains(err.Error(), want[0]) || !strings.Contains(hint.Of(err), want[1]) {
@@ -44,6 +46,17 @@ func TestWhoNamesNoBackupIsToldWhichThereAre(t *testing.T) {
 	}
 	if f, err := FindVersion(t.Context(), here, folder+"/20260101-000000/x", "snapshot"); err != nil || f.String() != folder+"/20260101-000000/x" {
 		t.Errorf("%s: %v", f, err)
+	}
+
+	// Where no link leads to the newest, .latest means it all the same.
+	for at, want := range map[string]string{
+		folder + "/.latest":   folder + "/20260103-000000",
+		folder + "/.latest/x": folder + "/20260103-000000/x",
+		source + "/.latest/x": source + "/snapshot/20260103-000000/x",
+	} {
+		if f, err := FindVersion(t.Context(), here, at, "snapshot"); err != nil || f.String() != want {
+			t.Errorf("%s: %s, %v", at, f, err)
+		}
 	}
 
 	place, err := Look(t.Context(), here, folder, "snapshot")

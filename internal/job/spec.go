@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/volume"
+	"btrfs-backup/internal/host"
 	"btrfs-backup/retention"
 
 	"golang.org/x/time/rate"
@@ -147,7 +147,7 @@ const (
 func Default() Spec {
 	return Spec{
 		Engine:    Automatic,
-		Subvolume: Subvolume{Folder: volume.DefaultFolder},
+		Subvolume: Subvolume{Folder: host.SnapshotFolder},
 		Copy:      Copy{MaxDelete: defaultDelete, StallTimeout: defaultStall},
 		Reach: Reach{Command: defaultCommand, Agent: autoAgent, Channels: defaultChannels, Compress: autoCompress,
 			ResumeWindow: time.Hour},

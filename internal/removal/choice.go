@@ -32,8 +32,11 @@ func (n Named) of(p inventory.Place) (all []chosen, err error) {
 	entries := p.Entries("")
 	for _, name := range n {
 		i := slices.IndexFunc(entries, func(e inventory.Entry) bool { return e.Name == name })
+		_, isLatest := host.LatestOf(name)
 		switch {
 		case slices.ContainsFunc(all, func(c chosen) bool { return c.name == name }):
+		case isLatest:
+			errs = append(errs, hint.New(fmt.Errorf("%s/%s: it means another one after each run", p.Folder, name), "what is to be deleted must be named"+newestOf(p, name)))
 		case i >= 0:
 			all = append(all, chosen{name: name, set: entries[i].Kind == inventory.Set})
 		case slices.Contains(p.Others, name) || slices.Contains(p.Trees.Others, name):
@@ -48,6 +51,15 @@ func (n Named) of(p inventory.Place) (all []chosen, err error) {
 		return nil, &refusedError{errs}
 	}
 	return all, nil
+}
+
+// newestOf tells what a link to the newest means, if anything.
+func newestOf(p inventory.Place, link string) string {
+	prefix, _ := host.LatestOf(link)
+	if newest, ok := p.Newest(prefix); ok {
+		return "; the newest complete one, " + newest.Name + ", always stays"
+	}
+	return ""
 }
 
 // Older is all that is older than a date.

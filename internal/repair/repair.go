@@ -30,13 +30,13 @@ type Order struct {
 
 // Find finds what the paths on two hosts mean.
 func (o *Order) Find(ctx context.Context, h host.Trees, backup string, from host.Trees, source string) (err error) {
-	if o.Backup, err = inventory.FindVersion(ctx, h, backup, ""); err != nil {
+	if o.Backup, err = inventory.FindVersion(ctx, h, backup, host.SnapshotFolder); err != nil {
 		return err
 	}
 	if o.Backup.Within != "" {
 		return hint.Newf(fmt.Errorf("%s is in a backup", o.Backup), "all of that is healed: name %s", o.Backup.Path())
 	}
-	o.Source, err = inventory.Find(ctx, from, source)
+	o.Source, err = inventory.Find(ctx, from, source, host.SnapshotFolder)
 	return err
 }
 

@@ -60,7 +60,7 @@ func (b bench) order(source string) repair.Order {
 	var err error
 	o.Backup, err = inventory.FindVersion(b.t.Context(), h, b.backup, "")
 	check(b.t, err)
-	o.Source, err = inventory.Find(b.t.Context(), h, source)
+	o.Source, err = inventory.Find(b.t.Context(), h, source, "")
 	check(b.t, err)
 	return o
 }

@@ -12,7 +12,6 @@ import (
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/replace"
-	"btrfs-backup/internal/volume"
 	"btrfs-backup/transport"
 )
 
@@ -37,7 +36,7 @@ func (p *place) open(ctx context.Context, o Order) error {
 	p.close()
 	*p = place{folder: path.Clean(o.SnapshotFolder)}
 	if o.SnapshotFolder == "" {
-		p.folder = volume.DefaultFolder
+		p.folder = host.SnapshotFolder
 	}
 	if path.IsAbs(p.folder) {
 		p.receive, p.folder = p.folder, ""

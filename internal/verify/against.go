@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -27,8 +28,13 @@ type side struct {
 // copied as it is now. Each is read on its machine. What streams do not carry is not compared: change and creation times, inode numbers,
 // attributes of chattr(1), and the time of the root.
 func Against(ctx context.Context, backup, original Place, w Watcher) Result {
+	backup, err := backup.meant(ctx)
+	original, originalErr := original.meant(ctx)
 	r := Result{Backup: backup.String(), Against: original.String(), Read: All, Differences: []tree.Difference{}}
-	err := r.compare(ctx, &side{Place: original}, &side{Place: backup}, w)
+	if err := cmp.Or(err, originalErr); err != nil {
+		return r.failed(err)
+	}
+	err = r.compare(ctx, &side{Place: original}, &side{Place: backup}, w)
 	if err != nil {
 		return r.failed(err)
 	}

@@ -6,18 +6,17 @@ import (
 	"path"
 
 	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/set"
 	"btrfs-backup/internal/tree"
 )
 
 // Export writes the checksums of all backups that a path stands for, as sha256sum takes them.
 func Export(ctx context.Context, h host.Trees, at string, to io.Writer) error {
-	backups, err := set.Backups(ctx, h, at)
+	backups, err := backupsAt(ctx, Place{h, at})
 	if err != nil {
 		return err
 	}
 	for _, backup := range backups {
-		if err := export(ctx, h, backup, to); err != nil {
+		if err := export(ctx, h, backup.Path, to); err != nil {
 			return err
 		}
 	}

@@ -27,6 +27,12 @@ type Relinked struct {
 // Relink lets a backup count as a copy of a snapshot, or of another copy, again, if it equals that in everything: one that lost its
 // received UUID, one that was altered and put right, or one of a snapshot that was altered and put right. A difference changes nothing.
 func Relink(ctx context.Context, backup, original Place, dryRun bool, w Watcher) (r Relinked, err error) {
+	if backup, err = backup.meant(ctx); err != nil {
+		return r, err
+	}
+	if original, err = original.meant(ctx); err != nil {
+		return r, err
+	}
 	r = Relinked{Result: Result{Backup: backup.String(), Against: original.String()}, DryRun: dryRun}
 	dir, err := backup.Host.Open(ctx, path.Dir(backup.Path))
 	if err != nil {

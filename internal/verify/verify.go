@@ -12,6 +12,7 @@ import (
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/inventory"
 	"btrfs-backup/internal/set"
 	"btrfs-backup/internal/tree"
 )
@@ -23,6 +24,15 @@ type Place struct {
 }
 
 func (p Place) String() string { return p.Host.String() + p.Path }
+
+// meant gives the backup, snapshot or set that a path means. Of any other path, whoever reads it tells what it is.
+func (p Place) meant(ctx context.Context) (Place, error) {
+	found, err := inventory.Find(ctx, p.Host, p.Path, host.SnapshotFolder)
+	if err == nil && found.IsVersion() {
+		p.Path = path.Join(found.Path(), found.Within)
+	}
+	return p, err
+}
 
 // Options tell how backups are verified.
 type Options struct {
@@ -70,7 +80,7 @@ type Watcher interface {
 func Backups(ctx context.Context, places []Place, o Options, w Watcher) ([]Result, error) {
 	all := []Result{}
 	for _, p := range places {
-		backups, err := set.Backups(ctx, p.Host, p.Path)
+		backups, err := backupsAt(ctx, p)
 		if ctx.Err() != nil {
 			return all, context.Cause(ctx)
 		}
@@ -81,7 +91,7 @@ func Backups(ctx context.Context, places []Place, o Options, w Watcher) ([]Resul
 			continue
 		}
 		for _, backup := range backups {
-			r := one(ctx, Place{p.Host, backup}, o.verifyOptions(), w)
+			r := one(ctx, backup, o.verifyOptions(), w)
 			if ctx.Err() != nil {
 				return all, context.Cause(ctx)
 			}
@@ -90,6 +100,19 @@ func Backups(ctx context.Context, places []Place, o Options, w Watcher) ([]Resul
 		}
 	}
 	return all, nil
+}
+
+// backupsAt gives what a place stands for.
+func backupsAt(ctx context.Context, p Place) (all []Place, err error) {
+	p, err = p.meant(ctx)
+	if err != nil {
+		return nil, err
+	}
+	backups, err := set.Backups(ctx, p.Host, p.Path)
+	for _, backup := range backups {
+		all = append(all, Place{p.Host, backup})
+	}
+	return all, err
 }
 
 func (o Options) verifyOptions() tree.VerifyOptions {
@@ -111,6 +134,9 @@ func one(ctx context.Context, backup Place, o tree.VerifyOptions, w Watcher) Res
 	}, progress)
 	end()
 	if errors.Is(err, tree.ErrNoManifest) && hint.Of(err) == "" {
+		if _, err := inventory.FindVersion(ctx, backup.Host, backup.Path, host.SnapshotFolder); err != nil {
+			return r.failed(err)
+		}
 		err = hint.New(err, "its manifest is gone; compare it with its source: verify BACKUP --against SOURCE")
 	}
 	r.Files, r.Bytes, r.Basis, r.NotKept, r.Since = v.Files, v.Bytes, v.Basis, v.NotKept, v.Since

@@ -209,7 +209,7 @@ func (s Search) withPlaces(sides []*side, paths []string) ([]*side, error) {
 func (s Search) inBackup(ctx context.Context) (found inventory.Found, within string, err error) {
 	rest := ""
 	for at := s.File.Path; ; at = path.Dir(at) {
-		found, err = inventory.Find(ctx, s.File.Host, at)
+		found, err = inventory.Find(ctx, s.File.Host, at, s.SnapshotFolder)
 		if err == nil {
 			return found, path.Join(found.Within, rest), nil
 		}

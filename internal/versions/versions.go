@@ -73,10 +73,10 @@ func LastTwo(ctx context.Context, h host.Trees, at, snapshotFolder, prefix strin
 	if !ok || !found {
 		return from, to, hint.New(fmt.Errorf("%s does not hold two complete snapshots or backups of a series", p.Folder), "name two to be compared")
 	}
-	if from, err = inventory.Find(ctx, h, path.Join(p.Path, before.Name)); err != nil {
+	if from, err = inventory.Find(ctx, h, path.Join(p.Path, before.Name), ""); err != nil {
 		return from, to, err
 	}
-	to, err = inventory.Find(ctx, h, path.Join(p.Path, newest.Name))
+	to, err = inventory.Find(ctx, h, path.Join(p.Path, newest.Name), "")
 	return from, to, err
 }
 
@@ -114,7 +114,7 @@ func (p Pair) isBackwards() bool {
 // isOurs tells that a change is one of what this program writes into a snapshot folder.
 func isOurs(c changes.Change) bool {
 	name := path.Base(c.Path)
-	isLatest := name == ".latest" || strings.HasPrefix(name, ".") && strings.HasSuffix(name, "_latest")
+	_, isLatest := host.LatestOf(name)
 	return name == lock.LedgerFile || isLatest && c.Type == manifest.Symlink
 }
 

@@ -21,9 +21,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DefaultFolder is the snapshot folder within the source.
-const DefaultFolder = "snapshot"
-
 // Source is an engine.Source: a subvolume.
 type Source struct {
 	folder
@@ -45,7 +42,7 @@ var (
 // NewSource names the subvolume at an absolute path and its snapshot folder, which is relative to path unless it is absolute.
 func NewSource(h host.Host, sourcePath, snapshotFolder string, o Options) *Source {
 	if snapshotFolder == "" {
-		snapshotFolder = DefaultFolder
+		snapshotFolder = host.SnapshotFolder
 	}
 	if !path.IsAbs(snapshotFolder) {
 		snapshotFolder = path.Join(sourcePath, snapshotFolder)

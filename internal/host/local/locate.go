@@ -115,9 +115,9 @@ func (d *Dir) follow(name string) (target string, err error) {
 	return target, nil
 }
 
-// isLatest tells that a name is that of the link to the newest snapshot or backup of a series.
 func isLatest(name string) bool {
-	return name == ".latest" || strings.HasPrefix(name, ".") && strings.HasSuffix(name, "_latest")
+	_, ok := host.LatestOf(name)
+	return ok
 }
 
 // version describes the directory of that name if it is a snapshot, backup or set; nil if not.
