@@ -11,7 +11,6 @@ var restoring = map[string]Command{
 			{Title: "EXIT STATUS", Items: [][2]string{
 				{"0", "All is restored."},
 				{"1", "Nothing is restored. What is left is told; the same command goes on."},
-				{"3", "Not all files are restored, or not all that they had: it is told what."},
 				{"2", "The command line is wrong."},
 				{"3", "Not all files are restored, or not all that they had: it is told what."},
 				{"75", "Another run holds a lock, and --no-wait was given."},
