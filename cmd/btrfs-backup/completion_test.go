@@ -46,7 +46,7 @@ func TestShellsCompletePathsCommandsAndValues(t *testing.T) {
 		"btrfs-backup exp":                            "btrfs-backup explain",
 		"btrfs-backup explain " + dir + "/ho":         "btrfs-backup explain " + dir + "/home/",
 		"btrfs-backup explain --keep-b":               "btrfs-backup explain --keep-backups",
-		"btrfs-backup ver":                            "btrfs-backup verify",
+		"btrfs-backup verif":                          "btrfs-backup verify",
 		"btrfs-backup --compress zs":                  "btrfs-backup --compress zstd",
 		"btrfs-backup list --compress zs":             "btrfs-backup list --compress zstd",
 		"btrfs-backup --engine rs":                    "btrfs-backup --engine rsync",
