@@ -233,6 +233,7 @@ func TestASetGoesAsAWhole(t *testing.T) {
 		t.Errorf("deleted %+v", gone)
 	}
 	r.deletes(r.to("set", "home"), removal.Named(days(2)), removal.Options{EvenMember: true})
+	r.refuses(r.to("set", "home"), removal.Named(days(4)), removal.Options{EvenMember: true}, "it is in the newest complete set", "--even-parent")
 	p := removal.ByPolicy{Policy: r.policy("last=1"), Now: r.now}
 	r.deletes(r.to("set"), p, none)
 	for _, folder := range []string{r.to("set"), r.to("set", "home"), r.to("set", "etc")} {

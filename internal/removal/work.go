@@ -177,13 +177,14 @@ func (w *work) single(ctx context.Context, f *folder, c chosen, alone bool) (s *
 		refuse(why, why, "")
 		return s, problems, nil
 	}
-	if alone && !w.EvenMember {
-		if member := path.Base(f.Path); slices.ContainsFunc(f.sets, func(of host.Set) bool {
-			return of.Name == c.name && slices.Contains(of.Members, member)
-		}) {
-			refuse("a member of a set", "it is a member of a set", fmt.Sprintf(
-				"delete the whole set: btrfs-backup delete %s/%s; or this one alone with --even-member", path.Dir(f.Folder), c.name))
-		}
+	isMember, inNewest := f.membership(c.name)
+	switch {
+	case !alone || !isMember:
+	case !w.EvenMember:
+		refuse("a member of a set", "it is a member of a set", fmt.Sprintf(
+			"delete the whole set: btrfs-backup delete %s/%s; or this one alone with --even-member", path.Dir(f.Folder), c.name))
+	case inNewest && !w.EvenParent:
+		refuse("in the newest complete set", "it is in the newest complete set there", evenParent)
 	}
 	needs, err := f.needs(e)
 	if err != nil || len(needs) == 0 {
@@ -204,6 +205,20 @@ func (w *work) single(ctx context.Context, f *folder, c chosen, alone bool) (s *
 		refuse(needs[0].why, strings.Join(s.item.Means, "; "), evenParent)
 	}
 	return s, problems, nil
+}
+
+// membership tells whether a name is that of a member of a set in the directory above, and of the newest complete one.
+func (f *folder) membership(name string) (isMember, inNewest bool) {
+	newest := ""
+	for _, s := range f.sets {
+		if s.Name == name && slices.Contains(s.Members, path.Base(f.Path)) {
+			isMember = true
+		}
+		if len(s.Missing) == 0 {
+			newest = max(newest, s.Name)
+		}
+	}
+	return isMember, isMember && name == newest
 }
 
 // unsafe tells why an entry is never deleted, and what to do.

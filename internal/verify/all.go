@@ -33,9 +33,12 @@ func Folders(ctx context.Context, folders []Place, o Options, w Watcher) ([]Resu
 		all = append(all, r)
 	}
 	for _, folder := range folders {
-		members, err := membersOf(ctx, folder)
+		members, missing, err := membersOf(ctx, folder)
 		if err != nil {
 			failed(folder, err)
+		}
+		for _, backup := range missing {
+			failed(backup, hint.New(fmt.Errorf("%s is gone: its set is incomplete", backup), "delete what is left of the set, if it is to be so"))
 		}
 		for _, member := range members {
 			results, err := inFolder(ctx, member, o, w)
@@ -51,27 +54,31 @@ func Folders(ctx context.Context, folders []Place, o Options, w Watcher) ([]Resu
 	return all, ctx.Err()
 }
 
-// membersOf gives the folders of the members of all sets in a folder, or the folder itself and those of backups below it.
-func membersOf(ctx context.Context, folder Place) (members []Place, err error) {
+// membersOf gives the folders of the members of all sets in a folder, or the folder itself and those of backups below it, and which backups
+// sets lack.
+func membersOf(ctx context.Context, folder Place) (members, missing []Place, err error) {
 	sets, err := set.In(ctx, folder.Host, folder.Path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	dir, err := folder.Host.OpenTrees(ctx, folder.Path, tree.OpenOptions{})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer dir.Close()
 	trees, err := dir.ListTrees(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	names := slices.Clone(trees.Below)
 	for _, s := range sets {
 		names = append(names, s.Members...)
+		for _, member := range s.Missing {
+			missing = append(missing, Place{folder.Host, path.Join(folder.Path, member, s.Name)})
+		}
 	}
 	if backups, err := newestFirst(ctx, folder); err != nil {
-		return nil, err
+		return nil, nil, err
 	} else if len(backups) > 0 || len(names) == 0 {
 		members = append(members, folder)
 	}
@@ -79,7 +86,7 @@ func membersOf(ctx context.Context, folder Place) (members []Place, err error) {
 	for _, name := range slices.Compact(names) {
 		members = append(members, Place{folder.Host, path.Join(folder.Path, name)})
 	}
-	return members, nil
+	return members, missing, nil
 }
 
 var errNoBackups = errors.New("no backups")

@@ -145,6 +145,11 @@ func TestMembersOfASetAreVerifiedAndADirectoryIsComparedAsItIsNow(t *testing.T) 
 			t.Errorf("%+v, %v", all, err)
 		}
 	}
+	check(t, os.Rename(p.folder+"/"+name, p.folder+"/other"))
+	all, err := Folders(t.Context(), []Place{placeOf(above)}, Options{}, &collector{})
+	if err != nil || len(all) != 2 || all[0].Failure == nil || all[0].Backup != p.folder+"/"+name || all[1].Failure != nil {
+		t.Errorf("of a set that lacks a backup came %+v, %v", all, err)
+	}
 	live := t.TempDir() + "/live" // where inode numbers are small, as those that btrfs gives to what is no file
 	check(t, os.Mkdir(live, 0o755))
 	btrfstest.Run(t, "mount", "-t", "tmpfs", "none", live)
