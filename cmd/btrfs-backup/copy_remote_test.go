@@ -171,7 +171,7 @@ func TestFilesAreReadForTheManifestWhileOthersAreCopied(t *testing.T) {
 func TestSparseFilesStaySparseInEveryBackup(t *testing.T) {
 	t.Parallel()
 	onEachWay(t, func(f farCopy) {
-		const size = 64 << 20
+		const size = 16 << 20
 		for _, name := range []string{"first", "second"} {
 			full := filepath.Join(f.source, name)
 			f.write(name, "data")

@@ -20,6 +20,7 @@ func TestThreeGenerationsOfADirectoryAreCopiedAsTheyWere(t *testing.T) {
 	t.Parallel()
 	onEachKind(t, func(r *copyRig) { r.copiesGenerations() })
 	t.Run("btrfs with dedup", func(t *testing.T) {
+		btrfstest.OnlyInAll(t)
 		t.Parallel()
 		newCopyRig(t, "btrfs").copiesGenerations("--dedup")
 	})

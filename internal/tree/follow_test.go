@@ -40,6 +40,17 @@ func (r *rig) follow(name string) (end func()) {
 	}
 }
 
+// arrive writes files as rsync does, which have their names when they are complete.
+func arrive(t *testing.T, dir string, paths ...string) {
+	t.Helper()
+	for _, path := range paths {
+		temporary := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".123456")
+		check(t, os.MkdirAll(filepath.Join(dir, filepath.Dir(path)), 0o755))
+		check(t, os.WriteFile(filepath.Join(dir, temporary), []byte("content of "+path), 0o644))
+		check(t, os.Rename(filepath.Join(dir, temporary), filepath.Join(dir, path)))
+	}
+}
+
 // awaitRead waits until so many files were read.
 func (r *rig) awaitRead(name string, n int) {
 	r.t.Helper()
@@ -73,9 +84,9 @@ func TestWhatWasReadDuringTheCopyIsNotReadAgain(t *testing.T) {
 	onEachKind(t, func(t *testing.T, r *rig) {
 		dir := r.begin("1")
 		end := r.follow("1")
-		write(t, dir, "a", "b/c/d")
+		arrive(t, dir, "a", "b/c/d")
 		time.Sleep(settled)
-		write(t, dir, "b/c/e", "b/f/g") // in directories that were looked at before
+		arrive(t, dir, "b/c/e", "b/f/g") // in directories that were looked at before
 		r.awaitRead("1", 4)
 		time.Sleep(passes)
 		end()
@@ -101,7 +112,7 @@ func TestWhatChangesAfterItWasReadIsReadAgain(t *testing.T) {
 	r := newRig(t, "ext4")
 	dir := r.begin("1")
 	end := r.follow("1")
-	write(t, dir, "content", "attribute", "replaced")
+	arrive(t, dir, "content", "attribute", "replaced")
 	r.awaitRead("1", 3)
 	end()
 	for _, name := range []string{"content", "replaced"} { // size and time tell nothing
@@ -163,7 +174,7 @@ func TestADamagedListOfWhatWasReadIsNoTrouble(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "ext4")
 	dir := r.begin("1")
-	write(t, dir, "file")
+	arrive(t, dir, "file")
 	check(t, os.WriteFile(r.path(StateDir+"/"+notesFile("1")+state.TemporaryEnd), []byte(strings.Repeat("torn", 50)), 0o600))
 	if read := r.finish("1"); read != int64(len("content of file")) {
 		t.Errorf("%d bytes were read", read)

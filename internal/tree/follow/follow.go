@@ -128,12 +128,13 @@ func (f *follower) pass(d *followed) error {
 
 // look reads the files of a directory that settled since it was last looked at, and remembers the directories in it.
 func (f *follower) look(dir *walk.Dir, d *followed) error {
+	until := time.Now().Add(-settled).UnixNano() // now, since what comes while names are read may not be among them
 	names, err := dir.Names(f.names)
 	if err != nil {
 		return nil
 	}
 	since, known := d.until, d.dirs
-	d.until, d.dirs = time.Now().Add(-settled).UnixNano(), nil
+	d.until, d.dirs = until, nil
 	for _, name := range names {
 		file, err := dir.File(name, name)
 		if err != nil {
