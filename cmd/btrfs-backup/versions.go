@@ -52,8 +52,10 @@ func showVersions(ctx context.Context, env environment, o *listOptions, texts []
 		case job.Local, job.Machine:
 			h, path := machines.At(p)
 			return versions.At{Host: h, Path: path}, nil
+		case job.Command:
+			return versions.At{}, fmt.Errorf("%s (a command: `restore --from-stream` gets from it what it stored)", p)
 		}
-		return versions.At{}, fmt.Errorf("%s: it cannot be looked into", p)
+		return versions.At{}, fmt.Errorf("%s (a daemon, which tells nothing of its files)", p)
 	}
 	file, _ := at(places[0])
 	search := versions.Search{File: file, SnapshotFolder: o.folder, Places: texts[1:]}

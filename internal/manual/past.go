@@ -28,7 +28,7 @@ var versionsPage = Command{
 		{Title: "WHERE IT LOOKS", Text: `
 Into the snapshots of the subvolume that FILE is in, and into the backups at the destinations that the record of these
 snapshots, the configuration, or the history of runs names for a source above FILE; or into each PLACE in place of those. The store of
-a command and an rsync daemon cannot be looked into. Of a FILE in a snapshot or backup, that folder alone is looked into, and each
+a command and an rsync daemon cannot be looked into, and are named. Of a FILE in a snapshot or backup, that folder alone is looked into, and each
 PLACE. Another machine is asked once for all that a folder holds.`},
 		{Title: "WHAT IS ONE VERSION", Text: `
 Two files of one size are one version if they were modified at the same time, to the nanosecond, or if their content is at the same place

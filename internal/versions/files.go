@@ -59,7 +59,8 @@ type side struct {
 // Files finds the versions of a file. An error of a place that cannot be looked into is joined, and stops no other.
 func (s Search) Files(ctx context.Context) (Versions, error) {
 	began := time.Now()
-	sides, err := s.sides(ctx)
+	v := Versions{File: s.File.String()}
+	sides, err := s.sides(ctx, &v)
 	if err != nil {
 		return Versions{}, err
 	}
@@ -68,7 +69,6 @@ func (s Search) Files(ctx context.Context) (Versions, error) {
 		looking.Go(func() { one.err = one.look(ctx, s.SnapshotFolder) })
 	}
 	looking.Wait()
-	v := Versions{File: s.File.String()}
 	var failures []error
 	for _, one := range sides {
 		if one.err != nil {
@@ -142,7 +142,7 @@ func below(dir, p string) (rel string, ok bool) {
 }
 
 // sides gives the folders to look into. The first of the paths in each is the absolute one.
-func (s Search) sides(ctx context.Context) ([]*side, error) {
+func (s Search) sides(ctx context.Context, v *Versions) ([]*side, error) {
 	if found, within, err := s.inBackup(ctx); err != nil || found.IsVersion() {
 		if err != nil {
 			return nil, err
@@ -151,7 +151,7 @@ func (s Search) sides(ctx context.Context) ([]*side, error) {
 			return nil, hint.Newf(fmt.Errorf("%s is no file", s.File), "name a file in it: btrfs-backup versions %s/FILE", s.File)
 		}
 		sides := []*side{{at: At{found.Host, found.Folder}, paths: []string{"", within}}}
-		return s.withPlaces(sides, []string{"", within})
+		return s.withPlaces(sides, []string{"", within}, v)
 	}
 	source, content := s.subvolume(ctx)
 	paths, destinations := []string{s.File.Path}, []string{}
@@ -185,22 +185,27 @@ func (s Search) sides(ctx context.Context) ([]*side, error) {
 	for _, one := range sides {
 		one.paths = paths
 	}
-	return s.withPlaces(sides, paths)
+	return s.withPlaces(sides, paths, v)
 }
 
-// withPlaces adds the places that were named, or are on record, each once.
-func (s Search) withPlaces(sides []*side, paths []string) ([]*side, error) {
+// withPlaces adds the places that were named, or are on record, each once, and notes those that cannot be looked into.
+func (s Search) withPlaces(sides []*side, paths []string, v *Versions) ([]*side, error) {
 	for _, text := range slices.Compact(s.Places) {
 		at, err := s.Resolve(text)
 		if err != nil {
-			continue // a command, or a daemon, that cannot be looked into
+			v.Closed = append(v.Closed, engine.PlaceName(err.Error()))
+			continue
 		}
 		if !slices.ContainsFunc(sides, func(o *side) bool { return o.at == at }) {
 			sides = append(sides, &side{at: at, paths: paths})
 		}
 	}
 	if len(sides) == 0 {
-		return nil, hint.New(fmt.Errorf("%s: no snapshots or backups of it are on record", s.File), "name the folders of backups to look into")
+		err := fmt.Errorf("%s: no snapshots or backups of it are on record", s.File)
+		for _, closed := range v.Closed {
+			err = fmt.Errorf("%w; not looked into: %s", err, closed)
+		}
+		return nil, hint.New(err, "name the folders of backups to look into")
 	}
 	return sides, nil
 }

@@ -21,6 +21,7 @@ type Versions struct {
 	Looked   int           `json:"places"` // how many were looked into
 	Versions []Version     `json:"versions"`
 	Called   []Call        `json:"called,omitempty"` // the names that it had, the last one first
+	Closed   []string      `json:"not_looked_into,omitempty"` // places on record that nobody can look into
 	Took     time.Duration `json:"nanoseconds"`
 }
 
@@ -117,7 +118,7 @@ func (v *Versions) sort() {
 // where; then the names that the file had, and how to get the newest version back.
 func (v Versions) Print(w io.Writer) error {
 	if len(v.Versions) == 0 {
-		_, err := fmt.Fprintf(w, "%s: in none of %s\n", progress.Line(v.File), report.Count(v.Looked, "place"))
+		_, err := fmt.Fprintf(w, "%s: in none of %s\n%s", progress.Line(v.File), report.Count(v.Looked, "place"), v.closed())
 		return err
 	}
 	places := v.places()
@@ -145,9 +146,18 @@ func (v Versions) Print(w io.Writer) error {
 	for _, c := range v.Called {
 		fmt.Fprintf(&text, "It was called %s until %s.\n", progress.Name(c.Path), c.Until.Format("2006-01-02 15:04"))
 	}
+	text.WriteString(v.closed())
 	text.WriteString(v.wayBack())
 	_, err := io.WriteString(w, text.String())
 	return err
+}
+
+// closed names the places that may hold more versions.
+func (v Versions) closed() (text string) {
+	for _, p := range v.Closed {
+		text += "Not looked into: " + progress.Line(p) + "\n"
+	}
+	return text
 }
 
 // mark stands for a place in the table.
