@@ -146,7 +146,7 @@ another file, relative to the first. To name a directory that begins with @, wri
 with --help tells where to put it.`},
 			{Title: "FILES", Items: [][2]string{
 				{"SOURCE/snapshot/", "The snapshots, unless --snapshot-folder names another folder."},
-				{"SOURCE/snapshot/.latest", "A symbolic link to the newest snapshot that every destination got; with a prefix, .PREFIX_latest. It is for people and scripts: this program does not read it."},
+				{"SOURCE/snapshot/.latest", "A symbolic link to the newest snapshot that every destination got; with a prefix, .PREFIX_latest. It is for people and scripts: no run reads it."},
 				{"SOURCE/snapshot/.outstanding_transfers", "The snapshots that each destination holds, and those that it lacks."},
 				{"DEST/.btrfs-backup/origins.json", "The source of each backup."},
 				{"DEST/.btrfs-backup/about.json", "The names of the sources, which of them continues which, and what each backup took to send."},
