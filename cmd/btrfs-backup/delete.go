@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 
 	"github.com/spf13/cobra"
@@ -78,6 +79,9 @@ func (o *deleteOptions) delete(ctx context.Context, env environment, args []stri
 			return misused("--older-than leaves what the next increment needs, and members of sets", "name those, without --older-than")
 		}
 		span, err := when.Parse(o.older, env.now())
+		if err == nil && span.First.After(env.now()) {
+			err = hint.New(fmt.Errorf("%q: this is in the future", o.older), "all but the newest would go: was another date meant?")
+		}
 		if err != nil {
 			return job.Complaints{hint.Complaint{Setting: "older-than", Err: err}}
 		}
