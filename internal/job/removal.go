@@ -39,6 +39,10 @@ func (m *Machines) InFolders(ctx context.Context, places []Place, snapshotFolder
 	var errs []error
 	for i, p := range places {
 		h, at := m.At(p)
+		if v, err := inventory.Find(ctx, h, at, snapshotFolder); err == nil && v.IsVersion() {
+			errs = append(errs, hint.Newf(fmt.Errorf("%s is no folder of snapshots or backups", p), "name the folder: %s", path.Dir(p.String())))
+			continue
+		}
 		found, err := inventory.Look(ctx, h, at, snapshotFolder)
 		if err != nil {
 			errs = append(errs, err)

@@ -97,5 +97,5 @@ func (r Report) WayOn() string {
 			return "copy what can be read to a new filesystem, and make complete backups there"
 		}
 	}
-	return fmt.Sprintf("a complete copy replaces it: `btrfs-backup delete %s`, and then the next run with --no-incremental", r.Backup)
+	return fmt.Sprintf("a complete copy replaces it, if its snapshot is at the source still: `btrfs-backup delete %s`, and then a run with --no-incremental", r.Backup)
 }
