@@ -17,12 +17,12 @@ func TestDepthTakesNeitherDescriptorsNorPaths(t *testing.T) {
 			f := newFolder(t, kind)
 			var limit unix.Rlimit
 			check(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
-			few := unix.Rlimit{Cur: 256, Max: limit.Max}
+			few := unix.Rlimit{Cur: 128, Max: limit.Max}
 			check(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &few))
 			defer func() { check(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)) }()
 
 			w := mustBegin(t, f, Order{Name: "a", Origin: Origin{Source: "s"}})
-			const levels = 900
+			const levels = 300
 			deepen(t, w.Path, levels)
 			if kind == "ext4" { // resumed, it loses the further names of files, wherever they are
 				mustBegin(t, f, Order{Name: "a", Origin: Origin{Source: "s"}})

@@ -283,28 +283,24 @@ func TestFileNamesHaveSSHsTokensAndVariables(t *testing.T) {
 	options := append(without(server.Options(), "IdentityFile"), "HostName="+server.Host, "HostKeyAlias=it", "IdentitiesOnly=yes",
 		fmt.Sprintf("Port=%d", server.Port))
 	options = append(without(options, "UserKnownHostsFile"), "UserKnownHostsFile="+knownAs(t, server, "it"))
-	path := os.Getenv("PATH")
-	for _, token := range []string{"%%", "%C", "%d", "%h", "%i", "%k", "%L", "%l", "%n", "%p", "%r", "%u", "${ODD}", "$KEYS"} {
-		// ssh itself tells what it makes of the token in another file name
-		argv := []string{"-G", "-F", "none", "-l", server.User, "-o", "ControlPath=" + dir + "/%%-" + token}
-		for _, o := range options {
-			argv = append(argv, "-o", o)
-		}
-		told, err := exec.Command("ssh", append(argv, "nas")...).Output()
-		check(t, err)
-		_, name, _ := strings.Cut(string(told), "\ncontrolpath ")
-		name, _, _ = strings.Cut(name, "\n")
-		check(t, os.MkdirAll(filepath.Dir(name), 0o700))
-		check(t, os.WriteFile(name, []byte(readFile(t, server.KeyFile)), 0o600))
-		for _, programs := range []string{path, t.TempDir()} {
-			t.Setenv("PATH", programs)
-			s := ssh.New(ssh.Target{Host: "nas", User: server.User}, ssh.Options{ConfigFile: writeFile(t, ""),
-				Options: append([]string{"IdentityFile=${KEYS}/%%-" + token}, options...)})
-			defer s.Close()
-			checkOutput(t, s, "echo in", "in\n")
-		}
-		t.Setenv("PATH", path)
-		check(t, os.Remove(name))
+	const tokens = "%%-%C-%d-%h-%i-%k-%L-%l-%n-%p-%r-%u-${ODD}-$KEYS"
+	// ssh itself tells what it makes of them in another file name
+	argv := []string{"-G", "-F", "none", "-l", server.User, "-o", "ControlPath=" + dir + "/" + tokens}
+	for _, o := range options {
+		argv = append(argv, "-o", o)
+	}
+	told, err := exec.Command("ssh", append(argv, "nas")...).Output()
+	check(t, err)
+	_, name, _ := strings.Cut(string(told), "\ncontrolpath ")
+	name, _, _ = strings.Cut(name, "\n")
+	check(t, os.MkdirAll(filepath.Dir(name), 0o700))
+	check(t, os.WriteFile(name, []byte(readFile(t, server.KeyFile)), 0o600))
+	for _, programs := range []string{os.Getenv("PATH"), t.TempDir()} {
+		t.Setenv("PATH", programs)
+		s := ssh.New(ssh.Target{Host: "nas", User: server.User}, ssh.Options{ConfigFile: writeFile(t, ""),
+			Options: append([]string{"IdentityFile=${KEYS}/" + tokens}, options...)})
+		defer s.Close()
+		checkOutput(t, s, "echo in", "in\n")
 	}
 }
 
