@@ -99,9 +99,14 @@ type result struct {
 // invoke runs the program, with more environment variables ("NAME=VALUE").
 func invoke(t testing.TB, environ []string, args ...string) result {
 	t.Helper()
+	return invokeCmd(t, prepare(environ, args...))
+}
+
+// prepare prepares a run of the program.
+func prepare(environ []string, args ...string) *exec.Cmd {
 	cmd := exec.Command("btrfs-backup", args...)
 	cmd.Env = append(os.Environ(), environ...)
-	return invokeCmd(t, cmd)
+	return cmd
 }
 
 func invokeCmd(t testing.TB, cmd *exec.Cmd) result {

@@ -20,6 +20,7 @@ type restoreOptions struct {
 	until  time.Time // that at means; zero: none
 	dryRun bool
 	noWait bool
+	limit  rateFlag
 	reach  job.Reach
 	output outputOptions
 	ways   []restoreWay
@@ -50,6 +51,7 @@ func newRestore(env environment) *cobra.Command {
 TARGET's filesystem has of it already is not sent. The copy that comes back
 becomes a snapshot of TARGET, so that backups of TARGET go on as increments, and
 as one history with those before. With --at, BACKUP is a folder of backups.
+A copy by rsync comes back as a directory where there are no subvolumes.
 
 With --path, or a TARGET that is the path of a file as it was, only that comes
 back, with all that it had. If it exists, NAME.restored-DATE is written beside.`,
@@ -67,6 +69,7 @@ back, with all that it had. If it exists, NAME.restored-DATE is written beside.`
 	o.output.defineQuiet(f)
 	f.BoolVarP(&o.output.noProgress, "no-progress", "P", false, "show no progress")
 	defineReach(&o.reach, f)
+	f.Var(&o.limit, "rate-limit", "at most `RATE` bytes a second, such as 10M")
 	help.Grouped(f, help.FurtherTitle, func(f *pflag.FlagSet) { defineFurtherReach(&o.reach, f) })
 	return c
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/time/rate"
 
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/progress"
@@ -65,7 +66,8 @@ func (w *fileRestore) attempt(ctx context.Context, env environment, o *restoreOp
 	if unsure && len(args) == 1 && backup.Within == "" {
 		return false, nil
 	}
-	ask := retrieval.Ask{Order: retrieval.Order{Backup: backup, Paths: w.paths, Overwrite: w.overwrite, DryRun: o.dryRun}}
+	ask := retrieval.Ask{Order: retrieval.Order{Backup: backup, Paths: w.paths, Overwrite: w.overwrite, RateLimit: rate.Limit(o.limit),
+		DryRun: o.dryRun}}
 	ask.Here, _ = machines.At(job.Local{})
 	if len(args) == 2 {
 		ask.As.Host, ask.As.Dir = machines.At(places[1])

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/time/rate"
 
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/power"
@@ -76,7 +77,7 @@ func (s *streamsRestore) restore(ctx context.Context, env environment, o *restor
 	order := s.whole.order
 	order.To, order.Target = machines.At(places[0])
 	order.Settings = engine.Settings{NoWait: o.noWait, DryRun: o.dryRun, Log: log, Now: env.now, State: lock.State{Dir: machineState()}}
-	order.Progress = display
+	order.RateLimit, order.Progress = rate.Limit(o.limit), display
 	did, err := restore.RunStreams(ctx, order, restore.Streams{Inputs: inputs, Until: o.until, Keep: s.keep})
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/time/rate"
 
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/power"
@@ -57,7 +58,7 @@ func (w *wholeRestore) restore(ctx context.Context, env environment, o *restoreO
 		return w.tree(ctx, env, o, log, display)
 	}
 	w.order.Settings = engine.Settings{NoWait: o.noWait, DryRun: o.dryRun, Log: log, Now: env.now, State: lock.State{Dir: machineState()}}
-	w.order.Progress = display
+	w.order.RateLimit, w.order.Progress = rate.Limit(o.limit), display
 	did, err := restore.Run(ctx, w.order)
 	if err != nil {
 		return err
@@ -71,7 +72,7 @@ func (w *wholeRestore) tree(ctx context.Context, env environment, o *restoreOpti
 	if w.order.InPlace || w.order.SnapshotFolder != "" || w.order.LeaveNested || w.order.RebootNeeded {
 		return retrieval.NoSubvolume(w.order.Backup, to)
 	}
-	order, err := retrieval.Tree(ctx, retrieval.Order{Backup: w.order.Backup, DryRun: o.dryRun}, to)
+	order, err := retrieval.Tree(ctx, retrieval.Order{Backup: w.order.Backup, RateLimit: rate.Limit(o.limit), DryRun: o.dryRun}, to)
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,8 @@ import (
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/replace"
 	"btrfs-backup/internal/volume"
+
+	"golang.org/x/time/rate"
 )
 
 // An Order tells what is to be restored, and where.
@@ -36,7 +38,8 @@ type Order struct {
 	RebootNeeded   bool   // the target may be the root of the running system
 
 	engine.Settings
-	Progress *progress.Display
+	RateLimit rate.Limit // bytes per second; 0: as many as go
+	Progress  *progress.Display
 }
 
 // run is an order under way.

@@ -234,7 +234,7 @@ func (r *fromStreams) goOn(ctx context.Context) (done bool, err error) {
 
 // fetch receives what is missing. In an input there may be more streams behind that one which was known: such that go on belong to it.
 func (r *fromStreams) fetch(ctx context.Context) error {
-	to := volume.NewDestination(r.To, r.place.receive, nil, volume.Options{Log: r.Log, Progress: r.Progress})
+	to := volume.NewDestination(r.To, r.place.receive, nil, volume.Options{Log: r.Log, Limit: r.RateLimit, Progress: r.Progress})
 	if err := to.Open(ctx); err != nil {
 		return err
 	}

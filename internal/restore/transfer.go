@@ -73,7 +73,7 @@ func (r *run) preferReceived(ctx context.Context) {
 
 // destination is where the copy is received.
 func (r *run) destination() *target {
-	to := volume.NewDestination(r.To, r.place.receive, r.source, volume.Options{Log: r.Log, Progress: r.Progress})
+	to := volume.NewDestination(r.To, r.place.receive, r.source, volume.Options{Log: r.Log, Limit: r.RateLimit, Progress: r.Progress})
 	return &target{to, r.report.Target}
 }
 
@@ -220,8 +220,11 @@ func (r *run) fetch(ctx context.Context) error {
 			r.present = []btrfs.Subvolume{result.Backup}
 			return nil
 		}
-		if errors.Is(err, fs.ErrExist) {
+		switch {
+		case errors.Is(err, fs.ErrExist):
 			err = hint.New(err, "move it away or rename it, or keep the copy elsewhere with --snapshot-folder")
+		case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+			err = hint.New(err, "make room at "+path.Dir(r.report.Target)+": the same command goes on")
 		}
 		return err
 	})

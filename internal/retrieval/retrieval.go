@@ -20,6 +20,8 @@ import (
 	"btrfs-backup/internal/manifest"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/transport"
+
+	"golang.org/x/time/rate"
 )
 
 // An Order tells what is to come back, and where to.
@@ -29,6 +31,7 @@ type Order struct {
 	To        Target
 	Name      string // that all of the backup gets beneath To, with the attributes of its root; "": Paths keep theirs
 	Overwrite bool
+	RateLimit rate.Limit // bytes per second from one machine to another; 0: as many as go
 	DryRun    bool
 }
 
@@ -46,12 +49,16 @@ type Retrieval struct {
 	to      *host.Dir // nil: the directory is missing, and will be made
 	found   []files.Found
 	writing files.Order
+	limit   *rate.Limiter // nil: none
 	Report  *Report
 }
 
 // Prepare finds out what an order means, and refuses what cannot be done. It changes nothing.
 func Prepare(ctx context.Context, o Order) (*Retrieval, error) {
 	r := &Retrieval{order: o}
+	if o.RateLimit > 0 {
+		r.limit = transport.NewLimiter(o.RateLimit)
+	}
 	if err := r.prepare(ctx); err != nil {
 		r.Close()
 		return nil, err
@@ -276,10 +283,14 @@ func (r *Retrieval) once(ctx context.Context, progress func(done, total int64)) 
 	if err != nil {
 		return files.Packed{}, files.Report{}, err
 	}
+	limited := transport.Limit(ctx, io.Discard, r.limit)
 	var done, total int64
 	packed, err := r.from.PackFiles(ctx, r.selection(), func(bytes int64) { total = bytes }, func(records []files.Record) error {
 		for _, record := range records {
 			done += int64(len(record.Content))
+			if _, err := limited.Write(record.Content); err != nil {
+				return err
+			}
 		}
 		progress(done, total)
 		return writing.Take(ctx, records)
