@@ -3,10 +3,10 @@ package host
 import (
 	"context"
 	"path"
-	"strings"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/tree"
+	"btrfs-backup/internal/tree/state"
 )
 
 // A Locator is a Host that tells what paths mean to whoever looks for backups. Both hosts are.
@@ -37,14 +37,7 @@ func (l Location) Path() string { return path.Join(l.Folder, l.Name) }
 func (l Location) IsVersion() bool { return l.Name != "" }
 
 // LatestOf tells that a name is that of the link to the newest snapshot or backup of a series, and gives the prefix of that.
-func LatestOf(name string) (prefix string, ok bool) {
-	if name == ".latest" {
-		return "", true
-	}
-	prefix, ok = strings.CutSuffix(name, "_latest")
-	rest, dot := strings.CutPrefix(prefix, ".")
-	return rest, ok && dot
-}
+func LatestOf(name string) (prefix string, ok bool) { return state.LatestOf(name) }
 
 // SnapshotFolder is that within a source, where no other is named.
 const SnapshotFolder = "snapshot"

@@ -45,6 +45,24 @@ func (w *work) check(old, snapshot *os.File, info btrfs.Subvolume) (s sorted, er
 	return w.sort(old, snapshot, covered)
 }
 
+// checkNames refuses a name that leaves no room for the ones that it is hidden or kept under.
+func (w *work) checkNames() error {
+	const number = 5 // see nameAside
+	if len(w.hidden()) <= unix.NAME_MAX && len(w.Aside)+number <= unix.NAME_MAX {
+		return nil
+	}
+	return hint.New(fmt.Errorf("%s: %w", w.name, unix.ENAMETOOLONG), "use a name with fewer than 225 bytes")
+}
+
+// CheckSnapshotName refuses the name of a snapshot that leaves no room for the one that it has on its way, see movingName.
+func CheckSnapshotName(name string) error {
+	const most = unix.NAME_MAX - len(".") - len(moving) - len(".") - 2*len(btrfs.UUID{})
+	if len(name) <= most {
+		return nil
+	}
+	return hint.Newf(fmt.Errorf("snapshot %s: %w", name, unix.ENAMETOOLONG), "rename it to a name with at most %d bytes", most)
+}
+
 // mounts gives the mounts of the machine.
 func (w *work) mounts() ([]*mountinfo.Info, error) {
 	table, err := mountinfo.GetMounts(nil)

@@ -52,7 +52,7 @@ func (w *work) asNew(ctx context.Context) error {
 		}
 		failpoint.Reach("writable snapshot made")
 	}
-	if err := w.takeIn(staging, info); err != nil {
+	if err := w.takeIn(ctx, staging, info); err != nil {
 		return err
 	}
 	return w.leave(ctx, staging)
@@ -96,9 +96,9 @@ func (w *work) goOn(ctx context.Context, staging *os.File) error {
 }
 
 // takeIn moves what was received for it into the new subvolume.
-func (w *work) takeIn(staging *os.File, snapshot btrfs.Subvolume) error {
+func (w *work) takeIn(ctx context.Context, staging *os.File, snapshot btrfs.Subvolume) error {
 	at, err := btrfs.IdentifyDir(staging)
-	if err != nil || w.Folder == "" || snapshot.Container != at.Subvolume || snapshot.DirID != at.Inode {
+	if err != nil || w.Folder == "" {
 		return err
 	}
 	made, err := btrfs.OpenDirAt(staging, w.name)
@@ -106,12 +106,15 @@ func (w *work) takeIn(staging *os.File, snapshot btrfs.Subvolume) error {
 		return err
 	}
 	defer made.Close()
+	if snapshot.Container != at.Subvolume || snapshot.DirID != at.Inode { // it stays where it is
+		return tidyFolder(made, w.Folder)
+	}
 	folder, err := makeDirs(made, nil, w.Folder)
 	if err != nil {
 		return err
 	}
 	defer folder.Close()
-	if err := removeStubs(folder); err != nil {
+	if err := errors.Join(removeStubs(folder), copyRecords(ctx, staging, folder), passLatest(nil, folder)); err != nil {
 		return err
 	}
 	return moveSnapshot(staging, snapshot.Name, folder)

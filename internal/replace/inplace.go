@@ -17,7 +17,7 @@ import (
 // old one all that is in it. From then on, the old one has the hidden name, until all that belongs into the new one has moved there.
 // Which of the two has it is told by their age.
 func (w *work) inPlace(ctx context.Context) error {
-	if err := w.finishEarlier(); err != nil || w.Snapshot.IsZero() && !w.DryRun {
+	if err := w.finishEarlier(ctx); err != nil || w.Snapshot.IsZero() && !w.DryRun {
 		return err
 	}
 	if err := w.relist(); err != nil {
@@ -59,7 +59,7 @@ func (w *work) inPlace(ctx context.Context) error {
 	if isSnapper {
 		return w.asSnapper(ctx, old, snapshot, info, number, sorted.moved)
 	}
-	return w.exchange(snapshot, info)
+	return w.exchange(context.WithoutCancel(ctx), snapshot, info)
 }
 
 func (w *work) path(name string) string { return path.Join(w.at, name) }
@@ -81,7 +81,7 @@ func (w *work) open(name string) (*os.File, btrfs.Subvolume, error) {
 }
 
 // exchange makes the new subvolume and gives it its place.
-func (w *work) exchange(snapshot *os.File, old btrfs.Subvolume) error {
+func (w *work) exchange(ctx context.Context, snapshot *os.File, old btrfs.Subvolume) error {
 	if err := btrfs.SnapshotWritable(snapshot, w.parent, w.hidden()); err != nil {
 		return err
 	}
@@ -100,11 +100,11 @@ func (w *work) exchange(snapshot *os.File, old btrfs.Subvolume) error {
 		return errors.Join(err, btrfs.Delete(w.parent, w.hidden()))
 	}
 	failpoint.Reach("subvolumes exchanged")
-	return w.finish()
+	return w.finish(ctx)
 }
 
 // finishEarlier ends what an earlier attempt began, or removes what it left.
-func (w *work) finishEarlier() error {
+func (w *work) finishEarlier(ctx context.Context) error {
 	hidden, err := btrfs.InfoAt(w.parent, w.hidden())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -120,11 +120,11 @@ func (w *work) finishEarlier() error {
 		return btrfs.Delete(w.parent, w.hidden())
 	}
 	w.report.Resumed = true
-	return w.finish()
+	return w.finish(ctx)
 }
 
 // finish moves what belongs into the new subvolume from the old one, which has the hidden name, and gives that one its own.
-func (w *work) finish() error {
+func (w *work) finish(ctx context.Context) error {
 	old, oldInfo, err := w.open(w.hidden())
 	if err != nil {
 		return err
@@ -145,10 +145,10 @@ func (w *work) finish() error {
 		return err
 	}
 	w.report.Left = sorted.left
-	if err := w.moveAll(old, made, sorted.moved); err != nil {
+	if err := w.moveAll(ctx, old, made, sorted.moved); err != nil {
 		return err
 	}
-	if err := btrfs.Rename(w.parent, w.hidden(), w.Aside); err != nil {
+	if err := w.nameAside(); err != nil {
 		return err
 	}
 	failpoint.Reach("old subvolume named")

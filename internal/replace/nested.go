@@ -1,6 +1,7 @@
 package replace
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,9 +13,6 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/failpoint"
 	"btrfs-backup/internal/hint"
-	"btrfs-backup/lock"
-
-	"github.com/google/renameio/v2"
 
 	"golang.org/x/sys/unix"
 )
@@ -47,6 +45,11 @@ func (w *work) sort(old *os.File, into *os.File, covered []string) (s sorted, er
 		if !isSnapshot && stay {
 			s.left = append(s.left, c.Path)
 			continue
+		}
+		if isSnapshot && !onItsWay {
+			if err := CheckSnapshotName(path.Base(c.Path)); err != nil {
+				return s, err
+			}
 		}
 		if err := w.checkMovable(old, into, c.Path, info.ReadOnly && !isSnapshot); err != nil {
 			return s, err
@@ -102,7 +105,7 @@ func lstatIn(dir *os.File, at string, st *unix.Stat_t) error {
 }
 
 // moveAll moves subvolumes from the old one into the new one.
-func (w *work) moveAll(old, made *os.File, paths []string) error {
+func (w *work) moveAll(ctx context.Context, old, made *os.File, paths []string) error {
 	for _, at := range paths {
 		if err := moveOne(old, made, at); err != nil {
 			return fmt.Errorf("moving the subvolume %s into the restored one: %w", at, err)
@@ -115,7 +118,7 @@ func (w *work) moveAll(old, made *os.File, paths []string) error {
 	}
 	from, err := btrfs.OpenDirAt(old, w.Folder)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return tidyFolder(made, w.Folder)
 	}
 	if err != nil {
 		return err
@@ -126,26 +129,7 @@ func (w *work) moveAll(old, made *os.File, paths []string) error {
 		return err
 	}
 	defer folder.Close()
-	return errors.Join(arriveAll(folder), removeStubs(folder), copyLedger(from, folder))
-}
-
-// copyLedger lets the new folder of snapshots have the ledger of the old one, in place of that which was there when the snapshot was
-// taken: what destinations need is known from it.
-func copyLedger(from, to *os.File) error {
-	content, err := readIn(from, lock.LedgerFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	within := func(name string) string { return fmt.Sprintf("/proc/self/fd/%d/%s", to.Fd(), name) }
-	err = renameio.WriteFile(within(lock.LedgerFile), content, 0o644, renameio.WithTempDir(within("")))
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", path.Join(to.Name(), lock.LedgerFile), lock.Cause(err))
-	}
-	failpoint.Reach("ledger copied")
-	return nil
+	return errors.Join(arriveAll(folder), removeStubs(folder), passFolder(ctx, from, folder))
 }
 
 func moveOne(old, made *os.File, at string) error {
@@ -223,26 +207,4 @@ func makeDir(dir *os.File, name string, model *os.File, at string) (*os.File, er
 		return nil, err
 	}
 	return made, nil
-}
-
-// stub is the inode number of the empty directory that a snapshot has in the place of a subvolume: linux/btrfs_tree.h,
-// BTRFS_EMPTY_SUBVOL_DIR_OBJECTID.
-const stub = 2
-
-// removeStubs removes what is left in a folder of snapshots that were there when the snapshot was taken.
-func removeStubs(folder *os.File) error {
-	names, err := namesIn(folder)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		var st unix.Stat_t
-		if unix.Fstatat(int(folder.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil || st.Ino != stub || st.Mode&unix.S_IFMT != unix.S_IFDIR {
-			continue
-		}
-		if err := unix.Unlinkat(int(folder.Fd()), name, unix.AT_REMOVEDIR); err != nil {
-			return &fs.PathError{Op: "rmdir", Path: path.Join(folder.Name(), name), Err: err}
-		}
-	}
-	return nil
 }

@@ -117,6 +117,9 @@ func Do(ctx context.Context, m Machine, top, dir *os.File, o Order) (Report, err
 	} else {
 		w.name = o.Name
 	}
+	if err := w.checkNames(); err != nil {
+		return w.report, err
+	}
 	w.at = path.Clean("./" + at)
 	if w.parent, err = btrfs.OpenDirAt(top, w.at); err != nil {
 		return w.report, err

@@ -12,6 +12,7 @@ import (
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/failpoint"
 	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/tree/state"
 	"btrfs-backup/lock"
 )
 
@@ -34,9 +35,14 @@ func newLab(t testing.TB, top, name string) *lab {
 	l.snap("home", "home/snapshot/1")
 	l.write("home/file", "two")
 	l.write("home/snapshot/"+lock.LedgerFile, "{}\n")
+	check(t, os.Symlink("0", l.path("home/snapshot/.latest")))
 	l.snap("home", "home/snapshot/2")
 	l.write("home/file", "three")
 	l.write("home/snapshot/"+lock.LedgerFile, `{"2": {}}`+"\n")
+	check(t, os.Remove(l.path("home/snapshot/.latest")))
+	check(t, os.Symlink("2", l.path("home/snapshot/.latest")))
+	check(t, os.MkdirAll(l.path("home/snapshot/"+state.Dir+"/"+state.Manifests), 0o700))
+	l.write("home/snapshot/"+state.Dir+"/about.json", "{}")
 	check(t, os.MkdirAll(l.path("home/new/dir"), 0o700))
 	l.create("home/new/dir/vm")
 	l.write("home/new/dir/vm/disk", "data")
@@ -112,10 +118,12 @@ func (l *lab) isReplaced(old btrfs.Subvolume, snapshots map[string]btrfs.Subvolu
 	l.reads("home.before/file", "three")
 	l.reads("home/new/dir/vm/disk", "data")
 	l.reads("home/snapshot/"+lock.LedgerFile, `{"2": {}}`)
+	l.reads("home/snapshot/"+state.Dir+"/about.json", "{}")
+	l.reads("home/snapshot/.latest/file", "two")
 	if names := l.names("."); !slices.Equal(names, []string{"home", "home.before"}) {
 		l.Errorf("there are %q", names)
 	}
-	if names := l.names("home/snapshot"); !slices.Equal(names, []string{lock.LedgerFile, "1", "2"}) {
+	if names := l.names("home/snapshot"); !slices.Equal(names, []string{state.Dir, ".latest", lock.LedgerFile, "1", "2"}) {
 		l.Errorf("snapshots: %q", names)
 	}
 	if s := l.info("home.before"); s.UUID != old.UUID {
@@ -155,6 +163,17 @@ func TestTheOldSubvolumeStaysBesideWithoutWhatBelongsToTheNewOne(t *testing.T) {
 	l.isReplaced(old, snapshots)
 	if !slices.Equal(planned.Moved, did.Moved) || len(did.Moved) != 3 || did.Way != Exchange || did.AsideID != old.ID {
 		t.Errorf("planned\n%+v\ndone\n%+v", planned, did)
+	}
+}
+
+func TestANameThatIsTakenGetsANumber(t *testing.T) {
+	l := newLab(t, btrfstest.New(t, 256<<20).Dir, "lab")
+	for _, aside := range []string{"home.before", "home.before.2", "home.before.3"} {
+		did, err := l.do(l.order("home/snapshot/1"))
+		check(t, err)
+		if filepath.Base(did.Aside) != aside || !l.has(aside) || l.has(Hidden("home")) {
+			t.Errorf("%+v, %q", did, l.names("."))
+		}
 	}
 }
 
@@ -246,7 +265,7 @@ func TestKilledAtAnyStepOneOfTheTwoIsInPlaceAndTheSameOrderGoesOn(t *testing.T) 
 			t.Fatalf("killed after %q", step)
 		}
 	}, "writable snapshot made", "subvolumes exchanged", "snapshot hidden", "snapshot writable", "snapshot moved", "snapshot read-only",
-		"nested subvolume moved", "ledger copied", "old subvolume named")
+		"nested subvolume moved", "ledger copied", "records copied", "old subvolume named")
 }
 
 func TestANewSubvolumeTakesWhatWasReceivedForIt(t *testing.T) {
@@ -275,6 +294,10 @@ func TestANewSubvolumeTakesWhatWasReceivedForIt(t *testing.T) {
 			}
 		}
 		l.reads("back/file", "two")
+		l.reads("back/snapshot/"+state.Dir+"/origins.json", "{}")
+		if l.has("back/snapshot/.latest") || l.has("back/snapshot/1") {
+			t.Errorf("snapshots: %q", l.names("back/snapshot"))
+		}
 		s := l.info("back/snapshot/2")
 		if names := l.names("."); !slices.Equal(names, []string{"back", "home"}) || !s.Received() || s.UUID != received.UUID ||
 			s.ReceivedUUID != received.ReceivedUUID || s.SentIn != received.SentIn || !s.ReadOnly || l.info("back").ParentUUID != s.UUID {
@@ -345,6 +368,10 @@ func TestWhatCannotBeReplacedIsRefusedAndNothingIsMade(t *testing.T) {
 			id := strings.TrimSpace(run(l, "btrfs", "inspect-internal", "rootid", l.path("home")))
 			check(l, os.WriteFile(l.machine.Cmdline, []byte("quiet rootflags=noatime,subvolid="+id+" ro\n"), 0o644))
 		}},
+		{"a snapshot whose name leaves no room", "file name too long", func(l *lab, _ *Order) {
+			l.snap("home", "home/snapshot/"+strings.Repeat("x", 250))
+		}},
+		{"a name that leaves no room", "file name too long", func(_ *lab, o *Order) { o.Aside = strings.Repeat("x", 255) }},
 		{"a read-only one", "is read-only", func(l *lab, _ *Order) {
 			run(l, "btrfs", "property", "set", "-ts", l.path("home"), "ro", "true")
 		}},

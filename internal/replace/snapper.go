@@ -41,7 +41,7 @@ func (w *work) defaultSubvolume() btrfs.Subvolume {
 func (w *work) asSnapper(ctx context.Context, old, snapshot *os.File, info btrfs.Subvolume, number int, move []string) error {
 	switch d := w.defaultSubvolume(); {
 	case d.ParentUUID == w.Snapshot && d.Name == "snapshot" && d.ID != info.ID: // an earlier attempt came that far
-		return w.endSnapper(old, d, move)
+		return w.endSnapper(ctx, old, d, move)
 	case d.ID != info.ID:
 		return hint.New(fmt.Errorf("%s is a snapshot of snapper's, and not the one that is mounted by default", w.path(w.name)),
 			"restore to a new subvolume, or roll back with snapper")
@@ -89,11 +89,11 @@ func (w *work) asSnapper(ctx context.Context, old, snapshot *os.File, info btrfs
 		return err
 	}
 	failpoint.Reach("default set")
-	return w.endSnapper(old, made, move)
+	return w.endSnapper(ctx, old, made, move)
 }
 
 // endSnapper moves what belongs into the new root.
-func (w *work) endSnapper(old *os.File, info btrfs.Subvolume, move []string) error {
+func (w *work) endSnapper(ctx context.Context, old *os.File, info btrfs.Subvolume, move []string) error {
 	at, err := pathOf(w.top, info.ID)
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func (w *work) endSnapper(old *os.File, info btrfs.Subvolume, move []string) err
 	}
 	defer made.Close()
 	w.report.UUID, w.report.Of, w.report.Path, w.report.Default = info.UUID, info.ParentUUID, at, true
-	if err := w.moveAll(old, made, move); err != nil {
+	if err := w.moveAll(ctx, old, made, move); err != nil {
 		return err
 	}
 	return btrfs.SyncFilesystem(w.top)

@@ -20,6 +20,7 @@ type place struct {
 	target  *host.Dir         // in place, what gives its place up; else the directory in which the new one is to be
 	resumes bool              // an earlier attempt left something
 	receive string            // absolute path of the directory in which the copy is received
+	locked  btrfs.DirID       // of that directory, when it was locked last
 	folder  string            // the snapshot folder within the target; "": outside
 	free    uint64            // bytes
 	all     []btrfs.Subvolume // of its filesystem

@@ -91,7 +91,7 @@ func (r *run) do(ctx context.Context) error {
 			return err
 		}
 	}
-	unlock, err := r.lockTarget(ctx)
+	unlock, err := r.lockTarget(ctx, r.look)
 	if err != nil {
 		return err
 	}
@@ -178,6 +178,11 @@ func (r *run) identities() (all []btrfs.UUID) {
 // rehearse finds what would be done, and refuses what cannot be.
 func (r *run) rehearse(ctx context.Context) (err error) {
 	r.report.planned(r.present, r.bases)
+	if r.place.folder != "" { // into which the copy moves
+		if err := replace.CheckSnapshotName(r.backup.Name); err != nil {
+			return err
+		}
+	}
 	if err := r.checkSpace(ctx); err != nil {
 		return err
 	}

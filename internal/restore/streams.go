@@ -192,7 +192,7 @@ func (r *fromStreams) do(ctx context.Context) error {
 			return err
 		}
 	}
-	unlock, err := r.lockTarget(ctx)
+	unlock, err := r.lockTarget(ctx, r.look)
 	if err != nil {
 		return err
 	}

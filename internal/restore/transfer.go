@@ -123,12 +123,53 @@ func (r *run) checkSpace(ctx context.Context) error {
 	return hint.New(hint.WithErrno(errors.New(what), syscall.ENOSPC), "make room there, or choose another target")
 }
 
-// lockTarget makes the directory in which the copy is received, and keeps other runs out of it.
-func (r *run) lockTarget(ctx context.Context) (release func(), err error) {
-	if err := r.To.MkdirAll(ctx, r.place.receive); err != nil {
-		return nil, err
+// lockTarget makes the directory in which the copy is received, and keeps other runs out of it. If another one put something else in
+// the place of the target meanwhile, all is looked at anew.
+func (r *run) lockTarget(ctx context.Context, look func(context.Context) error) (release func(), err error) {
+	const most = 5
+	for attempt := 1; ; attempt++ {
+		if err := r.To.MkdirAll(ctx, r.place.receive); err != nil {
+			return nil, err
+		}
+		if release, err = r.lockReceived(ctx); err != nil {
+			return nil, err
+		}
+		same, err := r.isSame(ctx)
+		if err == nil && same {
+			return release, nil
+		}
+		release()
+		if err == nil && attempt == most {
+			err = fmt.Errorf("target %s: it is replaced again and again", r.report.Target)
+		}
+		if err == nil {
+			err = look(ctx)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
-	return r.lockReceived(ctx)
+}
+
+// isSame tells that the paths lead to what was looked at, and locked.
+func (r *run) isSame(ctx context.Context) (bool, error) {
+	same, err := r.leadsTo(ctx, r.place.receive, r.place.locked)
+	if err != nil || !same || r.place.target == nil {
+		return same, err
+	}
+	target := r.place.target.Status()
+	return r.leadsTo(ctx, target.Path, target.DirID)
+}
+
+func (r *run) leadsTo(ctx context.Context, at string, id btrfs.DirID) (bool, error) {
+	dir, err := r.To.Open(ctx, at)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return dir.Status().DirID == id, dir.Close()
 }
 
 // lockReceived locks the directory in which the copy is received, unless the backup is from there.
@@ -137,6 +178,7 @@ func (r *run) lockReceived(ctx context.Context) (release func(), err error) {
 	if err != nil {
 		return nil, err
 	}
+	r.place.locked = dir.Status().DirID
 	if r.source != nil && r.source.At().Machine == r.To.String() && r.source.At().DirID == dir.Status().DirID {
 		return func() {}, dir.Close()
 	}

@@ -39,6 +39,16 @@ func ManifestFile(name string) string { return Manifests + "/" + name + ".zst" }
 // RecordFile holds the record of a backup.
 func RecordFile(name string) string { return Manifests + "/" + name + recordEnd }
 
+// LatestOf tells that a name is that of the link to the newest snapshot or backup of a series, and gives the prefix of that.
+func LatestOf(name string) (prefix string, ok bool) {
+	if name == ".latest" {
+		return "", true
+	}
+	prefix, ok = strings.CutSuffix(name, "_latest")
+	rest, dot := strings.CutPrefix(prefix, ".")
+	return rest, ok && dot
+}
+
 // TemporaryEnd is the end of the name of a file that is being written.
 const TemporaryEnd = ".tmp"
 
