@@ -9,6 +9,7 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/btrfs/reflink"
+	"btrfs-backup/transport/sshtest"
 )
 
 // alter makes a read-only subvolume writable as programs do that leave its received UUID as it is, and read-only again.
@@ -89,6 +90,32 @@ func TestABackupThatIsRelinkedIsAParentAgain(t *testing.T) {
 	r := backUp(t, exitDone, march(2), source, destination)
 	want(t, "transfers", r.to(t, destination).transfers(), r.Snapshot+"<"+taken)
 	isCopy(t, source, destination, r.Snapshot)
+}
+
+func TestABackupOnAnotherMachineIsComparedAndRelinked(t *testing.T) {
+	t.Parallel()
+	far := newRemote(t, sshtest.Options{})
+	source, destination := newSmallPair(t)
+	write(t, filepath.Join(source, "large"), strings.Repeat("large ", 100_000))
+	taken := series(t, 1, source, destination)[0]
+	backup, snapshot := filepath.Join(destination, taken), filepath.Join(source, "snapshot", taken)
+	against := far.arguments("verify", far.place(destination)+"/.latest", "--against", snapshot)
+	expect(t, exitDone, invoke(t, nil, against...), far.place(backup), "compared with "+snapshot+": no differences")
+
+	btrfstest.Run(t, "btrfs", "property", "set", "-f", "-ts", backup, "ro", "false")
+	btrfstest.Check(t, os.Chmod(filepath.Join(backup, "file"), 0o600))
+	btrfstest.Run(t, "btrfs", "property", "set", "-ts", backup, "ro", "true")
+	against = far.arguments("verify", far.place(backup), "--against", snapshot)
+	expect(t, exitDiffer, invoke(t, nil, against...), "mode         file (is 0600, was 0644)", "DIFFERS: 1 mode")
+	for _, sides := range [][2]string{{far.place(backup), snapshot}, {backup, far.place(snapshot)}} {
+		expect(t, exitDiffer, invoke(t, nil, far.arguments("relink", sides[0], "--to", sides[1])...), "mode         file (is 0600, was 0644)", "nothing was changed")
+	}
+	alter(t, backup, func() { btrfstest.Check(t, os.Chmod(filepath.Join(backup, "file"), 0o644)) })
+	expect(t, exitDone, invoke(t, nil, far.arguments("relink", far.place(backup), "--to", snapshot)...), "it is a copy of "+snapshot+" again")
+	expect(t, exitDone, invoke(t, nil, far.arguments("relink", "--json", backup, "--to", far.place(snapshot))...), `"linked_before": true`)
+	write(t, filepath.Join(source, "file"), "new")
+	r := backUp(t, exitDone, march(2), source, destination)
+	want(t, "transfers", r.to(t, destination).transfers(), r.Snapshot+"<"+taken)
 }
 
 func TestASnapshotThatWasAlteredIsNoParentOfWhatWasSentBefore(t *testing.T) {

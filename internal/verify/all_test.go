@@ -95,7 +95,7 @@ func TestDamageIsToldOfAllThatShareIt(t *testing.T) {
 	p.want(files, "4 *****", "3 *", "2 **", "1 **") // only what is damaged is read again
 }
 
-func TestABackupOnAnotherMachineIsComparedByManifests(t *testing.T) {
+func TestABackupIsComparedWithItsSnapshotByManifests(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
 	btrfstest.Populate(t, p.source, 1)

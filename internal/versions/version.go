@@ -20,7 +20,7 @@ type Versions struct {
 	File     string        `json:"file"`
 	Looked   int           `json:"places"` // how many were looked into
 	Versions []Version     `json:"versions"`
-	Called   []Call        `json:"called,omitempty"` // the names that it had, the last one first
+	Called   []Call        `json:"called,omitempty"`          // the names that it had, the last one first
 	Closed   []string      `json:"not_looked_into,omitempty"` // places on record that nobody can look into
 	Took     time.Duration `json:"nanoseconds"`
 }
