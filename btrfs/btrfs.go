@@ -99,6 +99,11 @@ func (s Subvolume) InUse() string {
 // Received tells that s itself was received. A read-only snapshot of what was received has the same received UUID.
 func (s Subvolume) Received() bool { return !s.ReceivedUUID.IsZero() && s.ReceivedIn >= s.CreatedIn }
 
+// WasReceived tells that s itself was received, and lost its received UUID when somebody made it writable, as btrfs-progs do.
+func (s Subvolume) WasReceived() bool {
+	return s.ReadOnly && s.ReceivedUUID.IsZero() && s.ReceivedIn != 0 && s.ReceivedIn >= s.CreatedIn
+}
+
 // Identity is the UUID by which copies of s are known: the received one if s is itself a copy.
 func (s Subvolume) Identity() UUID {
 	if s.ReceivedUUID.IsZero() {

@@ -9,6 +9,7 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/btrfs/reflink"
+	"btrfs-backup/internal/inventory"
 	"btrfs-backup/transport/sshtest"
 )
 
@@ -45,6 +46,27 @@ func TestABackupThatWasAlteredIsNoParentAndNoBackup(t *testing.T) {
 	want(t, "backups", names(t, destination), taken[1], r.Snapshot) // what was altered is its owner's
 }
 
+func TestABackupThatLostItsReceivedUUIDIsToldByEveryCommand(t *testing.T) {
+	t.Parallel()
+	source, destination := newSmallPair(t)
+	taken := series(t, 2, source, destination)
+	altered := filepath.Join(destination, taken[0])
+	btrfstest.Run(t, "btrfs", "property", "set", "-f", altered, "ro", "false")
+	write(t, filepath.Join(altered, "file"), "forged")
+	btrfstest.Run(t, "btrfs", "property", "set", altered, "ro", "true")
+
+	if l := listedOf(t, destination)[taken[0]]; !l.Altered || l.Complete || l.Kind != inventory.Backup {
+		t.Errorf("listed: %+v", l)
+	}
+	expect(t, exitDiffer, invoke(t, nil, "verify", altered), "altered")
+	expect(t, exitDiffer, invoke(t, nil, "verify", "--all", destination), "altered")
+	restored := filepath.Join(filepath.Dir(source), "restored")
+	expect(t, exitFailed, invoke(t, nil, "restore", altered, restored), "was altered since it was received")
+	if _, err := os.Lstat(restored); err == nil {
+		t.Error("it was restored")
+	}
+}
+
 func TestAnAlteredBackupOfTheNewestVersionIsAFailure(t *testing.T) {
 	t.Parallel()
 	source, destination := newSmallPair(t)
@@ -64,6 +86,7 @@ func TestAManifestIsMadeWithEachBackupIfThatIsWanted(t *testing.T) {
 	source, destination := newSmallPair(t)
 	r := backUp(t, exitDone, march(1), "--manifest", source, destination)
 	expect(t, exitDone, invoke(t, nil, "verify", filepath.Join(destination, r.Snapshot)), "read: no differences")
+	expect(t, exitDone, invoke(t, nil, "verify", "--export", filepath.Join(destination, r.Snapshot)), "  ./file\n")
 	manifests := filepath.Join(destination, ".btrfs-backup/manifests")
 	btrfstest.Check(t, os.RemoveAll(manifests))
 	write(t, manifests, "in the way")

@@ -12,6 +12,7 @@ import (
 	"btrfs-backup/internal/report"
 	"btrfs-backup/internal/standing"
 	"btrfs-backup/internal/versions"
+	"btrfs-backup/lock"
 )
 
 func newVersions(env environment) *cobra.Command {
@@ -67,8 +68,10 @@ func showVersions(ctx context.Context, env environment, o *listOptions, texts []
 		return at(p)
 	}
 	c, _ := lookInto("") // what is wrong with it, or is missing, is of no importance here
-	runs, _ := report.History{Dir: env.ofJob(env.newLog(slog.LevelWarn), nil).State}.Runs()
-	for _, r := range standing.RecordedSources(c, runs) {
+	state := env.ofJob(env.newLog(slog.LevelWarn), nil).State
+	runs, _ := report.History{Dir: state}.Runs()
+	used, _ := lock.State{Dir: state}.Used()
+	for _, r := range standing.RecordedSources(c, runs, used) {
 		if at, err := search.Resolve(r.Source); err == nil {
 			search.Known = append(search.Known, versions.Known{Source: at, Destinations: r.Destinations})
 		}

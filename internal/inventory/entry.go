@@ -63,7 +63,7 @@ func (p Place) Entries(prefix string) []Entry {
 		l := Entry{
 			Place: p.Folder, Name: s.Name, Time: TimeOf(s),
 			UUID: s.UUID, ParentUUID: s.ParentUUID, ReceivedUUID: s.ReceivedUUID, Parent: names[s.ParentUUID],
-			ReadOnly: s.ReadOnly, Kind: kindOf(s), Altered: s.AlteredIn != 0,
+			ReadOnly: s.ReadOnly, Kind: kindOf(s), Altered: s.AlteredIn != 0 || s.WasReceived(),
 		}
 		l.Complete = (l.Kind == Snapshot || l.Kind == Backup) && !l.Altered
 		if slices.Contains(p.Trees.Deleting, s.Name) {
@@ -168,7 +168,7 @@ func kindOf(s btrfs.Subvolume) Kind {
 		return Unfinished
 	case !s.ReadOnly:
 		return Writable
-	case !s.Received():
+	case !s.Received() && !s.WasReceived():
 		return Snapshot
 	default:
 		return Backup

@@ -153,7 +153,7 @@ func (r *run) checkBackup() error {
 		return incomplete
 	case !s.ReadOnly:
 		return hint.New(fmt.Errorf("%s can be written to, so it is no backup", name), "to use it as it is: btrfs subvolume snapshot")
-	case !plan.CanBeSent(s):
+	case !plan.CanBeSent(s) || s.WasReceived():
 		return hint.New(fmt.Errorf("%s was altered since it was received, and is no backup any more", name),
 			"restore another one; files of this one are restored with --path")
 	}

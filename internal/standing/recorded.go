@@ -3,6 +3,7 @@ package standing
 import (
 	"btrfs-backup/internal/config"
 	"btrfs-backup/internal/report"
+	"btrfs-backup/lock"
 )
 
 // Recorded is a source with destinations of it, as text.
@@ -11,8 +12,9 @@ type Recorded struct {
 	Destinations []string
 }
 
-// RecordedSources gives the sources that a configuration has, which may be nil, and those that runs had.
-func RecordedSources(c *config.Config, runs []report.Run) (all []Recorded) {
+// RecordedSources gives the sources that a configuration has, which may be nil, and those of which runs saved something. A destination
+// that was forgotten since, so that it is not among the used ones, is left out.
+func RecordedSources(c *config.Config, runs []report.Run, used lock.Used) (all []Recorded) {
 	if c == nil {
 		c = &config.Config{}
 	}
@@ -29,7 +31,9 @@ func RecordedSources(c *config.Config, runs []report.Run) (all []Recorded) {
 	for _, r := range runs {
 		one := Recorded{Source: r.Source}
 		for _, d := range r.Destinations {
-			one.Destinations = append(one.Destinations, d.Destination)
+			if len(d.Saved) > 0 && used.Knows(d.Destination) {
+				one.Destinations = append(one.Destinations, d.Destination)
+			}
 		}
 		all = append(all, one)
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/tree/received"
 	"btrfs-backup/internal/tree/state"
 	"btrfs-backup/internal/tree/verify"
@@ -45,7 +46,7 @@ func (f *Folder) verify(ctx context.Context, name string, o VerifyOptions, found
 		o.ReadAlso()
 		return received.In(f.dir).Verify(ctx, root, info, o, found, progress)
 	}
-	file, err := f.openManifest(name)
+	file, err := f.openManifest(state.ManifestFile(name))
 	if err != nil {
 		return v, err
 	}
@@ -67,7 +68,7 @@ func (f *Folder) verify(ctx context.Context, name string, o VerifyOptions, found
 func (f *Folder) unshared(ctx context.Context, name string, root *os.File, since string) (map[string]struct{}, error) {
 	var files [2]*os.File
 	for i, name := range []string{name, since} {
-		file, err := f.openManifest(name)
+		file, err := f.openManifest(state.ManifestFile(name))
 		if errors.Is(err, ErrNoManifest) {
 			return nil, nil
 		}
@@ -124,7 +125,7 @@ func (f *Folder) received(name string, root *os.File) (info btrfs.Subvolume, is 
 	if err == nil {
 		return info, record.Subvolume != info.UUID.String(), nil
 	}
-	file, err := f.openManifest(name)
+	file, err := f.openManifest(state.ManifestFile(name))
 	if err == nil {
 		return info, false, file.Close()
 	}
@@ -149,7 +150,18 @@ func (f *Folder) export(ctx context.Context, name string, w io.Writer) (err erro
 		return err
 	}
 	defer root.Close()
-	file, err := f.openManifest(name)
+	info, isReceived, err := f.received(name, root)
+	if err != nil {
+		return err
+	}
+	manifest := state.ManifestFile(name)
+	if isReceived {
+		manifest = state.SubvolumeFile(info.UUID)
+	}
+	file, err := f.openManifest(manifest)
+	if errors.Is(err, ErrNoManifest) && isReceived {
+		err = hint.New(err, "`btrfs-backup verify BACKUP` makes one")
+	}
 	if err != nil {
 		return err
 	}
@@ -157,9 +169,9 @@ func (f *Folder) export(ctx context.Context, name string, w io.Writer) (err erro
 	return verify.Export(ctx, root, file, w)
 }
 
-// openManifest opens the manifest of a backup. Its absence is ErrNoManifest.
-func (f *Folder) openManifest(name string) (*os.File, error) {
-	file, err := f.state.Open(state.ManifestFile(name))
+// openManifest opens a manifest. Its absence is ErrNoManifest.
+func (f *Folder) openManifest(manifest string) (*os.File, error) {
+	file, err := f.state.Open(manifest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrNoManifest
 	}
@@ -186,11 +198,9 @@ func (f *Folder) CopyManifest(name string, received btrfs.UUID, w io.Writer) err
 	if err := checkName(name); err != nil {
 		return err
 	}
-	file, err := f.openManifest(name)
+	file, err := f.openManifest(state.ManifestFile(name))
 	if errors.Is(err, ErrNoManifest) && !received.IsZero() {
-		if file, err = f.state.Open(state.SubvolumeFile(received)); errors.Is(err, fs.ErrNotExist) {
-			err = ErrNoManifest
-		}
+		file, err = f.openManifest(state.SubvolumeFile(received))
 	}
 	if err != nil {
 		return fmt.Errorf("reading the manifest of %s: %w", f.pathOf(name), err)

@@ -163,7 +163,7 @@ func newestFirst(ctx context.Context, folder Place) (all []candidate, err error)
 	}
 	origins, _, _ := content.Recorded(folder.String()) // without them all count as of one source
 	received := slices.DeleteFunc(slices.Clone(content.InDirectory), func(s btrfs.Subvolume) bool {
-		return s.ReceivedUUID.IsZero() || !s.ReadOnly || btrfs.IsIncoming(s.Name)
+		return s.ReceivedUUID.IsZero() && !s.WasReceived() || !s.ReadOnly || btrfs.IsIncoming(s.Name)
 	})
 	slices.SortFunc(received, func(a, b btrfs.Subvolume) int { return cmp.Compare(b.CreatedIn, a.CreatedIn) })
 	for _, s := range received {

@@ -170,7 +170,7 @@ func keep(draft *state.Draft, f Folder) error {
 // altered tells that the subvolume was changed since it was received.
 func (s *reading) altered() (bool, error) {
 	if s.info.ReceivedUUID.IsZero() {
-		return false, nil
+		return s.info.WasReceived(), nil
 	}
 	listing, err := btrfs.List(s.dir)
 	if err != nil {
