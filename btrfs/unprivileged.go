@@ -86,19 +86,6 @@ func InfoAt(dir *os.File, path string) (Subvolume, error) {
 	return Info(f)
 }
 
-// OpenDirAt opens a directory below dir, following no symbolic link and leaving dir by no other way.
-func OpenDirAt(dir *os.File, path string) (*os.File, error) {
-	full := dir.Name() + "/" + path
-	fd, err := unix.Openat2(int(dir.Fd()), path, &unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
-	})
-	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: full, Err: err}
-	}
-	return os.NewFile(uintptr(fd), full), nil
-}
-
 // DescribeAt is InfoAt, and tells whether somebody altered the subvolume since it was made, as List does.
 func DescribeAt(dir *os.File, path string) (Subvolume, error) {
 	s, err := InfoAt(dir, path)

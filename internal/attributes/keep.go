@@ -58,26 +58,20 @@ func (f Folder) Keep(name string, encoded []byte, inBase func(received btrfs.UUI
 
 // at finds what a path leads to, by no link.
 func (s subvolume) at(path string) (i btrfs.Inode, there bool, err error) {
-	fd, err := unix.Openat2(int(s.Fd()), path, &unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
-	})
+	f, err := btrfs.OpenUnmounted(s.File, path, unix.O_PATH|unix.O_NOFOLLOW)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EXDEV) {
 		return i, false, nil
 	}
 	if err != nil {
-		return i, false, &os.PathError{Op: "open", Path: s.Name() + "/" + path, Err: err}
+		return i, false, err
 	}
-	defer unix.Close(fd)
+	defer f.Close()
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return i, false, os.NewSyscallError("fstat", err)
 	}
 	return btrfs.InodeIn(s.File, s.ID, st.Ino)
 }
-
-// Name is that of the open directory.
-func (s subvolume) Name() string { return s.File.Name() }
 
 // fromBase gives what is on record of the base, as far as it is in s still.
 func (f Folder) fromBase(s subvolume, inBase func(btrfs.UUID) (int64, bool)) (set, error) {

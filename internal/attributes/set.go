@@ -103,20 +103,17 @@ func set1(root *os.File, path string, flags btrfs.Flags) (missing btrfs.Flags, e
 
 // open opens a file or a directory, and nothing that does something when it is opened.
 func open(root *os.File, path string) (*os.File, error) {
-	fd, err := unix.Openat2(int(root.Fd()), path, &unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
-	})
+	f, err := btrfs.OpenUnmounted(root, path, unix.O_PATH|unix.O_NOFOLLOW)
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(fd)
+	defer f.Close()
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return nil, os.NewSyscallError("fstat", err)
 	}
 	if kind := st.Mode & unix.S_IFMT; kind != unix.S_IFREG && kind != unix.S_IFDIR {
 		return nil, errors.New("it is neither a file nor a directory")
 	}
-	return os.Open(fmt.Sprintf("/proc/self/fd/%d", fd))
+	return os.Open(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 
+	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/manifest"
 
 	"golang.org/x/sys/unix"
@@ -46,15 +47,7 @@ func (x *Index) open(name string) (*opened, error) {
 
 // openAt holds what stands at a path of the folder.
 func (x *Index) openAt(path string, flags uint64) (*os.File, error) {
-	full := x.folder.Name() + "/" + path
-	fd, err := unix.Openat2(int(x.folder.Fd()), path, &unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_CLOEXEC | flags,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
-	})
-	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: full, Err: err}
-	}
-	return os.NewFile(uintptr(fd), full), nil
+	return btrfs.OpenUnmounted(x.folder, path, unix.O_PATH|flags)
 }
 
 func (o *opened) Close() error { return errors.Join(o.File.Close(), o.dir.Close()) }

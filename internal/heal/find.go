@@ -180,18 +180,13 @@ func (s *search) damaged(file *os.File, at string, offset int64) (next int64, er
 
 // openFile opens a regular file below a directory, following no symbolic link.
 func openFile(dir *os.File, name string, flags uint64) (*os.File, error) {
-	full := path.Join(dir.Name(), name)
-	fd, err := unix.Openat2(int(dir.Fd()), name, &unix.OpenHow{
-		Flags:   flags | unix.O_CLOEXEC | unix.O_NOATIME | unix.O_NONBLOCK,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
-	})
+	file, err := btrfs.OpenBeneath(dir, name, flags|unix.O_NOATIME|unix.O_NONBLOCK)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: full, Err: err}
+		return nil, err
 	}
-	file := os.NewFile(uintptr(fd), full)
 	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
 		file.Close()
-		return nil, &os.PathError{Op: "open", Path: full, Err: errors.Join(err, errors.New("not a regular file"))}
+		return nil, &os.PathError{Op: "open", Path: file.Name(), Err: errors.Join(err, errors.New("not a regular file"))}
 	}
 	return file, nil
 }

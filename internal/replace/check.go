@@ -204,12 +204,10 @@ func byID(where, line string) error {
 }
 
 func readIn(dir *os.File, at string) ([]byte, error) {
-	fd, err := unix.Openat2(int(dir.Fd()), at, &unix.OpenHow{
-		Flags: unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS})
+	f, err := btrfs.OpenBeneath(dir, at, unix.O_RDONLY|unix.O_NONBLOCK)
 	if err != nil {
 		return nil, err
 	}
-	f := os.NewFile(uintptr(fd), at)
 	defer f.Close()
 	return io.ReadAll(io.LimitReader(f, mostRead))
 }

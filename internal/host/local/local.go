@@ -327,7 +327,7 @@ func (d *Dir) file(name string) host.File {
 
 // readFile reads a file of ours in the directory; a missing one is nil.
 func (d *Dir) readFile(name string) ([]byte, error) {
-	f, err := openBeneath(d.dir, name)
+	f, err := btrfs.OpenBeneath(d.dir, name, unix.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

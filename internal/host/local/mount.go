@@ -156,7 +156,7 @@ func (d *Dir) isolate() (path string, whole bool, err error) {
 	if path, err = d.isolatedPath(tree, within); err != nil {
 		return "", false, err
 	}
-	root, err := openBeneath(tree, ".") // the tree is no more than a path
+	root, err := btrfs.OpenBeneath(tree, ".", unix.O_RDONLY) // the tree is no more than a path
 	if err != nil {
 		return "", false, err
 	}
@@ -261,7 +261,7 @@ func (d *Dir) mountWhole(mount *mountinfo.Info) (tree *os.File, within string, e
 	if tree, err = mountTop(mount.Source); err != nil {
 		return nil, "", err
 	}
-	folder, err := openBeneath(tree, filepath.Clean("./"+within))
+	folder, err := btrfs.OpenBeneath(tree, filepath.Clean("./"+within), unix.O_RDONLY)
 	if err == nil {
 		err = d.MustBe(folder)
 		folder.Close()

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host/local"
 
@@ -18,7 +19,7 @@ func (c *confinement) mustBeOurs(d *local.Dir) error {
 		return err
 	}
 	found, err := c.walk(d.Status().Path, func(dir *os.File, name string) (*os.File, error) {
-		next, err := openBelow(dir, name)
+		next, err := btrfs.OpenDirAt(dir, name)
 		if err != nil {
 			return nil, err
 		}

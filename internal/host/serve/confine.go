@@ -245,7 +245,7 @@ func (c *confinement) relative(p string) ([]string, error) {
 }
 
 // Open opens a directory within the root.
-func (c *confinement) Open(p string) (*os.File, error) { return c.walk(p, openBelow) }
+func (c *confinement) Open(p string) (*os.File, error) { return c.walk(p, btrfs.OpenDirAt) }
 
 // MkdirAll makes a directory within the root, and those above it that are missing. No other user can enter them.
 func (c *confinement) MkdirAll(p string) error {
@@ -253,7 +253,7 @@ func (c *confinement) MkdirAll(p string) error {
 		if err := unix.Mkdirat(int(dir.Fd()), name, 0o700); err != nil && err != unix.EEXIST {
 			return nil, &fs.PathError{Op: "mkdir", Path: filepath.Join(dir.Name(), name), Err: err}
 		}
-		return openBelow(dir, name)
+		return btrfs.OpenDirAt(dir, name)
 	})
 	if err == nil {
 		dir.Close()
@@ -270,7 +270,7 @@ func (c *confinement) walk(p string, step func(dir *os.File, name string) (*os.F
 	if err := c.mustStand(); err != nil {
 		return nil, err
 	}
-	dir, err := openBelow(c.root, ".")
+	dir, err := btrfs.OpenDirAt(c.root, ".")
 	if err != nil {
 		return nil, err
 	}
@@ -315,19 +315,6 @@ func mustBeNoBackup(subvolume *os.File) error {
 		err = &fs.PathError{Op: "open", Path: subvolume.Name(), Err: errors.New("refused: it is a backup, not a folder for backups")}
 	}
 	return err
-}
-
-// openBelow opens a directory in another one.
-func openBelow(dir *os.File, name string) (*os.File, error) {
-	full := filepath.Join(dir.Name(), name)
-	fd, err := unix.Openat2(int(dir.Fd()), name, &unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
-	})
-	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: full, Err: err}
-	}
-	return os.NewFile(uintptr(fd), full), nil
 }
 
 // Check refuses directories in which nothing can be done.

@@ -1,7 +1,6 @@
 package received
 
 import (
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -17,14 +16,10 @@ const mostLooked = 64
 
 // sharers gives the other files that share a damaged part of a file, as far as that can be told.
 func (s *reading) sharers(name string, d *verify.Damage) (all []string) {
-	fd, err := unix.Openat2(int(s.root.Fd()), name, &unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
-	})
+	file, err := btrfs.OpenUnmounted(s.root, name, unix.O_RDONLY|unix.O_NONBLOCK)
 	if err != nil {
 		return nil
 	}
-	file := os.NewFile(uintptr(fd), name)
 	defer file.Close()
 	folder, err := btrfs.Path(s.dir)
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"hash"
 	"io"
-	"strings"
 
 	"btrfs-backup/internal/manifest"
 )
@@ -145,9 +144,4 @@ func (p *pairing) compare(f *checkedFile, want, got *manifest.Entry) {
 	if want.Size == got.Size && want.SHA256 != got.SHA256 {
 		f.add(OtherContent, digestText(want.SHA256), digestText(got.SHA256))
 	}
-}
-
-// IsBelow tells that a path is that of a directory, or lies in it.
-func IsBelow(path, dir string) bool {
-	return dir == "." || path == dir || strings.HasPrefix(path, dir+"/")
 }

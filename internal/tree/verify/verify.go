@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 
+	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/manifest"
 	"btrfs-backup/internal/tree/walk"
 
@@ -263,16 +264,13 @@ func Export(ctx context.Context, root *os.File, of io.Reader, to io.Writer) erro
 
 // unsparse gives an entry the SHA-256 of the whole content.
 func unsparse(ctx context.Context, root *os.File, e *manifest.Entry) error {
-	file, err := unix.Openat2(int(root.Fd()), e.Path, &unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
-	})
+	file, err := btrfs.OpenUnmounted(root, e.Path, unix.O_RDONLY|unix.O_NONBLOCK)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(file)
+	defer file.Close()
 	buffer := make([]byte, walk.ReadSize)
-	sum, err := e.Content(ctx, file, buffer, manifest.Watcher{})
+	sum, err := e.Content(ctx, int(file.Fd()), buffer, manifest.Watcher{})
 	if err == nil && sum != e.SHA256 {
 		err = errors.New("its content is not that of the manifest")
 	}
@@ -280,6 +278,6 @@ func unsparse(ctx context.Context, root *os.File, e *manifest.Entry) error {
 		return err
 	}
 	e.Sparse = false
-	e.SHA256, err = e.Content(ctx, file, buffer, manifest.Watcher{})
+	e.SHA256, err = e.Content(ctx, int(file.Fd()), buffer, manifest.Watcher{})
 	return err
 }
