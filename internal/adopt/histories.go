@@ -131,7 +131,7 @@ func (s Source) ofTrees(ctx context.Context, backups []tree.Record) (all []Histo
 		}
 		h := &all[i]
 		h.Of = r.Source // the name that it had last
-		h.add(r.Name, inventory.TimeOf(btrfs.Subvolume{Name: r.Name}), r.Finished)
+		h.add(r.Name, inventory.TimeIn(r.Name), r.Finished)
 		if begun = begun || h.Own; begun && !h.Own {
 			h.Doubt = fmt.Sprintf("a backup of it was made there after the first one of %s", s)
 		}

@@ -128,7 +128,7 @@ func (p Place) decideSets(o Policy, now time.Time) (all []Decided, err error) {
 		}
 	}
 	add := func(v retention.Verdict, goes time.Time) {
-		all = append(all, Decided{Place: p.Folder, Verdict: v, Time: TimeOf(btrfs.Subvolume{Name: v.Name}), Kind: Set, Goes: goes})
+		all = append(all, Decided{Place: p.Folder, Verdict: v, Time: TimeIn(v.Name), Kind: Set, Goes: goes})
 	}
 	o.decide(o.Backups, now, retention.Merge(candidates), add)
 	for _, s := range p.sets(o.Prefix) {

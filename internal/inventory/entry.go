@@ -81,7 +81,7 @@ func (p Place) Entries(prefix string) []Entry {
 		all = append(all, p.trees(prefix)...)
 	}
 	for _, s := range p.sets(prefix) {
-		all = append(all, Entry{Place: p.Folder, Name: s.Name, Time: TimeOf(btrfs.Subvolume{Name: s.Name}), Kind: Set,
+		all = append(all, Entry{Place: p.Folder, Name: s.Name, Time: TimeIn(s.Name), Kind: Set,
 			Complete: len(s.Missing) == 0 && p.isMarked(s.Name), Members: s.Members, Lacks: s.Missing})
 	}
 	slices.SortFunc(all, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
@@ -142,8 +142,7 @@ func (l *Entry) describe(r tree.Record) {
 func (p Place) trees(prefix string) []Entry {
 	var all []Entry
 	add := func(name string, k Kind) *Entry {
-		s := btrfs.Subvolume{Name: name}
-		all = append(all, Entry{Place: p.Folder, Name: name, Time: TimeOf(s), Kind: k})
+		all = append(all, Entry{Place: p.Folder, Name: name, Time: TimeIn(name), Kind: k})
 		return &all[len(all)-1]
 	}
 	for _, r := range p.Trees.Backups {
@@ -175,16 +174,21 @@ func kindOf(s btrfs.Subvolume) Kind {
 	}
 }
 
-// TimeOf gives the time in a name, whatever its prefix and also if it is a hidden one, or else the one at which the subvolume was
-// made where it is.
+// TimeOf gives the time in the name of a subvolume or else, if that has none, the one at which it was made where it is.
 func TimeOf(s btrfs.Subvolume) time.Time {
-	name := s.Name
+	if t := TimeIn(s.Name); !t.IsZero() {
+		return t
+	}
+	return s.Created
+}
+
+// TimeIn gives the time in a name, whatever its prefix and also if it is a hidden one; zero if it has none.
+func TimeIn(name string) (t time.Time) {
 	if of, ok := btrfs.IncomingOf(name); ok {
 		name = of
 	}
 	if naming, ok := engine.NamingOf(name); ok {
-		t, _ := naming.Time(name)
-		return t
+		t, _ = naming.Time(name)
 	}
-	return s.Created
+	return t
 }

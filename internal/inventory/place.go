@@ -55,7 +55,7 @@ func (p Place) Folders() []Place {
 
 // withoutRecord is the error about dated entries of which nothing is known; nil if there are none.
 func withoutRecord(folder string, names []string) error {
-	undated := func(name string) bool { return TimeOf(btrfs.Subvolume{Name: name}).IsZero() }
+	undated := func(name string) bool { return TimeIn(name).IsZero() }
 	dated := slices.DeleteFunc(slices.Clone(names), undated)
 	if len(dated) == 0 {
 		return nil

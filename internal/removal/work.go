@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/inventory"
@@ -139,7 +138,7 @@ func (w *work) step(ctx context.Context, c chosen) (s *step, problems []problem,
 	if !c.set {
 		return w.single(ctx, w.main, c, true)
 	}
-	s = &step{in: w.main, item: Item{Place: w.main.Folder, Name: c.name, Time: inventory.TimeOf(btrfs.Subvolume{Name: c.name}), Kind: inventory.Set,
+	s = &step{in: w.main, item: Item{Place: w.main.Folder, Name: c.name, Time: inventory.TimeIn(c.name), Kind: inventory.Set,
 		Deleted: true, Reasons: c.reasons}}
 	if slices.ContainsFunc(w.main.Sets, func(o host.Set) bool { return o.Name > c.name && len(o.Missing) == 0 }) || w.EvenParent && w.order.Choice.named() {
 		// a newer complete one remains, or is not asked for

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"time"
 
-	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/files"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
@@ -163,7 +162,7 @@ func (r *Retrieval) selection() files.Selection {
 
 // dateOf gives the date in the name of a backup, or the name.
 func dateOf(name string) string {
-	if t := inventory.TimeOf(btrfs.Subvolume{Name: name}); !t.IsZero() {
+	if t := inventory.TimeIn(name); !t.IsZero() {
 		return t.Format("20060102-150405")
 	}
 	return name

@@ -107,7 +107,7 @@ func (p Pair) Compare(ctx context.Context, sums bool) (d Difference, err error) 
 
 // isBackwards tells that what was named first is the newer one.
 func (p Pair) isBackwards() bool {
-	from, to := inventory.TimeOf(btrfs.Subvolume{Name: p.From.Name}), inventory.TimeOf(btrfs.Subvolume{Name: p.To.Name})
+	from, to := inventory.TimeIn(p.From.Name), inventory.TimeIn(p.To.Name)
 	return !to.IsZero() && from.After(to)
 }
 

@@ -93,6 +93,9 @@ func (d *dir) Status() host.Status { return d.status }
 func (d *dir) name() protocol.Dir {
 	return protocol.Dir{Path: d.status.Path, DirID: d.status.DirID}
 }
+func (d *dir) named(name string) protocol.NameCall {
+	return protocol.NameCall{Dir: d.name(), Name: name}
+}
 
 // Close gives up the locks on the directory.
 func (d *dir) Close() error {

@@ -8,8 +8,7 @@ import (
 )
 
 func (d *dir) FindDamage(ctx context.Context, name string, found func(heal.Damage), progress func(bytes int64)) (heal.Searched, error) {
-	call := protocol.NameCall{Dir: d.name(), Name: name}
-	return protocol.FindDamage.CallTold(ctx, d.host, call, func(n protocol.DamageNotice) {
+	return protocol.FindDamage.CallTold(ctx, d.host, d.named(name), func(n protocol.DamageNotice) {
 		for _, damage := range n.Found {
 			found(damage)
 		}

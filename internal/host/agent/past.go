@@ -21,13 +21,9 @@ func (d *dir) Changes(ctx context.Context, o host.ChangesOrder, each func(change
 }
 
 func (d *dir) Manifest(ctx context.Context, name string, w io.Writer) error {
-	var writeErr error
-	_, err := protocol.Manifest.CallTold(ctx, d.host, d.tree(name), func(piece []byte) {
-		if writeErr == nil {
-			_, writeErr = w.Write(piece)
-		}
-	})
-	return cmp.Or(err, writeErr)
+	to := pieces{to: w}
+	_, err := protocol.Manifest.CallTold(ctx, d.host, d.named(name), to.write)
+	return cmp.Or(err, to.err)
 }
 
 func (d *dir) Versions(ctx context.Context, o past.Order) ([]past.Version, error) {

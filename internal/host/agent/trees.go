@@ -41,16 +41,12 @@ func (d *dir) BeginTree(ctx context.Context, o tree.Order) (tree.Work, error) {
 }
 
 func (d *dir) SavePartialTree(ctx context.Context, name string) error {
-	_, err := protocol.SavePartialTree.Call(ctx, d.host, d.tree(name))
+	_, err := protocol.SavePartialTree.Call(ctx, d.host, d.named(name))
 	return err
 }
 
-func (d *dir) tree(name string) protocol.TreeCall {
-	return protocol.TreeCall{Dir: d.name(), Name: name}
-}
-
 func (d *dir) FollowTree(ctx context.Context, name string) error {
-	_, err := protocol.FollowTree.Call(ctx, d.host, d.tree(name))
+	_, err := protocol.FollowTree.Call(ctx, d.host, d.named(name))
 	return err
 }
 
@@ -68,13 +64,9 @@ func (d *dir) DeleteTrees(ctx context.Context, names []string) (deleted []string
 }
 
 func (d *dir) ExportTree(ctx context.Context, name string, w io.Writer) error {
-	var writeErr error
-	_, err := protocol.ExportTree.CallTold(ctx, d.host, d.tree(name), func(piece []byte) {
-		if writeErr == nil {
-			_, writeErr = w.Write(piece)
-		}
-	})
-	return cmp.Or(err, writeErr)
+	to := pieces{to: w}
+	_, err := protocol.ExportTree.CallTold(ctx, d.host, d.named(name), to.write)
+	return cmp.Or(err, to.err)
 }
 
 func (d *dir) IndexTrees(ctx context.Context, o tree.IndexOptions) (tree.Indexed, error) {

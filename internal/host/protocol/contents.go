@@ -5,7 +5,7 @@ import "btrfs-backup/internal/tree"
 // The verbs for what subvolumes and copies of directories hold. What they do is what the methods of host.Contents do.
 var (
 	VerifyTree   = verb[VerifyTreeCall, tree.Verified, VerifyNotice]("verify-tree", Owner, once)
-	MakeManifest = verb[TreeCall, Nothing, Nothing]("make-manifest", Destination, repeatable) // which tells nothing of what is in it
+	MakeManifest = verb[NameCall, Nothing, Nothing]("make-manifest", Destination, repeatable) // which tells nothing of what is in it
 	DescribeTree = verb[Dir, tree.Verified, DescribeNotice]("describe-tree", Owner, once)
 )
 

@@ -11,11 +11,6 @@ var (
 	ReadPiece      = verb[PieceCall, heal.Piece, Nothing]("read-piece", Owner, repeatable)
 )
 
-type NameCall struct {
-	Dir
-	Name string
-}
-
 type PieceCall struct {
 	Dir
 	Name  string

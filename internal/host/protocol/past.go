@@ -10,7 +10,7 @@ import (
 var (
 	Changes  = verb[ChangesCall, Nothing, []changes.Change]("changes", Owner, once) // told piece by piece
 	Versions = verb[VersionsCall, []past.Version, Nothing]("versions", Owner, repeatable)
-	Manifest = verb[TreeCall, Nothing, []byte]("manifest", Owner, once) // as well
+	Manifest = verb[NameCall, Nothing, []byte]("manifest", Owner, once) // as well
 )
 
 type ChangesCall struct {

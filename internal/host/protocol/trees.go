@@ -11,11 +11,11 @@ var (
 	ListTrees       = verb[Dir, tree.Listing, Nothing]("list-trees", Trees, repeatable)
 	MarkTrees       = verb[Dir, string, Nothing]("mark-trees", Trees, repeatable)
 	BeginTree       = verb[BeginTreeCall, tree.Work, Nothing]("begin-tree", Trees, once)
-	SavePartialTree = verb[TreeCall, Nothing, Nothing]("save-partial-tree", Trees, once)
-	FollowTree      = verb[TreeCall, Nothing, Nothing]("follow-tree", Trees, once) // until it is cancelled
+	SavePartialTree = verb[NameCall, Nothing, Nothing]("save-partial-tree", Trees, once)
+	FollowTree      = verb[NameCall, Nothing, Nothing]("follow-tree", Trees, once) // until it is cancelled
 	FinishTree      = verb[FinishTreeCall, tree.Record, BytesRead]("finish-tree", Trees, once)
 	DeleteTrees     = verb[DeleteTreesCall, DeleteReply, Nothing]("delete-trees", Trees, once)
-	ExportTree      = verb[TreeCall, Nothing, []byte]("export-tree", Trees, once) // the list, piece by piece
+	ExportTree      = verb[NameCall, Nothing, []byte]("export-tree", Trees, once) // the list, piece by piece
 	IndexTrees      = verb[Dir, tree.Indexed, BytesRead]("index-trees", Trees, once)
 )
 
@@ -27,11 +27,6 @@ type OpenTreesCall struct {
 type BeginTreeCall struct {
 	Dir
 	Order tree.Order
-}
-
-type TreeCall struct {
-	Dir
-	Name string
 }
 
 type FinishTreeCall struct {

@@ -50,6 +50,12 @@ type Dir struct {
 // In gives the directory that a call is about.
 func (d Dir) In() Dir { return d }
 
+// NameCall is about what has a name in a directory.
+type NameCall struct {
+	Dir
+	Name string
+}
+
 type ListReply struct {
 	Status  host.Status
 	Content host.Content // without InDirectory

@@ -20,7 +20,7 @@ func (s *server) describeTree(ctx context.Context, d *local.Dir, _ protocol.Dir,
 	return d.DescribeTree(ctx, pieces(func(p []byte) { tell(protocol.DescribeNotice{Manifest: p}) }), found, progress)
 }
 
-func (s *server) makeManifest(ctx context.Context, d *local.Dir, c protocol.TreeCall) (none protocol.Nothing, err error) {
+func (s *server) makeManifest(ctx context.Context, d *local.Dir, c protocol.NameCall) (none protocol.Nothing, err error) {
 	return none, d.MakeManifest(ctx, c.Name)
 }
 
@@ -28,16 +28,10 @@ func (s *server) makeManifest(ctx context.Context, d *local.Dir, c protocol.Tree
 func noticing(tell func(protocol.VerifyNotice)) (told *batch[protocol.VerifyNotice], found func(tree.Difference), progress func(read, total int64)) {
 	told = &batch[protocol.VerifyNotice]{tell: tell, full: func(n protocol.VerifyNotice) bool { return len(n.Found) >= maxDifferences }}
 	found = func(diff tree.Difference) {
-		told.change(func(n protocol.VerifyNotice) protocol.VerifyNotice {
-			n.Found = append(n.Found, diff)
-			return n
-		})
+		told.change(func(n *protocol.VerifyNotice) { n.Found = append(n.Found, diff) })
 	}
 	progress = func(read, total int64) {
-		told.change(func(n protocol.VerifyNotice) protocol.VerifyNotice {
-			n.Read, n.Total = read, total
-			return n
-		})
+		told.change(func(n *protocol.VerifyNotice) { n.Read, n.Total = read, total })
 	}
 	return told, found, progress
 }

@@ -12,15 +12,9 @@ func (s *server) findDamage(ctx context.Context, d *local.Dir, c protocol.NameCa
 	told := batch[protocol.DamageNotice]{tell: tell, full: func(n protocol.DamageNotice) bool { return len(n.Found) >= maxDifferences }}
 	defer told.flush()
 	return heal.In(d.File()).FindDamage(ctx, c.Name, func(damage heal.Damage) {
-		told.change(func(n protocol.DamageNotice) protocol.DamageNotice {
-			n.Found = append(n.Found, damage)
-			return n
-		})
+		told.change(func(n *protocol.DamageNotice) { n.Found = append(n.Found, damage) })
 	}, func(bytes int64) {
-		told.change(func(n protocol.DamageNotice) protocol.DamageNotice {
-			n.Bytes += bytes
-			return n
-		})
+		told.change(func(n *protocol.DamageNotice) { n.Bytes += bytes })
 	})
 }
 

@@ -20,10 +20,11 @@ type batch[T any] struct {
 }
 
 // change changes what is to be told.
-func (b *batch[T]) change(how func(T) T) {
+func (b *batch[T]) change(how func(*T)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.value, b.some = how(b.value), true
+	how(&b.value)
+	b.some = true
 	if time.Since(b.toldAt) >= noticePause || b.full != nil && b.full(b.value) {
 		b.send()
 	}
@@ -53,4 +54,4 @@ func counting(tell func(int64)) *byteCount {
 	return c
 }
 
-func (c *byteCount) add(n int64) { c.change(func(sum int64) int64 { return sum + n }) }
+func (c *byteCount) add(n int64) { c.change(func(sum *int64) { *sum += n }) }

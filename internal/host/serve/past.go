@@ -14,11 +14,11 @@ func (s *server) changes(ctx context.Context, d *local.Dir, c protocol.ChangesCa
 	told := batch[[]changes.Change]{tell: tell, full: func(some []changes.Change) bool { return len(some) >= maxDifferences }}
 	defer told.flush()
 	return none, d.Changes(ctx, c.Order, func(c changes.Change) {
-		told.change(func(some []changes.Change) []changes.Change { return append(some, c) })
+		told.change(func(some *[]changes.Change) { *some = append(*some, c) })
 	})
 }
 
-func (s *server) manifest(ctx context.Context, d *local.Dir, c protocol.TreeCall, tell func([]byte)) (none protocol.Nothing, err error) {
+func (s *server) manifest(ctx context.Context, d *local.Dir, c protocol.NameCall, tell func([]byte)) (none protocol.Nothing, err error) {
 	return none, d.Manifest(ctx, c.Name, pieces(tell))
 }
 

@@ -29,11 +29,11 @@ func (s *server) beginTree(ctx context.Context, d *local.Dir, c protocol.BeginTr
 	return d.BeginTree(ctx, c.Order)
 }
 
-func (s *server) savePartialTree(ctx context.Context, d *local.Dir, c protocol.TreeCall) (none protocol.Nothing, err error) {
+func (s *server) savePartialTree(ctx context.Context, d *local.Dir, c protocol.NameCall) (none protocol.Nothing, err error) {
 	return none, d.SavePartialTree(ctx, c.Name)
 }
 
-func (s *server) followTree(ctx context.Context, d *local.Dir, c protocol.TreeCall) (none protocol.Nothing, err error) {
+func (s *server) followTree(ctx context.Context, d *local.Dir, c protocol.NameCall) (none protocol.Nothing, err error) {
 	return none, d.FollowTree(ctx, c.Name)
 }
 
@@ -57,7 +57,7 @@ func (s *server) deleteTrees(ctx context.Context, d *local.Dir, c protocol.Delet
 	return protocol.NewDeleteReply(d.DeleteTrees(ctx, c.Names)), nil
 }
 
-func (s *server) exportTree(ctx context.Context, d *local.Dir, c protocol.TreeCall, tell func([]byte)) (none protocol.Nothing, err error) {
+func (s *server) exportTree(ctx context.Context, d *local.Dir, c protocol.NameCall, tell func([]byte)) (none protocol.Nothing, err error) {
 	return none, d.ExportTree(ctx, c.Name, pieces(tell))
 }
 

@@ -29,9 +29,7 @@ func (s *server) placeFiles(ctx context.Context, d *local.Dir, c protocol.OrderC
 func (s *server) copyFiles(ctx context.Context, d *local.Dir, c protocol.CopyFilesCall, tell func(protocol.CopyFilesNotice)) (protocol.CopyFilesReply, error) {
 	told := batch[protocol.CopyFilesNotice]{tell: tell}
 	packed, report, err := d.Loose().CopyFiles(ctx, c.Selection, c.To, func(done, total int64) {
-		told.change(func(protocol.CopyFilesNotice) protocol.CopyFilesNotice {
-			return protocol.CopyFilesNotice{Done: done, Total: total}
-		})
+		told.change(func(n *protocol.CopyFilesNotice) { n.Done, n.Total = done, total })
 	})
 	told.flush()
 	return protocol.CopyFilesReply{Packed: packed, Report: report}.Fail(err), nil
