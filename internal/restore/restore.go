@@ -84,7 +84,7 @@ func (r *run) do(ctx context.Context) error {
 	}
 	defer release()
 	if r.place.resumes {
-		if done, err := r.goOn(ctx); done || err != nil {
+		if done, err := r.goOn(ctx, r.isDone); done || err != nil {
 			return err
 		}
 		if err := r.look(ctx); err != nil {
@@ -100,8 +100,13 @@ func (r *run) do(ctx context.Context) error {
 		err = r.put(ctx)
 	}
 	unlock()
+	return r.ended(ctx, err)
+}
+
+// ended removes what is of no use to the next attempt.
+func (r *run) ended(ctx context.Context, err error) error {
 	if err != nil && !r.InPlace {
-		_, _ = r.place.target.Replace(context.WithoutCancel(ctx), r.order()) // which removes what is of no use to the next attempt
+		_, _ = r.place.target.Replace(context.WithoutCancel(ctx), r.order())
 	}
 	return err
 }
@@ -186,8 +191,13 @@ func (r *run) rehearse(ctx context.Context) (err error) {
 	if err := r.checkSpace(ctx); err != nil {
 		return err
 	}
+	return r.replace(ctx, true)
+}
+
+// replace lets the target be a writable snapshot of what its filesystem has.
+func (r *run) replace(ctx context.Context, dryRun bool) (err error) {
 	order := r.order()
-	if order.DryRun = true; len(r.present) > 0 {
+	if order.DryRun = dryRun; len(r.present) > 0 {
 		order.Snapshot = r.present[0].UUID
 	}
 	if r.report.Replace, err = r.place.target.Replace(ctx, order); err != nil {

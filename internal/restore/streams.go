@@ -176,19 +176,12 @@ func (r *fromStreams) rehearse(ctx context.Context) error {
 	if r.Keep {
 		return nil
 	}
-	order := r.order()
-	if order.DryRun = true; len(r.present) > 0 {
-		order.Snapshot = r.present[0].UUID
-	}
-	if r.report.Replace, err = r.place.target.Replace(ctx, order); err != nil {
-		err = fmt.Errorf("target %s: %w", r.report.Target, err)
-	}
-	return err
+	return r.replace(ctx, true)
 }
 
 func (r *fromStreams) do(ctx context.Context) error {
 	if r.place.resumes {
-		if done, err := r.goOn(ctx); done || err != nil {
+		if done, err := r.goOn(ctx, r.isDone); done || err != nil {
 			return err
 		}
 	}
@@ -203,33 +196,15 @@ func (r *fromStreams) do(ctx context.Context) error {
 		err = r.put(ctx)
 	}
 	unlock()
-	if err != nil && !r.InPlace && !r.Keep {
-		_, _ = r.place.target.Replace(context.WithoutCancel(ctx), r.order()) // which removes what is of no use to the next attempt
+	if r.Keep {
+		return err
 	}
-	return err
+	return r.ended(ctx, err)
 }
 
-// goOn is run.goOn for streams.
-func (r *fromStreams) goOn(ctx context.Context) (done bool, err error) {
-	if dir, err := r.To.Open(ctx, r.place.receive); err == nil {
-		defer dir.Close()
-		unlock, err := r.Lock(ctx, named(r.report.Target), dir, !r.NoWait)
-		if err != nil {
-			return false, err
-		}
-		defer unlock()
-	}
-	did, err := r.place.target.Replace(ctx, r.order())
-	if err != nil || !did.Resumed {
-		return false, err
-	}
-	r.Log.Info(fmt.Sprintf("%s: an earlier restore was interrupted, and is finished now", r.report.Target))
-	i := slices.IndexFunc(r.present, func(s btrfs.Subvolume) bool { return s.UUID == did.Of })
-	if i < 0 {
-		return false, nil
-	}
-	r.report.Replace = did
-	return true, r.remember(ctx)
+// isDone is run.isDone for streams.
+func (r *fromStreams) isDone(_ context.Context, of btrfs.UUID) (bool, error) {
+	return slices.ContainsFunc(r.present, func(s btrfs.Subvolume) bool { return s.UUID == of }), nil
 }
 
 // fetch receives what is missing. In an input there may be more streams behind that one which was known: such that go on belong to it.

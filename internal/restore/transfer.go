@@ -197,8 +197,8 @@ type named string
 
 func (n named) String() string { return string(n) }
 
-// goOn ends what an earlier attempt began. It gives true if that was the whole order.
-func (r *run) goOn(ctx context.Context) (done bool, err error) {
+// goOn ends what an earlier attempt began. It gives true if that was the whole order, as isDone tells by what was put in place.
+func (r *run) goOn(ctx context.Context, isDone func(context.Context, btrfs.UUID) (bool, error)) (done bool, err error) {
 	unlock, err := r.lockReceived(ctx)
 	switch {
 	case err == nil:
@@ -211,7 +211,7 @@ func (r *run) goOn(ctx context.Context) (done bool, err error) {
 		return false, err
 	}
 	r.Log.Info(fmt.Sprintf("%s: an earlier restore was interrupted, and is finished now", r.report.Target))
-	done, err = r.isDone(ctx, did.Of)
+	done, err = isDone(ctx, did.Of)
 	if !done {
 		return false, err
 	}
@@ -302,11 +302,9 @@ func (r *run) origin() host.Origin {
 }
 
 // put lets the target be a writable snapshot of what came back.
-func (r *run) put(ctx context.Context) (err error) {
-	order := r.order()
-	order.Snapshot = r.present[0].UUID
-	if r.report.Replace, err = r.place.target.Replace(ctx, order); err != nil {
-		return fmt.Errorf("target %s: %w", r.report.Target, err)
+func (r *run) put(ctx context.Context) error {
+	if err := r.replace(ctx, false); err != nil {
+		return err
 	}
 	r.Log.Debug(fmt.Sprintf("%s is a snapshot of %s", path.Base(r.Target), r.present[0].Name))
 	return r.remember(ctx)
