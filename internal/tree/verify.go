@@ -30,7 +30,7 @@ func (f *Folder) Verify(ctx context.Context, name string, o VerifyOptions, found
 }
 
 func (f *Folder) verify(ctx context.Context, name string, o VerifyOptions, found func(Difference), progress func(read, total int64)) (v Verified, err error) {
-	if name, err = f.resolve(name); err != nil {
+	if name, err = f.Resolve(name); err != nil {
 		return v, err
 	}
 	root, err := btrfs.OpenDirAt(f.dir, name)
@@ -94,16 +94,12 @@ func inSamePlace(path string, trees ...*os.File) bool {
 	var stats [2]unix.Stat_t
 	var extents [2][]btrfs.Extent
 	for i, tree := range trees {
-		fd, err := unix.Openat2(int(tree.Fd()), path, &unix.OpenHow{
-			Flags:   unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOATIME,
-			Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
-		})
+		file, err := btrfs.OpenUnmounted(tree, path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOATIME)
 		if err != nil {
 			return false
 		}
-		file := os.NewFile(uintptr(fd), path)
 		defer file.Close()
-		if unix.Fstat(fd, &stats[i]) != nil {
+		if unix.Fstat(int(file.Fd()), &stats[i]) != nil {
 			return false
 		}
 		extents[i], _ = btrfs.Extents(file, 0, max(stats[i].Size, 1)) // elsewhere than on btrfs there are none
@@ -142,7 +138,7 @@ func (f *Folder) Export(ctx context.Context, name string, w io.Writer) error {
 }
 
 func (f *Folder) export(ctx context.Context, name string, w io.Writer) (err error) {
-	if name, err = f.resolve(name); err != nil {
+	if name, err = f.Resolve(name); err != nil {
 		return err
 	}
 	root, err := btrfs.OpenDirAt(f.dir, name)
@@ -179,10 +175,7 @@ func (f *Folder) openManifest(manifest string) (*os.File, error) {
 }
 
 // Resolve gives the name of a backup, which a link in the folder may point to.
-func (f *Folder) Resolve(name string) (string, error) { return f.resolve(name) }
-
-// resolve gives the name of a backup, which a link in the folder may point to.
-func (f *Folder) resolve(name string) (string, error) {
+func (f *Folder) Resolve(name string) (string, error) {
 	if !strings.Contains(name, "/") {
 		target := make([]byte, unix.PathMax)
 		if n, err := unix.Readlinkat(int(f.dir.Fd()), name, target); err == nil {
