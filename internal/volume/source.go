@@ -4,17 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path"
 	"slices"
 
 	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/stream"
 	"btrfs-backup/lock"
 
@@ -23,7 +20,7 @@ import (
 
 // Source is an engine.Source: a subvolume.
 type Source struct {
-	folder
+	sender
 	sourcePath string
 	source     *host.Dir
 	status     host.Status // of the source
@@ -47,7 +44,7 @@ func NewSource(h host.Host, sourcePath, snapshotFolder string, o Options) *Sourc
 	if !path.IsAbs(snapshotFolder) {
 		snapshotFolder = path.Join(sourcePath, snapshotFolder)
 	}
-	return &Source{folder: folder{host: h, path: path.Clean(snapshotFolder), Options: o}, sourcePath: path.Clean(sourcePath)}
+	return &Source{sender: sender{folder{host: h, path: path.Clean(snapshotFolder), Options: o}}, sourcePath: path.Clean(sourcePath)}
 }
 
 func (s *Source) String() string { return engine.PlaceName(s.host.String() + s.sourcePath) }
@@ -261,21 +258,6 @@ func (s *Source) explained(err error, need string) error {
 		return hint.New(err, s.makeRoom(pruneSnapshots))
 	}
 	return withHint(err, s.lacking(need))
-}
-
-// Send runs `btrfs send` and checks its output on the way to w.
-func (s *Source) Send(ctx context.Context, t stream.Transfer, after sendstream.Prefix, w io.Writer) error {
-	return s.send(ctx, t, after, w)
-}
-
-// Measure runs `btrfs send --no-data`, which reads no file's content.
-func (s *Source) Measure(ctx context.Context, t stream.Transfer) (progress.Total, error) {
-	return s.measure(ctx, t)
-}
-
-// Attributes tells of those that no stream holds.
-func (s *Source) Attributes(ctx context.Context, t stream.Transfer, all bool) ([]byte, error) {
-	return s.attributes(ctx, t, all)
 }
 
 // WriteLedger replaces the ledger.
