@@ -27,15 +27,18 @@ type search struct {
 	linked   map[uint64]bool // inodes with several names that were read
 }
 
-// Find reads all of a backup in a folder, past the caches, and tells what of it cannot be read, with the way in which it can be
+// FindDamage reads all of a backup, past the caches, and tells what of it cannot be read, with the way in which it can be
 // healed. It tells progress, in bytes read.
-func Find(ctx context.Context, folder *os.File, name string, found func(Damage), progress func(bytes int64)) (Searched, error) {
-	backup, err := openBackup(folder, name)
+func (f Folder) FindDamage(ctx context.Context, name string, found func(Damage), progress func(bytes int64)) (Searched, error) {
+	if err := f.check(); err != nil {
+		return Searched{}, err
+	}
+	backup, err := openBackup(f.dir, name)
 	if err != nil {
 		return Searched{}, err
 	}
 	defer backup.Close()
-	d, err := newDoctor(folder, name, backup)
+	d, err := newDoctor(f.dir, name, backup)
 	if err != nil {
 		return Searched{}, err
 	}

@@ -27,39 +27,10 @@ func (f Folder) check() error {
 	return nil
 }
 
-// FindDamage is Find.
-func (f Folder) FindDamage(ctx context.Context, name string, found func(Damage), progress func(bytes int64)) (Searched, error) {
-	if err := f.check(); err != nil {
-		return Searched{}, err
-	}
-	return Find(ctx, f.dir, name, found, progress)
-}
-
-// PutBlockBack is PutBlockBack.
-func (f Folder) PutBlockBack(_ context.Context, name string, p Piece) ([]Copy, error) {
-	if err := f.check(); err != nil {
-		return nil, err
-	}
-	return PutBlockBack(f.dir, name, p)
-}
-
-// RewriteExtents is RewriteExtents.
-func (f Folder) RewriteExtents(ctx context.Context, name string, pieces []Piece) (Rewritten, error) {
-	if err := f.check(); err != nil {
-		return Rewritten{}, err
-	}
-	return RewriteExtents(ctx, f.dir, name, pieces)
-}
-
-// CleanHealed is Clean.
+// CleanHealed removes what a killed run left. The folder must be locked.
 func (f Folder) CleanHealed(context.Context) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	return Clean(f.dir)
-}
-
-// ReadPiece is ReadPiece.
-func (f Folder) ReadPiece(_ context.Context, name string, p Piece) (Piece, error) {
-	return ReadPiece(f.dir, name, p)
+	return clean(f.dir)
 }

@@ -2,6 +2,7 @@ package heal
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -20,8 +21,11 @@ import (
 //
 // No extent that a file has is moved but by what Relocating tells of, nor is its place used for anything else before a transaction
 // is on disk that began after it was looked up.
-func PutBlockBack(folder *os.File, name string, p Piece) (written []Copy, err error) {
-	backup, err := openBackup(folder, name)
+func (f Folder) PutBlockBack(_ context.Context, name string, p Piece) (written []Copy, err error) {
+	if err := f.check(); err != nil {
+		return nil, err
+	}
+	backup, err := openBackup(f.dir, name)
 	if err != nil {
 		return nil, err
 	}
@@ -35,7 +39,7 @@ func PutBlockBack(folder *os.File, name string, p Piece) (written []Copy, err er
 	if _, err := file.ReadAt(make([]byte, 1), p.Offset); err == nil { // healed since, with another file that shares it
 		return nil, nil
 	}
-	d, err := newDoctor(folder, name, backup)
+	d, err := newDoctor(f.dir, name, backup)
 	if err != nil {
 		return nil, err
 	}
@@ -152,8 +156,8 @@ func (d *doctor) mustRead(file *os.File, found Damage, p Piece) error {
 }
 
 // ReadPiece reads a piece of a file below a directory, of any filesystem: as it is on the disk, if it is to be encoded and is there.
-func ReadPiece(folder *os.File, name string, p Piece) (Piece, error) {
-	dir, err := btrfs.OpenDirAt(folder, name)
+func (f Folder) ReadPiece(_ context.Context, name string, p Piece) (Piece, error) {
+	dir, err := btrfs.OpenDirAt(f.dir, name)
 	if err != nil {
 		return p, err
 	}

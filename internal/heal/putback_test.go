@@ -1,6 +1,7 @@
 package heal_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -53,7 +54,7 @@ func TestAGoodBlockGoesBackToItsPlaceOnEveryDevice(t *testing.T) {
 			}
 			before := infos(t, w.folder)
 			for _, d := range found {
-				written, err := heal.PutBlockBack(w.folder, "2", w.good(source, d))
+				written, err := heal.In(w.folder).PutBlockBack(context.Background(), "2", w.good(source, d))
 				if err != nil || !slices.Equal(written, d.Copies) {
 					t.Errorf("written: %+v, %v", written, err)
 				}
@@ -107,7 +108,7 @@ func TestCompressedBlocksGoBackIfTheSourceHasTheSame(t *testing.T) {
 				t.Fatalf("found %+v", found)
 			}
 			for _, d := range found {
-				if _, err := heal.PutBlockBack(w.folder, "2", w.good(source, d)); err != nil {
+				if _, err := heal.In(w.folder).PutBlockBack(context.Background(), "2", w.good(source, d)); err != nil {
 					t.Error(err)
 				}
 			}
@@ -137,7 +138,7 @@ func TestNothingIsWrittenOfAWrongSource(t *testing.T) {
 		{File: d.File, Offset: d.Offset},
 		{File: d.File, Offset: d.Offset, Data: w.data[4096:8192], Encoded: true},
 	} {
-		if written, err := heal.PutBlockBack(w.folder, "2", p); !errors.Is(err, heal.ErrWrongSource) || len(written) > 0 {
+		if written, err := heal.In(w.folder).PutBlockBack(context.Background(), "2", p); !errors.Is(err, heal.ErrWrongSource) || len(written) > 0 {
 			t.Errorf("wrote %+v, %v", written, err)
 		}
 	}
@@ -169,7 +170,7 @@ func TestNothingIsWrittenWhileDataAreMoved(t *testing.T) {
 		d := w.find("2")[0]
 		before := btrfstest.ReadBlock(t, d.Copies[0].Device, d.Copies[0].Offset)
 		good := heal.Piece{File: d.File, Offset: d.Offset, Data: w.data[:4096]}
-		written, err := heal.PutBlockBack(w.folder, "2", good)
+		written, err := heal.In(w.folder).PutBlockBack(context.Background(), "2", good)
 		if errors.Is(err, heal.ErrRelocating) && len(written) == 0 {
 			if after := btrfstest.ReadBlock(t, d.Copies[0].Device, d.Copies[0].Offset); string(after) == string(before) {
 				return // another time, it may begin while the block is written

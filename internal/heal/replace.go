@@ -42,7 +42,7 @@ func (d *doctor) replace(ctx context.Context, id uint64, parts []part) (why stri
 		return "", err
 	}
 	defer release()
-	if err := Clean(dir); err != nil {
+	if err := clean(dir); err != nil {
 		return "", err
 	}
 	old, why, err := openReplaceable(dir, id)
@@ -135,8 +135,8 @@ func openReplaceable(dir *os.File, id uint64) (old *os.File, why string, err err
 	return nil, "it holds other subvolumes", err
 }
 
-// Clean removes what a killed run left of the healing of backups in a folder, which must be locked.
-func Clean(folder *os.File) error {
+// clean removes what a killed run left of the healing of backups in a folder, which must be locked.
+func clean(folder *os.File) error {
 	listing, err := btrfs.List(folder)
 	if err != nil {
 		return err

@@ -1,7 +1,6 @@
 package heal
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,13 +35,16 @@ type extent struct {
 // A backup is replaced by a snapshot of itself, with the good data, its times and its received UUID. That is made under the hidden name
 // of what is received (btrfs.Incoming), takes the name at once, and leaves the old one under the hidden name, which is deleted then:
 // whatever is found there beside a complete backup is what a killed run left.
-func RewriteExtents(ctx context.Context, folder *os.File, name string, pieces []Piece) (done Rewritten, err error) {
-	backup, err := openBackup(folder, name)
+func (f Folder) RewriteExtents(ctx context.Context, name string, pieces []Piece) (done Rewritten, err error) {
+	if err := f.check(); err != nil {
+		return done, err
+	}
+	backup, err := openBackup(f.dir, name)
 	if err != nil {
 		return done, err
 	}
 	defer backup.Close()
-	d, err := newDoctor(folder, name, backup)
+	d, err := newDoctor(f.dir, name, backup)
 	if err != nil {
 		return done, err
 	}
@@ -56,29 +58,18 @@ func RewriteExtents(ctx context.Context, folder *os.File, name string, pieces []
 	if err != nil {
 		return done, err
 	}
-	parts := make(map[uint64][]part) // by subvolume
-	for _, e := range extents {
-		found, err := d.partsOf(e)
-		if err != nil {
-			return done, err
-		}
-		for _, p := range found {
-			if err := d.fill(ctx, e, p); err != nil {
-				return done, err
-			}
-			parts[p.subvolume] = append(parts[p.subvolume], p)
-		}
-		if err := e.scratch.Sync(); err != nil {
-			return done, err
-		}
+	parts, err := d.fillAll(ctx, extents)
+	if err != nil {
+		return done, err
 	}
 	own, err := btrfs.Info(backup)
 	if err != nil {
 		return done, err
 	}
-	ids := slices.SortedFunc(maps.Keys(parts), func(a, b uint64) int { // the named one last: while it is damaged, this can be done again
-		return cmp.Or(cmp.Compare(indicator(a == own.ID), indicator(b == own.ID)), cmp.Compare(a, b))
-	})
+	ids := slices.Sorted(maps.Keys(parts))
+	if i := slices.Index(ids, own.ID); i >= 0 { // the named one is the last: while it is damaged, this can be done again
+		ids = append(slices.Delete(ids, i, i+1), own.ID)
+	}
 	for _, id := range ids {
 		if ctx.Err() != nil {
 			return done, context.Cause(ctx)
@@ -93,14 +84,28 @@ func RewriteExtents(ctx context.Context, folder *os.File, name string, pieces []
 			done.Backups = append(done.Backups, path)
 		}
 	}
-	return done, btrfs.Reclaim(folder)
+	return done, btrfs.Reclaim(f.dir)
 }
 
-func indicator(is bool) int {
-	if is {
-		return 1
+// fillAll reads what is not known of extents, and gives the parts that files have of them, by subvolume.
+func (d *doctor) fillAll(ctx context.Context, extents map[uint64]*extent) (map[uint64][]part, error) {
+	parts := make(map[uint64][]part)
+	for _, e := range extents {
+		found, err := d.partsOf(e)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range found {
+			if err := d.fill(ctx, e, p); err != nil {
+				return nil, err
+			}
+			parts[p.subvolume] = append(parts[p.subvolume], p)
+		}
+		if err := e.scratch.Sync(); err != nil {
+			return nil, err
+		}
 	}
-	return 0
+	return parts, nil
 }
 
 // extentsOf gives the extents that pieces are for, with what these hold.

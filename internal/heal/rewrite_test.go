@@ -1,6 +1,7 @@
 package heal_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -25,7 +26,7 @@ func (w *ward) rewrite(source string) (heal.Rewritten, error) {
 		d.Compressed = ""
 		pieces = append(pieces, w.good(source, d))
 	}
-	return heal.RewriteExtents(w.t.Context(), w.folder, "2", pieces)
+	return heal.In(w.folder).RewriteExtents(w.t.Context(), "2", pieces)
 }
 
 // kept gives what of the backups must not change.
@@ -149,7 +150,7 @@ func TestABackupIsAsItWasOrHealedWhereverAKillComes(t *testing.T) {
 	t.Cleanup(func() { failpoint.OnReach(func(string) {}) })
 	w, source := outside(t, btrfstest.NewOn(t, 1, testSize, []string{"--data", "dup"}), random(fileSize))
 	put := func() error {
-		_, err := heal.PutBlockBack(w.folder, "2", w.good(source, w.find("2")[0]))
+		_, err := heal.In(w.folder).PutBlockBack(context.Background(), "2", w.good(source, w.find("2")[0]))
 		return err
 	}
 	rewrite := func() error {
@@ -184,7 +185,7 @@ func TestABackupIsAsItWasOrHealedWhereverAKillComes(t *testing.T) {
 			} else if whole < 3 {
 				t.Errorf("killed at %q: backup 2 is healed, others are not", step)
 			} else {
-				check(t, heal.Clean(w.folder))
+				check(t, heal.In(w.folder).CleanHealed(context.Background()))
 			}
 			w.wantWhole()
 		}

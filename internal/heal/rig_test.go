@@ -79,7 +79,7 @@ func words(n int) []byte {
 // find gives the damage of a backup.
 func (w *ward) find(backup string) (all []heal.Damage) {
 	w.t.Helper()
-	_, err := heal.Find(context.Background(), w.folder, backup, func(d heal.Damage) { all = append(all, d) }, func(int64) {})
+	_, err := heal.In(w.folder).FindDamage(context.Background(), backup, func(d heal.Damage) { all = append(all, d) }, func(int64) {})
 	check(w.t, err)
 	return all
 }
@@ -88,7 +88,7 @@ func (w *ward) find(backup string) (all []heal.Damage) {
 func (w *ward) good(source string, d heal.Damage) heal.Piece {
 	w.t.Helper()
 	dir := btrfstest.Open(w.t, filepath.Dir(source))
-	p, err := heal.ReadPiece(dir, filepath.Base(source), heal.Piece{File: d.File, Offset: d.Offset, Length: d.Length, Encoded: d.Compressed != ""})
+	p, err := heal.In(dir).ReadPiece(context.Background(), filepath.Base(source), heal.Piece{File: d.File, Offset: d.Offset, Length: d.Length, Encoded: d.Compressed != ""})
 	check(w.t, err)
 	return p
 }
