@@ -93,7 +93,7 @@ func (p Place) noteContent(l *Entry, about host.About) {
 		}
 	}
 	if n := about.Backups[l.ReceivedUUID].Attributes; l.Kind == Backup && n != nil && *n > 0 {
-		l.note("attributes of " + report.Count(int(*n), "file") + " beside")
+		l.note("chattr of " + report.Count(int(*n), "file"))
 	}
 }
 

@@ -68,7 +68,7 @@ func TestWhatWasVerifiedAndWhatNoStreamHoldsIsNoted(t *testing.T) {
 	p.All = p.InDirectory
 	entries, err := p.Noted("")
 	btrfstest.Check(t, err)
-	for i, want := range []string{"verified 2026-11-20", "DAMAGED, as verified 2026-11-20", "newest, next parent, attributes of 3 files beside"} {
+	for i, want := range []string{"verified 2026-11-20", "DAMAGED, as verified 2026-11-20", "newest, next parent, chattr of 3 files"} {
 		if got := strings.Join(entries[i].Notes, ", "); got != want {
 			t.Errorf("%s: %q, want %q", entries[i].Name, got, want)
 		}

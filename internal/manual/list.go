@@ -20,7 +20,7 @@ var listNotes = [][2]string{
 	{"unfinished", "Being received, or left behind by a run that was ended."},
 	{"writable", "Not a snapshot; or left half received by another program."},
 	{"DAMAGED, verified", "What btrfs-backup-verify(8) found in it last, and when."},
-	{"attributes beside", "Files with attributes of chattr(1) that no stream holds: they are on record beside the backup, and restore sets them again."},
+	{"chattr of N files", "Files with attributes of chattr(1) that no stream holds: they are on record beside the backup, and restore sets them again."},
 	{"altered since", "Somebody changed it since it was taken or received: it is no backup any more."},
 }
 

@@ -17,6 +17,20 @@ func Name(name string) string {
 	return name
 }
 
+// Few gives at most three of many names, and how many more there are.
+func Few(names []string) string {
+	const most = 3
+	var few []string
+	for _, name := range names[:min(most, len(names))] {
+		few = append(few, Name(name))
+	}
+	text := strings.Join(few, ", ")
+	if more := len(names) - most; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}
+
 // Line makes a text one line, in which nothing moves a cursor, ends the line or reorders it.
 func Line(text string) string {
 	return escape(strings.ReplaceAll(strings.Trim(text, "\n"), "\n", "; "), "")

@@ -14,8 +14,8 @@ func (r Report) String() string {
 	tell := func(format string, args ...any) { text.WriteString(progress.Line(fmt.Sprintf(format, args...)) + "\n") }
 	for _, b := range r.Blocks {
 		tell("%s: %s", b.place(), b.fate(r.DryRun))
-		for _, shared := range b.Shared {
-			tell("  shared with %s", progress.Name(shared))
+		if len(b.Shared) > 0 {
+			tell("  shared with %s", progress.Few(b.Shared))
 		}
 	}
 	if r.Rewritten != nil {

@@ -14,7 +14,11 @@ func Line(d tree.Difference) string {
 	text := fmt.Sprintf("%-12s %s", d.Kind, progress.Name(d.Path))
 	switch {
 	case d.Damage != nil:
-		text += fmt.Sprintf(" (at %d, %d bytes%s)", d.Damage.Offset, d.Damage.Length, sharedText(d.Damage.Shared))
+		text += fmt.Sprintf(" (at %d, %d bytes", d.Damage.Offset, d.Damage.Length)
+		if len(d.Damage.Shared) > 0 {
+			text += ", as in " + progress.Few(d.Damage.Shared)
+		}
+		text += ")"
 		if d.Got != "" {
 			text += " " + d.Got
 		}
@@ -26,23 +30,6 @@ func Line(d tree.Difference) string {
 		text += fmt.Sprintf(" (is %s, was %s)", d.Got, d.Want)
 	}
 	return progress.Line(text)
-}
-
-// sharedText names some of the other files with the same damage.
-func sharedText(shared []string) string {
-	const most = 3
-	if len(shared) == 0 {
-		return ""
-	}
-	var names []string
-	for _, name := range shared[:min(most, len(shared))] {
-		names = append(names, progress.Name(name))
-	}
-	text := ", as in " + strings.Join(names, ", ")
-	if more := len(shared) - most; more > 0 {
-		text += fmt.Sprintf(" and %d more", more)
-	}
-	return text
 }
 
 // Summary tells how much of a backup was read, what it was compared with, and how many differences of each kind there are.
