@@ -65,7 +65,18 @@ func (s State) SourcesBeside(uuid string) (uuids []string, err error) {
 	return uuids, err
 }
 
-// SetSource replaces those of a source.
+// ContinuedBy gives the UUIDs that are on record as continued by one, under whatever name: itself, too.
+func (s State) ContinuedBy(uuid string) (uuids []string, err error) {
+	all, err := s.read(sourcesFile)
+	for _, together := range all {
+		if len(together) > 0 && together[0] == uuid {
+			uuids = append(uuids, together...)
+		}
+	}
+	return uuids, err
+}
+
+// SetSource replaces those of a source, of which the first is the one that it is now.
 func (s State) SetSource(ctx context.Context, name string, uuids []string) error {
 	return s.change(ctx, sourcesFile, name, func([]string) []string { return uuids })
 }

@@ -63,7 +63,14 @@ func (p *Pruner) Received(ctx context.Context, f host.Folder, name string) error
 		return nil // the sender tells of it, since it lists the folder, too
 	}
 	series := slices.DeleteFunc(content.InDirectory, func(b btrfs.Subvolume) bool { return !naming.Ours(b.Name) })
-	names := p.outdated(p.ofSource(series, origins, name))
+	all := p.ofSource(series, origins, name)
+	mayLive := content.MayLive()
+	for i, a := range all {
+		if why, ok := mayLive[a.name]; ok {
+			all[i].holds = append(a.holds, why)
+		}
+	}
+	names := p.outdated(all)
 	if len(names) == 0 {
 		return nil
 	}

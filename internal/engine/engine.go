@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/engine/kin"
 	"btrfs-backup/internal/engine/plan"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/lock"
@@ -151,6 +152,7 @@ func (e *UnmakeableError) Unwrap() error { return e.error }
 type Contents struct {
 	btrfs.Listing                           // received subvolumes
 	Origins       map[btrfs.UUID]btrfs.UUID // of each received UUID for which it is on record, the source subvolume
+	Held          map[btrfs.UUID]kin.Held   // what there is of each of these sources
 
 	Recorded []Recorded // of directories, in the order in which they were finished
 	Deleting []string   // hidden names of such whose deletion began and did not end
@@ -159,6 +161,7 @@ type Contents struct {
 	Received []string   // those of them that are received subvolumes
 
 	InUse    map[string]string // why backups cannot be deleted at present, by name
+	MayLive  map[string]string // why the newest backups of other sources stay that this one goes on with, by name
 	Identity string            // as Mark gives it; "" if there is none
 	Ledger   *lock.Ledger      // of what the backups are sent on to; nil if they never were
 	NoPrune  error             // why nothing may be deleted; nil if it may

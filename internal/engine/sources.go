@@ -51,11 +51,14 @@ func (r *run) remember(ctx context.Context) {
 	}
 	var uuids []string
 	for uuid := range r.continued {
-		if !uuid.IsZero() {
+		if !uuid.IsZero() && uuid != r.source.UUID {
 			uuids = append(uuids, uuid.String())
 		}
 	}
 	slices.Sort(uuids)
+	if !r.source.UUID.IsZero() {
+		uuids = slices.Insert(uuids, 0, r.source.UUID.String())
+	}
 	if err := r.State.SetSource(context.WithoutCancel(ctx), r.Source.String(), uuids); err != nil {
 		r.Log.Warn(fmt.Sprintf("%s: cannot be remembered, so that a rollback of it looks like a clone: %v", r.Source, err))
 	}

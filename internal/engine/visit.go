@@ -154,8 +154,8 @@ func (v *visit) plannerOf(found Contents) plan.Planner {
 		Keep: v.keepBackups(), Transfer: !v.NoTransfer, Incremental: !v.NoIncremental, Clean: v.CleanPartial,
 	}
 	p.Backups.Listing, p.Backups.Ledger, p.Recorded = found.Listing, found.Ledger, found.Recorded
-	p.Snapshots.Record.Origins = found.Origins
-	p.Backups.InUse, p.Keeps, p.Deleting, p.Taken = found.InUse, found.Keeps, found.Deleting, found.Taken
+	p.Snapshots.Record.Origins, p.Snapshots.Record.Held = found.Origins, found.Held
+	p.MayLive, p.Backups.InUse, p.Keeps, p.Deleting, p.Taken = found.MayLive, found.InUse, found.Keeps, found.Deleting, found.Taken
 	return p
 }
 

@@ -40,6 +40,10 @@ type About struct {
 type AboutSource struct {
 	tree.Origin
 	Continues btrfs.UUID `json:"continues,omitzero"` // the source that it was before
+	// MayLive tells that this one may live, too: it was restored to another place. So it counts as the same once there is a backup of
+	// the new one, and its newest backup stays.
+	MayLive bool         `json:"may_live,omitempty"`
+	Apart   []btrfs.UUID `json:"apart,omitempty"` // sources that began with its history, while it lives
 }
 
 // AboutBackup is what is known of a backup.
@@ -77,6 +81,12 @@ func (a About) Marshal() ([]byte, error) {
 // Recorded gives what is on record of the content of a directory: the source of each received UUID, as which a later source that
 // continues it counts, and the rest. The error explains itself; without About, it is BadAbout's.
 func (c Content) Recorded(dir string) (Origins, About, error) {
+	origins, about, err := c.RecordedOwn(dir)
+	return about.Resolve(origins), about, err
+}
+
+// RecordedOwn is Recorded, but each source is the one that the backup was made of.
+func (c Content) RecordedOwn(dir string) (Origins, About, error) {
 	origins, err := ParseOrigins(c.Origins)
 	if err != nil {
 		return nil, About{}, BadOrigins(dir, err)
@@ -85,12 +95,12 @@ func (c Content) Recorded(dir string) (Origins, About, error) {
 	if err != nil {
 		return origins, About{}, BadAbout(dir, err)
 	}
-	return about.Resolve(origins), about, nil
+	return origins, about, nil
 }
 
 // Resolve gives the origins with each source as the newest that continues it.
 func (a About) Resolve(origins Origins) Origins {
-	later := a.later()
+	later := a.later(origins)
 	if origins == nil || len(later) == 0 {
 		return origins
 	}
@@ -102,13 +112,25 @@ func (a About) Resolve(origins Origins) Origins {
 }
 
 // Newest gives the newest source that continues one: itself, if none does.
-func (a About) Newest(source btrfs.UUID) btrfs.UUID { return newest(a.later(), source) }
+func (a About) Newest(source btrfs.UUID, origins Origins) btrfs.UUID {
+	return newest(a.later(origins), source)
+}
 
-// later gives for each source that another one continues that other one, unless several do: which of these is it cannot be told.
-func (a About) later() map[btrfs.UUID]btrfs.UUID {
+// later gives for each source that another one continues that other one, unless several do: which of these is it cannot be told. What
+// was restored to another place may be for a look only: it counts once there is a backup of it, or of what continues it.
+func (a About) later(origins Origins) map[btrfs.UUID]btrfs.UUID {
+	used := make(map[btrfs.UUID]bool)
+	for _, source := range origins {
+		for range a.Sources {
+			used[source] = true
+			if source = a.Sources[source].Continues; source.IsZero() || used[source] {
+				break
+			}
+		}
+	}
 	later, several := make(map[btrfs.UUID]btrfs.UUID), make(map[btrfs.UUID]bool)
 	for source, about := range a.Sources {
-		if about.Continues.IsZero() {
+		if about.Continues.IsZero() || about.MayLive && !used[source] {
 			continue
 		}
 		_, twice := later[about.Continues]
@@ -170,7 +192,7 @@ func (a *About) Add(received btrfs.UUID, of Origin, attributes *int64, now time.
 		return
 	}
 	if of.Sent > 0 {
-		a.end(of.Subvolume)
+		a.part(of.Subvolume)
 	}
 	about := a.Sources[of.Subvolume]
 	if of.Source != "" && (about.Source == "" || !of.Untrusted) {
@@ -205,10 +227,9 @@ func (a *About) Tidy(listing btrfs.Listing, origins Origins) {
 			delete(a.Backups, received)
 		}
 	}
-	later := a.later()
-	for source := range used {
-		for next, ok := later[source]; ok && !used[next]; next, ok = later[next] {
-			used[next] = true
+	for range a.Sources {
+		for source, about := range a.Sources {
+			used[source] = used[source] || !about.Continues.IsZero() && used[about.Continues]
 		}
 	}
 	for source := range a.Sources {

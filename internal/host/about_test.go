@@ -47,11 +47,11 @@ func TestBackupsCountAsThoseOfTheNewestSourceThatContinuesTheirs(t *testing.T) {
 func TestASourceThatIsBackedUpAgainIsNobodysPast(t *testing.T) {
 	a := continuing(map[byte]byte{2: 1, 3: 2})
 	a.Add(uuid(100), host.Origin{Subvolume: uuid(3), Sent: 1}, nil, time.Now())
-	if got := a.Newest(uuid(1)); got != uuid(3) {
+	if got := a.Newest(uuid(1), nil); got != uuid(3) {
 		t.Errorf("the newest is %s", got)
 	}
 	a.Add(uuid(101), host.Origin{Subvolume: uuid(1), Sent: 1}, nil, time.Now())
-	if got := []btrfs.UUID{a.Newest(uuid(1)), a.Newest(uuid(2))}; got[0] != uuid(1) || got[1] != uuid(3) {
+	if got := []btrfs.UUID{a.Newest(uuid(1), nil), a.Newest(uuid(2), nil)}; got[0] != uuid(1) || got[1] != uuid(3) {
 		t.Errorf("the newest are %v", got)
 	}
 }
@@ -86,13 +86,13 @@ func TestWhatIsKnownOfBackupsThatAreGoneIsDropped(t *testing.T) {
 	a.Add(uuid(101), host.Origin{Subvolume: uuid(9), Origin: tree.Origin{Source: "gone"}}, nil, time.Now())
 	listing := btrfs.Listing{InDirectory: []btrfs.Subvolume{{ReceivedUUID: uuid(102)}}}
 	a.Tidy(listing, host.Origins{uuid(102): uuid(1), uuid(103): uuid(4)})
-	if len(a.Backups) > 0 || len(a.Sources) != 2 || a.Newest(uuid(1)) != uuid(3) {
+	if len(a.Backups) > 0 || len(a.Sources) != 2 || a.Newest(uuid(1), nil) != uuid(3) {
 		t.Errorf("left are %+v", a)
 	}
 	content, err := a.Marshal()
 	check(t, err)
 	read, err := host.ParseAbout(host.File{Content: content})
-	if err != nil || read.Newest(uuid(1)) != uuid(3) {
+	if err != nil || read.Newest(uuid(1), nil) != uuid(3) {
 		t.Errorf("read back: %+v, %v", read, err)
 	}
 }
@@ -100,20 +100,20 @@ func TestWhatIsKnownOfBackupsThatAreGoneIsDropped(t *testing.T) {
 func TestASourceGoesOnBehindWhatItWentOnWithBefore(t *testing.T) {
 	a := continuing(map[byte]byte{2: 1, 5: 4, 6: 4})
 	as := func(n byte) host.Origin { return host.Origin{Subvolume: uuid(n), Origin: tree.Origin{Source: "new"}} }
-	a.Continue(as(3), uuid(1)) // after 2 went on with it
-	a.Continue(as(3), uuid(4)) // with which two went on
-	a.Continue(as(3), uuid(3))
-	a.Continue(as(3), uuid(7))
+	a.Continue(host.Continuation{Source: as(3)}, uuid(1), nil) // after 2 went on with it
+	a.Continue(host.Continuation{Source: as(3)}, uuid(4), nil) // with which two went on
+	a.Continue(host.Continuation{Source: as(3)}, uuid(3), nil)
+	a.Continue(host.Continuation{Source: as(3)}, uuid(7), nil)
 	for _, older := range []byte{1, 2, 3, 4, 7} {
-		if got := a.Newest(uuid(older)); got != uuid(3) {
+		if got := a.Newest(uuid(older), nil); got != uuid(3) {
 			t.Errorf("%d counts as %s", older, got)
 		}
 	}
-	if a.Newest(uuid(5)) != uuid(5) || a.Name(uuid(3)) != "new" {
-		t.Errorf("5 counts as %s, 3 is %q", a.Newest(uuid(5)), a.Name(uuid(3)))
+	if a.Newest(uuid(5), nil) != uuid(5) || a.Name(uuid(3)) != "new" {
+		t.Errorf("5 counts as %s, 3 is %q", a.Newest(uuid(5), nil), a.Name(uuid(3)))
 	}
-	a.Continue(as(2), uuid(3)) // it is used again
-	if got := []btrfs.UUID{a.Newest(uuid(1)), a.Newest(uuid(3)), a.Newest(uuid(7))}; got[0] != uuid(2) || got[1] != uuid(2) || got[2] != uuid(2) {
+	a.Continue(host.Continuation{Source: as(2)}, uuid(3), nil) // it is used again
+	if got := []btrfs.UUID{a.Newest(uuid(1), nil), a.Newest(uuid(3), nil), a.Newest(uuid(7), nil)}; got[0] != uuid(2) || got[1] != uuid(2) || got[2] != uuid(2) {
 		t.Errorf("they count as %v", got)
 	}
 }

@@ -1,7 +1,9 @@
 package host
 
 import (
+	"cmp"
 	"context"
+	"slices"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/tree"
@@ -25,22 +27,35 @@ type Continuation struct {
 	Source  Origin
 	Older   []btrfs.UUID // sources that it was before
 	Backups []btrfs.UUID // received UUIDs for which no source is on record: its own, too
+	MayLive bool         // the older ones may be backed up again
 }
 
-// Continue notes that a source goes on with the history of another one, and all that this one went on with: behind its own.
-func (a *About) Continue(source Origin, older btrfs.UUID) {
-	about := a.Sources[source.Subvolume]
-	if source.Source != "" {
-		about.Origin = tree.Origin{Source: limited(source.Source), Machine: limited(source.Machine)}
+// Continue notes that a source goes on with the history of another one, and all that this one went on with: behind its own. With
+// certainty, whoever was restored beside the other one is apart from both.
+func (a *About) Continue(c Continuation, older btrfs.UUID, origins Origins) {
+	source := c.Source.Subvolume
+	about := a.Sources[source]
+	if c.Source.Source != "" {
+		about.Origin = tree.Origin{Source: limited(c.Source.Source), Machine: limited(c.Source.Machine)}
 	}
-	a.set(source.Subvolume, about)
-	a.end(source.Subvolume)
-	newest := a.Newest(older)
-	if newest == source.Subvolume {
+	about.Apart = slices.DeleteFunc(about.Apart, func(other btrfs.UUID) bool { return other == older })
+	a.set(source, about)
+	if other, ok := a.Sources[older]; ok {
+		other.Apart = slices.DeleteFunc(other.Apart, func(other btrfs.UUID) bool { return other == source })
+		a.set(older, other)
+	}
+	a.end(source)
+	if !c.MayLive {
+		a.partRestored(older)
+	}
+	newest := a.Newest(older, origins)
+	if newest == source {
 		return
 	}
-	a.end(newest) // if several went on with it
-	oldest := source.Subvolume
+	if !c.MayLive {
+		a.end(newest) // if several went on with it
+	}
+	oldest := source
 	for range a.Sources {
 		before := a.Sources[oldest].Continues
 		if before.IsZero() || before == newest {
@@ -49,16 +64,69 @@ func (a *About) Continue(source Origin, older btrfs.UUID) {
 		oldest = before
 	}
 	about = a.Sources[oldest]
-	about.Continues = newest
+	about.Continues, about.MayLive = newest, c.MayLive
 	a.set(oldest, about)
 }
 
 // end lets nothing continue a source.
-func (a *About) end(continued btrfs.UUID) {
+func (a *About) end(continued btrfs.UUID) (ended []btrfs.UUID) {
 	for source, about := range a.Sources {
 		if about.Continues == continued {
-			about.Continues = btrfs.UUID{}
+			about.Continues, about.MayLive = btrfs.UUID{}, false
 			a.set(source, about)
+			ended = append(ended, source)
 		}
 	}
+	return ended
+}
+
+// part keeps a source that lives apart from all that began with its history.
+func (a *About) part(lives btrfs.UUID) {
+	about := a.Sources[lives]
+	for _, source := range a.end(lives) {
+		if !slices.Contains(about.Apart, source) {
+			about.Apart = append(about.Apart, source)
+		}
+	}
+	a.set(lives, about)
+}
+
+// partRestored is part, but for what continues the source with certainty.
+func (a *About) partRestored(lives btrfs.UUID) {
+	about := a.Sources[lives]
+	for source, other := range a.Sources {
+		if other.Continues == lives && other.MayLive {
+			about.Apart = append(about.Apart, source)
+			other.Continues, other.MayLive = btrfs.UUID{}, false
+			a.set(source, other)
+		}
+	}
+	if len(about.Apart) > 0 {
+		a.set(lives, about)
+	}
+}
+
+// MayLive gives the names of backups that stay since their source may live: the newest of each that was restored to another place. It
+// tells of which that is.
+func (c Content) MayLive() map[string]string {
+	names := make(map[string]string)
+	origins, about, err := c.RecordedOwn("")
+	if err != nil { // then nothing is deleted
+		return names
+	}
+	for _, restored := range about.Sources {
+		if !restored.MayLive || restored.Continues.IsZero() {
+			continue
+		}
+		var newest btrfs.Subvolume
+		for _, s := range c.InDirectory {
+			if s.ReadOnly && s.Received() && origins[s.ReceivedUUID] == restored.Continues && s.CreatedIn > newest.CreatedIn {
+				newest = s
+			}
+		}
+		if of := about.Name(restored.Continues); newest.Name != "" {
+			names[newest.Name] = "the newest of " + cmp.Or(of, "its source") + ", which may live"
+		}
+	}
+	return names
 }

@@ -117,7 +117,7 @@ func (j *Judge) IsOf(e Entry, o Owner) bool {
 		return r.Same(o.Origin)
 	}
 	source := j.source(e.Name)
-	return !source.IsZero() && slices.ContainsFunc(o.UUIDs, func(uuid btrfs.UUID) bool { return j.about.Newest(uuid) == source })
+	return !source.IsZero() && slices.ContainsFunc(o.UUIDs, func(uuid btrfs.UUID) bool { return j.about.Newest(uuid, j.origins) == source })
 }
 
 func isDated(name string) bool {

@@ -27,6 +27,9 @@ func (p Place) Holds() (map[string][]string, error) {
 	for name, why := range p.InUse() {
 		holds[name] = []string{why}
 	}
+	for name, why := range p.MayLive() {
+		holds[name] = append(holds[name], why)
+	}
 	for _, s := range p.InDirectory {
 		for _, h := range ledger.Holds(s.Name) {
 			holds[s.Name] = append(holds[s.Name], h.String())

@@ -25,12 +25,17 @@ func (r *run) remember(ctx context.Context) error {
 		return r.unremembered(err)
 	}
 	origin := r.origin().Subvolume
+	certain := origin == r.old() || len(known) > 0 && known[0] == origin.String() // it lives no more, at least not there
 	if lives := r.lives(origin, known); lives != "" {
 		r.report.Lives = lives
 		origin = btrfs.UUID{}
 	}
 	if !origin.IsZero() && r.source != nil {
-		c := host.Continuation{Source: host.Origin{Subvolume: made, Origin: host.OriginOf(r.To, r.Target)}, Older: []btrfs.UUID{origin}}
+		c := host.Continuation{Source: host.Origin{Subvolume: made, Origin: host.OriginOf(r.To, r.Target)}, MayLive: !certain,
+			Older: []btrfs.UUID{origin}}
+		if old := r.old(); r.goesOn(old, origin) {
+			c.Older, c.MayLive = []btrfs.UUID{old}, false
+		}
 		if err := r.source.Continue(ctx, c); err != nil {
 			return hint.Newf(fmt.Errorf("%s is restored, but that it goes on with the history of its backups could not be recorded: %w",
 				r.report.Target, err), "btrfs-backup adopt %s", transport.Quote(r.report.Target, r.report.folder))
@@ -41,17 +46,18 @@ func (r *run) remember(ctx context.Context) error {
 		if uuid.IsZero() {
 			continue
 		}
-		beside, err := r.State.SourcesBeside(uuid.String())
+		before, err := r.State.ContinuedBy(uuid.String())
 		if err != nil {
 			return r.unremembered(err)
 		}
-		uuids = append(append(uuids, uuid.String()), beside...)
+		uuids = append(append(uuids, uuid.String()), before...)
 	}
 	if err := r.noteCommon(ctx); err != nil {
 		r.Log.Warn(fmt.Sprintf("%s: that %s holds %s could not be noted: %v", r.report.Target, r.report.folder, r.backup.Name, err))
 	}
 	slices.Sort(uuids)
-	if err := r.State.SetSource(context.WithoutCancel(ctx), r.report.Target, slices.Compact(uuids)); err != nil {
+	uuids = slices.DeleteFunc(slices.Compact(uuids), func(uuid string) bool { return uuid == made.String() })
+	if err := r.State.SetSource(context.WithoutCancel(ctx), r.report.Target, slices.Insert(uuids, 0, made.String())); err != nil {
 		return r.unremembered(err)
 	}
 	return nil
@@ -60,6 +66,23 @@ func (r *run) remember(ctx context.Context) error {
 func (r *run) unremembered(err error) error {
 	r.Log.Warn(fmt.Sprintf("%s: cannot be remembered, so that it may look like a clone: %v", r.report.Target, err))
 	return nil
+}
+
+// goesOn tells that what gave its place up is on record beside the backup as going on with a source, or as having begun with its history.
+func (r *run) goesOn(old, source btrfs.UUID) bool {
+	_, about, err := r.holds.RecordedOwn(r.source.String())
+	if err != nil || old.IsZero() || old == source {
+		return false
+	}
+	if slices.Contains(about.Sources[source].Apart, old) {
+		return true
+	}
+	for range about.Sources {
+		if old = about.Sources[old].Continues; old == source {
+			return true
+		}
+	}
+	return false
 }
 
 // old is what gave its place up.

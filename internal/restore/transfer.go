@@ -292,7 +292,7 @@ func (r *run) origin() host.Origin {
 	if r.source == nil { // streams do not tell
 		return host.Origin{}
 	}
-	origins, about, err := r.holds.Recorded(r.source.String())
+	origins, about, err := r.holds.RecordedOwn(r.source.String())
 	if err != nil {
 		r.Log.Warn(err.Error())
 	}

@@ -1,6 +1,7 @@
 package retrieval
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,31 +19,34 @@ import (
 	"btrfs-backup/internal/tree"
 )
 
-// SourceOf gives what a backup or snapshot is of, as far as that is on record.
-func SourceOf(ctx context.Context, b inventory.Found) (tree.Origin, error) {
+// sourcesOf gives what a backup or snapshot is of, as far as that is on record, and what goes on with its history: the first is its own.
+func sourcesOf(ctx context.Context, b inventory.Found) (own tree.Origin, now tree.Origin, err error) {
 	switch {
 	case b.Record != nil:
-		return b.Record.Origin, nil
+		return b.Record.Origin, b.Record.Origin, nil
 	case b.Subvolume.ID == 0:
-		return tree.Origin{}, nil
+		return own, now, nil
 	}
 	dir, err := b.Host.Open(ctx, b.Folder)
 	if err != nil {
-		return tree.Origin{}, err
+		return own, now, err
 	}
 	defer dir.Close()
 	if b.Subvolume.Received() {
 		content, err := dir.List(ctx)
 		if err != nil {
-			return tree.Origin{}, err
+			return own, now, err
 		}
-		origins, about, err := content.Recorded(b.Folder)
+		origins, about, err := content.RecordedOwn(b.Folder)
 		if err != nil {
-			return tree.Origin{}, err
+			return own, now, err
 		}
-		return about.Sources[origins[b.Subvolume.ReceivedUUID]].Origin, nil
+		source := origins[b.Subvolume.ReceivedUUID]
+		now = about.Sources[about.Newest(source, origins)].Origin
+		return cmp.Or(about.Sources[source].Origin, now), now, nil
 	}
-	return snapshotted(ctx, b, dir.Status())
+	own, err = snapshotted(ctx, b, dir.Status())
+	return own, own, err
 }
 
 // snapshotted gives the source of a snapshot that lies in the very subvolume that it was taken of.
@@ -79,13 +83,18 @@ func pathOf(of tree.Origin) string {
 	return ""
 }
 
-// home gives the directory of this machine that a backup is of.
+// home gives the directory of this machine that a backup is of, or else that of what goes on with its history.
 func home(ctx context.Context, b inventory.Found) (dir string, err error) {
-	of, err := SourceOf(ctx, b)
+	of, now, err := sourcesOf(ctx, b)
 	if err != nil {
 		return "", err
 	}
 	dir, here := isHere(of)
+	if !here {
+		if at, ok := isHere(now); ok {
+			return at, nil
+		}
+	}
 	switch {
 	case of.Source == "":
 		return "", hint.New(fmt.Errorf("where the files of %s were is not on record", b), "tell where they are to be written: --to DIR")
@@ -113,11 +122,16 @@ func isHere(of tree.Origin) (dir string, ok bool) {
 // beneath what is mounted there, or the subvolume. below is the path in the backup, and dir what it is beneath. A path that is not in
 // the backup is fs.ErrNotExist.
 func meant(ctx context.Context, b inventory.Found, h host.Trees, at string) (dir, below string, err error) {
-	of, err := SourceOf(ctx, b)
+	of, now, err := sourcesOf(ctx, b)
 	if err != nil {
 		return "", "", err
 	}
 	source := pathOf(of)
+	if _, ok := beneath(source, at); !ok {
+		if _, ok := beneath(pathOf(now), at); ok {
+			source = pathOf(now)
+		}
+	}
 	isOnRecord := source != ""
 	if !isOnRecord {
 		if source, err = nearest(ctx, h, at); err != nil {

@@ -124,6 +124,8 @@ func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
 	if c.Origins, d.about, err = found.Recorded(d.String()); err != nil {
 		c.NoPrune = err
 	}
+	c.Held = held(found.InDirectory, c.Origins, d.about)
+	c.MayLive = found.MayLive()
 	return c, nil
 }
 

@@ -2,6 +2,7 @@ package kin
 
 import (
 	"slices"
+	"time"
 
 	"btrfs-backup/btrfs"
 )
@@ -12,15 +13,31 @@ type Record struct {
 	Renamed []btrfs.UUID              // the same under all names that the source had
 	Lost    bool                      // those cannot be read
 	Origins map[btrfs.UUID]btrfs.UUID // the source of each received UUID at the destination
+	Held    map[btrfs.UUID]Held       // what the destination holds of each of these
+}
+
+// Held tells what a destination holds of a source.
+type Held struct {
+	First, Last uint64       // transactions there in which backups were made
+	Arrived     time.Time    // the last one
+	Apart       []btrfs.UUID // sources on record as others, though they began with its history
+}
+
+// apart tells that two sources lived at the same time, so that none of them can be what the other one was.
+func (r Record) apart(a, b btrfs.UUID) bool {
+	x, y := r.Held[a], r.Held[b]
+	return slices.Contains(x.Apart, b) || slices.Contains(y.Apart, a) || x.Last > y.First && y.Last > x.First && x.First > 0 && y.First > 0
 }
 
 // A Line is a source and the subvolumes whose history it continues: after a rollback or a restore, those that it descends from.
 // An ancestor that lives and can be written to is a source of its own, of which this one is a clone, unless it is on record as
 // having been the source before. What was decided when there were first backups of the source remains: that the template of a
-// clone is deleted makes its backups nobody else's.
+// clone is deleted makes its backups nobody else's. Nor is a source continued that was backed up after another one began with its
+// history, or which is on record as apart: of two such, the one of which the source descends more closely counts.
 type Line struct {
-	UUIDs map[btrfs.UUID]bool
-	Clone bool
+	UUIDs    map[btrfs.UUID]bool
+	Clone    bool
+	Restored map[btrfs.UUID]bool // known by a received copy only: they may live on another filesystem
 }
 
 // Holds tells that s is of the line, or a snapshot of one.
@@ -32,7 +49,7 @@ func (l Line) Excludes(s btrfs.Subvolume) bool { return !s.Received() && !l.Hold
 // NewLine follows the parents of a source, as far as they are listed.
 func NewLine(source btrfs.Subvolume, there btrfs.Listing, record Record) Line {
 	// the top level of a filesystem made before btrfs-progs 4.16 has no UUID, and its snapshots have no parent's
-	l := Line{UUIDs: map[btrfs.UUID]bool{source.UUID: true}}
+	l := Line{UUIDs: map[btrfs.UUID]bool{source.UUID: true}, Restored: make(map[btrfs.UUID]bool)}
 	a := newAncestry(source, there, record)
 	var versions []btrfs.Subvolume // of the next ancestor that can be written to
 	for uuid := source.ParentUUID; !uuid.IsZero() && !l.UUIDs[uuid]; uuid = a.here[uuid].ParentUUID {
@@ -40,8 +57,8 @@ func NewLine(source btrfs.Subvolume, there btrfs.Listing, record Record) Line {
 			versions = append(versions, sub)
 			continue
 		}
-		if l.Clone = !a.continues(uuid); l.Clone {
-			versions = nil
+		if !a.continues(uuid) || l.apart(a, uuid) {
+			l.Clone, versions = true, nil
 			break
 		}
 		l.add(a, uuid, versions)
@@ -49,15 +66,36 @@ func NewLine(source btrfs.Subvolume, there btrfs.Listing, record Record) Line {
 	}
 	l.add(a, btrfs.UUID{}, versions)
 	if slices.ContainsFunc(record.Sources, func(uuid btrfs.UUID) bool { return l.UUIDs[uuid] }) {
-		for _, uuid := range record.Sources {
-			l.UUIDs[uuid] = true
-		}
+		l.addRecorded(a)
 	}
 	return l
 }
 
+// addRecorded adds what was found to be of the line before. Of two that are apart from each other, none is certain.
+func (l Line) addRecorded(a ancestry) {
+	others := slices.DeleteFunc(slices.Clone(a.Sources), func(uuid btrfs.UUID) bool {
+		return l.UUIDs[uuid] || a.others[uuid] || l.apart(a, uuid) || a.Held[uuid].Arrived.After(a.source.Created)
+	})
+	for _, uuid := range others {
+		if !slices.ContainsFunc(others, func(other btrfs.UUID) bool { return other != uuid && a.apart(uuid, other) }) {
+			l.UUIDs[uuid] = true
+		}
+	}
+}
+
+// apart tells that a source lived at the same time as one of the line.
+func (l Line) apart(a ancestry, uuid btrfs.UUID) bool {
+	for of := range l.UUIDs {
+		if of != uuid && a.apart(of, uuid) {
+			return true
+		}
+	}
+	last, first := a.Held[uuid].Last, a.Held[a.source.UUID].First
+	return uuid != a.source.UUID && first > 0 && last > first
+}
+
 // add adds an ancestor and its versions. A received version stands for the subvolume that it is on record as a backup of.
-func (l Line) add(a ancestry, ancestor btrfs.UUID, versions []btrfs.Subvolume) {
+func (l *Line) add(a ancestry, ancestor btrfs.UUID, versions []btrfs.Subvolume) {
 	if !ancestor.IsZero() {
 		l.UUIDs[ancestor] = true
 	}
@@ -66,8 +104,13 @@ func (l Line) add(a ancestry, ancestor btrfs.UUID, versions []btrfs.Subvolume) {
 			l.UUIDs[v.UUID] = true
 		}
 		origin := a.Origins[v.ReceivedUUID]
-		if v.Received() && !origin.IsZero() && l.UUIDs[v.UUID] && (a.isFree(origin) || slices.Contains(a.Sources, origin)) {
-			l.UUIDs[origin] = true
+		switch {
+		case !v.Received() || origin.IsZero() || !l.UUIDs[v.UUID] || l.UUIDs[origin]:
+		case l.apart(a, origin) || slices.ContainsFunc(a.Sources, func(of btrfs.UUID) bool { return a.apart(of, origin) }),
+			a.Held[origin].Arrived.After(a.begun()):
+			l.Clone, a.others[origin] = true, true
+		case a.isFree(origin) || slices.Contains(a.Sources, origin):
+			l.UUIDs[origin], l.Restored[origin] = true, true
 		}
 	}
 }
@@ -75,14 +118,17 @@ func (l Line) add(a ancestry, ancestor btrfs.UUID, versions []btrfs.Subvolume) {
 // An ancestry is what can be known of the ancestors of a source.
 type ancestry struct {
 	Record
+	source  btrfs.Subvolume
 	top     btrfs.UUID
 	here    map[btrfs.UUID]btrfs.Subvolume
 	decided bool                // what the source continues
+	others  map[btrfs.UUID]bool // sources that live, though a copy was restored of them
 	claimed map[btrfs.UUID]bool // another subvolume that can be written to descends from them
 }
 
 func newAncestry(source btrfs.Subvolume, there btrfs.Listing, record Record) ancestry {
-	a := ancestry{Record: record, top: there.Top, here: make(map[btrfs.UUID]btrfs.Subvolume), claimed: make(map[btrfs.UUID]bool),
+	a := ancestry{Record: record, source: source, top: there.Top, others: make(map[btrfs.UUID]bool),
+		here: make(map[btrfs.UUID]btrfs.Subvolume), claimed: make(map[btrfs.UUID]bool),
 		decided: record.Lost || slices.Contains(slices.Concat(record.Sources, record.Renamed), source.UUID)}
 	for _, sub := range append(slices.Clone(there.All), source) {
 		a.here[sub.UUID] = sub
@@ -104,6 +150,22 @@ func newAncestry(source btrfs.Subvolume, there btrfs.Listing, record Record) anc
 // continues tells that the source continues the history of an ancestor.
 func (a ancestry) continues(uuid btrfs.UUID) bool {
 	return slices.Contains(a.Sources, uuid) || slices.Contains(a.Renamed, uuid) || !a.decided && a.isFree(uuid)
+}
+
+// begun gives when the source was made, or the first of those that it was rolled back from.
+func (a ancestry) begun() time.Time {
+	begun := a.source.Created
+	above := a.here[a.source.ParentUUID]
+	for range a.here {
+		if !above.ReadOnly && !a.continues(above.UUID) || above.UUID.IsZero() {
+			break
+		}
+		if !above.ReadOnly && above.Created.Before(begun) {
+			begun = above.Created
+		}
+		above = a.here[above.ParentUUID]
+	}
+	return begun
 }
 
 // isFree tells that no other source can be known to have that history.

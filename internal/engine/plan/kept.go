@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/engine/copies"
 	"btrfs-backup/internal/engine/kin"
 )
 
@@ -43,6 +44,33 @@ func (n Naming) timeBefore(now time.Time, name string) time.Time {
 		}
 	}
 	return t
+}
+
+// mayLive gives what must stay since its source may live: what is on record as that, and the newest backups of sources that this one
+// continues only as far as is known of a restored copy.
+func (p Planner) mayLive() map[string]string {
+	names := make(map[string]string)
+	if !p.History {
+		return names
+	}
+	origins := p.Snapshots.Record.Origins
+	restored := p.Snapshots.Line(p.Source).Restored
+	newest := make(map[btrfs.UUID]btrfs.Subvolume)
+	for _, b := range p.Backups.InDirectory {
+		origin := origins[b.ReceivedUUID]
+		if why, ok := p.MayLive[b.Name]; ok && origin != p.Source.UUID {
+			names[b.Name] = why
+		}
+		if restored[origin] && copies.IsComplete(b) && b.CreatedIn > newest[origin].CreatedIn {
+			newest[origin] = b
+		}
+	}
+	for _, b := range newest {
+		if names[b.Name] == "" {
+			names[b.Name] = "the newest of what was restored, which may live"
+		}
+	}
+	return names
 }
 
 // Complete gives the names of the complete backups that are certainly the source's, oldest first.

@@ -142,13 +142,14 @@ func (s Side) holds(name string) []string {
 
 // A Planner plans for one destination.
 type Planner struct {
-	History     bool            // the source keeps its versions as snapshots; else there is only the one to be saved
-	Source      btrfs.Subvolume // of a history
-	Snapshots   Side            // at the source
-	Backups     Side            // at the destination
-	Recorded    []Recorded      // at the destination, of a source without history
-	Deleting    []string        // hidden names there of backups whose deletion began
-	Taken       []string        // names there of what is no backup
+	History     bool              // the source keeps its versions as snapshots; else there is only the one to be saved
+	Source      btrfs.Subvolume   // of a history
+	Snapshots   Side              // at the source
+	Backups     Side              // at the destination
+	MayLive     map[string]string // why backups of what else the source was must stay, since that may live
+	Recorded    []Recorded        // at the destination, of a source without history
+	Deleting    []string          // hidden names there of backups whose deletion began
+	Taken       []string          // names there of what is no backup
 	Keep        retention.Policy
 	Keeps       retention.Policy // by which the destination itself deletes, in the order of arrival
 	Now         time.Time
@@ -335,12 +336,16 @@ func (p Planner) inTheWay(r relation, own []string, missing, all []btrfs.Subvolu
 func (p Planner) candidates(r relation, own []string, missing []btrfs.Subvolume, newest *btrfs.Subvolume) []retention.Snapshot {
 	var candidates []retention.Snapshot
 	needed, reason := r.needs(newest)
+	mayLive := p.mayLive()
 	taken := setOf(own)
 	add := func(name string) {
 		c, _ := p.Backups.Naming.Snapshot(name)
 		c.Holds = p.Backups.holds(name)
 		if slices.Contains(needed, name) {
 			c.Holds = append(c.Holds, reason)
+		}
+		if why, ok := mayLive[name]; ok {
+			c.Holds = append(c.Holds, why)
 		}
 		candidates = append(candidates, c)
 	}

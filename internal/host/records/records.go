@@ -102,7 +102,7 @@ func (f Folder) Continue(c host.Continuation) error {
 		failpoint.Reach("backups claimed")
 	}
 	for _, older := range c.Older {
-		about.Continue(c.Source, older)
+		about.Continue(c, older, origins)
 	}
 	about.Tidy(listing, origins)
 	return f.writeAbout(about)
