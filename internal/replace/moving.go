@@ -10,7 +10,7 @@ import (
 )
 
 // A read-only subvolume cannot change its directory (linux/fs/btrfs/inode.c: btrfs_rename). So it is writable for a moment, under a
-// hidden name which tells what the kernel forgets then: as what it was received.
+// hidden name which tells what may be forgotten then: as what it was received.
 
 const moving = ".moving"
 
@@ -82,7 +82,9 @@ func arrive(dir *os.File, hidden string) error {
 		return err
 	}
 	if !s.ReadOnly {
-		if !received.IsZero() {
+		// Linux 6.18 keeps it, btrfs-progs clear it. What is still there stays as it is: marked anew, a snapshot that was altered since it
+		// was received would be taken for its copy.
+		if !received.IsZero() && s.ReceivedUUID != received {
 			if err := btrfs.SetReceived(sub, received); err != nil {
 				return err
 			}

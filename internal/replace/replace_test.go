@@ -177,6 +177,31 @@ func TestANameThatIsTakenGetsANumber(t *testing.T) {
 	}
 }
 
+func TestAnAlteredSnapshotStaysAnAlteredOne(t *testing.T) {
+	l := newLab(t, btrfstest.New(t, 256<<20).Dir, "lab")
+	run(t, "sh", "-c", `btrfs -q send -q "$1/home/snapshot/2" | btrfs -q receive -q "$1"`, "sh", l.dir)
+	dir := btrfstest.Open(t, l.dir)
+	check(t, btrfs.SetReadOnly(dir, "2", false))
+	l.write("2/file", "forged")
+	check(t, btrfs.SetReadOnly(dir, "2", true))
+	was := l.info("2")
+	check(t, btrfs.SyncFilesystem(dir))
+	check(t, moveSnapshot(dir, "2", btrfstest.Open(t, l.path("home"))))
+	if is := l.info("home/2"); is.ReceivedIn != was.ReceivedIn || is.ReceivedUUID != was.ReceivedUUID || !is.ReadOnly {
+		t.Errorf("it is\n%+v, was\n%+v", is, was)
+	}
+
+	// what forgot as what it was received is told by its name
+	check(t, btrfs.SetReadOnly(btrfstest.Open(t, l.path("home")), "2", false))
+	hidden := movingName(was)
+	check(t, os.Rename(l.path("home/2"), l.path("home/"+hidden)))
+	check(t, btrfs.SetReceived(btrfstest.Open(t, l.path("home/"+hidden)), btrfs.UUID{}))
+	check(t, arrive(btrfstest.Open(t, l.path("home")), hidden))
+	if is := l.info("home/2"); is.ReceivedUUID != was.ReceivedUUID {
+		t.Errorf("it is\n%+v, was\n%+v", is, was)
+	}
+}
+
 type killed struct{ step string }
 
 // isKilledAtEach lets an order end at its first step, then at its second, until it comes to its end.
