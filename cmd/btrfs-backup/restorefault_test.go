@@ -4,11 +4,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/lock"
 	"btrfs-backup/transport/sshtest"
 )
 
@@ -110,4 +112,54 @@ func TestARestoreToADiskThatGetsFullLeavesTheOldOneAndGoesOn(t *testing.T) {
 			deleteSubvolume(t, target)
 		}
 	}
+}
+
+func TestARestoreWaitsForTheRunsOfBothSides(t *testing.T) {
+	t.Parallel()
+	source, destination := newSmallPair(t)
+	taken := changed(t, 2, source, destination)
+	for _, folder := range []string{destination, filepath.Join(source, "snapshot")} {
+		held := btrfstest.Open(t, folder)
+		btrfstest.Check(t, syscall.Flock(int(held.Fd()), syscall.LOCK_EX))
+		expect(t, exitBusy, invoke(t, march(3), "restore", "--no-wait", "--in-place", filepath.Join(destination, taken[0]), source))
+		btrfstest.Check(t, syscall.Flock(int(held.Fd()), syscall.LOCK_UN))
+		want(t, "beside it", names(t, filepath.Dir(source)), "home")
+	}
+	// of an earlier restore to a new name, what is received there belongs to whoever holds it
+	target := filepath.Join(smallFS(t).Dir, "home")
+	held := btrfstest.Open(t, makeDir(t, filepath.Join(filepath.Dir(target), ".home.restoring")))
+	btrfstest.Check(t, syscall.Flock(int(held.Fd()), syscall.LOCK_EX))
+	expect(t, exitBusy, invoke(t, march(3), "restore", "--no-wait", filepath.Join(destination, taken[0]), target))
+	btrfstest.Check(t, syscall.Flock(int(held.Fd()), syscall.LOCK_UN))
+	restored(t, march(3), filepath.Join(destination, taken[0]), target)
+}
+
+func TestARollbackCarriesTheLedgerOnAndKeepsWhatDestinationsThatAreAwayNeed(t *testing.T) {
+	t.Parallel()
+	source, destination := newSmallPair(t)
+	away := filepath.Join(smallFS(t).Dir, "away")
+	folder := filepath.Join(source, "snapshot")
+	var taken []string
+	for day := 1; day <= 4; day++ {
+		write(t, filepath.Join(source, "file"), strings.Repeat("x", day))
+		args := []string{source, destination, away}
+		if day > 2 { // the last two are at one of them alone
+			args = args[:2]
+		}
+		taken = append(taken, backUp(t, exitDone, march(day), args...).Snapshot)
+	}
+	ledger, err := os.ReadFile(filepath.Join(folder, lock.LedgerFile))
+	btrfstest.Check(t, err)
+	latest, latestErr := os.Readlink(filepath.Join(folder, ".latest"))
+	restored(t, march(5), "--in-place", filepath.Join(destination, taken[0]), source)
+	if now, err := os.ReadFile(filepath.Join(folder, lock.LedgerFile)); err != nil || string(now) != string(ledger) {
+		t.Errorf("ledger\n%s, was\n%s, %v", now, ledger, err)
+	}
+	if now, err := os.Readlink(filepath.Join(folder, ".latest")); now != latest || (err == nil) != (latestErr == nil) {
+		t.Errorf(".latest leads to %q, %v, and led to %q, %v", now, err, latest, latestErr)
+	}
+	write(t, filepath.Join(source, "file"), "changed")
+	next := backUp(t, exitDone, march(6), "-N", "1", source, destination)
+	want(t, "transfers", next.to(t, destination).transfers(), next.Snapshot+"<"+taken[3])
+	want(t, "snapshots", names(t, folder), taken[1], next.Snapshot)
 }

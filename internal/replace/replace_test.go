@@ -386,6 +386,15 @@ func TestWhatCannotBeReplacedIsRefusedAndNothingIsMade(t *testing.T) {
 			id := run(l, "btrfs", "inspect-internal", "rootid", l.path("home"))
 			check(l, os.WriteFile(l.machine.Fstab, []byte("# x\nUUID=1 / ext4 defaults 0 0\n/dev/sdx /home btrfs subvolid="+id), 0o644))
 		}},
+		{"a mount by its ID in the restored root", "/etc/fstab in the backup mounts the old subvolume by its ID", func(l *lab, o *Order) {
+			id := run(l, "btrfs", "inspect-internal", "rootid", l.path("home"))
+			run(l, "btrfs", "-q", "subvolume", "snapshot", l.path("home"), l.path("root"))
+			check(l, os.Mkdir(l.path("root/etc"), 0o755))
+			l.write("root/etc/fstab", "/dev/sdx / btrfs subvolid="+id)
+			l.snap("root", "home/snapshot/3")
+			run(l, "btrfs", "-q", "subvolume", "delete", l.path("root"))
+			*o = l.order("home/snapshot/3")
+		}},
 		{"the running system", "the root of the running system", func(l *lab, _ *Order) { l.machine.Root = l.path("home") }},
 		{"one mounted by its ID by the kernel", "the kernel's command line", func(l *lab, o *Order) {
 			l.machine.Root, o.Running = l.path("home"), true
