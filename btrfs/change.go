@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/dennwc/btrfs"
@@ -27,7 +28,7 @@ func Create(dir *os.File, name string) error {
 		return err
 	}
 	if err := btrfs.CreateSubVolume(pathAt(dir, name)); err != nil {
-		return fmt.Errorf("creating subvolume %s/%s: %w", dir.Name(), name, withoutPath(err))
+		return fmt.Errorf("creating subvolume %s: %w", filepath.Join(dir.Name(), name), withoutPath(err))
 	}
 	return nil
 }
@@ -51,7 +52,7 @@ func snapshot(source, dir *os.File, name string, flags uint64) error {
 	native.PutUint64(arg[volArgsV2Flags:], flags)
 	copy(arg[volArgsV2NameAt:volArgsV2NameAt+subvolNameMax], name)
 	if err := ioctl(dir, iocSnapCreateV2, arg); err != nil {
-		return fmt.Errorf("creating snapshot %s/%s: %w", dir.Name(), name, err)
+		return fmt.Errorf("creating snapshot %s: %w", filepath.Join(dir.Name(), name), err)
 	}
 	return nil
 }
@@ -65,7 +66,7 @@ func Delete(dir *os.File, name string) error {
 		return err
 	}
 	if err := btrfs.DeleteSubVolume(pathAt(dir, name)); err != nil {
-		return fmt.Errorf("deleting subvolume %s/%s: %w", dir.Name(), name, withoutPath(err))
+		return fmt.Errorf("deleting subvolume %s: %w", filepath.Join(dir.Name(), name), withoutPath(err))
 	}
 	return nil
 }
@@ -111,7 +112,7 @@ func Rename(dir *os.File, from, to string) error {
 	}
 	fd := int(dir.Fd())
 	if err := unix.Renameat2(fd, from, fd, to, unix.RENAME_NOREPLACE); err != nil {
-		return fmt.Errorf("renaming %s/%s to %s: %w", dir.Name(), from, to, err)
+		return fmt.Errorf("renaming %s to %s: %w", filepath.Join(dir.Name(), from), to, err)
 	}
 	return nil
 }
@@ -129,7 +130,7 @@ func Move(from *os.File, name string, to *os.File, newName string) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("moving %s/%s to %s/%s: %w", from.Name(), name, to.Name(), newName, err)
+		return fmt.Errorf("moving %s to %s: %w", filepath.Join(from.Name(), name), filepath.Join(to.Name(), newName), err)
 	}
 	return nil
 }
@@ -150,7 +151,7 @@ func Exchange(dir *os.File, a, b string) error {
 	}
 	fd := int(dir.Fd())
 	if err := unix.Renameat2(fd, a, fd, b, unix.RENAME_EXCHANGE); err != nil {
-		return fmt.Errorf("exchanging %s/%s with %s: %w", dir.Name(), a, b, err)
+		return fmt.Errorf("exchanging %s with %s: %w", filepath.Join(dir.Name(), a), b, err)
 	}
 	return nil
 }

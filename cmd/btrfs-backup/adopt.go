@@ -40,7 +40,7 @@ Nothing is deleted now. --dry-run shows what DEST holds.`,
 	f := c.Flags()
 	f.StringArrayVar(&o.Of, "of", nil, "adopt `SOURCE`: its name, UUID, or a backup of it")
 	f.BoolVar(&o.Force, "force", false, "adopt also what seems to live")
-	f.StringVarP(&o.Folder, "snapshot-folder", "f", job.Default().Subvolume.Folder, "`FOLDER` in a DEST that is a source")
+	f.StringVarP(&o.Folder, "snapshot-folder", "f", job.Default().Subvolume.Folder, "`FOLDER` of a source as DEST")
 	f.BoolVar(&o.DryRun, "dry-run", false, "show what DEST holds, change nothing")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	defineReach(&o.reach, f)

@@ -80,7 +80,7 @@ func keys() (*pflag.FlagSet, []string) {
 
 // defineConfig defines which configuration is read.
 func defineConfig(file *string, f *pflag.FlagSet) {
-	f.StringVar(file, "config", "", "read `FILE` in place of "+config.SystemFile)
+	f.StringVar(file, "config", "", "`FILE` in place of "+config.SystemFile)
 }
 
 func newConfig(env environment) *cobra.Command {

@@ -32,7 +32,7 @@ type removalOptions struct {
 func (o *removalOptions) define(f *pflag.FlagSet) {
 	o.reach = job.Default().Reach
 	f.StringVarP(&o.folder, "snapshot-folder", "f", job.Default().Subvolume.Folder, "`FOLDER` in a source")
-	f.BoolVar(&o.DryRun, "dry-run", false, "make all checks, show what would go, change nothing")
+	f.BoolVar(&o.DryRun, "dry-run", false, "show what would be deleted, change nothing")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	defineReach(&o.reach, f)
 	defineFurtherReach(&o.reach, f)
@@ -56,16 +56,16 @@ whole set of them, here or on another machine, with all that is on record of it.
 With --older-than, each argument is a folder of backups, or a source, which
 stands for its snapshot folder.
 
-If anything that is named is refused, nothing is deleted. What the next increment
-would build upon is refused, and what that means is told. What is not certainly a
-snapshot or backup of ours, or is in use, is never deleted. By age, such stay, and
-so does the newest complete one.`,
+If anything that is named is refused, nothing is deleted. What the next
+increment would build upon is refused, and what that means is told. What is not
+certainly a snapshot or backup of ours, or is in use, is never deleted. By age,
+such stay, and so does the newest complete one.`,
 		Args: needPlace("BACKUP"),
 		RunE: func(c *cobra.Command, args []string) error { return o.delete(c.Context(), env, args) },
 	}
 	f := c.Flags()
-	f.StringVar(&o.older, "older-than", "", "delete all in the folders that is older than `DATE`")
-	f.BoolVar(&o.EvenParent, "even-parent", false, "delete what the next increment would build upon, too")
+	f.StringVar(&o.older, "older-than", "", "delete all there that is older than `DATE`")
+	f.BoolVar(&o.EvenParent, "even-parent", false, "delete what the next increment builds on, too")
 	f.BoolVar(&o.EvenMember, "even-member", false, "delete single members of sets")
 	o.define(f)
 	return c

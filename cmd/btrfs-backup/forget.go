@@ -24,10 +24,10 @@ func newForget(env environment) *cobra.Command {
 		Short: "Drop what is on record of destinations that are gone for good",
 		Example: "  btrfs-backup forget /home nas:/backup/old\n" +
 			"  btrfs-backup forget --never-reached /home",
-		Long: `Drop what is on record of each DEST: snapshots of SOURCE that were held for it may
-be pruned then, and an empty folder of that name counts as new. DEST is as it was
-given to a run, or a typing error; it is not looked at. If one of them is not on
-record, nothing is dropped.`,
+		Long: `Drop what is on record of each DEST: snapshots of SOURCE that were held for it
+may be pruned then, and an empty folder of that name counts as new. DEST is as
+it was given to a run, or a typing error; it is not looked at. If one of them is
+not on record, nothing is dropped.`,
 		Args: needPlace("SOURCE"),
 		RunE: func(c *cobra.Command, args []string) error { return o.forget(c.Context(), env, args) },
 	}

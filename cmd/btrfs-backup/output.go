@@ -24,7 +24,7 @@ func (o *outputOptions) defineVerbosity(f *pflag.FlagSet) {
 }
 
 func (o *outputOptions) defineQuiet(f *pflag.FlagSet) {
-	f.BoolVarP(&o.quiet, "quiet", "q", false, "log only failures and warnings, show no progress")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "log only failures and warnings, no progress")
 }
 
 var levels = map[string]slog.Level{

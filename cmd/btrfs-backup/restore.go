@@ -24,7 +24,8 @@ type restoreOptions struct {
 	reach  job.Reach
 	output outputOptions
 	ways   []restoreWay
-	single *fileRestore // one of the ways
+	whole  *wholeRestore // the way if no other is asked for
+	single *fileRestore  // the way if a second argument turns out to be a file
 }
 
 // A restoreWay is one way to get data back.
@@ -38,7 +39,8 @@ type restoreWay interface {
 
 func newRestore(env environment) *cobra.Command {
 	whole, single := &wholeRestore{}, &fileRestore{}
-	o := &restoreOptions{reach: job.Default().Reach, single: single, ways: []restoreWay{whole, single, &streamsRestore{whole: whole}}}
+	o := &restoreOptions{reach: job.Default().Reach, whole: whole, single: single,
+		ways: []restoreWay{&streamsRestore{whole: whole}, single, whole}}
 	c := &cobra.Command{
 		Use:   "restore [options] BACKUP [TARGET]",
 		Short: "Get data back from a backup",
@@ -58,7 +60,7 @@ back, with all that it had. If it exists, NAME.restored-DATE is written beside.`
 		RunE: func(c *cobra.Command, args []string) error { return o.restore(c.Context(), env, args) },
 	}
 	f := c.Flags()
-	f.StringVar(&o.at, "at", "", "the newest backup in the folder BACKUP until `DATE`")
+	f.StringVar(&o.at, "at", "", "the newest one until `DATE` in the folder BACKUP")
 	for _, way := range o.ways {
 		way.define(f)
 	}
@@ -66,6 +68,7 @@ back, with all that it had. If it exists, NAME.restored-DATE is written beside.`
 	f.BoolVar(&o.noWait, "no-wait", false, "fail with status 75 while a run holds the lock")
 	f.BoolVar(&o.output.json, "json", false, "print a report in JSON on standard output")
 	o.output.defineVerbosity(f)
+	f.Lookup("verbosity").Usage = "`LEVEL`: one from debug to error" // else the line is too long beside these
 	o.output.defineQuiet(f)
 	f.BoolVarP(&o.output.noProgress, "no-progress", "P", false, "show no progress")
 	defineReach(&o.reach, f)
@@ -93,8 +96,10 @@ func (o *restoreOptions) restore(ctx context.Context, env environment, args []st
 			return way.restore(ctx, env, o, args)
 		}
 	}
-	if told, err := o.single.attempt(ctx, env, o, args, true); told {
-		return err
+	if len(args) == 1 || len(args) == 2 {
+		if told, err := o.single.attempt(ctx, env, o, args, true); told {
+			return err
+		}
 	}
-	return o.ways[0].restore(ctx, env, o, args)
+	return o.whole.restore(ctx, env, o, args)
 }

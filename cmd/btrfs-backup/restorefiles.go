@@ -25,7 +25,7 @@ type fileRestore struct {
 }
 
 func (w *fileRestore) define(f *pflag.FlagSet) {
-	f.StringArrayVar(&w.paths, "path", nil, "restore only `FILE` or a directory, may be repeated")
+	f.StringArrayVar(&w.paths, "path", nil, "only `FILE` or directory, may be repeated")
 	f.StringVar(&w.to, "to", "", "write the files to `DIR`, not where they were")
 	f.BoolVar(&w.overwrite, "overwrite", false, "replace files that exist")
 }
@@ -34,6 +34,10 @@ func (w *fileRestore) isAsked() bool { return len(w.paths) > 0 || w.to != "" || 
 
 func (w *fileRestore) restore(ctx context.Context, env environment, o *restoreOptions, args []string) error {
 	switch {
+	case o.whole.isAsked():
+		return misused("--path, --to and --overwrite are for files, and the options about a subvolume for a whole one", "leave one or the other out")
+	case slices.Contains(w.paths, ""):
+		return misused("--path needs a value", "is a variable unset? --path . is all of it")
 	case len(args) == 0:
 		return misused("BACKUP is missing", "usage: btrfs-backup restore BACKUP --path FILE...; more with --help")
 	case len(args) > 2, len(args) == 2 && len(w.paths) > 0:
@@ -71,6 +75,7 @@ func (w *fileRestore) attempt(ctx context.Context, env environment, o *restoreOp
 	ask.Here, _ = machines.At(job.Local{})
 	if len(args) == 2 {
 		ask.As.Host, ask.As.Dir = machines.At(places[1])
+		ask.Typed = args[1]
 	}
 	if w.to != "" {
 		ask.To.Host, ask.To.Dir = machines.At(places[len(args)])

@@ -4,12 +4,14 @@ import (
 	"context"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/time/rate"
 
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/power"
+	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/restore"
 	"btrfs-backup/internal/restore/chain"
 	"btrfs-backup/lock"
@@ -24,17 +26,26 @@ type streamsRestore struct {
 }
 
 func (s *streamsRestore) define(f *pflag.FlagSet) {
-	f.BoolVar(&s.files, "streams", false, "restore from FILE... of send streams, in any order")
-	f.StringVar(&s.command, "from-stream", "", "restore the streams that `COMMAND` gives of NAME...")
+	f.BoolVar(&s.files, "streams", false, "BACKUPs are files of send streams, in any order")
+	f.StringVar(&s.command, "from-stream", "", "BACKUPs are names; `COMMAND` gives the streams")
 	f.BoolVar(&s.keep, "keep-chain", false, "receive all that is needed in TARGET, no more")
 }
 
-func (s *streamsRestore) isAsked() bool { return s.files || s.command != "" }
+func (s *streamsRestore) isAsked() bool { return s.files || s.command != "" || s.keep }
 
 // inputs gives what the arguments name.
-func (s *streamsRestore) inputs(o *restoreOptions, env environment, names []string) (inputs []*chain.Input, err error) {
+func (s *streamsRestore) inputs(o *restoreOptions, env environment, names []string, target string) (inputs []*chain.Input, err error) {
 	if s.files && s.command != "" {
 		return nil, misused("--streams and --from-stream are two ways", "give one of them")
+	}
+	if o.single.isAsked() {
+		return nil, misused("streams hold a whole subvolume", "leave out --path, --to and --overwrite: files are copied from what is restored")
+	}
+	if s.keep && !s.files && s.command == "" {
+		return nil, misused("--keep-chain is about streams", "name them: --streams FILE... TARGET, or --from-stream COMMAND NAME... TARGET")
+	}
+	if info, err := os.Stat(target); s.files && target != "" && err == nil && info.Mode().IsRegular() {
+		return nil, misused("TARGET is missing: "+progress.Name(target)+" is a file", "usage: btrfs-backup restore --streams FILE... TARGET")
 	}
 	if len(names) == 0 {
 		return nil, misused("streams and TARGET are needed", "usage: btrfs-backup restore --streams FILE... TARGET, or --from-stream COMMAND NAME... TARGET")
@@ -58,7 +69,7 @@ func (s *streamsRestore) inputs(o *restoreOptions, env environment, names []stri
 
 func (s *streamsRestore) restore(ctx context.Context, env environment, o *restoreOptions, args []string) error {
 	last := max(len(args)-1, 0)
-	inputs, err := s.inputs(o, env, args[:last])
+	inputs, err := s.inputs(o, env, args[:last], strings.Join(args[last:], ""))
 	if err != nil {
 		return err
 	}

@@ -23,13 +23,14 @@ type wholeRestore struct {
 
 func (w *wholeRestore) define(f *pflag.FlagSet) {
 	f.BoolVar(&w.order.InPlace, "in-place", false, "replace the subvolume TARGET, kept beside it")
-	f.StringVarP(&w.order.SnapshotFolder, "snapshot-folder", "f", "", "keep the copy in `FOLDER`, as backups of TARGET do")
+	f.StringVarP(&w.order.SnapshotFolder, "snapshot-folder", "f", "", "`FOLDER` of TARGET that keeps the copy")
 	f.BoolVar(&w.order.LeaveNested, "leave-nested", false, "leave subvolumes in TARGET where they are")
 	f.BoolVar(&w.order.RebootNeeded, "reboot-needed", false, "replace the root of the running system")
 }
 
-// isAsked is false: it is the way if no other is asked for.
-func (w *wholeRestore) isAsked() bool { return false }
+func (w *wholeRestore) isAsked() bool {
+	return w.order.InPlace || w.order.LeaveNested || w.order.RebootNeeded
+}
 
 func (w *wholeRestore) restore(ctx context.Context, env environment, o *restoreOptions, args []string) error {
 	if len(args) != 2 {

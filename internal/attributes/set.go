@@ -29,7 +29,11 @@ type Failed struct {
 // Lines tells people of it.
 func (r Report) Lines() (lines []string) {
 	if r.Files > 0 {
-		lines = append(lines, fmt.Sprintf("what chattr had set is set again: of %d files and directories", r.Files))
+		of := fmt.Sprintf("%d files and directories", r.Files)
+		if r.Files == 1 {
+			of = "1 file or directory"
+		}
+		lines = append(lines, fmt.Sprintf("what chattr had set of %s is set again", of))
 	}
 	const most = 5
 	for _, f := range r.Failed[:min(most, len(r.Failed))] {

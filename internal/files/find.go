@@ -65,7 +65,7 @@ func open(root *os.File, chosen string) (*place, error) {
 	}
 	if p.Entry, err = describe(&p.file); err != nil {
 		p.dir.Release()
-		return nil, &os.PathError{Op: "lstat", Path: root.Name() + "/" + clean, Err: err}
+		return nil, &os.PathError{Op: "lstat", Path: path.Join(root.Name(), clean), Err: err}
 	}
 	return p, nil
 }

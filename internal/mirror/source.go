@@ -18,6 +18,7 @@ import (
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/replace"
 	"btrfs-backup/internal/rsh"
 	"btrfs-backup/internal/tree"
 
@@ -97,8 +98,25 @@ func (s *Source) Open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("source %s: %w", s, err)
 	}
+	defer dir.Close()
 	s.at = dir.Status().DirID
-	return dir.Close()
+	return s.checkCurrent(ctx, dir)
+}
+
+// checkCurrent refuses what a restore replaced.
+func (s *Source) checkCurrent(ctx context.Context, dir *host.Dir) error {
+	of := dir.Status()
+	if !of.Btrfs || !of.IsRoot || replace.CheckCurrent(of.Subvolume, s.path, btrfs.Listing{}) == nil {
+		return nil
+	}
+	content, err := dir.List(ctx)
+	if err == nil {
+		err = replace.CheckCurrent(of.Subvolume, s.path, content.Listing)
+	}
+	if err != nil {
+		return fmt.Errorf("source %s: %w", s, err)
+	}
+	return nil
 }
 
 // At tells where the source lies, if it lies on this machine.

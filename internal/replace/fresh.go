@@ -20,6 +20,8 @@ import (
 func (w *work) asNew(ctx context.Context) error {
 	w.report.Way, w.report.Path = New, path.Join(w.at, w.name)
 	if w.DryRun {
+		_, err := btrfs.InfoAt(w.parent, w.hidden())
+		w.report.Pending = err == nil
 		return nil
 	}
 	staging, err := w.openStaging()
@@ -41,7 +43,7 @@ func (w *work) asNew(ctx context.Context) error {
 	made, err := btrfs.InfoAt(staging, w.name)
 	isIn := err == nil && info.Container == made.ID // an earlier attempt came that far
 	if err == nil && !isIn {
-		err = btrfs.Delete(staging, w.name)
+		err = deleteAll(staging, w.name)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -135,6 +137,30 @@ func (w *work) leave(ctx context.Context, staging *os.File) error {
 	failpoint.Reach("subvolume in its place")
 	w.report.UUID, w.report.Of = made.UUID, made.ParentUUID
 	return w.removeStaging(ctx, staging)
+}
+
+// deleteAll deletes a subvolume that an earlier attempt made, with the snapshots in it that were received for that.
+func deleteAll(staging *os.File, name string) error {
+	made, err := btrfs.OpenDirAt(staging, name)
+	if err != nil {
+		return err
+	}
+	defer made.Close()
+	children, err := btrfs.Children(made)
+	if err != nil {
+		return err
+	}
+	for _, c := range children {
+		dir, err := btrfs.OpenDirAt(made, path.Dir(c.Path))
+		if err == nil {
+			err = btrfs.Delete(dir, path.Base(c.Path))
+			dir.Close()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return btrfs.Delete(staging, name)
 }
 
 func (w *work) removeStaging(ctx context.Context, staging *os.File) error {

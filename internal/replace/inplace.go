@@ -31,6 +31,9 @@ func (w *work) inPlace(ctx context.Context) error {
 		}
 		defer snapshot.Close()
 	}
+	if err := w.chooseAside(); err != nil {
+		return err
+	}
 	old, info, err := w.open(w.name)
 	if err != nil {
 		return err
@@ -113,8 +116,12 @@ func (w *work) finishEarlier(ctx context.Context) error {
 		return err
 	}
 	current, err := btrfs.InfoAt(w.parent, w.name)
-	if err != nil || hidden.Name != w.hidden() || w.DryRun { // it is no subvolume
+	if err != nil || hidden.Name != w.hidden() { // it is no subvolume
 		return err
+	}
+	if w.DryRun {
+		w.report.Pending = hidden.CreatedIn <= current.CreatedIn
+		return nil
 	}
 	if hidden.CreatedIn > current.CreatedIn {
 		return btrfs.Delete(w.parent, w.hidden())
@@ -135,6 +142,9 @@ func (w *work) finish(ctx context.Context) error {
 		return err
 	}
 	defer made.Close()
+	if err := w.chooseAside(); err != nil {
+		return err
+	}
 	w.report.Way, w.report.Path, w.report.Aside, w.report.AsideID = Exchange, w.path(w.name), w.path(w.Aside), oldInfo.ID
 	w.report.UUID, w.report.Of = info.UUID, info.ParentUUID
 	if err := w.passDefault(oldInfo, info); err != nil {
@@ -152,6 +162,9 @@ func (w *work) finish(ctx context.Context) error {
 		return err
 	}
 	failpoint.Reach("old subvolume named")
+	if err := w.tellLeft(); err != nil {
+		return err
+	}
 	if table, err := w.mounts(); err == nil {
 		w.report.Mounts = mountsOf(table, oldInfo)
 	}

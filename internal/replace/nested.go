@@ -132,6 +132,24 @@ func (w *work) moveAll(ctx context.Context, old, made *os.File, paths []string) 
 	return errors.Join(arriveAll(folder), removeStubs(folder), passFolder(ctx, from, folder))
 }
 
+// tellLeft tells which subvolumes must be deleted before the old one.
+func (w *work) tellLeft() error {
+	if err := w.relist(); err != nil {
+		return err
+	}
+	within := []uint64{w.report.AsideID}
+	for i := 0; i < len(within); i++ {
+		for _, s := range w.all.All {
+			if s.Container == within[i] {
+				within = append(within, s.ID)
+			}
+		}
+	}
+	w.report.LeftIDs = within[1:]
+	slices.Reverse(w.report.LeftIDs)
+	return nil
+}
+
 func moveOne(old, made *os.File, at string) error {
 	from, err := btrfs.OpenDirAt(old, path.Dir(at))
 	if err != nil {

@@ -19,6 +19,8 @@ import (
 	"btrfs-backup/internal/attributes"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/tree/walk"
+
+	"golang.org/x/sys/unix"
 )
 
 // An Order tells what is to be put where.
@@ -60,11 +62,13 @@ type Report struct {
 	AsideID  uint64     `json:"aside_id,omitempty"` // of the old one
 	Moved    []string   `json:"moved,omitempty"`    // subvolumes that were in the old one
 	Left     []string   `json:"left,omitempty"`     // subvolumes that stay in the old one
+	LeftIDs  []uint64   `json:"left_ids,omitempty"` // of all subvolumes in the old one, the innermost first
 	Default  bool       `json:"default,omitempty"`  // it is mounted by default now
 	Running  bool       `json:"running,omitempty"`  // the old one is the root of the running system
 	Mounts   []string   `json:"mounts,omitempty"`   // where the old one is mounted, and stays
 	Warnings []string   `json:"warnings,omitempty"`
 	Resumed  bool       `json:"resumed,omitempty"` // an earlier attempt was finished
+	Pending  bool       `json:"pending,omitempty"` // an earlier attempt would be finished, or what it left be removed, first
 
 	Attributes attributes.Report `json:"attributes,omitzero"`
 }
@@ -121,7 +125,7 @@ func Do(ctx context.Context, m Machine, top, dir *os.File, o Order) (Report, err
 		return w.report, err
 	}
 	w.at = path.Clean("./" + at)
-	if w.parent, err = btrfs.OpenDirAt(top, w.at); err != nil {
+	if w.parent, err = openParent(top, dir, w.at, o.Name == ""); err != nil {
 		return w.report, err
 	}
 	defer w.parent.Close()
@@ -137,6 +141,29 @@ func Do(ctx context.Context, m Machine, top, dir *os.File, o Order) (Report, err
 		err = w.giveAttributes()
 	}
 	return w.report, err
+}
+
+// openParent opens the directory of the new subvolume through the mount of the top level. It has the name by which people know it, or else
+// its path from the top level.
+func openParent(top, dir *os.File, at string, inPlace bool) (*os.File, error) {
+	parent, err := btrfs.OpenDirAt(top, at)
+	if err != nil {
+		return nil, err
+	}
+	defer parent.Close()
+	fd, err := unix.FcntlInt(parent.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	known := dir.Name()
+	if inPlace {
+		known = path.Dir(path.Clean(known))
+	}
+	var there, seen unix.Stat_t
+	if unix.Fstat(fd, &there) != nil || unix.Stat(known, &seen) != nil || there.Dev != seen.Dev || there.Ino != seen.Ino {
+		known = at
+	}
+	return os.NewFile(uintptr(fd), known), nil
 }
 
 // hidden is the name of what is not in its place yet, or not any more.

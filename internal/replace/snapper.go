@@ -107,6 +107,9 @@ func (w *work) endSnapper(ctx context.Context, old *os.File, info btrfs.Subvolum
 	if err := w.moveAll(ctx, old, made, move); err != nil {
 		return err
 	}
+	if err := w.tellLeft(); err != nil {
+		return err
+	}
 	return btrfs.SyncFilesystem(w.top)
 }
 

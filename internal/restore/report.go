@@ -1,9 +1,11 @@
 package restore
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,6 +37,7 @@ type Report struct {
 	target string // path on its machine
 	folder string // of the backup, as a place
 	option string // that names the snapshot folder
+	holder string // the folder that holds the snapshot, if it is no copy of what was asked for
 	copied bool   // the backup is a copy by rsync
 	only   bool   // the snapshots are what was wanted
 }
@@ -68,10 +71,13 @@ func (r *Report) lines() (lines []string) {
 	case r.DryRun:
 		add("%s would be sent to %s as %s, %s%s", r.Snapshot, r.Target, r.how(), map[bool]string{true: "at most "}[r.AtMost], progress.Bytes(r.Bytes))
 	default:
-		add("%s was sent as %s, %s in %s", r.Snapshot, r.how(), progress.Bytes(r.Bytes), progress.Duration(r.Duration))
+		add("%s was received as %s, %s in %s", r.Snapshot, r.how(), progress.Bytes(r.Bytes), progress.Duration(r.Duration))
 	}
 	if r.only {
 		return lines
+	}
+	if r.DryRun && r.Replace.Pending {
+		add("an earlier restore to %s was interrupted: what it began would be finished or removed first", r.Target)
 	}
 	add("%s %s a writable snapshot of it", r.Target, would)
 	p := r.Replace
@@ -111,12 +117,20 @@ func (r *Report) streams() (lines []string) {
 			how = "an increment to " + progress.Name(s.Parent)
 		}
 		if r.DryRun {
-			lines = append(lines, fmt.Sprintf("%s would be received from %s as %s", progress.Name(s.Snapshot), s.From, how))
+			lines = append(lines, fmt.Sprintf("%s would be received%s as %s", progress.Name(s.Snapshot), s.from(), how))
 			continue
 		}
-		lines = append(lines, fmt.Sprintf("%s was received from %s as %s, %s in %s", progress.Name(s.Snapshot), s.From, how, progress.Bytes(s.Bytes), progress.Duration(s.Duration)))
+		lines = append(lines, fmt.Sprintf("%s was received%s as %s, %s in %s", progress.Name(s.Snapshot), s.from(), how, progress.Bytes(s.Bytes), progress.Duration(s.Duration)))
 	}
 	return lines
+}
+
+// from tells the input, unless that is known by the snapshot alone.
+func (s Received) from() string {
+	if s.From == s.Snapshot {
+		return ""
+	}
+	return " from " + progress.Name(s.From)
 }
 
 // aside tells what becomes of the old subvolume.
@@ -135,16 +149,31 @@ func (r *Report) aside(would string) (lines []string) {
 	}
 	for _, at := range p.Mounts {
 		if !p.Running {
-			lines = append(lines, fmt.Sprintf("%s shows the old one until it is mounted anew: umount %[1]s && mount %[1]s", transport.Quote(at)))
+			lines = append(lines, fmt.Sprintf("%s shows the old one until it is mounted anew, which must be before the next backup: "+
+				"umount %[1]s && mount %[1]s", transport.Quote(at)))
 		}
 	}
 	if p.Running {
 		lines = append(lines, "the running system goes on with the old one: reboot now, and write nothing before that you want to keep")
 	}
 	if !r.DryRun && p.AsideID != 0 {
-		lines = append(lines, fmt.Sprintf("When nobody needs the old one: btrfs subvolume delete --subvolid %d %s", p.AsideID, transport.Quote(r.target)))
+		lines = append(lines, r.removal())
 	}
 	return lines
+}
+
+// removal gives the command that deletes the old one, with what is left in it, the innermost first.
+func (r *Report) removal() string {
+	p, at := r.Replace, transport.Quote(r.target)
+	if len(p.LeftIDs) == 0 {
+		return fmt.Sprintf("When nobody needs the old one: btrfs subvolume delete --subvolid %d %s", p.AsideID, at)
+	}
+	var ids strings.Builder
+	for _, id := range append(slices.Clone(p.LeftIDs), p.AsideID) {
+		fmt.Fprintf(&ids, " %d", id)
+	}
+	return fmt.Sprintf("When nobody needs the old one, nor the %s in it: for id in%s; do btrfs subvolume delete --subvolid $id %s; done",
+		report.Count(len(p.LeftIDs), "subvolume"), ids.String(), at)
 }
 
 func (r *Report) how() string {
@@ -156,7 +185,10 @@ func (r *Report) how() string {
 
 func (r *Report) next() string {
 	words := []string{r.Target, r.folder}
-	if r.option != "" {
+	switch {
+	case !r.Kept:
+		words = append([]string{"--snapshot-folder", cmp.Or(r.holder, "FOLDER")}, words...)
+	case r.option != "":
 		words = append([]string{"--snapshot-folder", r.option}, words...)
 	}
 	return transport.Quote(words...)

@@ -209,7 +209,7 @@ func (r *run) replace(ctx context.Context, dryRun bool) (err error) {
 // order is what the machine of the target is to do.
 func (r *run) order() replace.Order {
 	o := replace.Order{Attributes: r.attributes, Folder: r.place.folder, LeaveNested: r.LeaveNested, Running: r.RebootNeeded, DryRun: r.DryRun,
-		Aside: path.Base(r.Target) + ".before-" + r.Now().Format("20060102-150405")}
+		Aside: replace.Aside(path.Base(r.Target), r.Now())}
 	if !r.InPlace {
 		o.Name = path.Base(r.Target)
 	}

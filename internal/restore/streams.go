@@ -263,9 +263,9 @@ func (r *fromStreams) receive(ctx context.Context, l chain.Link, to *volume.Dest
 	}
 	from, started := &chain.Sender{Link: l}, time.Now()
 	target := &hidden{target: target{to, r.report.Target}, last: last || r.Keep}
-	result, err := stream.Course{From: from, To: target, Log: r.Log, Progress: r.Progress}.Save(ctx, t)
+	result, err := stream.Course{From: from, To: target, Log: r.Log, Progress: r.Progress, Doing: receiving}.Save(ctx, t)
 	if err != nil {
-		return nil, err
+		return nil, r.noRoom(err)
 	}
 	r.report.Streams = append(r.report.Streams, Received{Snapshot: l.Name, From: l.Title(), Parent: t.ParentName(), Bytes: result.Bytes, Duration: time.Since(started)})
 	r.report.Bytes += result.Bytes

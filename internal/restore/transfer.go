@@ -60,6 +60,9 @@ func (r *run) preferReceived(ctx context.Context) {
 		return slices.ContainsFunc(folders, func(at btrfs.DirID) bool { return s.Container == at.Subvolume && s.DirID == at.Inode })
 	}
 	r.report.Kept = len(r.present) == 0 || slices.ContainsFunc(r.present, isIn)
+	if r.report.holder = ""; len(r.present) > 0 && r.present[0].UUID == r.backup.UUID && r.source != nil {
+		r.report.holder = r.Backup.Folder
+	}
 	slices.SortStableFunc(r.present, func(a, b btrfs.Subvolume) int {
 		switch {
 		case isIn(a) == isIn(b):
@@ -120,7 +123,7 @@ func (r *run) checkSpace(ctx context.Context) error {
 		r.Log.Warn(what + ": it fits only if it is compressed that much")
 		return nil
 	}
-	return hint.New(hint.WithErrno(errors.New(what), syscall.ENOSPC), "make room there, or choose another target")
+	return hint.New(hint.WithErrno(errors.New(what), syscall.ENOSPC), "make room there: delete what is not needed, or choose another target")
 }
 
 // lockTarget makes the directory in which the copy is received, and keeps other runs out of it. If another one put something else in
@@ -193,6 +196,9 @@ func (r *run) lockReceived(ctx context.Context) (release func(), err error) {
 	}, nil
 }
 
+// receiving is what a restore does, as people see it.
+const receiving = "receiving"
+
 type named string
 
 func (n named) String() string { return string(n) }
@@ -213,6 +219,7 @@ func (r *run) goOn(ctx context.Context, isDone func(context.Context, btrfs.UUID)
 	r.Log.Info(fmt.Sprintf("%s: an earlier restore was interrupted, and is finished now", r.report.Target))
 	done, err = isDone(ctx, did.Of)
 	if !done {
+		r.Log.Info(fmt.Sprintf("%s: that one was of another backup; now %s is restored", r.report.Target, r.report.Backup))
 		return false, err
 	}
 	r.report.Replace = did
@@ -251,12 +258,15 @@ func (r *run) fetch(ctx context.Context) error {
 		return err
 	}
 	r.source.SetOrigin(r.origin())
-	course := stream.Course{From: r.source, To: to, Log: r.Log, Progress: r.Progress}
+	course := stream.Course{From: r.source, To: to, Log: r.Log, Progress: r.Progress, Doing: receiving}
 	started := time.Now()
-	return ladder.Climb(ctx, r.Log, r.transfer(), r.bases, func(t engine.Transfer) error {
+	err := ladder.Climb(ctx, r.Log, r.transfer(), r.bases, func(t engine.Transfer) error {
 		t.Started = r.Now()
 		result, err := course.Save(ctx, t)
-		r.report.Parent, r.report.Bytes, r.report.Wire, r.report.Duration = t.ParentName(), result.Bytes, result.Wire, time.Since(started)
+		if err == nil {
+			r.report.Bytes = result.Bytes
+		}
+		r.report.Parent, r.report.Wire, r.report.Duration = t.ParentName(), result.Wire, time.Since(started)
 		r.report.Resumed += result.Resumed
 		if err == nil {
 			r.present = []btrfs.Subvolume{result.Backup}
@@ -270,6 +280,20 @@ func (r *run) fetch(ctx context.Context) error {
 		}
 		return err
 	})
+	return r.noRoom(err)
+}
+
+// noRoom tells what helps where the target's filesystem is full: it is no destination, whose old backups could go.
+func (r *run) noRoom(err error) error {
+	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
+		return err
+	}
+	needed := ""
+	if r.report.Bytes > 0 {
+		needed = " for " + progress.Bytes(r.report.Bytes)
+	}
+	return hint.Newf(err, "make room%s on the filesystem of %s: delete there what is not needed, or restore to another disk; then run the same command again",
+		needed, r.report.Target)
 }
 
 // clean deletes what an earlier attempt left unfinished, which nobody sends to any more.

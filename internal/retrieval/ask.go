@@ -2,16 +2,25 @@ package retrieval
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"path"
+	"slices"
 
+	"btrfs-backup/internal/files"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/inventory"
+	"btrfs-backup/internal/manifest"
+	"btrfs-backup/transport"
 )
 
 // An Ask is an order as people give it.
 type Ask struct {
 	Order            // To may be missing: files go to where they were
 	As    Target     // the path that what is wanted had; no Host: Paths name it
+	Typed string     // that path as people typed it
 	Here  host.Trees // this machine
 }
 
@@ -23,20 +32,24 @@ func (e MeantError) Unwrap() error { return e.error }
 // Resolve finds out what is wanted, and where it goes.
 func (a Ask) Resolve(ctx context.Context) (Order, error) {
 	o := a.Order
+	o.Paths = slices.Clone(o.Paths)
 	if err := CheckBackup(o.Backup); err != nil {
 		return o, MeantError{err}
 	}
 	if a.As.Host != nil && o.Backup.Within != "" {
 		err := fmt.Errorf("%s is a file or directory in a backup, which goes to no second one", o.Backup)
-		return o, MeantError{hint.New(err, "name where it is to be written: --to DIR")}
+		return o, MeantError{hint.New(err, "name where it is to be written: --to "+transport.Quote(a.As.String()))}
 	}
 	was := Target{Host: a.Here, InPlace: true}
 	if a.As.Host != nil {
 		dir, below, err := meant(ctx, o.Backup, a.As.Host, a.As.Dir)
 		if err != nil {
-			return o, err
+			return o, a.relative(ctx, err)
 		}
 		was.Host, was.Dir, o.Paths = a.As.Host, dir, []string{below}
+	}
+	if err := o.strip(ctx); err != nil {
+		return o, err
 	}
 	if len(o.Paths) == 0 {
 		o.Paths = []string{"."}
@@ -52,4 +65,71 @@ func (a Ask) Resolve(ctx context.Context) (Order, error) {
 	}
 	o.To = was
 	return o, nil
+}
+
+// relative explains an error about the path that a file had, if that is in the backup by the path as it was typed.
+func (a Ask) relative(ctx context.Context, err error) error {
+	if path.IsAbs(a.Typed) || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	clean, cleanErr := files.Clean(a.Typed)
+	if cleanErr != nil {
+		return err
+	}
+	found, findErr := lookFor(ctx, a.Backup, clean)
+	if findErr != nil || found.Type == manifest.Directory { // which may be the name of what is to be new
+		return err
+	}
+	forward := "name it by its path there: --path " + transport.Quote(clean)
+	if of, ofErr := SourceOf(ctx, a.Backup); ofErr == nil && pathOf(of) != "" {
+		forward = "the path must be as it was: " + transport.Quote(path.Join(pathOf(of), clean))
+	}
+	return MeantError{hint.New(fmt.Errorf("%s is in %s, but %s is not what it was", clean, a.Backup, a.As), forward)}
+}
+
+// lookFor finds one path in a backup.
+func lookFor(ctx context.Context, b inventory.Found, at string) (files.Found, error) {
+	from, err := b.Host.Open(ctx, b.Folder)
+	if err != nil {
+		return files.Found{}, err
+	}
+	defer from.Close()
+	found, err := find(ctx, from, files.Selection{Backup: b.Name, Paths: []string{at}})
+	if err != nil {
+		return files.Found{}, err
+	}
+	return found[0], nil
+}
+
+// strip leaves the path of the source out of paths that begin with it, unless that is a path in the backup, too.
+func (o *Order) strip(ctx context.Context) error {
+	var source string
+	for i, chosen := range o.Paths {
+		if !path.IsAbs(chosen) || o.Backup.Within != "" {
+			continue
+		}
+		if source == "" {
+			of, err := SourceOf(ctx, o.Backup)
+			if source = pathOf(of); err != nil {
+				return err
+			}
+		}
+		clean, err := files.Clean(chosen)
+		if err != nil {
+			return err
+		}
+		_, asItIs := lookFor(ctx, o.Backup, clean)
+		if !errors.Is(asItIs, fs.ErrNotExist) {
+			continue
+		}
+		below, ok := beneath(source, path.Clean(chosen))
+		if path.Clean(chosen) == source {
+			below, ok = ".", true
+		}
+		if !ok || source == "" {
+			return hint.Newf(asItIs, "--path names a file by its path in %s, without that of what it is a backup of", o.Backup)
+		}
+		o.Paths[i] = below
+	}
+	return nil
 }

@@ -4,13 +4,16 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"btrfs-backup/internal/files"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/manifest"
 	"btrfs-backup/internal/progress"
+	"btrfs-backup/transport"
 )
 
 // A Report tells what was done, or with DryRun what would be.
@@ -31,6 +34,7 @@ type Report struct {
 
 	name    string // of the backup
 	inPlace bool   // each is where it was
+	backup  string // for a command
 	placed  []files.Placed
 	written int64 // in earlier attempts
 }
@@ -50,7 +54,8 @@ type Item struct {
 
 func newReport(o Order, found []files.Found, placed []files.Placed) *Report {
 	r := &Report{DryRun: o.DryRun, Backup: host.PlaceName(o.Backup.Host.String() + o.Backup.Path()), Target: o.To.String(),
-		name: o.Backup.Name, inPlace: o.To.InPlace, placed: placed}
+		name: o.Backup.Name, inPlace: o.To.InPlace, placed: placed,
+		backup: transport.Quote(host.PlaceName(o.Backup.Host.String() + path.Join(o.Backup.Folder, o.Backup.Name)))}
 	for i, f := range found {
 		p := placed[i]
 		item := Item{Path: host.PlaceName(f.Path), Type: string(f.Type), Bytes: f.Size, Modified: timeOf(f.ModTime),
@@ -178,6 +183,9 @@ func (r *Report) Complaints() (failures, notes []string) {
 	add(&failures, r.Unread, "%s: %s")
 	add(&failures, r.Unwritten, "%s was not written: %s")
 	add(&failures, r.Lost, "%s lost: %s")
+	if slices.ContainsFunc(r.Unread.First, func(p files.Problem) bool { return strings.Contains(p.What, syscall.EIO.Error()) }) {
+		notes = append(notes, fmt.Sprintf("%s is damaged: `btrfs-backup verify %[1]s` tells all of it, and --repair-from mends it from its original or another copy", r.backup))
+	}
 	add(&notes, r.Left, "%s was left out: %s")
 	return failures, notes
 }

@@ -176,7 +176,7 @@ func (r *Retrieval) openTarget(ctx context.Context) (err error) {
 		above, aboveErr := to.Host.Open(ctx, path.Dir(to.Dir))
 		if aboveErr == nil {
 			r.to = nil
-			err = above.Status().CheckWritable()
+			err = writable(above.Status())
 			return errors.Join(err, above.Close())
 		}
 	}
@@ -184,7 +184,38 @@ func (r *Retrieval) openTarget(ctx context.Context) (err error) {
 		return hint.New(err, "make it, or name another directory with --to; nothing was changed")
 	}
 	if err == nil {
-		err = r.to.Status().CheckWritable()
+		err = r.checkWritable(ctx)
+	}
+	return err
+}
+
+// checkWritable looks at the directories in which something is to be made: those above them may be somebody else's.
+func (r *Retrieval) checkWritable(ctx context.Context) error {
+	if !r.order.To.InPlace {
+		return writable(r.to.Status())
+	}
+	looked := make(map[string]bool)
+	for _, item := range r.writing.Items {
+		at := path.Join(r.order.To.Dir, path.Dir(item.To))
+		if looked[at] {
+			continue
+		}
+		looked[at] = true
+		s, _, err := standing(ctx, r.order.To.Host, at)
+		if err == nil {
+			err = writable(s)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writable(s host.Status) error {
+	err := s.CheckWritable()
+	if errors.Is(err, fs.ErrPermission) && hint.Of(err) == "" {
+		err = hint.New(err, "run as root (sudo), or name a directory that you may write to: --to DIR")
 	}
 	return err
 }

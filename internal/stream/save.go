@@ -50,7 +50,7 @@ func (c Course) attempt(ctx context.Context, t engine.Transfer) (result engine.R
 			err = fmt.Errorf("sending %s to %s: %w", t.Snapshot.Name, c.To, err)
 		}
 	}()
-	c.Log.Info(fmt.Sprintf("%s: sending %s as %s", c.To, t.Snapshot.Name, t.How()))
+	c.Log.Info(fmt.Sprintf("%s: %s %s as %s", c.To, cmp.Or(c.Doing, "sending"), t.Snapshot.Name, t.How()))
 	format, err := c.To.Accepts(ctx)
 	if err != nil {
 		return result, err

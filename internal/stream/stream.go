@@ -89,4 +89,5 @@ type Course struct {
 	To       Target
 	Log      *slog.Logger
 	Progress *progress.Display
+	Doing    string // what people are told that it does; "": sending
 }

@@ -96,7 +96,8 @@ func (f *folder) senderError(err error) error {
 		return hint.New(hint.WithErrno(err, unix.ENAMETOOLONG), "btrfs send allows paths of 4095 bytes: `cd "+f.String()+
 			"/SNAPSHOT && find . | awk 'length > 4097'` names longer ones; rename a directory above them")
 	case unix.EIO:
-		return hint.New(err, "a file of the snapshot cannot be read: `btrfs scrub start` and the kernel's log tell which")
+		return hint.New(err, "a file of the snapshot cannot be read: `btrfs-backup verify` of it tells which, and --repair-from mends "+
+			"it from another copy; so do `btrfs scrub start` and the kernel's log tell")
 	}
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/replace"
 	"btrfs-backup/internal/stream"
 	"btrfs-backup/lock"
 
@@ -134,6 +135,9 @@ func (s *Source) List(ctx context.Context, ours func(string) bool) (engine.Snaps
 	content, err := folder.List(ctx)
 	if err != nil {
 		return found, err
+	}
+	if err := replace.CheckCurrent(s.Subvolume(), s.sourcePath, content.Listing); err != nil {
+		return found, s.sourceError(err)
 	}
 	if found.Missing = s.dir == nil; found.Missing {
 		content = host.Content{Listing: btrfs.Listing{All: content.All}}

@@ -176,8 +176,8 @@ func (in *Input) damaged(err error) error {
 		return fmt.Errorf("%s: %w", in.title, err)
 	case errors.Is(err, sendstream.ErrEmpty):
 		return hint.New(fmt.Errorf("%s: it is empty", in.title), "was it stored? Another copy of it would do")
-	case errors.Is(err, sendstream.ErrTruncated):
-		return hint.New(fmt.Errorf("%s: %s", in.title, err), "only a part of it was stored: another copy of it would do")
+	case errors.Is(err, sendstream.ErrTruncated), errors.Is(err, io.ErrUnexpectedEOF):
+		return hint.New(fmt.Errorf("%s: it is incomplete: it ends in the middle", in.title), "only a part of it was stored: another copy of it would do; nothing was made of it")
 	case errors.Is(err, sendstream.ErrCorrupt):
 		return hint.New(fmt.Errorf("%s: %s", in.title, err), "it was altered since it was made, or is no send stream: another copy of it would do")
 	case errors.Is(err, sendstream.ErrUnsupported):
