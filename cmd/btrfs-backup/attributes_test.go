@@ -92,7 +92,7 @@ func TestWhatChattrHadSetIsSetAgainByARestore(t *testing.T) {
 		btrfstest.Run(t, "chattr", "-i", "-a", source+"/fixed", source+"/docs/a", target+"/fixed", target+"/docs/a")
 	}()
 	r := expect(t, exitDone, invoke(t, march(2), "restore", filepath.Join(destination, backup), target))
-	if !strings.Contains(r.stdout, "set again: of 5 files and directories\nvm/disk lacks the attribute C: only an empty file") {
+	if !strings.Contains(r.stdout, "of 5 files and directories is set again\nvm/disk lacks the attribute C: only an empty file") {
 		t.Errorf("restoring:\n%s", r.stdout)
 	}
 	for path, want := range map[string]btrfs.Flags{"vm": btrfs.NoCowFlag, "vm/empty": btrfs.NoCowFlag, "fixed": btrfs.ImmutableFlag,

@@ -46,7 +46,7 @@ func TestTheOldOneIsNotBackedUpWhileItIsMounted(t *testing.T) {
 	btrfstest.Unmount(t, home)
 	disk.Mount(t, home, "subvol=home")
 	next := backUp(t, exitDone, march(5), home, destination)
-	want(t, "transfers", next.to(t, destination).transfers(), next.Snapshot+"<"+taken[0])
+	want(t, "transfers", next.to(t, destination).transfers(), next.Snapshot+"<"+taken[1])
 
 	_, command, _ := strings.Cut(told.stdout, "When nobody needs the old one, nor the 2 subvolumes in it: ")
 	command, _, _ = strings.Cut(command, "\n")

@@ -21,7 +21,7 @@ func (v *visit) tellInTheWay() {
 	}
 	if len(older) > 0 {
 		v.Log.Warn(fmt.Sprintf("%s: %s not saved: the name is taken there, but not by an exact copy (one of the two may have been altered); "+
-			"rename that unless it is a backup of another source", v.to, Few(older)))
+			"move that away or rename it, unless it is a backup of another source", v.to, Few(older)))
 	}
 }
 

@@ -94,7 +94,7 @@ func lookFor(ctx context.Context, b inventory.Found, at string) (files.Found, er
 		return files.Found{}, err
 	}
 	defer from.Close()
-	found, err := find(ctx, from, files.Selection{Backup: b.Name, Paths: []string{at}})
+	found, err := find(ctx, b, from, files.Selection{Backup: b.Name, Paths: []string{at}})
 	if err != nil {
 		return files.Found{}, err
 	}
