@@ -15,24 +15,18 @@ func (v *visit) tellInTheWay() {
 	older := v.plan.InTheWay
 	if v.plan.Blocked {
 		last := len(older) - 1
+		forward := "move it away or rename it, or use --clean-partial if an interrupted btrfs receive left it"
+		if v.planner.HoldsBackup(older[last]) {
+			forward = "it is a backup of another snapshot, taken in the same second: run again, and --snapshot-prefix for one of two sources keeps their names apart"
+		}
 		v.saved.fail(hint.New(fmt.Errorf("sending %s to %s: %w: its name is taken there, but not by an exact copy of it",
-			older[last], v.to, fs.ErrExist), v.pastIt(older[last])))
+			older[last], v.to, fs.ErrExist), forward))
 		older = older[:last]
 	}
 	if len(older) > 0 {
 		v.Log.Warn(fmt.Sprintf("%s: %s not saved: the name is taken there, but not by an exact copy (one of the two may have been altered); "+
 			"move that away or rename it, unless it is a backup of another source", v.to, Few(older)))
 	}
-}
-
-// pastIt tells what to do about what is in the way. A backup of something else is not moved: that would break what builds upon it.
-func (v *visit) pastIt(name string) string {
-	for _, s := range v.planner.Backups.InDirectory {
-		if s.Name == name && s.ReadOnly && s.Received() && plan.CanBeSent(s) {
-			return "it is a backup of another snapshot, taken in the same second: run again, and --snapshot-prefix for one of two sources keeps their names apart"
-		}
-	}
-	return "move it away or rename it, or use --clean-partial if an interrupted btrfs receive left it"
 }
 
 // tellAltered tells of versions that are not what they were received as, and so are not sent.

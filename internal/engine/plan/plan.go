@@ -440,6 +440,13 @@ func DecideAmong(keep retention.Policy, now time.Time, candidates, peers []reten
 // Bases gives the versions that s can build upon, the best one first.
 func (p Planner) Bases(s btrfs.Subvolume) []btrfs.Subvolume { return p.relation().bases(s, nil) }
 
+// HoldsBackup tells that a good backup, of whatever, has a name. It is not moved away: others may build upon it.
+func (p Planner) HoldsBackup(name string) bool {
+	return slices.ContainsFunc(p.Backups.InDirectory, func(s btrfs.Subvolume) bool {
+		return s.Name == name && s.ReadOnly && s.Received() && CanBeSent(s)
+	})
+}
+
 // Foreign gives the verdicts on backups that have a name of the series, and that the policy does not apply to.
 func (p Planner) Foreign() []retention.Verdict { return p.relation().foreign() }
 

@@ -167,6 +167,6 @@ func (d *Dir) Discard(name string) error {
 // inTheWay refuses to receive what could not get its name in the end.
 func inTheWay(path, kind string) error {
 	return hint.New(fmt.Errorf("%w: %s is %s, not a copy of the snapshot", fs.ErrExist, path, kind),
-		"a backup of another source in the same second: run again, with --snapshot-prefix for one of the two; else rename it, or use "+
+		"run again if it is a backup of another source in the same second (--snapshot-prefix keeps their names apart); else rename it, or use "+
 			"--clean-partial if an interrupted btrfs receive left it")
 }
