@@ -81,7 +81,7 @@ func (a Ask) relative(ctx context.Context, err error) error {
 		return err
 	}
 	forward := "name it by its path there: --path " + transport.Quote(clean)
-	if of, ofErr := SourceOf(ctx, a.Backup); ofErr == nil && pathOf(of) != "" {
+	if of, _, ofErr := sourcesOf(ctx, a.Backup); ofErr == nil && pathOf(of) != "" {
 		forward = "the path must be as it was: " + transport.Quote(path.Join(pathOf(of), clean))
 	}
 	return MeantError{hint.New(fmt.Errorf("%s is in %s, but %s is not what it was", clean, a.Backup, a.As), forward)}
@@ -101,6 +101,11 @@ func lookFor(ctx context.Context, b inventory.Found, at string) (files.Found, er
 	return found[0], nil
 }
 
+func isAtOrBeneath(dir, at string) bool {
+	_, ok := beneath(dir, path.Clean(at))
+	return ok || path.Clean(at) == dir
+}
+
 // strip leaves the path of the source out of paths that begin with it, unless that is a path in the backup, too.
 func (o *Order) strip(ctx context.Context) error {
 	var source string
@@ -109,9 +114,12 @@ func (o *Order) strip(ctx context.Context) error {
 			continue
 		}
 		if source == "" {
-			of, err := SourceOf(ctx, o.Backup)
-			if source = pathOf(of); err != nil {
+			of, now, err := sourcesOf(ctx, o.Backup)
+			if err != nil {
 				return err
+			}
+			if source = pathOf(of); pathOf(now) != "" && isAtOrBeneath(pathOf(now), chosen) {
+				source = pathOf(now)
 			}
 		}
 		clean, err := files.Clean(chosen)
