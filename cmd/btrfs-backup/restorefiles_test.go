@@ -157,3 +157,34 @@ func TestARestoreOfFilesGoesOnAfterTheMachineWasLost(t *testing.T) {
 	expect(t, exitDone, lost(false, append(args, "--resume-window", "1m")), "restored 52 files")
 	btrfstest.Equal(t, filepath.Join(folder, names(t, folder)[0]), filepath.Join(to, "y"), btrfstest.RootTime)
 }
+
+func TestAFileIsNamedAsItIsKnown(t *testing.T) {
+	t.Parallel()
+	th := newThesis(t)
+	btrfstest.Check(t, os.Remove(th.file))
+	newest := filepath.Join(th.folder, ".latest")
+	succeed(t, "restore", newest, "--path", th.file)
+	holds(t, th.file, 2)
+	expect(t, exitFailed, invoke(t, nil, "restore", newest, "--path", "/elsewhere/thesis.tex"), "without that of what it is a backup of")
+	expect(t, exitFailed, invoke(t, nil, "restore", "--at", "2026-03-02", th.folder, "me/docs/thesis.tex"), "the path must be as it was: "+th.file)
+	expect(t, exitFailed, invoke(t, nil, "restore", filepath.Join(newest, "me/docs/thesis.tex"), th.source), "--to "+th.source)
+}
+
+func TestAFileComesBackToADirectoryOfItsOwner(t *testing.T) {
+	t.Parallel()
+	u, th := newOrdinary(t), newThesis(t)
+	docs := filepath.Dir(th.file)
+	btrfstest.Check(t, os.Chmod(th.source, 0o755))
+	expect(t, exitDone, invoke(t, march(3), th.source, th.folder))
+	for _, dir := range []string{th.folder, filepath.Dir(th.folder), filepath.Dir(filepath.Dir(th.folder)), filepath.Dir(th.source), filepath.Dir(filepath.Dir(th.source))} {
+		btrfstest.Check(t, os.Chmod(dir, 0o755))
+	}
+	btrfstest.Check(t, os.Remove(th.file))
+	args := []string{"restore", filepath.Join(th.folder, "20260303-120000"), "--path", "me/docs/thesis.tex"}
+	expect(t, exitFailed, u.invoke(t, nil, args...), "permission denied", "--to DIR")
+	btrfstest.Check(t, os.Chown(docs, ordinaryUser, ordinaryUser))
+	r := u.invoke(t, nil, args...)
+	if content, err := os.ReadFile(th.file); err != nil || len(content) != 2 {
+		t.Errorf("%v\n%s%s", err, r.stdout, r.stderr)
+	}
+}

@@ -272,11 +272,8 @@ func (r *run) fetch(ctx context.Context) error {
 			r.present = []btrfs.Subvolume{result.Backup}
 			return nil
 		}
-		switch {
-		case errors.Is(err, fs.ErrExist):
+		if errors.Is(err, fs.ErrExist) {
 			err = hint.New(err, "move it away or rename it, or keep the copy elsewhere with --snapshot-folder")
-		case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-			err = hint.New(err, "make room at "+path.Dir(r.report.Target)+": the same command goes on")
 		}
 		return err
 	})
@@ -290,10 +287,9 @@ func (r *run) noRoom(err error) error {
 	}
 	needed := ""
 	if r.report.Bytes > 0 {
-		needed = " for " + progress.Bytes(r.report.Bytes)
+		needed = "; " + progress.Bytes(r.report.Bytes) + " are to come"
 	}
-	return hint.Newf(err, "make room%s on the filesystem of %s: delete there what is not needed, or restore to another disk; then run the same command again",
-		needed, r.report.Target)
+	return hint.Newf(err, "make room at %s: the same command goes on%s; or restore to another disk", path.Dir(r.report.Target), needed)
 }
 
 // clean deletes what an earlier attempt left unfinished, which nobody sends to any more.
