@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine/kin"
@@ -139,5 +140,34 @@ func TestACloneLeavesTheBackupsOfItsTemplate(t *testing.T) {
 	p.Snapshots.Record.Sources = []btrfs.UUID{template.UUID} // a rollback
 	if got := actions(p.Plan()); got != "send 3 from 2; delete 1; delete 2; delete 20251231-000000" {
 		t.Errorf("plan of a rollback: %s", got)
+	}
+}
+
+func TestOfSourcesThatLivedAtTheSameTimeOneIsContinued(t *testing.T) {
+	copied := snap(7)
+	receivedAs(77)(&copied)
+	source := changed(home, []change{childOf(copied)})
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	source.Created = now
+	original := uuid(800)
+	for name, test := range map[string]struct {
+		original, own kin.Held
+		want          bool
+	}{
+		"one after another":             {kin.Held{First: 1, Last: 4, Arrived: now}, kin.Held{First: 5, Last: 6}, true},
+		"interleaved":                   {kin.Held{First: 1, Last: 6, Arrived: now}, kin.Held{First: 5, Last: 7}, false},
+		"the original last":             {kin.Held{First: 6, Last: 6, Arrived: now}, kin.Held{First: 5, Last: 5}, false},
+		"on record as apart":            {kin.Held{First: 1, Last: 4, Apart: []btrfs.UUID{source.UUID}}, kin.Held{First: 5, Last: 6}, false},
+		"arrived after that was made":   {kin.Held{First: 1, Last: 4, Arrived: now.Add(1)}, kin.Held{First: 5, Last: 6}, false},
+		"nothing of its own as yet":     {kin.Held{First: 1, Last: 4, Arrived: now}, kin.Held{}, true},
+		"it arrived, nothing of itself": {kin.Held{First: 1, Last: 4, Arrived: now.Add(1)}, kin.Held{}, false},
+	} {
+		for _, onRecord := range [][]btrfs.UUID{nil, {source.UUID, copied.UUID, original}} {
+			s := plan.Side{Listing: btrfs.Listing{All: subvolumes{copied, source}, Top: uuid(9999)}, Record: kin.Record{Sources: onRecord,
+				Origins: map[btrfs.UUID]btrfs.UUID{uuid(77): original}, Held: map[btrfs.UUID]kin.Held{original: test.original, source.UUID: test.own}}}
+			if got := s.Line(source); got.UUIDs[original] != test.want || got.Restored[original] != test.want {
+				t.Errorf("%s, with %v on record: %+v", name, onRecord, got)
+			}
+		}
 	}
 }

@@ -26,7 +26,7 @@ type Held struct {
 // apart tells that two sources lived at the same time, so that none of them can be what the other one was.
 func (r Record) apart(a, b btrfs.UUID) bool {
 	x, y := r.Held[a], r.Held[b]
-	return slices.Contains(x.Apart, b) || slices.Contains(y.Apart, a) || x.Last > y.First && y.Last > x.First && x.First > 0 && y.First > 0
+	return a != b && (slices.Contains(x.Apart, b) || slices.Contains(y.Apart, a) || x.Last > y.First && y.Last > x.First && x.First > 0 && y.First > 0)
 }
 
 // A Line is a source and the subvolumes whose history it continues: after a rollback or a restore, those that it descends from.
