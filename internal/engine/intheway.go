@@ -15,12 +15,8 @@ func (v *visit) tellInTheWay() {
 	older := v.plan.InTheWay
 	if v.plan.Blocked {
 		last := len(older) - 1
-		forward := "move it away or rename it, or use --clean-partial if an interrupted btrfs receive left it"
-		if v.planner.HoldsBackup(older[last]) {
-			forward = "it is a backup of another snapshot, taken in the same second: run again, and --snapshot-prefix for one of two sources keeps their names apart"
-		}
 		v.saved.fail(hint.New(fmt.Errorf("sending %s to %s: %w: its name is taken there, but not by an exact copy of it",
-			older[last], v.to, fs.ErrExist), forward))
+			older[last], v.to, fs.ErrExist), v.planner.PastName(older[last])))
 		older = older[:last]
 	}
 	if len(older) > 0 {

@@ -440,11 +440,16 @@ func DecideAmong(keep retention.Policy, now time.Time, candidates, peers []reten
 // Bases gives the versions that s can build upon, the best one first.
 func (p Planner) Bases(s btrfs.Subvolume) []btrfs.Subvolume { return p.relation().bases(s, nil) }
 
-// HoldsBackup tells that a good backup, of whatever, has a name. It is not moved away: others may build upon it.
-func (p Planner) HoldsBackup(name string) bool {
-	return slices.ContainsFunc(p.Backups.InDirectory, func(s btrfs.Subvolume) bool {
-		return s.Name == name && s.ReadOnly && s.Received() && CanBeSent(s)
-	})
+// PastName gives the way forward where what has a name is no copy of the version. A good backup, of whatever, is not moved away: others
+// may build upon it.
+func (p Planner) PastName(name string) string {
+	for _, s := range p.Backups.InDirectory {
+		if s.Name == name && s.ReadOnly && s.Received() && CanBeSent(s) {
+			return "it is a backup of another snapshot, taken in the same second: run again, and --snapshot-prefix for one of two sources " +
+				"keeps their names apart"
+		}
+	}
+	return "move it away or rename it, or use --clean-partial if an interrupted btrfs receive left it"
 }
 
 // Foreign gives the verdicts on backups that have a name of the series, and that the policy does not apply to.
