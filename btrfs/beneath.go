@@ -3,6 +3,7 @@ package btrfs
 import (
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,6 +25,9 @@ func OpenDirAt(dir *os.File, path string) (*os.File, error) {
 
 func openAt(dir *os.File, path string, flags, resolve uint64) (*os.File, error) {
 	full := filepath.Join(dir.Name(), path)
+	if !strings.HasPrefix(full, dir.Name()) { // what is refused is named as it was asked for
+		full = dir.Name() + "/" + path
+	}
 	for {
 		fd, err := unix.Openat2(int(dir.Fd()), path, &unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: resolve})
 		switch err {
