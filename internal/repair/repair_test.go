@@ -166,6 +166,8 @@ func TestWhereNoDeviceIsWrittenExtentsAre(t *testing.T) {
 	content := random(fileSize)
 	t.Run("raid0", func(t *testing.T) {
 		t.Parallel()
+		// Of a read over several stripes, Linux 6.18 at times loses the error of one, and gives zeros.
+		content := content[:16<<10]
 		fs := btrfstest.NewOn(t, 2, 128<<20, []string{"--data", "raid0", "--metadata", "raid1"})
 		b := newBench(t, fs, content)
 		run(t, "sync", "-f", b.backup)

@@ -202,10 +202,10 @@ func TestAStreamThatIsDamagedInTheMiddleLeavesWhatWasReceivedBeforeForTheNextAtt
 	good := s.read(2)
 	bad := slices.Clone(good)
 	bad[len(bad)/2] ^= 1
-	for name, content := range map[string][]byte{"corrupt": bad, "truncated": good[:len(good)-5]} {
+	for problem, content := range map[string][]byte{"send stream is corrupt": bad, "it is incomplete: it ends in the middle": good[:len(good)-5]} {
 		btrfstest.Check(t, os.WriteFile(s.file(s.names[2]), content, 0o600))
 		_, err := RunStreams(t.Context(), s.order("home"), Streams{Inputs: s.files(0, 1, 2, 3)})
-		if err == nil || !strings.Contains(err.Error(), s.file(s.names[2])+": send stream is "+name) || !strings.Contains(hint.Of(err), "another copy") {
+		if err == nil || !strings.Contains(err.Error(), s.file(s.names[2])+": "+problem) || !strings.Contains(hint.Of(err), "another copy") {
 			t.Errorf("%v, hint %q", err, hint.Of(err))
 		}
 		s.leaves(hiddenName(s.names[0]), hiddenName(s.names[1]))
