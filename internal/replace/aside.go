@@ -55,8 +55,14 @@ func (w *work) chooseAside() error {
 
 // CheckCurrent refuses a subvolume that is seen at a path, of this machine or another one, if it gave its place up in a restore and is
 // still seen there, since it is mounted: what is written now is in the one that has the place. Under its own name, it is whatever people
-// make of it.
+// make of it. One whose restore did not come to its end lacks its snapshots, and is refused as well.
 func CheckCurrent(s btrfs.Subvolume, at string, all btrfs.Listing) error {
+	for _, other := range all.All {
+		if other.Name == Hidden(s.Name) && other.Container == s.Container && other.DirID == s.DirID && other.CreatedIn < s.CreatedIn {
+			return hint.New(errors.New("a restore of it did not come to its end, and its snapshots are not back yet; nothing was taken"),
+				"repeat the restore, which goes on")
+		}
+	}
 	name, _, ok := asideOf(s.Name)
 	if !ok || path.Base(at) == s.Name {
 		return nil
