@@ -94,10 +94,10 @@ func FindVersion(ctx context.Context, h host.Trees, at, snapshotFolder string) (
 	switch {
 	case listErr == nil && ok && p.Path != f.Folder:
 		return f, hint.Newf(fmt.Errorf("%s is a source, and no snapshot or backup", f),
-			"its snapshots are in %s; the newest is %s", p.Folder, path.Join(p.Folder, newest.Name))
+			"its snapshots are in %s; the newest is %s", p.Folder, p.in(newest.Name))
 	case listErr == nil && ok:
 		return f, hint.Newf(fmt.Errorf("%s is a folder of backups: one of them must be named", f),
-			"the newest is %s; `btrfs-backup list %s` shows all", path.Join(p.Folder, newest.Name), f)
+			"the newest is %s; `btrfs-backup list %s` shows all", p.in(newest.Name), f)
 	case listErr == nil && len(p.Below) > 0:
 		return f, hint.Newf(fmt.Errorf("%s is no snapshot or backup", f), "`btrfs-backup list %s` shows the folders of backups in it", f)
 	case f.Subvolume.ID != 0 && !f.Subvolume.ReadOnly:
@@ -159,7 +159,7 @@ func (p Place) At(t time.Time, prefix string) (Entry, error) {
 		return complete[len(complete)-1], nil
 	case 0:
 		return Entry{}, hint.Newf(fmt.Errorf("%s holds nothing as old as %s", p.Folder, t.Format("2006-01-02 15:04:05")),
-			"the oldest is %s", path.Join(p.Folder, complete[0].Name))
+			"the oldest is %s", p.in(complete[0].Name))
 	}
 	return complete[after-1], nil
 }
@@ -173,3 +173,6 @@ func (p Place) complete(prefix string) []Entry {
 	slices.SortStableFunc(all, func(a, b Entry) int { return a.Time.Compare(b.Time) })
 	return all
 }
+
+// in gives what has a name in the place, as people can name it.
+func (p Place) in(name string) string { return strings.TrimSuffix(p.Folder, "/") + "/" + name }

@@ -73,3 +73,11 @@ func TestWhoNamesNoBackupIsToldWhichThereAre(t *testing.T) {
 		t.Errorf("%v, hint: %s", err, hint.Of(err))
 	}
 }
+
+func TestAPlaceOnAnotherMachineIsNamedAsItCanBeTyped(t *testing.T) {
+	for folder, want := range map[string]string{"ssh://nas/backup": "ssh://nas/backup/x", "/backup": "/backup/x", "/": "/x"} {
+		if got := (Place{Folder: folder}).in("x"); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
