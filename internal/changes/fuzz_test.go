@@ -52,9 +52,8 @@ func (anything) Names(inode uint64) ([]string, error) {
 	return []string{strings.Repeat("x", int(inode%300)), "a/b"}, nil
 }
 
-func path(p string) []any     { return []any{sendstream.AttrPath, p} }
-func to(p, to string) []any   { return append(path(p), sendstream.AttrPathTo, to) }
-func link(p, of string) []any { return append(path(p), sendstream.AttrPathLink, of) }
+func path(p string) []any   { return []any{sendstream.AttrPath, p} }
+func to(p, to string) []any { return append(path(p), sendstream.AttrPathTo, to) }
 
 func TestStreamsThatCannotBeAreRefused(t *testing.T) {
 	long := strings.Repeat("x/", 2047) + "y"

@@ -185,3 +185,11 @@ func TestAFolderThatCannotBeVerifiedStopsNoOther(t *testing.T) {
 		t.Errorf("that nothing was verified is not told: %+v", all)
 	}
 }
+
+func TestWhatWasNotReadIsToldWithTheReason(t *testing.T) {
+	for since, want := range map[string]string{"b": "contents were verified before, and not read", "a": "(the rest was verified in a)"} {
+		if told := (Result{Backup: "/mnt/b", Read: Changes, Since: since}).Summary(); !strings.Contains(told, want) {
+			t.Errorf("since %s: %s", since, told)
+		}
+	}
+}

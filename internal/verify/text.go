@@ -2,6 +2,7 @@ package verify
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -68,7 +69,10 @@ func (r Result) how() string {
 	case Part:
 		return read + " (" + r.Part + " of the contents)"
 	case Changes:
-		return read + " (what is not in " + r.Since + ")"
+		if r.Since == path.Base(r.Backup) {
+			return "contents were verified before, and not read"
+		}
+		return read + " (the rest was verified in " + r.Since + ")"
 	}
 	return read
 }
