@@ -1,10 +1,10 @@
 package sendstream
 
 import (
-	"crypto/sha256"
 	"errors"
-	"hash"
 	"io"
+
+	"github.com/zeebo/xxh3"
 )
 
 // Format is a variety of send stream. The zero Format is protocol 1.
@@ -14,9 +14,13 @@ type Format struct {
 }
 
 // A Prefix identifies the beginning of a stream.
+//
+// Its hash is not a cryptographic one: it tells streams apart that a sender
+// made differently, say after a deduplication. Whoever could forge one stream
+// with the hash of another could as well send anything from the start.
 type Prefix struct {
-	Bytes  int64
-	SHA256 [sha256.Size]byte // of those bytes; of none if there are none
+	Bytes int64
+	XXH3  [16]byte // of those bytes; of none if there are none. XXH3 of 128 bits, big-endian
 }
 
 // ErrPrefixDiffers says that a stream does not begin with what the receiver
@@ -28,12 +32,12 @@ var ErrPrefixDiffers = errors.New("the stream is not the one that was begun")
 type PrefixCounter struct {
 	w    io.Writer
 	n    int64
-	hash hash.Hash
+	hash *xxh3.Hasher128
 }
 
 // NewPrefixCounter returns a PrefixCounter that writes to w.
 func NewPrefixCounter(w io.Writer) *PrefixCounter {
-	return &PrefixCounter{w: w, hash: sha256.New()}
+	return &PrefixCounter{w: w, hash: xxh3.New128()}
 }
 
 func (c *PrefixCounter) Write(p []byte) (int, error) {
@@ -45,9 +49,7 @@ func (c *PrefixCounter) Write(p []byte) (int, error) {
 
 // Prefix identifies what has been written so far.
 func (c *PrefixCounter) Prefix() Prefix {
-	p := Prefix{Bytes: c.n}
-	c.hash.Sum(p.SHA256[:0])
-	return p
+	return Prefix{Bytes: c.n, XXH3: c.hash.Sum128().Bytes()}
 }
 
 // A Remainder passes on what follows the given prefix of a stream.
@@ -55,7 +57,7 @@ type Remainder struct {
 	w      io.Writer
 	prefix Prefix
 	left   int64
-	hash   hash.Hash
+	hash   *xxh3.Hasher128
 	err    error
 }
 
@@ -63,7 +65,7 @@ type Remainder struct {
 // they are those of prefix, and writes the others to w. If they differ, it
 // fails with ErrPrefixDiffers, and w sees nothing.
 func NewRemainder(w io.Writer, prefix Prefix) *Remainder {
-	return &Remainder{w: w, prefix: prefix, left: prefix.Bytes, hash: sha256.New()}
+	return &Remainder{w: w, prefix: prefix, left: prefix.Bytes, hash: xxh3.New128()}
 }
 
 func (r *Remainder) Write(p []byte) (int, error) {
@@ -74,7 +76,7 @@ func (r *Remainder) Write(p []byte) (int, error) {
 	if dropped > 0 {
 		r.hash.Write(p[:dropped])
 		r.left -= int64(dropped)
-		if r.left == 0 && [sha256.Size]byte(r.hash.Sum(nil)) != r.prefix.SHA256 {
+		if r.left == 0 && r.hash.Sum128().Bytes() != r.prefix.XXH3 {
 			r.err = ErrPrefixDiffers
 			return 0, r.err
 		}

@@ -112,7 +112,7 @@ func TestPrefixCounterCountsOnlyWhatTheWriterTook(t *testing.T) {
 		}
 	}
 	if got, want := c.Prefix(), prefixOf(t, s[:55]); got != want || got.Bytes != 55 {
-		t.Errorf("%d bytes, %x, want %d, %x", got.Bytes, got.SHA256, want.Bytes, want.SHA256)
+		t.Errorf("%d bytes, %x, want %d, %x", got.Bytes, got.XXH3, want.Bytes, want.XXH3)
 	}
 }
 
