@@ -11,8 +11,8 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/btrfs/sendstream/streamtest"
 	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/host/guard/streamtest"
 	"btrfs-backup/internal/host/local"
 )
 

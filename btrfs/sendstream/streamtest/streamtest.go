@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"slices"
+	"time"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
@@ -14,17 +15,32 @@ import (
 type Attribute struct {
 	t     sendstream.AttrType
 	value []byte
+	rest  bool // the value has no length, and is what is left of the command
 }
 
 // Text makes an attribute of a text.
-func Text(t sendstream.AttrType, value string) Attribute { return Attribute{t, []byte(value)} }
+func Text(t sendstream.AttrType, value string) Attribute { return Attribute{t: t, value: []byte(value)} }
+
+// Rest makes the data of a command of protocol 2, which has no length. Nothing comes after it.
+// linux/fs/btrfs/send.c: put_data_header
+func Rest(data []byte) Attribute { return Attribute{sendstream.AttrData, data, true} }
+
+// Time makes an attribute of a time. linux/fs/btrfs/send.c: tlv_put_btrfs_timespec
+func Time(t sendstream.AttrType, value time.Time) Attribute {
+	return Attribute{t: t, value: binary.LittleEndian.AppendUint32(Number(t, uint64(value.Unix())).value, uint32(value.Nanosecond()))}
+}
 
 // UUID makes an attribute of a UUID.
-func UUID(t sendstream.AttrType, u btrfs.UUID) Attribute { return Attribute{t, u[:]} }
+func UUID(t sendstream.AttrType, u btrfs.UUID) Attribute { return Attribute{t: t, value: u[:]} }
 
 // Number makes an attribute of a number.
 func Number(t sendstream.AttrType, value uint64) Attribute {
-	return Attribute{t, binary.LittleEndian.AppendUint64(nil, value)}
+	return Attribute{t: t, value: binary.LittleEndian.AppendUint64(nil, value)}
+}
+
+// Number32 makes an attribute of a number of 32 bits.
+func Number32(t sendstream.AttrType, value uint32) Attribute {
+	return Attribute{t: t, value: binary.LittleEndian.AppendUint32(nil, value)}
 }
 
 // Encode makes a command.
@@ -32,7 +48,9 @@ func Encode(c sendstream.CommandType, attributes ...Attribute) []byte {
 	var body []byte
 	for _, a := range attributes {
 		body = binary.LittleEndian.AppendUint16(body, uint16(a.t))
-		body = binary.LittleEndian.AppendUint16(body, uint16(len(a.value)))
+		if !a.rest {
+			body = binary.LittleEndian.AppendUint16(body, uint16(len(a.value)))
+		}
 		body = append(body, a.value...)
 	}
 	return EncodeBody(c, body)
