@@ -3,6 +3,7 @@ module btrfs-backup
 go 1.26.0
 
 require (
+	github.com/anchore/go-lzo v0.1.1
 	github.com/cespare/xxhash/v2 v2.3.0
 	github.com/cheggaaa/pb/v3 v3.2.1
 	github.com/dennwc/btrfs v0.0.0-20260222081608-edfb8b9e4f55

@@ -50,11 +50,12 @@ type Extent struct {
 // End is where it ends in the file.
 func (e Extent) End() int64 { return e.Offset + e.Length }
 
-// largestExtent is more than any extent has. linux/fs/btrfs/fs.h: BTRFS_MAX_EXTENT_SIZE; what fallocate(2) reserves has up to
+// LargestExtent is more than any extent has. linux/fs/btrfs/fs.h: BTRFS_MAX_EXTENT_SIZE; what fallocate(2) reserves has up to
 // 256 MiB
-const largestExtent = 256 << 20
+const LargestExtent = 256 << 20
 
-const extentDataKey = 108 // linux/btrfs_tree.h: BTRFS_EXTENT_DATA_KEY
+// ExtentDataKey is the kind of key that extents of a file have.
+const ExtentDataKey = 108 // linux/btrfs_tree.h: BTRFS_EXTENT_DATA_KEY
 
 // Extents gives the extents of a file that lie in part within a range, by offset, without holes. They are as the trees have
 // them: FIEMAP joins what lies side by side, and does not tell of what extent it is a part. What is not on disk yet is not seen.
@@ -77,8 +78,8 @@ func Extents(file *os.File, offset, length int64) ([]Extent, error) {
 
 func extentsOf(dir *os.File, subvolume, ino uint64, offset, length int64) (all []Extent, err error) {
 	end := offset + min(length, math.MaxInt64-offset)
-	first := key{ino, extentDataKey, uint64(max(0, offset-largestExtent))}
-	last := key{ino, extentDataKey, uint64(max(offset, end-1))}
+	first := key{ino, ExtentDataKey, uint64(max(0, offset-LargestExtent))}
+	last := key{ino, ExtentDataKey, uint64(max(offset, end-1))}
 	err = searchRange(dir, subvolume, 0, first, last, func(k key, item []byte) {
 		if e, ok := DecodeExtent(k, item); ok && e.End() > offset && e.Offset < end {
 			all = append(all, e)
@@ -90,7 +91,7 @@ func extentsOf(dir *os.File, subvolume, ino uint64, offset, length int64) (all [
 // DecodeExtent reads a struct btrfs_file_extent_item (linux/btrfs_tree.h).
 func DecodeExtent(k Key, item []byte) (e Extent, ok bool) {
 	const inline, unwritten, headerSize, size = 0, 2, 21, 53
-	if k.Kind != extentDataKey || len(item) < headerSize {
+	if k.Kind != ExtentDataKey || len(item) < headerSize {
 		return e, false
 	}
 	e = Extent{Offset: int64(k.Offset), RAMLength: int64(le.Uint64(item[8:])), Compression: Compression(item[16])}

@@ -135,10 +135,12 @@ func TestACompressedExtentIsReadAsItIsOnTheDisk(t *testing.T) {
 			check(t, os.WriteFile(path, bytes.Repeat([]byte("some words, more words; "), 20_000), 0o644))
 			btrfstest.Run(t, "sync", "-f", path)
 			e := extents(t, path, 200<<10, 1)[0]
-			data, found, err := btrfs.ReadEncoded(open(t, path), 200<<10)
+			read, err := btrfs.ReadEncoded(int(open(t, path).Fd()), 200<<10, make([]byte, btrfs.LargestEncoded))
 			check(t, err)
-			if found != kind || e.Compression != kind || int64(len(data)) != e.DiskLength || e.Offset != 128<<10 || e.RAMLength != 128<<10 {
-				t.Errorf("%d bytes, %s: %+v", len(data), found, e)
+			data := read.Data
+			if found, ok := read.Compression(); !ok || found != kind || e.Compression != kind || int64(len(data)) != e.DiskLength ||
+				e.Offset != 128<<10 || e.RAMLength != 128<<10 || read.Whole != 128<<10 || read.Skip != 72<<10 || read.Length != 56<<10 {
+				t.Errorf("%d bytes, %s: %+v, %+v", len(data), found, e, read)
 			}
 			g, err := btrfs.ReadGeometry(dir)
 			check(t, err)

@@ -92,13 +92,18 @@ func decodeInode(k key, item []byte) (i Inode, ok bool) {
 		return i, false
 	}
 	i = Inode{Number: k.ObjectID, Generation: le.Uint64(item), ChangedIn: le.Uint64(item[8:]), Mode: le.Uint32(item[52:])}
-	flags := le.Uint64(item[64:])
+	i.Flags = FlagsOfItem(le.Uint64(item[64:]))
+	return i, true
+}
+
+// FlagsOfItem gives the flags that are BTRFS_INODE_* in a struct btrfs_inode_item.
+func FlagsOfItem(item uint64) (flags Flags) {
 	for _, l := range flagLetters {
-		if flags&l.item != 0 {
-			i.Flags |= l.flag
+		if item&l.item != 0 {
+			flags |= l.flag
 		}
 	}
-	return i, true
+	return flags
 }
 
 // FlagsOf gives the flags of an open file or directory.

@@ -37,7 +37,11 @@ func ioctl(f *os.File, request uintptr, arg []byte) error {
 
 // ioctlCount is ioctl for one that tells a number.
 func ioctlCount(f *os.File, request uintptr, arg []byte) (int, error) {
-	n, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), request, uintptr(unsafe.Pointer(unsafe.SliceData(arg))))
+	return ioctlAt(int(f.Fd()), request, arg)
+}
+
+func ioctlAt(fd int, request uintptr, arg []byte) (int, error) {
+	n, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(unsafe.Pointer(unsafe.SliceData(arg))))
 	if errno != 0 {
 		return 0, errno
 	}

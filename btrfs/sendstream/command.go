@@ -37,6 +37,8 @@ const (
 	CmdFallocate
 	CmdFileattr
 	CmdEncodedWrite
+	// protocol 3
+	CmdEnableVerity
 )
 
 var commandNames = [...]string{
@@ -49,7 +51,7 @@ var commandNames = [...]string{
 	CmdChmod: "chmod", CmdChown: "chown", CmdUtimes: "utimes",
 	CmdEnd: "end", CmdUpdateExtent: "update_extent",
 	CmdFallocate: "fallocate", CmdFileattr: "fileattr",
-	CmdEncodedWrite: "encoded_write",
+	CmdEncodedWrite: "encoded_write", CmdEnableVerity: "enable_verity",
 }
 
 // String returns the name that btrfs receive --dump prints.
@@ -97,6 +99,11 @@ const (
 	AttrUnencodedOffset
 	AttrCompression
 	AttrEncryption
+	// protocol 3
+	AttrVerityAlgorithm
+	AttrVerityBlockSize
+	AttrVeritySalt
+	AttrVeritySignature
 )
 
 // A Command is one command of a stream.

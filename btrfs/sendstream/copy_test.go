@@ -162,7 +162,7 @@ func TestCopyRejects(t *testing.T) {
 		"command behind END":   {slices.Concat(s, subvol), s, sendstream.ErrCorrupt},
 		"second END":           {slices.Concat(s, end), s, sendstream.ErrCorrupt},
 		"protocol 0":           {stream(0, subvol, end), nil, sendstream.ErrUnsupported},
-		"protocol 3":           {stream(3, subvol, end), nil, sendstream.ErrUnsupported},
+		"protocol 4":           {stream(4, subvol, end), nil, sendstream.ErrUnsupported},
 		"other file":           {bytes.Repeat([]byte("text\n"), 100), nil, sendstream.ErrCorrupt},
 		"first command":        {stream(1, command(4, subvol[10:]), end), nil, sendstream.ErrCorrupt},
 		"END alone":            {stream(1, end), nil, sendstream.ErrCorrupt},

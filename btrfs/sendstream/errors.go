@@ -9,7 +9,7 @@ var (
 	ErrTruncated = errors.New("send stream is truncated")
 	// ErrCorrupt says that the bytes are not a send stream, or not any more.
 	ErrCorrupt = errors.New("send stream is corrupt")
-	// ErrUnsupported says that the stream has a protocol other than 1 or 2.
+	// ErrUnsupported says that the stream has a protocol other than 1 to 3.
 	ErrUnsupported = errors.New("send stream has an unsupported protocol")
 	// ErrRestartDiffers says that the sender began again and that its second
 	// output is not a repetition of the first. What was passed on before is

@@ -26,7 +26,7 @@ const (
 	// pages have 64 KiB.
 	maxCommandSize = 256 << 10
 
-	maxProtocol = 2
+	maxProtocol = 3
 )
 
 // errIncomplete asks for more input.

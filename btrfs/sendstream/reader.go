@@ -39,3 +39,6 @@ func (r *Reader) Next() (Command, error) {
 	r.batch = r.batch[n:]
 	return c, nil
 }
+
+// Summary tells what was read so far, ahead too.
+func (r *Reader) Summary() Summary { return r.scanner.sum }

@@ -118,7 +118,7 @@ func TestRenamerRefusesStreams(t *testing.T) {
 		want  error
 	}{
 		"other file":       {bytes.Repeat([]byte("text\n"), 100), sendstream.ErrCorrupt},
-		"protocol 3":       {stream(3, subvol), sendstream.ErrUnsupported},
+		"protocol 4":       {stream(4, subvol), sendstream.ErrUnsupported},
 		"mkdir first":      {stream(1, command(4, path("d"))), sendstream.ErrCorrupt},
 		"without name":     {stream(1, command(1, u64(2, 1))), sendstream.ErrCorrupt},
 		"flipped bit":      {flipped, sendstream.ErrCorrupt},

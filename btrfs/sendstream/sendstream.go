@@ -1,5 +1,5 @@
 // Package sendstream reads, checks, rewrites and measures btrfs send streams
-// of protocols 1 and 2.
+// of protocols 1 to 3.
 //
 // A stream is trusted only as far as it was checked. A command leaves this
 // package after its checksum was found right, and the END command after the

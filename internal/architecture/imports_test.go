@@ -20,7 +20,7 @@ const (
 )
 
 var (
-	leaves = []string{"btrfs", "btrfs/exclusive", "btrfs/reflink", "btrfs/sendstream", "internal/failpoint", "internal/hint", "internal/logfile", "internal/manifest", "internal/progress", "lock", "retention", "transport", "transport/ssh", "transport/wire"}
+	leaves = []string{"btrfs", "btrfs/exclusive", "btrfs/receive", "btrfs/reflink", "btrfs/sendstream", "internal/failpoint", "internal/hint", "internal/logfile", "internal/manifest", "internal/progress", "lock", "retention", "transport", "transport/ssh", "transport/wire"}
 	stores = append([]string{"internal/attributes", "internal/changes", "internal/dedup", "internal/files", "internal/heal", "internal/past", "internal/relink", "internal/replace", "internal/tree", "internal/tree/received", "internal/tree/state", "internal/tree/walk"}, rooms...)
 	rooms  = []string{"internal/tree/follow", "internal/tree/index", "internal/tree/space", "internal/tree/survey", "internal/tree/verify"}
 	hands  = []string{"internal/handoff", "internal/rsh"}
@@ -43,12 +43,17 @@ var rules = []rule{
 		reason:   "a leaf can be understood, tested and used without the application",
 		packages: leaves,
 		breaks:   importing(inModule),
-		exempt:   []string{"btrfs/exclusive", "transport/ssh"},
+		exempt:   []string{"btrfs/exclusive", "btrfs/receive", "transport/ssh"},
 	},
 	{
 		reason:   "what subvolumes share is seen by the ioctls of btrfs, and does not depend on why it is asked",
 		packages: []string{"btrfs/exclusive"},
 		breaks:   importing(beside([]string{"btrfs"})),
+	},
+	{
+		reason:   "what a stream makes depends on the stream, and not on who sends it or why",
+		packages: []string{"btrfs/receive"},
+		breaks:   importing(beside([]string{"btrfs", "btrfs/sendstream"})),
 	},
 	{
 		reason:   "a machine is reached by SSH with what runs programs here, and no more",

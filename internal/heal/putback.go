@@ -171,9 +171,9 @@ func (f Folder) ReadPiece(_ context.Context, name string, p Piece) (Piece, error
 		return p, &fs.PathError{Op: "reading", Path: file.Name(), Err: unix.EINVAL}
 	}
 	if p.Encoded {
-		data, compression, err := btrfs.ReadEncoded(file, p.Offset)
-		if p.Encoded = err == nil && compression != btrfs.Uncompressed; p.Encoded {
-			p.Data = data
+		e, err := btrfs.ReadEncoded(int(file.Fd()), p.Offset, make([]byte, btrfs.LargestEncoded))
+		if p.Encoded = err == nil && e.Encoding != 0; p.Encoded {
+			p.Data = e.Data
 			return p, nil
 		}
 	}

@@ -1,0 +1,150 @@
+package receive
+
+import (
+	"bytes"
+	"errors"
+	"strconv"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/sendstream"
+
+	"golang.org/x/sys/unix"
+)
+
+// attribute lets a command be applied to the file whose work is being gathered, in its order, or at once to anything else.
+func (r *receiver) attribute(c *command, path string, toFile func(fd int) error, toPlace func(place) error) error {
+	if c.bad != nil {
+		return nil
+	}
+	if f := r.current; f != nil && f.path == path {
+		r.add(f, step{number: c.number, kind: c.kind, do: toFile})
+		return nil
+	}
+	at, err := r.dirs.at(path)
+	if err != nil {
+		return err
+	}
+	if r.pool.isBusy() {
+		var st unix.Stat_t
+		if err := unix.Fstatat(at.dir, at.name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return err
+		}
+		r.pool.waitFor(st.Ino)
+	}
+	return toPlace(at)
+}
+
+func (r *receiver) setXattr(c *command) error {
+	path, name, data := c.pathOrRoot(), c.text(sendstream.AttrXattrName), bytes.Clone(c.bytes(sendstream.AttrXattrData, 0))
+	return r.attribute(c, path, func(fd int) error { return unix.Fsetxattr(fd, name, data, 0) },
+		func(at place) error { return unix.Lsetxattr(at.proc(), name, data, 0) })
+}
+
+func (r *receiver) removeXattr(c *command) error {
+	path, name := c.pathOrRoot(), c.text(sendstream.AttrXattrName)
+	return r.attribute(c, path, func(fd int) error { return unix.Fremovexattr(fd, name) },
+		func(at place) error { return unix.Lremovexattr(at.proc(), name) })
+}
+
+func (r *receiver) chown(c *command) error {
+	path, uid, gid := c.pathOrRoot(), int(c.uint64(sendstream.AttrUID)), int(c.uint64(sendstream.AttrGID))
+	return r.attribute(c, path, func(fd int) error { return unix.Fchown(fd, uid, gid) },
+		func(at place) error { return unix.Fchownat(at.dir, at.name, uid, gid, unix.AT_SYMLINK_NOFOLLOW) })
+}
+
+func (r *receiver) chmod(c *command) error {
+	path, mode := c.pathOrRoot(), uint32(c.uint64(sendstream.AttrMode))&0o7777
+	return r.attribute(c, path, func(fd int) error { return unix.Fchmod(fd, mode) },
+		func(at place) error { return chmodAt(at, mode) })
+}
+
+// chmodAt never follows a symbolic link. Before Linux 6.6 there is no call for that.
+func chmodAt(at place, mode uint32) error {
+	err := unix.Fchmodat(at.dir, at.name, mode, unix.AT_SYMLINK_NOFOLLOW)
+	if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOSYS) {
+		return err
+	}
+	fd, err := openInside(at.dir, at.name, unix.O_PATH)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
+		return unix.EOPNOTSUPP
+	}
+	return unix.Chmod("/proc/self/fd/"+strconv.Itoa(fd), mode)
+}
+
+func (r *receiver) utimes(c *command) error {
+	path, times := c.pathOrRoot(), [2]unix.Timespec{c.time(sendstream.AttrAtime), c.time(sendstream.AttrMtime)}
+	if c.bad == nil && path == "" {
+		r.times = &times
+	}
+	return r.attribute(c, path, func(fd int) error { return utimes(fd, "", times) },
+		func(at place) error { return utimes(at.dir, at.name, times) })
+}
+
+// utimes sets the times of what stands in a directory, or of what is open.
+func utimes(fd int, name string, times [2]unix.Timespec) error {
+	flags := unix.AT_SYMLINK_NOFOLLOW
+	if name == "" {
+		flags = unix.AT_EMPTY_PATH
+	}
+	return unix.UtimesNanoAt(fd, name, times[:], flags)
+}
+
+// setFlags notes flags: what is immutable can be changed no more, not even by what comes later in the stream.
+func (r *receiver) setFlags(c *command) error {
+	path, flags := c.pathOrRoot(), btrfs.FlagsOfItem(c.uint64(sendstream.AttrFileattr))
+	if c.bad != nil {
+		return nil
+	}
+	at, err := r.dirs.at(path)
+	if err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(at.dir, at.name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	r.flags = append(r.flags, flagged{c.number, path, st.Ino, flags})
+	return nil
+}
+
+func (r *receiver) applyFlags(f flagged) error {
+	s, err := btrfs.Info(r.root)
+	if err != nil {
+		return err
+	}
+	file, err := btrfs.OpenInode(r.root, s.ID, f.inode, unix.O_RDONLY|unix.O_NONBLOCK, f.path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return btrfs.SetFlags(file, f.flags)
+}
+
+func (r *receiver) enableVerity(c *command) error {
+	path, v := c.path(), btrfs.Verity{
+		Algorithm: c.bytes(sendstream.AttrVerityAlgorithm, 1)[0], BlockSize: c.uint32(sendstream.AttrVerityBlockSize),
+		Salt: bytes.Clone(c.bytes(sendstream.AttrVeritySalt, 0)), Signature: bytes.Clone(c.bytes(sendstream.AttrVeritySignature, 0)),
+	}
+	if c.bad != nil {
+		return nil
+	}
+	f, err := r.file(path)
+	if err != nil {
+		return err
+	}
+	r.add(f, step{number: c.number, kind: c.kind, do: func(int) error {
+		if err := f.reopen(); err != nil { // what is open for writing cannot be sealed
+			return err
+		}
+		return btrfs.EnableVerity(f.fd, v)
+	}})
+	return nil
+}

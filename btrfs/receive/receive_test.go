@@ -1,0 +1,111 @@
+package receive_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/btrfs/receive"
+)
+
+var check, open = btrfstest.Check, btrfstest.Open
+
+// rig has a source, of which snapshots are taken and sent, and a place for backups on another filesystem.
+type rig struct {
+	source, backups *btrfstest.FS
+}
+
+func newRig(t testing.TB, options ...string) *rig {
+	const size = 512 << 20
+	r := &rig{btrfstest.New(t, size, options...), btrfstest.New(t, size)}
+	t.Cleanup(func() {
+		btrfstest.Run(t, "umount", r.backups.Dir)
+		btrfstest.Run(t, "btrfs", "check", "--readonly", r.backups.Image)
+	})
+	check(t, btrfs.Create(open(t, r.source.Dir), "data"))
+	return r
+}
+
+func (r *rig) data() string { return filepath.Join(r.source.Dir, "data") }
+
+// snapshot takes a snapshot and gives its path.
+func (r *rig) snapshot(t testing.TB, name string) string {
+	t.Helper()
+	check(t, btrfs.Snapshot(open(t, r.data()), open(t, r.source.Dir), name))
+	btrfstest.Run(t, "sync", "-f", r.source.Dir)
+	return filepath.Join(r.source.Dir, name)
+}
+
+// send gives the stream of a snapshot.
+func send(t testing.TB, arguments ...string) io.Reader {
+	t.Helper()
+	sender := exec.Command("btrfs", append([]string{"send", "-q"}, arguments...)...)
+	sender.Stderr = os.Stderr
+	out, err := sender.StdoutPipe()
+	check(t, err)
+	check(t, sender.Start())
+	t.Cleanup(func() { sender.Wait() })
+	return out
+}
+
+// receive makes a backup.
+func (r *rig) receive(t testing.TB, stream io.Reader, o receive.Options) receive.Result {
+	t.Helper()
+	result, err := receive.Stream(context.Background(), open(t, r.backups.Dir), stream, o)
+	check(t, err)
+	return result
+}
+
+func TestIncrementsAreFaithful(t *testing.T) {
+	for _, way := range []struct {
+		name      string
+		arguments []string
+		local     bool
+	}{
+		{"protocol 1", nil, false},
+		{"protocol 2", []string{"--proto", "2"}, false},
+		{"compressed", []string{"--proto", "2", "--compressed-data"}, false},
+		{"without data", []string{"--no-data"}, true},
+		{"without data, protocol 2", []string{"--proto", "2", "--no-data"}, true},
+	} {
+		t.Run(way.name, func(t *testing.T) {
+			t.Parallel()
+			btrfstest.RequireRoot(t)
+			r := newRig(t, "compress=zstd")
+			btrfstest.Populate(t, r.data(), 1)
+			parent := ""
+			for i := range 4 {
+				if i > 0 {
+					btrfstest.Change(t, r.data(), int64(i))
+				}
+				name := fmt.Sprint("s", i)
+				snapshot := r.snapshot(t, name)
+				var o receive.Options
+				arguments := way.arguments
+				if way.local {
+					o.Source = &receive.Source{Snapshot: open(t, snapshot)}
+				}
+				if parent != "" {
+					arguments = append([]string{"-p", parent}, arguments...)
+					if way.local {
+						o.Source.Parent = open(t, parent)
+					}
+				}
+				got := r.receive(t, send(t, append(arguments, snapshot)...), o)
+				sent, err := btrfs.Info(open(t, snapshot))
+				check(t, err)
+				if s := got.Subvolume; s.ReceivedUUID != sent.UUID || s.SentIn != sent.ChangedIn || !s.ReadOnly || s.Name != name {
+					t.Errorf("received %+v of %+v", s, sent)
+				}
+				btrfstest.Equal(t, snapshot, filepath.Join(r.backups.Dir, name))
+				parent = snapshot
+			}
+		})
+	}
+}
