@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/reflink"
 	"btrfs-backup/btrfs/sendstream"
 
 	"golang.org/x/sys/unix"
@@ -163,8 +164,7 @@ func (r *receiver) cloneSource(uuid btrfs.UUID, transaction uint64) (*os.File, e
 
 // clone lets the target share what the file from has. What cannot be shared, as with a file without checksums, is copied.
 func (p *pool) clone(from int, offset, length int64, target int, to int64) error {
-	err := unix.IoctlFileCloneRange(target, &unix.FileCloneRange{
-		Src_fd: int64(from), Src_offset: uint64(offset), Src_length: uint64(length), Dest_offset: uint64(to)})
+	err := reflink.RangeOf(from, target, offset, length, to)
 	if err == nil || !isUnable(err) {
 		return err
 	}

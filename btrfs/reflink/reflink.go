@@ -50,12 +50,16 @@ func Share(ctx context.Context, from, to *os.File, length int64) (shared int64, 
 // Range lets a range of a file occupy the extents of another one at an offset, in place of what it holds there. All are multiples
 // of the block size, or end where both files do.
 func Range(from, to *os.File, offset, length, target int64) error {
-	err := unix.IoctlFileCloneRange(int(to.Fd()), &unix.FileCloneRange{
-		Src_fd: int64(from.Fd()), Src_offset: uint64(offset), Src_length: uint64(length), Dest_offset: uint64(target)})
-	if err != nil {
+	if err := RangeOf(int(from.Fd()), int(to.Fd()), offset, length, target); err != nil {
 		return fmt.Errorf("cloning from %s to %s at %d: %w", from.Name(), to.Name(), target, err)
 	}
 	return nil
+}
+
+// RangeOf is Range for descriptors. The error is the kernel's.
+func RangeOf(from, to int, offset, length, target int64) error {
+	return unix.IoctlFileCloneRange(to, &unix.FileCloneRange{
+		Src_fd: int64(from), Src_offset: uint64(offset), Src_length: uint64(length), Dest_offset: uint64(target)})
 }
 
 // nextData gives the next range of a file that is no hole.

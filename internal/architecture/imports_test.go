@@ -53,7 +53,7 @@ var rules = []rule{
 	{
 		reason:   "what a stream makes depends on the stream, and not on who sends it or why",
 		packages: []string{"btrfs/receive"},
-		breaks:   importing(beside([]string{"btrfs", "btrfs/sendstream"})),
+		breaks:   importing(beside([]string{"btrfs", "btrfs/reflink", "btrfs/sendstream"})),
 	},
 	{
 		reason:   "a machine is reached by SSH with what runs programs here, and no more",
