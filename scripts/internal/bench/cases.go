@@ -15,6 +15,11 @@ type testCase struct {
 	grow   func(dir string) error // makes the data
 	change func(dir string) error // changes it after a first backup; nil: the first backup is measured
 
+	options map[string]string // of mount, by the name of the filesystem
+	cold    bool              // the source has to be read from its disk, as on any day
+	slow    bool              // the disk of the destination is
+	oneCPU  bool              // is all that contestants have
+
 	host    string // of the machine behind SSH that has the destination; "": this one
 	nowhere bool   // the machine has the source, and what comes from it is thrown away
 }
@@ -27,7 +32,9 @@ const (
 // cases gives the cases, with all sizes divided by scale.
 func cases(scale int) []testCase {
 	large, small, mixed := 512*mib/scale, 100_000/scale, 50_000/scale
-	changed := mixed * 3 / 100
+	changed, text := mixed*3/100, 256*mib/scale
+	growMixed := func(dir string) error { return files(dir, mixed, func(i int) int { return sizeUpTo(32*kib, i) }) }
+	const zstd = "compress=zstd"
 	return []testCase{
 		{
 			name:  fmt.Sprintf("4 files of %d MB", large/mib),
@@ -39,11 +46,28 @@ func cases(scale int) []testCase {
 			often: 1,
 			grow:  func(dir string) error { return files(dir, small, func(i int) int { return sizeUpTo(4*kib, i) }) },
 		},
+		{name: fmt.Sprintf("%d files of up to 32 KiB", mixed), often: 1, grow: growMixed},
+		{name: fmt.Sprintf("%d files, one CPU", mixed), often: 1, grow: growMixed, oneCPU: true},
+		{name: fmt.Sprintf("%d files, to a slow disk", mixed), often: 1, grow: growMixed, slow: true},
 		{
 			name:   fmt.Sprintf("%d of %d files changed since", changed, mixed),
 			often:  4,
-			grow:   func(dir string) error { return files(dir, mixed, func(i int) int { return sizeUpTo(32*kib, i) }) },
+			grow:   growMixed,
 			change: func(dir string) error { return change(dir, mixed, changed) },
+		},
+		{
+			name:    fmt.Sprintf("%d MB of text, zstd to zstd", text/mib),
+			often:   1,
+			grow:    textFiles(text / 4),
+			options: map[string]string{"source": zstd, "destination": zstd},
+			cold:    true,
+		},
+		{
+			name:    fmt.Sprintf("%d MB of text, zstd to plain", text/mib),
+			often:   1,
+			grow:    textFiles(text / 4),
+			options: map[string]string{"source": zstd},
+			cold:    true,
 		},
 	}
 }

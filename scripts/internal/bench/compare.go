@@ -13,6 +13,7 @@ const firstSnapshot = "data.20260101T0000"
 // compare measures every contestant in turn, several times, each time from the same state.
 func (l *lab) compare(c testCase, all []contestant, rounds int) (map[string][]usage, error) {
 	progress("%s: preparing", c.name)
+	l.options = c.options
 	source, parent, err := l.prepare(c)
 	if err != nil {
 		return nil, err
@@ -73,7 +74,16 @@ func (l *lab) one(c testCase, who contestant, source, parent string) (usage, err
 	if err := l.copy("empty", "destination"); err != nil {
 		return usage{}, err
 	}
-	top, err := l.mount("destination")
+	if c.cold {
+		if err := l.remount("source"); err != nil {
+			return usage{}, err
+		}
+	}
+	mount := l.mount
+	if c.slow {
+		mount = l.mountSlow
+	}
+	top, err := mount("destination")
 	if err != nil {
 		return usage{}, err
 	}
@@ -81,6 +91,9 @@ func (l *lab) one(c testCase, who contestant, source, parent string) (usage, err
 	argv, err := who.command(b)
 	if err != nil {
 		return usage{}, err
+	}
+	if c.oneCPU {
+		argv = append([]string{"taskset", "--cpu-list", "0"}, argv...)
 	}
 	if err := l.sync(); err != nil {
 		return usage{}, err

@@ -12,6 +12,7 @@ import (
 type idleTimes struct {
 	whole []usage // takes a snapshot in which nothing changed, and sends it
 	check []usage // with --no-snapshot: finds that nothing is to be sent
+	plan  []usage // with --dry-run, where nothing of all that was sent yet
 }
 
 // idle measures runs with nothing to save, where there are many snapshots and backups.
@@ -22,7 +23,7 @@ func (l *lab) idle(program string, snapshots, rounds int) (idleTimes, error) {
 	if err != nil {
 		return times, err
 	}
-	if err := files(source, 100, func(int) int { return 100 }); err != nil {
+	if err := files(source, 10, func(int) int { return 100 }); err != nil {
 		return times, err
 	}
 	if err := l.create("destination"); err != nil {
@@ -34,6 +35,13 @@ func (l *lab) idle(program string, snapshots, rounds int) (idleTimes, error) {
 	}
 	if err := takeSnapshots(source, snapshots); err != nil {
 		return times, err
+	}
+	for range rounds {
+		plan, err := measure([]string{program, "-q", "--dry-run", source, to})
+		if err != nil {
+			return times, err
+		}
+		times.plan = append(times.plan, plan)
 	}
 	// One stream may hold several snapshots, so that one `btrfs receive` receives them all.
 	const sendAll = `cd "$1" && btrfs send -q * | btrfs receive -q "$2"`

@@ -14,6 +14,7 @@ import (
 type lab struct {
 	dir     string
 	measure func(argv []string) (usage, error)
+	options map[string]string // of mount, by the name of the filesystem
 	mounted []string
 }
 
@@ -38,11 +39,27 @@ func (l *lab) create(name string) error {
 
 // mount gives the directory at which a filesystem is mounted.
 func (l *lab) mount(name string) (string, error) {
+	return l.mountBy(name, `mount -o "loop,$3" "$1" "$2"`)
+}
+
+// mountSlow is mount for a slow disk: one that takes and gives 100 MiB a second, which are 800M bits.
+func (l *lab) mountSlow(name string) (string, error) {
+	return l.mountBy(name, `
+: >"$1.slow"
+nbdfuse "$1.slow" --command nbdkit -s --filter=rate file "$1" rate=800M >/dev/null 2>&1 &
+timeout 10 sh -c 'until [ -s "$1" ]; do sleep 0.01; done' sh "$1.slow"
+mount -o "loop,$3" "$1.slow" "$2"
+umount --lazy "$1.slow" # which remains for the one that has it open
+`)
+}
+
+// mountBy is mount by a script, which gets the image, the directory and the options.
+func (l *lab) mountBy(name, script string) (string, error) {
 	dir := filepath.Join(l.dir, name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	if err := run("mount", "-o", "loop", l.image(name), dir); err != nil {
+	if err := run("sh", "-euc", script, "sh", l.image(name), dir, l.options[name]); err != nil {
 		return "", err
 	}
 	l.mounted = append(l.mounted, dir)
@@ -58,6 +75,15 @@ func (l *lab) unmount(name string) error {
 		}
 	}
 	return fmt.Errorf("%s is not mounted", dir)
+}
+
+// remount makes the kernel forget what was read of a filesystem.
+func (l *lab) remount(name string) error {
+	if err := l.unmount(name); err != nil {
+		return err
+	}
+	_, err := l.mount(name)
+	return err
 }
 
 // copy gives a filesystem as another one was when it was last unmounted.
@@ -92,8 +118,11 @@ func (l *lab) newSource() (string, error) {
 	if err := run("btrfs", "subvolume", "create", source); err != nil {
 		return "", err
 	}
-	return source, os.Mkdir(filepath.Join(source, snapshotFolder), 0o755)
+	return source, errors.Join(os.Mkdir(filepath.Join(source, snapshotFolder), 0o755), forgetRuns())
 }
+
+// forgetRuns deletes what this machine remembers of runs and of the destinations that it used.
+func forgetRuns() error { return os.RemoveAll(os.Getenv("XDG_STATE_HOME")) }
 
 // sync brings everything to disk, so that what was done before does not slow down what is measured next.
 func (l *lab) sync() error { return run("sync") }
@@ -121,6 +150,9 @@ func deleteSnapshots(source, keep string) error {
 		if err := os.Remove(filepath.Join(dir.Name(), name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
+	}
+	if err := forgetRuns(); err != nil {
+		return err
 	}
 	// The kernel cleans up after a commit, and is waited for.
 	if err := run("btrfs", "filesystem", "sync", source); err != nil {

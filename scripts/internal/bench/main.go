@@ -7,6 +7,8 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"time"
 )
@@ -50,7 +52,11 @@ func main() {
 	if s.restore {
 		measure = benchRestore
 	}
-	if err := measure(s); err != nil {
+	err := os.Setenv("XDG_STATE_HOME", filepath.Join(s.dir, "state")) // where this machine remembers runs
+	if err == nil {
+		err = measure(s)
+	}
+	if err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
 		os.Exit(1)
 	}
@@ -62,14 +68,22 @@ func bench(s settings) error {
 		return err
 	}
 	for _, c := range cases(s.scale) {
+		if _, err := exec.LookPath("nbdfuse"); err != nil && c.slow {
+			progress("%s: nbdfuse is not installed, so this is left out", c.name)
+			continue
+		}
 		if s.only.MatchString(c.name) {
 			if err := benchCase(s, c, all); err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
 		}
 	}
-	if s.only.MatchString(idleCase) {
-		return benchIdle(s)
+	for _, snapshots := range []int{2000 / s.scale, 10_000 / s.scale} {
+		if name := fmt.Sprintf("%s, %d snapshots", idleCase, snapshots); s.only.MatchString(name) {
+			if err := benchIdle(s, name, snapshots); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
 	}
 	return nil
 }
@@ -88,15 +102,14 @@ func benchCase(s settings, c testCase, all []contestant) error {
 // idleCase is the name of the case without anything to save.
 const idleCase = "nothing changed"
 
-func benchIdle(s settings) error {
+func benchIdle(s settings, name string, snapshots int) error {
 	l := newLab(s.dir)
 	defer l.close()
-	snapshots := 2000 / s.scale
 	took, err := l.idle(s.program, snapshots, s.rounds)
 	if err != nil {
-		return fmt.Errorf("%s: %w", idleCase, err)
+		return err
 	}
-	printIdle(os.Stdout, fmt.Sprintf("%s, %d snapshots", idleCase, snapshots), took)
+	printIdle(os.Stdout, name, took)
 	return nil
 }
 

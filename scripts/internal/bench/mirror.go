@@ -51,9 +51,6 @@ func benchMirror(s settings) error {
 	if _, err := exec.LookPath("rsync"); err != nil {
 		return err
 	}
-	if err := os.Setenv("XDG_STATE_HOME", filepath.Join(s.dir, "state")); err != nil {
-		return err
-	}
 	l := newLab(s.dir)
 	defer l.close()
 	files := 1_000_000 / s.scale
@@ -177,7 +174,7 @@ func (l *lab) copyTo(who contestant, source, top string) (usage, error) {
 // copyOnce measures one contestant once. What the destination holds has to be read from its disk, as on any day.
 func (l *lab) copyOnce(who contestant, source string) (usage, error) {
 	// the folder is known by its identity: it is the same disk as before, or a new one
-	if err := os.RemoveAll(os.Getenv("XDG_STATE_HOME")); err != nil {
+	if err := forgetRuns(); err != nil {
 		return usage{}, err
 	}
 	if err := l.copy(firstImage(who), "destination"); err != nil {

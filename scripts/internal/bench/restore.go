@@ -204,11 +204,8 @@ func (l *lab) lookOnce(c lookCase, who contestant, at lookedAt) (usage, error) {
 	if err := l.sync(); err != nil {
 		return usage{}, err
 	}
-	if c.cold { // which forgets what was read
-		if err := l.unmount("destination"); err != nil {
-			return usage{}, err
-		}
-		if _, err := l.mount("destination"); err != nil {
+	if c.cold {
+		if err := l.remount("destination"); err != nil {
 			return usage{}, err
 		}
 		if err := os.RemoveAll(filepath.Join(at.backups, ".btrfs-backup", "manifests")); err != nil {

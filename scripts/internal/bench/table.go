@@ -31,6 +31,7 @@ func printIdle(w io.Writer, name string, times idleTimes) {
 	}
 	row("btrfs-backup -q", middle(times.whole))
 	row("btrfs-backup -q --no-snapshot", middle(times.check))
+	row("btrfs-backup -q --dry-run, none sent", middle(times.plan))
 }
 
 // printRemote is printComparison for what took processor time here and there. The ratio is that of both together.
