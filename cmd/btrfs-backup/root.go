@@ -56,7 +56,7 @@ rsync copies any other directory: see "btrfs-backup help rsync".`,
 	for _, c := range help.WithCommands(root) {
 		c.PreRunE = needProc
 	}
-	root.AddCommand(newRsh(env), newRsyncTopic())
+	root.AddCommand(newRsh(env), newReceive(env), newRsyncTopic())
 	help.AddPages(root, keys)
 	for _, c := range help.WithCommands(root) {
 		c.DisableFlagsInUseLine, c.Flags().SortFlags = true, false
