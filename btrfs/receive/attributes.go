@@ -17,17 +17,20 @@ func (r *receiver) attribute(c *command, path string, toFile func(fd int) error,
 		return nil
 	}
 	if f := r.current; f != nil && f.path == path {
-		r.add(f, step{number: c.number, kind: c.kind, do: toFile})
+		r.add(f, step{number: c.number, kind: c.kind, size: len(c.values[sendstream.AttrXattrData]), do: toFile})
 		return nil
 	}
 	at, err := r.dirs.at(path)
 	if err != nil {
 		return err
 	}
-	if r.pool.isBusy() {
+	if r.current != nil || r.pool.isBusy() {
 		var st unix.Stat_t
 		if err := unix.Fstatat(at.dir, at.name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return err
+		}
+		if r.current != nil && r.current.inode == st.Ino { // by another name
+			r.flush()
 		}
 		r.pool.waitFor(st.Ino)
 	}

@@ -20,7 +20,7 @@ func (r *receiver) write(c *command) error {
 		return err
 	}
 	own := r.pool.keep(data)
-	r.add(f, step{number: c.number, kind: c.kind, data: own, do: func(fd int) error { return writeAll(fd, own, offset) }})
+	r.add(f, step{number: c.number, kind: c.kind, data: own, size: len(own), do: func(fd int) error { return writeAll(fd, own, offset) }})
 	return nil
 }
 
@@ -84,14 +84,14 @@ func (r *receiver) encodedWrite(c *command) error {
 		return err
 	}
 	e.Data = r.pool.keep(data)
-	r.add(f, step{number: c.number, kind: c.kind, data: e.Data, do: func(fd int) error { return writeEncoded(fd, offset, e) }})
+	r.add(f, step{number: c.number, kind: c.kind, data: e.Data, size: len(e.Data), do: func(fd int) error { return writeEncoded(fd, offset, e) }})
 	return nil
 }
 
 // writeEncoded writes compressed data as it is, or else what it holds: the kernel refuses what does not suit the filesystem, or the file.
 func writeEncoded(fd int, offset int64, e btrfs.Encoded) error {
 	err := btrfs.WriteEncoded(fd, offset, e)
-	if err == nil || !isUnable(err) {
+	if err == nil || !isUnable(err) && !errors.Is(err, unix.ENOSPC) { // it wants a piece of its size
 		return err
 	}
 	whole, err := decompress(e)
@@ -132,11 +132,11 @@ func (r *receiver) clone(c *command) error {
 			return fmt.Errorf("opening %q: %w", source, err)
 		}
 	}
-	fd, st, err := openRegular(at, unix.O_RDONLY)
+	fd, st, err := openRegular(at, unix.O_RDONLY|unix.O_NOATIME)
 	if err != nil {
 		return fmt.Errorf("opening %q: %w", source, err)
 	}
-	s := step{number: c.number, kind: c.kind, release: func() { unix.Close(fd) }, do: func(target int) error {
+	s := step{number: c.number, kind: c.kind, size: openFile, release: func() { unix.Close(fd) }, do: func(target int) error {
 		return r.pool.clone(fd, from, length, target, to)
 	}}
 	if subvolume == r.root && st.Ino != f.inode { // all that comes before is to be in it
@@ -165,9 +165,18 @@ func (r *receiver) cloneSource(uuid btrfs.UUID, transaction uint64) (*os.File, e
 // clone lets the target share what the file from has. What cannot be shared, as with a file without checksums, is copied.
 func (p *pool) clone(from int, offset, length int64, target int, to int64) error {
 	err := reflink.RangeOf(from, target, offset, length, to)
-	if err == nil || !isUnable(err) {
+	if err == nil || !isUnable(err) || !isApart(from, offset, length, target, to) {
 		return err
 	}
 	p.unshared.Add(1)
 	return p.copyPlain(from, offset, target, to, length)
+}
+
+// isApart tells that a file has all of a range, and that it is not the one into which the range is to be copied.
+func isApart(from int, offset, length int64, target int, to int64) bool {
+	var source, st unix.Stat_t
+	if unix.Fstat(from, &source) != nil || unix.Fstat(target, &st) != nil || offset > source.Size-length {
+		return false
+	}
+	return source.Dev != st.Dev || source.Ino != st.Ino || to >= offset+length || offset >= to+length
 }

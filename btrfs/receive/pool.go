@@ -50,14 +50,18 @@ func newPool(ctx context.Context, workers int, tolerate func(error) bool) *pool 
 	return p
 }
 
-// keep copies data that is valid for the moment only. It waits while much is kept already.
-func (p *pool) keep(data []byte) []byte {
+// hold counts what a step keeps. It waits while much is held already.
+func (p *pool) hold(size int) {
 	p.mu.Lock()
-	for p.held > 0 && p.held+len(data) > mostHeld {
+	defer p.mu.Unlock()
+	for p.held > 0 && p.held+size > mostHeld {
 		p.freed.Wait()
 	}
-	p.held += len(data)
-	p.mu.Unlock()
+	p.held += size
+}
+
+// keep copies data that is valid for the moment only.
+func (p *pool) keep(data []byte) []byte {
 	if len(data) <= small {
 		return slices.Clone(data)
 	}
@@ -78,13 +82,10 @@ func (p *pool) giveBack(buffer []byte) {
 	}
 }
 
-func (p *pool) free(data []byte) {
-	if len(data) == 0 {
-		return
-	}
-	p.giveBack(data)
+func (p *pool) free(s step) {
+	p.giveBack(s.data)
 	p.mu.Lock()
-	p.held -= len(data)
+	p.held -= s.size
 	p.mu.Unlock()
 	p.freed.Signal()
 }
@@ -130,6 +131,7 @@ func (p *pool) do(w *work) {
 	}
 	p.mu.Unlock()
 	w.file.leave()
+	w.steps, w.after = nil, nil // later work refers to this one
 	close(w.done)
 }
 
@@ -143,7 +145,7 @@ func (p *pool) step(f *file, s step) {
 	if s.release != nil {
 		s.release()
 	}
-	p.free(s.data)
+	p.free(s)
 }
 
 func (p *pool) fail(err *Error) {

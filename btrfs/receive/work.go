@@ -46,6 +46,7 @@ type step struct {
 	do      func(fd int) error
 	release func() // always called, last; may be nil
 	data    []byte // kept for it by the pool
+	size    int    // bytes that it keeps, or that what it keeps open counts as
 	span    *span  // that it copies
 }
 
@@ -61,6 +62,13 @@ type work struct {
 
 // part is how much data one piece of work has: more is divided among workers, or begun before all is here.
 const part = 4 << 20
+
+const (
+	// stepSize is what any step counts as, in bytes.
+	stepSize = 256
+	// openFile is what an open file counts as: so few are open at once that 1,024 descriptors suffice.
+	openFile = 32 << 10
+)
 
 // switchTo gathers work for another file from now on, whose descriptor is taken over.
 func (r *receiver) switchTo(path string, fd int, sent uint64) error {
@@ -120,6 +128,8 @@ func (r *receiver) add(f *file, s step) {
 		f.open = &work{}
 	}
 	f.open.copies = false
+	s.size += stepSize
+	r.pool.hold(s.size)
 	r.append(f, s)
 }
 
@@ -143,7 +153,7 @@ func (r *receiver) addCopy(f *file, s step) {
 func (r *receiver) append(f *file, s step) {
 	w := f.open
 	w.steps = append(w.steps, s)
-	r.grew(f, int64(len(s.data)))
+	r.grew(f, int64(s.size))
 }
 
 // grew counts data that the open work of a file has got.
