@@ -32,11 +32,12 @@ type scanner struct {
 	allow        func(Command) error // may be nil
 	err          error               // final
 
-	// The repetition behind a restart is compared by a hash of 64 bits that
-	// is keyed at random: there is no adversary, the sender either repeats
-	// itself or, say after a deduplication, sends something visibly different.
-	passed   maphash.Hash // of all batches
-	repeated maphash.Hash // of the repetition so far
+	// The repetition behind a restart is compared by its headers: each holds
+	// the type, the length and the checksum of its command. There is no
+	// adversary, the sender either repeats itself or, say after a
+	// deduplication, sends something visibly different.
+	passed   maphash.Hash // of the headers of all batches
+	repeated maphash.Hash // of those of the repetition so far
 	repeat   int64        // bytes of the repetition still to come
 }
 
@@ -138,6 +139,7 @@ func (s *scanner) accept(n int) error {
 		if err := s.describe(unit); err != nil {
 			return s.at(err)
 		}
+		s.passed.Write(unit[:min(len(unit), streamHeaderSize)])
 		s.held += n
 	}
 	s.advance(unit)
@@ -183,7 +185,6 @@ func (s *scanner) take() []byte {
 		return nil
 	}
 	batch := s.in.bytes()[:s.held]
-	s.passed.Write(batch)
 	s.sum.Bytes += int64(s.held)
 	s.sum.Commands += int64(s.heldCommands)
 	s.in.discard(s.held)
@@ -193,7 +194,7 @@ func (s *scanner) take() []byte {
 
 // compare takes one more unit of the repetition into account.
 func (s *scanner) compare(unit []byte) error {
-	s.repeated.Write(unit)
+	s.repeated.Write(unit[:min(len(unit), streamHeaderSize)])
 	s.repeat -= int64(len(unit))
 	if s.repeat < 0 || s.repeat == 0 && s.repeated.Sum64() != s.passed.Sum64() {
 		return ErrRestartDiffers
@@ -232,4 +233,7 @@ func (s *scanner) beginAgain(skip int) {
 	s.sum.Restarts++
 	s.repeat = s.sum.Bytes
 	s.repeated.Reset()
+	if s.repeat == 0 {
+		s.passed.Reset() // what was held is gone
+	}
 }
