@@ -27,7 +27,9 @@ const (
 )
 
 const (
-	blockSize  = 128 << 10 // of a sender's blocks but the last: what one zstd block holds; half or twice that is as fast
+	// blockSize is that of a sender's blocks but the last. With its header such a block fills four packets of SSH, and one
+	// block of zstd holds it; half or twice that is as fast.
+	blockSize  = 128<<10 - blockHeader
 	maxBlock   = 256 << 10 // that a receiver takes
 	maxAhead   = 32 << 20  // bytes from taken to the end of a block
 	maxPending = 1024      // blocks that are not taken, for those who send small ones

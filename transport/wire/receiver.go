@@ -11,6 +11,10 @@ import (
 	"golang.org/x/time/rate"
 )
 
+// ackPause is the least time between two acknowledgements of a running stream. Each costs both ends as much as the bytes of a
+// small block; the pause counts as a part of the round trip, so the window grows with it.
+const ackPause = 2 * time.Millisecond
+
 // linger is how long the receiver waits for the sender to hear how it ended.
 const linger = 10 * time.Second
 
@@ -310,6 +314,10 @@ func (r *Receiver) acknowledge() {
 			return
 		}
 		last = &now
+		select {
+		case <-time.After(ackPause):
+		case <-r.ctx.Done():
+		}
 	}
 }
 

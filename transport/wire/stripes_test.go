@@ -81,6 +81,42 @@ func TestStripesCarryAStreamInOrder(t *testing.T) {
 	}
 }
 
+// writes counts what is written to a connection.
+type writes struct {
+	io.ReadWriteCloser
+	times, odd atomic.Int64 // odd are those that leave a part of a packet of SSH
+}
+
+func (w *writes) Write(p []byte) (int, error) {
+	const packet = 32 << 10
+	w.times.Add(1)
+	if len(p)%packet != 0 {
+		w.odd.Add(1)
+	}
+	return w.ReadWriteCloser.Write(p)
+}
+
+func TestFewPacketsCarryAStreamAndItsAcknowledgements(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, r := NewSender(SenderOptions{Compression: None}), NewReceiver(ReceiverOptions{})
+		a, b := (&line{delay: time.Millisecond, rate: 200e6}).connect()
+		blocks, acks := &writes{ReadWriteCloser: a}, &writes{ReadWriteCloser: b}
+		s.Add(blocks)
+		r.Add(acks)
+		began := time.Now()
+		if _, sendErr, err := carry(s, r, testStream(4, 32<<20)); sendErr != nil || err != nil {
+			t.Fatal(sendErr, err)
+		}
+		const ends = 2 // the last block, which need not be full, and the end
+		if blocks.odd.Load() > ends {
+			t.Errorf("%d of %d blocks leave a part of a packet", blocks.odd.Load(), blocks.times.Load())
+		}
+		if most := int64(time.Since(began)/ackPause) + ends; acks.times.Load() > most {
+			t.Errorf("%d acknowledgements, want at most %d", acks.times.Load(), most)
+		}
+	})
+}
+
 func TestStripesCarryAStreamOverSockets(t *testing.T) {
 	for mode := range compressions {
 		s, r := NewSender(SenderOptions{Compression: Compression(mode)}), NewReceiver(ReceiverOptions{})
