@@ -248,7 +248,12 @@ func Pipe() (r, w *os.File, err error) {
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
 		return nil, nil, os.NewSyscallError("pipe2", err)
 	}
-	const size = 1 << 20                                           // the default of /proc/sys/fs/pipe-max-size
-	_, _ = unix.FcntlInt(uintptr(fds[1]), unix.F_SETPIPE_SZ, size) // a smaller buffer is slower, no more
+	Widen(fds[1])
 	return os.NewFile(uintptr(fds[0]), "pipe"), os.NewFile(uintptr(fds[1]), "pipe"), nil
+}
+
+// Widen gives a pipe a large buffer, so that those at its ends wait for each other more seldom. What is no pipe stays as it is.
+func Widen(fd int) {
+	const size = 1 << 20                                       // the default of /proc/sys/fs/pipe-max-size
+	_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, size) // a smaller buffer is slower, no more
 }

@@ -5,6 +5,8 @@ import (
 	"io"
 	"os"
 
+	"btrfs-backup/transport"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -51,5 +53,6 @@ func Streams(stdin, stdout *os.File) (io.ReadWriteCloser, error) {
 // pollable makes a file of a descriptor whose Close ends a Read or Write that waits.
 func pollable(fd int, name string) *os.File {
 	_ = unix.SetNonblock(fd, true) // a file that cannot be polled does not wait either
+	transport.Widen(fd)
 	return os.NewFile(uintptr(fd), name)
 }
