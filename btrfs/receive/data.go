@@ -84,7 +84,12 @@ func (r *receiver) encodedWrite(c *command) error {
 		return err
 	}
 	e.Data = r.pool.keep(data)
-	r.add(f, step{number: c.number, kind: c.kind, data: e.Data, size: len(e.Data), do: func(fd int) error { return writeEncoded(fd, offset, e) }})
+	r.add(f, step{number: c.number, kind: c.kind, data: e.Data, size: len(e.Data), do: func(fd int) error {
+		if r.o.Decompress {
+			return writeDecompressed(fd, offset, e)
+		}
+		return writeEncoded(fd, offset, e)
+	}})
 	return nil
 }
 
@@ -94,6 +99,10 @@ func writeEncoded(fd int, offset int64, e btrfs.Encoded) error {
 	if err == nil || !isUnable(err) && !errors.Is(err, unix.ENOSPC) { // it wants a piece of its size
 		return err
 	}
+	return writeDecompressed(fd, offset, e)
+}
+
+func writeDecompressed(fd int, offset int64, e btrfs.Encoded) error {
 	whole, err := decompress(e)
 	if err != nil {
 		return err

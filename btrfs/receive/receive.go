@@ -35,6 +35,8 @@ type Options struct {
 	Find func(uuid btrfs.UUID, transaction uint64) (*os.File, error)
 	// AnyClone lets data be taken of what Find finds, too, not only of the subvolume itself and of what it builds upon.
 	AnyClone bool
+	// Decompress lets data that is compressed in the stream be written as what it holds.
+	Decompress bool
 	// Source has the data of a stream without data.
 	Source *Source
 	// Copied is told of data that was taken from Source, in bytes. May be nil; workers call it.

@@ -57,7 +57,12 @@ func send(t testing.TB, arguments ...string) io.Reader {
 // receive makes a backup.
 func (r *rig) receive(t testing.TB, stream io.Reader, o receive.Options) receive.Result {
 	t.Helper()
-	result, err := receive.Stream(context.Background(), open(t, r.backups.Dir), stream, o)
+	return r.in(t, r.backups.Dir, stream, o)
+}
+
+func (r *rig) in(t testing.TB, dir string, stream io.Reader, o receive.Options) receive.Result {
+	t.Helper()
+	result, err := receive.Stream(context.Background(), open(t, dir), stream, o)
 	check(t, err)
 	return result
 }

@@ -20,6 +20,7 @@ func newReceive(env environment) *cobra.Command {
 		Args:   cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			o.Dir, o.Streams, o.Said, o.Details = args[0], os.Stdin, env.stderr, verbose > 0
+			o.Out = env.stdout
 			if file != "" {
 				in, err := os.Open(file)
 				if err != nil {
@@ -37,6 +38,7 @@ func newReceive(env environment) *cobra.Command {
 	f.StringVarP(&file, "file", "f", "", "read `FILE` instead of standard input")
 	f.BoolVarP(&o.OnlyOne, "end", "e", false, "end behind the first stream")
 	f.StringVarP(&root, "root", "m", "", "`DIR` where the filesystem is mounted: not needed")
+	f.BoolVar(&o.Inflate, "force-decompress", false, "decompress data rather than write it as it is")
 	f.IntVarP(&o.Most, "max-errors", "E", 1, "give up after `N` errors; 0: never")
 	return c
 }

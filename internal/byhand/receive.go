@@ -28,6 +28,8 @@ type Order struct {
 	Quiet   bool
 	Details bool      // tells UUIDs, too
 	Said    io.Writer // messages
+	Out     io.Writer // the message that an increment begins, as btrfs receive has it
+	Inflate bool      // compressed data is not written as it is
 }
 
 // Receive makes a subvolume of each stream. One that failed leaves nothing. Errors of single commands that are tolerated are told, and
@@ -77,7 +79,7 @@ func (r *receiver) receive(ctx context.Context, stream *sendstream.Splitter) err
 		return err
 	}
 	hidden := btrfs.Incoming(of.Name)
-	result, err := receive.Stream(ctx, r.dir, stream, receive.Options{Name: hidden, AnyClone: true, Begin: r.begin, Tolerate: r.tolerate})
+	result, err := receive.Stream(ctx, r.dir, stream, receive.Options{Name: hidden, AnyClone: true, Decompress: r.Inflate, Begin: r.begin, Tolerate: r.tolerate})
 	if err != nil {
 		if result.Name != "" {
 			err = errors.Join(err, btrfs.Delete(r.dir, hidden))
@@ -104,11 +106,11 @@ func (r *receiver) begin(s sendstream.Summary) error {
 	if r.Quiet {
 		return nil
 	}
-	kind := "subvol"
+	kind, to := "subvol", r.Said
 	if s.ParentUUID != [16]byte{} {
-		kind = "snapshot"
+		kind, to = "snapshot", r.Out
 	}
-	fmt.Fprintf(r.Said, "At %s %s\n", kind, s.Name)
+	fmt.Fprintf(to, "At %s %s\n", kind, s.Name)
 	if r.Details {
 		fmt.Fprintf(r.Said, "receiving %s %s uuid=%s, stransid=%d\n", kind, s.Name, btrfs.UUID(s.UUID), s.TransID)
 	}
