@@ -25,9 +25,10 @@ const (
 	// rounded up to a page (BTRFS_SEND_BUF_SIZE_V2), which is 192 KiB where
 	// pages have 64 KiB.
 	maxCommandSize = 256 << 10
-
-	maxProtocol = 3
 )
+
+// MaxProtocol is the newest protocol that is understood.
+const MaxProtocol = 3
 
 // errIncomplete asks for more input.
 var errIncomplete = errors.New("incomplete")
@@ -47,7 +48,7 @@ func checkStreamHeader(b []byte) (int, error) {
 	if string(b[:len(magic)]) != magic {
 		return streamHeaderSize, fmt.Errorf("%w: no stream header", ErrCorrupt)
 	}
-	if v := protocolOf(b); v < 1 || v > maxProtocol {
+	if v := protocolOf(b); v < 1 || v > MaxProtocol {
 		return streamHeaderSize, fmt.Errorf("%w: %d", ErrUnsupported, v)
 	}
 	return streamHeaderSize, nil

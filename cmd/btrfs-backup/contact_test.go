@@ -79,7 +79,7 @@ func TestAnotherEmptyDiskInThePlaceOfAKnownOneIsNotFilled(t *testing.T) {
 func TestADestinationWhoseFirstBackupFailedGoesOn(t *testing.T) {
 	t.Parallel()
 	source, destination := newSmallPair(t)
-	broken := newShim(t, "exit 1", "")
+	broken := newTap(t, "cut 1/2")
 	expect(t, exitFailed, invoke(t, append(march(1), broken.environ()...), source, destination))
 	if !exists(destination) {
 		t.Fatal("the transfer did not even begin")

@@ -109,7 +109,7 @@ func TestTheJournalGetsPrioritiesAndNoClock(t *testing.T) {
 		return string(text)
 	}
 	said := run(exitDone, "-v", "debug", source, destination)
-	for _, want := range []string{"<6>took snapshot ", "<7>running btrfs send"} {
+	for _, want := range []string{"<6>took snapshot ", "<7>the kernel sends "} {
 		if !strings.Contains("\n"+said, "\n"+want) {
 			t.Errorf("%q begins no line of\n%s", want, said)
 		}

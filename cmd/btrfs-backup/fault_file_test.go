@@ -15,10 +15,10 @@ func TestAFileThatTheDestinationCannotStoreIsNamedAndTriedWithOneParent(t *testi
 	file := filepath.Join(r.source, "data")
 	btrfstest.Run(t, "setfacl", "-m", "u:1000:r", file)
 	expect(t, exitDone, r.run(nil, "-T"))
-	s := newShim(t, "", "")
-	failed := expect(t, exitFailed, r.run(s.environ()), "lsetxattr data system.posix_acl_access failed: Operation not supported",
+	streams := newTap(t)
+	failed := expect(t, exitFailed, r.run(streams.environ()), "lsetxattr data system.posix_acl_access failed: Operation not supported",
 		"hint: "+r.destination+" stores no ACLs", "noacl", "setfacl -b")
-	s.wasCalled(t, "send", 2) // for two snapshots
+	streams.passed(t, 2) // for two snapshots
 	if strings.Count(failed.stderr, "hint: ") != 1 {
 		t.Errorf("not one hint for one cause: %s", failed.stderr)
 	}

@@ -2,16 +2,23 @@ package main
 
 import (
 	"fmt"
+	"path/filepath"
 	"testing"
 )
 
-// refuseParents gives a script for send that fails for the given parents.
-func refuseParents(names []string) string {
-	script := `case "$*" in `
-	for _, name := range names {
-		script += `*" -p "*/` + name + `" "*) echo "ERROR: cannot use ` + name + `" >&2; exit 1 ;; `
+// withoutParents runs while snapshots are away that it is about to build upon.
+func (r *rig) withoutParents(away []string) result {
+	r.Helper()
+	hold := makeDir(r, filepath.Join(r.TempDir(), "hold"))
+	run := start(r, r.command([]string{testOnlyHoldAt + "=receive begun=" + hold}))
+	run.says(heldAt + "receive begun")
+	for _, name := range away {
+		path, hidden := filepath.Join(r.source, "snapshot", name), filepath.Join(r.source, "snapshot", "."+name)
+		rename(r, path, hidden)
+		defer rename(r, hidden, path)
 	}
-	return script + "esac"
+	remove(r, hold)
+	return run.wait()
 }
 
 // refuseCalls gives a script for receive that fails for the first calls.
@@ -29,8 +36,8 @@ func TestFailedIncrementFallsBackToAnotherParentAndAtLastToACompleteCopy(t *test
 		fail     int // increments, before one works
 	}{
 		{"no failure", true, 0},
-		{"the sender refuses a parent", true, 1},
-		{"the sender refuses both parents", true, 2},
+		{"a parent is gone at the source", true, 1},
+		{"both parents are gone at the source", true, 2},
 		{"the receiver refuses a parent", false, 1},
 		{"the receiver refuses both parents", false, 2},
 	} {
@@ -39,17 +46,36 @@ func TestFailedIncrementFallsBackToAnotherParentAndAtLastToACompleteCopy(t *test
 			r.change()
 			all := r.snapshots()
 			ladder := []string{all[len(all)-1], all[len(all)-2], ""}
-			s := newShim(t, refuseParents(ladder[:test.fail]), "")
-			if !test.bySender {
-				s = newShim(t, "", refuseCalls(test.fail))
-			}
 			told := []string{"trying an increment to " + ladder[1], "trying a complete copy"}[:test.fail]
-			run := expect(t, exitDone, r.run(s.environ(), "--json"), told...)
-			if sent := sentTo(t, run, r.destination); len(sent) != 1 || sent[0].Parent != ladder[test.fail] {
-				t.Errorf("sent %+v instead of one with the parent %q", sent, ladder[test.fail])
+			var run result
+			if test.bySender {
+				run = r.withoutParents(ladder[:test.fail])
+			} else {
+				run = r.run(newShim(t, refuseCalls(test.fail)).environ())
 			}
-			s.wasCalled(t, "send", test.fail+1)
+			expect(t, exitDone, run, append(told, "sending "+r.newest()+" as "+upon(ladder[test.fail]))...)
 			r.isSaved(r.destination)
+			r.hasParent(ladder[test.fail])
 		})
 	}
+}
+
+// hasParent fails the test unless the newest backup is an increment to this one, or a complete copy.
+func (r *rig) hasParent(name string) {
+	r.Helper()
+	want := "-"
+	if name != "" {
+		want = uuid(r, "UUID", filepath.Join(r.destination, name))
+	}
+	if got := uuid(r, "Parent UUID", filepath.Join(r.destination, r.newest())); got != want {
+		r.Errorf("its parent is %s instead of %s (%s)", got, want, name)
+	}
+}
+
+// upon is how a transfer with a parent is told, or without one.
+func upon(parent string) string {
+	if parent == "" {
+		return "a complete copy"
+	}
+	return "an increment to " + parent
 }

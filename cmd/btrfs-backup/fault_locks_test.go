@@ -9,13 +9,13 @@ import (
 	"btrfs-backup/btrfs/btrfstest"
 )
 
-// hold begins a run that keeps its locks until the shim is opened.
-func (r *rig) hold(options ...string) (shim, *background) {
+// hold begins a run that keeps its locks until the tap is opened.
+func (r *rig) hold(options ...string) (tap, *background) {
 	r.Helper()
-	s := newShim(r, "", heldAfter(100_000))
-	run := start(r, r.command(s.environ(), options...))
-	run.says("running btrfs send")
-	return s, run
+	p := newTap(r, "hold 100000")
+	run := start(r, r.command(p.environ(), options...))
+	p.pid(r)
+	return p, run
 }
 
 // holder is how other runs describe the one that holds the lock.
@@ -26,7 +26,7 @@ func holder(run *background) string {
 func TestSecondRunWaitsForTheFirstOrFailsAtOnce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	s, first := r.hold("-v", "debug")
+	held, first := r.hold()
 
 	expect(t, exitBusy, r.run(nil, "--no-wait"), "btrfs-backup: error: ", " is in use by "+holder(first), "btrfs-backup: hint: ")
 	first.isRunning()
@@ -34,7 +34,7 @@ func TestSecondRunWaitsForTheFirstOrFailsAtOnce(t *testing.T) {
 	second.says("waiting for " + holder(first))
 	first.isRunning()
 
-	s.open(t)
+	held.open(t)
 	expect(t, exitDone, first.wait())
 	expect(t, exitDone, second.wait())
 	if all := r.snapshots(); len(all) != 3 {
@@ -52,12 +52,12 @@ func TestSourcesTakeTurnsAtOneDestination(t *testing.T) {
 	shared := filepath.Join(r.destinationFS.Dir, "shared")
 
 	r.destination = shared
-	s, first := r.hold("-v", "debug", "-p", "a-")
+	held, first := r.hold("-p", "a-")
 	expect(t, exitBusy, r.runTo(nil, "--no-wait", "-p", "b-", other, shared), shared+" is in use by "+holder(first))
 	second := start(t, r.commandTo(nil, "-p", "b-", other, shared))
 	second.says(shared + ": waiting for " + holder(first))
 	first.isRunning()
-	s.open(t)
+	held.open(t)
 	expect(t, exitDone, first.wait())
 	expect(t, exitDone, second.wait())
 

@@ -14,8 +14,8 @@ func TestSignalInMidTransferLeavesNothingUnfinished(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
 			before := names(t, r.destination)
-			s := newShim(t, "", heldAfter(100_000))
-			run := start(t, r.command(s.environ()))
+			held := newTap(t, "hold 100000")
+			run := start(t, r.command(held.environ()))
 			r.receivesPart()
 			run.signal(signal)
 			ended := expect(t, 128+int(signal), run.wait(), "btrfs-backup: hint: the next run saves what is missing\n",
@@ -23,7 +23,6 @@ func TestSignalInMidTransferLeavesNothingUnfinished(t *testing.T) {
 			if told := strings.Count(ended.stderr, "\nbtrfs-backup: "); told != 2 || strings.Contains(ended.stderr, "FAILED") {
 				t.Errorf("more than two lines tell of it:\n%s", ended.stderr)
 			}
-			noProcess(t, r.sourceFS.Dir)
 			noProcess(t, r.destinationFS.Dir)
 			r.holdsOnly(before)
 			if kept := r.snapshots(); len(kept) != 2 {
@@ -40,14 +39,14 @@ func TestSignalInMidTransferLeavesNothingUnfinished(t *testing.T) {
 func TestSignalWhileWaitingForALockEndsTheRun(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	s := newShim(t, "", heldAfter(100_000))
-	first := start(t, r.command(s.environ()))
+	held := newTap(t, "hold 100000")
+	first := start(t, r.command(held.environ()))
 	r.receivesPart()
 	second := start(t, r.command(nil))
 	second.says(fmt.Sprintf("waiting for process %d", first.cmd.Process.Pid))
 	second.signal(syscall.SIGTERM)
 	expect(t, 128+int(syscall.SIGTERM), second.wait(), "ended by a signal")
-	s.open(t)
+	held.open(t)
 	expect(t, exitDone, first.wait())
 	r.isSaved(r.destination)
 }

@@ -10,29 +10,28 @@ import (
 	"btrfs-backup/btrfs/btrfstest"
 )
 
-const beganAgain = "btrfs send was suspended and began again"
+const beganAgain = "the kernel was interrupted while it sent, and began again"
 
-func TestSuspendedSendGivesACompleteBackup(t *testing.T) {
+func TestSuspendedRunGivesACompleteBackup(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	const tries = 5 // a sender that is not stopped in the kernel does not begin again
+	const tries = 5 // a kernel that is not at sending when it is stopped does not begin again
 	for range tries {
 		r.write("large", 8<<20)
-		s := newShim(t, "", heldAfter(2<<20))
-		run := start(t, r.command(s.environ()))
-		r.receivesPart()
-		sender := theProgram(t, r.sourceFS.Dir)
+		held := newTap(t, "hold 2000000")
+		run := start(t, r.command(held.environ()))
+		held.pid(t)
 		for range 3 {
-			suspend(t, sender)
+			suspend(t, run.cmd.Process.Pid)
 		}
-		s.open(t)
+		held.open(t)
 		ended := expect(t, exitDone, run.wait())
 		r.isSaved(r.destination)
 		if strings.Contains(ended.stderr, beganAgain) {
 			return
 		}
 	}
-	t.Fatalf("of %d suspended senders none began again", tries)
+	t.Fatalf("of %d suspended runs none began to send again", tries)
 }
 
 // suspend stops a process for a moment.
@@ -46,52 +45,44 @@ func suspend(t testing.TB, pid int) {
 	}
 }
 
-// otherSnapshot makes a snapshot that differs from the next one by the content of a file only, so that the commands of both
-// streams begin at the same places.
-func (r *rig) otherSnapshot() string {
+// otherStream gives a file with the stream of a snapshot that differs from the next one by the content of a file only, so that the
+// commands of both streams begin at the same places.
+func (r *rig) otherStream() string {
 	r.Helper()
 	const name = "another-one-now" // as long as a time
-	path := filepath.Join(r.source, "snapshot", name)
-	btrfstest.Run(r, "btrfs", "subvolume", "snapshot", "-r", r.source, path)
+	folder := filepath.Join(r.source, "snapshot")
+	btrfstest.Run(r, "btrfs", "subvolume", "snapshot", "-r", r.source, filepath.Join(folder, name))
+	file := filepath.Join(r.TempDir(), "stream")
+	btrfstest.Run(r, "btrfs", "send", "-q", "--proto", "2", "--compressed-data", "-p", filepath.Join(folder, r.newest()), "-f", file, filepath.Join(folder, name))
 	r.change()
-	return path
+	return file
 }
 
 // The first command of the output names the right snapshot, so nothing but the comparison with what was repeated can tell.
-const sendWithAnotherBehind = `
-for snapshot; do :; done
-"$real" "$@" >"$dir/stream"; size=$(stat -c %s "$dir/stream")
-set -- "$@" "$(dirname "$snapshot")/another-one-now"
-"$real" $(echo "$*" | sed "s|$snapshot ||") >"$dir/other"
-test "$(stat -c %s "$dir/other")" = "$size" || exit 9
-head -c $((size * 3 / 4)) "$dir/stream"; cat "$dir/other"; exit`
-
 func TestRestartWithAnotherStreamIsNeverABackup(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	before := names(t, r.destination)
-	r.otherSnapshot()
-	s := newShim(t, sendWithAnotherBehind, "")
-	expect(t, exitFailed, r.run(s.environ()), "sending once more from the start", "restarted send stream differs from what was sent before")
-	s.wasCalled(t, "send", 2)
+	streams := newTap(t, "other", r.otherStream())
+	expect(t, exitFailed, r.run(streams.environ()), "sending once more from the start", "restarted send stream differs from what was sent before")
+	streams.passed(t, 2)
 	r.holdsOnly(before)
 }
 
 func TestRestartWithAnotherStreamIsSavedBySendingAgain(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	r.otherSnapshot()
-	s := newShim(t, `if test $call = 1; then `+sendWithAnotherBehind+`; fi`, "")
-	expect(t, exitDone, r.run(s.environ()), "restarted send stream differs", "sending once more from the start")
-	s.wasCalled(t, "send", 2)
+	streams := newTapForOne(t, "other", r.otherStream())
+	expect(t, exitDone, r.run(streams.environ()), "restarted send stream differs", "sending once more from the start")
+	streams.passed(t, 2)
 	r.isSaved(r.destination)
 }
 
 func TestRestartWithTheSameStreamIsPickedUp(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	s := newShim(t, intoFile+`head -c $((size * 3 / 4)) "$dir/stream"; `+sendFile, "")
-	expect(t, exitDone, r.run(s.environ()), beganAgain)
-	s.wasCalled(t, "send", 1)
+	streams := newTap(t, "again")
+	expect(t, exitDone, r.run(streams.environ()), beganAgain)
+	streams.passed(t, 1)
 	r.isSaved(r.destination)
 }

@@ -41,10 +41,10 @@ func TestFullDestinationFailsOnceAndHealsWithSpace(t *testing.T) {
 	before := names(t, r.destination)
 	fill(t, r.destinationFS, 4<<20)
 	r.write("large", 12<<20)
-	s := newShim(t, "", "")
-	expect(t, exitFailed, r.run(s.environ()), "btrfs-backup: error: sending ", " to "+r.destination, "No space left on device",
+	streams := newTap(t)
+	expect(t, exitFailed, r.run(streams.environ()), "btrfs-backup: error: sending ", " to "+r.destination, "No space left on device",
 		"btrfs-backup: hint: make room at "+r.destination)
-	s.wasCalled(t, "send", 1)
+	streams.passed(t, 1)
 	r.holdsOnly(before)
 	btrfstest.Run(t, "rm", filepath.Join(r.destinationFS.Dir, "filler"))
 	r.heals()

@@ -25,7 +25,6 @@ func TestKilledAtAnyStepLeavesOnlyCompleteBackupsAndHeals(t *testing.T) {
 		leftover := filepath.Join(r.destination, btrfs.Incoming("20200101-000000"))
 		btrfstest.Run(t, "btrfs", "subvolume", "create", leftover)
 		killed := r.run([]string{testOnlyKillAt + "=" + at}, retention...)
-		noProcess(t, r.sourceFS.Dir)
 		noProcess(t, r.destinationFS.Dir)
 		onlyCompleteBackups(t, r.source, r.destination)
 		r.ledger()
@@ -63,8 +62,8 @@ func isKilledAtEachStep(t testing.TB, run func(at string) result, heal func(), n
 func TestKilledInMidStreamLeavesOnlyCompleteBackupsAndHeals(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	s := newShim(t, "", heldAfter(100_000))
-	run := start(t, r.command(s.environ()))
+	held := newTap(t, "hold 100000")
+	run := start(t, r.command(held.environ()))
 	r.receivesPart()
 	run.signal(syscall.SIGKILL)
 	run.wait()
@@ -72,8 +71,6 @@ func TestKilledInMidStreamLeavesOnlyCompleteBackupsAndHeals(t *testing.T) {
 	if len(unfinished(t, r.destination)) == 0 {
 		t.Fatal("the kill left nothing unfinished: it came too late")
 	}
-	s.open(t)
-	noProcess(t, r.sourceFS.Dir)
 	noProcess(t, r.destinationFS.Dir)
 	r.heals()
 }
@@ -86,81 +83,75 @@ func (r *rig) receivesPart() {
 }
 
 // A program that reads and writes nothing does not notice that its peer is gone.
-func TestKilledRunTakesItsProgramsWithIt(t *testing.T) {
-	t.Parallel()
-	for _, command := range []string{"send", "receive"} {
-		t.Run(command, func(t *testing.T) {
-			r := newRig(t)
-			const hang = `echo $$ >"$dir/pid"; exec sleep 1000`
-			scripts := map[string]string{command: hang}
-			s := newShim(t, scripts["send"], scripts["receive"])
-			run := start(t, r.command(s.environ()))
-			pid := s.pid(t)
-			run.signal(syscall.SIGKILL)
-			run.wait()
-			gone := func() bool { return syscall.Kill(pid, 0) == syscall.ESRCH }
-			if !within(gone) {
-				_ = syscall.Kill(pid, syscall.SIGKILL)
-				t.Fatalf("btrfs %s outlives the run that started it", command)
-			}
-			r.heals()
-		})
-	}
-}
-
-// childKill is a way for btrfs send or receive to die.
-type childKill struct{ name, command, script string }
-
-const intoFile = `"$real" "$@" >"$dir/stream"; size=$(stat -c %s "$dir/stream"); `
-
-var childKills = []childKill{
-	{"before its first byte", "send", `kill -9 $$`},
-	{"after its first bytes", "send", `"$real" "$@" | head -c 1000; kill -9 $$`},
-	{"in the middle", "send", intoFile + `head -c $((size / 2)) "$dir/stream"; kill -9 $$`},
-	{"before its last bytes", "send", intoFile + `head -c $((size - 10)) "$dir/stream"; kill -9 $$`},
-	{"after its last byte", "send", `"$real" "$@"; kill -9 $$`},
-	{"before its first byte", "receive", `kill -9 $$`},
-	{"after its first bytes", "receive", `head -c 1000 >/dev/null; kill -9 $$`},
-	{"in the middle", "receive", `head -c 150000 | "$real" "$@"; kill -9 $$`},
-	{"after its last byte", "receive", `"$real" "$@"; kill -9 $$`},
-}
-
-func TestKilledChildFailsTheTransferAndHeals(t *testing.T) {
+func TestKilledRunTakesItsProgramWithIt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	for _, kill := range childKills {
-		t.Run(kill.command+" "+kill.name, func(t *testing.T) {
-			r := r.in(t)
-			scripts := map[string]string{kill.command: kill.script}
-			s := newShim(t, scripts["send"], scripts["receive"])
-			r.change()
-			before := names(t, r.destination)
-			failed := r.run(s.environ())
-			expect(t, exitFailed, failed, fmt.Sprintf("btrfs-backup: error: sending %s to %s: btrfs %s: signal: killed",
-				r.newest(), r.destination, kill.command))
-			calls := map[string]int{"send": 2, "receive": 1}[kill.command] // a killed sender gets a second attempt
-			s.wasCalled(t, "send", calls)
-			r.holdsOnly(before)
-			r.heals()
-		})
-	}
-}
-
-func TestMessageOfFailedChildIsTold(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	const strike = `echo "ERROR: on strike" >&2; exit 1`
-	for _, command := range []string{"send", "receive"} {
-		t.Run(command, func(t *testing.T) {
-			r := r.in(t)
-			scripts := map[string]string{command: strike}
-			s := newShim(t, scripts["send"], scripts["receive"])
-			before := names(t, r.destination)
-			failed := r.run(s.environ())
-			expect(t, exitFailed, failed, fmt.Sprintf("btrfs-backup: error: sending %s to %s: btrfs %s: on strike",
-				r.newest(), r.destination, command))
-			r.holdsOnly(before)
-		})
+	s := newShim(t, `echo $$ >"$dir/pid"; exec sleep 1000`)
+	run := start(t, r.command(s.environ()))
+	pid := s.pid(t)
+	run.signal(syscall.SIGKILL)
+	run.wait()
+	gone := func() bool { return syscall.Kill(pid, 0) == syscall.ESRCH }
+	if !within(gone) {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+		t.Fatal("btrfs receive outlives the run that started it")
 	}
 	r.heals()
+}
+
+var killsOfTheReceiver = []struct{ name, script string }{
+	{"before its first byte", `kill -9 $$`},
+	{"after its first bytes", `head -c 1000 >/dev/null; kill -9 $$`},
+	{"in the middle", `head -c 150000 | "$real" "$@"; kill -9 $$`},
+	{"after its last byte", `"$real" "$@"; kill -9 $$`},
+}
+
+func TestKilledReceiverFailsTheTransferAndHeals(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for _, kill := range killsOfTheReceiver {
+		t.Run(kill.name, func(t *testing.T) {
+			r := r.in(t)
+			s, streams := newShim(t, kill.script), newTap(t)
+			r.change()
+			before := names(t, r.destination)
+			failed := r.run(append(s.environ(), streams.environ()...))
+			expect(t, exitFailed, failed, fmt.Sprintf("btrfs-backup: error: sending %s to %s: btrfs receive: signal: killed",
+				r.newest(), r.destination))
+			streams.passed(t, 1)
+			r.holdsOnly(before)
+			r.heals()
+		})
+	}
+}
+
+func TestMessageOfFailedReceiverIsTold(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	s := newShim(t, `echo "ERROR: on strike" >&2; exit 1`)
+	before := names(t, r.destination)
+	failed := r.run(s.environ())
+	expect(t, exitFailed, failed, fmt.Sprintf("btrfs-backup: error: sending %s to %s: btrfs receive: on strike", r.newest(), r.destination))
+	r.holdsOnly(before)
+	r.heals()
+}
+
+func TestAFileThatCannotBeReadFailsTheTransferAndIsToldWithAHint(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	before := names(t, r.destination)
+	for _, name := range []string{"first", "second"} {
+		r.write(name, 1<<20)
+	}
+	damaged := filepath.Join(r.source, "second")
+	btrfstest.Damage(t, damaged, 1<<19)
+	streams := newTap(t)
+	failed := expect(t, exitFailed, r.run(streams.environ()), "btrfs-backup: error: sending ", " to "+r.destination+": the kernel's send: input/output error",
+		"trying a complete copy", "hint: a file of the snapshot cannot be read")
+	tellsOnce(t, failed)
+	streams.passed(t, 2) // an increment, and a complete copy
+	r.holdsOnly(before)
+	remove(t, damaged)
+	expect(t, exitPartly, r.run(nil)) // the snapshot with the damage is not sent
+	r.isSaved(r.destination)
 }

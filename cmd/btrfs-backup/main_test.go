@@ -22,6 +22,7 @@ import (
 // Variables that a test sets for the program that it runs.
 const (
 	testOnlyKillAt = "BTRFS_BACKUP_TEST_KILL_AT" // the program kills itself behind this many of its steps, or the first of this name
+	testOnlyHoldAt = "BTRFS_BACKUP_TEST_HOLD_AT" // the program waits at the step of this name for as long as a directory exists: STEP=DIRECTORY
 	testOnlyNow    = "BTRFS_BACKUP_TEST_NOW"     // its clock starts at this time, in RFC 3339
 	testOnlyRun    = "BTRFS_BACKUP_TEST_RUN"     // the directory of what runs keep until the machine stops
 )
@@ -52,6 +53,12 @@ func testOnlyEnvironment() environment {
 	if at := os.Getenv(testOnlyKillAt); at != "" {
 		failpoint.OnReach(killAt(at))
 	}
+	if at := os.Getenv(testOnlyHoldAt); at != "" {
+		failpoint.OnReach(holdAt(at))
+	}
+	if dir := os.Getenv(testOnlyTap); dir != "" {
+		testOnlyTapStreams(dir)
+	}
 	if start, err := time.Parse(time.RFC3339, os.Getenv(testOnlyNow)); err == nil {
 		began := time.Now()
 		env.now = func() time.Time { return start.Add(time.Since(began)) }
@@ -76,6 +83,22 @@ func killAt(at string) func(step string) {
 			fmt.Fprintln(os.Stderr, killedAt+step)
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
+		}
+	}
+}
+
+// heldAt begins the line that the program writes when it waits.
+const heldAt = "held at: "
+
+// holdAt gives what waits at a step.
+func holdAt(at string) func(step string) {
+	name, dir, _ := strings.Cut(at, "=")
+	return func(step string) {
+		if step == name && exists(dir) {
+			fmt.Fprintln(os.Stderr, heldAt+step)
+			for exists(dir) {
+				time.Sleep(10 * time.Millisecond)
+			}
 		}
 	}
 }

@@ -376,9 +376,11 @@ func TestBtrfsDebugLogsWhatBtrfsDoes(t *testing.T) {
 	source, destination := newSmallPair(t)
 	for i, option := range []string{"-P", "-d", "--debug", "--btrfs-debug"} {
 		r := expect(t, exitDone, invoke(t, march(i+1), option, source, destination))
-		// what btrfs receive -vv tells of the end of a subvolume
-		if told := strings.Contains(r.stderr, "BTRFS_IOC_SET_RECEIVED_SUBVOL"); told != (option != "-P") {
-			t.Errorf("with %s:\n%s", option, r.stderr)
+		// the last is what btrfs receive -vv tells of the end of a subvolume
+		for _, text := range []string{"the kernel sends " + source, "sent " + source, "BTRFS_IOC_SET_RECEIVED_SUBVOL"} {
+			if told := strings.Contains(r.stderr, text); told != (option != "-P") {
+				t.Errorf("with %s, %q is told: %t\n%s", option, text, told, r.stderr)
+			}
 		}
 	}
 }

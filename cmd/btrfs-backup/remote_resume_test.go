@@ -82,7 +82,7 @@ func (f *farRig) pull(options ...string) (run *background, destination string) {
 
 func TestRemoteSourceThatIsKilledInMidTransferIsResumed(t *testing.T) {
 	t.Parallel()
-	slow := newShim(t, `echo $PPID >"$dir/pid"; "$real" "$@" | { head -c 7000000; gate; exec cat; }; exit`, "")
+	slow := newTap(t, "hold 7000000")
 	f := newFarRig(t, sshtest.Options{Env: slow.environ()})
 	f.write("large", transferSize)
 	before := f.far.proxy.Down.Load()
@@ -98,50 +98,9 @@ func TestRemoteSourceThatIsKilledInMidTransferIsResumed(t *testing.T) {
 	f.far.noSession(t)
 }
 
-// dies gives a script for send that is killed in the middle of its first stream.
-const dies = `case "$*" in *--no-data*) ;; *) if mkdir "$dir/died" 2>/dev/null; then "$real" "$@" | head -c 7000000; kill -9 $$; fi;; esac`
-
-func TestAKilledSendGoesOnWhereTheReceiverIs(t *testing.T) {
-	t.Parallel()
-	s := newShim(t, dies, "")
-	f := newFarRig(t, sshtest.Options{})
-	f.write("large", transferSize)
-	before := f.far.proxy.Up.Load()
-	run := start(t, f.commandTo(s.environ(), append(f.far.options, "--compress", "none", f.source, f.url)...))
-	expect(t, exitDone, run.wait(), "btrfs send: signal: killed; going on", " resumes after the ")
-	f.isSavedFar()
-	if crossed := f.far.proxy.Up.Load() - before; crossed > transferSize+2<<20 {
-		t.Errorf("%d bytes crossed for a stream of %d", crossed, transferSize)
-	}
-}
-
-func TestAKilledSendOfAnotherMachineGoesOn(t *testing.T) {
-	t.Parallel()
-	s := newShim(t, dies, "")
-	f := newFarRig(t, sshtest.Options{Env: s.environ()})
-	f.write("large", transferSize)
-	before := f.far.proxy.Down.Load()
-	run, destination := f.pull("--compress", "none", "-n", "1")
-	expect(t, exitDone, run.wait(), "btrfs send: signal: killed; going on")
-	f.isSaved(destination)
-	if crossed := f.far.proxy.Down.Load() - before; crossed > transferSize+8<<20 {
-		t.Errorf("%d bytes crossed for a stream of %d", crossed, transferSize)
-	}
-}
-
-func TestAKilledSendToThisMachineIsSentOnceMore(t *testing.T) {
-	t.Parallel()
-	s := newShim(t, dies, "")
-	source, destination := newLargePair(t, 8<<20)
-	result := invoke(t, s.environ(), source, destination)
-	expect(t, exitDone, result, "btrfs send: signal: killed; sending once more from the start")
-	isCopy(t, source, destination, names(t, destination)[0])
-}
-
 func TestRemoteSourceThatIsKilledEachTimeFailsTheTransfer(t *testing.T) {
 	t.Parallel()
-	s := newShim(t, `kill -9 $PPID; exit 1`, "")
-	f := newFarRig(t, sshtest.Options{Env: s.environ()})
+	f := newFarRig(t, sshtest.Options{Env: newTap(t, "kill").environ()})
 	run, destination := f.pull("-n", "1")
 	expect(t, exitFailed, run.wait(), "btrfs-backup: error: sending "+f.newest()+" to "+destination)
 	f.holdsOnly(names(t, f.destination))

@@ -4,28 +4,26 @@ import (
 	"testing"
 )
 
-// streamFault is what becomes of the stream on its way out of btrfs send, which ends with status 0.
-type streamFault struct{ name, script string }
-
-const sendFile = `cat "$dir/stream"; exit`
+// streamFault is what becomes of the stream of a kernel that reports success.
+type streamFault struct{ name, does string }
 
 var truncations = []streamFault{
-	{"within the stream header", intoFile + `head -c 10 "$dir/stream"; exit`},
-	{"behind the stream header", intoFile + `head -c 17 "$dir/stream"; exit`},
-	{"within the first command", intoFile + `head -c 60 "$dir/stream"; exit`},
-	{"in the middle", intoFile + `head -c $((size / 2)) "$dir/stream"; exit`},
-	{"before the end command", intoFile + `head -c $((size - 10)) "$dir/stream"; exit`},
-	{"by its last byte", intoFile + `head -c $((size - 1)) "$dir/stream"; exit`},
+	{"within the stream header", "cut 10"},
+	{"behind the stream header", "cut 17"},
+	{"within the first command", "cut 60"},
+	{"in the middle", "cut 1/2"},
+	{"before the end command", "cut -10"},
+	{"by its last byte", "cut -1"},
 }
 
 // The stream header has 17 bytes, that of a command 10: size (4), type (2), checksum (4).
 var flippedBits = []streamFault{
-	{"in the stream header", intoFile + `flip "$dir/stream" 3; ` + sendFile},
-	{"in the type of the first command", intoFile + `flip "$dir/stream" 21; ` + sendFile},
-	{"in the checksum of the first command", intoFile + `flip "$dir/stream" 23; ` + sendFile},
-	{"in the name in the first command", intoFile + `flip "$dir/stream" 33; ` + sendFile},
-	{"in the data", intoFile + `flip "$dir/stream" $((size / 2)); ` + sendFile},
-	{"in the end command", intoFile + `flip "$dir/stream" $((size - 1)); ` + sendFile},
+	{"in the stream header", "flip 3"},
+	{"in the type of the first command", "flip 21"},
+	{"in the checksum of the first command", "flip 23"},
+	{"in the name in the first command", "flip 33"},
+	{"in the data", "flip 1/2"},
+	{"in the end command", "flip -1"},
 }
 
 func TestBadStreamIsRetriedOnceAndNeverBecomesABackup(t *testing.T) {
@@ -37,9 +35,9 @@ func TestBadStreamIsRetriedOnceAndNeverBecomesABackup(t *testing.T) {
 				r := r.in(t)
 				r.change()
 				before := names(t, r.destination)
-				s := newShim(t, fault.script, "")
-				expect(t, exitFailed, r.run(s.environ()), "sending once more from the start", "btrfs-backup: error: sending ", " to "+r.destination+": send stream is ")
-				s.wasCalled(t, "send", 2)
+				streams := newTap(t, fault.does)
+				expect(t, exitFailed, r.run(streams.environ()), "sending once more from the start", "btrfs-backup: error: sending ", " to "+r.destination+": send stream is ")
+				streams.passed(t, 2)
 				r.holdsOnly(before)
 				r.heals()
 			})
@@ -54,9 +52,9 @@ func TestStreamThatIsBadOnceIsSavedBySendingAgain(t *testing.T) {
 		t.Run(fault.name, func(t *testing.T) {
 			r := r.in(t)
 			r.change()
-			s := newShim(t, `if test $call = 1; then `+fault.script+`; fi`, "")
-			expect(t, exitDone, r.run(s.environ()), "sending once more from the start")
-			s.wasCalled(t, "send", 2)
+			streams := newTapForOne(t, fault.does)
+			expect(t, exitDone, r.run(streams.environ()), "sending once more from the start")
+			streams.passed(t, 2)
 			r.isSaved(r.destination)
 		})
 	}
@@ -66,7 +64,7 @@ func TestEmptyStreamFails(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	before := names(t, r.destination)
-	expect(t, exitFailed, r.run(newShim(t, `exit 0`, "").environ()), "to "+r.destination+": the sender produced no stream")
+	expect(t, exitFailed, r.run(newTap(t, "cut 0").environ()), "to "+r.destination+": the sender produced no stream")
 	r.holdsOnly(before)
 	r.heals()
 }
@@ -84,7 +82,7 @@ func TestReceiverThatIsWrongAboutSuccessIsNotBelieved(t *testing.T) {
 			r := r.in(t)
 			r.change()
 			before := names(t, r.destination)
-			expect(t, exitFailed, r.run(newShim(t, "", fault.script).environ()), fault.complaint)
+			expect(t, exitFailed, r.run(newShim(t, fault.script).environ()), fault.complaint)
 			r.holdsOnly(before)
 			r.heals()
 		})

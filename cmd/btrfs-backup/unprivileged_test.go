@@ -137,7 +137,7 @@ func TestOrdinaryUserIsToldWhatSendingNeeds(t *testing.T) {
 	t.Parallel()
 	u := newOrdinary(t)
 	r := u.invoke(t, march(1), u.source, u.destination)
-	expect(t, exitFailed, r, "btrfs-backup: error: sending 20260301-120000", "hint: btrfs send needs the capability CAP_SYS_ADMIN", "sudo", "setcap")
+	expect(t, exitFailed, r, "btrfs-backup: error: sending 20260301-120000", "hint: to send subvolumes needs the capability CAP_SYS_ADMIN", "sudo", "setcap")
 	want(t, "snapshots", names(t, filepath.Join(u.source, "snapshot")), "20260301-120000")
 	want(t, "left at the destination", everything(t, u.destination))
 }
@@ -155,9 +155,10 @@ func TestOrdinaryUserIsToldOfRootOnce(t *testing.T) {
 	expect(t, exitFailed, u.invoke(t, march(2), u.source, secret+"/b"), "secret: permission denied\nbtrfs-backup: hint: run as root (sudo), or ")
 }
 
-func TestOrdinaryUserBacksUpWithCapabilitiesOfBtrfs(t *testing.T) {
+func TestOrdinaryUserBacksUpWithCapabilitiesOfThePrograms(t *testing.T) {
 	t.Parallel()
 	u := newOrdinary(t, "user_subvol_rm_allowed")
+	btrfstest.Run(t, "setcap", "cap_sys_admin+ep", filepath.Join(u.programs, "btrfs-backup"))
 	capable := u.install(t, "btrfs")
 	btrfstest.Run(t, "setcap", "cap_sys_admin,cap_chown,cap_fowner,cap_dac_override,cap_fsetid,cap_mknod,cap_setfcap+ep", capable)
 

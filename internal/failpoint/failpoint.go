@@ -1,11 +1,22 @@
 // Package failpoint names the steps at which a killed program, or a power failure, must leave nothing wrong: those that change a
-// disk. It does nothing but for tests, which end the program there.
+// disk. It does nothing but for tests, which end the program there, or spoil the streams that the kernel makes.
 package failpoint
 
-var reached = func(step string) {}
+import "io"
+
+var (
+	reached = func(step string) {}
+	stream  = func(r io.Reader) io.Reader { return r }
+)
 
 // Reach tells that a step is done.
 func Reach(step string) { reached(step) }
 
 // OnReach makes each step call f from now on. Only tests call it, before the first step.
 func OnReach(f func(step string)) { reached = f }
+
+// Stream gives the stream to a destination that the kernel makes.
+func Stream(r io.Reader) io.Reader { return stream(r) }
+
+// OnStream gives what f makes of each stream in its place from now on. Only tests call it, before the first stream.
+func OnStream(f func(r io.Reader) io.Reader) { stream = f }

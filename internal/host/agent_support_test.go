@@ -1,8 +1,11 @@
 package host_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -12,6 +15,7 @@ import (
 
 	"os/signal"
 
+	"btrfs-backup/internal/failpoint"
 	"btrfs-backup/internal/host/agent"
 	"btrfs-backup/internal/host/serve"
 	"btrfs-backup/transport/ssh"
@@ -19,11 +23,16 @@ import (
 	"btrfs-backup/transport/wire"
 )
 
-// testOnlyServe makes a process that runs this test binary an agent.
-const testOnlyServe = "BTRFS_BACKUP_TEST_SERVE"
+const (
+	testOnlyServe  = "BTRFS_BACKUP_TEST_SERVE"  // makes a process that runs this test binary an agent
+	testOnlyStream = "BTRFS_BACKUP_TEST_STREAM" // names a file that it sends in the place of every stream; "": none
+)
 
 func TestMain(m *testing.M) {
 	if os.Getenv(testOnlyServe) != "" {
+		if file := os.Getenv(testOnlyStream); file != "" {
+			failpoint.OnStream(func(r io.Reader) io.Reader { return instead(r, file) })
+		}
 		signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
 		err := serve.Run(context.Background(), os.Stdin, os.Stdout, serve.Options{
 			Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Version: "test", ResumeWindow: time.Minute})
@@ -36,13 +45,22 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// instead gives the content of a file when a stream has come to its end.
+func instead(r io.Reader, file string) io.Reader {
+	content, err := os.ReadFile(file)
+	if _, copyErr := io.Copy(io.Discard, r); err != nil || copyErr != nil {
+		panic(errors.Join(err, copyErr))
+	}
+	return bytes.NewReader(content)
+}
+
 // newAgentServer starts an sshd on a machine with an agent.
 func newAgentServer(t testing.TB) *sshtest.Server {
 	t.Helper()
 	bin := t.TempDir()
 	self, err := os.Executable()
 	check(t, err)
-	script := fmt.Sprintf("#!/bin/sh\n%s=1 exec '%s'\n", testOnlyServe, self)
+	script := fmt.Sprintf("#!/bin/sh\n%s=1 %s='%s' exec '%s'\n", testOnlyServe, testOnlyStream, os.Getenv(testOnlyStream), self)
 	check(t, os.WriteFile(filepath.Join(bin, "btrfs-backup"), []byte(script), 0o755))
 	return sshtest.Start(t, sshtest.Options{Env: []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir()}})
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -464,6 +465,22 @@ func TestDeletingEndsWithItsContext(t *testing.T) {
 			t.Errorf("deleted %q, error: %v", deleted, err)
 		}
 		wantNames(t, top, "a")
+	})
+}
+
+func TestWhyNothingIsSentIsKnown(t *testing.T) {
+	eachKind(t, func(t *testing.T, h host.Host, top string) {
+		newSubvolume(t, top, "home")
+		snapshot(t, top+"/home", top+"/s")
+		d := open(t, h, top)
+		_, sendErr := d.Send(t.Context(), host.SendOrder{Snapshot: "s", Parent: "none"}, io.Discard)
+		_, measureErr := d.Measure(t.Context(), host.SendOrder{Snapshot: "s", Parent: "none"})
+		for _, err := range []error{sendErr, measureErr} {
+			var refused *btrfs.SendError
+			if !errors.As(err, &refused) || refused.Errno != unix.ENOENT || errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("upon a parent that is gone: %v", err)
+			}
+		}
 	})
 }
 

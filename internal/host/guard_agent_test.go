@@ -3,10 +3,8 @@ package host_test
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"hash/crc32"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -30,23 +28,12 @@ func command(kind uint16, attributes ...any) []byte {
 	return out
 }
 
-// sendsInstead makes the btrfs in PATH send what a file holds.
-func sendsInstead(t *testing.T, file string) {
-	t.Helper()
-	program, err := exec.LookPath("btrfs")
-	check(t, err)
-	bin := t.TempDir()
-	script(t, bin, "btrfs", fmt.Sprintf(`[ "$1" = send ] && exec cat '%s'
-exec '%s' "$@"`, file, program))
-	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
-}
-
 func TestAMachineThatSendsAHostileStreamReachesNobody(t *testing.T) {
 	btrfstest.RequireRoot(t)
 	folder := newDir(t, btrfstest.New(t, testSize).Dir, "folder")
 	snapshot(t, newSubvolume(t, folder, "home"), folder+"/s")
 	file := filepath.Join(t.TempDir(), "stream")
-	sendsInstead(t, file)
+	t.Setenv(testOnlyStream, file)
 	d := open(t, newAgent(t), folder)
 	header := append([]byte("btrfs-stream\x00"), 1, 0, 0, 0)
 	begin := command(1, 15, "s", 1, "0123456789abcdef", 2, "transid.")

@@ -5,7 +5,7 @@
 // Open, MkdirAll, Take and Rmdir take paths, which are absolute.
 //
 // Errors of a far side keep what errors.Is and errors.As find in them: fs.ErrNotExist and fs.ErrExist, errnos,
-// *lock.HeldError, *transport.ExitError, and the errors of sendstream and tree. A lost connection is
+// *lock.HeldError, *transport.ExitError, *btrfs.SendError, and the errors of sendstream and tree. A lost connection is
 // transport.ErrDisconnected.
 package host
 

@@ -123,7 +123,8 @@ While backups are made, logind is asked not to let the machine go to sleep when 
 Closing the lid, or "systemctl suspend --ignore-inhibitors", suspends all the same. That costs time only: the run goes on afterwards.`},
 			{Macro: "SS", Title: "Without root", Text: `
 Snapshots of own subvolumes and listings need no privilege. Deletion needs the mount option
-user_subvol_rm_allowed and --convert-rw. btrfs send and receive need root, or a btrfs of the user's own with
+user_subvol_rm_allowed and --convert-rw. To send needs root, or a btrfs-backup of the user's own with a capability:
+"setcap cap_sys_admin+ep btrfs-backup". btrfs receive needs root, or a btrfs of the user's own with
 capabilities: "setcap cap_sys_admin,cap_chown,cap_fowner,cap_dac_override,cap_fsetid,cap_mknod,cap_setfcap+ep btrfs".
 The error names the one that is missing.`},
 			{Macro: "SS", Title: "Argument files", Text: `

@@ -2,7 +2,7 @@
 //
 // The bus of the system, logind and NetworkManager are asked if they are there; nothing is started to ask it, and no job fails by them.
 //
-// A suspend does no harm to a backup: the kernel restarts an interrupted `btrfs send` in the middle of its output, which is
+// A suspend does no harm to a backup: the kernel begins an interrupted send stream again in the middle of it, which is
 // noticed, and a lost connection is resumed. It takes time, and on a laptop that suspends when nobody types, a long first
 // backup would never end. So sleep is blocked, not delayed: a delay ends after 5 seconds (InhibitDelayMaxSec), in which no
 // transfer ends. The user has the last word: closing the lid suspends, as does `systemctl suspend --ignore-inhibitors`.

@@ -124,9 +124,6 @@ func (r *run) look(ctx context.Context) (err error) {
 	if err := r.checkBackup(); err != nil {
 		return err
 	}
-	if err := r.source.CheckProgram(ctx); err != nil {
-		return err
-	}
 	if err := r.place.open(ctx, r.Order); err != nil {
 		return err
 	}

@@ -70,9 +70,6 @@ func (c *Command) Save(ctx context.Context, t engine.Transfer) (engine.Result, e
 	return stream.Course{From: c.from, To: c, Log: c.Log, Progress: c.Progress}.Save(ctx, t)
 }
 
-// CheckPrograms fails if the program is missing that makes the streams.
-func (c *Command) CheckPrograms(ctx context.Context) error { return c.from.CheckProgram(ctx) }
-
 // Accepts gives the protocol that every version of the btrfs program can receive one day.
 func (c *Command) Accepts(context.Context) (sendstream.Format, error) {
 	return sendstream.Format{Protocol: 1}, nil

@@ -44,12 +44,9 @@ var content = bytes.Repeat([]byte("0123456789"), 10)
 type fakeSender struct {
 	*diary
 	fail []error // of each time of sending, instead of it
-	die  []int   // bytes after which it is killed, of each time
 }
 
 func (s *fakeSender) Origin() host.Origin { return host.Origin{Subvolume: source} }
-
-func (s *fakeSender) CheckProgram(context.Context) error { return nil }
 
 func (s *fakeSender) Send(_ context.Context, t Transfer, after sendstream.Prefix, w io.Writer) error {
 	s.note("send%s", told(after))
@@ -60,15 +57,8 @@ func (s *fakeSender) Send(_ context.Context, t Transfer, after sendstream.Prefix
 			return err
 		}
 	}
-	end := len(content) + 1
-	if len(s.die) > 0 {
-		end, s.die = s.die[0], s.die[1:]
-	}
 	rest := sendstream.NewRemainder(w, after)
 	for at := 0; at < len(content); at += 10 {
-		if at >= end {
-			return &transport.ExitError{Program: "btrfs send", State: "signal: killed"}
-		}
 		t.Wire(1)
 		if _, err := rest.Write(content[at : at+10]); err != nil {
 			return fmt.Errorf("sending: %w", &sendstream.WriteError{Err: err})

@@ -19,7 +19,7 @@ import (
 // Save sends a snapshot and makes it a backup, or leaves nothing but what a later Save can go on with.
 func (c Course) Save(ctx context.Context, t engine.Transfer) (engine.Result, error) {
 	result, err := c.attempt(ctx, t)
-	if (isBadStream(err) || errors.As(err, new(senderKilled)) && !result.Kept) && ctx.Err() == nil {
+	if isBadStream(err) && ctx.Err() == nil {
 		c.Log.Warn(fmt.Sprintf("%v; sending once more from the start", err))
 		resumed := result.Resumed
 		result, err = c.attempt(ctx, t)
@@ -32,16 +32,6 @@ func (c Course) Save(ctx context.Context, t engine.Transfer) (engine.Result, err
 func isBadStream(err error) bool {
 	return errors.Is(err, sendstream.ErrRestartDiffers) || errors.Is(err, sendstream.ErrCorrupt) ||
 		errors.Is(err, sendstream.ErrTruncated) || errors.Is(err, sendstream.ErrPrefixDiffers)
-}
-
-// senderKilled is the error of a sender that a signal ended, such as the kernel's for lack of memory. It is worth going on.
-type senderKilled struct{ error }
-
-func (e senderKilled) Unwrap() error { return e.error }
-
-// isInterrupted tells that a transfer can go on where the receiver is.
-func isInterrupted(err error) bool {
-	return errors.Is(err, transport.ErrDisconnected) || errors.As(err, new(senderKilled))
 }
 
 func (c Course) attempt(ctx context.Context, t engine.Transfer) (result engine.Result, err error) {
@@ -70,7 +60,7 @@ func (c Course) attempt(ctx context.Context, t engine.Transfer) (result engine.R
 	if err == nil {
 		return result, nil
 	}
-	lost := isInterrupted(err) || errors.Is(err, transport.ErrUnreachable)
+	lost := errors.Is(err, transport.ErrDisconnected) || errors.Is(err, transport.ErrUnreachable)
 	if _, resumable := d.receiver.(Resumer); resumable && (ctx.Err() != nil || lost) {
 		result.Kept = true
 		return result, hint.New(err, "the destination keeps the received part for a while: the same command resumes the transfer")
@@ -143,7 +133,7 @@ func (d *delivery) attributes(ctx context.Context) []byte {
 	return encoded
 }
 
-// stream sends the stream to the receiver, going on where it was whenever a connection was lost or the sender killed.
+// stream sends the stream to the receiver, going on where it was whenever a connection was lost.
 func (d *delivery) stream(ctx context.Context) (btrfs.Subvolume, error) {
 	resumer, ok := d.receiver.(Resumer)
 	if !ok {
@@ -160,14 +150,10 @@ func (d *delivery) stream(ctx context.Context) (btrfs.Subvolume, error) {
 		}
 		d.goOn(after)
 		received, err := d.streamOnce(ctx, after)
-		if !isInterrupted(err) || ctx.Err() != nil || vain == attempts {
+		if !errors.Is(err, transport.ErrDisconnected) || ctx.Err() != nil || vain == attempts {
 			return received, err
 		}
-		how := "connecting again"
-		if errors.As(err, new(senderKilled)) {
-			how = "going on"
-		}
-		d.Log.Warn(fmt.Sprintf("%s: sending %s: %v; %s", d.To, d.Snapshot.Name, err, how))
+		d.Log.Warn(fmt.Sprintf("%s: sending %s: %v; connecting again", d.To, d.Snapshot.Name, err))
 		d.resumed++
 	}
 }
@@ -175,12 +161,7 @@ func (d *delivery) stream(ctx context.Context) (btrfs.Subvolume, error) {
 func (d *delivery) streamOnce(ctx context.Context, after sendstream.Prefix) (received btrfs.Subvolume, err error) {
 	sendErr := d.From.Send(ctx, d.Transfer, after, d)
 	d.Log.Debug(fmt.Sprintf("%s: %s is sent", d.To, d.Snapshot.Name))
-	var exit *transport.ExitError
-	switch {
-	case sendErr == nil || receiverEnded(sendErr):
-	case errors.As(sendErr, &exit) && exit.Killed():
-		return received, senderKilled{sendErr}
-	default:
+	if sendErr != nil && !receiverEnded(sendErr) {
 		return received, sendErr
 	}
 	received, receiveErr := d.receiver.Close(ctx)

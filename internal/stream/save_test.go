@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -112,27 +111,6 @@ func TestOnlyALostConnectionIsResumed(t *testing.T) {
 		t.Errorf("resumed %d times, failure: %v", got.Resumed, got.err)
 	}
 	diary.want(t, "receive", "taken", "send", "close", "abort")
-}
-
-func TestAKilledSenderGoesOnWhereTheReceiverIs(t *testing.T) {
-	save := func(makeReceivers func(*fakeTarget, btrfs.Subvolume) []Receiver, die ...int) (sent, *diary) {
-		from, to := newFakes()
-		from.die, to.receivers = die, makeReceivers(to, snapshot)
-		result, err := Course{From: from, To: to, Log: slog.New(slog.DiscardHandler)}.Save(t.Context(), engine.Transfer{Snapshot: snapshot})
-		return sent{result, err}, from.diary
-	}
-	got, diary := save(resumable(asIs), 30, 70, 70)
-	wantSent(t, got, 3)
-	diary.want(t, "receive", "taken", "send", "taken", "send after 30", "taken", "send after 70", "taken", "send after 70", "close", "commit 100")
-
-	got, diary = save(resumable(asIs), 0, 0, 0, 0, 0, 0, 0, 0)
-	if got.err == nil || !got.Kept || hint.Of(got.err) == "" || slices.Contains(diary.entries, "abort") {
-		t.Errorf("kept %t, %v; %v", got.Kept, got.err, diary.entries)
-	}
-
-	got, diary = save(func(d *fakeTarget, s btrfs.Subvolume) []Receiver { return []Receiver{d.receiver(s), d.receiver(s)} }, 30)
-	wantSent(t, got, 0)
-	diary.want(t, "receive", "send", "abort", "receive", "send", "close", "commit 100")
 }
 
 func TestAReceiverThatCannotResumeIsNotWrittenToAgain(t *testing.T) {

@@ -1,8 +1,8 @@
 // Package stream saves a snapshot by a send stream: the source writes it, a receiver takes it under a hidden name, and only what
 // both ends and the listing of the destination agree on gets the name of a backup.
 //
-// A stream that a lost connection broke, or a signal to its sender, goes on where the receiver is, or else is sent once more from the
-// start, as is one that is bad although its sender ended well. What fails otherwise is removed.
+// A stream that a lost connection broke goes on where the receiver is. One that is bad although its sender ended well is sent once
+// more from the start. What fails otherwise is removed.
 package stream
 
 import (
@@ -21,8 +21,6 @@ import (
 type Sender interface {
 	// Origin describes the source, as it is recorded at a destination.
 	Origin() host.Origin
-	// CheckProgram fails if the program is missing that makes streams.
-	CheckProgram(ctx context.Context) error
 	// Send writes the checked send stream to w. An error of w is returned as a *sendstream.WriteError.
 	Send(ctx context.Context, t Transfer, after sendstream.Prefix, w io.Writer) error
 	// Measure tells how many bytes Send will write in all.

@@ -56,9 +56,6 @@ func (b *Backups) SetOrigin(of host.Origin) { b.origin = of }
 // Origin tells of what the backups are.
 func (b *Backups) Origin() host.Origin { return b.origin }
 
-// CheckProgram fails if the btrfs program is missing on the machine.
-func (b *Backups) CheckProgram(ctx context.Context) error { return b.checkProgram(ctx, b) }
-
 // AllAttributes tells of those of a backup that no stream holds.
 func (b *Backups) AllAttributes(ctx context.Context, backup string) ([]byte, error) {
 	return b.Attributes(ctx, stream.Transfer{Transfer: engine.Transfer{Snapshot: btrfs.Subvolume{Name: backup}}}, true)

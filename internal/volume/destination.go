@@ -83,11 +83,8 @@ func (d *Destination) identity() string {
 	return fmt.Sprintf("%s%s/%d/%d", at.Machine, at.Filesystem, at.Subvolume, at.Inode)
 }
 
-// CheckPrograms fails if the btrfs program is missing here or there.
+// CheckPrograms fails if the btrfs program is missing there.
 func (d *Destination) CheckPrograms(ctx context.Context) error {
-	if err := d.from.CheckProgram(ctx); err != nil {
-		return err
-	}
 	_, err := d.host.Format(ctx)
 	return d.named(programMissing(err))
 }
@@ -95,7 +92,7 @@ func (d *Destination) CheckPrograms(ctx context.Context) error {
 // Accepts gives the best format of the btrfs program there.
 func (d *Destination) Accepts(ctx context.Context) (sendstream.Format, error) {
 	f, err := d.host.Format(ctx)
-	return f, d.senderError(err)
+	return f, d.receiverError(err)
 }
 
 // List lists the folder. Where it is a source for others, what these need is in its ledger.

@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"strings"
 
+	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/transport"
 
@@ -18,8 +19,8 @@ const (
 		"CAP_SYS_ADMIN: run as root (sudo), or give it to the program: setcap cap_sys_admin+ep $(command -v btrfs-backup)"
 	needToDelete = "deleting a subvolume needs the capability CAP_SYS_ADMIN: run as root (sudo), or mount the filesystem with the " +
 		"option user_subvol_rm_allowed and use --convert-rw on subvolumes of your own"
-	needToSend = "btrfs send needs the capability CAP_SYS_ADMIN: run as root (sudo), or give it to the program: " +
-		"setcap cap_sys_admin+ep $(command -v btrfs)"
+	needToSend = "to send subvolumes needs the capability CAP_SYS_ADMIN: run as root (sudo), or give it to the program: " +
+		"setcap cap_sys_admin+ep $(command -v btrfs-backup)"
 	needToReceive = "btrfs receive needs the capabilities to give files to their owners and, for compressed data, CAP_SYS_ADMIN: run " +
 		"as root (sudo), or give them to the program: setcap cap_sys_admin," +
 		"cap_chown,cap_fowner,cap_dac_override,cap_fsetid,cap_mknod,cap_setfcap+ep $(command -v btrfs)"
@@ -67,15 +68,6 @@ func (f *folder) makeRoom(prune string) string {
 	return "make room at " + f.String() + ": `" + prune + "` keeps the newest N there; a run deletes old ones only after it saved"
 }
 
-// errnoOf gives the errno that a program stopped at, or 0.
-func errnoOf(err error) unix.Errno {
-	var exit *transport.ExitError
-	if errors.As(err, &exit) {
-		return transport.ErrnoIn(exit.Stderr)
-	}
-	return 0
-}
-
 // programMissing gives an error that tells of a program which is not installed, or nil.
 func programMissing(err error) error {
 	if errors.Is(err, exec.ErrNotFound) {
@@ -84,16 +76,15 @@ func programMissing(err error) error {
 	return nil
 }
 
-// senderError explains a failure of `btrfs send`. Of the errnos only those that no other parent avoids are made known.
+// senderError explains why the kernel did not send. Of the errnos only those that no other parent avoids are made known.
 func (f *folder) senderError(err error) error {
-	if missing := programMissing(err); missing != nil {
-		return missing
-	}
-	switch errnoOf(err) {
+	failed := new(btrfs.SendError)
+	errors.As(err, &failed)
+	switch failed.Errno {
 	case unix.EPERM, unix.EACCES:
 		return hint.New(hint.WithErrno(err, unix.EPERM), f.lacking(needToSend))
 	case unix.ENAMETOOLONG:
-		return hint.New(hint.WithErrno(err, unix.ENAMETOOLONG), "btrfs send allows paths of 4095 bytes: `cd "+f.String()+
+		return hint.New(hint.WithErrno(err, unix.ENAMETOOLONG), "the kernel sends paths of 4095 bytes at most: `cd "+f.String()+
 			"/SNAPSHOT && find . | awk 'length > 4097'` names longer ones; rename a directory above them")
 	case unix.EIO:
 		return hint.New(err, "a file of the snapshot cannot be read: `btrfs-backup verify` of it tells which, and --repair-from mends "+

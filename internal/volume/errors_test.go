@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/host/local"
@@ -17,6 +18,10 @@ import (
 
 func exited(stderr string) error {
 	return fmt.Errorf("sending: %w", &transport.ExitError{Program: "btrfs", State: "exit status 1", Stderr: stderr})
+}
+
+func refused(errno unix.Errno) error {
+	return fmt.Errorf("sending: %w", &btrfs.SendError{What: "the kernel's send", Errno: errno})
 }
 
 func TestFailuresOfTheReceiverAreExplained(t *testing.T) {
@@ -61,13 +66,13 @@ func TestFailuresOfTheSenderAreExplained(t *testing.T) {
 		want error
 		hint string
 	}{
-		{exited("send ioctl failed with -1: Operation not permitted"), unix.EPERM, "setcap"},
-		{exited("cannot open f: Permission denied"), unix.EPERM, "sudo"},
-		{exited("send ioctl failed with -5: Input/output error"), nil, "scrub"},
-		{exited("No space left on device"), nil, ""},
-		{exited("subvolume is not read-only"), nil, ""},
-		{exited("send ioctl failed with -36: File name too long"), unix.ENAMETOOLONG, "/folder/SNAPSHOT && find"},
-		{fmt.Errorf("starting btrfs: %w", &exec.Error{Name: "btrfs", Err: exec.ErrNotFound}), exec.ErrNotFound, "install btrfs-progs"},
+		{refused(unix.EPERM), unix.EPERM, "setcap cap_sys_admin+ep $(command -v btrfs-backup)"},
+		{refused(unix.EACCES), unix.EPERM, "sudo"},
+		{refused(unix.EIO), nil, "scrub"},
+		{refused(unix.ENOENT), nil, ""},
+		{refused(0), nil, ""},
+		{refused(unix.ENAMETOOLONG), unix.ENAMETOOLONG, "/folder/SNAPSHOT && find"},
+		{errors.New("operation not permitted"), nil, ""}, // not told by the kernel
 	}
 	for _, test := range tests {
 		checkExplained(t, at("/folder").senderError(test.err), test.err, test.want, test.hint)

@@ -22,7 +22,7 @@ import (
 // Options are common to sources and destinations.
 type Options struct {
 	Log        *slog.Logger
-	Verbose    bool       // let btrfs send and receive tell what they do
+	Verbose    bool       // tell what is sent, and what btrfs receive tells
 	ConvertRW  bool       // make subvolumes writable before deleting them
 	Sync       bool       // wait until deleted subvolumes are gone from the disk
 	SkipChecks bool       // do not check that directories are on btrfs

@@ -1,8 +1,9 @@
 package volume
 
 import (
-	"context"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -11,7 +12,6 @@ import (
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/host/local"
-	"btrfs-backup/internal/stream"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,13 +28,34 @@ func sourceOn(t testing.TB, h host.Host) *Source {
 
 func TestAFailedSendComesWithAHint(t *testing.T) {
 	btrfstest.RequireRoot(t)
-	failing := fakeBtrfs(t, `[ "$1" = send ] || exec echo btrfs-progs v6.2
-echo 'send ioctl failed with -1: Operation not permitted' >&2; exit 1`)
-	s := sourceOn(t, failing)
-	sendErr := s.Send(t.Context(), stream.Transfer{}, sendstream.Prefix{}, io.Discard)
-	checkExplained(t, sendErr, sendErr, unix.EPERM, "refuses this to root")
-	_, measureErr := s.Measure(t.Context(), stream.Transfer{})
-	checkExplained(t, measureErr, measureErr, unix.EPERM, "refuses this to root")
+	s := sourceOn(t, here)
+	file := filepath.Join(s.sourcePath, "damaged")
+	check(t, os.WriteFile(file, make([]byte, 1<<20), 0o644))
+	_, err := s.Take(t.Context(), "damaged")
+	check(t, err)
+	btrfstest.Damage(t, file, 0)
+	btrfstest.DropCaches(t, filepath.Join(s.path, "damaged", "damaged"))
+	sendErr := s.Send(t.Context(), transferOf("damaged"), sendstream.Prefix{}, io.Discard)
+	checkExplained(t, sendErr, sendErr, nil, "a file of the snapshot cannot be read")
+
+	makeDeep(t, open(t, s.sourcePath))
+	_, err = s.Take(t.Context(), "deep")
+	check(t, err)
+	_, measureErr := s.Measure(t.Context(), transferOf("deep"))
+	checkExplained(t, measureErr, measureErr, unix.ENAMETOOLONG, "rename a directory above them")
+}
+
+// makeDeep makes a directory whose path is longer than what a path may have.
+func makeDeep(t testing.TB, dir *os.File) {
+	t.Helper()
+	name := strings.Repeat("x", 255)
+	for range 17 {
+		check(t, unix.Mkdirat(int(dir.Fd()), name, 0o755))
+		inner, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		check(t, err)
+		dir = os.NewFile(uintptr(inner), name)
+		defer dir.Close()
+	}
 }
 
 func TestAFailedReceiveComesWithAHint(t *testing.T) {
@@ -50,29 +71,26 @@ func TestAFailedReceiveComesWithAHint(t *testing.T) {
 	check(t, r.Abort(t.Context()))
 }
 
-func TestAMissingProgramComesWithAHint(t *testing.T) {
+func TestTheProgramIsMissedByTheReceiverOnly(t *testing.T) {
 	btrfstest.RequireRoot(t)
 	top := btrfstest.New(t, testSize).Dir
 	missing := local.New(silent.Log)
-	s, d := sourceOn(t, missing), NewDestination(missing, top, programs{}, silent)
+	s, d := sourceOn(t, missing), NewDestination(missing, top, nil, silent)
+	_, err := s.Take(t.Context(), "new")
+	check(t, err)
 	check(t, d.Open(t.Context()))
 	t.Cleanup(func() { check(t, d.Close()) })
-	path := t.TempDir()
-	accept := func() error { _, err := d.Accepts(t.Context()); return err }
-	receive := func() error { _, err := d.Receive(t.Context(), transferOf("new")); return err }
-	check, there := func() error { return s.CheckProgram(t.Context()) }, func() error { return d.CheckPrograms(t.Context()) }
-	send := func() error { return s.Send(t.Context(), stream.Transfer{}, sendstream.Prefix{}, io.Discard) }
-	t.Run("without it", func(t *testing.T) {
-		t.Setenv("PATH", path)
-		for name, do := range map[string]func() error{"check": check, "check there": there, "accept": accept, "receive": receive, "send": send} {
-			if err := do(); !strings.Contains(hint.Of(err), "install btrfs-progs") {
-				t.Errorf("%s: error: %v, hint: %q", name, err, hint.Of(err))
-			}
+	t.Setenv("PATH", t.TempDir())
+	for name, do := range map[string]func() error{
+		"check":   func() error { return d.CheckPrograms(t.Context()) },
+		"accept":  func() error { _, err := d.Accepts(t.Context()); return err },
+		"receive": func() error { _, err := d.Receive(t.Context(), transferOf("new")); return err },
+	} {
+		if err := do(); !strings.Contains(hint.Of(err), "install btrfs-progs") {
+			t.Errorf("%s: error: %v, hint: %q", name, err, hint.Of(err))
 		}
-	})
+	}
+	check(t, s.Send(t.Context(), transferOf("new"), sendstream.Prefix{}, io.Discard))
+	_, err = s.Measure(t.Context(), transferOf("new"))
+	check(t, err)
 }
-
-// programs is a sender that misses none.
-type programs struct{ stream.Sender }
-
-func (programs) CheckProgram(context.Context) error { return nil }

@@ -2,7 +2,6 @@ package volume
 
 import (
 	"context"
-	"fmt"
 	"io"
 
 	"btrfs-backup/btrfs/sendstream"
@@ -14,26 +13,18 @@ import (
 // A sender is a folder that subvolumes are sent from.
 type sender struct{ folder }
 
-func (s *sender) checkProgram(ctx context.Context, of fmt.Stringer) error {
-	_, err := s.host.Format(ctx)
-	if err = programMissing(err); err != nil {
-		return fmt.Errorf("source %s: %w", of, err)
-	}
-	return nil
-}
-
-// Send runs `btrfs send` and checks its output on the way to w.
+// Send lets the kernel send, and checks what comes on the way to w.
 func (s *sender) Send(ctx context.Context, t stream.Transfer, after sendstream.Prefix, w io.Writer) error {
 	order := sendOrder(t)
 	order.After, order.Wire, order.Verbose = after, t.Wire, s.Verbose
 	summary, err := s.dir.Send(ctx, order, w)
 	if summary.Restarts > 0 {
-		s.Log.Warn("btrfs send was suspended and began again; the repeated part was dropped", "times", summary.Restarts)
+		s.Log.Warn("the kernel was interrupted while it sent, and began again; the repeated part was dropped", "times", summary.Restarts)
 	}
 	return s.senderError(err)
 }
 
-// Measure runs `btrfs send --no-data`, which reads no file's content.
+// Measure lets the kernel send without data, for which it reads no file's content.
 func (s *sender) Measure(ctx context.Context, t stream.Transfer) (progress.Total, error) {
 	bytes, err := s.dir.Measure(ctx, sendOrder(t))
 	return progress.Total{Bytes: bytes, AtMost: t.Format.Compressed}, s.senderError(err)

@@ -185,9 +185,6 @@ func (s *Source) Changed(ctx context.Context, since btrfs.Subvolume) (bool, erro
 	return s.source.Changed(ctx, since, except)
 }
 
-// CheckProgram fails if the btrfs program is missing on the source's machine.
-func (s *Source) CheckProgram(ctx context.Context) error { return s.checkProgram(ctx, s) }
-
 // noTake tells why no snapshot can be taken, as far as that can be known.
 func (s *Source) noTake() error {
 	switch {

@@ -58,12 +58,13 @@ func isOneOf(err error, known ...syscall.Errno) bool {
 	return slices.ContainsFunc(known, func(errno syscall.Errno) bool { return errors.Is(err, errno) })
 }
 
-// mayDependOnParent tells whether another parent is worth trying: the wrong one was taken, or a program ended by itself, and not
-// for lack of something that every stream needs.
+// mayDependOnParent tells whether another parent is worth trying: the wrong one was taken, the kernel made no stream of it, or a
+// program ended by itself, and not for lack of something that every stream needs.
 func mayDependOnParent(err error) bool {
 	if errors.Is(err, copies.ErrWrongParent) {
 		return true
 	}
 	var exit *transport.ExitError
-	return errors.As(err, &exit) && !exit.Killed() && !IsAboutDestination(err) && !isAboutFile(err) && !errors.Is(err, fs.ErrExist)
+	ended := errors.As(err, &exit) && !exit.Killed() || errors.As(err, new(*btrfs.SendError))
+	return ended && !IsAboutDestination(err) && !isAboutFile(err) && !errors.Is(err, fs.ErrExist)
 }

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"testing"
 
+	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/engine/copies"
 	"btrfs-backup/transport"
@@ -23,6 +24,8 @@ func TestWhatIsWorthAnotherTry(t *testing.T) {
 		otherParent, destination bool
 	}{
 		{name: "a program failed", err: fmt.Errorf("sending: %w", failed), otherParent: true},
+		{name: "no stream", err: fmt.Errorf("sending: %w", &btrfs.SendError{Errno: syscall.EIO}), otherParent: true},
+		{name: "no stream for want of a right", err: fmt.Errorf("%w (%w)", &btrfs.SendError{Errno: syscall.EPERM}, syscall.EPERM), destination: true},
 		{name: "another parent was taken", err: fmt.Errorf("sending: %w 1", copies.ErrWrongParent), otherParent: true},
 		{name: "a program was killed", err: exit("signal: killed", "")},
 		{name: "disk full", err: fmt.Errorf("%w (%w)", failed, syscall.ENOSPC), destination: true},

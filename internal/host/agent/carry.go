@@ -61,8 +61,8 @@ func (h *Host) join(ctx context.Context, name protocol.StreamName) (io.ReadWrite
 	return session, nil
 }
 
-// Send sends over sessions of its own. When the connection breaks or the far program is killed, it goes on where it was, unless it
-// did not begin at the start: then the error is transport.ErrDisconnected.
+// Send sends over sessions of its own. When the connection breaks, it goes on where it was, unless it did not begin at the start:
+// then the error is transport.ErrDisconnected.
 func (d *dir) Send(ctx context.Context, o host.SendOrder, w io.Writer) (summary sendstream.Summary, err error) {
 	resumable := o.After.Bytes == 0
 	if resumable { // else w is another machine that has the beginning, and checks all of it
@@ -77,28 +77,15 @@ func (d *dir) Send(ctx context.Context, o host.SendOrder, w io.Writer) (summary 
 		if vain++; passed.Prefix().Bytes > o.After.Bytes {
 			vain = 0
 		}
-		how := "connecting again"
-		if wasKilled(err) {
-			how = "going on"
-		} else if !errors.Is(err, transport.ErrDisconnected) {
+		if !errors.Is(err, transport.ErrDisconnected) || !resumable || ctx.Err() != nil || vain > attempts {
 			return summary, err
 		}
-		if !resumable || ctx.Err() != nil || vain > attempts {
-			return summary, err
-		}
-		d.host.o.Log.Warn(fmt.Sprintf("%s: sending %s: %v; %s", d.host, o.Snapshot, err, how))
+		d.host.o.Log.Warn(fmt.Sprintf("%s: sending %s: %v; connecting again", d.host, o.Snapshot, err))
 		if _, err := d.host.reach(ctx); err != nil {
 			return summary, err
 		}
 		o.After = passed.Prefix()
 	}
-}
-
-// wasKilled tells that the far program was ended by a signal.
-func wasKilled(err error) bool {
-	var exit *transport.ExitError
-	var write *sendstream.WriteError // of what is here
-	return errors.As(err, &exit) && exit.Killed() && !errors.As(err, &write)
 }
 
 // send writes to w what comes over one connection.

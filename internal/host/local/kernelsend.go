@@ -2,80 +2,98 @@ package local
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strings"
+	"runtime"
+	"time"
 
 	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/host"
+	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/transport"
 
 	"golang.org/x/sys/unix"
 )
 
-// sendOpened lets the kernel send the subvolumes that are opened here, beneath the directory. `btrfs send` would look its paths up
-// anew, and realpath(3) follows a symbolic link that came meanwhile, even where a mount does not.
-func (d *Dir) sendOpened(ctx context.Context, o host.SendOrder, own format, noData bool, read func(io.Reader) error) error {
-	snapshot, err := d.openSubvolume(o.Snapshot)
-	if err != nil {
-		return err
+// sendPatience is how long the kernel is waited for that has nobody to write to. It notices when it writes next, and reads as much
+// of the trees and of the disk before as it needs to; no signal hurries it.
+const sendPatience = 2 * time.Second
+
+// sendByKernel lets the kernel send a subvolume to read.
+func (h *Host) sendByKernel(ctx context.Context, snapshot *os.File, options btrfs.SendOptions, read func(io.Reader) error) error {
+	onUnfinished := func() {
+		h.log.Debug("the kernel goes on with the stream of " + snapshot.Name() + " until it writes next")
 	}
-	defer snapshot.Close()
-	protocol := protocolOf(o, own, kernelProtocol())
-	options := btrfs.SendOptions{Protocol: protocol, Compressed: protocol > 1 && o.Format.Compressed && !noData, NoData: noData}
-	if o.Parent != "" {
-		if options.Parent, err = d.openSubvolume(o.Parent); err != nil {
-			return err
-		}
-		defer options.Parent.Close()
-	}
-	return sendByKernel(ctx, snapshot, options, read)
+	return fromKernel(ctx, read, func(w *os.File) error { return btrfs.Send(snapshot, w, options) }, sendPatience, onUnfinished)
 }
 
-// sendByKernel lets the kernel send a subvolume to read, on a thread that takes no signals.
-func sendByKernel(ctx context.Context, snapshot *os.File, options btrfs.SendOptions, read func(io.Reader) error) error {
-	r, w, err := os.Pipe() // whose Close ends a Read that waits
+// fromKernel gives read what the kernel writes in a call, which is on a thread of its own that takes no signals. The kernel is left
+// to itself if it does not end in time when nobody reads any more.
+func fromKernel(ctx context.Context, read func(io.Reader) error, write func(*os.File) error, patience time.Duration, onUnfinished func()) error {
+	r, w, err := transport.PipeOfKernel()
 	if err != nil {
 		return err
 	}
-	defer context.AfterFunc(ctx, func() { r.Close() })()
-	sent := make(chan error, 1)
+	defer context.AfterFunc(ctx, func() { r.Close() })() // which ends a Read that waits
+	written := make(chan error, 1)
 	onThread(func() {
-		var all unix.Sigset_t
-		for i := range all.Val {
-			all.Val[i] = ^all.Val[i]
-		}
-		err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, nil)
+		err := blockSignals()
 		if err == nil {
-			err = btrfs.Send(snapshot, w, options)
+			err = write(w)
 		}
 		w.Close()
-		sent <- err
+		written <- err
 	})
 	readErr := read(r)
-	r.Close() // which ends what is still sent
-	sendErr := <-sent
+	r.Close() // which ends what is still written
+	var writeErr error
+	select {
+	case writeErr = <-written:
+	case <-time.After(patience):
+		onUnfinished()
+	}
 	switch {
 	case ctx.Err() != nil:
-		return fmt.Errorf("btrfs send stopped: %w", context.Cause(ctx))
-	case readErr == nil, sendErr != nil && endedEarly(readErr):
-		return sendErr
+		return fmt.Errorf("the kernel's send was stopped: %w", context.Cause(ctx))
+	case readErr == nil, writeErr != nil && endedEarly(readErr):
+		return writeErr
 	}
 	return readErr
 }
 
-// openSubvolume opens a subvolume in the directory.
-func (d *Dir) openSubvolume(name string) (*os.File, error) {
-	if name == "" || name == "." || name == ".." || strings.Contains(name, "/") {
-		return nil, fmt.Errorf("%q is not the name of a subvolume", name)
+// endedEarly tells that the stream broke off, or never began: whoever made it knows best why.
+func endedEarly(err error) bool {
+	return errors.Is(err, sendstream.ErrTruncated) || errors.Is(err, sendstream.ErrEmpty)
+}
+
+// blockSignals keeps all signals from the calling thread.
+func blockSignals() error {
+	var all unix.Sigset_t
+	for i := range all.Val {
+		all.Val[i] = ^all.Val[i]
 	}
-	sub, err := btrfs.OpenDirAt(d.dir, name)
-	if err != nil {
-		return nil, err
+	return unix.PthreadSigmask(unix.SIG_SETMASK, &all, nil)
+}
+
+// onThread runs do on a thread that ends with it. That is never the first one, by whose namespace the process is known.
+func onThread(do func()) {
+	own := func() {
+		runtime.LockOSThread() // for good: a thread whose goroutine ends locked ends too
+		do()
 	}
-	if err := btrfs.CheckSubvolume(sub); err != nil {
-		sub.Close()
-		return nil, &os.PathError{Op: "open", Path: sub.Name(), Err: err}
-	}
-	return sub, nil
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			own()
+			return
+		}
+		defer runtime.UnlockOSThread()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			own()
+		}()
+		<-done
+	}()
 }

@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
 
 	"btrfs-backup/btrfs/btrfstest"
@@ -14,7 +17,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestTheKernelSendsWhatTheProgramSends(t *testing.T) {
+// newSentFolder makes a folder with two snapshots of a source that changed.
+func newSentFolder(t testing.TB) *Dir {
+	t.Helper()
 	top := btrfstest.New(t, size).Dir
 	home := newSubvolume(t, top, "home")
 	btrfstest.Populate(t, home, 1)
@@ -24,24 +29,37 @@ func TestTheKernelSendsWhatTheProgramSends(t *testing.T) {
 		btrfstest.Check(t, err)
 		btrfstest.Change(t, home, 2)
 	}
-	for _, o := range []host.SendOrder{
-		{Snapshot: "first"}, {Snapshot: "second", Parent: "first"}, {Snapshot: "second", Format: sendstream.Format{Protocol: 2}},
-		{Snapshot: "second", Parent: "first", Format: sendstream.Format{Protocol: 2, Compressed: true}},
+	return d
+}
+
+func TestWhatIsSentIsWhatBtrfsProgsSend(t *testing.T) {
+	d := newSentFolder(t)
+	for _, test := range []struct {
+		order host.SendOrder
+		args  []string
+	}{
+		{host.SendOrder{Snapshot: "first"}, []string{"first"}},
+		{host.SendOrder{Snapshot: "second", Parent: "first"}, []string{"-p", "first", "second"}},
+		{host.SendOrder{Snapshot: "second", Format: sendstream.Format{Protocol: 2}}, []string{"--proto", "2", "second"}},
+		{host.SendOrder{Snapshot: "second", Parent: "first", Format: sendstream.Format{Protocol: 2, Compressed: true}},
+			[]string{"--proto", "2", "--compressed-data", "-p", "first", "second"}},
 	} {
-		var streams [2]bytes.Buffer
-		var totals [2]int64
-		for i, c := range []Confinement{nil, anywhere{}} {
-			d.host.confine = c
-			_, err := d.Send(t.Context(), o, &streams[i])
-			btrfstest.Check(t, err)
-			totals[i], err = d.Measure(t.Context(), o)
-			btrfstest.Check(t, err)
+		cmd := exec.Command("btrfs", append([]string{"send", "-q"}, test.args...)...)
+		cmd.Dir = d.status.Path
+		want, err := cmd.Output()
+		btrfstest.Check(t, err)
+		var got bytes.Buffer
+		summary, err := d.Send(t.Context(), test.order, &got)
+		btrfstest.Check(t, err)
+		if !bytes.Equal(got.Bytes(), want) || summary.Bytes != int64(len(want)) {
+			t.Errorf("%+v: %d bytes, told as %d, instead of %d", test.order, got.Len(), summary.Bytes, len(want))
 		}
-		if !bytes.Equal(streams[0].Bytes(), streams[1].Bytes()) || totals[0] != totals[1] {
-			t.Errorf("%+v: %d bytes, %d expected; the program: %d, %d", o, streams[1].Len(), totals[1], streams[0].Len(), totals[0])
+		total, err := d.Measure(t.Context(), test.order)
+		btrfstest.Check(t, err)
+		if exact := !test.order.Format.Compressed; total < int64(len(want)) || exact && total != int64(len(want)) {
+			t.Errorf("%+v: %d bytes are expected, %d come", test.order, total, len(want))
 		}
 	}
-	d.host.confine = anywhere{}
 	for _, name := range []string{"", "../home", "none"} {
 		if _, err := d.Send(t.Context(), host.SendOrder{Snapshot: name}, io.Discard); err == nil {
 			t.Errorf("%q is sent", name)
@@ -50,15 +68,7 @@ func TestTheKernelSendsWhatTheProgramSends(t *testing.T) {
 }
 
 func TestTheKernelStopsSendingWithItsContext(t *testing.T) {
-	top := btrfstest.New(t, size).Dir
-	home := newSubvolume(t, top, "home")
-	btrfstest.Populate(t, home, 1)
-	d := open(t, newHost(), top, "source")
-	_, err := d.Take(t.Context(), home, info(t, home).UUID, "first")
-	btrfstest.Check(t, err)
-	d.host.confine = anywhere{}
-	_, err = d.host.Format(t.Context())
-	btrfstest.Check(t, err)
+	d := newSentFolder(t)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("enough")
 	cancel(why)
@@ -76,13 +86,7 @@ type failingWriter struct{ error }
 func (w failingWriter) Write([]byte) (int, error) { return 0, w.error }
 
 func TestSignalsDoNotMakeTheKernelSendAnew(t *testing.T) {
-	top := btrfstest.New(t, size).Dir
-	home := newSubvolume(t, top, "home")
-	btrfstest.Populate(t, home, 1)
-	d := open(t, newHost(), top, "source")
-	_, err := d.Take(t.Context(), home, info(t, home).UUID, "first")
-	btrfstest.Check(t, err)
-	d.host.confine = anywhere{}
+	d := newSentFolder(t)
 	for range 20 {
 		over, ended := make(chan struct{}), make(chan struct{})
 		go func() {
@@ -102,5 +106,20 @@ func TestSignalsDoNotMakeTheKernelSendAnew(t *testing.T) {
 		if err != nil || summary.Restarts > 0 {
 			t.Fatalf("%d restarts, %v", summary.Restarts, err)
 		}
+	}
+}
+
+func TestAFileThatCannotBeReadEndsTheStream(t *testing.T) {
+	d := newSentFolder(t)
+	file := filepath.Join(filepath.Dir(d.status.Path), "home", "damaged")
+	btrfstest.Check(t, os.WriteFile(file, bytes.Repeat([]byte("x"), 1<<20), 0o644))
+	_, err := d.Take(t.Context(), filepath.Dir(file), info(t, filepath.Dir(file)).UUID, "third")
+	btrfstest.Check(t, err)
+	btrfstest.Damage(t, file, 1<<19)
+	btrfstest.DropCaches(t, filepath.Join(d.status.Path, "third", "damaged"))
+	_, err = d.Send(t.Context(), host.SendOrder{Snapshot: "third", Parent: "second"}, io.Discard)
+	checkRefused(t, err, unix.EIO)
+	if _, err := d.Measure(t.Context(), host.SendOrder{Snapshot: "third", Parent: "second"}); err != nil {
+		t.Errorf("its size cannot be told: %v", err)
 	}
 }

@@ -62,11 +62,7 @@ func (h *Host) String() string { return "" }
 
 // run gives what runs programs. What they say is debugging output unless the user asked for it.
 func (h *Host) run(verbose bool) transport.Local {
-	level := slog.LevelDebug
-	if verbose {
-		level = slog.LevelInfo
-	}
-	return transport.Local{Log: h.log, Level: level}
+	return transport.Local{Log: h.log, Level: level(verbose)}
 }
 
 // Dir is an open directory of this machine.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 
@@ -92,28 +91,6 @@ type isolatedProcess struct {
 func (p isolatedProcess) Wait() error {
 	defer p.over()
 	return p.Process.Wait()
-}
-
-// onThread runs do on a thread that ends with it. That is never the first one, by whose namespace the process is known.
-func onThread(do func()) {
-	own := func() {
-		runtime.LockOSThread() // for good: a thread whose goroutine ends locked ends too
-		do()
-	}
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() != unix.Getpid() {
-			own()
-			return
-		}
-		defer runtime.UnlockOSThread()
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			own()
-		}()
-		<-done
-	}()
 }
 
 // isolate puts the calling thread into a mount namespace of its own, with the folder's filesystem mounted once more over the

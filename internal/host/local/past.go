@@ -35,7 +35,7 @@ func (d *Dir) Changes(ctx context.Context, o host.ChangesOrder, each func(change
 		return err
 	}
 	var all []changes.Change
-	err = sendByKernel(ctx, newer, options, func(r io.Reader) error {
+	err = d.host.sendByKernel(ctx, newer, options, func(r io.Reader) error {
 		all, err = changes.Of(r, was, is)
 		return err
 	})

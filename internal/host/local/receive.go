@@ -170,3 +170,16 @@ func inTheWay(path, kind string) error {
 		"run again if it is a backup of another source in the same second (--snapshot-prefix keeps their names apart); else rename it, or use "+
 			"--clean-partial if an interrupted btrfs receive left it")
 }
+
+// process is a started program.
+type process interface {
+	Kill()
+	Wait() error
+}
+
+func verbosity(verbose bool) string {
+	if verbose {
+		return "-vv"
+	}
+	return "-q"
+}

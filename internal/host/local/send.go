@@ -4,123 +4,116 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
+	"os"
 	"path/filepath"
-	"strconv"
+	"strings"
 
+	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/internal/failpoint"
 	"btrfs-backup/internal/host"
-	"btrfs-backup/transport"
+
+	"golang.org/x/sys/unix"
 )
 
-// Send runs `btrfs send` and checks its output on the way to w.
+// Send lets the kernel send, and checks what it makes on the way to w.
 func (d *Dir) Send(ctx context.Context, o host.SendOrder, w io.Writer) (summary sendstream.Summary, err error) {
-	own, err := d.host.Format(ctx)
-	if err != nil {
-		return summary, err
-	}
 	rest := sendstream.NewRemainder(w, o.After)
-	err = d.pipeFrom(ctx, o, own, false, func(r io.Reader) error {
-		summary, err = sendstream.Copy(rest, r)
+	err = d.makeStream(ctx, o, false, func(r io.Reader) error {
+		summary, err = sendstream.Copy(rest, failpoint.Stream(r))
 		return cmp.Or(err, rest.Close())
 	})
+	if err == nil {
+		d.host.tell(o.Verbose, fmt.Sprintf("sent %s: %d commands, %d bytes", filepath.Join(d.status.Path, o.Snapshot), summary.Commands, summary.Bytes))
+	}
 	return summary, err
 }
 
 // Measure makes the same stream without data, for which no file's content is read.
 func (d *Dir) Measure(ctx context.Context, o host.SendOrder) (bytes int64, err error) {
-	own, err := d.host.Format(ctx)
-	if err != nil {
-		return 0, err
-	}
-	err = d.pipeFrom(ctx, o, own, true, func(r io.Reader) error {
+	err = d.makeStream(ctx, o, true, func(r io.Reader) error {
 		bytes, err = sendstream.Measure(r)
 		return err
 	})
 	return bytes, err
 }
 
-// pipeFrom makes a stream that is read by read.
-func (d *Dir) pipeFrom(ctx context.Context, o host.SendOrder, own format, noData bool, read func(io.Reader) error) error {
-	if d.host.confine != nil {
-		return d.sendOpened(ctx, o, own, noData, read)
+// makeStream lets the kernel make a stream that is read by read. What is sent is opened here, beneath the directory: a path may
+// lead elsewhere by now.
+func (d *Dir) makeStream(ctx context.Context, o host.SendOrder, noData bool, read func(io.Reader) error) error {
+	snapshot, err := d.openSubvolume(o.Snapshot)
+	if err != nil {
+		return err
 	}
-	var options []string
-	if noData {
-		options = append(options, "--no-data")
-	}
-	argv := append([]string{program}, sendArguments(d.status.Path, o, own, kernelProtocol(), options...)...)
-	return d.host.pipeFrom(ctx, o.Verbose, argv, read)
-}
-
-// protocolOf gives the best protocol that the receiver, the program and the kernel all know.
-func protocolOf(o host.SendOrder, program sendstream.Format, kernel int) int {
-	return min(o.Format.Protocol, program.Protocol, kernel)
-}
-
-// sendArguments gives the arguments of the btrfs program that send from a directory, in the best format that the receiver,
-// the program and the kernel all know.
-func sendArguments(dir string, o host.SendOrder, program sendstream.Format, kernel int, options ...string) []string {
-	arguments := []string{"send", verbosity(o.Verbose)}
-	if protocol := protocolOf(o, program, kernel); protocol > 1 {
-		arguments = append(arguments, "--proto", strconv.Itoa(protocol))
-		if o.Format.Compressed && len(options) == 0 {
-			arguments = append(arguments, "--compressed-data")
-		}
-	}
-	arguments = append(arguments, options...)
+	defer snapshot.Close()
+	options := sendOptions(o.Format, kernelProtocol(), noData)
 	if o.Parent != "" {
-		arguments = append(arguments, "-p", filepath.Join(dir, o.Parent))
+		if options.Parent, err = d.openSubvolume(o.Parent); err != nil {
+			return parentError(filepath.Join(d.status.Path, o.Parent), err)
+		}
+		defer options.Parent.Close()
 	}
-	return append(arguments, filepath.Join(dir, o.Snapshot))
+	d.host.tell(o.Verbose, describeSend(snapshot, options))
+	return d.host.sendByKernel(ctx, snapshot, options, read)
 }
 
-func verbosity(verbose bool) string {
+// sendOptions gives the best format that the receiver, this program and the kernel all know.
+func sendOptions(receiver sendstream.Format, kernel int, noData bool) btrfs.SendOptions {
+	protocol := min(receiver.Protocol, sendstream.MaxProtocol, kernel)
+	return btrfs.SendOptions{Protocol: protocol, Compressed: protocol > 1 && receiver.Compressed && !noData, NoData: noData}
+}
+
+// describeSend tells what the kernel is asked for.
+func describeSend(snapshot *os.File, o btrfs.SendOptions) string {
+	text := fmt.Sprintf("the kernel sends %s: protocol %d", snapshot.Name(), max(o.Protocol, 1))
+	if o.Compressed {
+		text += ", compressed data as it is"
+	}
+	if o.NoData {
+		text += ", without data"
+	}
+	if o.Parent != nil {
+		text += ", upon " + o.Parent.Name()
+	}
+	return text
+}
+
+// tell logs what is debugging output unless the user asked for it.
+func (h *Host) tell(verbose bool, text string) {
+	h.log.Log(context.Background(), level(verbose), text)
+}
+
+func level(verbose bool) slog.Level {
 	if verbose {
-		return "-vv"
+		return slog.LevelInfo
 	}
-	return "-q"
+	return slog.LevelDebug
 }
 
-// pipeFrom runs a program whose output is read by read. The program is ended when read fails.
-func (h *Host) pipeFrom(ctx context.Context, verbose bool, argv []string, read func(io.Reader) error) error {
-	r, w, err := transport.Pipe()
+// openSubvolume opens a subvolume in the directory.
+func (d *Dir) openSubvolume(name string) (*os.File, error) {
+	if name == "" || name == "." || name == ".." || strings.Contains(name, "/") {
+		return nil, fmt.Errorf("%q is not the name of a subvolume", name)
+	}
+	sub, err := btrfs.OpenDirAt(d.dir, name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer r.Close()
-	p, err := h.run(verbose).Start(ctx, transport.Command{Argv: argv, Stdout: w})
-	w.Close()
-	if err != nil {
-		return err
+	if err := btrfs.CheckSubvolume(sub); err != nil {
+		sub.Close()
+		return nil, &os.PathError{Op: "open", Path: sub.Name(), Err: err}
 	}
-	readErr := read(r)
-	if readErr == nil {
-		return p.Wait()
-	}
-	return blame(p, readErr)
+	return sub, nil
 }
 
-// process is a started program, here or elsewhere.
-type process interface {
-	Kill()
-	Wait() error
-}
-
-// blame picks the error to tell after reading failed: a program that failed by itself knows best why its output ends.
-func blame(p process, readErr error) error {
-	if !endedEarly(readErr) {
-		p.Kill()
-		_ = p.Wait() // it was killed; the reason is readErr
-		return readErr
-	}
-	if err := p.Wait(); err != nil {
+// parentError explains why a parent cannot be opened, which another one may be.
+func parentError(path string, err error) error {
+	var errno unix.Errno
+	if !errors.As(err, &errno) {
 		return err
 	}
-	return readErr
-}
-
-// endedEarly tells that the stream broke off, or never began.
-func endedEarly(err error) bool {
-	return errors.Is(err, sendstream.ErrTruncated) || errors.Is(err, sendstream.ErrEmpty)
+	return &btrfs.SendError{What: "opening the parent " + path, Errno: errno}
 }

@@ -4,101 +4,167 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
+	"io"
+	"os"
 	"path/filepath"
-	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/host"
-	"btrfs-backup/transport"
+
+	"golang.org/x/sys/unix"
 )
 
-func TestSendArgumentsAreTheBestThatAllUnderstand(t *testing.T) {
+func TestWhatIsSentIsTheBestThatAllUnderstand(t *testing.T) {
+	t.Parallel()
 	v1, v2 := sendstream.Format{Protocol: 1}, sendstream.Format{Protocol: 2, Compressed: true}
-	tests := []struct {
-		name      string
-		version   string
-		kernel    int // its protocol
-		verbose   bool
-		parent    string
-		format    sendstream.Format
-		options   []string
-		arguments string
+	for _, test := range []struct {
+		name       string
+		receiver   sendstream.Format
+		kernel     int // its protocol
+		noData     bool
+		protocol   int
+		compressed bool
 	}{
-		{"complete", "6.2", 2, false, "", v2, nil, "-q --proto 2 --compressed-data DIR/new one"},
-		{"increment", "6.2", 2, false, "-old", v2, nil, "-q --proto 2 --compressed-data -p DIR/-old DIR/new one"},
-		{"verbose", "6.2", 2, true, "", v2, nil, "-vv --proto 2 --compressed-data DIR/new one"},
-		{"old receiver", "6.2", 2, false, "", v1, nil, "-q DIR/new one"},
-		{"any receiver", "6.2", 2, false, "", sendstream.Format{}, nil, "-q DIR/new one"},
-		{"receiver that wants data plain", "6.2", 2, false, "", sendstream.Format{Protocol: 2}, nil, "-q --proto 2 DIR/new one"},
-		{"receiver of the future", "6.2", 2, false, "", sendstream.Format{Protocol: 3}, nil, "-q --proto 2 DIR/new one"},
-		{"old sender", "5.16.2", 2, false, "-old", v2, nil, "-q -p DIR/-old DIR/new one"},
-		{"old kernel", "6.2", 1, false, "", v2, nil, "-q DIR/new one"},
-		{"measuring", "6.2", 2, false, "-old", v2, []string{"--no-data"}, "-q --proto 2 --no-data -p DIR/-old DIR/new one"},
-	}
-	for _, test := range tests {
-		own, err := formatOf("btrfs-progs v" + test.version)
-		if err != nil {
-			t.Fatal(err)
-		}
-		order := host.SendOrder{Snapshot: "new one", Parent: test.parent, Format: test.format, Verbose: test.verbose}
-		got := sendArguments("/home/snapshot", order, own, test.kernel, test.options...)
-		want := "send " + strings.ReplaceAll(test.arguments, "DIR", "/home/snapshot")
-		if strings.Join(got, " ") != want || !slices.Contains(got, "/home/snapshot/new one") {
-			t.Errorf("%s: %q, want %q", test.name, got, want)
+		{"complete", v2, 2, false, 2, true},
+		{"old receiver", v1, 2, false, 1, false},
+		{"old receiver that says it takes compressed data", sendstream.Format{Protocol: 1, Compressed: true}, 2, false, 1, false},
+		{"any receiver", sendstream.Format{}, 2, false, 0, false},
+		{"receiver that wants data plain", sendstream.Format{Protocol: 2}, 2, false, 2, false},
+		{"receiver and kernel of the future", sendstream.Format{Protocol: 9}, 9, false, sendstream.MaxProtocol, false},
+		{"old kernel", v2, 1, false, 1, false},
+		{"measuring", v2, 2, true, 2, false},
+	} {
+		got := sendOptions(test.receiver, test.kernel, test.noData)
+		if want := (btrfs.SendOptions{Protocol: test.protocol, Compressed: test.compressed, NoData: test.noData}); got != want {
+			t.Errorf("%s: %+v, want %+v", test.name, got, want)
 		}
 	}
 }
 
-// localSend makes the btrfs program a script, and sends.
-func localSend(t *testing.T, ctx context.Context, script string) (string, error) {
-	t.Helper()
-	fakeProgram(t, `[ "$1" = send ] || exec echo btrfs-progs v6.2`+"\n"+script)
-	d := open(t, newHost(), t.TempDir())
-	var out bytes.Buffer
-	_, err := d.Send(ctx, host.SendOrder{Snapshot: "new"}, &out)
-	return out.String(), err
-}
+// begins is how a stream begins that comes to nothing.
+const begins = "btrfs-stream\x00\x01\x00\x00\x00"
 
-func TestAFailedSendIsBlamedOnTheProgramThatKnowsWhy(t *testing.T) {
-	tests := []struct {
-		name, script string
-		program      bool // its error is told
-		stream       error
+func TestAFailedSendIsBlamedOnTheKernelThatKnowsWhy(t *testing.T) {
+	t.Parallel()
+	refused := &btrfs.SendError{Errno: unix.EIO}
+	for _, test := range []struct {
+		name, writes string
+		fails, want  error
 	}{
-		{"it failed at once", "echo no such snapshot >&2; exit 1", true, nil},
-		{"it failed in between", `printf 'btrfs-stream\0\1\0\0\0'; echo lost >&2; exit 1`, true, nil},
-		{"it was killed", `printf 'btrfs-stream\0\1\0\0\0'; kill -9 $$`, true, nil},
-		{"it wrote nothing", "exit 0", false, sendstream.ErrEmpty},
-		{"it ended early", `printf 'btrfs-stream\0\1\0\0\0'`, false, sendstream.ErrTruncated},
-		{"it wrote something else, and goes on", "head -c 10000 /dev/zero; exec sleep 1000", false, sendstream.ErrCorrupt},
-	}
-	for _, test := range tests {
+		{"it fails at once", "", refused, refused},
+		{"it fails in between", begins, refused, refused},
+		{"it writes nothing", "", nil, sendstream.ErrEmpty},
+		{"it ends early", begins, nil, sendstream.ErrTruncated},
+		{"it writes something else", string(make([]byte, 10_000)), nil, sendstream.ErrCorrupt},
+		{"it writes something else, and fails", string(make([]byte, 10_000)), refused, sendstream.ErrCorrupt},
+	} {
 		t.Run(test.name, func(t *testing.T) {
-			out, err := localSend(t, t.Context(), test.script)
-			var exit *transport.ExitError
-			if err == nil || errors.As(err, &exit) != test.program || test.stream != nil && !errors.Is(err, test.stream) {
-				t.Errorf("error: %v", err)
-			}
-			if out != "" {
-				t.Errorf("%q came through", out)
+			var out bytes.Buffer
+			err := fromKernel(t.Context(), copyTo(&out), func(w *os.File) error {
+				_, _ = w.WriteString(test.writes)
+				return test.fails
+			}, time.Hour, nil)
+			if !errors.Is(err, test.want) || out.Len() > 0 {
+				t.Errorf("error: %v, %q came through", err, out.String())
 			}
 		})
 	}
 }
 
-func TestSendEndsWithItsContext(t *testing.T) {
+func copyTo(w io.Writer) func(io.Reader) error {
+	return func(r io.Reader) error { _, err := sendstream.Copy(w, r); return err }
+}
+
+// A kernel that reads for long before it writes notices nothing.
+func TestAKernelThatDoesNotEndIsLeftToItself(t *testing.T) {
+	t.Parallel()
 	cause := errors.New("the cause")
-	ctx, cancel := context.WithCancelCause(t.Context())
-	started := filepath.Join(t.TempDir(), "started")
-	go func() {
-		waitFor(started)
-		cancel(cause)
-	}()
-	_, err := localSend(t, ctx, fmt.Sprintf(`printf 'btrfs-stream\0\1\0\0\0'; : >%s; exec sleep 1000`, started))
-	if !errors.Is(err, cause) {
-		t.Errorf("error: %v, want %v", err, cause)
+	for _, test := range []struct {
+		name, writes string
+		want         error
+	}{
+		{"cancelled before the first byte", "", cause},
+		{"cancelled in between", begins, cause},
+		{"what it wrote is wrong", string(make([]byte, 10_000)), sendstream.ErrCorrupt},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			goOn, ended := make(chan struct{}), make(chan error, 1)
+			unfinished := false
+			err := fromKernel(ctx, copyTo(io.Discard), func(w *os.File) error {
+				_, _ = w.WriteString(test.writes)
+				if test.want == cause {
+					cancel(cause)
+				}
+				<-goOn
+				_, err := w.WriteString(begins)
+				ended <- err
+				return err
+			}, 0, func() { unfinished = true })
+			if !errors.Is(err, test.want) || !unfinished {
+				t.Errorf("error: %v, unfinished: %t", err, unfinished)
+			}
+			close(goOn)
+			if err := <-ended; !errors.Is(err, unix.EPIPE) {
+				t.Errorf("when nobody reads, writing gives %v", err)
+			}
+		})
+	}
+}
+
+// The kernel makes stream after stream, so what is given to each must be given back.
+func TestSendingLeavesNoDescriptorOpen(t *testing.T) {
+	d := newSentFolder(t)
+	count := func() int {
+		files, err := os.ReadDir("/proc/self/fd")
+		btrfstest.Check(t, err)
+		open := 0
+		for _, f := range files {
+			target, _ := os.Readlink(filepath.Join("/proc/self/fd", f.Name()))
+			if strings.HasPrefix(target, "pipe:") || filepath.Dir(target) == d.status.Path {
+				open++
+			}
+		}
+		return open
+	}
+	before := count()
+	for i := range 20 {
+		_, err := d.Send(t.Context(), host.SendOrder{Snapshot: "second", Parent: "first"}, io.Discard)
+		btrfstest.Check(t, err)
+		_, err = d.Send(t.Context(), host.SendOrder{Snapshot: "second"}, failingWriter{errors.New(strconv.Itoa(i))})
+		if err == nil {
+			t.Fatal("no error")
+		}
+	}
+	if after := count(); after > before {
+		t.Errorf("%d descriptors more are open", after-before)
+	}
+}
+
+func TestAParentThatIsGoneOrAlteredIsToldAsSuch(t *testing.T) {
+	d := newSentFolder(t)
+	btrfstest.Check(t, btrfs.SetReadOnly(d.dir, "first", false))
+	for parent, errno := range map[string]unix.Errno{"none": unix.ENOENT, "first": 0} {
+		_, err := d.Send(t.Context(), host.SendOrder{Snapshot: "second", Parent: parent}, io.Discard)
+		checkRefused(t, err, errno)
+	}
+	if _, err := d.Measure(t.Context(), host.SendOrder{Snapshot: "first"}); err == nil {
+		t.Error("a writable subvolume is measured")
+	}
+}
+
+// checkRefused wants the reason why there is no stream, which errors.Is does not find.
+func checkRefused(t testing.TB, err error, errno unix.Errno) {
+	t.Helper()
+	var refused *btrfs.SendError
+	if !errors.As(err, &refused) || refused.Errno != errno || errors.Is(err, errno) {
+		t.Errorf("error: %v, want one of errno %d", err, errno)
 	}
 }

@@ -23,8 +23,15 @@ type fault struct {
 	Names  []string             `cbor:"names,omitempty"` // of sentinels
 	Exit   *transport.ExitError `cbor:"exit,omitempty"`
 	Held   *lock.HeldError      `cbor:"held,omitempty"`
+	Send   *sendFault           `cbor:"send,omitempty"`
 
 	Gone *tree.TooManyGoneError `cbor:"gone,omitempty"`
+}
+
+// sendFault is a btrfs.SendError.
+type sendFault struct {
+	What  string `cbor:"what"`
+	Errno int    `cbor:"errno"`
 }
 
 // sentinels are known by the same names at both ends.
@@ -73,6 +80,9 @@ func ToWire(err error) error {
 	}
 	errors.As(err, &f.Exit)
 	errors.As(err, &f.Held)
+	if refused := new(btrfs.SendError); errors.As(err, &refused) {
+		f.Send = &sendFault{refused.What, int(refused.Errno)}
+	}
 	errors.As(err, &f.Gone)
 	e := &wire.Error{Text: err.Error(), Advice: hint.Of(err)}
 	if detail, encodeErr := wire.Encode(f); encodeErr == nil {
@@ -120,6 +130,9 @@ func FromWire(err error) error {
 	}
 	if f.Held != nil {
 		e.causes = append(e.causes, f.Held)
+	}
+	if f.Send != nil {
+		e.causes = append(e.causes, &btrfs.SendError{What: f.Send.What, Errno: syscall.Errno(f.Send.Errno)})
 	}
 	if f.Gone != nil {
 		e.causes = append(e.causes, f.Gone)

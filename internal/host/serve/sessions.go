@@ -13,7 +13,7 @@ import (
 	"btrfs-backup/transport/wire"
 )
 
-// Each session of a client is a process of its own. The one that runs `btrfs send` or `btrfs receive` holds the stream; the
+// Each session of a client is a process of its own. The one that sends, or runs `btrfs receive`, holds the stream; the
 // others hand it their standard streams, or ask it what came of it.
 
 // A request is what another process wants of the one that holds a stream.

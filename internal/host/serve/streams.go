@@ -23,9 +23,6 @@ func (s *server) send(ctx context.Context, c protocol.SendCall, tell func(protoc
 		return summary, err
 	}
 	defer d.Close()
-	if err := d.MustHold(c.Order.Snapshot, c.Order.Parent); err != nil {
-		return summary, err
-	}
 	listener, err := handoff.Listen()
 	if err != nil {
 		return summary, err
@@ -50,9 +47,6 @@ func (s *server) send(ctx context.Context, c protocol.SendCall, tell func(protoc
 }
 
 func (s *server) measure(ctx context.Context, d *local.Dir, c protocol.SendCall) (int64, error) {
-	if err := d.MustHold(c.Order.Snapshot, c.Order.Parent); err != nil {
-		return 0, err
-	}
 	return d.Measure(ctx, c.Order)
 }
 

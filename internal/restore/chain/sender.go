@@ -29,9 +29,6 @@ var _ stream.Sender = (*Sender)(nil)
 // Origin is unknown: a stream does not tell of which subvolume its snapshot was taken.
 func (s *Sender) Origin() host.Origin { return host.Origin{} }
 
-// CheckProgram finds nothing missing.
-func (s *Sender) CheckProgram(context.Context) error { return nil }
-
 // Measure gives what is known before the stream is read.
 func (s *Sender) Measure(context.Context, stream.Transfer) (total progress.Total, err error) {
 	if total.Bytes = s.AtLeast(); total.Bytes == 0 {
