@@ -33,7 +33,9 @@ const (
 func cases(scale int) []testCase {
 	large, small, mixed := 512*mib/scale, 100_000/scale, 50_000/scale
 	changed, text := mixed*3/100, 256*mib/scale
-	growMixed := func(dir string) error { return files(dir, mixed, func(i int) int { return sizeUpTo(32*kib, i) }) }
+	upTo := func(limit, n int) func(string) error {
+		return func(dir string) error { return files(dir, n, func(i int) int { return sizeUpTo(limit, i) }) }
+	}
 	const zstd = "compress=zstd"
 	return []testCase{
 		{
@@ -44,15 +46,15 @@ func cases(scale int) []testCase {
 		{
 			name:  fmt.Sprintf("%d files of up to 4 KiB", small),
 			often: 1,
-			grow:  func(dir string) error { return files(dir, small, func(i int) int { return sizeUpTo(4*kib, i) }) },
+			grow:  upTo(4*kib, small),
 		},
-		{name: fmt.Sprintf("%d files of up to 32 KiB", mixed), often: 1, grow: growMixed},
-		{name: fmt.Sprintf("%d files, one CPU", mixed), often: 1, grow: growMixed, oneCPU: true},
-		{name: fmt.Sprintf("%d files, to a slow disk", mixed), often: 1, grow: growMixed, slow: true},
+		{name: fmt.Sprintf("%d files of up to 32 KiB", mixed), often: 1, grow: upTo(32*kib, mixed)},
+		{name: fmt.Sprintf("%d files, one CPU", mixed/2), often: 1, grow: upTo(32*kib, mixed/2), oneCPU: true},
+		{name: fmt.Sprintf("%d files, to a slow disk", mixed/2), often: 1, grow: upTo(32*kib, mixed/2), slow: true},
 		{
 			name:   fmt.Sprintf("%d of %d files changed since", changed, mixed),
 			often:  4,
-			grow:   growMixed,
+			grow:   upTo(32*kib, mixed),
 			change: func(dir string) error { return change(dir, mixed, changed) },
 		},
 		{

@@ -53,6 +53,10 @@ func contestants(program string) ([]contestant, error) {
 		{name: "btrfs-backup -q", command: ours(program, "-q"), ours: true},
 		{name: "btrfs-backup", command: ours(program), ours: true},
 	}
+	const option, receiver = "--receiver", "stock"
+	if err := run(program, option, receiver, "--version"); err == nil { // else an older one is measured
+		all = append(all, contestant{name: "btrfs-backup -q --receiver stock", command: ours(program, "-q", option, receiver), ours: true})
+	}
 	if _, err := exec.LookPath("btrbk"); err != nil {
 		progress("btrbk is not installed, so it is left out")
 		return all, nil

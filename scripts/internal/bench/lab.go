@@ -42,11 +42,12 @@ func (l *lab) mount(name string) (string, error) {
 	return l.mountBy(name, `mount -o "loop,$3" "$1" "$2"`)
 }
 
-// mountSlow is mount for a slow disk: one that takes and gives 100 MiB a second, which are 800M bits.
+// mountSlow is mount for a slow disk: one that takes and gives 50 MiB a second, which are 400M bits. A disk does not wait for a
+// processor, so what plays it goes before all else that runs.
 func (l *lab) mountSlow(name string) (string, error) {
 	return l.mountBy(name, `
 : >"$1.slow"
-nbdfuse "$1.slow" --command nbdkit -s --filter=rate file "$1" rate=800M >/dev/null 2>&1 &
+chrt --fifo 1 nbdfuse "$1.slow" --command nbdkit -s --filter=rate file "$1" rate=400M burstiness=0.1 >/dev/null 2>&1 &
 timeout 10 sh -c 'until [ -s "$1" ]; do sleep 0.01; done' sh "$1.slow"
 mount -o "loop,$3" "$1.slow" "$2"
 umount --lazy "$1.slow" # which remains for the one that has it open
