@@ -51,23 +51,17 @@ func SearchTree(dir *os.File, tree, since uint64, from, last Key, found func(Key
 
 // searchRange is searchTree up to a key.
 func searchRange(dir *os.File, tree, since uint64, from, last key, found func(key, []byte)) error {
-	const most, few = 64 << 10, 8 << 10
-	arg := NewSearch(most)
+	const few = 8 << 10
+	size := mostFound
 	if from.ObjectID == last.ObjectID {
-		arg = NewSearch(few)
+		size = few
 	}
-	for {
-		count, err := arg.Next(dir, tree, since, from, last)
-		if errors.Is(err, unix.EOVERFLOW) && len(arg) < most { // one item is larger
-			arg = NewSearch(most)
-			continue
-		}
-		if err != nil || count == 0 {
-			return err
-		}
-		from = arg.Each(count, found).Next()
-	}
+	arg := NewSearch(size)
+	return arg.Range(dir, tree, since, from, last, func(k key, item []byte) bool { found(k, item); return true })
 }
+
+// mostFound has room for any item.
+const mostFound = 64 << 10
 
 // A Search is SearchTree step by step. It is a struct btrfs_ioctl_search_args_v2 (linux/btrfs.h) with its buffer.
 type Search []byte
@@ -97,6 +91,25 @@ func (a Search) Next(dir *os.File, tree, since uint64, from, last key) (count ui
 		return 0, err
 	}
 	return native.Uint32(a[64:]), nil
+}
+
+// Range is SearchTree with a buffer that is kept, and grows if it has to. It ends when found gives false.
+func (a *Search) Range(dir *os.File, tree, since uint64, from, last Key, found func(Key, []byte) bool) error {
+	for {
+		count, err := a.Next(dir, tree, since, from, last)
+		if errors.Is(err, unix.EOVERFLOW) && a.Size() < mostFound { // one item is larger
+			*a = NewSearch(mostFound)
+			continue
+		}
+		if err != nil || count == 0 {
+			return err
+		}
+		more := true
+		from = a.Each(count, func(k Key, item []byte) { more = more && found(k, item) }).Next()
+		if !more || from.Compare(last) > 0 {
+			return nil
+		}
+	}
 }
 
 // Each calls found for the items that were read, and gives the key of the last one.

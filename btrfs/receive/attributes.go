@@ -17,6 +17,9 @@ func (r *receiver) attribute(c *command, path string, toFile func(fd int) error,
 		return nil
 	}
 	if f := r.current; f != nil && f.path == path {
+		if c.kind != sendstream.CmdUtimes {
+			f.owned = nil
+		}
 		r.add(f, step{number: c.number, kind: c.kind, size: len(c.values[sendstream.AttrXattrData]), do: toFile})
 		return nil
 	}
@@ -51,6 +54,9 @@ func (r *receiver) removeXattr(c *command) error {
 
 func (r *receiver) chown(c *command) error {
 	path, uid, gid := c.pathOrRoot(), int(c.uint64(sendstream.AttrUID)), int(c.uint64(sendstream.AttrGID))
+	if f := r.current; f != nil && f.path == path && f.owned != nil && *f.owned == (owner{uid, gid}) {
+		return nil
+	}
 	return r.attribute(c, path, func(fd int) error { return unix.Fchown(fd, uid, gid) },
 		func(at place) error { return unix.Fchownat(at.dir, at.name, uid, gid, unix.AT_SYMLINK_NOFOLLOW) })
 }

@@ -12,34 +12,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A command has the attributes of one of a stream, which are valid until the next is read. The first that is not as it should be is
-// noted in bad.
+// A command has the attributes of one of a stream, which are valid until the next is read into it. The first that is not as it should
+// be is noted in bad.
 type command struct {
 	number int64
 	kind   sendstream.CommandType
 	values [sendstream.AttrVeritySignature + 1][]byte
 	given  uint64 // bits
 	bad    error
+	last   string // path of this command or one before, which mostly is that of the next
 }
 
 // decode takes a command apart. What no sender writes is refused: of an attribute that comes twice, or is not known, nobody could say
 // what it means.
-func decode(from sendstream.Command, number int64) (*command, error) {
-	c := &command{number: number, kind: from.Type}
+func (c *command) decode(from sendstream.Command, number int64) error {
+	*c = command{number: number, kind: from.Type, last: c.last}
 	if from.Type < sendstream.CmdSubvol || from.Type > sendstream.CmdEnableVerity {
-		return c, errors.New("it is not known")
+		return errors.New("it is not known")
 	}
 	for t, value := range from.Attrs() {
 		switch {
 		case t < sendstream.AttrUUID || t > sendstream.AttrVeritySignature:
-			return c, fmt.Errorf("its attribute %d is not known", t)
+			return fmt.Errorf("its attribute %d is not known", t)
 		case c.given&(1<<t) != 0:
-			return c, fmt.Errorf("its attribute %d comes twice", t)
+			return fmt.Errorf("its attribute %d comes twice", t)
 		}
 		c.given |= 1 << t
 		c.values[t] = value
 	}
-	return c, nil
+	return nil
 }
 
 // failed gives the error of the command, if there is one.
@@ -105,9 +106,17 @@ func (c *command) path() string { return c.pathIn(sendstream.AttrPath) }
 
 // pathIn gives a path within a subvolume, which is not the root.
 func (c *command) pathIn(t sendstream.AttrType) string {
-	p := c.text(t)
-	if c.bad == nil && !isPath(p) {
+	value := c.bytes(t, 0)
+	if len(value) > 0 && string(value) == c.last {
+		return c.last
+	}
+	p := string(value)
+	switch {
+	case c.bad != nil:
+	case !isPath(p):
 		c.bad = fmt.Errorf("%q is no path in a subvolume", p)
+	default:
+		c.last = p
 	}
 	return p
 }

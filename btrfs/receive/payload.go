@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"sync/atomic"
 
 	"btrfs-backup/btrfs"
@@ -23,6 +24,8 @@ type payload struct {
 	copied func(int64)
 	names  *btrfs.Paths // of what the new subvolume builds upon; nil if it is complete
 	plain  atomic.Bool  // extents cannot be moved as they are
+
+	searches sync.Pool // of *btrfs.Search
 }
 
 func newPayload(ctx context.Context, p *pool, from Source, base *os.File, copied func(int64)) (*payload, error) {
@@ -34,6 +37,7 @@ func newPayload(ctx context.Context, p *pool, from Source, base *os.File, copied
 		copied = func(int64) {}
 	}
 	load := &payload{ctx: ctx, pool: p, from: from, id: s.ID, copied: copied}
+	load.searches.New = func() any { search := btrfs.NewSearch(8 << 10); return &search }
 	if base != nil {
 		load.names, err = btrfs.PathsIn(base)
 	}
@@ -172,20 +176,23 @@ type extent struct {
 // parts gives the extents of a file of the snapshot that lie in a span, in order.
 func (p *payload) parts(inode uint64, s span) (all []extent, err error) {
 	const inlineAt = 21 // linux/btrfs_tree.h: struct btrfs_file_extent_item, disk_bytenr
+	search := p.searches.Get().(*btrfs.Search)
+	defer p.searches.Put(search)
 	for _, before := range []int64{0, btrfs.LargestEncoded, btrfs.LargestExtent} {
 		all = all[:0]
 		first := btrfs.Key{ObjectID: inode, Kind: btrfs.ExtentDataKey, Offset: uint64(max(0, s.offset-before))}
 		last := btrfs.Key{ObjectID: inode, Kind: btrfs.ExtentDataKey, Offset: uint64(s.end - 1)}
-		err = btrfs.SearchTree(p.from.Snapshot, p.id, 0, first, last, func(k btrfs.Key, item []byte) {
+		err = search.Range(p.from.Snapshot, p.id, 0, first, last, func(k btrfs.Key, item []byte) bool {
 			e, ok := btrfs.DecodeExtent(k, item)
 			if !ok || e.End() <= s.offset {
-				return
+				return true
 			}
 			part := extent{Extent: e}
 			if e.Inline && e.Compression == btrfs.Uncompressed {
 				part.inline = bytes.Clone(item[inlineAt:])
 			}
 			all = append(all, part)
+			return e.End() < s.end
 		})
 		if err != nil || len(all) > 0 && all[0].Offset <= s.offset || s.offset == 0 {
 			break // no other extent can begin before the span and reach into it

@@ -19,6 +19,7 @@ type receiver struct {
 	o      Options
 	dir    *os.File
 	number int64 // of the command
+	now    command
 	result Result
 
 	root    *os.File // of the new subvolume; nil before it is made
@@ -68,7 +69,8 @@ func (r *receiver) apply(from sendstream.Command) error {
 	if err := cmp.Or(context.Cause(r.ctx), r.pool.failure()); err != nil {
 		return err
 	}
-	c, err := decode(from, r.number)
+	c := &r.now
+	err := c.decode(from, r.number)
 	switch {
 	case err != nil:
 	case r.root == nil:

@@ -16,11 +16,14 @@ type file struct {
 	inode  uint64
 	sent   uint64 // its inode number in the sent subvolume; 0 if that is not known
 	fresh  bool   // it was made by this stream
+	owned  *owner // as it was made, since when nothing was done that chown(2) undoes; nil if that is not so
 	users  atomic.Int32
 	open   *work   // that is being gathered; nil: none
 	before []*work // that what is done next must wait for, unless it copies
 	base   []*work // that copies must wait for
 }
+
+type owner struct{ uid, gid int }
 
 // reopen lets a file be open for reading only.
 func (f *file) reopen() error {
@@ -81,6 +84,7 @@ func (r *receiver) switchTo(path string, fd int, sent uint64) error {
 	f := &file{path: path, fd: fd, inode: st.Ino, sent: sent, fresh: sent != 0}
 	f.users.Store(1)
 	if f.fresh {
+		f.owned = &owner{int(st.Uid), int(st.Gid)}
 		r.fresh.inode, r.fresh.sent = st.Ino, sent
 	} else if r.fresh.inode == st.Ino {
 		f.sent = r.fresh.sent
