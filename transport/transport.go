@@ -241,28 +241,15 @@ func ProgramName(argv []string) string {
 	return name
 }
 
-// Pipe makes a pipe for a stream between this process and a child. Its ends are in blocking mode: with a whole thread for
-// each of the few streams, the runtime's poller would only add system calls. A read or write ends with the child.
+// Pipe makes a pipe for a stream between this process and a child, or the kernel. Its ends are in blocking mode: with a whole
+// thread for each of the few streams, the runtime's poller would only add system calls. A read or write ends with the child.
 func Pipe() (r, w *os.File, err error) {
-	fds, err := streamPipe()
-	return os.NewFile(uintptr(fds[0]), "pipe"), os.NewFile(uintptr(fds[1]), "pipe"), err
-}
-
-// PipeOfKernel makes a pipe for a stream that the kernel writes. Writing blocks, and closing r ends a read that waits.
-func PipeOfKernel() (r, w *os.File, err error) {
-	fds, err := streamPipe()
-	if err == nil {
-		err = os.NewSyscallError("fcntl", unix.SetNonblock(fds[0], true)) // of this end only
-	}
-	return os.NewFile(uintptr(fds[0]), "pipe"), os.NewFile(uintptr(fds[1]), "pipe"), err
-}
-
-func streamPipe() (fds [2]int, err error) {
+	var fds [2]int
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
-		return [2]int{-1, -1}, os.NewSyscallError("pipe2", err)
+		return nil, nil, os.NewSyscallError("pipe2", err)
 	}
 	Widen(fds[1])
-	return fds, nil
+	return os.NewFile(uintptr(fds[0]), "pipe"), os.NewFile(uintptr(fds[1]), "pipe"), nil
 }
 
 // Widen gives a pipe a large buffer, so that those at its ends wait for each other more seldom. What is no pipe stays as it is.

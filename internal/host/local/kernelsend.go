@@ -31,11 +31,11 @@ func (h *Host) sendByKernel(ctx context.Context, snapshot *os.File, options btrf
 // fromKernel gives read what the kernel writes in a call, which is on a thread of its own that takes no signals. The kernel is left
 // to itself if it does not end in time when nobody reads any more.
 func fromKernel(ctx context.Context, read func(io.Reader) error, write func(*os.File) error, patience time.Duration, onUnfinished func()) error {
-	r, w, err := transport.PipeOfKernel()
+	r, w, err := transport.Pipe()
 	if err != nil {
 		return err
 	}
-	defer context.AfterFunc(ctx, func() { r.Close() })() // which ends a Read that waits
+	defer context.AfterFunc(ctx, func() { _, _ = w.Write([]byte{0}) })() // which ends a Read that waits
 	written := make(chan error, 1)
 	onThread(func() {
 		err := blockSignals()
@@ -45,7 +45,7 @@ func fromKernel(ctx context.Context, read func(io.Reader) error, write func(*os.
 		w.Close()
 		written <- err
 	})
-	readErr := read(r)
+	readErr := read(untilDone{r, ctx})
 	r.Close() // which ends what is still written
 	var writeErr error
 	select {
@@ -60,6 +60,20 @@ func fromKernel(ctx context.Context, read func(io.Reader) error, write func(*os.
 		return writeErr
 	}
 	return readErr
+}
+
+// untilDone reads while there is somebody to read for.
+type untilDone struct {
+	io.Reader
+	ctx context.Context
+}
+
+func (u untilDone) Read(p []byte) (int, error) {
+	n, err := u.Reader.Read(p)
+	if u.ctx.Err() != nil {
+		return 0, context.Cause(u.ctx)
+	}
+	return n, err
 }
 
 // endedEarly tells that the stream broke off, or never began: whoever made it knows best why.
