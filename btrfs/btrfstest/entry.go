@@ -2,6 +2,7 @@ package btrfstest
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -18,7 +19,11 @@ const (
 	block     = "block device"
 )
 
-const mtime = "mtime"
+// Kinds of differences that more is done with.
+const (
+	mtime    = "mtime"
+	hardLink = "hard link"
+)
 
 var fileTypes = map[uint32]string{
 	unix.S_IFREG:  regular,
@@ -32,6 +37,7 @@ var fileTypes = map[uint32]string{
 
 // entry is what one side of a comparison has under a path.
 type entry struct {
+	path     string
 	fileType string
 	size     int64             // of a regular file
 	facts    map[string]string // readable value by kind of difference
@@ -47,13 +53,13 @@ func (e *entry) fact(kind string) string {
 // side is one of the two trees of a comparison.
 type side struct {
 	root  string
-	first map[inode]string // the path an inode was met under first
+	first map[inode]*entry // of the path that an inode was met under first
 }
 
 type inode struct{ dev, ino uint64 }
 
 func newSide(root string) *side {
-	return &side{root: root, first: make(map[inode]string)}
+	return &side{root: root, first: make(map[inode]*entry)}
 }
 
 func (s *side) path(path string) string { return filepath.Join(s.root, path) }
@@ -75,7 +81,11 @@ func (s *side) read(path string) (*entry, error) {
 	if err := unix.Lstat(s.path(path), &st); err != nil {
 		return nil, &os.PathError{Op: "lstat", Path: s.path(path), Err: err}
 	}
-	e := &entry{fileType: fileTypes[st.Mode&unix.S_IFMT], facts: map[string]string{
+	id := inode{st.Dev, st.Ino}
+	if first := s.first[id]; first != nil {
+		return first.linkedAt(path), nil
+	}
+	e := &entry{path: path, fileType: fileTypes[st.Mode&unix.S_IFMT], facts: map[string]string{
 		"mode":  fmt.Sprintf("%04o", st.Mode&0o7777),
 		"owner": fmt.Sprintf("%d:%d", st.Uid, st.Gid),
 		mtime:   time.Unix(st.Mtim.Unix()).UTC().Format(time.RFC3339Nano),
@@ -93,20 +103,23 @@ func (s *side) read(path string) (*entry, error) {
 		}
 		e.facts["target"] = fmt.Sprintf("%q", target)
 	}
-	s.addLink(e, path, inode{st.Dev, st.Ino})
+	if e.fileType != directory {
+		s.first[id] = e
+	}
 	return e, s.addXattrs(e, path)
 }
 
-// addLink makes the first path of a hard-link group a fact of the others.
-func (s *side) addLink(e *entry, path string, id inode) {
-	if e.fileType == directory {
-		return
-	}
-	if first, ok := s.first[id]; ok {
-		e.facts["hard link"] = fmt.Sprintf("%q", first)
-		return
-	}
-	s.first[id] = path
+// linkedAt gives what a hard link has under its own path. The first path of its group is a fact, too.
+func (e *entry) linkedAt(path string) *entry {
+	link := &entry{path: path, fileType: e.fileType, size: e.size, facts: maps.Clone(e.facts)}
+	link.facts[hardLink] = fmt.Sprintf("%q", e.path)
+	return link
+}
+
+// linkedLike tells that both are links to the same path.
+func (e *entry) linkedLike(other *entry) bool {
+	first, ok := e.facts[hardLink]
+	return ok && first == other.facts[hardLink]
 }
 
 func (s *side) addXattrs(e *entry, path string) error {
