@@ -34,14 +34,19 @@ const (
 	NoCowFlag      Flags = 0x800000
 )
 
-// flagLetters are those of lsattr(1), by the flag in a struct btrfs_inode_item (linux/btrfs_tree.h: BTRFS_INODE_*).
+// CompressionProperty is the extended attribute that tells how a file is compressed.
+const CompressionProperty = "btrfs.compression"
+
+// flagLetters are those of lsattr(1), by the flag in a struct btrfs_inode_item (linux/btrfs_tree.h: BTRFS_INODE_*), with that in a struct
+// fsxattr (linux/fs.h: FS_XFLAG_*), which some have.
 var flagLetters = []struct {
 	item   uint64
 	flag   Flags
 	letter byte
+	attr   uint32
 }{
-	{1 << 5, SyncFlag, 'S'}, {1 << 10, DirSyncFlag, 'D'}, {1 << 6, ImmutableFlag, 'i'}, {1 << 7, AppendFlag, 'a'},
-	{1 << 8, NoDumpFlag, 'd'}, {1 << 9, NoAtimeFlag, 'A'}, {1 << 1, NoCowFlag, 'C'}, {1 << 3, NoCompressFlag, 'm'},
+	{1 << 5, SyncFlag, 'S', 0x20}, {1 << 10, DirSyncFlag, 'D', 0}, {1 << 6, ImmutableFlag, 'i', 0x8}, {1 << 7, AppendFlag, 'a', 0x10},
+	{1 << 8, NoDumpFlag, 'd', 0x80}, {1 << 9, NoAtimeFlag, 'A', 0x40}, {1 << 1, NoCowFlag, 'C', 0}, {1 << 3, NoCompressFlag, 'm', 0},
 }
 
 // KnownFlags are all that there are.
@@ -118,9 +123,35 @@ func FlagsOf(f *os.File) (Flags, error) {
 // SetFlags sets the flags of an open file or directory, and leaves others as they are. The kernel passes over what cannot be: NoCowFlag
 // of a file that has content.
 func SetFlags(f *os.File, flags Flags) error {
+	const (
+		compress   = 0x4 // linux/fs.h: FS_COMPR_FL, which stands for the property
+		sealing    = ImmutableFlag | AppendFlag
+		iocSetAttr = 0x401c5820 // linux/fs.h: FS_IOC_FSSETXATTR, struct fsxattr
+	)
+	flags &= KnownFlags
 	before, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
-	if err == nil {
-		err = unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, before&^int(KnownFlags)|int(flags&KnownFlags))
+	if err != nil || Flags(before)&KnownFlags == flags {
+		return os.NewSyscallError("FS_IOC_GETFLAGS", err)
 	}
-	return os.NewSyscallError("FS_IOC_SETFLAGS", err)
+	// What is compressed, and how, would become what the mount says.
+	property := make([]byte, 64)
+	n, err := unix.Fgetxattr(int(f.Fd()), CompressionProperty, property)
+	if err != nil {
+		err = unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, before&^int(KnownFlags)|int(flags))
+		return os.NewSyscallError("FS_IOC_SETFLAGS", err)
+	}
+	err = unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, before&^int(KnownFlags|compress)|int(flags&^sealing))
+	if err != nil {
+		return os.NewSyscallError("FS_IOC_SETFLAGS", err)
+	}
+	if err = unix.Fsetxattr(int(f.Fd()), CompressionProperty, property[:n], 0); err != nil || flags&sealing == 0 {
+		return os.NewSyscallError("fsetxattr", err)
+	}
+	arg := make([]byte, 28)
+	for _, l := range flagLetters {
+		if flags&l.flag != 0 {
+			native.PutUint32(arg, native.Uint32(arg)|l.attr)
+		}
+	}
+	return os.NewSyscallError("FS_IOC_FSSETXATTR", ioctl(f, iocSetAttr, arg))
 }
