@@ -3,6 +3,7 @@ package receive
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strconv"
 
 	"btrfs-backup/btrfs"
@@ -42,14 +43,22 @@ func (r *receiver) attribute(c *command, path string, toFile func(fd int) error,
 
 func (r *receiver) setXattr(c *command) error {
 	path, name, data := c.pathOrRoot(), c.text(sendstream.AttrXattrName), bytes.Clone(c.bytes(sendstream.AttrXattrData, 0))
-	return r.attribute(c, path, func(fd int) error { return unix.Fsetxattr(fd, name, data, 0) },
+	return r.xattr(c, path, name, func(fd int) error { return unix.Fsetxattr(fd, name, data, 0) },
 		func(at place) error { return unix.Lsetxattr(at.proc(), name, data, 0) })
 }
 
 func (r *receiver) removeXattr(c *command) error {
 	path, name := c.pathOrRoot(), c.text(sendstream.AttrXattrName)
-	return r.attribute(c, path, func(fd int) error { return unix.Fremovexattr(fd, name) },
+	return r.xattr(c, path, name, func(fd int) error { return unix.Fremovexattr(fd, name) },
 		func(at place) error { return unix.Lremovexattr(at.proc(), name) })
+}
+
+func (r *receiver) xattr(c *command, path, name string, toFile func(fd int) error, toPlace func(place) error) error {
+	err := r.attribute(c, path, toFile, toPlace)
+	if slices.Contains(inherited, name) {
+		r.dirs.changed()
+	}
+	return err
 }
 
 func (r *receiver) chown(c *command) error {
@@ -57,8 +66,29 @@ func (r *receiver) chown(c *command) error {
 	if f := r.current; f != nil && f.path == path && f.owned != nil && *f.owned == (owner{uid, gid}) {
 		return nil
 	}
-	return r.attribute(c, path, func(fd int) error { return unix.Fchown(fd, uid, gid) },
-		func(at place) error { return unix.Fchownat(at.dir, at.name, uid, gid, unix.AT_SYMLINK_NOFOLLOW) })
+	return r.attribute(c, path, func(fd int) error { return chown(place{dir: fd}, uid, gid) },
+		func(at place) error { return chown(at, uid, gid) })
+}
+
+// chown leaves the mode as it is. The kernel takes the set-id bits away from what gets another owner, but a sender tells the mode only if it
+// changed.
+func chown(at place, uid, gid int) error {
+	flags := unix.AT_SYMLINK_NOFOLLOW
+	if at.name == "" {
+		flags = unix.AT_EMPTY_PATH
+	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(at.dir, at.name, &st, flags); err != nil || int(st.Uid) == uid && int(st.Gid) == gid {
+		return err
+	}
+	err := unix.Fchownat(at.dir, at.name, uid, gid, flags)
+	if err != nil || st.Mode&(unix.S_ISUID|unix.S_ISGID) == 0 || st.Mode&unix.S_IFMT == unix.S_IFLNK {
+		return err
+	}
+	if at.name == "" {
+		return unix.Fchmod(at.dir, st.Mode&0o7777)
+	}
+	return chmodAt(at, st.Mode&0o7777)
 }
 
 func (r *receiver) chmod(c *command) error {
@@ -91,7 +121,7 @@ func chmodAt(at place, mode uint32) error {
 func (r *receiver) utimes(c *command) error {
 	path, times := c.pathOrRoot(), [2]unix.Timespec{c.time(sendstream.AttrAtime), c.time(sendstream.AttrMtime)}
 	if c.bad == nil && path == "" {
-		r.times = &times
+		r.times = times
 	}
 	return r.attribute(c, path, func(fd int) error { return utimes(fd, "", times) },
 		func(at place) error { return utimes(at.dir, at.name, times) })

@@ -135,7 +135,7 @@ func (r *receiver) clone(c *command) error {
 	if err != nil {
 		return err
 	}
-	at := place{descriptor(subvolume), source}
+	at := place{dir: descriptor(subvolume), name: source}
 	if subvolume == r.root {
 		if at, err = r.dirs.at(source); err != nil {
 			return fmt.Errorf("opening %q: %w", source, err)

@@ -59,11 +59,18 @@ func (n *creation) failed(err error) error {
 }
 
 func (r *receiver) make(n *creation, path string) error {
-	const private = 0o600 // until the stream tells the mode
 	at, err := r.dirs.at(path)
 	if err != nil {
 		return err
 	}
+	if err := r.makeAt(n, path, at); err != nil || !at.passing {
+		return err
+	}
+	return at.disinherit()
+}
+
+func (r *receiver) makeAt(n *creation, path string, at place) error {
+	const private = 0o600 // until the stream tells the mode
 	switch n.kind {
 	case sendstream.CmdMkfile:
 		fd, err := unix.Openat(at.dir, at.name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, private)

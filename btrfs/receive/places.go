@@ -3,16 +3,20 @@ package receive
 import (
 	"errors"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+
+	"btrfs-backup/btrfs"
 
 	"golang.org/x/sys/unix"
 )
 
 // A place is where something stands: an open directory and the name in it, which is "." for the root.
 type place struct {
-	dir  int
-	name string
+	dir     int
+	name    string
+	passing bool // what is made there inherits attributes
 }
 
 // inside is how paths of a stream are opened: beneath the subvolume, through no link and into no mount.
@@ -23,46 +27,85 @@ const mostDirectories = 64
 
 // directories keeps directories of the subvolume open, by their present paths.
 type directories struct {
-	root int
-	open map[string]int
-	used []string // the oldest first
+	root    int
+	passing *bool // of the root; nil: not known
+	open    map[string]place
+	used    []string // the oldest first
 }
 
 // at gives the place of a path.
 func (d *directories) at(path string) (place, error) {
 	if path == "" {
-		return place{d.root, "."}, nil
+		return place{dir: d.root, name: "."}, nil
 	}
 	i := strings.LastIndexByte(path, '/')
 	if i < 0 {
-		return place{d.root, path}, nil
+		if d.passing == nil {
+			passing := passesOn(d.root)
+			d.passing = &passing
+		}
+		return place{d.root, path, *d.passing}, nil
 	}
 	above, name := path[:i], path[i+1:]
-	if fd, known := d.open[above]; known {
-		return place{fd, name}, nil
+	dir, known := d.open[above]
+	if !known {
+		fd, err := openInside(d.root, above, unix.O_PATH|unix.O_DIRECTORY)
+		if err != nil {
+			return place{}, err
+		}
+		dir = place{dir: fd, passing: passesOn(fd)}
+		d.keep(above, dir)
 	}
-	fd, err := openInside(d.root, above, unix.O_PATH|unix.O_DIRECTORY)
-	if err != nil {
-		return place{}, err
-	}
-	d.keep(above, fd)
-	return place{fd, name}, nil
+	return place{dir.dir, name, dir.passing}, nil
 }
 
-func (d *directories) keep(path string, fd int) {
+// inherited are the attributes that a directory passes on to what is made in it. A sender does not expect that: it lets all be made in the
+// root of the subvolume first.
+var inherited = []string{aclDefault, btrfs.CompressionProperty}
+
+const (
+	aclDefault = "system.posix_acl_default"
+	aclAccess  = "system.posix_acl_access" // which it becomes
+)
+
+// passesOn tells that a directory has such an attribute, or that its attributes are too many to be looked at.
+func passesOn(dir int) bool {
+	list := make([]byte, 1<<10)
+	n, err := unix.Listxattr("/proc/self/fd/"+strconv.Itoa(dir), list)
+	return err != nil || slices.ContainsFunc(strings.Split(string(list[:n]), "\x00"), func(name string) bool { return slices.Contains(inherited, name) })
+}
+
+// disinherit removes what something that was just made has of its directory.
+func (p place) disinherit() error {
+	for _, name := range append(inherited, aclAccess) {
+		err := unix.Lremovexattr(p.proc(), name)
+		if err != nil && err != unix.ENODATA && err != unix.EOPNOTSUPP {
+			return err
+		}
+	}
+	return nil
+}
+
+// changed forgets what directories pass on.
+func (d *directories) changed() {
+	d.moved("")
+	d.passing = nil
+}
+
+func (d *directories) keep(path string, dir place) {
 	if d.open == nil {
-		d.open = make(map[string]int)
+		d.open = make(map[string]place)
 	}
 	if len(d.used) == mostDirectories {
 		d.forget(d.used[0])
 		d.used = d.used[1:]
 	}
-	d.open[path] = fd
+	d.open[path] = dir
 	d.used = append(d.used, path)
 }
 
 func (d *directories) forget(path string) {
-	unix.Close(d.open[path])
+	unix.Close(d.open[path].dir)
 	delete(d.open, path)
 }
 

@@ -31,6 +31,7 @@ type pool struct {
 	freed   *sync.Cond
 	held    int
 	pending map[uint64][]*work // by inode
+	reading map[uint64][]*work // by the inode that data is taken of
 	failed  atomic.Pointer[Error]
 }
 
@@ -38,7 +39,7 @@ func newPool(ctx context.Context, workers int, tolerate func(error) bool) *pool 
 	if workers == 0 {
 		workers = max(4, 2*runtime.GOMAXPROCS(0))
 	}
-	p := &pool{ctx: ctx, tolerate: tolerate, queue: make(chan *work, mostQueued), pending: make(map[uint64][]*work)}
+	p := &pool{ctx: ctx, tolerate: tolerate, queue: make(chan *work, mostQueued), pending: make(map[uint64][]*work), reading: make(map[uint64][]*work)}
 	p.freed = sync.NewCond(&p.mu)
 	for range workers {
 		p.workers.Go(func() {
@@ -93,6 +94,9 @@ func (p *pool) free(s step) {
 func (p *pool) hand(w *work) {
 	p.mu.Lock()
 	p.pending[w.file.inode] = append(p.pending[w.file.inode], w)
+	for _, inode := range w.reads {
+		p.reading[inode] = append(p.reading[inode], w)
+	}
 	p.mu.Unlock()
 	p.queue <- w
 }
@@ -102,6 +106,13 @@ func (p *pool) pendingOf(inode uint64) []*work {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.pending[inode])
+}
+
+// useOf gives that which is not done for an inode, or takes data of it.
+func (p *pool) useOf(inode uint64) []*work {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Concat(p.pending[inode], p.reading[inode])
 }
 
 func (p *pool) isBusy() bool {
@@ -125,14 +136,21 @@ func (p *pool) do(w *work) {
 		p.step(w.file, s)
 	}
 	p.mu.Lock()
-	rest := slices.DeleteFunc(p.pending[w.file.inode], func(o *work) bool { return o == w })
-	if p.pending[w.file.inode] = rest; len(rest) == 0 {
-		delete(p.pending, w.file.inode)
+	w.leave(p.pending, w.file.inode)
+	for _, inode := range w.reads {
+		w.leave(p.reading, inode)
 	}
 	p.mu.Unlock()
 	w.file.leave()
 	w.steps, w.after = nil, nil // later work refers to this one
 	close(w.done)
+}
+
+func (w *work) leave(all map[uint64][]*work, inode uint64) {
+	rest := slices.DeleteFunc(all[inode], func(o *work) bool { return o == w })
+	if all[inode] = rest; len(rest) == 0 {
+		delete(all, inode)
+	}
 }
 
 // step does a step unless an earlier one failed. Those before that one are done nevertheless: the first error is told.

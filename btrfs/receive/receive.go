@@ -109,17 +109,20 @@ func Stream(ctx context.Context, dir *os.File, stream io.Reader, o Options) (Res
 	return r.finish(commands.Summary())
 }
 
-// Find gives Options.Find for all subvolumes of dir's filesystem: by received UUID and then by UUID, each with the transaction. It needs
-// CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH.
+// Find gives Options.Find for all subvolumes of dir's filesystem: by received UUID and then by UUID, each with the transaction. Of what the
+// sender has received itself, the transaction is another one than that of where it is from: there, only what nobody altered is taken, see
+// btrfs.Subvolume. It needs CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH.
 func Find(dir *os.File) func(uuid btrfs.UUID, transaction uint64) (*os.File, error) {
 	return func(uuid btrfs.UUID, transaction uint64) (*os.File, error) {
-		listing, err := btrfs.List(dir)
+		listing, err := btrfs.List(dir, uuid)
 		if err != nil {
 			return nil, err
 		}
 		for _, fits := range []func(btrfs.Subvolume) bool{
 			func(s btrfs.Subvolume) bool { return s.ReceivedUUID == uuid && s.SentIn == transaction },
 			func(s btrfs.Subvolume) bool { return s.UUID == uuid && s.ChangedIn == transaction },
+			func(s btrfs.Subvolume) bool { return s.ReceivedUUID == uuid && s.AlteredIn == 0 },
+			func(s btrfs.Subvolume) bool { return s.UUID == uuid && s.AlteredIn == 0 },
 		} {
 			for _, s := range listing.All {
 				if s.ReadOnly && fits(s) {
@@ -127,7 +130,7 @@ func Find(dir *os.File) func(uuid btrfs.UUID, transaction uint64) (*os.File, err
 				}
 			}
 		}
-		return nil, fmt.Errorf("%w: no read-only subvolume there is a copy of %s as of transaction %d", ErrNoParent, uuid, transaction)
+		return nil, fmt.Errorf("%w: no read-only subvolume there is a copy of %s as of transaction %d, or unaltered", ErrNoParent, uuid, transaction)
 	}
 }
 

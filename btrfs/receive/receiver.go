@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
@@ -23,6 +25,7 @@ type receiver struct {
 	result Result
 
 	root    *os.File // of the new subvolume; nil before it is made
+	parent  *os.File // that it builds upon; nil: none
 	sources map[btrfs.UUID]*os.File
 	dirs    directories
 	held    *creation                    // not made yet
@@ -30,7 +33,7 @@ type receiver struct {
 	fresh   struct{ inode, sent uint64 } // of the file that was made last: here, and in the sent subvolume
 	pool    *pool
 	payload *payload
-	times   *[2]unix.Timespec // of the root, which what comes later spoils
+	times   [2]unix.Timespec // of the root, which what comes later spoils
 	flags   []flagged
 }
 
@@ -112,12 +115,12 @@ func (r *receiver) begin(c *command) error {
 	name := cmp.Or(r.o.Name, s.Name)
 	make := func() error { return btrfs.Create(r.dir, name) }
 	if c.kind == sendstream.CmdSnapshot {
-		parent, err := r.find(s.ParentUUID, s.ParentTransID)
-		if err != nil {
+		var err error
+		if r.parent, err = r.find(s.ParentUUID, s.ParentTransID); err != nil {
 			return err
 		}
-		r.sources[s.ParentUUID] = parent
-		make = func() error { return btrfs.SnapshotWritable(parent, r.dir, name) }
+		r.sources[s.ParentUUID] = r.parent
+		make = func() error { return btrfs.SnapshotWritable(r.parent, r.dir, name) }
 	}
 	if err := make(); err != nil {
 		return err
@@ -129,10 +132,21 @@ func (r *receiver) begin(c *command) error {
 		return err
 	}
 	r.dirs.root = int(r.root.Fd())
-	r.sources[s.UUID] = r.root
-	if r.o.Source != nil {
-		r.payload, err = newPayload(r.ctx, r.pool, *r.o.Source, r.sources[s.ParentUUID], r.o.Copied)
+	if err := r.noteTimes(); err != nil {
+		return err
 	}
+	r.sources[s.UUID] = r.root // even if it is that of the parent, of which it is another copy then
+	if r.o.Source != nil {
+		r.payload, err = newPayload(r.ctx, r.pool, *r.o.Source, r.parent, r.o.Copied)
+	}
+	return err
+}
+
+// noteTimes notes the times that the root has of the parent: a stream that does not change the root may work in it nevertheless.
+func (r *receiver) noteTimes() error {
+	var st unix.Stat_t
+	err := unix.Fstat(r.dirs.root, &st)
+	r.times = [2]unix.Timespec{st.Atim, st.Mtim}
 	return err
 }
 
@@ -185,10 +199,7 @@ func (r *receiver) setLast() error {
 			}
 		}
 	}
-	if r.times != nil {
-		return utimes(r.dirs.root, ".", *r.times)
-	}
-	return nil
+	return utimes(r.dirs.root, ".", r.times)
 }
 
 // stop ends the workers. Of all errors the one of the earliest command is told.
@@ -206,10 +217,9 @@ func (r *receiver) close() {
 	r.flush()
 	_ = r.pool.wait() // it was told before
 	r.dirs.close()
-	if r.root == nil {
-		return
-	}
-	for _, f := range r.sources {
-		f.Close()
+	for _, f := range append(slices.Collect(maps.Values(r.sources)), r.parent, r.root) {
+		if f != nil {
+			f.Close() // for the second time, at times, which does nothing
+		}
 	}
 }

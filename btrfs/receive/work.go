@@ -1,6 +1,7 @@
 package receive
 
 import (
+	"slices"
 	"strconv"
 	"sync/atomic"
 
@@ -51,6 +52,7 @@ type step struct {
 	data    []byte // kept for it by the pool
 	size    int    // bytes that it keeps, or that what it keeps open counts as
 	span    *span  // that it copies
+	reads   uint64 // inode of another file that it takes data of, which is not to be written to before; 0: none
 }
 
 // Work is a number of steps for one file, in order.
@@ -60,6 +62,7 @@ type work struct {
 	copies bool // each step copies data from elsewhere, so that others may do so beside it
 	bytes  int64
 	after  []*work
+	reads  []uint64 // inodes of the files that its steps read
 	done   chan struct{}
 }
 
@@ -89,7 +92,7 @@ func (r *receiver) switchTo(path string, fd int, sent uint64) error {
 	} else if r.fresh.inode == st.Ino {
 		f.sent = r.fresh.sent
 	}
-	f.before = r.pool.pendingOf(st.Ino)
+	f.before = r.pool.useOf(st.Ino)
 	f.base = f.before
 	r.current = f
 	return nil
@@ -143,6 +146,7 @@ func (r *receiver) addAfter(f *file, s step, inode uint64) {
 		r.dispatch(f)
 		f.open = &work{after: others}
 	}
+	s.reads = inode
 	r.add(f, s)
 }
 
@@ -157,6 +161,9 @@ func (r *receiver) addCopy(f *file, s step) {
 func (r *receiver) append(f *file, s step) {
 	w := f.open
 	w.steps = append(w.steps, s)
+	if s.reads != 0 && !slices.Contains(w.reads, s.reads) {
+		w.reads = append(w.reads, s.reads)
+	}
 	r.grew(f, int64(s.size))
 }
 

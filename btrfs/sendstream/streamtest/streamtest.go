@@ -19,7 +19,9 @@ type Attribute struct {
 }
 
 // Text makes an attribute of a text.
-func Text(t sendstream.AttrType, value string) Attribute { return Attribute{t: t, value: []byte(value)} }
+func Text(t sendstream.AttrType, value string) Attribute {
+	return Attribute{t: t, value: []byte(value)}
+}
 
 // Rest makes the data of a command of protocol 2, which has no length. Nothing comes after it.
 // linux/fs/btrfs/send.c: put_data_header
