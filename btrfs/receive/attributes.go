@@ -21,7 +21,8 @@ func (r *receiver) attribute(c *command, path string, toFile func(fd int) error,
 		if c.kind != sendstream.CmdUtimes {
 			f.owned = nil
 		}
-		r.add(f, step{number: c.number, kind: c.kind, size: len(c.values[sendstream.AttrXattrData]), do: toFile})
+		r.add(f, step{number: c.number, kind: c.kind, xattr: string(c.values[sendstream.AttrXattrName]),
+			size: len(c.values[sendstream.AttrXattrData]), do: toFile})
 		return nil
 	}
 	at, err := r.dirs.at(path)

@@ -51,7 +51,7 @@ func (c *command) failed(err error) error {
 	if err == nil || errors.As(err, new(*Error)) {
 		return err
 	}
-	return &Error{c.number, c.kind, string(c.values[sendstream.AttrPath]), err}
+	return &Error{c.number, c.kind, string(c.values[sendstream.AttrPath]), string(c.values[sendstream.AttrXattrName]), err}
 }
 
 // bytes gives an attribute of any length, which is of a fixed one unless that is 0.

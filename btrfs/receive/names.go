@@ -55,7 +55,7 @@ func (n *creation) failed(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &Error{n.number, n.kind, n.path, err}
+	return &Error{n.number, n.kind, n.path, "", err}
 }
 
 func (r *receiver) make(n *creation, path string) error {

@@ -157,7 +157,7 @@ func (w *work) leave(all map[uint64][]*work, inode uint64) {
 func (p *pool) step(f *file, s step) {
 	if failed := p.failed.Load(); (failed == nil || s.number < failed.Number) && p.ctx.Err() == nil {
 		if err := s.do(f.fd); err != nil {
-			p.fail(&Error{s.number, s.kind, f.path, err})
+			p.fail(&Error{s.number, s.kind, f.path, s.xattr, err})
 		}
 	}
 	if s.release != nil {

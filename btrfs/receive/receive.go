@@ -18,11 +18,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"strconv"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
 )
+
+// Format is the best variety of stream that there is, and is received.
+var Format = sendstream.Format{Protocol: 3, Compressed: true}
 
 // Options tell how a stream is received.
 type Options struct {
@@ -65,14 +70,25 @@ type Error struct {
 	Number  int64 // of the command in the stream, from 1
 	Command sendstream.CommandType
 	Path    string // in the subvolume, as it is in the stream; "" is its root
+	Xattr   string // the name of the extended attribute that it is about; "": none
 	Err     error
 }
 
 func (e *Error) Error() string {
-	return fmt.Sprintf("command %d of the stream, %v of %q: %v", e.Number, e.Command, cmp.Or(e.Path, "."), e.Err)
+	what := e.Command.String()
+	if e.Xattr != "" {
+		what += " " + strconv.Quote(e.Xattr)
+	}
+	return fmt.Sprintf("command %d of the stream, %s of %q: %v", e.Number, what, cmp.Or(e.Path, "."), e.Err)
 }
 
-func (e *Error) Unwrap() error { return e.Err }
+// Unwrap gives the cause, unless it is that a name of the stream is there already, or missing: that says nothing of where it is received.
+func (e *Error) Unwrap() error {
+	if errors.Is(e.Err, fs.ErrExist) || errors.Is(e.Err, fs.ErrNotExist) {
+		return nil
+	}
+	return e.Err
+}
 
 // A SourceError tells that the data of a file could not be read from Source.
 type SourceError struct {

@@ -193,7 +193,7 @@ func (r *receiver) finish(s sendstream.Summary) (Result, error) {
 func (r *receiver) setLast() error {
 	for _, f := range r.flags {
 		if err := r.applyFlags(f); err != nil {
-			err = &Error{f.number, sendstream.CmdFileattr, f.path, err}
+			err = &Error{f.number, sendstream.CmdFileattr, f.path, "", err}
 			if !r.tolerates(err) {
 				return err
 			}

@@ -48,6 +48,7 @@ type step struct {
 	number  int64
 	kind    sendstream.CommandType
 	do      func(fd int) error
+	xattr   string // the name of the extended attribute that it is about
 	release func() // always called, last; may be nil
 	data    []byte // kept for it by the pool
 	size    int    // bytes that it keeps, or that what it keeps open counts as

@@ -74,8 +74,8 @@ func FuzzRenamer(f *testing.F) {
 			return
 		}
 		var whole, pieces bytes.Buffer
-		wholeErr := writeIn(sendstream.NewRenamer(&whole, name, nil), input, max(len(input), 1))
-		piecesErr := writeIn(sendstream.NewRenamer(&pieces, name, nil), input, size)
+		wholeErr := writeIn(sendstream.NewRenamer(&whole, name), input, max(len(input), 1))
+		piecesErr := writeIn(sendstream.NewRenamer(&pieces, name), input, size)
 		if (wholeErr == nil) != (piecesErr == nil) || !bytes.Equal(whole.Bytes(), pieces.Bytes()) {
 			t.Fatalf("writes of %d bytes make a difference: %v, %v", size, wholeErr, piecesErr)
 		}

@@ -11,6 +11,7 @@ import (
 type Format struct {
 	Protocol   int
 	Compressed bool // extents that are compressed on disk stay so
+	NoData     bool // the receiver takes the data of files from where they are
 }
 
 // A Prefix identifies the beginning of a stream.

@@ -198,7 +198,7 @@ func TestReceiveAcceptsRenamedStreams(t *testing.T) {
 func receive(t *testing.T, dir string, s []byte, name string) {
 	t.Helper()
 	var out bytes.Buffer
-	if err := writeIn(sendstream.NewRenamer(&out, name, nil), s, 65536); err != nil {
+	if err := writeIn(sendstream.NewRenamer(&out, name), s, 65536); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command("btrfs", "receive", "-q", dir)

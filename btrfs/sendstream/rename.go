@@ -15,14 +15,13 @@ const maxNameSize = 255
 // NewRenamer returns a writer that passes a send stream on to w, with name as
 // the name of the subvolume to be received. That name is in the first command,
 // which is held back until it is complete; everything behind it passes
-// unchanged, unchecked and without being copied. If parent is not nil, it gives
-// the UUID by which the receiver is to look for the parent of an increment.
+// unchanged, unchecked and without being copied.
 //
 // The writer fails if name is not a file name or if the stream does not begin
 // as a send stream does. A stream that stops within its first command leaves
 // nothing at all in w.
-func NewRenamer(w io.Writer, name string, parent func(uuid [16]byte) [16]byte) io.Writer {
-	return &renamer{w: w, name: name, parent: parent, err: checkName(name)}
+func NewRenamer(w io.Writer, name string) io.Writer {
+	return &renamer{w: w, name: name, err: checkName(name)}
 }
 
 func checkName(name string) error {
@@ -35,7 +34,6 @@ func checkName(name string) error {
 type renamer struct {
 	w       io.Writer
 	name    string
-	parent  func([16]byte) [16]byte
 	head    []byte // stream header and first command, as far as seen
 	renamed bool
 	err     error
@@ -107,8 +105,7 @@ func headSize(head []byte) (int, error) {
 	return streamHeaderSize + commandSize(command), nil
 }
 
-// rename returns a copy of head with the name as the path in its command, and
-// the UUID of the parent replaced.
+// rename returns a copy of head with the name as the path in its command.
 func (r *renamer) rename(head []byte) ([]byte, error) {
 	c, err := newCommand(head[streamHeaderSize:], protocolOf(head))
 	if err != nil {
@@ -119,16 +116,6 @@ func (r *renamer) rename(head []byte) ([]byte, error) {
 	}
 	if err := c.replaceAttr(AttrPath, []byte(r.name)); err != nil {
 		return nil, err
-	}
-	if c.Type == CmdSnapshot && r.parent != nil {
-		uuid, err := c.UUID(AttrCloneUUID)
-		if err != nil {
-			return nil, err
-		}
-		uuid = r.parent(uuid)
-		if err := c.replaceAttr(AttrCloneUUID, uuid[:]); err != nil {
-			return nil, err
-		}
 	}
 	out := slices.Concat(head[:streamHeaderSize+commandHeaderSize], c.Data)
 	seal(out[streamHeaderSize:])

@@ -38,31 +38,12 @@ func TestRenamerReplacesOnlyTheName(t *testing.T) {
 	s := small()
 	for size := 1; size <= len(s); size++ {
 		var out bytes.Buffer
-		if err := writeIn(sendstream.NewRenamer(&out, hidden, nil), s, size); err != nil {
+		if err := writeIn(sendstream.NewRenamer(&out, hidden), s, size); err != nil {
 			t.Fatalf("writes of %d: %v", size, err)
 		}
 		if !bytes.Equal(out.Bytes(), renamed()) {
 			t.Fatalf("writes of %d: got %q", size, out.Bytes())
 		}
-	}
-}
-
-func TestRenamerReplacesTheParent(t *testing.T) {
-	other := bytes.Repeat([]byte{7}, 16)
-	var out bytes.Buffer
-	w := sendstream.NewRenamer(&out, hidden, func(uuid [16]byte) [16]byte {
-		if !bytes.Equal(uuid[:], parentUUID) {
-			t.Errorf("the parent is %x", uuid)
-		}
-		return [16]byte(other)
-	})
-	if err := writeIn(w, small(), 7); err != nil {
-		t.Fatal(err)
-	}
-	s := small()
-	first := command(2, path(hidden), attr(1, testUUID), u64(2, 42), attr(20, other), u64(21, 41))
-	if !bytes.Equal(out.Bytes(), slices.Concat(s[:17], first, s[17+len(snapshot):])) {
-		t.Errorf("%q", out.Bytes())
 	}
 }
 
@@ -72,7 +53,7 @@ func TestRenamerPassesTheRestWithoutCopying(t *testing.T) {
 	w := sendstream.NewRenamer(writerFunc(func(p []byte) (int, error) {
 		last = p
 		return len(p), nil
-	}), hidden, nil)
+	}), hidden)
 	if _, err := w.Write(s); err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +69,7 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 func TestRenamerHoldsBackIncompleteFirstCommand(t *testing.T) {
 	var out bytes.Buffer
 	head := small()[:17+len(snapshot)-1]
-	if n, err := sendstream.NewRenamer(&out, hidden, nil).Write(head); n != len(head) || err != nil {
+	if n, err := sendstream.NewRenamer(&out, hidden).Write(head); n != len(head) || err != nil {
 		t.Fatalf("wrote %d of %d: %v", n, len(head), err)
 	}
 	if out.Len() > 0 {
@@ -99,13 +80,13 @@ func TestRenamerHoldsBackIncompleteFirstCommand(t *testing.T) {
 func TestRenamerRefusesNames(t *testing.T) {
 	for _, name := range []string{"", ".", "..", "a/b", "/", "a\x00b", strings.Repeat("n", 256)} {
 		var out bytes.Buffer
-		n, err := sendstream.NewRenamer(&out, name, nil).Write(small())
+		n, err := sendstream.NewRenamer(&out, name).Write(small())
 		if n != 0 || err == nil || out.Len() > 0 {
 			t.Errorf("%q: wrote %d bytes, error %v", name, out.Len(), err)
 		}
 	}
 	longest := strings.Repeat("n", 255)
-	if err := writeIn(sendstream.NewRenamer(io.Discard, longest, nil), small(), 100); err != nil {
+	if err := writeIn(sendstream.NewRenamer(io.Discard, longest), small(), 100); err != nil {
 		t.Errorf("name of 255 bytes: %v", err)
 	}
 }
@@ -128,7 +109,7 @@ func TestRenamerRefusesStreams(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
-			w := sendstream.NewRenamer(&out, hidden, nil)
+			w := sendstream.NewRenamer(&out, hidden)
 			if err := writeIn(w, tt.input, 7); !errors.Is(err, tt.want) {
 				t.Fatalf("got error %v, want %v", err, tt.want)
 			}
@@ -161,7 +142,7 @@ func TestRenamerCountsInputBytes(t *testing.T) {
 				}
 				room--
 				return len(p), nil
-			}), hidden, nil)
+			}), hidden)
 			n, err := w.Write(s)
 			if n != tt.want || (err != nil) != (tt.want < len(s)) {
 				t.Fatalf("wrote %d bytes, error %v; want %d", n, err, tt.want)
@@ -178,7 +159,7 @@ func TestRenamerDoesNotGoOnWithoutItsHead(t *testing.T) {
 			return 0, errors.New("disk full")
 		}
 		return out.Write(p)
-	}), hidden, nil)
+	}), hidden)
 	w.Write(small())
 	broken = false
 	if n, err := w.Write(small()); n != 0 || err == nil || out.Len() > 0 {

@@ -24,7 +24,7 @@ var (
 	stores = append([]string{"internal/attributes", "internal/changes", "internal/dedup", "internal/files", "internal/heal", "internal/past", "internal/relink", "internal/replace", "internal/tree", "internal/tree/received", "internal/tree/state", "internal/tree/walk"}, rooms...)
 	rooms  = []string{"internal/tree/follow", "internal/tree/index", "internal/tree/space", "internal/tree/survey", "internal/tree/verify"}
 	hands  = []string{"internal/handoff", "internal/rsh"}
-	hosts  = []string{"internal/host", "internal/host/agent", "internal/host/bring", "internal/host/guard", "internal/host/local", "internal/host/loose", "internal/host/protocol", "internal/host/records", "internal/host/serve"}
+	hosts  = []string{"internal/host", "internal/host/agent", "internal/host/bring", "internal/host/local", "internal/host/loose", "internal/host/protocol", "internal/host/records", "internal/host/serve"}
 	pure   = []string{"internal/engine/copies", "internal/engine/kin", "internal/engine/plan"}
 	kinds  = []string{"internal/mirror", "internal/sink", "internal/volume"}
 	around = []string{"internal/disk", "internal/due", "internal/hook", "internal/notify", "internal/online", "internal/power"} // what is around a job
@@ -101,11 +101,11 @@ var rules = []rule{
 	{
 		reason:   "the two ends of a connection share what they say to each other, and no more",
 		packages: []string{"internal/host/agent"},
-		breaks:   importing(beside(leaves, stores, []string{"internal/host", "internal/host/bring", "internal/host/guard", "internal/host/protocol", "internal/rsh"})),
+		breaks:   importing(beside(leaves, stores, []string{"internal/host", "internal/host/bring", "internal/host/protocol", "internal/rsh"})),
 	},
 	{
 		reason:   "streams are handed over without knowing what they carry",
-		packages: []string{"internal/handoff", "internal/host/guard"},
+		packages: []string{"internal/handoff"},
 		breaks:   importing(beside(leaves)),
 	},
 	{
@@ -220,7 +220,7 @@ var rules = []rule{
 	{
 		reason:   "what a stored stream tells of itself depends on nothing that is there already",
 		packages: []string{"internal/restore/chain"},
-		breaks:   importing(beside(leaves, []string{"internal/engine", "internal/host", "internal/host/guard", "internal/stream"})),
+		breaks:   importing(beside(leaves, []string{"internal/engine", "internal/host", "internal/stream"})),
 	},
 	{
 		reason:   "how commands tell of themselves does not depend on what they do",

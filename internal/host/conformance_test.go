@@ -486,11 +486,11 @@ func TestWhyNothingIsSentIsKnown(t *testing.T) {
 
 func TestFormatsAreThoseOfTheProgram(t *testing.T) {
 	btrfstest.RequireRoot(t)
-	want, err := local.New(silent).Format(t.Context())
+	want, err := local.New(silent).StockFormat(t.Context())
 	check(t, err)
 	for _, kind := range kinds {
 		t.Run(kind.name, func(t *testing.T) {
-			if got, err := kind.make(t).Format(t.Context()); err != nil || got != want {
+			if got, err := kind.make(t).StockFormat(t.Context()); err != nil || got != want {
 				t.Errorf("%+v, want %+v, %v", got, want, err)
 			}
 		})

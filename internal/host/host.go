@@ -39,8 +39,8 @@ type Host interface {
 	List(ctx context.Context, path string) (Status, Content, error)
 	// MkdirAll makes a directory and those above it that are missing.
 	MkdirAll(ctx context.Context, path string) error
-	// Format gives the best format that the btrfs program there can receive. Send uses a lower one where it has to.
-	Format(ctx context.Context) (sendstream.Format, error)
+	// StockFormat gives the best format that the btrfs program there can receive; Format what this program can, on any machine.
+	StockFormat(ctx context.Context) (sendstream.Format, error)
 }
 
 // Status describes an open directory.
@@ -176,6 +176,8 @@ type Snapshots interface {
 type Backups interface {
 	// Receive begins to receive a subvolume, whose final name must be free.
 	Receive(ctx context.Context, o ReceiveOrder) (Receiver, error)
+	// Copies tells that a ReceiveOrder can have the directory of those snapshots as DataSource.
+	Copies(from Snapshots) bool
 }
 
 // Files are what stands beside the subvolumes.
@@ -225,8 +227,18 @@ type ReceiveOrder struct {
 	Name    string // the final one
 	Key     string // equal for equal streams: an interrupted transfer goes on only with the same
 	Verbose bool
+	Stock   bool          // by the program btrfs receive
 	Limit   *rate.Limiter `cbor:"-"` // of bytes on the network, or of the stream where there is none; may be nil
 	Wire    func(n int64) `cbor:"-"`
+	From    *DataSource   `cbor:"-"` // has the data of a stream without; may be nil
+	Copied  func(n int64) `cbor:"-"` // is told of bytes that were taken from it; may be nil
+}
+
+// A DataSource is a snapshot on the machine where its backup is received. The names are those of subvolumes in the directory.
+type DataSource struct {
+	Dir      Snapshots
+	Snapshot string
+	Parent   string // "": a complete copy
 }
 
 // A Receiver takes one send stream. The subvolume stands under its hidden name (btrfs.Incoming) until Commit. After Close

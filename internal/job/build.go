@@ -156,7 +156,7 @@ func (b *builder) addVolumes(ctx context.Context, job *engine.Job) error {
 
 func (b *builder) volumeOptions() volume.Options {
 	o := b.Subvolume
-	return volume.Options{Log: b.Log, Verbose: o.Verbose, ConvertRW: o.ConvertRW, Sync: o.Sync, SkipChecks: o.SkipChecks,
+	return volume.Options{Log: b.Log, Verbose: o.Verbose, ConvertRW: o.ConvertRW, Sync: o.Sync, SkipChecks: o.SkipChecks, Stock: o.Receiver == Stock,
 		Progress: b.Progress}
 }
 

@@ -27,6 +27,7 @@ func (s *Spec) Check() Complaints {
 	if !slices.Contains([]Engine{Automatic, Btrfs, Rsync}, s.Engine) {
 		c.Add("engine", "use auto, btrfs or rsync", "%s is unknown", s.Engine)
 	}
+	s.checkReceiver(&c)
 	CheckNumber("num-snapshots", s.KeepSnapshots.Last, &c)
 	CheckNumber("num-backups", s.KeepBackups.Last, &c)
 	backups := []retention.Policy{s.KeepBackups}
@@ -47,6 +48,15 @@ func (s *Spec) Check() Complaints {
 		c = append(c, s.checkFor(engine)...)
 	}
 	return c
+}
+
+func (s *Spec) checkReceiver(c *Complaints) {
+	if !slices.Contains([]Receiver{AutoReceiver, Native, Stock}, s.Subvolume.Receiver) {
+		c.Add("receiver", "use auto, native or stock", "%s is unknown", s.Subvolume.Receiver)
+	}
+	if _, remote := s.Source.(Machine); remote && s.Subvolume.Receiver == Stock {
+		c.Add("receiver", "leave it out", "stock trusts a stream, but %s is on another machine", s.Source)
+	}
 }
 
 func (s *Spec) checkNames(c *Complaints) {

@@ -80,6 +80,16 @@ const (
 	Rsync     Engine = "rsync"
 )
 
+// A Receiver is what makes subvolumes of send streams.
+type Receiver string
+
+// The receivers. Whatever is received, AutoReceiver is Native.
+const (
+	AutoReceiver Receiver = "auto"
+	Native       Receiver = "native"
+	Stock        Receiver = "stock" // the program btrfs receive, which trusts streams
+)
+
 // Subvolume has the settings for sources of which snapshots are taken.
 type Subvolume struct {
 	Folder        string // of the snapshots; relative to the source, unless it is absolute
@@ -94,6 +104,7 @@ type Subvolume struct {
 	Sync          bool // wait until deleted subvolumes are off the disk
 	ConvertRW     bool // make subvolumes writable to delete them
 	SkipChecks    bool // do not check that source and destinations are on btrfs
+	Receiver      Receiver
 	Verbose       bool // log what btrfs tells
 }
 
@@ -147,7 +158,7 @@ const (
 func Default() Spec {
 	return Spec{
 		Engine:    Automatic,
-		Subvolume: Subvolume{Folder: host.SnapshotFolder},
+		Subvolume: Subvolume{Folder: host.SnapshotFolder, Receiver: AutoReceiver},
 		Copy:      Copy{MaxDelete: defaultDelete, StallTimeout: defaultStall},
 		Reach: Reach{Command: defaultCommand, Agent: autoAgent, Channels: defaultChannels, Compress: autoCompress,
 			ResumeWindow: time.Hour},

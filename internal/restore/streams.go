@@ -158,16 +158,9 @@ func (r *fromStreams) parentOf(l chain.Link) string {
 
 // rehearse refuses what cannot be done.
 func (r *fromStreams) rehearse(ctx context.Context) error {
-	format, err := r.To.Format(ctx)
-	if err != nil {
-		return err
-	}
 	var least int64
 	for _, l := range r.way {
-		if least += l.AtLeast(); l.Protocol > format.Protocol {
-			return hint.New(fmt.Errorf("%s: the stream has protocol %d, and `btrfs receive` there knows %d", l.Title(), l.Protocol, format.Protocol),
-				"install a newer btrfs-progs there")
-		}
+		least += l.AtLeast()
 	}
 	if uint64(least) > r.place.free {
 		err := fmt.Errorf("target %s: at least %s are to come, and %s are free", r.report.Target, progress.Bytes(least), progress.Bytes(int64(r.place.free)))

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/receive"
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/engine/copies"
 	"btrfs-backup/internal/engine/kin"
@@ -98,11 +99,7 @@ func (r *run) transfer() engine.Transfer {
 }
 
 func (r *run) measure(ctx context.Context) (progress.Total, error) {
-	format, err := r.To.Format(ctx)
-	if err != nil {
-		return progress.Total{}, err
-	}
-	return r.source.Measure(ctx, stream.Transfer{Transfer: r.transfer(), Format: format})
+	return r.source.Measure(ctx, stream.Transfer{Transfer: r.transfer(), Format: receive.Format})
 }
 
 // checkSpace refuses what will not fit.

@@ -4,12 +4,12 @@
 package sink
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"strconv"
 
 	"btrfs-backup/btrfs"
@@ -100,23 +100,38 @@ func (c *Command) Receive(ctx context.Context, t stream.Transfer) (stream.Receiv
 		w.Close()
 		return nil, err
 	}
-	return &receiver{Writer: transport.Limit(ctx, w, c.limiter), command: c, stream: w, process: p}, nil
+	out, in := io.Pipe()
+	receiver := &receiver{PipeWriter: in, process: p, ended: make(chan struct{})}
+	go func() {
+		defer close(receiver.ended)
+		_, err := sendstream.Copy(transport.Limit(ctx, w, c.limiter), out) // which may come from another machine
+		if err != nil && !errors.As(err, new(*sendstream.WriteError)) {
+			p.Kill() // before it takes the end of its input for the end of the stream
+			_ = p.Wait()
+			w.Close()
+		} else {
+			w.Close()
+			err = cmp.Or(p.Wait(), err)
+		}
+		receiver.err = err
+		out.CloseWithError(cmp.Or(err, io.ErrClosedPipe))
+	}()
+	return receiver, nil
 }
 
-// receiver is one run of the command.
+// receiver is one run of the command. What is written to it is checked on the way.
 type receiver struct {
-	io.Writer
-	command *Command
-	stream  *os.File
+	*io.PipeWriter
 	process *transport.Process
-	ended   bool
+	ended   chan struct{} // closed when err is there
+	err     error
 }
 
 // Close waits for the command, whose exit status is the verdict.
 func (r *receiver) Close(context.Context) (btrfs.Subvolume, error) {
-	r.ended = true
-	r.stream.Close()
-	err := r.process.Wait()
+	r.PipeWriter.Close()
+	<-r.ended
+	err := r.err
 	var exit *transport.ExitError
 	if errors.As(err, &exit) {
 		err = hint.New(fmt.Errorf("the command failed (%s): %w", exit.State, err), "the command stored a part of the snapshot at most; the next run sends all of it again")
@@ -129,10 +144,8 @@ func (r *receiver) Commit(context.Context, host.Origin) error { return nil }
 
 // Abort kills the command, so that it does not take the end of its input for the end of the stream.
 func (r *receiver) Abort(context.Context) error {
-	if !r.ended {
-		r.process.Kill()
-		_ = r.process.Wait() // it was killed
-		r.stream.Close()
-	}
+	r.CloseWithError(errors.New("the transfer was given up"))
+	r.process.Kill()
+	<-r.ended
 	return nil
 }

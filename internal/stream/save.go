@@ -49,14 +49,14 @@ func (c Course) attempt(ctx context.Context, t engine.Transfer) (result engine.R
 	defer cancel()
 	d := &delivery{Course: c, Transfer: Transfer{Transfer: t, Format: format}}
 	d.Measure = func(ctx context.Context) (progress.Total, error) { return c.From.Measure(ctx, d.Transfer) }
-	d.Wire = d.countWire
+	d.Wire, d.Copied = d.countWire, d.count
 	if d.receiver, err = c.To.Receive(ctx, d.Transfer); err != nil {
 		return result, err
 	}
 	d.shown = c.Progress.Start(ctx, c.To.String()+": "+t.Snapshot.Name, d.Measure)
 	defer func() { d.shown.Done(err) }()
 	err = d.transmit(ctx)
-	result = engine.Result{Bytes: d.taken, Wire: d.wire.Load(), Resumed: d.resumed, Backup: d.received}
+	result = engine.Result{Bytes: d.taken.Load(), Wire: d.wire.Load(), Resumed: d.resumed, Backup: d.received}
 	if err == nil {
 		return result, nil
 	}
@@ -74,7 +74,7 @@ type delivery struct {
 	Transfer
 	receiver Receiver
 	shown    *progress.Transfer
-	taken    int64 // bytes of the stream
+	taken    atomic.Int64 // bytes of the stream
 	wire     atomic.Int64
 	resumed  int
 	received btrfs.Subvolume // under its final name, when it is committed
@@ -82,9 +82,13 @@ type delivery struct {
 
 func (d *delivery) Write(p []byte) (int, error) {
 	n, err := d.receiver.Write(p)
-	d.taken += int64(n)
-	d.shown.Add(int64(n))
+	d.count(int64(n))
 	return n, err
+}
+
+func (d *delivery) count(n int64) {
+	d.taken.Add(n)
+	d.shown.Add(n)
 }
 
 func (d *delivery) countWire(n int64) {
@@ -104,7 +108,7 @@ func (d *delivery) transmit(ctx context.Context) error {
 		}
 	}
 	of := d.From.Origin()
-	of.Sent, of.Wire = d.taken, d.wire.Load()
+	of.Sent, of.Wire = d.taken.Load(), d.wire.Load()
 	if d.Parent != nil {
 		of.Base = d.Parent.Identity()
 	}
@@ -173,7 +177,7 @@ func (d *delivery) streamOnce(ctx context.Context, after sendstream.Prefix) (rec
 
 // goOn sets what the receiver has.
 func (d *delivery) goOn(after sendstream.Prefix) {
-	if after.Bytes == 0 && d.taken == 0 {
+	if after.Bytes == 0 && d.taken.Load() == 0 {
 		return
 	}
 	if after.Bytes > 0 {
@@ -181,7 +185,7 @@ func (d *delivery) goOn(after sendstream.Prefix) {
 	} else {
 		d.Log.Info(fmt.Sprintf("%s: %s is sent from the start: the received part is gone", d.To, d.Snapshot.Name))
 	}
-	d.taken = after.Bytes
+	d.taken.Store(after.Bytes)
 	d.shown.Resume(after.Bytes)
 }
 

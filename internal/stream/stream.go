@@ -60,6 +60,7 @@ type Transfer struct {
 	Format  sendstream.Format
 	Measure func(ctx context.Context) (progress.Total, error)
 	Wire    func(n int64) // is told of bytes that cross a network
+	Copied  func(n int64) // is told of bytes that the receiver takes from elsewhere
 }
 
 // A Receiver takes one send stream. The backup stands under a hidden name until Commit. Close is called only when the whole

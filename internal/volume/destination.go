@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/receive"
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/engine/copies"
@@ -83,16 +84,26 @@ func (d *Destination) identity() string {
 	return fmt.Sprintf("%s%s/%d/%d", at.Machine, at.Filesystem, at.Subvolume, at.Inode)
 }
 
-// CheckPrograms fails if the btrfs program is missing there.
+// CheckPrograms fails if the btrfs program is needed there, and missing.
 func (d *Destination) CheckPrograms(ctx context.Context) error {
-	_, err := d.host.Format(ctx)
+	if !d.Stock {
+		return nil
+	}
+	_, err := d.host.StockFormat(ctx)
 	return d.named(programMissing(err))
 }
 
-// Accepts gives the best format of the btrfs program there.
+// Accepts gives the best format that is received there. Without a limit, which counts streams, the data of snapshots on the same machine is
+// taken from these.
 func (d *Destination) Accepts(ctx context.Context) (sendstream.Format, error) {
-	f, err := d.host.Format(ctx)
-	return f, d.receiverError(err)
+	if d.Stock {
+		f, err := d.host.StockFormat(ctx)
+		return f, d.receiverError(err)
+	}
+	f := receive.Format
+	from, ok := d.from.(interface{ snapshots() host.Snapshots })
+	f.NoData = ok && d.limit == nil && d.dir.Copies(from.snapshots())
+	return f, nil
 }
 
 // List lists the folder. Where it is a source for others, what these need is in its ledger.
@@ -142,7 +153,7 @@ func (d *Destination) Describe(ctx context.Context, backup string) error {
 	return nil
 }
 
-// Verify lists the folder anew: btrfs receive may have taken a parent that another run received since.
+// Verify lists the folder anew.
 func (d *Destination) Verify(ctx context.Context, t stream.Transfer, received btrfs.Subvolume) error {
 	found, err := d.dir.List(ctx)
 	if err != nil {
@@ -176,9 +187,13 @@ func (d *Destination) Keeps(parent btrfs.Subvolume) bool {
 	return known
 }
 
-// Receive runs `btrfs receive` in the folder.
+// Receive receives a backup in the folder.
 func (d *Destination) Receive(ctx context.Context, t stream.Transfer) (stream.Receiver, error) {
-	order := host.ReceiveOrder{Name: t.Snapshot.Name, Key: keyOf(t), Verbose: d.Verbose, Limit: d.limit, Wire: t.Wire}
+	order := host.ReceiveOrder{Name: t.Snapshot.Name, Key: keyOf(t), Verbose: d.Verbose, Stock: d.Stock, Limit: d.limit, Wire: t.Wire}
+	if from, ok := d.from.(interface{ snapshots() host.Snapshots }); ok && t.Format.NoData {
+		order.From = &host.DataSource{Dir: from.snapshots(), Snapshot: t.Snapshot.Name, Parent: t.ParentName()}
+		order.Copied = t.Copied
+	}
 	r, err := d.dir.Receive(ctx, order)
 	if err != nil {
 		return nil, d.receiverError(err)

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/receive"
+	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/transport"
 
@@ -21,9 +23,9 @@ const (
 		"option user_subvol_rm_allowed and use --convert-rw on subvolumes of your own"
 	needToSend = "to send subvolumes needs the capability CAP_SYS_ADMIN: run as root (sudo), or give it to the program: " +
 		"setcap cap_sys_admin+ep $(command -v btrfs-backup)"
-	needToReceive = "btrfs receive needs the capabilities to give files to their owners and, for compressed data, CAP_SYS_ADMIN: run " +
+	needToReceive = "receiving needs the capabilities to give files to their owners and, for compressed data, CAP_SYS_ADMIN: run " +
 		"as root (sudo), or give them to the program: setcap cap_sys_admin," +
-		"cap_chown,cap_fowner,cap_dac_override,cap_fsetid,cap_mknod,cap_setfcap+ep $(command -v btrfs)"
+		"cap_chown,cap_fowner,cap_dac_override,cap_dac_read_search,cap_fsetid,cap_mknod,cap_setfcap+ep $(command -v btrfs-backup)"
 )
 
 // needThere is what the user of another machine lacks, whatever it is.
@@ -93,23 +95,48 @@ func (f *folder) senderError(err error) error {
 	return err
 }
 
-// receiverError explains a failure of `btrfs receive`. Of the errnos only those that no other parent avoids are made known.
+// receiverError explains a failure to receive. Of what the program btrfs receive says, only errnos that no other parent avoids are made
+// known.
 func (f *folder) receiverError(err error) error {
+	if err == nil || hint.Of(err) != "" {
+		return err
+	}
 	if missing := programMissing(err); missing != nil {
 		return missing
 	}
-	said := ""
-	if exit := new(transport.ExitError); errors.As(err, &exit) {
-		said = exit.Stderr
+	if errors.As(err, new(*receive.SourceError)) {
+		return hint.New(err, "`btrfs-backup verify` of this snapshot tells what is damaged, and --repair-from mends it from another copy; "+
+			"else replace or delete the file before the next snapshot")
 	}
-	errno, forward := f.refusedFile(said)
+	what := failureOf(err)
+	errno, forward := f.refusedFile(what)
 	if errno == 0 {
-		errno, forward = f.refused(transport.ErrnoIn(said))
+		errno, forward = f.refused(what.errno)
 	}
 	if errno == 0 {
 		return err
 	}
 	return hint.New(hint.WithErrno(err, errno), forward)
+}
+
+// A failure is that of one command of a stream.
+type failure struct {
+	errno                 unix.Errno // 0: something else failed
+	acl, attribute, clone bool       // what the command is about
+}
+
+func failureOf(err error) (f failure) {
+	if exit := new(transport.ExitError); errors.As(err, &exit) {
+		said := exit.Stderr
+		return failure{transport.ErrnoIn(said), strings.Contains(said, " system.posix_acl_"), strings.HasPrefix(said, "lsetxattr "),
+			strings.Contains(said, "clone")}
+	}
+	if c := new(receive.Error); errors.As(err, &c) {
+		f.attribute, f.clone = c.Command == sendstream.CmdSetXattr, c.Command == sendstream.CmdClone
+		f.acl = f.attribute && strings.HasPrefix(c.Xattr, "system.posix_acl_")
+		errors.As(err, &f.errno)
+	}
+	return f
 }
 
 // refused explains why nothing can be received in the folder.
@@ -128,13 +155,12 @@ func (f *folder) refused(why unix.Errno) (errno unix.Errno, forward string) {
 }
 
 // refusedFile explains why one file, which the receiver names, cannot be stored in the folder.
-func (f *folder) refusedFile(said string) (errno unix.Errno, forward string) {
-	errno = transport.ErrnoIn(said)
-	acl, attribute := strings.Contains(said, " system.posix_acl_"), strings.HasPrefix(said, "lsetxattr ")
+func (f *folder) refusedFile(what failure) (errno unix.Errno, forward string) {
+	errno, attribute := what.errno, what.attribute
 	switch {
 	case errno == unix.ENAMETOOLONG:
 		return errno, "shorten the path of this file, or choose a folder with a shorter path than " + f.String()
-	case attribute && acl && errno == unix.EOPNOTSUPP:
+	case what.acl && errno == unix.EOPNOTSUPP:
 		return errno, f.String() + " stores no ACLs: mount it without the option noacl, or remove the ACLs of this file (setfacl -b) " +
 			"before the next snapshot"
 	case attribute && (errno == unix.EOPNOTSUPP || errno == unix.EINVAL || errno == unix.ERANGE || errno == unix.E2BIG):
@@ -144,7 +170,7 @@ func (f *folder) refusedFile(said string) (errno unix.Errno, forward string) {
 			"(setfattr -x NAME FILE) before the next snapshot"
 	case errno == unix.EMLINK:
 		return errno, f.String() + " cannot store so many hard links of one file"
-	case errno == unix.EOPNOTSUPP && !strings.Contains(said, "clone"): // another parent means other clones
+	case errno == unix.EOPNOTSUPP && !what.clone: // another parent means other clones
 		return errno, "the kernel of " + f.String() + " cannot store this file: a newer one may"
 	}
 	return 0, ""

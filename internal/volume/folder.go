@@ -26,6 +26,7 @@ type Options struct {
 	ConvertRW  bool       // make subvolumes writable before deleting them
 	Sync       bool       // wait until deleted subvolumes are gone from the disk
 	SkipChecks bool       // do not check that directories are on btrfs
+	Stock      bool       // receive by the program btrfs receive
 	Limit      rate.Limit // bytes per second to a destination; 0: as many as go
 
 	Progress *progress.Display // of transfers; nil if nobody sees it

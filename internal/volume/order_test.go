@@ -50,6 +50,8 @@ func (d *recordingDir) Receive(_ context.Context, o host.ReceiveOrder) (host.Rec
 	return d.receiver, d.err
 }
 
+func (d *recordingDir) Copies(host.Snapshots) bool { return false }
+
 func (d *recordingDir) Delete(_ context.Context, _ []string, o host.DeleteOptions) ([]string, error) {
 	d.delete = o
 	return nil, d.err

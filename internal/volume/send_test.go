@@ -9,6 +9,7 @@ import (
 
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/btrfs/sendstream/streamtest"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/host/local"
@@ -61,35 +62,54 @@ func makeDeep(t testing.TB, dir *os.File) {
 func TestAFailedReceiveComesWithAHint(t *testing.T) {
 	btrfstest.RequireRoot(t)
 	failing := fakeBtrfs(t, `cat >/dev/null; echo 'write to f failed: No space left on device' >&2; exit 1`)
-	d := NewDestination(failing, btrfstest.New(t, testSize).Dir, nil, silent)
+	d := NewDestination(failing, btrfstest.New(t, testSize).Dir, nil, withStock())
 	check(t, d.Open(t.Context()))
 	t.Cleanup(func() { check(t, d.Close()) })
 	r, err := d.Receive(t.Context(), transferOf("new"))
+	check(t, err)
+	_, err = r.Write(streamtest.Stream(1, streamtest.Subvol()))
 	check(t, err)
 	_, err = r.Close(t.Context())
 	checkExplained(t, err, err, unix.ENOSPC, "make room at "+d.path)
 	check(t, r.Abort(t.Context()))
 }
 
-func TestTheProgramIsMissedByTheReceiverOnly(t *testing.T) {
+// withStock lets the program btrfs receive.
+func withStock() Options {
+	o := silent
+	o.Stock = true
+	return o
+}
+
+func TestTheProgramIsMissedOnlyWhereItIsToReceive(t *testing.T) {
 	btrfstest.RequireRoot(t)
 	top := btrfstest.New(t, testSize).Dir
 	missing := local.New(silent.Log)
-	s, d := sourceOn(t, missing), NewDestination(missing, top, nil, silent)
+	s, d := sourceOn(t, missing), NewDestination(missing, top, nil, withStock())
 	_, err := s.Take(t.Context(), "new")
 	check(t, err)
 	check(t, d.Open(t.Context()))
 	t.Cleanup(func() { check(t, d.Close()) })
 	t.Setenv("PATH", t.TempDir())
 	for name, do := range map[string]func() error{
-		"check":   func() error { return d.CheckPrograms(t.Context()) },
-		"accept":  func() error { _, err := d.Accepts(t.Context()); return err },
-		"receive": func() error { _, err := d.Receive(t.Context(), transferOf("new")); return err },
+		"check":  func() error { return d.CheckPrograms(t.Context()) },
+		"accept": func() error { _, err := d.Accepts(t.Context()); return err },
+		"receive": func() error {
+			r, err := d.Receive(t.Context(), transferOf("new"))
+			check(t, err)
+			_, err = r.Close(t.Context())
+			check(t, r.Abort(t.Context()))
+			return err
+		},
 	} {
 		if err := do(); !strings.Contains(hint.Of(err), "install btrfs-progs") {
 			t.Errorf("%s: error: %v, hint: %q", name, err, hint.Of(err))
 		}
 	}
+	d.Stock = false
+	check(t, d.CheckPrograms(t.Context()))
+	_, err = d.Accepts(t.Context())
+	check(t, err)
 	check(t, s.Send(t.Context(), transferOf("new"), sendstream.Prefix{}, io.Discard))
 	_, err = s.Measure(t.Context(), transferOf("new"))
 	check(t, err)

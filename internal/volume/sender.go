@@ -13,6 +13,9 @@ import (
 // A sender is a folder that subvolumes are sent from.
 type sender struct{ folder }
 
+// snapshots gives the folder, as one that data can be taken from.
+func (s *sender) snapshots() host.Snapshots { return s.dir.Snapshots }
+
 // Send lets the kernel send, and checks what comes on the way to w.
 func (s *sender) Send(ctx context.Context, t stream.Transfer, after sendstream.Prefix, w io.Writer) error {
 	order := sendOrder(t)
@@ -27,7 +30,7 @@ func (s *sender) Send(ctx context.Context, t stream.Transfer, after sendstream.P
 // Measure lets the kernel send without data, for which it reads no file's content.
 func (s *sender) Measure(ctx context.Context, t stream.Transfer) (progress.Total, error) {
 	bytes, err := s.dir.Measure(ctx, sendOrder(t))
-	return progress.Total{Bytes: bytes, AtMost: t.Format.Compressed}, s.senderError(err)
+	return progress.Total{Bytes: bytes, AtMost: t.Format.Compressed && !t.Format.NoData}, s.senderError(err)
 }
 
 // Attributes tells of those that no stream holds.

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/receive"
 	"btrfs-backup/internal/engine/copies"
 	"btrfs-backup/internal/engine/plan"
 	"btrfs-backup/transport"
@@ -43,6 +44,9 @@ func Climb(ctx context.Context, log *slog.Logger, t plan.Transfer, bases []btrfs
 
 // IsAboutDestination tells that no snapshot can be sent to the destination as it is.
 func IsAboutDestination(err error) bool {
+	if errors.As(err, new(*receive.SourceError)) {
+		return false
+	}
 	return IsAboutSpace(err) || isOneOf(err, syscall.EROFS, syscall.EPERM, syscall.EIO)
 }
 
@@ -58,13 +62,14 @@ func isOneOf(err error, known ...syscall.Errno) bool {
 	return slices.ContainsFunc(known, func(errno syscall.Errno) bool { return errors.Is(err, errno) })
 }
 
-// mayDependOnParent tells whether another parent is worth trying: the wrong one was taken, the kernel made no stream of it, or a
-// program ended by itself, and not for lack of something that every stream needs.
+// mayDependOnParent tells whether another parent is worth trying: the wrong one was taken, the kernel made no stream of it, it
+// cannot be applied, or a program ended by itself, and not for lack of something that every stream needs.
 func mayDependOnParent(err error) bool {
 	if errors.Is(err, copies.ErrWrongParent) {
 		return true
 	}
 	var exit *transport.ExitError
-	ended := errors.As(err, &exit) && !exit.Killed() || errors.As(err, new(*btrfs.SendError))
+	ended := errors.As(err, &exit) && !exit.Killed() || errors.As(err, new(*btrfs.SendError)) || errors.Is(err, receive.ErrNoParent) ||
+		errors.As(err, new(*receive.Error)) && !errors.As(err, new(*receive.SourceError))
 	return ended && !IsAboutDestination(err) && !isAboutFile(err) && !errors.Is(err, fs.ErrExist)
 }

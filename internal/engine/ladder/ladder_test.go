@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/receive"
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/engine/copies"
 	"btrfs-backup/transport"
@@ -38,6 +39,12 @@ func TestWhatIsWorthAnotherTry(t *testing.T) {
 		{name: "a bad attribute", err: fmt.Errorf("%w (%w)", failed, syscall.EINVAL)},
 		{name: "a long attribute", err: fmt.Errorf("%w (%w)", failed, syscall.E2BIG)},
 		{name: "name taken", err: fmt.Errorf("%w (%w)", failed, fs.ErrExist)},
+		{name: "a command cannot be applied", err: &receive.Error{Err: syscall.ENOENT}, otherParent: true},
+		{name: "a name is there already", err: &receive.Error{Err: syscall.EEXIST}, otherParent: true},
+		{name: "no parent", err: fmt.Errorf("sending: %w", receive.ErrNoParent), otherParent: true},
+		{name: "disk full when a command was applied", err: &receive.Error{Err: syscall.ENOSPC}, destination: true},
+		{name: "an attribute cannot be stored", err: &receive.Error{Err: syscall.EOPNOTSUPP}},
+		{name: "faulty source", err: &receive.Error{Err: &receive.SourceError{Err: syscall.EIO}}},
 		{name: "no program", err: errors.New("something failed")},
 		{name: "bad stream", err: fmt.Errorf("sending: %w", sendstream.ErrCorrupt)},
 		{name: "nothing", err: nil},

@@ -11,7 +11,6 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/host/guard"
 	"btrfs-backup/internal/host/protocol"
 	"btrfs-backup/transport"
 	"btrfs-backup/transport/wire"
@@ -65,11 +64,6 @@ func (h *Host) join(ctx context.Context, name protocol.StreamName) (io.ReadWrite
 // then the error is transport.ErrDisconnected.
 func (d *dir) Send(ctx context.Context, o host.SendOrder, w io.Writer) (summary sendstream.Summary, err error) {
 	resumable := o.After.Bytes == 0
-	if resumable { // else w is another machine that has the beginning, and checks all of it
-		g := guard.NewWriter(w)
-		defer func() { err = g.End(err) }()
-		w = g
-	}
 	passed := sendstream.NewPrefixCounter(w)
 	const attempts = 5 // in a row that bring nothing more
 	for vain := 0; ; {
@@ -162,6 +156,9 @@ type receiver struct {
 }
 
 var _ host.Resumer = (*receiver)(nil)
+
+// Copies tells that no snapshot is on that machine.
+func (d *dir) Copies(host.Snapshots) bool { return false }
 
 func (d *dir) Receive(ctx context.Context, o host.ReceiveOrder) (host.Receiver, error) {
 	reply, err := protocol.Receive.Call(ctx, d.host, protocol.ReceiveCall{Dir: d.name(), Order: o})

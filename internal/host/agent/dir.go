@@ -66,7 +66,7 @@ func (h *Host) MkdirAll(ctx context.Context, path string) error {
 	return err
 }
 
-func (h *Host) Format(ctx context.Context) (sendstream.Format, error) {
+func (h *Host) StockFormat(ctx context.Context) (sendstream.Format, error) {
 	h.mu.Lock()
 	known := h.format
 	h.mu.Unlock()

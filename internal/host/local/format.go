@@ -15,8 +15,8 @@ const program = "btrfs"
 
 type format = sendstream.Format
 
-// Format asks the btrfs program, once.
-func (h *Host) Format(ctx context.Context) (sendstream.Format, error) {
+// StockFormat asks the btrfs program, once.
+func (h *Host) StockFormat(ctx context.Context) (sendstream.Format, error) {
 	h.asked.Lock()
 	defer h.asked.Unlock()
 	if h.format != nil {

@@ -46,7 +46,7 @@ func TestTheFormatIsWhatTheProgramCanDo(t *testing.T) {
 			fakeProgram(t, fmt.Sprintf("echo $* >>%s\necho btrfs-progs v%s", calls, version))
 			h := newHost()
 			for range 3 {
-				if got, err := h.Format(t.Context()); got != want || err != nil {
+				if got, err := h.StockFormat(t.Context()); got != want || err != nil {
 					t.Errorf("%+v, %v, want %+v", got, err, want)
 				}
 			}
@@ -61,12 +61,12 @@ func TestTheProgramIsAskedAgainAfterAFailure(t *testing.T) {
 	h := newHost()
 	t.Run("missing", func(t *testing.T) {
 		t.Setenv("PATH", t.TempDir())
-		if _, err := h.Format(t.Context()); !errors.Is(err, exec.ErrNotFound) {
+		if _, err := h.StockFormat(t.Context()); !errors.Is(err, exec.ErrNotFound) {
 			t.Errorf("error: %v", err)
 		}
 	})
 	fakeProgram(t, "echo btrfs-progs v6.2")
-	if got, err := h.Format(t.Context()); got.Protocol != 2 || err != nil {
+	if got, err := h.StockFormat(t.Context()); got.Protocol != 2 || err != nil {
 		t.Errorf("%+v, %v", got, err)
 	}
 }

@@ -2,55 +2,90 @@ package local
 
 import (
 	"fmt"
+	"os"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/receive"
+	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/host"
 )
 
-// btrfs receive takes any copy of the parent on the filesystem, which it looks for first by received UUID, then by UUID
-// (btrfs-progs/cmds/receive.c: process_snapshot). For data of the parent that a stream clones it looks by received UUID only, and
-// takes an unreachable copy for none at all: it goes on, with success, and a hole in the file.
-
-// OwnCopy gives the UUID that only the copy of the parent in this folder has, and tells whether there are others on the filesystem.
-// Since data may be cloned from these, there is no own one, which is zero, unless all copies are as good.
-func (d *Dir) OwnCopy(parent btrfs.UUID) (own btrfs.UUID, others bool, err error) {
-	listing, err := btrfs.List(d.dir)
-	if err != nil || parent.IsZero() {
-		return own, false, err
+// findParent opens the copy of what had a UUID, as of a transaction of the sender. What was received from somewhere else than the
+// sender has another transaction: then the copy in this folder, which whoever sends has seen, will do, if it was never altered.
+func (d *Dir) findParent(uuid btrfs.UUID, transaction uint64) (*os.File, error) {
+	listing, err := btrfs.List(d.dir, uuid)
+	if err == nil && d.host.confine != nil {
+		listing, err = d.host.confine.Narrow(d, listing)
 	}
-	isCopy := func(s btrfs.Subvolume) bool { return s.ReceivedUUID == parent || s.UUID == parent }
+	if err != nil {
+		return nil, err
+	}
+	isCopy := func(s btrfs.Subvolume) bool {
+		return s.ReadOnly && s.AlteredIn == 0 && !btrfs.IsIncoming(s.Name) && (s.ReceivedUUID == uuid || s.UUID == uuid)
+	}
+	fits := func(s btrfs.Subvolume) bool {
+		return isCopy(s) && (s.ReceivedUUID == uuid && s.SentIn == transaction || s.UUID == uuid && s.ChangedIn == transaction)
+	}
 	for _, s := range listing.InDirectory {
-		if isCopy(s) && !btrfs.IsIncoming(s.Name) {
-			own = s.UUID
+		if fits(s) {
+			return d.openSubvolume(s.Name)
 		}
 	}
-	good := true
 	for _, s := range listing.All {
-		others = others || isCopy(s) && s.UUID != own
-		if isCopy(s) && (!s.ReadOnly || s.AlteredIn != 0) || s.ReceivedUUID == own {
-			good = false
+		if fits(s) {
+			return btrfs.OpenSubvolume(d.dir, s.ID)
 		}
 	}
-	if !good {
-		own = btrfs.UUID{}
+	for _, s := range listing.InDirectory {
+		if isCopy(s) {
+			return d.openSubvolume(s.Name)
+		}
 	}
-	return own, others, nil
+	return nil, hint.New(fmt.Errorf("parent %s not found in %s: %w", uuid, d.status.Path, receive.ErrNoParent),
+		"--no-incremental sends a complete copy")
 }
 
-// parentToName gives the UUID by which btrfs receive is to look for a parent.
-func (d *Dir) parentToName(whole bool) func(parent [16]byte) [16]byte {
-	return func(parent [16]byte) [16]byte {
-		own, others, err := d.OwnCopy(parent)
-		switch {
-		case err != nil:
-			d.host.log.Debug(fmt.Sprintf("looking for copies of the parent in %s: %v", d.status.Path, err))
-			return parent
-		case own.IsZero() || !others:
-			return parent
-		case whole:
-			return own
-		case d.host.confine != nil: // it was allowed for the sake of its own copy, but others may be taken
-			return [16]byte{}
+// Copies tells that what is received in the directory can take its data from snapshots in another one.
+func (d *Dir) Copies(from host.Snapshots) bool {
+	source, here := from.(*Dir)
+	if !here || d.host.confine != nil {
+		return false
+	}
+	root, err := btrfs.OpenSubvolume(source.dir, source.status.Subvolume.ID) // which only root can, and not in every container
+	if err == nil {
+		root.Close()
+	}
+	return err == nil
+}
+
+// sourceOf opens what a stream without data gets it from, if the order names something.
+func (d *Dir) sourceOf(o host.ReceiveOrder) (*receive.Source, error) {
+	if o.From == nil {
+		return nil, nil
+	}
+	from, here := o.From.Dir.(*Dir)
+	if !here {
+		return nil, fmt.Errorf("the data of %s is not on this machine", o.Name)
+	}
+	source := new(receive.Source)
+	var err error
+	if source.Snapshot, err = from.openSubvolume(o.From.Snapshot); err == nil && o.From.Parent != "" {
+		source.Parent, err = from.openSubvolume(o.From.Parent)
+	}
+	if err != nil {
+		closeSource(source)
+		return nil, err
+	}
+	return source, nil
+}
+
+func closeSource(s *receive.Source) {
+	if s == nil {
+		return
+	}
+	for _, f := range []*os.File{s.Snapshot, s.Parent} {
+		if f != nil {
+			f.Close()
 		}
-		return parent
 	}
 }

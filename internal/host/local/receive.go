@@ -1,16 +1,16 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
-	"regexp"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/receive"
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/failpoint"
 	"btrfs-backup/internal/hint"
@@ -20,9 +20,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Receive runs `btrfs receive` in the directory.
+// Receive makes a subvolume of a stream in the directory.
 func (d *Dir) Receive(ctx context.Context, o host.ReceiveOrder) (host.Receiver, error) {
-	r, err := d.StartReceive(ctx, o)
+	r, err := d.StartReceive(ctx, o, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -30,26 +30,38 @@ func (d *Dir) Receive(ctx context.Context, o host.ReceiveOrder) (host.Receiver, 
 	return r, nil
 }
 
-// StartReceive is Receive without a limit.
-func (d *Dir) StartReceive(ctx context.Context, o host.ReceiveOrder) (*Receiver, error) {
+// StartReceive is Receive without a limit. begin, unless it is nil, may refuse a stream for what it is.
+func (d *Dir) StartReceive(ctx context.Context, o host.ReceiveOrder, begin func(sendstream.Summary) error) (*Receiver, error) {
 	hidden := btrfs.Incoming(o.Name)
 	for _, n := range []string{o.Name, hidden} {
 		if err := d.checkFree(n); err != nil {
 			return nil, err
 		}
 	}
-	r, w, err := transport.Pipe()
+	options := receive.Options{Name: hidden, Begin: begin, Find: d.findParent, Copied: o.Copied}
+	receiveStream := func(ctx context.Context, stream io.Reader) error {
+		_, err := receive.Stream(ctx, d.dir, stream, options)
+		return err
+	}
+	if o.Stock {
+		receiveStream = func(ctx context.Context, stream io.Reader) error { return d.receiveByProgram(ctx, o, stream) }
+	}
+	source, err := d.sourceOf(o)
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close()
-	p, whole, err := d.startReceive(ctx, o.Verbose, r)
-	if err != nil {
-		w.Close()
-		return nil, err
-	}
+	options.Source = source
+	r, w := io.Pipe()
+	ctx, cancel := context.WithCancelCause(ctx)
+	receiver := &Receiver{Writer: w, d: d, name: o.Name, stream: w, cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(receiver.done)
+		defer closeSource(source)
+		receiver.err = receiveStream(ctx, r)
+		r.CloseWithError(cmp.Or(receiver.err, io.ErrClosedPipe))
+	}()
 	failpoint.Reach("receive begun")
-	return &Receiver{Writer: sendstream.NewRenamer(w, hidden, d.parentToName(whole)), d: d, name: o.Name, stream: w, process: p}, nil
+	return receiver, nil
 }
 
 // checkFree looks for what would be in the way of a name.
@@ -75,37 +87,26 @@ func (d *Dir) checkFree(name string) error {
 	return inTheWay(path, kind)
 }
 
-// Receiver is one run of `btrfs receive`.
+// Receiver is a stream on its way into a subvolume.
 type Receiver struct {
 	io.Writer
-	d       *Dir
-	name    string
-	stream  *os.File
-	process process
-	ended   bool
+	d      *Dir
+	name   string
+	stream *io.PipeWriter
+	cancel context.CancelCauseFunc
+	done   chan struct{} // closed when err is there
+	err    error
 }
 
 func (r *Receiver) Close(context.Context) (btrfs.Subvolume, error) {
-	if err := r.End(); err != nil {
-		return btrfs.Subvolume{}, err
+	r.stream.Close()
+	<-r.done
+	if r.err != nil {
+		return btrfs.Subvolume{}, r.err
 	}
 	failpoint.Reach("received")
 	return btrfs.InfoAt(r.d.dir, btrfs.Incoming(r.name))
 }
-
-// End ends the stream and waits for the program, whose verdict it gives.
-func (r *Receiver) End() error {
-	r.ended = true
-	r.stream.Close()
-	err := r.process.Wait()
-	if exit := new(transport.ExitError); errors.As(err, &exit) {
-		exit.Stderr = attributeValue.ReplaceAllString(exit.Stderr, "$1$2")
-	}
-	return err
-}
-
-// attributeValue is what btrfs receive tells of an attribute besides its name. It may be long, and not printable.
-var attributeValue = regexp.MustCompile(`(?s)^(lsetxattr .*? (?:btrfs|security|system|trusted|user)\.[^=]*)=.*( failed: )`)
 
 // Commit syncs before it renames: the name must not reach the disk before the data.
 func (r *Receiver) Commit(_ context.Context, of host.Origin) error {
@@ -148,10 +149,10 @@ func (d *Dir) FinishCommit(backup btrfs.Subvolume, name string, of host.Origin) 
 }
 
 func (r *Receiver) Abort(context.Context) error {
-	if !r.ended {
-		r.process.Kill()
-		_ = r.End() // it was killed
-	}
+	stopped := errors.New("receiving was stopped")
+	r.cancel(stopped)
+	r.stream.CloseWithError(stopped)
+	<-r.done
 	return r.d.Discard(r.name)
 }
 

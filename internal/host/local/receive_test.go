@@ -95,7 +95,7 @@ func TestReceiverEndsItsProgramWhenAborted(t *testing.T) {
 	d := newFolder(t)
 	started := filepath.Join(t.TempDir(), "started")
 	fakeProgram(t, fmt.Sprintf(`echo $$ >%[1]s.new; mv %[1]s.new %[1]s; exec sleep 1000`, started))
-	r, err := d.Receive(t.Context(), host.ReceiveOrder{Name: "new"})
+	r, err := d.Receive(t.Context(), host.ReceiveOrder{Name: "new", Stock: true})
 	btrfstest.Check(t, err)
 	pid, err := strconv.Atoi(strings.TrimSpace(waitFor(started)))
 	btrfstest.Check(t, err)

@@ -49,7 +49,7 @@ func (d *Dir) makeStream(ctx context.Context, o host.SendOrder, noData bool, rea
 		return err
 	}
 	defer snapshot.Close()
-	options := sendOptions(o.Format, kernelProtocol(), noData)
+	options := sendOptions(o.Format, kernelProtocol(), noData || o.Format.NoData)
 	if o.Parent != "" {
 		if options.Parent, err = d.openSubvolume(o.Parent); err != nil {
 			return parentError(filepath.Join(d.status.Path, o.Parent), err)

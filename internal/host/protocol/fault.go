@@ -3,9 +3,11 @@ package protocol
 import (
 	"errors"
 	"io/fs"
+	"slices"
 	"syscall"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/receive"
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/files"
 	"btrfs-backup/internal/heal"
@@ -24,6 +26,7 @@ type fault struct {
 	Exit   *transport.ExitError `cbor:"exit,omitempty"`
 	Held   *lock.HeldError      `cbor:"held,omitempty"`
 	Send   *sendFault           `cbor:"send,omitempty"`
+	Apply  *applyFault          `cbor:"apply,omitempty"`
 
 	Gone *tree.TooManyGoneError `cbor:"gone,omitempty"`
 }
@@ -34,6 +37,14 @@ type sendFault struct {
 	Errno int    `cbor:"errno"`
 }
 
+// applyFault is a receive.Error, without its cause.
+type applyFault struct {
+	Number  int64                  `cbor:"number"`
+	Command sendstream.CommandType `cbor:"command"`
+	Path    string                 `cbor:"path"`
+	Xattr   string                 `cbor:"xattr,omitempty"`
+}
+
 // sentinels are known by the same names at both ends.
 var sentinels = map[string]error{
 	"empty":           sendstream.ErrEmpty,
@@ -42,6 +53,7 @@ var sentinels = map[string]error{
 	"unsupported":     sendstream.ErrUnsupported,
 	"differs":         sendstream.ErrRestartDiffers,
 	"prefix-differs":  sendstream.ErrPrefixDiffers,
+	"no-parent":       receive.ErrNoParent,
 	"not-btrfs":       btrfs.ErrNotBtrfs,
 	"not-subvolume":   btrfs.ErrNotSubvolume,
 	"not-link":        host.ErrNotLink,
@@ -82,6 +94,9 @@ func ToWire(err error) error {
 	errors.As(err, &f.Held)
 	if refused := new(btrfs.SendError); errors.As(err, &refused) {
 		f.Send = &sendFault{refused.What, int(refused.Errno)}
+	}
+	if c := new(receive.Error); errors.As(err, &c) {
+		f.Apply = &applyFault{c.Number, c.Command, c.Path, c.Xattr}
 	}
 	errors.As(err, &f.Gone)
 	e := &wire.Error{Text: err.Error(), Advice: hint.Of(err)}
@@ -133,6 +148,10 @@ func FromWire(err error) error {
 	}
 	if f.Send != nil {
 		e.causes = append(e.causes, &btrfs.SendError{What: f.Send.What, Errno: syscall.Errno(f.Send.Errno)})
+	}
+	if c := f.Apply; c != nil {
+		e.causes = append(e.causes, &receive.Error{Number: c.Number, Command: c.Command, Path: c.Path, Xattr: c.Xattr,
+			Err: errors.Join(slices.Clone(e.causes)...)})
 	}
 	if f.Gone != nil {
 		e.causes = append(e.causes, f.Gone)

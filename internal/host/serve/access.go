@@ -13,7 +13,7 @@ import (
 )
 
 // mustBeOurs refuses to receive where another user can write to the folder, or to a directory between the root and it: he could
-// put a symbolic link in its place, and `btrfs receive` looks its path up anew.
+// exchange what is received there.
 func (c *confinement) mustBeOurs(d *local.Dir) error {
 	if err := mustBeUnwritable(c.root); err != nil {
 		return err

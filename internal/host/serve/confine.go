@@ -1,7 +1,6 @@
 package serve
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,7 +15,6 @@ import (
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/host/guard"
 	"btrfs-backup/internal/host/local"
 	"btrfs-backup/internal/host/protocol"
 	"btrfs-backup/internal/tree"
@@ -127,21 +125,12 @@ func (l Limits) deletable(d *local.Dir, names []string, o host.DeleteOptions) (a
 	return allowed, joined(refused...)
 }
 
-// guard gives what looks at each command of a stream that is to be received in a directory.
-func (s *server) guard(d *local.Dir) func(sendstream.Command) error {
-	g := new(guard.Guard)
-	if s.o.Limits.AppendOnly {
-		g.Fresh = func(stream btrfs.UUID) error { return mustLack(d, stream) }
+// begins gives what refuses a stream that is to be received in a directory for what it is; nil: nothing.
+func (s *server) begins(d *local.Dir) func(sendstream.Summary) error {
+	if !s.o.Limits.AppendOnly {
+		return nil
 	}
-	if s.confine != nil {
-		var clone error
-		g.Parent = func(parent btrfs.UUID) (err error) {
-			clone, err = s.confine.mayBuildOn(d, parent)
-			return err
-		}
-		g.Clone = func() error { return clone }
-	}
-	return g.Allow
+	return func(stream sendstream.Summary) error { return mustLack(d, stream.UUID) }
 }
 
 // mustLack refuses a second copy of a snapshot: it would be recorded as the first one's origin, too.
@@ -156,54 +145,6 @@ func mustLack(d *local.Dir, stream btrfs.UUID) error {
 		}
 	}
 	return nil
-}
-
-// mayBuildOn refuses a parent that is not within the root, and tells why none of its data may be cloned. btrfs receive takes any
-// subvolume with the UUID, also where there is one more within the root; but it can be told which is to be the parent.
-func (c *confinement) mayBuildOn(d *local.Dir, parent btrfs.UUID) (clone, err error) {
-	listing, err := btrfs.List(d.File())
-	if err != nil {
-		return nil, err
-	}
-	within, err := c.Narrow(d, listing)
-	if err != nil {
-		return nil, err
-	}
-	allowed, all := parents(within.All, parent), parents(listing.All, parent)
-	if parent.IsZero() || len(allowed) == 0 {
-		return nil, hint.New(fmt.Errorf("parent %s not found in %s", parent, c.path), "--no-incremental sends a complete copy")
-	}
-	for _, s := range allowed {
-		if btrfs.IsIncoming(s.Name) || !s.ReadOnly {
-			return nil, fmt.Errorf("the parent %s is not complete", s.Name)
-		}
-	}
-	if len(allowed) == len(all) {
-		return nil, nil
-	}
-	clone = hint.New(fmt.Errorf("parent %s has a copy outside of %s too, which btrfs receive might take", parent, c.path),
-		"keep that copy on another filesystem; until then --no-incremental sends complete copies")
-	if own, _, err := d.OwnCopy(parent); own.IsZero() || err != nil {
-		return nil, cmp.Or(err, clone)
-	}
-	return clone, nil
-}
-
-// parents gives those of which btrfs receive takes one (btrfs-progs/cmds/receive.c: process_snapshot).
-func parents(all []btrfs.Subvolume, uuid btrfs.UUID) []btrfs.Subvolume {
-	var copies, originals []btrfs.Subvolume
-	for _, s := range all {
-		switch uuid {
-		case s.ReceivedUUID:
-			copies = append(copies, s)
-		case s.UUID:
-			originals = append(originals, s)
-		}
-	}
-	if len(copies) > 0 {
-		return copies
-	}
-	return originals
 }
 
 // confinement keeps a client within a directory.

@@ -15,7 +15,7 @@ import (
 )
 
 func (s *server) format(ctx context.Context, _ protocol.Nothing) (sendstream.Format, error) {
-	return s.local.Format(ctx)
+	return s.local.StockFormat(ctx)
 }
 
 func (s *server) mkdir(ctx context.Context, path string) (none protocol.Nothing, err error) {

@@ -353,7 +353,7 @@ func TestStockReceiveFallsIntoEveryTrap(t *testing.T) {
 		stream := s.traps()[name]
 		before, disk := s.look(), s.disk()
 		var renamed bytes.Buffer
-		_, err := sendstream.NewRenamer(&renamed, ".x.incoming", nil).Write(stream)
+		_, err := sendstream.NewRenamer(&renamed, ".x.incoming").Write(stream)
 		btrfstest.Check(t, err)
 		receive := exec.Command("btrfs", "receive", s.folder)
 		receive.Stdin = &renamed

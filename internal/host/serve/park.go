@@ -1,7 +1,6 @@
 package serve
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +15,6 @@ import (
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/host/local"
 	"btrfs-backup/internal/host/protocol"
-	"btrfs-backup/transport"
 	"btrfs-backup/transport/wire"
 )
 
@@ -30,9 +28,7 @@ type transfer struct {
 	listener *handoff.Listener
 	unnotice func() // others no longer find it
 	receiver *local.Receiver
-	in       *sendstream.PrefixCounter // what the far side sent, in front of the check
-	pipe     *io.PipeWriter            // behind it
-	checked  chan error                // how checking and writing ended
+	in       *sendstream.PrefixCounter // what the far side sent
 	gone     func()                    // called once, at the end
 	once     sync.Once
 
@@ -67,22 +63,15 @@ func (s *server) beginTransfer(dir *local.Dir, o host.ReceiveOrder) (*transfer, 
 		listener.Close()
 		return nil, err
 	}
-	receiver, err := dir.StartReceive(s.ctx, o)
+	receiver, err := dir.StartReceive(s.ctx, o, s.begins(dir))
 	if err != nil {
 		unnotice()
 		listener.Close()
 		return nil, err
 	}
-	r, w := io.Pipe()
 	t := &transfer{dir: dir, order: o, window: s.o.ResumeWindow, log: s.o.Log, listener: listener, unnotice: unnotice, receiver: receiver,
-		in: sendstream.NewPrefixCounter(w), pipe: w, checked: make(chan error, 1), taken: make(chan struct{}), gone: func() {}, process: s.ctx}
+		in: sendstream.NewPrefixCounter(receiver), taken: make(chan struct{}), gone: func() {}, process: s.ctx}
 	t.unwatch = context.AfterFunc(s.ctx, t.hurry)
-	allow := s.guard(dir)
-	go func() {
-		_, err := sendstream.CopyAllowed(receiver, r, allow)
-		r.CloseWithError(cmp.Or(err, io.ErrClosedPipe))
-		t.checked <- err
-	}()
 	go listener.Serve(holder(t.answer).serve)
 	return t, nil
 }
@@ -170,19 +159,11 @@ func (t *transfer) close(ctx context.Context) (btrfs.Subvolume, error) {
 }
 
 func (t *transfer) finish() (btrfs.Subvolume, error) {
-	t.pipe.Close()
-	checkErr := <-t.checked
-	if checkErr == nil && t.err == nil {
-		return t.receiver.Close(context.Background())
+	received, err := t.receiver.Close(context.Background())
+	if t.err != nil && (err == nil || errors.Is(err, sendstream.ErrTruncated) || errors.Is(err, sendstream.ErrEmpty)) {
+		err = t.err // which is why the stream broke off
 	}
-	// when the program gave up, the check only saw a broken pipe
-	err := t.receiver.End()
-	var exit *transport.ExitError
-	var write *sendstream.WriteError
-	if errors.As(err, &exit) && errors.As(checkErr, &write) {
-		return btrfs.Subvolume{}, err
-	}
-	return btrfs.Subvolume{}, cmp.Or(checkErr, t.err)
+	return received, err
 }
 
 // abort ends receiving and removes what was received, once.
@@ -198,7 +179,6 @@ func (t *transfer) remove() error {
 	if stream != nil {
 		stream.Abort(errors.New("the receiver was told to stop"))
 	}
-	t.pipe.CloseWithError(errors.New("receiving was stopped"))
 	err := t.receiver.Abort(context.Background())
 	t.end()
 	return err

@@ -11,6 +11,7 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/handoff"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host/local"
 	"btrfs-backup/internal/host/protocol"
 	"btrfs-backup/transport/wire"
@@ -54,6 +55,10 @@ func (s *server) measure(ctx context.Context, d *local.Dir, c protocol.SendCall)
 func (s *server) receive(_ context.Context, c protocol.ReceiveCall) (reply protocol.ReceiveReply, err error) {
 	if err := s.o.Limits.checkName(c.Order.Name); err != nil {
 		return reply, err
+	}
+	if c.Order.Stock && s.o.Limits != (Limits{}) {
+		return reply, hint.New(errors.New("refused: the program btrfs receive goes where a stream leads it, so a key with limits may not use it"),
+			"leave out --receiver stock")
 	}
 	d, err := s.open(c.Dir)
 	if err != nil {
