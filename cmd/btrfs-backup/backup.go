@@ -43,6 +43,7 @@ func (o *backupOptions) define(f *pflag.FlagSet) {
 		f.BoolVarP(&o.spec.Subvolume.ConvertRW, "convert-rw", "w", false, "make subvolumes writable to delete them")
 		f.BoolVar(&o.spec.Subvolume.LockedDests, "locked-dests", false, "add the destinations of failed transfers")
 		f.BoolVar(&o.spec.Subvolume.RemoveLocks, "remove-locks", false, "drop each DEST's record and release its snapshots")
+		f.StringVar((*string)(&o.spec.Subvolume.Receiver), "receiver", string(o.spec.Subvolume.Receiver), "receive by `HOW`: auto, native or stock")
 		f.BoolVarP(&o.spec.Subvolume.Verbose, "btrfs-debug", "d", false, "log what is sent, and the messages of btrfs receive")
 		defineNames(o.spec, f)
 		defineCompat(&o.spec.Compat, f)

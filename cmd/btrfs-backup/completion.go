@@ -17,6 +17,7 @@ var chosen = map[string][]string{
 	"agent":     {"auto", "installed"},
 	"compress":  {"auto", "zstd", "none"},
 	"engine":    {"auto", "btrfs", "rsync"},
+	"receiver":  {"auto", "native", "stock"},
 	"ionice":    {"idle", "best-effort", "realtime"},
 	"verbosity": {"debug", "info", "warning", "error"},
 }

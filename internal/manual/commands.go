@@ -105,6 +105,11 @@ deletes a part that it received when the run ends.`},
 --channels N carries a stream by as many SSH sessions, N - 1 of them from 250 milliseconds on.
 --rate-limit is for each DEST, and counts bytes on the network, or of the stream where there is no network; K, M, G and T stand
 for powers of 1024.`},
+			{Macro: "SS", Title: "How backups are received", Text: `
+This program makes them of send streams by itself. From a snapshot on this machine the kernel tells what is to be done, and the data is
+taken from the snapshot: compressed extents stay as they are. With --rate-limit, and between machines, the data is in the stream.
+--receiver stock runs the program btrfs receive instead; it trusts streams, so the source must be on this machine, and a key
+with limits cannot use it.`},
 			{Macro: "SS", Title: "Commands as destinations", Text: `
 With shell://COMMAND, "sh -c COMMAND" is run for each snapshot, with the send stream on its standard
 input and variables that are listed under ENVIRONMENT. Status 0 means that it stored all of it. The program cannot look at
@@ -124,8 +129,8 @@ Closing the lid, or "systemctl suspend --ignore-inhibitors", suspends all the sa
 			{Macro: "SS", Title: "Without root", Text: `
 Snapshots of own subvolumes and listings need no privilege. Deletion needs the mount option
 user_subvol_rm_allowed and --convert-rw. To send needs root, or a btrfs-backup of the user's own with a capability:
-"setcap cap_sys_admin+ep btrfs-backup". btrfs receive needs root, or a btrfs of the user's own with
-capabilities: "setcap cap_sys_admin,cap_chown,cap_fowner,cap_dac_override,cap_fsetid,cap_mknod,cap_setfcap+ep btrfs".
+"setcap cap_sys_admin+ep btrfs-backup". To receive what others own needs root, or more capabilities:
+"setcap cap_sys_admin,cap_chown,cap_fowner,cap_dac_override,cap_dac_read_search,cap_fsetid,cap_mknod,cap_setfcap+ep btrfs-backup".
 The error names the one that is missing.`},
 			{Macro: "SS", Title: "Argument files", Text: `
 In a FILE that is named as @FILE every line is one place, or one option with its value behind a space.
