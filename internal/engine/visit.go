@@ -161,7 +161,7 @@ func (v *visit) plannerOf(found Contents) plan.Planner {
 
 // tellForeign tells of backups that have a name of the series, and that the policy does not apply to.
 func (v *visit) tellForeign() {
-	foreign := v.planner.Foreign()
+	foreign := v.plan.Foreign
 	if len(foreign) == 0 || v.keepBackups() == (retention.Policy{}) {
 		return
 	}
@@ -277,16 +277,16 @@ func (v *visit) saveAll(ctx context.Context) {
 // record notes in the ledger the newest snapshot that the destination holds now, and the newest one that it lacks.
 func (v *visit) record(ctx context.Context) {
 	pairs := copies.New(v.snapshots.All, v.planner.Backups.Listing)
-	sent := func(s btrfs.Subvolume) bool {
-		return slices.ContainsFunc(v.saved.Transfers, func(t TransferReport) bool { return t.Snapshot == s.Name && t.Failure == nil })
+	sent, planned := make(map[string]bool), make(map[string]bool)
+	for _, t := range v.saved.Transfers {
+		sent[t.Snapshot] = sent[t.Snapshot] || t.Failure == nil
 	}
-	planned := make(map[string]bool)
 	for _, t := range v.plan.Transfers {
 		planned[t.Snapshot.Name] = true
 	}
 	common, lacking := "", ""
 	for _, s := range v.ownSnapshots() {
-		if len(pairs.Of(s)) > 0 || sent(s) {
+		if len(pairs.Of(s)) > 0 || sent[s.Name] {
 			common, lacking = s.Name, "" // no increment needs an older one
 		} else if planned[s.Name] {
 			lacking = s.Name

@@ -9,19 +9,29 @@ import (
 )
 
 // A Finder finds the copies of a snapshot at a destination, by UUID and by what the transactions tell: a received UUID counts for what was
-// received itself, and neither side was altered since.
+// received itself, and neither side was altered since. It borrows the subvolumes.
 type Finder struct {
-	here  map[btrfs.UUID][]btrfs.Subvolume // at the source, those that were received, by the received UUID
-	there byUUIDs                          // in the folder of the destination
-	all   byUUIDs                          // on its filesystem
+	here  map[btrfs.UUID]received // at the source, by the received UUID
+	there byUUIDs                 // in the folder of the destination
+	all   byUUIDs                 // on its filesystem
+}
+
+// received tells of subvolumes with one received UUID in which transaction they were sent.
+type received struct {
+	sentIn uint64
+	mixed  bool // not all in the same
 }
 
 // byUUIDs are subvolumes, by both UUIDs.
-type byUUIDs map[btrfs.UUID][]btrfs.Subvolume
+type byUUIDs map[btrfs.UUID][]*btrfs.Subvolume
 
-func newCopies(subvolumes []btrfs.Subvolume) byUUIDs {
-	c := make(byUUIDs, len(subvolumes))
-	for _, s := range subvolumes {
+func newCopies(subvolumes []btrfs.Subvolume, leaveOut func(name string) bool) byUUIDs {
+	c := make(byUUIDs, 2*len(subvolumes))
+	for i := range subvolumes {
+		s := &subvolumes[i]
+		if leaveOut != nil && leaveOut(s.Name) {
+			continue
+		}
 		c[s.UUID] = append(c[s.UUID], s)
 		if !s.ReceivedUUID.IsZero() {
 			c[s.ReceivedUUID] = append(c[s.ReceivedUUID], s)
@@ -31,7 +41,7 @@ func newCopies(subvolumes []btrfs.Subvolume) byUUIDs {
 }
 
 // of gives those that the UUIDs tell to be copies of s, or s itself. One that is planned only has no UUID.
-func (c byUUIDs) of(s btrfs.Subvolume) []btrfs.Subvolume {
+func (c byUUIDs) of(s *btrfs.Subvolume) []*btrfs.Subvolume {
 	if s.Identity().IsZero() {
 		return nil
 	}
@@ -40,26 +50,30 @@ func (c byUUIDs) of(s btrfs.Subvolume) []btrfs.Subvolume {
 
 // New gives what finds copies of the subvolumes here among those of the destination.
 func New(here []btrfs.Subvolume, destination btrfs.Listing) Finder {
-	f := Finder{here: make(map[btrfs.UUID][]btrfs.Subvolume), all: newCopies(destination.All)}
+	f := Finder{here: make(map[btrfs.UUID]received), there: newCopies(destination.InDirectory, btrfs.IsIncoming),
+		all: newCopies(destination.All, nil)}
 	for _, s := range here {
 		if s.Received() {
-			f.here[s.ReceivedUUID] = append(f.here[s.ReceivedUUID], s)
+			r, again := f.here[s.ReceivedUUID]
+			f.here[s.ReceivedUUID] = received{s.SentIn, r.mixed || again && r.sentIn != s.SentIn}
 		}
 	}
-	f.there = newCopies(slices.DeleteFunc(slices.Clone(destination.InDirectory), func(b btrfs.Subvolume) bool {
-		return btrfs.IsIncoming(b.Name)
-	}))
 	return f
 }
 
 // Of gives the copies of s.
-func (f Finder) Of(s btrfs.Subvolume) []btrfs.Subvolume {
-	return slices.DeleteFunc(slices.Clone(f.there.of(s)), func(b btrfs.Subvolume) bool { return !f.fits(s, b) })
+func (f Finder) Of(s btrfs.Subvolume) (copies []btrfs.Subvolume) {
+	for _, b := range f.there.of(&s) {
+		if f.fits(&s, b) {
+			copies = append(copies, *b)
+		}
+	}
+	return copies
 }
 
 // fits tells that b, which the UUIDs tell to be a copy of s, holds what s holds. Where several subvolumes here have the received UUID
 // of s but are not copies of the same state, the number must tell which of them b is a copy of.
-func (f Finder) fits(s, b btrfs.Subvolume) bool {
+func (f Finder) fits(s, b *btrfs.Subvolume) bool {
 	sent := s.CreatedIn <= b.SentIn && b.SentIn <= s.ChangedIn // by s itself
 	switch {
 	case !b.ReadOnly || b.AlteredIn != 0 || b.UUID != s.Identity() && !b.Received():
@@ -77,16 +91,17 @@ func (f Finder) fits(s, b btrfs.Subvolume) bool {
 	return true
 }
 
-func (f Finder) isShared(s btrfs.Subvolume) bool {
-	return slices.ContainsFunc(f.here[s.ReceivedUUID], func(o btrfs.Subvolume) bool { return o.SentIn != s.SentIn })
+func (f Finder) isShared(s *btrfs.Subvolume) bool {
+	r, some := f.here[s.ReceivedUUID]
+	return some && (r.mixed || r.sentIn != s.SentIn)
 }
 
 // CanBeParent tells that `btrfs receive` builds upon what s holds, whichever copy of s it takes there, or takes data of
 // (btrfs-progs/cmds/receive.c: process_snapshot, process_clone).
 func (f Finder) CanBeParent(s btrfs.Subvolume) bool {
-	taken := f.all.of(s)
-	fits := func(c btrfs.Subvolume) bool { return c.UUID == s.UUID || f.fits(s, c) }
-	return !slices.ContainsFunc(taken, func(c btrfs.Subvolume) bool { return !fits(c) && !isTwin(c, taken, fits) })
+	taken := f.all.of(&s)
+	fits := func(c *btrfs.Subvolume) bool { return c.UUID == s.UUID || f.fits(&s, c) }
+	return !slices.ContainsFunc(taken, func(c *btrfs.Subvolume) bool { return !fits(c) && !isTwin(c, taken, fits) })
 }
 
 // IsComplete tells a complete backup: `btrfs receive` sets the received UUID and the read-only flag at the very end. One that
@@ -98,15 +113,15 @@ var ErrWrongParent = errors.New("the received subvolume is not built on a copy o
 
 // BuildsOn tells that a received subvolume is built on a copy of parent, as which there is one at the destination.
 func BuildsOn(received, parent btrfs.Subvolume, there []btrfs.Subvolume) bool {
-	taken := newCopies(there).of(parent)
-	fits := func(c btrfs.Subvolume) bool { return Finder{}.fits(parent, c) }
-	return slices.ContainsFunc(taken, func(c btrfs.Subvolume) bool {
+	taken := newCopies(there, nil).of(&parent)
+	fits := func(c *btrfs.Subvolume) bool { return Finder{}.fits(&parent, c) }
+	return slices.ContainsFunc(taken, func(c *btrfs.Subvolume) bool {
 		return c.UUID == received.ParentUUID && (fits(c) || isTwin(c, taken, fits))
 	})
 }
 
 // isTwin tells that c is a read-only snapshot of a good one among others, and as good as that.
-func isTwin(c btrfs.Subvolume, others []btrfs.Subvolume, good func(btrfs.Subvolume) bool) bool {
+func isTwin(c *btrfs.Subvolume, others []*btrfs.Subvolume, good func(*btrfs.Subvolume) bool) bool {
 	return c.ReadOnly && !c.Received() && c.AlteredIn == 0 &&
-		slices.ContainsFunc(others, func(o btrfs.Subvolume) bool { return o.UUID == c.ParentUUID && good(o) })
+		slices.ContainsFunc(others, func(o *btrfs.Subvolume) bool { return o.UUID == c.ParentUUID && good(o) })
 }

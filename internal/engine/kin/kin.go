@@ -3,6 +3,7 @@ package kin
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 
 	"btrfs-backup/btrfs"
@@ -52,25 +53,90 @@ func (l Lineage) Family(s btrfs.Subvolume) btrfs.UUID {
 	return l.find(cmp.Or(s.ParentUUID, s.UUID))
 }
 
-// Related tells that one of the two can be built upon the other.
-func (l Lineage) Related(a, b btrfs.Subvolume) bool {
-	ofNamelessTop := a.ParentUUID.IsZero() && b.ParentUUID.IsZero() && a.ReceivedUUID.IsZero() && b.ReceivedUUID.IsZero()
-	return l.OneKin || ofNamelessTop || l.Family(a) == l.Family(b)
+// A branch is what related subvolumes share.
+type branch struct {
+	family     btrfs.UUID
+	ofNameless bool // snapshots of a top level without UUID have no parent's
 }
 
-// Ladder orders the subvolumes that can be the parent of s: the newest older one first, then the oldest newer ones.
-func (l Lineage) Ladder(s btrfs.Subvolume, candidates []btrfs.Subvolume) []btrfs.Subvolume {
-	var older, newer []btrfs.Subvolume
-	for _, c := range candidates {
-		switch {
-		case c.ID == s.ID || !l.Related(c, s):
-		case ByAge(c, s) < 0:
-			older = append(older, c)
-		default:
-			newer = append(newer, c)
+// branches gives those of a subvolume.
+func (l Lineage) branches(s btrfs.Subvolume) []branch {
+	switch {
+	case l.OneKin:
+		return []branch{{}}
+	case s.ParentUUID.IsZero() && s.ReceivedUUID.IsZero():
+		return []branch{{family: l.Family(s)}, {ofNameless: true}}
+	}
+	return []branch{{family: l.Family(s)}}
+}
+
+// Bases are subvolumes that others can be built upon.
+type Bases struct {
+	lineage Lineage
+	byAge   map[branch][]*btrfs.Subvolume
+}
+
+// NewBases gives subvolumes of a lineage. It borrows them.
+func NewBases(l Lineage, subvolumes []btrfs.Subvolume) Bases {
+	b := Bases{lineage: l, byAge: make(map[branch][]*btrfs.Subvolume)}
+	for i := range subvolumes {
+		b.Add(&subvolumes[i])
+	}
+	return b
+}
+
+// Add adds one.
+func (b Bases) Add(s *btrfs.Subvolume) {
+	for _, in := range b.lineage.branches(*s) {
+		all := b.byAge[in]
+		at, _ := find(all, s)
+		b.byAge[in] = slices.Insert(all, at, s)
+	}
+}
+
+// Of gives those that can be the parent of s: the newest older one first, then the oldest newer ones.
+func (b Bases) Of(s *btrfs.Subvolume) iter.Seq[*btrfs.Subvolume] {
+	branches := b.lineage.branches(*s)
+	return func(yield func(*btrfs.Subvolume) bool) {
+		for c := b.older(branches, s); c != nil; c = b.older(branches, c) {
+			if !yield(c) {
+				return
+			}
+		}
+		for c := b.newer(branches, s); c != nil; c = b.newer(branches, c) {
+			if !yield(c) {
+				return
+			}
 		}
 	}
-	slices.SortFunc(older, func(a, b btrfs.Subvolume) int { return ByAge(b, a) })
-	slices.SortFunc(newer, ByAge)
-	return append(older, newer...)
+}
+
+// older gives the newest that is older than another one; nil if there is none.
+func (b Bases) older(branches []branch, than *btrfs.Subvolume) (next *btrfs.Subvolume) {
+	for _, in := range branches {
+		all := b.byAge[in]
+		if at, _ := find(all, than); at > 0 && (next == nil || ByAge(*all[at-1], *next) > 0) {
+			next = all[at-1]
+		}
+	}
+	return next
+}
+
+// newer gives the oldest that is newer than another one; nil if there is none.
+func (b Bases) newer(branches []branch, than *btrfs.Subvolume) (next *btrfs.Subvolume) {
+	for _, in := range branches {
+		all := b.byAge[in]
+		at, itself := find(all, than)
+		if itself {
+			at++
+		}
+		if at < len(all) && (next == nil || ByAge(*all[at], *next) < 0) {
+			next = all[at]
+		}
+	}
+	return next
+}
+
+func find(byAge []*btrfs.Subvolume, s *btrfs.Subvolume) (at int, found bool) {
+	return slices.BinarySearchFunc(byAge, s, func(a, b *btrfs.Subvolume) int { return ByAge(*a, *b) })
 }

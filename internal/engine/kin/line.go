@@ -2,6 +2,7 @@ package kin
 
 import (
 	"slices"
+	"sync"
 	"time"
 
 	"btrfs-backup/btrfs"
@@ -52,9 +53,10 @@ func NewLine(source btrfs.Subvolume, there btrfs.Listing, record Record) Line {
 	l := Line{UUIDs: map[btrfs.UUID]bool{source.UUID: true}, Restored: make(map[btrfs.UUID]bool)}
 	a := newAncestry(source, there, record)
 	var versions []btrfs.Subvolume // of the next ancestor that can be written to
-	for uuid := source.ParentUUID; !uuid.IsZero() && !l.UUIDs[uuid]; uuid = a.here[uuid].ParentUUID {
-		if sub := a.here[uuid]; sub.ReadOnly && !slices.Contains(versions, sub) {
-			versions = append(versions, sub)
+	seen := make(map[btrfs.UUID]bool)
+	for uuid := source.ParentUUID; !uuid.IsZero() && !l.UUIDs[uuid]; uuid = a.at(uuid).ParentUUID {
+		if sub := a.at(uuid); sub.ReadOnly && !seen[uuid] {
+			versions, seen[uuid] = append(versions, sub), true
 			continue
 		}
 		if !a.continues(uuid) || l.apart(a, uuid) {
@@ -63,6 +65,7 @@ func NewLine(source btrfs.Subvolume, there btrfs.Listing, record Record) Line {
 		}
 		l.add(a, uuid, versions)
 		versions = nil
+		clear(seen)
 	}
 	l.add(a, btrfs.UUID{}, versions)
 	if slices.ContainsFunc(record.Sources, func(uuid btrfs.UUID) bool { return l.UUIDs[uuid] }) {
@@ -72,30 +75,28 @@ func NewLine(source btrfs.Subvolume, there btrfs.Listing, record Record) Line {
 }
 
 // addRecorded adds what was found to be of the line before. Of two that are apart from each other, none is certain.
-func (l Line) addRecorded(a ancestry) {
-	others := slices.DeleteFunc(slices.Clone(a.Sources), func(uuid btrfs.UUID) bool {
-		return l.UUIDs[uuid] || a.others[uuid] || l.apart(a, uuid) || a.Held[uuid].Arrived.After(a.source.Created)
-	})
-	for _, uuid := range others {
-		if !slices.ContainsFunc(others, func(other btrfs.UUID) bool { return other != uuid && a.apart(uuid, other) }) {
+func (l Line) addRecorded(a *ancestry) {
+	others := make(map[btrfs.UUID]bool)
+	for _, uuid := range a.Sources {
+		if !l.UUIDs[uuid] && !a.others[uuid] && !l.apart(a, uuid) && !a.Held[uuid].Arrived.After(a.source.Created) {
+			others[uuid] = true
+		}
+	}
+	for uuid := range others {
+		if !a.apartFromAny(uuid, others) {
 			l.UUIDs[uuid] = true
 		}
 	}
 }
 
 // apart tells that a source lived at the same time as one of the line.
-func (l Line) apart(a ancestry, uuid btrfs.UUID) bool {
-	for of := range l.UUIDs {
-		if of != uuid && a.apart(of, uuid) {
-			return true
-		}
-	}
+func (l Line) apart(a *ancestry, uuid btrfs.UUID) bool {
 	last, first := a.Held[uuid].Last, a.Held[a.source.UUID].First
-	return uuid != a.source.UUID && first > 0 && last > first
+	return a.apartFromAny(uuid, l.UUIDs) || uuid != a.source.UUID && first > 0 && last > first
 }
 
 // add adds an ancestor and its versions. A received version stands for the subvolume that it is on record as a backup of.
-func (l *Line) add(a ancestry, ancestor btrfs.UUID, versions []btrfs.Subvolume) {
+func (l *Line) add(a *ancestry, ancestor btrfs.UUID, versions []btrfs.Subvolume) {
 	if !ancestor.IsZero() {
 		l.UUIDs[ancestor] = true
 	}
@@ -106,10 +107,9 @@ func (l *Line) add(a ancestry, ancestor btrfs.UUID, versions []btrfs.Subvolume) 
 		origin := a.Origins[v.ReceivedUUID]
 		switch {
 		case !v.Received() || origin.IsZero() || !l.UUIDs[v.UUID] || l.UUIDs[origin]:
-		case l.apart(a, origin) || slices.ContainsFunc(a.Sources, func(of btrfs.UUID) bool { return a.apart(of, origin) }),
-			a.Held[origin].Arrived.After(a.begun()):
+		case l.apart(a, origin) || a.apartFromAny(origin, a.sources), a.Held[origin].Arrived.After(a.begun()):
 			l.Clone, a.others[origin] = true, true
-		case a.isFree(origin) || slices.Contains(a.Sources, origin):
+		case a.isFree(origin) || a.sources[origin]:
 			l.UUIDs[origin], l.Restored[origin] = true, true
 		}
 	}
@@ -120,57 +120,99 @@ type ancestry struct {
 	Record
 	source  btrfs.Subvolume
 	top     btrfs.UUID
-	here    map[btrfs.UUID]btrfs.Subvolume
 	decided bool                // what the source continues
+	sources map[btrfs.UUID]bool // those of Record
+	known   map[btrfs.UUID]bool // the same, and Renamed
 	others  map[btrfs.UUID]bool // sources that live, though a copy was restored of them
-	claimed map[btrfs.UUID]bool // another subvolume that can be written to descends from them
+
+	// Few sources have ancestors, so these are made when they are asked for:
+	here    func() map[btrfs.UUID]*btrfs.Subvolume
+	claimed func() map[btrfs.UUID]bool // another subvolume that can be written to descends from them
+	begun   func() time.Time           // when the source was made, or the first of those that it was rolled back from
 }
 
-func newAncestry(source btrfs.Subvolume, there btrfs.Listing, record Record) ancestry {
-	a := ancestry{Record: record, source: source, top: there.Top, others: make(map[btrfs.UUID]bool),
-		here: make(map[btrfs.UUID]btrfs.Subvolume), claimed: make(map[btrfs.UUID]bool),
-		decided: record.Lost || slices.Contains(slices.Concat(record.Sources, record.Renamed), source.UUID)}
-	for _, sub := range append(slices.Clone(there.All), source) {
-		a.here[sub.UUID] = sub
-	}
-	for _, sub := range there.All {
-		if sub.ReadOnly || sub.UUID == source.UUID || slices.Contains(record.Sources, sub.UUID) || btrfs.IsIncoming(sub.Name) {
-			continue
+func newAncestry(source btrfs.Subvolume, there btrfs.Listing, record Record) *ancestry {
+	a := &ancestry{Record: record, source: source, top: there.Top, others: make(map[btrfs.UUID]bool),
+		sources: setOf(record.Sources), known: setOf(slices.Concat(record.Sources, record.Renamed))}
+	a.decided = record.Lost || a.known[source.UUID]
+	a.here = sync.OnceValue(func() map[btrfs.UUID]*btrfs.Subvolume {
+		here := make(map[btrfs.UUID]*btrfs.Subvolume, len(there.All)+1)
+		for i := range there.All {
+			here[there.All[i].UUID] = &there.All[i]
 		}
-		for uuid := sub.ParentUUID; !uuid.IsZero() && !a.claimed[uuid]; uuid = a.here[uuid].ParentUUID {
-			if above, here := a.here[uuid]; here && !above.ReadOnly { // whose claim goes before
-				break
-			}
-			a.claimed[uuid] = true
-		}
-	}
+		here[source.UUID] = &source
+		return here
+	})
+	a.claimed = sync.OnceValue(func() map[btrfs.UUID]bool { return a.findClaimed(there.All) })
+	a.begun = sync.OnceValue(a.findBegun)
 	return a
 }
 
-// continues tells that the source continues the history of an ancestor.
-func (a ancestry) continues(uuid btrfs.UUID) bool {
-	return slices.Contains(a.Sources, uuid) || slices.Contains(a.Renamed, uuid) || !a.decided && a.isFree(uuid)
+func setOf(uuids []btrfs.UUID) map[btrfs.UUID]bool {
+	set := make(map[btrfs.UUID]bool, len(uuids))
+	for _, uuid := range uuids {
+		set[uuid] = true
+	}
+	return set
 }
 
-// begun gives when the source was made, or the first of those that it was rolled back from.
-func (a ancestry) begun() time.Time {
+// at gives the subvolume of a UUID, or none.
+func (a *ancestry) at(uuid btrfs.UUID) btrfs.Subvolume {
+	if sub, here := a.here()[uuid]; here {
+		return *sub
+	}
+	return btrfs.Subvolume{}
+}
+
+func (a *ancestry) findClaimed(all []btrfs.Subvolume) map[btrfs.UUID]bool {
+	claimed := make(map[btrfs.UUID]bool)
+	for _, sub := range all {
+		if sub.ReadOnly || sub.UUID == a.source.UUID || a.sources[sub.UUID] || btrfs.IsIncoming(sub.Name) {
+			continue
+		}
+		for uuid := sub.ParentUUID; !uuid.IsZero() && !claimed[uuid]; uuid = a.at(uuid).ParentUUID {
+			if above, here := a.here()[uuid]; here && !above.ReadOnly { // whose claim goes before
+				break
+			}
+			claimed[uuid] = true
+		}
+	}
+	return claimed
+}
+
+// continues tells that the source continues the history of an ancestor.
+func (a *ancestry) continues(uuid btrfs.UUID) bool {
+	return a.known[uuid] || !a.decided && a.isFree(uuid)
+}
+
+// apartFromAny tells that a source lived at the same time as one of others. Only of what the destination holds can that be known.
+func (a *ancestry) apartFromAny(uuid btrfs.UUID, others map[btrfs.UUID]bool) bool {
+	for other := range a.Held {
+		if others[other] && a.apart(uuid, other) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(a.Held[uuid].Apart, func(other btrfs.UUID) bool { return other != uuid && others[other] })
+}
+
+func (a *ancestry) findBegun() time.Time {
 	begun := a.source.Created
-	above := a.here[a.source.ParentUUID]
-	for range a.here {
+	above := a.at(a.source.ParentUUID)
+	for range a.here() {
 		if !above.ReadOnly && !a.continues(above.UUID) || above.UUID.IsZero() {
 			break
 		}
 		if !above.ReadOnly && above.Created.Before(begun) {
 			begun = above.Created
 		}
-		above = a.here[above.ParentUUID]
+		above = a.at(above.ParentUUID)
 	}
 	return begun
 }
 
 // isFree tells that no other source can be known to have that history.
-func (a ancestry) isFree(uuid btrfs.UUID) bool {
-	sub, here := a.here[uuid]
+func (a *ancestry) isFree(uuid btrfs.UUID) bool {
+	sub, here := a.here()[uuid]
 	lives := here && !sub.ReadOnly || !here && (a.top.IsZero() || uuid == a.top) // not all subvolumes may be listed
-	return !lives && !a.claimed[uuid]
+	return !lives && !a.claimed()[uuid]
 }

@@ -32,10 +32,7 @@ var layouts = map[Scheme]string{
 	Seconds: "20060102-150405", BtrbkShort: "20060102", BtrbkLong: "20060102T1504", BtrbkLongISO: "20060102T150405-0700",
 }
 
-var (
-	timePattern = regexp.MustCompile(`^\d{8}-\d{6}$`)
-	btrbkName   = regexp.MustCompile(`^(?s)(.+)\.(\d{8}(?:T\d{4}(?:\d\d(?:Z|[+-]\d{4}))?)?)(?:_(\d{1,9}))?$`)
-)
+var btrbkTime = regexp.MustCompile(`^(\d{8}(?:T\d{4}(?:\d\d(?:Z|[+-]\d{4}))?)?)(?:_(\d{1,9}))?$`)
 
 // Known tells that there is such a scheme.
 func (s Scheme) Known() bool { return layouts[s] != "" }
@@ -87,22 +84,51 @@ func (n Naming) Snapshot(name string) (s retention.Snapshot, ok bool) {
 		return n.btrbkSnapshot(s)
 	}
 	digits, ok := strings.CutPrefix(name, n.Prefix)
-	if !ok || !timePattern.MatchString(digits) {
+	if !ok {
 		return s, false
 	}
-	t, err := time.ParseInLocation(layouts[Seconds], digits, time.Local)
-	s.Time = t
-	return s, err == nil
+	s.Time, ok = secondsOf(digits)
+	return s, ok
+}
+
+// secondsOf reads a time in the layout of Seconds. time.ParseInLocation also takes fractions, and ten times as long: a run reads all
+// names several times.
+func secondsOf(text string) (time.Time, bool) {
+	if len(text) != len(layouts[Seconds]) || text[8] != '-' {
+		return time.Time{}, false
+	}
+	number := func(from, to int) (n int) {
+		for _, c := range []byte(text[from:to]) {
+			if c < '0' || c > '9' {
+				return -1
+			}
+			n = 10*n + int(c-'0')
+		}
+		return n
+	}
+	year, month, day := number(0, 4), number(4, 6), number(6, 8)
+	hour, minute, second := number(9, 11), number(11, 13), number(13, 15)
+	if min(year, hour, minute, second) < 0 || hour > 23 || minute > 59 || second > 59 {
+		return time.Time{}, false
+	}
+	if y, m, d := time.Date(year, time.Month(month), day, 0, 0, 0, 0, time.UTC).Date(); y != year || int(m) != month || d != day {
+		return time.Time{}, false
+	}
+	return time.Date(year, time.Month(month), day, hour, minute, second, 0, time.Local), true
 }
 
 func (n Naming) btrbkSnapshot(s retention.Snapshot) (retention.Snapshot, bool) {
-	found := btrbkName.FindStringSubmatch(s.Name)
-	if found == nil || found[1] != n.Prefix {
+	rest, ours := strings.CutPrefix(s.Name, n.Prefix+".")
+	if !ours || n.Prefix == "" {
+		return s, false
+	}
+	found := btrbkTime.FindStringSubmatch(rest)
+	if found == nil {
 		return s, false
 	}
 	var err error
-	s.Number, _ = strconv.Atoi(found[3]) // 0 if there is none
-	switch text := found[2]; {
+	s.Number, _ = strconv.Atoi(found[2]) // 0 if there is none
+	switch text := found[1]; {
 	case len(text) == len(layouts[BtrbkShort]):
 		s.DateOnly = true
 		s.Time, err = time.ParseInLocation(layouts[BtrbkShort], text, time.Local)
@@ -123,8 +149,8 @@ func (n Naming) Ours(name string) bool {
 
 // NamingOf gives the series that a name belongs to.
 func NamingOf(name string) (Naming, bool) {
-	if found := btrbkName.FindStringSubmatch(name); found != nil {
-		n := Naming{Prefix: found[1], Scheme: BtrbkLong}
+	if dot := strings.LastIndexByte(name, '.'); dot > 0 && btrbkTime.MatchString(name[dot+1:]) {
+		n := Naming{Prefix: name[:dot], Scheme: BtrbkLong}
 		return n, n.Ours(name)
 	}
 	n := Naming{Prefix: name[:max(len(name)-len(layouts[Seconds]), 0)]}

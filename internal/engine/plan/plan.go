@@ -7,6 +7,7 @@ package plan
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -52,6 +53,7 @@ type Plan struct {
 	Leftovers []string // what earlier runs left unfinished; deleted first
 	Transfers []Transfer
 	Verdicts  []retention.Verdict // on the backups, those to come included
+	Foreign   []retention.Verdict // those of them on what has a name of the series, and the policy does not apply to
 	Delete    []string            // deleted last, when every transfer succeeded
 	InTheWay  []string            // versions that cannot be saved, since something else has their name; oldest first
 	Blocked   bool                // one of them is the newest version
@@ -73,10 +75,10 @@ func CanBeSent(s btrfs.Subvolume) bool { return s.AlteredIn == 0 || s.ReceivedUU
 
 // Series gives the read-only subvolumes of the series, oldest first.
 func (s Side) Series() []btrfs.Subvolume {
-	var ours []btrfs.Subvolume
-	for _, sub := range s.InDirectory {
-		if sub.ReadOnly && s.Naming.Ours(sub.Name) {
-			ours = append(ours, sub)
+	ours := make([]btrfs.Subvolume, 0, len(s.InDirectory))
+	for i := range s.InDirectory {
+		if sub := &s.InDirectory[i]; sub.ReadOnly && s.Naming.Ours(sub.Name) {
+			ours = append(ours, *sub)
 		}
 	}
 	slices.SortFunc(ours, kin.ByAge)
@@ -174,8 +176,15 @@ type relation interface {
 	foreign() []retention.Verdict
 	// needs gives the names of what must stay, and why. Newest is the newest version that the destination holds or will.
 	needs(newest *btrfs.Subvolume) (names []string, reason string)
-	// bases gives the versions that s can build upon when those in sent are there too, the best one first.
-	bases(s btrfs.Subvolume, sent []btrfs.Subvolume) []btrfs.Subvolume
+	bases() bases
+}
+
+// bases are the versions that others can build upon.
+type bases interface {
+	// of gives those for a version, the best one first.
+	of(s *btrfs.Subvolume) iter.Seq[*btrfs.Subvolume]
+	// sent lets a version count as being there, too.
+	sent(s *btrfs.Subvolume)
 }
 
 func (p Planner) relation() relation {
@@ -195,27 +204,35 @@ func (p Planner) Plan() Plan {
 	plan := Plan{Leftovers: p.leftovers()}
 	plan.InTheWay, plan.Blocked = p.inTheWay(r, own, missing, inTheWay, newest)
 	kept := keptOf(verdicts)
-	var sent []btrfs.Subvolume
-	for _, s := range missing {
-		if !kept[s.Name] {
-			continue
-		}
-		t := Transfer{Snapshot: s}
-		if p.Incremental {
-			if bases := r.bases(s, sent); len(bases) > 0 {
-				t.Parent = &bases[0]
-			}
-		}
-		plan.Transfers = append(plan.Transfers, t)
-		sent = append(sent, s)
+	if missing = slices.DeleteFunc(missing, func(s btrfs.Subvolume) bool { return !kept[s.Name] }); len(missing) > 0 {
+		plan.Transfers = p.transfers(r.bases(), missing)
 	}
 	for _, name := range own {
 		if keep, decided := kept[name]; decided && !keep {
 			plan.Delete = append(plan.Delete, name)
 		}
 	}
-	plan.Verdicts = append(r.foreign(), verdicts...)
+	plan.Foreign = r.foreign()
+	plan.Verdicts = slices.Concat(plan.Foreign, verdicts)
 	return plan
+}
+
+// transfers gives those of versions, each of which builds upon one that is there, or was sent before.
+func (p Planner) transfers(bases bases, missing []btrfs.Subvolume) []Transfer {
+	transfers := make([]Transfer, len(missing))
+	for i := range missing {
+		s := &missing[i]
+		transfers[i].Snapshot = *s
+		if !p.Incremental {
+			continue
+		}
+		for base := range bases.of(s) {
+			transfers[i].Parent = base
+			break
+		}
+		bases.sent(s)
+	}
+	return transfers
 }
 
 // decide gives the verdicts on the source's own backups and those to come.
@@ -234,6 +251,9 @@ func (p Planner) decide(r relation, candidates []retention.Snapshot, own map[str
 // decideThere tells which of the candidates the destination will keep, when it counts those to come in the order in which they were
 // made. By the calendar it counts their arrival, as that of what it has let go: that would be new to it each time, and is left out.
 func (p Planner) decideThere(r relation, candidates []retention.Snapshot) map[string]bool {
+	if p.Keeps == (retention.Policy{}) {
+		return setOf(namesOf(candidates))
+	}
 	age := make(map[string]int)
 	for i, s := range r.versions() {
 		for _, name := range append(r.holds(s), s.Name) {
@@ -267,6 +287,13 @@ func (p Planner) decideThere(r relation, candidates []retention.Snapshot) map[st
 	return keptOf(retention.Decide(p.Keeps, p.Now, there))
 }
 
+func namesOf(snapshots []retention.Snapshot) (names []string) {
+	for _, s := range snapshots {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
 // keptOf tells by name what stays.
 func keptOf(verdicts []retention.Verdict) map[string]bool {
 	kept := make(map[string]bool)
@@ -280,20 +307,22 @@ func keptOf(verdicts []retention.Verdict) map[string]bool {
 // are taken, and the newest one that it holds or will.
 func (p Planner) missing(r relation) (missing, inTheWay []btrfs.Subvolume, newest *btrfs.Subvolume) {
 	taken := p.takenNames()
-	for _, s := range r.versions() {
-		has := len(r.holds(s)) > 0
-		if p.NewestSent != nil && kin.ByAge(s, *p.NewestSent) <= 0 {
+	versions := r.versions()
+	for i := range versions {
+		s := &versions[i]
+		has := len(r.holds(*s)) > 0
+		if p.NewestSent != nil && kin.ByAge(*s, *p.NewestSent) <= 0 {
 			has = true
 		}
 		switch {
 		case has:
-			newest = &s
+			newest = s
 		case !p.Transfer:
 		case taken[s.Name]:
-			inTheWay = append(inTheWay, s)
+			inTheWay = append(inTheWay, *s)
 		default:
-			missing = append(missing, s)
-			newest = &s
+			missing = append(missing, *s)
+			newest = s
 		}
 	}
 	if p.WriteOnly && p.NewestSent == nil && len(missing) > 0 {
@@ -404,13 +433,13 @@ type Considered struct {
 
 // Consider finds what the retention applies to. newest is the one that must stay because this run made or sent it, or "".
 func Consider(source btrfs.Subvolume, s Side, newest string) (all Considered) {
-	line := s.Line(source)
+	line, isHistory := s.Line(source), s.IsHistoryOf(source)
 	for _, sub := range s.Series() {
 		reason := ""
 		switch {
 		case !line.Holds(sub):
 			reason = "a snapshot of another subvolume"
-		case sub.AlteredIn != 0 && !s.IsHistoryOf(source):
+		case sub.AlteredIn != 0 && !isHistory:
 			reason = "altered since it was taken"
 		}
 		if reason != "" {
@@ -438,7 +467,12 @@ func DecideAmong(keep retention.Policy, now time.Time, candidates, peers []reten
 }
 
 // Bases gives the versions that s can build upon, the best one first.
-func (p Planner) Bases(s btrfs.Subvolume) []btrfs.Subvolume { return p.relation().bases(s, nil) }
+func (p Planner) Bases(s btrfs.Subvolume) (bases []btrfs.Subvolume) {
+	for base := range p.relation().bases().of(&s) {
+		bases = append(bases, *base)
+	}
+	return bases
+}
 
 // PastName gives the way forward where what has a name is no copy of the version. A good backup, of whatever, is not moved away: others
 // may build upon it.
@@ -451,9 +485,6 @@ func (p Planner) PastName(name string) string {
 	}
 	return "move it away or rename it, or use --clean-partial if an interrupted btrfs receive left it"
 }
-
-// Foreign gives the verdicts on backups that have a name of the series, and that the policy does not apply to.
-func (p Planner) Foreign() []retention.Verdict { return p.relation().foreign() }
 
 // Candidates is what the policy is applied to: the source's own backups, and the versions to come.
 func (p Planner) Candidates() []retention.Snapshot {

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"iter"
 	"slices"
 
 	"btrfs-backup/btrfs"
@@ -52,15 +53,32 @@ func (r *byUUID) needs(newest *btrfs.Subvolume) (names []string, reason string) 
 	return names, "newest common with the source"
 }
 
-func (r *byUUID) bases(s btrfs.Subvolume, sent []btrfs.Subvolume) []btrfs.Subvolume {
-	alike := make(map[btrfs.UUID]int) // of snapshots of what was received, which have one received UUID
-	for _, b := range sent {
-		alike[b.Identity()]++
+func (r *byUUID) bases() bases {
+	common := slices.DeleteFunc(slices.Clone(r.common), func(b btrfs.Subvolume) bool { return !r.pairs.CanBeParent(b) })
+	return &basesByUUID{kin.NewBases(r.kin, common), r.pairs, make(map[btrfs.UUID]int)}
+}
+
+type basesByUUID struct {
+	kin.Bases
+	pairs copies.Finder
+	alike map[btrfs.UUID]int // of what was sent: snapshots of what was received have one received UUID
+}
+
+func (b *basesByUUID) sent(s *btrfs.Subvolume) {
+	b.alike[s.Identity()]++
+	if b.pairs.CanBeParent(*s) {
+		b.Add(s)
 	}
-	candidates := slices.DeleteFunc(slices.Concat(r.common, sent), func(b btrfs.Subvolume) bool {
-		return alike[b.Identity()] > 1 && !b.Identity().IsZero() || !r.pairs.CanBeParent(b)
-	})
-	return r.kin.Ladder(s, candidates)
+}
+
+func (b *basesByUUID) of(s *btrfs.Subvolume) iter.Seq[*btrfs.Subvolume] {
+	return func(yield func(*btrfs.Subvolume) bool) {
+		for c := range b.Of(s) {
+			if id := c.Identity(); (id.IsZero() || b.alike[id] < 2) && !yield(c) {
+				return
+			}
+		}
+	}
 }
 
 // ownBackups gives the complete backups of the series that are known to come from this source: backups of its snapshots,
@@ -167,13 +185,19 @@ func (r byRecord) needs(newest *btrfs.Subvolume) (names []string, reason string)
 }
 
 // bases gives the source's backup that was finished last, or else that of whatever source: files that they share need not be copied.
-func (r byRecord) bases(btrfs.Subvolume, []btrfs.Subvolume) []btrfs.Subvolume {
+func (r byRecord) bases() bases {
 	names := r.own()
 	if series := r.series(); len(names) == 0 && len(series) > 0 {
 		names = []string{series[len(series)-1].Name}
 	}
 	if len(names) == 0 {
-		return nil
+		return theBase{}
 	}
-	return []btrfs.Subvolume{{Name: names[len(names)-1]}}
+	return theBase{&btrfs.Subvolume{Name: names[len(names)-1]}}
 }
+
+// theBase is one upon which any version can be built.
+type theBase []*btrfs.Subvolume
+
+func (b theBase) of(*btrfs.Subvolume) iter.Seq[*btrfs.Subvolume] { return slices.Values(b) }
+func (b theBase) sent(*btrfs.Subvolume)                          {}
