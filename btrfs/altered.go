@@ -25,6 +25,12 @@ func (s Subvolume) made() (transaction uint64, at time.Time) {
 	return s.CreatedIn, s.Created
 }
 
+// mayBeAltered tells that s was written to since it got its content, by whomever.
+func (s *Subvolume) mayBeAltered() bool {
+	since, _ := s.made()
+	return s.ReadOnly && s.ChangedIn > since
+}
+
 // searched remembers what findAltered found: after a balance, all of a tree is searched.
 var searched sync.Map // of state to a transaction
 
@@ -38,10 +44,10 @@ type state struct {
 // transaction of an inode, but not its ctime; whatever changes what a user sees raises both, if only those of a directory.
 // Balancing raises neither.
 func (s *Subvolume) findAltered(dir *os.File) error {
-	since, made := s.made()
-	if !s.ReadOnly || s.ChangedIn <= since {
+	if !s.mayBeAltered() {
 		return nil
 	}
+	since, made := s.made()
 	if found, ok := searched.Load(state{s.UUID, s.ChangedIn}); ok {
 		s.AlteredIn = found.(uint64)
 		return nil

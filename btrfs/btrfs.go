@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,12 +48,16 @@ func (u UUID) MarshalText() ([]byte, error) {
 
 // UnmarshalText reads what MarshalText wrote.
 func (u *UUID) UnmarshalText(text []byte) error {
-	b, err := hex.DecodeString(strings.ReplaceAll(string(text), "-", ""))
-	if err != nil || len(b) != len(u) && len(b) != 0 {
+	digits := slices.DeleteFunc(append(make([]byte, 0, 36), text...), func(c byte) bool { return c == '-' })
+	var read UUID
+	n, err := hex.DecodedLen(len(digits)), error(nil)
+	if n == len(u) {
+		n, err = hex.Decode(read[:], digits)
+	}
+	if err != nil || n != len(u) && len(digits) != 0 {
 		return fmt.Errorf("%q is not a UUID", text)
 	}
-	*u = UUID{}
-	copy(u[:], b)
+	*u = read
 	return nil
 }
 

@@ -4,11 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
 
-// A Listing holds subvolumes, in no order. AlteredIn is known of those in the directory, of their copies, and of what is asked for.
+// A Listing holds subvolumes, in the order of their IDs where it is of the whole filesystem. AlteredIn is known of those in the directory, of their copies, and of what is asked for.
 type Listing struct {
 	InDirectory []Subvolume // those directly in the listed directory
 	All         []Subvolume // those of the whole filesystem; for an ordinary user, the ones in reach below the directory
@@ -34,24 +35,27 @@ func List(dir *os.File, also ...UUID) (Listing, error) {
 		return Listing{}, err
 	}
 	listing := Listing{All: all, Top: top}
-	isHere := func(s Subvolume) bool { return s.Container == info.ID && s.DirID == ino }
+	isHere := func(s *Subvolume) bool { return s.Container == info.ID && s.DirID == ino }
 	here := make(map[UUID]bool)
 	for _, uuid := range also {
 		here[uuid] = !uuid.IsZero()
 	}
-	for _, s := range all {
-		if isHere(s) {
+	number := 0
+	for i := range all {
+		if s := &all[i]; isHere(s) {
 			here[s.Identity()] = true
+			number++
 		}
 	}
+	listing.InDirectory = make([]Subvolume, 0, number)
 	for i := range all {
 		s := &all[i]
-		if here[s.Identity()] || here[s.UUID] {
+		if s.mayBeAltered() && (here[s.Identity()] || here[s.UUID]) {
 			if err := s.findAltered(dir); err != nil {
 				return Listing{}, err
 			}
 		}
-		if isHere(*s) {
+		if isHere(s) {
 			listing.InDirectory = append(listing.InDirectory, *s)
 		}
 	}
@@ -59,20 +63,14 @@ func List(dir *os.File, also ...UUID) (Listing, error) {
 }
 
 func listRoots(dir *os.File) (all []Subvolume, top UUID, err error) {
-	roots, err := searchRoots(dir)
+	all, err = searchRoots(dir)
 	if err != nil {
 		return nil, UUID{}, err
 	}
-	all = make([]Subvolume, 0, len(roots))
-	for _, s := range roots {
-		if s.ID == topLevel {
-			top = s.UUID
-		}
-		if s.Name != "" { // one without a name is being deleted
-			all = append(all, *s)
-		}
+	if len(all) > 0 && all[0].ID == topLevel {
+		top = all[0].UUID
 	}
-	return all, top, nil
+	return slices.DeleteFunc(all, func(s Subvolume) bool { return s.Name == "" }), top, nil // one without a name is being deleted
 }
 
 // linux/btrfs_tree.h
@@ -84,43 +82,43 @@ const (
 	dirItemKey     = 84
 	rootItemKey    = 132
 	rootBackrefKey = 144
+	rootRefKey     = 156
 	qgroupInfoKey  = 242
 
 	lastFreeObjectID = 1<<64 - 256
 	maxUint64        = 1<<64 - 1
 )
 
-// searchRoots reads the root items of the top level and of all created subvolumes, with their back references, by ID. Which one
-// is the default stands before those.
-func searchRoots(dir *os.File) (map[uint64]*Subvolume, error) {
-	roots := make(map[uint64]*Subvolume)
+// searchRoots reads the root items of the top level and of all created subvolumes, with their back references, in the order of their
+// IDs. Which one is the default stands before those.
+func searchRoots(dir *os.File) (roots []Subvolume, err error) {
 	var byDefault uint64
-	err := searchTree(dir, rootTree, 0, key{ObjectID: topLevel, Kind: rootItemKey}, func(k key, item []byte) {
+	err = searchTree(dir, rootTree, 0, key{ObjectID: topLevel, Kind: rootItemKey}, func(k key, item []byte) {
 		switch {
 		case k.ObjectID == rootTreeDir && k.Kind == dirItemKey && len(item) >= 8: // "default", the only entry
 			byDefault = le.Uint64(item)
 		case k.ObjectID != topLevel && k.ObjectID < firstFreeObjectID: // trees of another kind
 		case k.Kind == rootItemKey:
-			roots[k.ObjectID] = decodeRootItem(k.ObjectID, item)
+			roots = append(roots, decodeRootItem(k.ObjectID, item))
 		case k.Kind == rootBackrefKey: // sorts behind the root item of the same ID
-			if s, ok := roots[k.ObjectID]; ok {
-				s.Container = k.Offset
-				s.DirID, s.Name = decodeRootRef(item)
+			if n := len(roots); n > 0 && roots[n-1].ID == k.ObjectID {
+				roots[n-1].Container = k.Offset
+				roots[n-1].DirID, roots[n-1].Name = decodeRootRef(item)
 			}
 		}
 	})
 	if err != nil {
 		return nil, fmt.Errorf("listing the subvolumes of %s: %w", dir.Name(), err)
 	}
-	if s, ok := roots[byDefault]; ok {
-		s.Default = true
+	for i := range roots {
+		roots[i].Default = roots[i].ID == byDefault
 	}
 	return roots, nil
 }
 
 // decodeRootItem reads a struct btrfs_root_item (linux/btrfs_tree.h). Items of kernels before 3.6 end behind the level.
-func decodeRootItem(id uint64, item []byte) *Subvolume {
-	s := &Subvolume{ID: id}
+func decodeRootItem(id uint64, item []byte) Subvolume {
+	s := Subvolume{ID: id}
 	if len(item) < 375 {
 		return s
 	}

@@ -69,7 +69,11 @@ type Roots struct {
 
 // ReadRoots reads the subvolumes of the filesystem that holds dir, which must stay open. It needs CAP_SYS_ADMIN.
 func ReadRoots(dir *os.File) (Roots, error) {
-	all, err := searchRoots(dir)
+	found, err := searchRoots(dir)
+	all := make(map[uint64]*Subvolume, len(found))
+	for i := range found {
+		all[found[i].ID] = &found[i]
+	}
 	return Roots{dir, all}, err
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -51,17 +52,19 @@ func SearchTree(dir *os.File, tree, since uint64, from, last Key, found func(Key
 
 // searchRange is searchTree up to a key.
 func searchRange(dir *os.File, tree, since uint64, from, last key, found func(key, []byte)) error {
-	const few = 8 << 10
-	size := mostFound
-	if from.ObjectID == last.ObjectID {
-		size = few
-	}
-	arg := NewSearch(size)
+	arg := searches.Get().(*Search)
+	defer searches.Put(arg)
 	return arg.Range(dir, tree, since, from, last, func(k key, item []byte) bool { found(k, item); return true })
 }
 
-// mostFound has room for any item.
+// mostFound has room for any item, which is smaller than the largest node (linux/fs/btrfs/fs.h: BTRFS_MAX_METADATA_BLOCKSIZE).
 const mostFound = 64 << 10
+
+// searches are buffers that are used again: many searches find next to nothing.
+var searches = sync.Pool{New: func() any {
+	a := NewSearch(3 * mostFound)
+	return &a
+}}
 
 // A Search is SearchTree step by step. It is a struct btrfs_ioctl_search_args_v2 (linux/btrfs.h) with its buffer.
 type Search []byte
@@ -105,15 +108,21 @@ func (a *Search) Range(dir *os.File, tree, since uint64, from, last Key, found f
 			return err
 		}
 		more := true
-		from = a.Each(count, func(k Key, item []byte) { more = more && found(k, item) }).Next()
-		if !more || from.Compare(last) > 0 {
+		at, left := a.each(count, func(k Key, item []byte) { more = more && found(k, item) })
+		from = at.Next()
+		if !more || from.Compare(last) > 0 || left > mostFound { // with so much room, the kernel would have given the next one, too
 			return nil
 		}
 	}
 }
 
 // Each calls found for the items that were read, and gives the key of the last one.
-func (a Search) Each(count uint32, found func(key, []byte)) (k key) {
+func (a Search) Each(count uint32, found func(key, []byte)) Key {
+	k, _ := a.each(count, found)
+	return k
+}
+
+func (a Search) each(count uint32, found func(key, []byte)) (k key, left int) {
 	const headerSize = 32 // struct btrfs_ioctl_search_header
 	rest := a[searchArgSize:]
 	for range count {
@@ -122,5 +131,5 @@ func (a Search) Each(count uint32, found func(key, []byte)) (k key) {
 		found(k, rest[headerSize:headerSize+size])
 		rest = rest[headerSize+size:]
 	}
-	return k
+	return k, len(rest)
 }

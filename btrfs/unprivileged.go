@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,6 +19,65 @@ type Child struct {
 // Children lists the subvolumes of the same subvolume that lie below dir, without those within them. It needs no
 // privilege; what the user may not reach is left out.
 func Children(dir *os.File) ([]Child, error) {
+	children, err := searchChildren(dir)
+	if errors.Is(err, unix.EPERM) {
+		return childrenInReach(dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listing the subvolumes in %s: %w", dir.Name(), err)
+	}
+	return children, nil
+}
+
+// searchChildren is Children for whoever may search trees, which takes as many calls as there are directories with subvolumes.
+func searchChildren(dir *os.File) (children []Child, err error) {
+	info, err := Info(dir)
+	if err != nil {
+		return nil, err
+	}
+	ino, err := inode(dir)
+	if err != nil {
+		return nil, err
+	}
+	first, last := key{info.ID, rootRefKey, 0}, key{info.ID, rootRefKey, maxUint64}
+	err = searchRange(dir, rootTree, 0, first, last, func(k key, item []byte) {
+		dirID, name := decodeRootRef(item)
+		children = append(children, Child{ID: k.Offset, DirID: dirID, Path: name})
+	})
+	if err != nil || len(children) == 0 {
+		return nil, err
+	}
+	paths := map[uint64]string{ino: ""} // from dir, of the directories in which they lie
+	above, err := pathInTree(dir, info.ID, ino)
+	if err != nil {
+		return nil, err
+	}
+	below := children[:0]
+	for _, c := range children {
+		path, known := paths[c.DirID]
+		if !known {
+			path, err = pathInTree(dir, info.ID, c.DirID)
+			if errors.Is(err, unix.ENOENT) || err == nil && !strings.HasPrefix(path, above) { // deleted since; elsewhere
+				path, err = elsewhere, nil
+			}
+			if err != nil {
+				return nil, err
+			}
+			path = strings.TrimPrefix(path, above)
+			paths[c.DirID] = path
+		}
+		if path != elsewhere {
+			c.Path = path + c.Path
+			below = append(below, c)
+		}
+	}
+	return below, nil
+}
+
+const elsewhere = "/" // which no path begins with
+
+// childrenInReach is Children for an ordinary user.
+func childrenInReach(dir *os.File) ([]Child, error) {
 	var children []Child
 	arg := make([]byte, 4096) // linux/btrfs.h: struct btrfs_ioctl_get_subvol_rootref_args
 	for {

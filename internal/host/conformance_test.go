@@ -339,6 +339,21 @@ func TestNestedSubvolumesAreThoseOfTheSameSubvolume(t *testing.T) {
 	})
 }
 
+func TestWhatIsMountedIsInUse(t *testing.T) {
+	eachKind(t, func(t *testing.T, h host.Host, top string) {
+		snapshot(t, newSubvolume(t, top, "home"), top+"/free")
+		snapshot(t, top+"/home", top+"/used")
+		newDir(t, top+"/home", "at")
+		btrfstest.Run(t, "mount", "--bind", top+"/used", top+"/home/at")
+		defer btrfstest.Run(t, "umount", top+"/home/at")
+		found, err := open(t, h, top).List(t.Context())
+		check(t, err)
+		if got := found.InUse(); len(got) != 1 || got["used"] != "mounted" {
+			t.Errorf("in use: %q", got)
+		}
+	})
+}
+
 func TestASourceIsNoReceivedCopyWhenASnapshotWasTaken(t *testing.T) {
 	eachKind(t, func(t *testing.T, h host.Host, top string) {
 		home := newSubvolume(t, top, "home")

@@ -334,22 +334,6 @@ func (d *Dir) readFile(name string) ([]byte, error) {
 	return readAll(f)
 }
 
-func (d *Dir) Nested(context.Context) ([]host.Nested, error) {
-	children, err := btrfs.Children(d.dir)
-	if err != nil {
-		return nil, err
-	}
-	var nested []host.Nested
-	for _, c := range children {
-		n := host.Nested{Path: c.Path, ID: c.ID, Container: d.status.Subvolume.ID, ContainerAt: c.DirID}
-		if info, err := btrfs.InfoAt(d.dir, c.Path); err == nil && info.ID == c.ID {
-			n.ParentUUID, n.ReadOnly = info.ParentUUID, info.ReadOnly
-		}
-		nested = append(nested, n)
-	}
-	return nested, nil
-}
-
 func (d *Dir) Changed(_ context.Context, since btrfs.Subvolume, except uint64) (bool, error) {
 	if err := btrfs.SyncFilesystem(d.dir); err != nil {
 		return false, err

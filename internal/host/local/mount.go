@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"btrfs-backup/btrfs"
@@ -95,18 +96,21 @@ func mountTop(device string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), device), nil
 }
 
-// findMounted marks the subvolumes of the directory that are mounted, themselves or a directory in them. The kernel deletes them
+// findMounted marks the subvolumes that are mounted, themselves or a directory in them. The kernel deletes them
 // all the same.
 func (d *Dir) findMounted(l *btrfs.Listing) error {
 	own, err := host.MountOf(d.dir)
 	if err != nil || own == nil {
 		return err
 	}
-	mounted := make(map[string]bool)
+	mounted := make(map[uint64]bool)
 	_, err = mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
 		if m.Major == own.Major && m.Minor == own.Minor {
 			for option := range strings.SplitSeq(m.VFSOptions, ",") {
-				mounted[option] = true
+				if text, ok := strings.CutPrefix(option, "subvolid="); ok {
+					id, _ := strconv.ParseUint(text, 10, 64)
+					mounted[id] = true
+				}
 			}
 		}
 		return true, false
@@ -114,8 +118,10 @@ func (d *Dir) findMounted(l *btrfs.Listing) error {
 	if err != nil {
 		return fmt.Errorf("reading the mount table: %w", err)
 	}
-	for i := range l.InDirectory {
-		l.InDirectory[i].Mounted = mounted[fmt.Sprintf("subvolid=%d", l.InDirectory[i].ID)]
+	for _, listed := range [][]btrfs.Subvolume{l.All, l.InDirectory} {
+		for i := range listed {
+			listed[i].Mounted = mounted[listed[i].ID]
+		}
 	}
 	return nil
 }

@@ -1,10 +1,15 @@
 package local
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 
 	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/host"
+
+	"golang.org/x/sys/unix"
 )
 
 // MustHold fails unless names are those of subvolumes in the directory. An empty name is none.
@@ -40,4 +45,31 @@ func (d *Dir) MustBeReceived(name string, uuid btrfs.UUID) error {
 		return fmt.Errorf("%s was not received completely", filepath.Join(d.status.Path, name))
 	}
 	return nil
+}
+
+func (d *Dir) Nested(context.Context) ([]host.Nested, error) {
+	children, err := btrfs.Children(d.dir)
+	if err != nil {
+		return nil, err
+	}
+	if len(children) == 0 {
+		return nil, nil
+	}
+	roots, err := btrfs.ReadRoots(d.dir)
+	alone := errors.Is(err, unix.EPERM) // an ordinary user asks each
+	if err != nil && !alone {
+		return nil, err
+	}
+	nested := make([]host.Nested, len(children))
+	for i, c := range children {
+		info, _ := roots.Subvolume(c.ID)
+		if alone {
+			info, _ = btrfs.InfoAt(d.dir, c.Path)
+		}
+		nested[i] = host.Nested{Path: c.Path, ID: c.ID, Container: d.status.Subvolume.ID, ContainerAt: c.DirID}
+		if info.ID == c.ID { // else it is deleted, out of reach, or something is mounted over it
+			nested[i].ParentUUID, nested[i].ReadOnly = info.ParentUUID, info.ReadOnly
+		}
+	}
+	return nested, nil
 }

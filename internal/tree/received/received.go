@@ -331,8 +331,9 @@ func (f Folder) Verification(of btrfs.UUID) (n Verification, err error) {
 // Verifications gives those of subvolumes in the folder that are known, by name.
 func (f Folder) Verifications(subvolumes []btrfs.Subvolume) map[string]Verification {
 	known := make(map[string]Verification)
+	verified, _ := f.state.Verified() // what cannot be read is missing
 	for _, s := range subvolumes {
-		if !s.Received() || !s.ReadOnly {
+		if !s.Received() || !s.ReadOnly || !verified[s.UUID.String()] {
 			continue
 		}
 		if v, err := f.Verification(s.UUID); err == nil {
@@ -351,9 +352,11 @@ func (f Folder) Drop() error {
 	if err != nil {
 		return err
 	}
-	return f.state.DropSubvolumes(func(uuid string) bool {
-		return slices.ContainsFunc(listing.InDirectory, func(s btrfs.Subvolume) bool { return s.UUID.String() == uuid })
-	})
+	there := make(map[string]bool)
+	for _, s := range listing.InDirectory {
+		there[s.UUID.String()] = true
+	}
+	return f.state.DropSubvolumes(func(uuid string) bool { return there[uuid] })
 }
 
 // Describe writes the manifest of the directory itself, by which it can be compared with a copy of it anywhere. Of what cannot be read,

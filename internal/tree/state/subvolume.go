@@ -72,6 +72,18 @@ func (s Files) KnowsSubvolumes() (bool, error) {
 	return known, err
 }
 
+// Verified gives the UUIDs of which there is a VerifiedFile.
+func (s Files) Verified() (uuids map[string]bool, err error) {
+	uuids = make(map[string]bool)
+	names, err := s.Names()
+	for _, name := range names {
+		if uuid, ok := strings.CutSuffix(name, verifiedEnd); ok {
+			uuids[uuid] = true
+		}
+	}
+	return uuids, err
+}
+
 // DropSubvolumes removes what is known of received subvolumes that are gone.
 func (s Files) DropSubvolumes(isThere func(uuid string) bool) error {
 	var failures []error
