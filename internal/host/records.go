@@ -109,22 +109,27 @@ func (a *About) partRestored(lives btrfs.UUID) {
 // MayLive gives the names of backups that stay since their source may live: the newest of each that was restored to another place. It
 // tells of which that is.
 func (c Content) MayLive() map[string]string {
-	names := make(map[string]string)
 	origins, about, err := c.RecordedOwn("")
 	if err != nil { // then nothing is deleted
-		return names
+		return nil
 	}
-	for _, restored := range about.Sources {
+	return about.LivingOf(c.InDirectory, origins)
+}
+
+// LivingOf is Content.MayLive of what was read before: the origins are those of RecordedOwn.
+func (a About) LivingOf(backups []btrfs.Subvolume, origins Origins) map[string]string {
+	names := make(map[string]string)
+	for _, restored := range a.Sources {
 		if !restored.MayLive || restored.Continues.IsZero() {
 			continue
 		}
 		var newest btrfs.Subvolume
-		for _, s := range c.InDirectory {
+		for _, s := range backups {
 			if s.ReadOnly && s.Received() && origins[s.ReceivedUUID] == restored.Continues && s.CreatedIn > newest.CreatedIn {
 				newest = s
 			}
 		}
-		if of := about.Name(restored.Continues); newest.Name != "" {
+		if of := a.Name(restored.Continues); newest.Name != "" {
 			names[newest.Name] = "the newest of " + cmp.Or(of, "its source") + ", which may live"
 		}
 	}

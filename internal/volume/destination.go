@@ -129,11 +129,13 @@ func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
 		}
 	}
 	c.Ledger, c.NoPrune = host.ParseLedger(d.String(), found.Ledger, nil)
-	if c.Origins, d.about, err = found.Recorded(d.String()); err != nil {
+	origins, about, err := found.RecordedOwn(d.String())
+	if d.about = about; err != nil {
 		c.NoPrune = err
 	}
-	c.Held = held(found.InDirectory, c.Origins, d.about)
-	c.MayLive = found.MayLive()
+	c.Origins = about.Resolve(origins)
+	c.Held = held(found.InDirectory, c.Origins, about)
+	c.MayLive = about.LivingOf(found.InDirectory, origins)
 	return c, nil
 }
 

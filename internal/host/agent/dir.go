@@ -52,11 +52,9 @@ func (h *Host) list(ctx context.Context, dir protocol.Dir) (host.Status, host.Co
 // content puts together what was listed.
 func (h *Host) content(path string, reply protocol.ListReply) (host.Content, error) {
 	c := reply.Content
-	for _, i := range reply.In {
-		if i < 0 || i >= len(c.All) {
-			return host.Content{}, fmt.Errorf("%s: the listing of %s is malformed", h, path)
-		}
-		c.InDirectory = append(c.InDirectory, c.All[i])
+	var err error
+	if c.Listing, err = reply.Listing.Unpack(); err != nil {
+		return host.Content{}, fmt.Errorf("%s: listing %s: %w", h, path, err)
 	}
 	return c, nil
 }

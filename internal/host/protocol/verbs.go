@@ -58,8 +58,8 @@ type NameCall struct {
 
 type ListReply struct {
 	Status  host.Status
-	Content host.Content // without InDirectory
-	In      []int        // the indexes in Content.All of those in the directory
+	Content host.Content // without what it lists
+	Listing Listing
 }
 
 type LockCall struct {

@@ -289,16 +289,18 @@ func TestAConfinedClientSeesOnlyWhatIsWithinTheRoot(t *testing.T) {
 	c := connect(t, s.limits())
 	var reply protocol.ListReply
 	btrfstest.Check(t, c.call(protocol.List.Name, protocol.Dir{Path: s.folder}, &reply))
+	listing, err := reply.Listing.Unpack()
+	btrfstest.Check(t, err)
 	var names []string
-	for _, sub := range reply.Content.All {
+	for _, sub := range listing.All {
 		names = append(names, sub.Name)
 	}
 	slices.Sort(names)
-	if want := []string{mine, "read-only", "sub"}; !slices.Equal(names, want) || len(reply.In) != 2 {
-		t.Errorf("%q, %d of them in the folder, want %q", names, len(reply.In), want)
+	if want := []string{mine, "read-only", "sub"}; !slices.Equal(names, want) || len(listing.InDirectory) != 2 {
+		t.Errorf("%q, %d of them in the folder, want %q", names, len(listing.InDirectory), want)
 	}
 	for id := range reply.Content.Sizes {
-		if !slices.ContainsFunc(reply.Content.All, func(s btrfs.Subvolume) bool { return s.ID == id }) {
+		if !slices.ContainsFunc(listing.All, func(s btrfs.Subvolume) bool { return s.ID == id }) {
 			t.Errorf("the size of subvolume %d is told", id)
 		}
 	}

@@ -76,17 +76,8 @@ func (s *server) list(ctx context.Context, d *local.Dir, _ protocol.Dir) (reply 
 // listReply packs what a directory holds.
 func (s *server) listReply(d *local.Dir, content host.Content) protocol.ListReply {
 	content.Keeps = s.o.Keeps
-	reply := protocol.ListReply{Status: s.statusOf(d), Content: content}
-	in := make(map[uint64]bool)
-	for _, sub := range content.InDirectory {
-		in[sub.ID] = true
-	}
-	for i, sub := range content.All {
-		if in[sub.ID] {
-			reply.In = append(reply.In, i)
-		}
-	}
-	reply.Content.InDirectory = nil
+	reply := protocol.ListReply{Status: s.statusOf(d), Content: content, Listing: protocol.Pack(content.Listing)}
+	reply.Content.Listing = btrfs.Listing{}
 	return reply
 }
 
