@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"slices"
+	"time"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine"
@@ -19,6 +20,7 @@ type Judge struct {
 	lineage kin.Lineage
 	family  map[btrfs.UUID]btrfs.UUID // the one source of the backups of a family; none if there are several
 	alive   map[btrfs.UUID]bool       // can be written to
+	order   map[string]uint64         // by name, whatever the clock was set to
 }
 
 // An Owner is a source: a subvolume by all UUIDs that it is on record with, or a directory.
@@ -38,7 +40,7 @@ func (p Place) Judge() (*Judge, error) {
 		return nil, err
 	}
 	j := &Judge{place: p, scope: scope, origins: origins, about: about, lineage: kin.NewLineage(p.All),
-		family: make(map[btrfs.UUID]btrfs.UUID), alive: map[btrfs.UUID]bool{p.Top: !p.Top.IsZero()}}
+		family: make(map[btrfs.UUID]btrfs.UUID), order: p.order(), alive: map[btrfs.UUID]bool{p.Top: !p.Top.IsZero()}}
 	for _, s := range p.InDirectory {
 		origin := origins[s.ReceivedUUID]
 		if !s.Received() || origin.IsZero() {
@@ -140,22 +142,48 @@ func (j *Judge) Series(of Entry, among []Entry) (series []Entry) {
 // IsNewest tells that an entry is the newest of a series: by its date, or by what tells the order whatever the clock was set to.
 func (j *Judge) IsNewest(e Entry, series []Entry) bool {
 	return !slices.ContainsFunc(series, func(o Entry) bool { return o.Time.After(e.Time) }) ||
-		!slices.ContainsFunc(series, func(o Entry) bool { return j.order(o) > j.order(e) })
+		!slices.ContainsFunc(series, func(o Entry) bool { return j.order[o.Name] > j.order[e.Name] })
 }
 
-func (j *Judge) order(e Entry) uint64 {
-	if i := slices.IndexFunc(j.place.InDirectory, func(s btrfs.Subvolume) bool { return s.Name == e.Name && s.Received() }); i >= 0 {
-		return j.place.InDirectory[i].SentIn
+// Newest gives what tells of entries whether each is the newest of its series among all.
+func (j *Judge) Newest(all []Entry) func(Entry) bool {
+	type series struct {
+		Kind
+		engine.Naming
+		source string
 	}
-	for i, r := range j.place.Trees.Backups {
-		if r.Name == e.Name {
-			return uint64(i + 1)
+	of := func(e Entry) series {
+		naming, _ := engine.NamingOf(e.Name)
+		return series{e.Kind, naming, j.scope(e.Name)}
+	}
+	byDate, inOrder := make(map[series]time.Time), make(map[series]uint64)
+	for _, e := range all {
+		if in := of(e); e.Complete {
+			inOrder[in] = max(inOrder[in], j.order[e.Name])
+			if e.Time.After(byDate[in]) {
+				byDate[in] = e.Time
+			}
 		}
 	}
-	for _, s := range j.place.InDirectory {
-		if s.Name == e.Name {
-			return s.CreatedIn
+	return func(e Entry) bool {
+		in := of(e)
+		return !byDate[in].After(e.Time) || j.order[e.Name] >= inOrder[in]
+	}
+}
+
+// order numbers what is in the folder in the order in which it was made, or sent.
+func (p Place) order() map[string]uint64 {
+	order := make(map[string]uint64)
+	for _, s := range p.InDirectory {
+		order[s.Name] = s.CreatedIn
+	}
+	for i, r := range p.Trees.Backups {
+		order[r.Name] = uint64(i + 1)
+	}
+	for _, s := range p.InDirectory {
+		if s.Received() {
+			order[s.Name] = s.SentIn
 		}
 	}
-	return 0
+	return order
 }

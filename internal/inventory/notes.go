@@ -19,6 +19,10 @@ func (p Place) Noted(prefix string) ([]Entry, error) {
 	_, about, aboutErr := p.Recorded(p.Folder)
 	ledger, ledgerErr := host.ParseLedger(p.Folder, p.Ledger, func(string) bool { return true })
 	judge, judgeErr := p.Judge()
+	isNewest := func(Entry) bool { return false }
+	if judgeErr == nil {
+		isNewest = judge.Newest(all)
+	}
 	inUse := p.InUse()
 	names := make(map[btrfs.UUID]string)
 	for _, s := range p.All {
@@ -33,7 +37,7 @@ func (p Place) Noted(prefix string) ([]Entry, error) {
 		if sent := about.Sent(e.ReceivedUUID); sent > 0 && e.Kind == Backup {
 			e.Sent = &sent
 		}
-		if judgeErr == nil && e.Complete && (e.Kind == Snapshot || e.Kind == Backup) && judge.IsNewest(*e, judge.Series(*e, all)) {
+		if e.Complete && (e.Kind == Snapshot || e.Kind == Backup) && isNewest(*e) {
 			e.note("newest")
 			if e.Kind == Backup {
 				e.note("next parent")
