@@ -20,7 +20,7 @@ func (r *receiver) write(c *command) error {
 		return err
 	}
 	own := r.pool.keep(data)
-	r.add(f, step{number: c.number, kind: c.kind, data: own, size: len(own), do: func(fd int) error { return writeAll(fd, own, offset) }})
+	r.add(f, step{number: c.number, kind: c.kind, data: own, size: cap(own), do: func(fd int) error { return writeAll(fd, own, offset) }})
 	return nil
 }
 
@@ -84,7 +84,7 @@ func (r *receiver) encodedWrite(c *command) error {
 		return err
 	}
 	e.Data = r.pool.keep(data)
-	r.add(f, step{number: c.number, kind: c.kind, data: e.Data, size: len(e.Data), do: func(fd int) error {
+	r.add(f, step{number: c.number, kind: c.kind, data: e.Data, size: cap(e.Data), do: func(fd int) error {
 		if r.o.Decompress {
 			return writeDecompressed(fd, offset, e)
 		}

@@ -2,6 +2,7 @@ package receive
 
 import (
 	"context"
+	"math/bits"
 	"runtime"
 	"slices"
 	"sync"
@@ -9,23 +10,24 @@ import (
 )
 
 const (
-	// mostHeld bounds the data that is kept for workers.
+	// mostHeld bounds what is kept for workers, in bytes.
 	mostHeld = 16 << 20
-	// mostQueued bounds the files that are open for them.
-	mostQueued = 256
-	// small is what is copied rather than kept in a buffer that is used again.
-	small = 8 << 10
+	// together are so many pieces of work given to a worker at most, unless they are so many bytes: to wake it costs as much as to
+	// write a small file.
+	together, togetherBytes = 32, 256 << 10
 )
 
 // A pool does work. What is handed out first is begun first, so that work may wait for earlier work.
 type pool struct {
 	ctx      context.Context
 	tolerate func(error) bool
-	queue    chan *work
+	queue    chan []*work
+	batch    []*work // that was handed out, and is to be queued
+	batched  int64   // bytes of it
 	workers  sync.WaitGroup
 	ended    sync.Once
 	unshared atomic.Int64
-	buffers  sync.Pool // of *[]byte
+	buffers  [32]sync.Pool // of *[]byte, by the logarithm of their size
 
 	mu      sync.Mutex
 	freed   *sync.Cond
@@ -39,66 +41,67 @@ func newPool(ctx context.Context, workers int, tolerate func(error) bool) *pool 
 	if workers == 0 {
 		workers = max(4, 2*runtime.GOMAXPROCS(0))
 	}
-	p := &pool{ctx: ctx, tolerate: tolerate, queue: make(chan *work, mostQueued), pending: make(map[uint64][]*work), reading: make(map[uint64][]*work)}
+	p := &pool{ctx: ctx, tolerate: tolerate, queue: make(chan []*work, mostHeld/openFile), pending: make(map[uint64][]*work), reading: make(map[uint64][]*work)}
 	p.freed = sync.NewCond(&p.mu)
 	for range workers {
 		p.workers.Go(func() {
-			for w := range p.queue {
-				p.do(w)
+			for batch := range p.queue {
+				for _, w := range batch {
+					p.do(w)
+				}
+				p.done(batch)
 			}
 		})
 	}
 	return p
 }
 
-// hold counts what a step keeps. It waits while much is held already.
-func (p *pool) hold(size int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for p.held > 0 && p.held+size > mostHeld {
-		p.freed.Wait()
-	}
-	p.held += size
-}
-
 // keep copies data that is valid for the moment only.
-func (p *pool) keep(data []byte) []byte {
-	if len(data) <= small {
-		return slices.Clone(data)
-	}
-	return append(p.buffer(len(data))[:0], data...)
-}
+func (p *pool) keep(data []byte) []byte { return append(p.buffer(len(data))[:0], data...) }
 
-// buffer gives one of a length, which is to be given back.
+// buffer gives one of a length, which is to be given back. It has less than twice as much, or little.
 func (p *pool) buffer(length int) []byte {
-	if b, ok := p.buffers.Get().(*[]byte); ok && cap(*b) >= length {
+	const least = 512
+	class := bits.Len(uint(max(length, least) - 1))
+	if b, ok := p.buffers[class].Get().(*[]byte); ok {
 		return (*b)[:length]
 	}
-	return make([]byte, length, max(length, 192<<10))
+	return make([]byte, length, 1<<class)
 }
 
 func (p *pool) giveBack(buffer []byte) {
-	if cap(buffer) > small {
-		p.buffers.Put(&buffer)
+	if cap(buffer) > 0 {
+		p.buffers[bits.Len(uint(cap(buffer)-1))].Put(&buffer)
 	}
 }
 
-func (p *pool) free(s step) {
-	p.giveBack(s.data)
-	p.mu.Lock()
-	p.held -= s.size
-	p.mu.Unlock()
-	p.freed.Signal()
-}
-
+// hand hands work out. It waits while much is held already.
 func (p *pool) hand(w *work) {
+	size := w.size + openFile
 	p.mu.Lock()
+	for p.held > 0 && p.held+size > mostHeld {
+		p.submit()
+		p.freed.Wait()
+	}
+	p.held += size
 	p.pending[w.file.inode] = append(p.pending[w.file.inode], w)
 	for _, inode := range w.reads {
 		p.reading[inode] = append(p.reading[inode], w)
 	}
 	p.mu.Unlock()
-	p.queue <- w
+	p.batch = append(p.batch, w)
+	if p.batched += w.bytes; len(p.batch) == together || p.batched >= togetherBytes {
+		p.submit()
+	}
+}
+
+// submit lets workers have what was handed out. It is to be called before anything waits for that. It does not block: mostHeld bounds
+// what is queued.
+func (p *pool) submit() {
+	if len(p.batch) > 0 {
+		p.queue <- p.batch
+		p.batch, p.batched = nil, 0
+	}
 }
 
 // pendingOf gives the work for an inode that is not done.
@@ -123,7 +126,11 @@ func (p *pool) isBusy() bool {
 
 // waitFor waits until all that was handed out for an inode is done.
 func (p *pool) waitFor(inode uint64) {
-	for _, w := range p.pendingOf(inode) {
+	all := p.pendingOf(inode)
+	if len(all) > 0 {
+		p.submit()
+	}
+	for _, w := range all {
 		<-w.done
 	}
 }
@@ -135,15 +142,23 @@ func (p *pool) do(w *work) {
 	for _, s := range w.steps {
 		p.step(w.file, s)
 	}
-	p.mu.Lock()
-	w.leave(p.pending, w.file.inode)
-	for _, inode := range w.reads {
-		w.leave(p.reading, inode)
-	}
-	p.mu.Unlock()
 	w.file.leave()
 	w.steps, w.after = nil, nil // later work refers to this one
 	close(w.done)
+}
+
+// done forgets work.
+func (p *pool) done(batch []*work) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, w := range batch {
+		p.held -= w.size + openFile
+		w.leave(p.pending, w.file.inode)
+		for _, inode := range w.reads {
+			w.leave(p.reading, inode)
+		}
+	}
+	p.freed.Signal()
 }
 
 func (w *work) leave(all map[uint64][]*work, inode uint64) {
@@ -163,7 +178,7 @@ func (p *pool) step(f *file, s step) {
 	if s.release != nil {
 		s.release()
 	}
-	p.free(s)
+	p.giveBack(s.data)
 }
 
 func (p *pool) fail(err *Error) {
@@ -188,7 +203,10 @@ func (p *pool) failure() error {
 
 // wait lets all be done that was handed out, and gives the first error. No more can be handed out.
 func (p *pool) wait() error {
-	p.ended.Do(func() { close(p.queue) })
+	p.ended.Do(func() {
+		p.submit()
+		close(p.queue)
+	})
 	p.workers.Wait()
 	return p.failure()
 }

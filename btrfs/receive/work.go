@@ -51,7 +51,7 @@ type step struct {
 	xattr   string // the name of the extended attribute that it is about
 	release func() // always called, last; may be nil
 	data    []byte // kept for it by the pool
-	size    int    // bytes that it keeps, or that what it keeps open counts as
+	size    int    // bytes that are kept for it, or that what it keeps open counts as
 	span    *span  // that it copies
 	reads   uint64 // inode of another file that it takes data of, which is not to be written to before; 0: none
 }
@@ -60,8 +60,9 @@ type step struct {
 type work struct {
 	file   *file
 	steps  []step
-	copies bool // each step copies data from elsewhere, so that others may do so beside it
-	bytes  int64
+	copies bool  // each step copies data from elsewhere, so that others may do so beside it
+	size   int   // bytes that are kept for it
+	bytes  int64 // that are written, or kept
 	after  []*work
 	reads  []uint64 // inodes of the files that its steps read
 	done   chan struct{}
@@ -136,8 +137,6 @@ func (r *receiver) add(f *file, s step) {
 		f.open = &work{}
 	}
 	f.open.copies = false
-	s.size += stepSize
-	r.pool.hold(s.size)
 	r.append(f, s)
 }
 
@@ -165,7 +164,8 @@ func (r *receiver) append(f *file, s step) {
 	if s.reads != 0 && !slices.Contains(w.reads, s.reads) {
 		w.reads = append(w.reads, s.reads)
 	}
-	r.grew(f, int64(s.size))
+	w.size += s.size + stepSize
+	r.grew(f, int64(s.size+stepSize))
 }
 
 // grew counts data that the open work of a file has got.
