@@ -39,7 +39,7 @@ func (r *receiver) attribute(c *command, path string, toFile func(fd int) error,
 		}
 		r.pool.waitFor(st.Ino)
 	}
-	return toPlace(at)
+	return r.unlocked(func() error { return toPlace(at) })
 }
 
 func (r *receiver) setXattr(c *command) error {
@@ -162,10 +162,41 @@ func (r *receiver) applyFlags(f flagged) error {
 	}
 	file, err := btrfs.OpenInode(r.root, s.ID, f.inode, unix.O_RDONLY|unix.O_NONBLOCK, f.path)
 	if err != nil {
+		if f.number == 0 && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE)) { // the stream has removed it
+			return nil
+		}
 		return err
 	}
 	defer file.Close()
 	return btrfs.SetFlags(file, f.flags)
+}
+
+// unlocked does what a file or directory of the parent may forbid, even to root: it is immutable or append-only until the stream tells
+// otherwise, if at all. What is so is found only then, since all inodes have to be looked at, and becomes so again at the end.
+func (r *receiver) unlocked(do func() error) error {
+	err := do()
+	if !errors.Is(err, unix.EPERM) || r.parent == nil || r.open {
+		return err
+	}
+	r.open = true
+	const locks = btrfs.ImmutableFlag | btrfs.AppendFlag
+	var locked []flagged
+	if err := btrfs.Inodes(r.root, 0, func(i btrfs.Inode) {
+		if i.Flags&locks != 0 {
+			locked = append(locked, flagged{inode: i.Number, flags: i.Flags, path: "inode " + strconv.FormatUint(i.Number, 10)})
+		}
+	}); err != nil {
+		return err
+	}
+	for _, f := range locked {
+		now := f
+		now.flags &^= locks
+		if err := r.applyFlags(now); err != nil {
+			return err
+		}
+	}
+	r.flags = append(locked, r.flags...)
+	return do()
 }
 
 func (r *receiver) enableVerity(c *command) error {

@@ -488,6 +488,31 @@ func TestFlagsComeLast(t *testing.T) {
 	wantContent(t, root+"/a", "1")
 }
 
+func TestWhatIsImmutableInTheParentCanBeChanged(t *testing.T) {
+	t.Parallel()
+	const immutable, appendOnly = 1 << 6, 1 << 7 // linux/btrfs_tree.h: BTRFS_INODE_*
+	changes := map[string][]byte{
+		"write": write("d/f", "2", 0), "truncate": truncate("a", 0), "mode": chmod("d/f", 0o640), "times": utimes("a", time.Unix(5, 6)),
+		"attribute": setXattr("d", "user.a", "1"), "link": link("l", "d/f"), "remove": unlink("a"), "rename": move("d/f", "f"),
+		"rename over": move("free", "a"), "owner": chown("a", 1, 1), "make": mkfile("d/new"), "of the root": chmod("", 0o711),
+	}
+	for name, change := range changes {
+		p := newPlace(t)
+		p.whole(mkdir("d"), mkfile("d/f"), write("d/f", "1", 0), mkfile("a"), mkfile("free"), mkfile("other"),
+			fileattr("", immutable), fileattr("d", immutable), fileattr("d/f", immutable), fileattr("a", appendOnly), fileattr("other", immutable))
+		root, err := p.receive(streamtest.SnapshotOf(streamtest.OwnUUID), change)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		wantFlags(t, root, btrfs.ImmutableFlag)
+		wantFlags(t, root+"/d", btrfs.ImmutableFlag)
+		wantFlags(t, root+"/other", btrfs.ImmutableFlag)
+		root = p.must(streamtest.SnapshotOf(streamtest.OwnUUID), fileattr("other", 0), write("other", "x", 0))
+		wantFlags(t, root+"/other", 0)
+	}
+}
+
 func wantFlags(t *testing.T, path string, want btrfs.Flags) {
 	t.Helper()
 	got, err := btrfs.FlagsOf(open(t, path))

@@ -63,7 +63,7 @@ func (r *receiver) make(n *creation, path string) error {
 	if err != nil {
 		return err
 	}
-	if err := r.makeAt(n, path, at); err != nil || !at.passing {
+	if err := r.unlocked(func() error { return r.makeAt(n, path, at) }); err != nil || !at.passing {
 		return err
 	}
 	return at.disinherit()
@@ -113,7 +113,7 @@ func (r *receiver) rename(c *command) error {
 	if err != nil {
 		return err
 	}
-	if err := unix.Renameat(old.dir, old.name, new.dir, new.name); err != nil {
+	if err := r.unlocked(func() error { return unix.Renameat(old.dir, old.name, new.dir, new.name) }); err != nil {
 		return err
 	}
 	r.dirs.moved(from)
@@ -141,7 +141,7 @@ func (r *receiver) link(c *command) error {
 	if err != nil {
 		return err
 	}
-	return unix.Linkat(old.dir, old.name, new.dir, new.name, 0)
+	return r.unlocked(func() error { return unix.Linkat(old.dir, old.name, new.dir, new.name, 0) })
 }
 
 func (r *receiver) unlink(c *command) error { return r.remove(c, 0) }
@@ -158,7 +158,7 @@ func (r *receiver) remove(c *command, flags int) error {
 		return err
 	}
 	r.leave(path)
-	if err := unix.Unlinkat(at.dir, at.name, flags); err != nil {
+	if err := r.unlocked(func() error { return unix.Unlinkat(at.dir, at.name, flags) }); err != nil {
 		return err
 	}
 	if flags != 0 {

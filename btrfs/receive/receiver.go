@@ -35,6 +35,7 @@ type receiver struct {
 	payload *payload
 	times   [2]unix.Timespec // of the root, which what comes later spoils
 	flags   []flagged
+	open    bool // nothing of the parent is immutable or append-only for now
 }
 
 // flagged is a file or directory that gets its flags at the end.
@@ -191,6 +192,9 @@ func (r *receiver) finish(s sendstream.Summary) (Result, error) {
 // setLast sets what other commands would spoil or be kept out by: flags of files, and the times of the root, in which a sender makes new
 // nodes under temporary names after it may have sent them (linux/fs/btrfs/send.c: SEND_MAX_DIR_UTIMES_CACHE_SIZE).
 func (r *receiver) setLast() error {
+	if err := r.unlocked(func() error { return utimes(r.dirs.root, ".", r.times) }); err != nil {
+		return err
+	}
 	for _, f := range r.flags {
 		if err := r.applyFlags(f); err != nil {
 			err = &Error{f.number, sendstream.CmdFileattr, f.path, "", err}
@@ -199,7 +203,7 @@ func (r *receiver) setLast() error {
 			}
 		}
 	}
-	return utimes(r.dirs.root, ".", r.times)
+	return nil
 }
 
 // stop ends the workers. Of all errors the one of the earliest command is told.

@@ -109,7 +109,11 @@ func (r *receiver) file(path string) (*file, error) {
 	if err != nil {
 		return nil, err
 	}
-	fd, _, err := openRegular(at, unix.O_WRONLY)
+	var fd int
+	err = r.unlocked(func() error {
+		fd, _, err = openRegular(at, unix.O_WRONLY)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
