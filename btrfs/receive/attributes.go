@@ -3,6 +3,7 @@ package receive
 import (
 	"bytes"
 	"errors"
+	"os"
 	"slices"
 	"strconv"
 
@@ -44,8 +45,53 @@ func (r *receiver) attribute(c *command, path string, toFile func(fd int) error,
 
 func (r *receiver) setXattr(c *command) error {
 	path, name, data := c.pathOrRoot(), c.text(sendstream.AttrXattrName), bytes.Clone(c.bytes(sendstream.AttrXattrData, 0))
-	return r.xattr(c, path, name, func(fd int) error { return unix.Fsetxattr(fd, name, data, 0) },
-		func(at place) error { return unix.Lsetxattr(at.proc(), name, data, 0) })
+	return r.xattr(c, path, name, func(fd int) error { return setXattrOf(fd, name, data) },
+		func(at place) error { return setXattrAt(at, name, data) })
+}
+
+func setXattrOf(fd int, name string, data []byte) error {
+	set := func() error { return unix.Fsetxattr(fd, name, data, 0) }
+	err := set()
+	switch {
+	case err == unix.ENOSPC && unix.Fremovexattr(fd, name) == nil:
+		return set()
+	case err == unix.EINVAL && name == btrfs.CompressionProperty && allowCompression(fd):
+		return set()
+	}
+	return err
+}
+
+// setXattrAt sets an attribute of anything. In place of a smaller value the kernel writes only what fits into the same block.
+func setXattrAt(at place, name string, data []byte) error {
+	set := func() error { return unix.Lsetxattr(at.proc(), name, data, 0) }
+	err := set()
+	switch {
+	case err == unix.ENOSPC && unix.Lremovexattr(at.proc(), name) == nil:
+		return set()
+	case err == unix.EINVAL && name == btrfs.CompressionProperty:
+		fd, openErr := openInside(at.dir, at.name, unix.O_RDONLY|unix.O_DIRECTORY)
+		if openErr != nil {
+			fd, _, openErr = openRegular(at, unix.O_RDONLY)
+		}
+		if openErr != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		return setXattrOf(fd, name, data)
+	}
+	return err
+}
+
+// allowCompression takes away the flag that excludes it, if there is one. So it was at the sender, who tells flags later.
+func allowCompression(fd int) bool {
+	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	file := os.NewFile(uintptr(own), "")
+	defer file.Close()
+	flags, err := btrfs.FlagsOf(file)
+	return err == nil && flags&btrfs.NoCowFlag != 0 && btrfs.SetFlags(file, flags&^btrfs.NoCowFlag) == nil
 }
 
 func (r *receiver) removeXattr(c *command) error {

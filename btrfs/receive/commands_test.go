@@ -18,6 +18,7 @@ import (
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/btrfs/sendstream/streamtest"
 
+	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 )
 
@@ -308,6 +309,26 @@ func TestAttributesOfAllKinds(t *testing.T) {
 	}
 }
 
+func TestAttributesGrowBeyondTheirBlock(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	small, large := strings.Repeat("s", 1700), strings.Repeat("l", 15_000)
+	commands, grow := [][]byte{mkfile("f"), mkdir("d")}, [][]byte{write("f", "x", 0)}
+	const names = "abcdefgh"
+	for _, path := range []string{"f", "d"} {
+		for _, name := range names {
+			commands, grow = append(commands, setXattr(path, "user."+string(name), small)), append(grow, setXattr(path, "user."+string(name), large))
+		}
+	}
+	p.whole(commands...)
+	root := p.on(grow...)
+	for _, path := range []string{"f", "d"} {
+		for _, name := range names {
+			wantXattr(t, filepath.Join(root, path), "user."+string(name), large)
+		}
+	}
+}
+
 // A directory passes attributes on to what is made in it, as the sender did not mean.
 func TestNothingIsInherited(t *testing.T) {
 	t.Parallel()
@@ -432,17 +453,23 @@ func TestCompressedDataIsWrittenInAnyCase(t *testing.T) {
 	check(t, errors.Join(err, w.Close()))
 	data := append(packed.Bytes(), make([]byte, block-packed.Len()%block)...)
 	const kind, whole = 1, 100 << 10 // linux/btrfs.h: BTRFS_ENCODED_IO_COMPRESSION_ZLIB
+	const zstdKind = 2
+	encoder, err := zstd.NewWriter(nil)
+	check(t, err)
+	short := encoder.EncodeAll([]byte(blocks("z")), nil)
 	root := p.whole(
 		mkfile("all"), encoded("all", 0, kind, 0, whole, whole, data),
 		mkfile("part"), encoded("part", 2*block, kind, block, 3*block, whole, data),
 		mkfile("end"), encoded("end", 0, kind, 0, whole-7, whole-7, data),
 		mkfile("odd"), write("odd", "x", 0), encoded("odd", 1, kind, 5, 1000, whole, data),
+		mkfile("short"), write("short", "x", 0), encoded("short", 1, zstdKind, 0, block+9, block+9, append(short, make([]byte, block-len(short))...)),
 		mkfile("over"), write("over", blocks("abc"), 0), encoded("over", block, kind, 0, block, whole, data),
 	)
 	wantContent(t, root+"/all", plain)
 	wantContent(t, root+"/part", blocks("\x00\x00")+plain[block:4*block])
 	wantContent(t, root+"/end", plain[:whole-7])
 	wantContent(t, root+"/odd", "x"+plain[5:1005])
+	wantContent(t, root+"/short", "x"+blocks("z")+strings.Repeat("\x00", 9))
 	wantContent(t, root+"/over", blocks("a")+plain[:block]+blocks("c"))
 	file := open(t, root+"/all")
 	extents, err := btrfs.Extents(file, 0, whole)
@@ -513,6 +540,19 @@ func TestWhatIsImmutableInTheParentCanBeChanged(t *testing.T) {
 	}
 }
 
+// A directory whose files were not to be copied on write may be one whose files are compressed now: what excludes the other comes later.
+func TestCompressionTakesThePlaceOfNoCow(t *testing.T) {
+	t.Parallel()
+	const noCow = 1 << 1 // linux/btrfs_tree.h: BTRFS_INODE_NODATACOW
+	p := newPlace(t)
+	p.whole(mkdir("d"), mkfile("f"), fileattr("d", noCow), fileattr("f", noCow))
+	root := p.on(setXattr("d", "btrfs.compression", "zstd"), fileattr("d", 0), setXattr("f", "btrfs.compression", "lzo"), fileattr("f", 0))
+	for name, want := range map[string]string{"d": "zstd", "f": "lzo"} {
+		wantXattr(t, filepath.Join(root, name), "btrfs.compression", want)
+		wantFlags(t, filepath.Join(root, name), 0)
+	}
+}
+
 func wantFlags(t *testing.T, path string, want btrfs.Flags) {
 	t.Helper()
 	got, err := btrfs.FlagsOf(open(t, path))
@@ -527,12 +567,14 @@ func wantFlags(t *testing.T, path string, want btrfs.Flags) {
 func TestParentsAreFoundByWhatTheyAreACopyOf(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
-	first := p.whole(mkfile("f"), write("f", "right", 0))
-	check(t, btrfs.SnapshotWritable(open(t, first), open(t, p.dir), "changed"))
-	check(t, btrfs.SetReceivedFrom(open(t, p.dir+"/changed"), streamtest.OwnUUID, 7))
+	altered := filepath.Base(p.whole(mkfile("f"), write("f", "right", 0)))
+	dir := open(t, p.dir)
+	check(t, btrfs.SetReadOnly(dir, altered, false))
 	time.Sleep(10 * time.Millisecond) // the clock of files is coarse
-	check(t, os.WriteFile(p.dir+"/changed/f", []byte("wrong"), 0o644))
+	check(t, os.WriteFile(filepath.Join(p.dir, altered, "f"), []byte("wrong"), 0o644))
+	check(t, btrfs.SetReadOnly(dir, altered, true))
 	btrfstest.Run(t, "sync", "-f", p.dir)
+	first := p.whole(mkfile("f"), write("f", "right", 0))
 	if _, err := p.receive(streamtest.SnapshotOf(btrfs.UUID{1}), chmod("f", 0)); !errors.Is(err, receive.ErrNoParent) {
 		t.Errorf("of what is not there: %v", err)
 	}
