@@ -230,6 +230,7 @@ type ReceiveOrder struct {
 	Stock   bool          // by the program btrfs receive
 	Limit   *rate.Limiter `cbor:"-"` // of bytes on the network, or of the stream where there is none; may be nil
 	Wire    func(n int64) `cbor:"-"`
+	Taken   func(n int64) `cbor:"-"` // is told by a Resumer of bytes of the stream that arrived; may be nil
 	From    *DataSource   `cbor:"-"` // has the data of a stream without; may be nil
 	Copied  func(n int64) `cbor:"-"` // is told of bytes that were taken from it; may be nil
 }

@@ -50,7 +50,7 @@ func TestDuration(t *testing.T) {
 
 func TestRemainingTimeInAColumn(t *testing.T) {
 	for seconds, want := range map[int64]string{0: "0:00 left", 6: "0:06 left", 3599: "59:59 left", 3600: "1h00 left", 90_200: "25h03 left"} {
-		s := status{bytes: 1, total: Total{Bytes: 1 + seconds*1000}, rate: 1000}
+		s := status{remaining: time.Duration(seconds) * time.Second, canTell: true}
 		if got := s.left(); got != want {
 			t.Errorf("%d s: %q, want %q", seconds, got, want)
 		}
@@ -74,7 +74,7 @@ func TestAmountsAreInTheUnitOfTheTotal(t *testing.T) {
 func TestStandstillHasNoRemainingTime(t *testing.T) {
 	for _, rate := range []float64{0, 1e-300, 1} {
 		s := status{total: Total{Bytes: gib}, rate: rate}
-		if d, ok := s.remaining(); ok {
+		if d, ok := s.estimate(); ok {
 			t.Errorf("%v left at %g B/s", d, rate)
 		}
 	}

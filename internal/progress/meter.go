@@ -48,3 +48,25 @@ func (m *meter) average(now time.Time, bytes int64) float64 {
 	}
 	return float64(bytes-m.skipped) / passed.Seconds()
 }
+
+// settled is after how long a rate tells the remaining time. Before, a single step of the count weighs too much.
+const settled = 5 * time.Second
+
+// A countdown shows a remaining time. It does not rise while an estimate merely varies, as that of a count which grows in steps
+// does: a count that stands still, or an estimate that is a quarter longer, tells that the transfer has slowed down.
+type countdown struct {
+	shown time.Duration
+	bytes int64 // counted since this time
+	since time.Time
+}
+
+func (c *countdown) show(estimate time.Duration, now time.Time, bytes int64) time.Duration {
+	const little = 3 * time.Second
+	if bytes != c.bytes {
+		c.bytes, c.since = bytes, now
+	}
+	if c.shown == 0 || estimate < c.shown || now.Sub(c.since) > little || estimate > c.shown+c.shown/4+little {
+		c.shown = estimate
+	}
+	return c.shown
+}

@@ -89,3 +89,40 @@ func TestTheWireTakesNoPlaceFromABarInANarrowTerminal(t *testing.T) {
 		})
 	}
 }
+
+func TestTheRemainingTimeRisesOnlyWhenTheTransferSlowsDown(t *testing.T) {
+	withBars(t, 100, 24, func(t *testing.T, d *Display, s *screen) {
+		transfer := d.Start(t.Context(), "a", exactly(100*mib))
+		left := func() time.Duration {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			return transfer.status().remaining
+		}
+		last := time.Duration(0)
+		for range 60 { // in steps of a second
+			for range 5 {
+				pass(redrawEvery)
+				if now := left(); last > 0 && now > last {
+					t.Fatalf("it rose from %v to %v", last, now)
+				} else {
+					last = now
+				}
+			}
+			transfer.Add(mib)
+		}
+		if last < 35*time.Second || last > 45*time.Second {
+			t.Errorf("%v left, want 40 s", last)
+		}
+		pass(10 * time.Second)
+		if now := left(); now < 2*last {
+			t.Errorf("%v left though nothing came for 10 s, after %v", now, last)
+		}
+		for range 30 {
+			transfer.Add(mib / 4)
+			pass(time.Second)
+		}
+		if now := left(); now < 100*time.Second || now > 140*time.Second {
+			t.Errorf("%v left at a quarter of the rate, want 130 s", now)
+		}
+	})
+}

@@ -16,6 +16,9 @@ type status struct {
 	wire  int64   // bytes that crossed a network; 0 where there is none
 	total Total   // zero while unknown
 	rate  float64 // bytes per second
+
+	remaining time.Duration // at that rate
+	canTell   bool          // remaining
 }
 
 func (s status) known() bool { return s.total.Bytes > 0 }
@@ -24,8 +27,8 @@ func (s status) percent() int {
 	return int(100 * float64(s.bytes) / float64(s.total.Bytes))
 }
 
-// remaining returns the time left at the present rate, and whether it can be told.
-func (s status) remaining() (time.Duration, bool) {
+// estimate returns the time left at the present rate, and whether it can be told.
+func (s status) estimate() (time.Duration, bool) {
 	if !s.known() || s.rate <= 0 {
 		return 0, false
 	}
@@ -47,8 +50,8 @@ func (s status) sentence() string {
 		text += fmt.Sprintf(" of %s (%d %%)", Bytes(s.total.Bytes), s.percent())
 	}
 	text += ", " + speed(s.rate)
-	if d, ok := s.remaining(); ok {
-		text += ", " + fmt.Sprintf(left, Duration(d))
+	if s.canTell {
+		text += ", " + fmt.Sprintf(left, Duration(s.remaining))
 	}
 	return text + s.onWire()
 }
@@ -87,11 +90,10 @@ func (s status) amount() string {
 
 // left returns "0:40 left", or "5h03 left", or nothing where it cannot be told.
 func (s status) left() string {
-	d, ok := s.remaining()
-	if !ok {
+	if !s.canTell {
 		return ""
 	}
-	seconds := int(d.Round(time.Second) / time.Second)
+	seconds := int(s.remaining.Round(time.Second) / time.Second)
 	if seconds < 3600 {
 		return fmt.Sprintf("%d:%02d left", seconds/60, seconds%60)
 	}

@@ -21,7 +21,8 @@ type Transfer struct {
 	began   time.Time
 	bytes   atomic.Int64
 	wire    atomic.Int64
-	meter   meter // guarded by display.mu
+	meter   meter // and clock: guarded by display.mu
+	clock   countdown
 
 	measure   func() // asks for the total; only the first call counts
 	measured  atomic.Pointer[Total]
@@ -67,6 +68,7 @@ func (t *Transfer) Resume(n int64) {
 	defer t.display.mu.Unlock()
 	t.bytes.Store(n)
 	t.meter.restart(time.Now(), n)
+	t.clock = countdown{}
 }
 
 // Done ends the transfer: err says why it failed, nil that it is complete. If its context has ended, it is as Vanish: who ended
@@ -97,11 +99,14 @@ func (t *Transfer) stopMeasuring() {
 
 // status takes a new sample of t.
 func (t *Transfer) status() status {
-	n := t.bytes.Load()
-	s := status{bytes: n, wire: t.wire.Load(), rate: t.meter.sample(time.Now(), n)}
+	n, now := t.bytes.Load(), time.Now()
+	s := status{bytes: n, wire: t.wire.Load(), rate: t.meter.sample(now, n)}
 	// A total that was overtaken was wrong, and is not shown any more.
 	if total := t.measured.Load(); total != nil && n <= total.Bytes {
 		s.total = *total
+	}
+	if left, ok := s.estimate(); ok && now.Sub(t.meter.began) >= settled {
+		s.remaining, s.canTell = t.clock.show(left, now, n), true
 	}
 	return s
 }

@@ -49,7 +49,7 @@ func (c Course) attempt(ctx context.Context, t engine.Transfer) (result engine.R
 	defer cancel()
 	d := &delivery{Course: c, Transfer: Transfer{Transfer: t, Format: format}}
 	d.Measure = func(ctx context.Context) (progress.Total, error) { return c.From.Measure(ctx, d.Transfer) }
-	d.Wire, d.Copied = d.countWire, d.count
+	d.Wire, d.Copied, d.Taken = d.countWire, d.count, func(n int64) { d.shown.Add(n) }
 	if d.receiver, err = c.To.Receive(ctx, d.Transfer); err != nil {
 		return result, err
 	}
@@ -82,7 +82,11 @@ type delivery struct {
 
 func (d *delivery) Write(p []byte) (int, error) {
 	n, err := d.receiver.Write(p)
-	d.count(int64(n))
+	if _, tells := d.receiver.(Resumer); tells {
+		d.taken.Add(int64(n))
+	} else {
+		d.count(int64(n))
+	}
 	return n, err
 }
 

@@ -61,6 +61,7 @@ type Transfer struct {
 	Measure func(ctx context.Context) (progress.Total, error)
 	Wire    func(n int64) // is told of bytes that cross a network
 	Copied  func(n int64) // is told of bytes that the receiver takes from elsewhere
+	Taken   func(n int64) // is told by a Resumer of bytes that arrived, since Write only puts them on their way
 }
 
 // A Receiver takes one send stream. The backup stands under a hidden name until Commit. Close is called only when the whole

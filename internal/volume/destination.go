@@ -191,7 +191,8 @@ func (d *Destination) Keeps(parent btrfs.Subvolume) bool {
 
 // Receive receives a backup in the folder.
 func (d *Destination) Receive(ctx context.Context, t stream.Transfer) (stream.Receiver, error) {
-	order := host.ReceiveOrder{Name: t.Snapshot.Name, Key: keyOf(t), Verbose: d.Verbose, Stock: d.Stock, Limit: d.limit, Wire: t.Wire}
+	order := host.ReceiveOrder{Name: t.Snapshot.Name, Key: keyOf(t), Verbose: d.Verbose, Stock: d.Stock, Limit: d.limit,
+		Wire: t.Wire, Taken: t.Taken}
 	if from, ok := d.from.(interface{ snapshots() host.Snapshots }); ok && t.Format.NoData {
 		order.From = &host.DataSource{Dir: from.snapshots(), Snapshot: t.Snapshot.Name, Parent: t.ParentName()}
 		order.Copied = t.Copied

@@ -1,6 +1,9 @@
 package wire
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // A flow decides how much of a stream may be in flight: sent, but not taken by the far side's writer. What is in flight is
 // lost when a connection breaks, so it is no more than needed, twice what the link holds:
@@ -130,14 +133,27 @@ func (f *flow) trip() time.Duration {
 	return lowest
 }
 
+// rate is the highest recent one, in bytes of the stream per second; 0 before it is known.
+func (f *flow) rate() float64 { return slices.Max(f.rates[:]) }
+
 // window is how many bytes of the stream may be in flight.
 func (f *flow) window(conns int) uint64 {
-	highest := 0.0
-	for _, r := range f.rates {
-		highest = max(highest, r)
-	}
 	ceiling := min(float64(conns)*perChannel/f.density, maxWindow)
-	return uint64(max(min(2*highest*f.trip().Seconds(), ceiling), minWindow))
+	return uint64(max(min(2*f.rate()*f.trip().Seconds(), ceiling), minWindow))
+}
+
+// block is how many bytes are to be in the next block: no more than pass in a second, since only whole blocks are acknowledged.
+// The first ones, of a rate that is not known, are small.
+func (f *flow) block() int {
+	const packet, smallest = 32 << 10, 8 << 10 // one packet of SSH
+	rate := f.rate()
+	switch {
+	case rate == 0:
+		return packet - blockHeader
+	case rate >= blockSize:
+		return blockSize
+	}
+	return max(int(rate), smallest)
 }
 
 // backlog is the part of what is in flight that only waits for the far side's writer.

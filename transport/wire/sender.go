@@ -16,6 +16,7 @@ type SenderOptions struct {
 	Compression Compression
 	Limit       *rate.Limiter // of bytes on the wire; may be nil
 	Wire        func(n int)   // told of each write to a connection, from several goroutines; may be nil
+	Taken       func(n int64) // told how much more the far side's writer has taken; may be nil, and must not wait
 }
 
 // A Sender carries one stream over any number of connections to a Receiver. What is written is cut into blocks, which take
@@ -49,6 +50,7 @@ type Sender struct {
 type block struct {
 	offset uint64
 	raw    []byte // in buf, behind the room for a header
+	size   int    // that raw is to have
 	buf    *buffer
 	end    bool
 }
@@ -94,14 +96,14 @@ func (s *Sender) Write(p []byte) (int, error) {
 		}
 		if s.filling == nil {
 			buf := newBuffer()
-			s.filling = &block{offset: s.written, buf: buf, raw: buf[blockHeader:blockHeader]}
+			s.filling = &block{offset: s.written, buf: buf, raw: buf[blockHeader:blockHeader], size: s.flow.block()}
 		}
 		b := s.filling
-		k := min(len(p), blockSize-len(b.raw))
+		k := min(len(p), b.size-len(b.raw))
 		b.raw = append(b.raw, p[:k]...)
 		s.written += uint64(k)
 		n, p = n+k, p[k:]
-		if len(b.raw) == blockSize {
+		if len(b.raw) == b.size {
 			s.enqueue()
 		}
 	}
@@ -292,13 +294,22 @@ func (s *Sender) acknowledge(a ack) (err error, over bool) {
 	case a.state == stateDone && !(s.endSent && a.taken == s.written):
 		return broken(malformed("done after %d of %d bytes", a.taken, s.written)), true
 	case a.state == stateDone:
+		s.tell(a.taken)
 		return nil, true
 	case a.state != stateRunning:
 		return broken(malformed("acknowledgement state %d", a.state)), true
 	}
 	now := s.clock()
+	s.tell(a.taken)
 	s.flow.acknowledge(a.taken, a.arrived, now)
 	s.meter.waiting(s.flow.backlog(), now)
 	s.work.Broadcast()
 	return nil, false
+}
+
+// tell tells what is taken beyond what was.
+func (s *Sender) tell(taken uint64) {
+	if s.o.Taken != nil && !s.over && taken > s.flow.taken {
+		s.o.Taken(int64(taken - s.flow.taken))
+	}
 }

@@ -344,7 +344,7 @@ func TestNothingIsWrittenAfterAnAbort(t *testing.T) {
 			r.Abort(cause)
 			return len(p), nil
 		}))
-		if n != blockSize || !errors.Is(err, cause) {
+		if n == 0 || n > blockSize || !errors.Is(err, cause) {
 			t.Errorf("%d bytes, %v", n, err)
 		}
 	})
@@ -387,8 +387,7 @@ func TestTheLimitHoldsOnEitherSide(t *testing.T) {
 			if _, sendErr, err := carry(s, r, make([]byte, size)); sendErr != nil || err != nil {
 				t.Fatal(sendErr, err)
 			}
-			blocks := (int64(size) + blockSize - 1) / blockSize
-			if n := wire.Load(); n < size || n > size+(blocks+1)*blockHeader {
+			if n := wire.Load(); n < size || n > size+size/1000 { // of headers
 				t.Errorf("counted %d bytes on the wire", n)
 			}
 			if d := time.Since(began); d < 9900*time.Millisecond || d > 10100*time.Millisecond {

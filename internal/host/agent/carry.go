@@ -187,7 +187,7 @@ func (r *receiver) Taken(ctx context.Context) (sendstream.Prefix, error) {
 	r.lost.Store(nil)
 	h := r.dir.host
 	sender := wire.NewSender(wire.SenderOptions{
-		Offset: r.reply.Taken.Bytes, Compression: h.o.Compression, Limit: r.order.Limit, Wire: counted(r.order.Wire),
+		Offset: r.reply.Taken.Bytes, Compression: h.o.Compression, Limit: r.order.Limit, Wire: counted(r.order.Wire), Taken: r.order.Taken,
 	})
 	r.sender = sender
 	go func() {
