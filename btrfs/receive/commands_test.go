@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -233,6 +234,22 @@ func TestNamesMayChangeBetweenWrites(t *testing.T) {
 	wantContent(t, root+"/gone", "again")
 	wantContent(t, root+"/stays", long+"end")
 	wantContent(t, root+"/r", "no directory")
+}
+
+// Not all directories are kept open. That of one name may be the next to be closed when that of the other is opened.
+func TestNamesMayChangeBetweenManyDirectories(t *testing.T) {
+	t.Parallel()
+	const many = 100
+	var commands [][]byte
+	for i := range many {
+		commands = append(commands, mkdir(fmt.Sprint(i)), mkfile(fmt.Sprint(i, "/f")))
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range 2000 {
+		from, to := random.IntN(many), random.IntN(many)
+		commands = append(commands, link(fmt.Sprint(to, "/", i), fmt.Sprint(from, "/f")), move(fmt.Sprint(to, "/", i), fmt.Sprint(from, "/", i)))
+	}
+	newPlace(t).whole(commands...)
 }
 
 func TestErrorsNameTheCommand(t *testing.T) {

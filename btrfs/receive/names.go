@@ -93,11 +93,10 @@ func (r *receiver) rename(c *command) error {
 	}
 	if n := r.held; n != nil && n.path == from {
 		r.held = nil
-		err := r.make(n, to)
-		if err == nil || !errors.Is(err, unix.EEXIST) {
-			return err
+		if r.make(n, to) == nil {
+			return nil
 		}
-		if err := r.make(n, from); err != nil { // and then over what has the name
+		if err := r.make(n, from); err != nil { // and then over what has the name, or not at all
 			return n.failed(err)
 		}
 	} else if err := r.settle(); err != nil {
@@ -105,11 +104,7 @@ func (r *receiver) rename(c *command) error {
 	}
 	r.leave(from)
 	r.leave(to)
-	old, err := r.dirs.at(from)
-	if err != nil {
-		return err
-	}
-	new, err := r.dirs.at(to)
+	old, new, err := r.dirs.both(from, to)
 	if err != nil {
 		return err
 	}
@@ -133,11 +128,7 @@ func (r *receiver) link(c *command) error {
 	if c.bad != nil {
 		return nil
 	}
-	old, err := r.dirs.at(existing)
-	if err != nil {
-		return err
-	}
-	new, err := r.dirs.at(path)
+	old, new, err := r.dirs.both(existing, path)
 	if err != nil {
 		return err
 	}

@@ -59,6 +59,17 @@ func (d *directories) at(path string) (place, error) {
 	return place{dir.dir, name, dir.passing}, nil
 }
 
+// both gives the places of two paths, neither of which closes the directory of the other.
+func (d *directories) both(from, to string) (old, new place, err error) {
+	if _, err = d.at(from); err == nil {
+		new, err = d.at(to)
+	}
+	if err == nil {
+		old, err = d.at(from)
+	}
+	return old, new, err
+}
+
 // inherited are the attributes that a directory passes on to what is made in it. A sender does not expect that: it lets all be made in the
 // root of the subvolume first.
 var inherited = []string{aclDefault, btrfs.CompressionProperty}
