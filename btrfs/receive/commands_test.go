@@ -273,7 +273,7 @@ func TestErrorsNameTheCommand(t *testing.T) {
 	} {
 		root, err := p.receive(streamtest.Subvol(), mkfile("a"), mkfile("b"), c.command, chmod("a", 0))
 		var told *receive.Error
-		if !errors.As(err, &told) || told.Number != c.number || told.Path != c.path || c.err != nil && !errors.Is(err, c.err) {
+		if !errors.As(err, &told) || told.Number != c.number || told.Path != c.path || c.err != nil && !errors.Is(told.Err, c.err) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 		wantUnfinished(t, root)
