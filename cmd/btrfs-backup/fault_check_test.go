@@ -6,8 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -72,47 +70,4 @@ func subvolumes(t testing.TB, path string) map[string]btrfs.Subvolume {
 		all[s.Name] = s
 	}
 	return all
-}
-
-// noProcess fails the test if btrfs programs go on working in the directory.
-func noProcess(t testing.TB, dir string) {
-	t.Helper()
-	eventually(t, func() bool { return len(programs(dir)) == 0 }, func() string {
-		return "still working in " + dir + ": processes " + strings.Join(programs(dir), ", ")
-	})
-}
-
-// programs gives the processes of btrfs send and receive with an argument below the directory.
-func programs(dir string) []string {
-	var pids []string
-	commands, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-	for _, path := range commands {
-		line, err := os.ReadFile(path)
-		if err != nil {
-			continue // it has ended
-		}
-		argv := strings.Split(string(line), "\x00")
-		below := func(arg string) bool { return strings.HasPrefix(arg, dir) }
-		if filepath.Base(argv[0]) == "btrfs" && slices.ContainsFunc(argv, below) {
-			pids = append(pids, filepath.Base(filepath.Dir(path)))
-		}
-	}
-	return pids
-}
-
-// theProgram waits for the process of btrfs send or receive that works in the directory.
-func theProgram(t testing.TB, dir string) (pid int) {
-	t.Helper()
-	eventually(t, func() bool {
-		pids := programs(dir)
-		if len(pids) != 1 {
-			return false
-		}
-		var err error
-		pid, err = strconv.Atoi(pids[0])
-		return err == nil
-	}, func() string {
-		return "no single btrfs program works in " + dir + ": " + strings.Join(programs(dir), ", ")
-	})
-	return pid
 }

@@ -16,7 +16,7 @@ func TestAFileThatTheDestinationCannotStoreIsNamedAndTriedWithOneParent(t *testi
 	btrfstest.Run(t, "setfacl", "-m", "u:1000:r", file)
 	expect(t, exitDone, r.run(nil, "-T"))
 	streams := newTap(t)
-	failed := expect(t, exitFailed, r.run(streams.environ()), "lsetxattr data system.posix_acl_access failed: Operation not supported",
+	failed := expect(t, exitFailed, r.run(streams.environ()), `set_xattr "system.posix_acl_access" of "data": operation not supported`,
 		"hint: "+r.destination+" stores no ACLs", "noacl", "setfacl -b")
 	streams.passed(t, 2) // for two snapshots
 	if strings.Count(failed.stderr, "hint: ") != 1 {

@@ -12,7 +12,7 @@ import (
 // hold begins a run that keeps its locks until the tap is opened.
 func (r *rig) hold(options ...string) (tap, *background) {
 	r.Helper()
-	p := newTap(r, "hold 100000")
+	p := newTap(r, "hold 500")
 	run := start(r, r.command(p.environ(), options...))
 	p.pid(r)
 	return p, run

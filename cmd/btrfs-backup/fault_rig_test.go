@@ -35,6 +35,9 @@ type past struct {
 
 const rigSize = 256 << 20
 
+// withData is an option with which the data of files is in the stream, although source and destination are on one machine.
+const withData = "--rate-limit=1G"
+
 func newRig(t testing.TB) *rig {
 	t.Helper()
 	return newRigOn(t, btrfstest.New(t, rigSize), btrfstest.New(t, rigSize))

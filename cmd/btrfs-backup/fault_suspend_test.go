@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bytes"
+	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -14,24 +17,41 @@ const beganAgain = "the kernel was interrupted while it sent, and began again"
 
 func TestSuspendedRunGivesACompleteBackup(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
-	const tries = 5 // a kernel that is not at sending when it is stopped does not begin again
-	for range tries {
-		r.write("large", 8<<20)
-		held := newTap(t, "hold 2000000")
-		run := start(t, r.command(held.environ()))
-		held.pid(t)
-		for range 3 {
-			suspend(t, run.cmd.Process.Pid)
-		}
-		held.open(t)
-		ended := expect(t, exitDone, run.wait())
-		r.isSaved(r.destination)
-		if strings.Contains(ended.stderr, beganAgain) {
-			return
-		}
+	for name, options := range map[string][]string{"data in the stream": {withData}, "data copied": nil} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			const tries = 5 // a kernel that is not at sending when it is stopped does not begin again
+			for range tries {
+				r.write("large", 8<<20)
+				r.describe(200)
+				held := newTap(t, "hold 2000000")
+				run := start(t, r.command(held.environ(), options...))
+				held.pid(t)
+				for range 3 {
+					suspend(t, run.cmd.Process.Pid)
+				}
+				held.open(t)
+				ended := expect(t, exitDone, run.wait())
+				r.isSaved(r.destination)
+				if strings.Contains(ended.stderr, beganAgain) {
+					return
+				}
+			}
+			t.Fatalf("of %d suspended runs none began to send again", tries)
+		})
 	}
-	t.Fatalf("of %d suspended runs none began to send again", tries)
+}
+
+// describe gives so many files an attribute that is as large as it can be, nearly.
+func (r *rig) describe(files int) {
+	r.Helper()
+	value := bytes.Repeat([]byte{byte(r.past.runs)}, 15_000)
+	for i := range files {
+		path := filepath.Join(r.source, fmt.Sprintf("described%d", i))
+		btrfstest.Check(r, os.WriteFile(path, nil, 0o644))
+		btrfstest.Check(r, syscall.Setxattr(path, "user.description", value, 0))
+	}
 }
 
 // suspend stops a process for a moment.
@@ -53,7 +73,7 @@ func (r *rig) otherStream() string {
 	folder := filepath.Join(r.source, "snapshot")
 	btrfstest.Run(r, "btrfs", "subvolume", "snapshot", "-r", r.source, filepath.Join(folder, name))
 	file := filepath.Join(r.TempDir(), "stream")
-	btrfstest.Run(r, "btrfs", "send", "-q", "--proto", "2", "--compressed-data", "-p", filepath.Join(folder, r.newest()), "-f", file, filepath.Join(folder, name))
+	btrfstest.Run(r, "btrfs", "send", "-q", "--proto", "2", "--no-data", "-p", filepath.Join(folder, r.newest()), "-f", file, filepath.Join(folder, name))
 	r.change()
 	return file
 }

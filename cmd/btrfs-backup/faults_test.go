@@ -42,7 +42,7 @@ func TestFullDestinationFailsOnceAndHealsWithSpace(t *testing.T) {
 	fill(t, r.destinationFS, 4<<20)
 	r.write("large", 12<<20)
 	streams := newTap(t)
-	expect(t, exitFailed, r.run(streams.environ()), "btrfs-backup: error: sending ", " to "+r.destination, "No space left on device",
+	expect(t, exitFailed, r.run(streams.environ()), "btrfs-backup: error: sending ", " to "+r.destination, "no space left on device",
 		"btrfs-backup: hint: make room at "+r.destination)
 	streams.passed(t, 1)
 	r.holdsOnly(before)
@@ -57,7 +57,7 @@ func TestFullDestinationDoesNotStopAnother(t *testing.T) {
 	before := names(t, r.destination)
 	fill(t, r.destinationFS, 4<<20)
 	r.write("large", 12<<20)
-	expect(t, exitPartly, r.runTo(nil, "-n", "1", r.source, r.destination, other), "No space left on device")
+	expect(t, exitPartly, r.runTo(nil, "-n", "1", r.source, r.destination, other), "no space left on device")
 	r.holdsOnly(before)
 	r.isSaved(other)
 }

@@ -376,8 +376,7 @@ func TestBtrfsDebugLogsWhatBtrfsDoes(t *testing.T) {
 	source, destination := newSmallPair(t)
 	for i, option := range []string{"-P", "-d", "--debug", "--btrfs-debug"} {
 		r := expect(t, exitDone, invoke(t, march(i+1), option, source, destination))
-		// the last is what btrfs receive -vv tells of the end of a subvolume
-		for _, text := range []string{"the kernel sends " + source, "sent " + source, "BTRFS_IOC_SET_RECEIVED_SUBVOL"} {
+		for _, text := range []string{"the kernel sends " + source, "sent " + source, "received " + destination} {
 			if told := strings.Contains(r.stderr, text); told != (option != "-P") {
 				t.Errorf("with %s, %q is told: %t\n%s", option, text, told, r.stderr)
 			}

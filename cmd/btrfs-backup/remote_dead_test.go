@@ -169,7 +169,7 @@ func TestRemoteThatIsFullOrReadOnlyIsLeftCleanAndHeals(t *testing.T) {
 		begin, end        func(t testing.TB, fs *btrfstest.FS)
 	}{
 		{
-			name: "full", error: "No space left on device", hint: "make room at ",
+			name: "full", error: "no space left on device", hint: "make room at ",
 			begin: func(t testing.TB, fs *btrfstest.FS) { fill(t, fs, 4<<20) },
 			end:   func(t testing.TB, fs *btrfstest.FS) { btrfstest.Run(t, "rm", filepath.Join(fs.Dir, "filler")) },
 		}, {

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"testing"
 
+	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/transport/sshtest"
 )
@@ -40,17 +41,16 @@ func TestRemoteAgentKilledInMidTransferIsStartedAnew(t *testing.T) {
 			expect(t, exitDone, run.wait(), f.newest()+" is sent from the start: the received part is gone")
 			f.isSavedFar()
 			f.far.noSession(t)
-			noProcess(t, f.destinationFS.Dir)
 		})
 	}
 }
 
 func TestRemoteAgentThatIsKilledEachTimeFailsTheTransferAndHeals(t *testing.T) {
 	t.Parallel()
-	s := newShim(t, `test -e "$dir/deadly" && kill -9 $PPID`)
-	f := newFarRig(t, sshtest.Options{Env: s.environ()})
+	agent := newAgent(t, `test -e "$dir/deadly" && export `+testOnlyKillAt+`="receive begun"; exec "$real" "$@"`)
+	f := newFarRig(t, agent.options())
 	before := names(t, f.destination)
-	deadly := makeDir(t, filepath.Join(s.dir, "deadly"))
+	deadly := makeDir(t, filepath.Join(agent.dir, "deadly"))
 	run := start(t, f.to(nil))
 	expect(t, exitFailed, run.wait(), "btrfs-backup: error: sending "+f.newest()+" to "+f.url)
 	remove(t, deadly)
@@ -79,7 +79,6 @@ func TestRemoteKilledInMidTransferLeavesOnlyCompleteBackupsAndHeals(t *testing.T
 	failed := "btrfs-backup: error: sending " + f.newest() + " to " + f.url
 	expect(t, exitFailed, run.wait(), failed, "closed during the handshake", "btrfs-backup: hint: ")
 	f.far.noSession(t)
-	noProcess(t, f.destinationFS.Dir)
 	if got := onlyCompleteBackups(t, f.source, f.destination); len(got) != len(before) {
 		t.Fatalf("the backups are %v instead of %v", got, before)
 	}
@@ -110,7 +109,6 @@ func TestRemoteTransferOfAKilledRunIsGivenUpAfterAWhile(t *testing.T) {
 	run.signal(syscall.SIGKILL)
 	run.wait()
 	f.far.noSession(t)
-	noProcess(t, f.destinationFS.Dir)
 	f.holdsOnly(before)
 	healed := f.healsFar()
 	if strings.Contains(healed.stderr, " resumes after the ") {
@@ -144,24 +142,19 @@ func TestAnAgentThatKeepsATransferEndsBySIGTERM(t *testing.T) {
 	f.healsFar()
 }
 
-// heldAtTheEnd is a script for receive that holds $dir/hold back from ending when it has received everything.
-const heldAtTheEnd = `test -d "$dir/hold" || exec "$real" "$@"
-"$real" "$@"; status=$?; mkdir "$dir/received"; gate; exit $status`
-
 func TestRemoteTransferCutBeforeItsEndIsConfirmedIsSentOnce(t *testing.T) {
 	t.Parallel()
-	s := newShim(t, heldAtTheEnd)
-	f := newFarRig(t, sshtest.Options{Env: s.environ()})
+	hold := filepath.Join(t.TempDir(), "hold")
+	f := newFarRig(t, sshtest.Options{Env: []string{testOnlyHoldAt + "=received=" + hold}})
 	before := f.far.proxy.Up.Load()
-	makeDir(t, filepath.Join(s.dir, "hold"))
+	makeDir(t, hold)
 	f.write("large", transferSize)
 	run := start(t, f.to([]string{"--compress", "none"}))
-	eventually(t, func() bool { return exists(filepath.Join(s.dir, "received")) }, run.said)
+	eventually(t, func() bool { return subvolumes(t, f.destination)[btrfs.Incoming(f.newest())].ReadOnly }, run.said)
 	f.far.proxy.Cut()
 	run.says("connecting again")
-	s.open(t)
+	remove(t, hold)
 	f.resumed(expect(t, exitDone, run.wait()), before)
-	s.wasCalled(t, 2)
 	f.isSavedFar()
 	f.far.noSession(t)
 }

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/transport/sshtest"
 )
@@ -148,10 +149,26 @@ func (r *remote) noSession(t testing.TB) {
 	})
 }
 
-// keeper is the agent that receives: the one that started the btrfs program at the destination.
-func (f *farRig) keeper() int {
+// keeper waits for the agent that receives: the one that has the unfinished backup open.
+func (f *farRig) keeper() (pid int) {
 	f.Helper()
-	return parent(f, theProgram(f, f.destinationFS.Dir))
+	eventually(f, func() bool {
+		keepers := slices.DeleteFunc(f.far.sessions(), func(pid int) bool { return !hasOpen(pid, btrfs.Incoming(f.newest())) })
+		if len(keepers) > 0 {
+			pid = keepers[0]
+		}
+		return len(keepers) == 1
+	}, func() string { return "no single agent has " + btrfs.Incoming(f.newest()) + " open" })
+	return pid
+}
+
+// hasOpen tells whether a process has an open file with this in its path.
+func hasOpen(pid int, part string) bool {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	return slices.ContainsFunc(files, func(file string) bool {
+		path, _ := os.Readlink(file)
+		return strings.Contains(path, part)
+	})
 }
 
 func parent(t testing.TB, pid int) int {

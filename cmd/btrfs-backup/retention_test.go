@@ -139,20 +139,11 @@ func TestPrefixThatEndsInDigitsKeepsToItself(t *testing.T) {
 	want(t, "backups", names(t, destination), left...)
 }
 
-// truncating gives the environment of a run whose `btrfs receive` sees the beginning of its stream only, and then fails.
-func truncating(t testing.TB) []string {
-	t.Helper()
-	dir := t.TempDir()
-	script := "#!/bin/sh\nPATH=${PATH#*:}\ncase $1 in\nreceive) head -c 200 | btrfs \"$@\" ;;\n*) exec btrfs \"$@\" ;;\nesac\n"
-	btrfstest.WriteProgram(t, filepath.Join(dir, "btrfs"), script)
-	return []string{"PATH=" + dir + ":" + os.Getenv("PATH")}
-}
-
 func TestPrefixesInOneFolderDoNotDisturbEachOther(t *testing.T) {
 	t.Parallel()
 	source, destination := newSmallPair(t)
 	folder := filepath.Join(source, "snapshot")
-	broken := truncating(t)
+	broken := newTap(t, "cut 200").environ()
 	a1 := series(t, 1, "-p", "a-", source, destination)[0]
 
 	r := backUp(t, exitFailed, append(broken, march(2)...), "-p", "a-", "-n1", source, destination)

@@ -160,7 +160,6 @@ func TestASetKilledAtAnyStepIsFinishedOrRemovedByTheNextRun(t *testing.T) {
 		if killed.step() != step {
 			t.Fatalf("not killed at %q, but at %q", step, killed.step())
 		}
-		noProcess(t, s.destination)
 		s.sets()
 		s.change()
 		expect(t, exitDone, s.backUp(nil, s.destination, keep...))

@@ -82,7 +82,7 @@ func TestReceiverThatIsWrongAboutSuccessIsNotBelieved(t *testing.T) {
 			r := r.in(t)
 			r.change()
 			before := names(t, r.destination)
-			expect(t, exitFailed, r.run(newShim(t, fault.script).environ()), fault.complaint)
+			expect(t, exitFailed, r.run(newShim(t, fault.script).environ(), "--receiver", "stock"), fault.complaint)
 			r.holdsOnly(before)
 			r.heals()
 		})

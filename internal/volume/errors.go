@@ -73,7 +73,7 @@ func (f *folder) makeRoom(prune string) string {
 // programMissing gives an error that tells of a program which is not installed, or nil.
 func programMissing(err error) error {
 	if errors.Is(err, exec.ErrNotFound) {
-		return hint.New(err, "install btrfs-progs")
+		return hint.New(err, "install btrfs-progs, or leave out --receiver stock")
 	}
 	return nil
 }

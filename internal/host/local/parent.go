@@ -70,7 +70,7 @@ func (d *Dir) sourceOf(o host.ReceiveOrder) (*receive.Source, error) {
 	source := new(receive.Source)
 	var err error
 	if source.Snapshot, err = from.openSubvolume(o.From.Snapshot); err == nil && o.From.Parent != "" {
-		source.Parent, err = from.openSubvolume(o.From.Parent)
+		source.Parent, err = from.openParent(o.From.Parent)
 	}
 	if err != nil {
 		closeSource(source)

@@ -40,7 +40,10 @@ func (d *Dir) StartReceive(ctx context.Context, o host.ReceiveOrder, begin func(
 	}
 	options := receive.Options{Name: hidden, Begin: begin, Find: d.findParent, Copied: o.Copied}
 	receiveStream := func(ctx context.Context, stream io.Reader) error {
-		_, err := receive.Stream(ctx, d.dir, stream, options)
+		result, err := receive.Stream(ctx, d.dir, stream, options)
+		if err == nil {
+			d.host.tell(o.Verbose, describeReceived(filepath.Join(d.status.Path, hidden), result))
+		}
 		return err
 	}
 	if o.Stock {
@@ -62,6 +65,14 @@ func (d *Dir) StartReceive(ctx context.Context, o host.ReceiveOrder, begin func(
 	}()
 	failpoint.Reach("receive begun")
 	return receiver, nil
+}
+
+func describeReceived(path string, r receive.Result) string {
+	text := fmt.Sprintf("received %s: %d commands, %d bytes", path, r.Commands, r.Bytes)
+	if r.Unshared > 0 {
+		text += fmt.Sprintf("; %d ranges were copied that could not be cloned", r.Unshared)
+	}
+	return text
 }
 
 // checkFree looks for what would be in the way of a name.

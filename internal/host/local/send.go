@@ -51,8 +51,8 @@ func (d *Dir) makeStream(ctx context.Context, o host.SendOrder, noData bool, rea
 	defer snapshot.Close()
 	options := sendOptions(o.Format, kernelProtocol(), noData || o.Format.NoData)
 	if o.Parent != "" {
-		if options.Parent, err = d.openSubvolume(o.Parent); err != nil {
-			return parentError(filepath.Join(d.status.Path, o.Parent), err)
+		if options.Parent, err = d.openParent(o.Parent); err != nil {
+			return err
 		}
 		defer options.Parent.Close()
 	}
@@ -109,11 +109,12 @@ func (d *Dir) openSubvolume(name string) (*os.File, error) {
 	return sub, nil
 }
 
-// parentError explains why a parent cannot be opened, which another one may be.
-func parentError(path string, err error) error {
+// openParent opens what is built upon. Its errors are those of a parent, in place of which another one may be opened.
+func (d *Dir) openParent(name string) (*os.File, error) {
+	parent, err := d.openSubvolume(name)
 	var errno unix.Errno
-	if !errors.As(err, &errno) {
-		return err
+	if errors.As(err, &errno) {
+		return nil, &btrfs.SendError{What: "opening the parent " + filepath.Join(d.status.Path, name), Errno: errno}
 	}
-	return &btrfs.SendError{What: "opening the parent " + path, Errno: errno}
+	return parent, err
 }
