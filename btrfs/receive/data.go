@@ -13,11 +13,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// direct is how much data is written at once, where no work must be waited for: to keep it for a worker takes longer than that saves.
+const direct = 32 << 10
+
 func (r *receiver) write(c *command) error {
 	path, offset, data := c.path(), c.offset(sendstream.AttrFileOffset), c.bytes(sendstream.AttrData, 0)
 	f, err := r.fileOf(c, path)
 	if f == nil {
 		return err
+	}
+	if len(data) >= direct && f.open == nil && areDone(f.before) {
+		return writeAll(f.fd, data, offset)
 	}
 	own := r.pool.keep(data)
 	r.add(f, step{number: c.number, kind: c.kind, data: own, size: cap(own), do: func(fd int) error { return writeAll(fd, own, offset) }})

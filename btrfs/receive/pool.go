@@ -168,6 +168,18 @@ func (w *work) leave(all map[uint64][]*work, inode uint64) {
 	}
 }
 
+// areDone tells that all of some work is done.
+func areDone(all []*work) bool {
+	return !slices.ContainsFunc(all, func(w *work) bool {
+		select {
+		case <-w.done:
+			return false
+		default:
+			return true
+		}
+	})
+}
+
 // step does a step unless an earlier one failed. Those before that one are done nevertheless: the first error is told.
 func (p *pool) step(f *file, s step) {
 	if failed := p.failed.Load(); (failed == nil || s.number < failed.Number) && p.ctx.Err() == nil {

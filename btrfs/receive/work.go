@@ -71,6 +71,9 @@ type work struct {
 // part is how much data one piece of work has: more is divided among workers, or begun before all is here.
 const part = 4 << 20
 
+// keptPart is part of data that is kept: it is to be in the processor's cache still when it is written.
+const keptPart = 512 << 10
+
 const (
 	// stepSize is what any step counts as, in bytes.
 	stepSize = 256
@@ -174,7 +177,7 @@ func (r *receiver) append(f *file, s step) {
 
 // grew counts data that the open work of a file has got.
 func (r *receiver) grew(f *file, bytes int64) {
-	if f.open.bytes += bytes; f.open.bytes >= part {
+	if f.open.bytes += bytes; f.open.bytes >= part || f.open.size >= keptPart {
 		r.dispatch(f)
 	}
 }
