@@ -28,10 +28,14 @@ type payload struct {
 	searches sync.Pool // of *btrfs.Search
 }
 
-func newPayload(ctx context.Context, p *pool, from Source, base *os.File, copied func(int64)) (*payload, error) {
+// newPayload refuses a source that is another subvolume than the stream is of.
+func newPayload(ctx context.Context, p *pool, from Source, of btrfs.UUID, base *os.File, copied func(int64)) (*payload, error) {
 	s, err := btrfs.Info(from.Snapshot)
 	if err != nil {
 		return nil, err
+	}
+	if s.Identity() != of {
+		return nil, fmt.Errorf("the stream is of %s, but its data is to be taken from %s, %s", of, from.Snapshot.Name(), s.Identity())
 	}
 	if copied == nil {
 		copied = func(int64) {}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"btrfs-backup/btrfs"
@@ -112,5 +113,17 @@ func TestIncrementsAreFaithful(t *testing.T) {
 				parent = snapshot
 			}
 		})
+	}
+}
+
+func TestDataIsOfTheSubvolumeThatWasSentOnly(t *testing.T) {
+	t.Parallel()
+	btrfstest.RequireRoot(t)
+	r := newRig(t)
+	btrfstest.Populate(t, r.data(), 1)
+	stream, other := send(t, "--no-data", r.snapshot(t, "sent")), r.snapshot(t, "other")
+	_, err := receive.Stream(context.Background(), open(t, r.backups.Dir), stream, receive.Options{Source: &receive.Source{Snapshot: open(t, other)}})
+	if err == nil || !strings.Contains(err.Error(), "its data is to be taken from "+other) {
+		t.Errorf("the data of another subvolume: %v", err)
 	}
 }

@@ -138,7 +138,7 @@ func (r *receiver) begin(c *command) error {
 	}
 	r.sources[s.UUID] = r.root // even if it is that of the parent, of which it is another copy then
 	if r.o.Source != nil {
-		r.payload, err = newPayload(r.ctx, r.pool, *r.o.Source, r.parent, r.o.Copied)
+		r.payload, err = newPayload(r.ctx, r.pool, *r.o.Source, s.UUID, r.parent, r.o.Copied)
 	}
 	return err
 }
