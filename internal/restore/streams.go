@@ -88,8 +88,7 @@ func (r *fromStreams) look(ctx context.Context) error {
 	has := func(s btrfs.Subvolume) bool {
 		return slices.ContainsFunc(finder.Of(s), func(c btrfs.Subvolume) bool { return !r.Keep || c.Container == at.Subvolume && c.DirID == at.Inode })
 	}
-	isThere := func(s btrfs.Subvolume) bool { return has(s) && finder.CanBeParent(s) }
-	r.way, err = chain.Plan(r.Inputs, r.links, r.Until, has, isThere)
+	r.way, err = chain.Plan(r.Inputs, r.links, r.Until, has, has)
 	var missing *chain.MissingError
 	if errors.As(err, &missing) {
 		missing.Name = r.nameOf(missing.UUID)

@@ -13,7 +13,6 @@ import (
 type Finder struct {
 	here  map[btrfs.UUID]received // at the source, by the received UUID
 	there byUUIDs                 // in the folder of the destination
-	all   byUUIDs                 // on its filesystem
 }
 
 // received tells of subvolumes with one received UUID in which transaction they were sent.
@@ -50,8 +49,7 @@ func (c byUUIDs) of(s *btrfs.Subvolume) []*btrfs.Subvolume {
 
 // New gives what finds copies of the subvolumes here among those of the destination.
 func New(here []btrfs.Subvolume, destination btrfs.Listing) Finder {
-	f := Finder{here: make(map[btrfs.UUID]received), there: newCopies(destination.InDirectory, btrfs.IsIncoming),
-		all: newCopies(destination.All, nil)}
+	f := Finder{here: make(map[btrfs.UUID]received), there: newCopies(destination.InDirectory, btrfs.IsIncoming)}
 	for _, s := range here {
 		if s.Received() {
 			r, again := f.here[s.ReceivedUUID]
@@ -96,32 +94,16 @@ func (f Finder) isShared(s *btrfs.Subvolume) bool {
 	return some && (r.mixed || r.sentIn != s.SentIn)
 }
 
-// CanBeParent tells that `btrfs receive` builds upon what s holds, whichever copy of s it takes there, or takes data of
-// (btrfs-progs/cmds/receive.c: process_snapshot, process_clone).
-func (f Finder) CanBeParent(s btrfs.Subvolume) bool {
-	taken := f.all.of(&s)
-	fits := func(c *btrfs.Subvolume) bool { return c.UUID == s.UUID || f.fits(&s, c) }
-	return !slices.ContainsFunc(taken, func(c *btrfs.Subvolume) bool { return !fits(c) && !isTwin(c, taken, fits) })
-}
-
-// IsComplete tells a complete backup: `btrfs receive` sets the received UUID and the read-only flag at the very end. One that
+// IsComplete tells a complete backup: a receiver sets the received UUID and the read-only flag at the very end. One that
 // somebody altered since is a backup no more.
 func IsComplete(s btrfs.Subvolume) bool { return s.ReadOnly && s.Received() && s.AlteredIn == 0 }
 
-// ErrWrongParent is in the error of a transfer that `btrfs receive` did not build upon what the parent holds.
+// ErrWrongParent is in the error of a transfer that the receiver did not build upon what the parent holds.
 var ErrWrongParent = errors.New("the received subvolume is not built on a copy of")
 
 // BuildsOn tells that a received subvolume is built on a copy of parent, as which there is one at the destination.
 func BuildsOn(received, parent btrfs.Subvolume, there []btrfs.Subvolume) bool {
-	taken := newCopies(there, nil).of(&parent)
-	fits := func(c *btrfs.Subvolume) bool { return Finder{}.fits(&parent, c) }
-	return slices.ContainsFunc(taken, func(c *btrfs.Subvolume) bool {
-		return c.UUID == received.ParentUUID && (fits(c) || isTwin(c, taken, fits))
+	return slices.ContainsFunc(newCopies(there, nil).of(&parent), func(c *btrfs.Subvolume) bool {
+		return c.UUID == received.ParentUUID && Finder{}.fits(&parent, c)
 	})
-}
-
-// isTwin tells that c is a read-only snapshot of a good one among others, and as good as that.
-func isTwin(c *btrfs.Subvolume, others []*btrfs.Subvolume, good func(*btrfs.Subvolume) bool) bool {
-	return c.ReadOnly && !c.Received() && c.AlteredIn == 0 &&
-		slices.ContainsFunc(others, func(o *btrfs.Subvolume) bool { return o.UUID == c.ParentUUID && good(o) })
 }

@@ -54,21 +54,17 @@ func (r *byUUID) needs(newest *btrfs.Subvolume) (names []string, reason string) 
 }
 
 func (r *byUUID) bases() bases {
-	common := slices.DeleteFunc(slices.Clone(r.common), func(b btrfs.Subvolume) bool { return !r.pairs.CanBeParent(b) })
-	return &basesByUUID{kin.NewBases(r.kin, common), r.pairs, make(map[btrfs.UUID]int)}
+	return &basesByUUID{kin.NewBases(r.kin, r.common), make(map[btrfs.UUID]int)}
 }
 
 type basesByUUID struct {
 	kin.Bases
-	pairs copies.Finder
 	alike map[btrfs.UUID]int // of what was sent: snapshots of what was received have one received UUID
 }
 
 func (b *basesByUUID) sent(s *btrfs.Subvolume) {
 	b.alike[s.Identity()]++
-	if b.pairs.CanBeParent(*s) {
-		b.Add(s)
-	}
+	b.Add(s)
 }
 
 func (b *basesByUUID) of(s *btrfs.Subvolume) iter.Seq[*btrfs.Subvolume] {
