@@ -17,6 +17,8 @@ type Proxy struct {
 
 	target  string
 	delay   atomic.Int64
+	near    atomic.Int64 // round trips of which the near side can know
+	far     atomic.Int64 // the same for the server
 	mu      sync.Mutex
 	changed *sync.Cond
 	stalled bool
@@ -114,18 +116,37 @@ func (p *Proxy) serve(l net.Listener) {
 		p.mu.Lock()
 		p.conns[near], p.conns[far] = true, true
 		p.mu.Unlock()
-		go p.pass(near, far, &p.Up)
-		go p.pass(far, near, &p.Down)
+		go p.pass(near, far, way{passed: &p.Up, from: &p.near, to: &p.far})
+		go p.pass(far, near, way{passed: &p.Down, from: &p.far, to: &p.near, back: 1})
+	}
+}
+
+// RoundTrips counts, over all connections, answers of the server of which each came to something that was sent with the one before
+// already there. A delay keeps apart what only happens to be sent after an answer.
+func (p *Proxy) RoundTrips() int64 { return p.near.Load() }
+
+// A way is one direction of a connection.
+type way struct {
+	passed   *atomic.Int64
+	from, to *atomic.Int64 // round trips that its ends know of
+	back     int64         // what an arrival adds to those of the sender
+}
+
+// arrive lets the end know what the other one knew when it sent.
+func (w way) arrive(known int64) {
+	known += w.back
+	for now := w.to.Load(); now < known && !w.to.CompareAndSwap(now, known); now = w.to.Load() {
 	}
 }
 
 type delayed struct {
 	bytes []byte
 	due   time.Time
+	known int64 // round trips, by who sent it
 }
 
 // pass passes bytes in one direction. Up to 128 MiB are under way, so that only the delay slows them.
-func (p *Proxy) pass(from, to net.Conn, passed *atomic.Int64) {
+func (p *Proxy) pass(from, to net.Conn, w way) {
 	under := make(chan delayed, 4096)
 	go func() {
 		defer close(under)
@@ -133,7 +154,7 @@ func (p *Proxy) pass(from, to net.Conn, passed *atomic.Int64) {
 			b := make([]byte, 32<<10)
 			n, err := from.Read(b)
 			if n > 0 {
-				under <- delayed{b[:n], time.Now().Add(time.Duration(p.delay.Load()))}
+				under <- delayed{b[:n], time.Now().Add(time.Duration(p.delay.Load())), w.from.Load()}
 			}
 			if err != nil {
 				return
@@ -145,7 +166,8 @@ func (p *Proxy) pass(from, to net.Conn, passed *atomic.Int64) {
 		if !p.open(to) {
 			continue
 		}
-		passed.Add(int64(len(d.bytes)))
+		w.passed.Add(int64(len(d.bytes)))
+		w.arrive(d.known)
 		_, _ = to.Write(d.bytes) // a broken connection is noticed by both of its ends
 	}
 	p.open(to)

@@ -100,6 +100,33 @@ func TestADelayDoesNotLimitTheRate(t *testing.T) {
 	}
 }
 
+func TestARoundTripIsAnAnswerToWhatTheLastOneMayHaveCaused(t *testing.T) {
+	p := sshtest.NewProxy(t, echo(t))
+	p.Delay(100 * time.Millisecond)
+	one, err := net.Dial("tcp", p.Addr)
+	check(t, err)
+	defer one.Close()
+	other, err := net.Dial("tcp", p.Addr)
+	check(t, err)
+	defer other.Close()
+	ask := func(conns ...net.Conn) {
+		for _, c := range conns {
+			_, err := c.Write([]byte{1})
+			check(t, err)
+		}
+		for _, c := range conns {
+			_, err := io.ReadFull(c, make([]byte, 1))
+			check(t, err)
+		}
+	}
+	ask(one)
+	ask(one, other) // at once
+	ask(other)
+	if n := p.RoundTrips(); n != 3 {
+		t.Errorf("%d round trips", n)
+	}
+}
+
 // patience is the time that bytes would take if a delay let 1 MiB pass each time.
 func patience(size int, delay time.Duration) time.Duration { return time.Duration(size>>20) * delay }
 
