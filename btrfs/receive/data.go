@@ -102,7 +102,7 @@ func (r *receiver) encodedWrite(c *command) error {
 // writeEncoded writes compressed data as it is, or else what it holds: the kernel refuses what does not suit the filesystem, or the file.
 func writeEncoded(fd int, offset int64, e btrfs.Encoded) error {
 	err := btrfs.WriteEncoded(fd, offset, e)
-	if err == nil || !isUnable(err) && !errors.Is(err, unix.ENOSPC) { // it wants a piece of its size
+	if err == nil || !isRefused(err) {
 		return err
 	}
 	return writeDecompressed(fd, offset, e)
@@ -115,6 +115,9 @@ func writeDecompressed(fd int, offset int64, e btrfs.Encoded) error {
 	}
 	return writeAll(fd, whole[e.Skip:e.Skip+e.Length], offset)
 }
+
+// isRefused tells that compressed data cannot be written as it is. It needs a piece of its size, which other data does not.
+func isRefused(err error) bool { return isUnable(err) || errors.Is(err, unix.ENOSPC) }
 
 // isUnable tells that a call is not possible here, so that another way is to be gone.
 func isUnable(err error) bool {

@@ -2,6 +2,7 @@ package receive_test
 
 import (
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -12,6 +13,8 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/btrfs/receive"
+
+	"golang.org/x/sys/unix"
 )
 
 // Text that can be compressed, some of it better than other.
@@ -58,5 +61,41 @@ func TestCompressedDataIsWrittenAsItIsOrDecompressed(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// fragment fills a filesystem, and frees every other block.
+func fragment(t *testing.T, fs *btrfstest.FS) {
+	t.Helper()
+	f, err := os.OpenFile(filepath.Join(fs.Dir, "full"), os.O_CREATE|os.O_WRONLY|unix.O_DIRECT, 0o600)
+	check(t, err)
+	defer f.Close()
+	memory, err := unix.Mmap(-1, 0, block, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	check(t, err)
+	defer unix.Munmap(memory)
+	end := int64(0)
+	for ; err == nil; end += block {
+		_, err = f.WriteAt(memory, end)
+	}
+	for at := int64(0); at < end; at += 2 * block {
+		check(t, unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, at, block))
+	}
+	check(t, f.Sync())
+	btrfstest.Run(t, "btrfs", "filesystem", "sync", fs.Dir)
+}
+
+// A compressed extent is in one piece. Where none of its size is free, there is room for what it holds nevertheless.
+func TestCompressedDataFindsRoomInPieces(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "compress-force=zstd")
+	check(t, os.WriteFile(filepath.Join(r.data(), "file"), []byte(lines(20_000)), 0o600))
+	snapshot := r.snapshot(t, "s")
+	full := btrfstest.New(t, 128<<20)
+	fragment(t, full)
+	for i, stream := range []io.Reader{send(t, "--proto", "2", "--compressed-data", snapshot), send(t, "--no-data", snapshot)} {
+		dir := filepath.Join(full.Dir, fmt.Sprint(i))
+		check(t, os.Mkdir(dir, 0o700))
+		r.in(t, dir, stream, receive.Options{Source: &receive.Source{Snapshot: open(t, snapshot)}})
+		btrfstest.Equal(t, snapshot, filepath.Join(dir, "s"))
 	}
 }

@@ -251,7 +251,7 @@ func (p *payload) copyEncoded(from *lazy, target int, at, end int64) error {
 			p.plain.Store(true)
 		}
 		switch {
-		case isUnable(err):
+		case isRefused(err):
 			return p.copyPlain(from, target, at, end)
 		case err != nil:
 			return err
