@@ -429,9 +429,6 @@ on record as of the same source. They count by the time at which they arrived, b
 say. What came in the same session stays, and so does what is younger than --min-age: 7 days (7d) with --append-only, so
 that there is time to notice a break-in, else none. The sender is told the policy, and does not send what would be deleted
 at once.`},
-			{Macro: "SS", Title: "Other copies", Text: `
-The same snapshots should not be backed up to another directory of that filesystem: btrfs receive takes any
-copy of a parent, so increments are refused when there is one outside of --restrict-to.`},
 			{Macro: "SS", Title: "Not allowed", Text: `
 To run another command. To reach anything outside of the directory, by "..", by symbolic links or by the
 content of a stream. With --append-only, to delete, replace or change a backup that is complete. With

@@ -15,6 +15,6 @@ Of each, the beginning is read: it tells of which snapshot the stream is, and up
 with --at the newest until DATE, from those that it needs and TARGET's filesystem lacks. If one is missing, it is named, and nothing is
 made.
 
-Every command of a stream is checked before btrfs receive sees it. What the newest is built upon is received under hidden names, and
+Every command of a stream is checked before it is applied. What the newest is built upon is received under hidden names, and
 deleted in the end. After an interruption the same command goes on behind the last stream that was received. With
 --keep-chain, all are received in the directory TARGET, and stay, read-only.`}
