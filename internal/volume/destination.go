@@ -26,7 +26,8 @@ type Destination struct {
 	folder
 	from  stream.Sender
 	limit *rate.Limiter
-	about host.About // of the backups, when they were last listed
+	about host.About        // of the backups, when they were last listed
+	there []btrfs.Subvolume // on the filesystem, when they were
 }
 
 var (
@@ -112,6 +113,7 @@ func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
 	if err != nil {
 		return engine.Contents{}, err
 	}
+	d.there = found.All
 	c := engine.Contents{Listing: found.Listing, InUse: found.InUse(),
 		Taken: found.Others, Identity: d.identity(), Free: found.Free}
 	if found.Keeps != "" {
@@ -155,18 +157,25 @@ func (d *Destination) Describe(ctx context.Context, backup string) error {
 	return nil
 }
 
-// Verify lists the folder anew.
+// Verify looks for the parent among what was listed last, and lists anew if it may be there by now. The program btrfs receive, unlike
+// the native receiver, also takes what was altered meanwhile.
 func (d *Destination) Verify(ctx context.Context, t stream.Transfer, received btrfs.Subvolume) error {
+	if !d.Stock {
+		if err := verify(t.Transfer, received, d.there); !errors.Is(err, copies.ErrWrongParent) {
+			return err
+		}
+	}
 	found, err := d.dir.List(ctx)
 	if err != nil {
 		return err
 	}
+	d.there = found.All
 	_, d.about, _ = found.Recorded(d.String()) // what cannot be read was told
-	return verify(t.Transfer, received, found.All)
+	return verify(t.Transfer, received, d.there)
 }
 
 // verify compares the received subvolume with the snapshot that was sent. There are the subvolumes of the destination's
-// filesystem, since btrfs receive takes any copy of the parent there.
+// filesystem, since any copy of the parent there may have been taken.
 func verify(t engine.Transfer, received btrfs.Subvolume, there []btrfs.Subvolume) error {
 	switch {
 	case !received.ReadOnly || received.ReceivedUUID != t.Snapshot.Identity():
@@ -183,7 +192,7 @@ func verify(t engine.Transfer, received btrfs.Subvolume, there []btrfs.Subvolume
 	return nil
 }
 
-// Keeps tells that the attributes of a backup of the parent are on record, as of the last listing: Verify makes one.
+// Keeps tells that the attributes of a backup of the parent are on record, as of the last listing. Verify makes one if there was none since that backup was made.
 func (d *Destination) Keeps(parent btrfs.Subvolume) bool {
 	_, known := d.about.Attributes(parent.Identity())
 	return known

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -8,6 +9,8 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/engine/copies"
+	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/stream"
 )
 
 type change func(*btrfs.Subvolume)
@@ -81,6 +84,43 @@ func TestVerifyAcceptsOnlyWhatWasSent(t *testing.T) {
 		}
 		if errors.Is(err, copies.ErrWrongParent) != (strings.HasPrefix(test.name, "an increment to") && !test.good || strings.HasPrefix(test.name, "a complete copy instead")) {
 			t.Errorf("%s: another parent would help or not: %v", test.name, err)
+		}
+	}
+}
+
+// A countingDir counts how often it is listed.
+type countingDir struct {
+	host.Folder
+	host.Backups
+	all    []btrfs.Subvolume
+	listed int
+}
+
+func (d *countingDir) List(context.Context) (host.Content, error) {
+	d.listed++
+	return host.Content{Listing: btrfs.Listing{All: d.all}}, nil
+}
+
+func TestAnIncrementIsVerifiedByTheLastListingWhereThatTellsOfTheParent(t *testing.T) {
+	s1, s2, s3 := snap(1), snap(2), snap(3)
+	b1 := backup(s1)
+	b2, b3 := backup(s2, childOf(b1)), backup(s3, childOf(backup(s2)))
+	first := stream.Transfer{Transfer: engine.Transfer{Snapshot: s2, Parent: &s1}}
+	second := stream.Transfer{Transfer: engine.Transfer{Snapshot: s3, Parent: &s2}}
+	for stock, want := range map[bool][2]int{false: {1, 2}, true: {2, 3}} {
+		dir := &countingDir{all: []btrfs.Subvolume{b1}}
+		d := &Destination{folder: folder{host: here, dir: &host.Dir{Folder: dir, Backups: dir}, Options: Options{Stock: stock}}}
+		_, err := d.List(t.Context())
+		check(t, err)
+		check(t, d.Verify(t.Context(), first, b2))
+		dir.all = append(dir.all, b2)
+		got := [2]int{dir.listed}
+		check(t, d.Verify(t.Context(), second, b3))
+		if got[1] = dir.listed; got != want {
+			t.Errorf("received by the program %t: listed %d times, want %d", stock, got, want)
+		}
+		if err := d.Verify(t.Context(), second, backup(s3, childOf(foreign(6)))); !errors.Is(err, copies.ErrWrongParent) {
+			t.Errorf("another parent: %v", err)
 		}
 	}
 }
