@@ -45,7 +45,8 @@ type Host struct {
 	format *sendstream.Format
 	lost   time.Time // when it was found that the machine cannot be reached any more; zero: it can be
 
-	relocking sync.Mutex // one at a time takes locks again
+	relocking sync.Mutex   // one at a time takes locks again
+	unlocking sync.RWMutex // read-locked by each that gives one up
 
 	bringing sync.Mutex
 	brought  *bring.Copy // nil: the installed program answers

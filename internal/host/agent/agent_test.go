@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,6 +43,33 @@ func TestAnAgentOfAnEarlierVersionIsTold(t *testing.T) {
 	var hinted interface{ Hint() string }
 	if !errors.As(err, &hinted) || hinted.Hint() != "install the same version on both machines" || !strings.Contains(err.Error(), "ssh://nas") {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestALockThatWasGivenUpIsNotInTheWayOfTheNext(t *testing.T) {
+	var held atomic.Bool
+	conn := connectTo(t, func(_ context.Context, verb string, _ wire.Raw, _ func(any)) (any, error) {
+		switch verb {
+		case protocol.Lock.Name:
+			if held.Swap(true) {
+				return nil, errors.New("in use")
+			}
+			return uint64(1), nil
+		case protocol.Unlock.Name:
+			time.Sleep(50 * time.Millisecond)
+			held.Store(false)
+		}
+		return protocol.Nothing{}, nil
+	})
+	d := &dir{host: &Host{machine: ssh.New(ssh.Target{Host: "nas"}, ssh.Options{}), conn: conn}}
+	release, err := d.Lock(t.Context(), nil)
+	btrfstest.Check(t, err)
+	btrfstest.Check(t, release())
+	_, err = d.Lock(t.Context(), nil)
+	btrfstest.Check(t, err)
+	btrfstest.Check(t, d.Close())
+	if held.Load() {
+		t.Error("closed, it is still locked")
 	}
 }
 

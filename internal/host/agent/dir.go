@@ -99,7 +99,7 @@ func (d *dir) named(name string) protocol.NameCall {
 func (d *dir) Close() error {
 	var errs []error
 	for _, l := range d.host.locksOn(d) {
-		errs = append(errs, l.release())
+		errs = append(errs, l.drop()())
 	}
 	return errors.Join(errs...)
 }

@@ -22,6 +22,8 @@ func (d *dir) Lock(ctx context.Context, waiting func(*lock.HeldError)) (release 
 	if err != nil {
 		return nil, err
 	}
+	d.host.unlocking.Lock() // until this run no longer holds what it gave up
+	d.host.unlocking.Unlock()
 	l := &heldLock{dir: d}
 	if err := l.acquire(ctx, conn, waiting); err != nil {
 		return nil, err
@@ -48,17 +50,32 @@ func (l *heldLock) acquire(ctx context.Context, conn *wire.Conn, waiting func(*l
 	return err
 }
 
+// release gives the lock up without waiting for the answer. If that does not come, the end of the connection gives it up.
 func (l *heldLock) release() error {
+	end := l.drop()
+	h := l.dir.host
+	h.unlocking.RLock()
+	go func() {
+		defer h.unlocking.RUnlock()
+		_ = end()
+	}()
+	return nil
+}
+
+// drop no longer takes the lock again; end gives it up.
+func (l *heldLock) drop() (end func() error) {
 	h := l.dir.host
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.locks = slices.DeleteFunc(h.locks, func(other *heldLock) bool { return other == l })
 	conn, id := l.conn, l.id
-	h.mu.Unlock()
-	if conn.Err() != nil {
-		return nil // it ended with the connection
+	return func() error {
+		if conn.Err() != nil {
+			return nil // it ended with the connection
+		}
+		_, err := protocol.Unlock.Call(context.Background(), protocol.Direct{Conn: conn}, id)
+		return err
 	}
-	_, err := protocol.Unlock.Call(context.Background(), protocol.Direct{Conn: conn}, id)
-	return err
 }
 
 func (h *Host) locksOn(d *dir) []*heldLock {
