@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -234,19 +235,27 @@ func (r *receiver) explain(err error) error {
 	return err
 }
 
-// Close waits until the agent has the whole stream, or gave up.
+// Close waits until the agent has the whole stream, or gave up. The agent is asked what came of it while the end is on its way.
 func (r *receiver) Close(ctx context.Context) (s btrfs.Subvolume, err error) {
 	if lost := r.lost.Load(); lost != nil {
 		return s, *lost
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	var sending sync.WaitGroup
 	if r.sender != nil {
-		stop := context.AfterFunc(ctx, func() { r.sender.Abort(context.Cause(ctx)) })
-		defer stop()
-		if err := r.sender.Close(); err != nil && !errors.Is(err, wire.ErrRefused) {
-			return s, protocol.Disconnected(err)
-		}
+		defer context.AfterFunc(ctx, func() { r.sender.Abort(context.Cause(ctx)) })()
+		sending.Go(func() {
+			if err := r.sender.Close(); err != nil && !errors.Is(err, wire.ErrRefused) {
+				cancel(protocol.Disconnected(err))
+			}
+		})
 	}
 	s, err = protocol.Close.Call(ctx, r.dir.host, r.reply.Stream)
+	if err != nil {
+		cancel(err)
+	}
+	sending.Wait()
+	cancel(nil)
 	r.uuid = s.UUID
 	return s, err
 }

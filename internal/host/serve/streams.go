@@ -134,12 +134,22 @@ func (s *server) closeStream(ctx context.Context, name protocol.StreamName) (rec
 	if st.own != nil {
 		return st.own.close(ctx)
 	}
-	a, c, err := ask(st.name.Address, request{Op: opClose, Secret: name.Secret})
-	if err != nil {
-		return received, err
+	asked := make(chan error, 1)
+	var a answer
+	go func() {
+		there, c, err := ask(st.name.Address, request{Op: opClose, Secret: name.Secret})
+		if err == nil {
+			c.Close()
+		}
+		a = there
+		asked <- err
+	}()
+	select {
+	case err := <-asked:
+		return a.Subvolume, err
+	case <-ctx.Done(): // a stream that broke has no end yet
+		return received, context.Cause(ctx)
 	}
-	c.Close()
-	return a.Subvolume, nil
 }
 
 // done ends the transfer of a backup that has got its name.
