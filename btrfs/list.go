@@ -1,10 +1,12 @@
 package btrfs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -71,6 +73,35 @@ func listRoots(dir *os.File) (all []Subvolume, top UUID, err error) {
 		top = all[0].UUID
 	}
 	return slices.DeleteFunc(all, func(s Subvolume) bool { return s.Name == "" }), top, nil // one without a name is being deleted
+}
+
+// WaitDeleted waits until the space is free of all subvolumes of dir's filesystem that are deleted by now. It needs CAP_SYS_ADMIN.
+func WaitDeleted(ctx context.Context, dir *os.File) error {
+	if err := Reclaim(dir); err != nil {
+		return err
+	}
+	const pause = 100 * time.Millisecond
+	var waiting map[uint64]bool // nil before the first look
+	for {
+		roots, err := searchRoots(dir)
+		if err != nil {
+			return err
+		}
+		left := make(map[uint64]bool)
+		for _, s := range roots {
+			if s.Name == "" && s.ID != topLevel && (waiting == nil || waiting[s.ID]) { // its name is gone at once
+				left[s.ID] = true
+			}
+		}
+		if waiting = left; len(waiting) == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(pause):
+		}
+	}
 }
 
 // linux/btrfs_tree.h

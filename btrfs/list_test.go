@@ -1,6 +1,8 @@
 package btrfs_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -170,5 +172,30 @@ func TestListReadsMoreThanOneAnswerOfTheKernelHolds(t *testing.T) {
 func TestListNeedsBtrfs(t *testing.T) {
 	if listing, err := btrfs.List(open(t, "/proc")); err == nil {
 		t.Errorf("listed /proc: %+v", listing)
+	}
+}
+
+func TestDeletedSubvolumesAreWaitedFor(t *testing.T) {
+	top := btrfstest.New(t, testSize).Dir
+	dir := open(t, top)
+	for i := range 3 {
+		name := fmt.Sprint("s", i)
+		check(t, btrfs.Create(dir, name)) // what is open stays
+		for j := range 500 {
+			check(t, os.WriteFile(fmt.Sprintf("%s/%s/%d", top, name, j), []byte("some content"), 0o644))
+		}
+	}
+	check(t, btrfs.SyncFilesystem(dir))
+	for i := range 3 {
+		check(t, btrfs.Delete(dir, fmt.Sprint("s", i)))
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := btrfs.WaitDeleted(ended, dir); err != nil && !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	check(t, btrfs.WaitDeleted(t.Context(), dir))
+	if left := btrfstest.Run(t, "btrfs", "subvolume", "list", "-d", top); left != "" {
+		t.Errorf("not gone: %s", left)
 	}
 }

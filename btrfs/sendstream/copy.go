@@ -55,13 +55,7 @@ func (s *Summary) identify(command []byte) error {
 // a *ReadError, a *WriteError, or wraps one of ErrEmpty, ErrTruncated,
 // ErrCorrupt, ErrUnsupported and ErrRestartDiffers.
 func Copy(dst io.Writer, src io.Reader) (Summary, error) {
-	return CopyAllowed(dst, src, nil)
-}
-
-// CopyAllowed is Copy for a stream that is not trusted: before a command is
-// written, allow must agree to it. Its error ends the copying.
-func CopyAllowed(dst io.Writer, src io.Reader, allow func(Command) error) (Summary, error) {
-	s := newScanner(src, allow)
+	s := newScanner(src)
 	for {
 		written := s.sum
 		batch, err := s.next()

@@ -12,7 +12,7 @@ type Reader struct {
 
 // NewReader returns a Reader that reads from src, also ahead.
 func NewReader(src io.Reader) *Reader {
-	return &Reader{scanner: newScanner(src, nil)}
+	return &Reader{scanner: newScanner(src)}
 }
 
 // Next returns the next command, whose Data is valid until the following call.

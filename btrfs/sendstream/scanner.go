@@ -29,8 +29,7 @@ type scanner struct {
 	held         int // bytes at the start of in that are checked and not yet in a batch
 	heldCommands int // commands among them
 	sum          Summary
-	allow        func(Command) error // may be nil
-	err          error               // final
+	err          error // final
 
 	// The repetition behind a restart is compared by its headers: each holds
 	// the type, the length and the checksum of its command. There is no
@@ -41,8 +40,8 @@ type scanner struct {
 	repeat   int64        // bytes of the repetition still to come
 }
 
-func newScanner(src io.Reader, allow func(Command) error) *scanner {
-	s := &scanner{in: newInput(src), allow: allow}
+func newScanner(src io.Reader) *scanner {
+	s := &scanner{in: newInput(src)}
 	s.repeated.SetSeed(s.passed.Seed())
 	return s
 }
@@ -169,14 +168,7 @@ func (s *scanner) describe(unit []byte) error {
 			return err
 		}
 	}
-	if s.allow == nil {
-		return nil
-	}
-	c, err := newCommand(unit, s.sum.Protocol)
-	if err != nil {
-		return err
-	}
-	return s.allow(c)
+	return nil
 }
 
 // take returns the held bytes as a batch, unless they hold no command yet.

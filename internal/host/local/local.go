@@ -413,8 +413,7 @@ func (d *Dir) Delete(ctx context.Context, names []string, o host.DeleteOptions) 
 		}
 	}
 	if o.Wait && len(deleted) > 0 {
-		_, err := d.host.run(o.Verbose).Output(ctx, program, "subvolume", "sync", d.status.Path)
-		failures = append(failures, err)
+		failures = append(failures, btrfs.WaitDeleted(ctx, d.dir))
 	}
 	return deleted, errors.Join(failures...)
 }
