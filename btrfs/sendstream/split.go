@@ -2,12 +2,15 @@ package sendstream
 
 import (
 	"bufio"
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 )
 
 // A Splitter reads streams that stand one behind the other, as cat makes them of
-// several files: one at a time, each up to its END command. It follows the
+// several files: one at a time, each up to its END command. What btrfs send -e
+// leaves out between them, that command and the next header, is put in. It follows the
 // lengths of commands and checks nothing else. Where these make no sense, what
 // follows is passed on as a part of the stream, for whoever checks it.
 type Splitter struct {
@@ -16,7 +19,11 @@ type Splitter struct {
 	begun bool // the header of the current stream was passed on
 	last  bool // the current unit is END
 	ended bool
-	lost  bool // the lengths make no sense
+	lost  bool   // the lengths make no sense
+	head  []byte // of the current stream
+	first bool   // no command was read yet
+	joins bool   // the END command of the current stream was put in
+	joint bool   // that of the one before it
 }
 
 // NewSplitter returns a Splitter that reads from r, also ahead. Next begins the
@@ -31,13 +38,17 @@ func (s *Splitter) Next() (bool, error) {
 	if _, err := io.Copy(io.Discard, s); err != nil {
 		return false, err
 	}
-	*s = Splitter{in: s.in}
+	*s = Splitter{in: s.in, joint: s.joins}
 	_, err := s.in.Peek(1)
 	if s.ended = err != nil; errors.Is(err, io.EOF) {
 		err = nil
 	}
 	return !s.ended, err
 }
+
+// Joint tells that the current stream is of the same sender as the one before it,
+// which left out the END command between them.
+func (s *Splitter) Joint() bool { return s.joint }
 
 // Head gives what the current stream, of which nothing was read yet, tells of
 // itself. It reads no further than its first command.
@@ -85,11 +96,18 @@ func (s *Splitter) Read(p []byte) (int, error) {
 // measure finds the size of the next unit. What is too short for one is the rest.
 func (s *Splitter) measure() {
 	if !s.begun {
-		s.begun, s.left = true, streamHeaderSize
+		head, _ := s.in.Peek(streamHeaderSize)
+		s.begun, s.first, s.left, s.head = true, true, streamHeaderSize, bytes.Clone(head)
 		return
 	}
 	header, _ := s.in.Peek(commandHeaderSize)
 	size, err := checkCommandHeader(header)
+	if err == nil && !s.first && begins(commandType(header)) {
+		end := endCommand()
+		s.in = bufio.NewReaderSize(io.MultiReader(bytes.NewReader(end), bytes.NewReader(s.head), s.in), maxCommandSize)
+		s.joins, header, size = true, end, len(end)
+	}
+	s.first = false
 	s.lost = err != nil
 	s.left, s.last = size, err == nil && size == commandHeaderSize && commandType(header) == CmdEnd
 }
@@ -100,4 +118,13 @@ func checkCommandHeader(header []byte) (int, error) {
 		return commandSize(header), nil
 	}
 	return size, err
+}
+
+func begins(t CommandType) bool { return t == CmdSubvol || t == CmdSnapshot }
+
+func endCommand() []byte {
+	c := make([]byte, commandHeaderSize)
+	binary.LittleEndian.PutUint16(c[4:], uint16(CmdEnd))
+	binary.LittleEndian.PutUint32(c[6:], checksum(c))
+	return c
 }

@@ -38,6 +38,26 @@ func TestStreamsBehindEachOtherAreReadOneByOne(t *testing.T) {
 	}
 }
 
+func TestWhatASenderLeavesOutBetweenStreamsIsPutIn(t *testing.T) {
+	one := small()
+	header, end := one[:17], len(one)-10 // linux/fs/btrfs/send.h: struct btrfs_stream_header, struct btrfs_cmd_header
+	for name, reader := range map[string]func(io.Reader) io.Reader{"at once": func(r io.Reader) io.Reader { return r }, "byte by byte": iotest.OneByteReader} {
+		joined := slices.Concat(one[:end], one[len(header):end], one[len(header):])
+		s := sendstream.NewSplitter(reader(bytes.NewReader(joined)))
+		for i := range 3 {
+			if more, err := s.Next(); !more || err != nil || s.Joint() != (i > 0) {
+				t.Fatalf("%s: no stream %d: %v", name, i, err)
+			}
+			if got, err := io.ReadAll(s); err != nil || !bytes.Equal(got, one) {
+				t.Errorf("%s: stream %d has %d bytes of %d, %v", name, i, len(got), len(one), err)
+			}
+		}
+		if more, err := s.Next(); more || err != nil {
+			t.Errorf("%s: another stream, %v", name, err)
+		}
+	}
+}
+
 func TestWhatMakesNoSenseIsPassedOnAsItIs(t *testing.T) {
 	good := large(1)
 	for name, bad := range map[string][]byte{

@@ -53,7 +53,7 @@ func Receive(ctx context.Context, o Order) error {
 		if !more && found == 0 {
 			return hint.New(sendstream.ErrEmpty, "the command that makes the stream failed, or the file is empty")
 		}
-		if !more || o.OnlyOne && found > 0 {
+		if !more || o.OnlyOne && found > 0 && !streams.Joint() {
 			return r.failed
 		}
 		if err := r.receive(ctx, streams); err != nil {

@@ -3,6 +3,7 @@ package byhand_test
 import (
 	"bytes"
 	"context"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -74,5 +75,29 @@ func TestSaysWhatBtrfsReceiveSays(t *testing.T) {
 				btrfstest.Equal(t, sent, filepath.Join(ours.Dir, filepath.Base(sent)))
 			}
 		})
+	}
+}
+
+// btrfs send -e writes one stream of several subvolumes.
+func TestSeveralSubvolumesInOneStream(t *testing.T) {
+	t.Parallel()
+	fs := btrfstest.New(t, 256<<20)
+	dir := open(t, fs.Dir)
+	arguments := []string{"send", "-q", "-e"}
+	for _, name := range []string{"1", "2", "3"} {
+		check(t, btrfs.Create(dir, name))
+		check(t, btrfs.SetReadOnly(dir, name, true))
+		arguments = append(arguments, filepath.Join(fs.Dir, name))
+	}
+	stream, err := exec.Command("btrfs", arguments...).Output()
+	check(t, err)
+	for name, order := range map[string]byhand.Order{"a": {}, "b": {OnlyOne: true}} {
+		check(t, os.Mkdir(filepath.Join(fs.Dir, name), 0o700))
+		native(t, order, filepath.Join(fs.Dir, name), stream)
+		made, err := os.ReadDir(filepath.Join(fs.Dir, name))
+		check(t, err)
+		if len(made) != 3 {
+			t.Errorf("it made %v", made)
+		}
 	}
 }
