@@ -12,7 +12,7 @@ import (
 // The delay is for telling what waits for an answer. It need only be longer than what is sent at once takes to be sent.
 func TestAnIncrementTakesFewRoundTrips(t *testing.T) {
 	t.Parallel()
-	const most = 9 // more than a login
+	const most = 8 // more than a login
 	f := newFarRig(t, sshtest.Options{})
 	expect(t, exitDone, f.send())
 	f.write("little", 2000)

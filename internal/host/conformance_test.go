@@ -580,3 +580,31 @@ func TestClosingADirectoryGivesItsLockUp(t *testing.T) {
 		check(t, l.Release())
 	})
 }
+
+func TestWhatIsListedWithALockIsThereWhenItIsLocked(t *testing.T) {
+	btrfstest.RequireRoot(t)
+	eachKind(t, func(t *testing.T, h host.Host, top string) {
+		d, err := h.Open(t.Context(), top)
+		check(t, err)
+		defer d.Close()
+		both, ok := d.Folder.(host.LockLister)
+		if !ok {
+			return
+		}
+		folder := btrfstest.Open(t, top)
+		other, err := lock.Acquire(t.Context(), folder, nil)
+		check(t, err)
+		found, release, err := both.LockList(t.Context(), func(*lock.HeldError) {
+			check(t, btrfs.Create(folder, "late"))
+			check(t, other.Release())
+		})
+		check(t, err)
+		if !slices.ContainsFunc(found.InDirectory, func(s btrfs.Subvolume) bool { return s.Name == "late" }) {
+			t.Error("it was listed before it was locked")
+		}
+		if _, err := lock.Acquire(t.Context(), btrfstest.Open(t, top), nil); !lock.IsHeld(err) {
+			t.Errorf("it is not locked: %v", err)
+		}
+		check(t, release())
+	})
+}

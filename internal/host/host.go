@@ -155,6 +155,12 @@ type Folder interface {
 	Close() error
 }
 
+// A LockLister is a Folder that lists itself at once when it is locked.
+type LockLister interface {
+	// LockList is Lock, and then List.
+	LockList(ctx context.Context, waiting func(*lock.HeldError)) (found Content, release func() error, err error)
+}
+
 // Snapshots are taken and sent from where they are.
 type Snapshots interface {
 	// Nested gives the subvolumes of the same subvolume below the directory, without those within them.

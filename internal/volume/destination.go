@@ -15,6 +15,7 @@ import (
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/stream"
+	"btrfs-backup/lock"
 	"btrfs-backup/retention"
 	"btrfs-backup/transport"
 
@@ -28,6 +29,7 @@ type Destination struct {
 	limit *rate.Limiter
 	about host.About        // of the backups, when they were last listed
 	there []btrfs.Subvolume // on the filesystem, when they were
+	found *host.Content     // what came with the lock, for the List that follows
 }
 
 var (
@@ -107,9 +109,33 @@ func (d *Destination) Accepts(ctx context.Context) (sendstream.Format, error) {
 	return f, nil
 }
 
+// Lock locks the folder, and lists it for the next List where both cost no more than one.
+func (d *Destination) Lock(ctx context.Context, waiting func(*lock.HeldError)) (release func() error, err error) {
+	d.found = nil
+	if d.dir != nil {
+		if both, ok := d.dir.Folder.(host.LockLister); ok {
+			found, release, err := both.LockList(ctx, waiting)
+			if err != nil {
+				return nil, err
+			}
+			d.found = &found
+			return func() error { d.found = nil; return release() }, nil
+		}
+	}
+	return d.folder.Lock(ctx, waiting)
+}
+
+func (d *Destination) list(ctx context.Context) (host.Content, error) {
+	if found := d.found; found != nil {
+		d.found = nil
+		return *found, nil
+	}
+	return d.dir.List(ctx)
+}
+
 // List lists the folder. Where it is a source for others, what these need is in its ledger.
 func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
-	found, err := d.dir.List(ctx)
+	found, err := d.list(ctx)
 	if err != nil {
 		return engine.Contents{}, err
 	}

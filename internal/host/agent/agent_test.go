@@ -54,7 +54,7 @@ func TestALockThatWasGivenUpIsNotInTheWayOfTheNext(t *testing.T) {
 			if held.Swap(true) {
 				return nil, errors.New("in use")
 			}
-			return uint64(1), nil
+			return protocol.LockReply{ID: 1}, nil
 		case protocol.Unlock.Name:
 			time.Sleep(50 * time.Millisecond)
 			held.Store(false)

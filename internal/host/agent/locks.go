@@ -2,9 +2,11 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
+	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/host/protocol"
 	"btrfs-backup/lock"
 	"btrfs-backup/transport/wire"
@@ -18,36 +20,53 @@ type heldLock struct {
 }
 
 func (d *dir) Lock(ctx context.Context, waiting func(*lock.HeldError)) (release func() error, err error) {
+	_, release, err = d.lock(ctx, waiting, false)
+	return release, err
+}
+
+// LockList takes one call.
+func (d *dir) LockList(ctx context.Context, waiting func(*lock.HeldError)) (found host.Content, release func() error, err error) {
+	reply, release, err := d.lock(ctx, waiting, true)
+	if err != nil {
+		return found, nil, err
+	}
+	if found, err = d.host.content(d.status.Path, reply); err != nil {
+		return found, nil, errors.Join(err, release())
+	}
+	return found, release, nil
+}
+
+func (d *dir) lock(ctx context.Context, waiting func(*lock.HeldError), list bool) (listed protocol.ListReply, release func() error, err error) {
 	conn, err := d.host.reach(ctx)
 	if err != nil {
-		return nil, err
+		return listed, nil, err
 	}
 	d.host.unlocking.Lock() // until this run no longer holds what it gave up
 	d.host.unlocking.Unlock()
 	l := &heldLock{dir: d}
-	if err := l.acquire(ctx, conn, waiting); err != nil {
-		return nil, err
+	if listed, err = l.acquire(ctx, conn, waiting, list); err != nil {
+		return listed, nil, err
 	}
 	d.host.mu.Lock()
 	d.host.locks = append(d.host.locks, l)
 	d.host.mu.Unlock()
-	return l.release, nil
+	return listed, l.release, nil
 }
 
-func (l *heldLock) acquire(ctx context.Context, conn *wire.Conn, waiting func(*lock.HeldError)) error {
+func (l *heldLock) acquire(ctx context.Context, conn *wire.Conn, waiting func(*lock.HeldError), list bool) (protocol.ListReply, error) {
 	told := func(held lock.HeldError) {
 		if waiting != nil {
 			waiting(&held)
 		}
 	}
-	call := protocol.LockCall{Dir: l.dir.name(), Wait: waiting != nil}
-	id, err := protocol.Lock.CallTold(ctx, protocol.Direct{Conn: conn}, call, told)
+	call := protocol.LockCall{Dir: l.dir.name(), Wait: waiting != nil, List: list}
+	reply, err := protocol.Lock.CallTold(ctx, protocol.Direct{Conn: conn}, call, told)
 	if err == nil {
 		l.dir.host.mu.Lock()
-		l.conn, l.id = conn, id
+		l.conn, l.id = conn, reply.ID
 		l.dir.host.mu.Unlock()
 	}
-	return err
+	return reply.Listed, err
 }
 
 // release gives the lock up without waiting for the answer. If that does not come, the end of the connection gives it up.
@@ -96,7 +115,7 @@ func (h *Host) relock(ctx context.Context) error {
 		waiting := func(held *lock.HeldError) {
 			h.o.Log.Info(fmt.Sprintf("%s: waiting for %s", l.dir.status.Path, held.Holder()))
 		}
-		if err := l.acquire(ctx, conn, waiting); err != nil {
+		if _, err := l.acquire(ctx, conn, waiting, false); err != nil {
 			return err
 		}
 	}

@@ -20,7 +20,7 @@ var (
 	Open    = verb[Dir, host.Status, Nothing]("open", Any, repeatable)
 	Mkdir   = verb[string, Nothing, Nothing]("mkdir", Any, once)
 	List    = verb[Dir, ListReply, Nothing]("list", Any, repeatable)
-	Lock    = verb[LockCall, uint64, lock.HeldError]("lock", Any, once) // the reply is for Unlock
+	Lock    = verb[LockCall, LockReply, lock.HeldError]("lock", Any, once)
 	Unlock  = verb[uint64, Nothing, Nothing]("unlock", Any, once)
 	Nested  = verb[Dir, []host.Nested, Nothing]("nested", Source, repeatable)
 	Changed = verb[ChangedCall, bool, Nothing]("changed", Source, repeatable)
@@ -65,6 +65,12 @@ type ListReply struct {
 type LockCall struct {
 	Dir
 	Wait bool
+	List bool // when it is locked
+}
+
+type LockReply struct {
+	ID     uint64 // for Unlock
+	Listed ListReply
 }
 
 type ChangedCall struct {

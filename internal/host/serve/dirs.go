@@ -81,24 +81,28 @@ func (s *server) listReply(d *local.Dir, content host.Content) protocol.ListRepl
 	return reply
 }
 
-func (s *server) lock(ctx context.Context, c protocol.LockCall, tell func(lock.HeldError)) (id uint64, err error) {
+func (s *server) lock(ctx context.Context, c protocol.LockCall, tell func(lock.HeldError)) (reply protocol.LockReply, err error) {
 	d, err := s.open(c.Dir)
 	if err != nil {
-		return 0, err
+		return reply, err
 	}
 	var waiting func(*lock.HeldError)
 	if c.Wait {
 		waiting = func(held *lock.HeldError) { tell(*held) }
 	}
 	release, err := d.Lock(ctx, waiting)
-	if err != nil {
-		d.Close()
-		return 0, err
+	if err == nil && c.List {
+		reply.Listed, err = s.list(ctx, d, c.Dir)
 	}
-	return s.holdLock(heldLock{d.Status().DirID, func() {
+	if err != nil {
+		d.Close() // which gives the lock up
+		return reply, err
+	}
+	reply.ID = s.holdLock(heldLock{d.Status().DirID, func() {
 		_ = release() // closing gives it up anyway
 		d.Close()
-	}}), nil
+	}})
+	return reply, nil
 }
 
 // holdLock keeps a lock until it is given up. That of a client with limits, who may be there to keep others out, ends by itself;
