@@ -13,6 +13,7 @@ import (
 // linux/btrfs.h: request numbers, _IOC(direction, 0x94, number, size of the argument).
 const (
 	iocSync             = 0x9408     // no argument
+	iocSpaceInfo        = 0xc0109414 // struct btrfs_ioctl_space_args
 	iocDevInfo          = 0xd000941e // struct btrfs_ioctl_dev_info_args
 	iocBalanceProgress  = 0x84009422 // struct btrfs_ioctl_balance_args
 	iocDevReplace       = 0xca289435 // struct btrfs_ioctl_dev_replace_args

@@ -134,8 +134,8 @@ func failureOf(err error) (f failure) {
 	if c := new(receive.Error); errors.As(err, &c) {
 		f.attribute, f.clone = c.Command == sendstream.CmdSetXattr, c.Command == sendstream.CmdClone
 		f.acl = f.attribute && strings.HasPrefix(c.Xattr, "system.posix_acl_")
-		errors.As(err, &f.errno)
 	}
+	errors.As(err, &f.errno)
 	return f
 }
 

@@ -3,6 +3,7 @@ package volume
 import (
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -52,7 +53,8 @@ func TestFailuresOfTheReceiverAreExplained(t *testing.T) {
 		{exited("x: No space left on device; chown f failed: Operation not permitted"), unix.EPERM, "sudo"},
 		{exited(""), nil, ""},
 		{fmt.Errorf("starting btrfs: %w", &exec.Error{Name: "btrfs", Err: exec.ErrNotFound}), exec.ErrNotFound, "install btrfs-progs"},
-		{errors.New("No space left on device"), nil, ""}, // not said by a program
+		{errors.New("No space left on device"), nil, ""},                                 // not said by a program
+		{os.NewSyscallError("syncfs", unix.ENOSPC), unix.ENOSPC, "make room at /folder"}, // what was written, but not to the disk yet
 	}
 	for _, test := range tests {
 		checkExplained(t, at("/folder").receiverError(test.err), test.err, test.want, test.hint)

@@ -60,7 +60,7 @@ func (d *Dir) StartReceive(ctx context.Context, o host.ReceiveOrder, begin func(
 	go func() {
 		defer close(receiver.done)
 		defer closeSource(source)
-		receiver.err = receiveStream(ctx, r)
+		receiver.err = d.explainFull(receiveStream(ctx, r))
 		r.CloseWithError(cmp.Or(receiver.err, io.ErrClosedPipe))
 	}()
 	failpoint.Reach("receive begun")
@@ -121,7 +121,7 @@ func (r *Receiver) Close(context.Context) (btrfs.Subvolume, error) {
 
 // Commit syncs before it renames: the name must not reach the disk before the data.
 func (r *Receiver) Commit(_ context.Context, of host.Origin) error {
-	return r.d.Commit(r.name, of)
+	return r.d.explainFull(r.d.Commit(r.name, of))
 }
 
 // Commit gives what was received its final name, as Receiver.Commit does.
