@@ -197,6 +197,9 @@ func (r *receiver) setFlags(c *command) error {
 	if err := unix.Fstatat(at.dir, at.name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}
+	if kind := st.Mode & unix.S_IFMT; kind != unix.S_IFREG && kind != unix.S_IFDIR {
+		return nil // chattr sets none of anything else, and a device is not to be opened
+	}
 	r.flags = append(r.flags, flagged{c.number, path, st.Ino, flags})
 	return nil
 }

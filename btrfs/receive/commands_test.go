@@ -532,6 +532,14 @@ func TestFlagsComeLast(t *testing.T) {
 	wantContent(t, root+"/a", "1")
 }
 
+func TestNoDeviceIsOpenedForItsFlags(t *testing.T) {
+	t.Parallel()
+	const noDump, nobodys = 1 << 8, 240 << 8 // a device without a driver: to open it would fail
+	p := newPlace(t)
+	p.whole(streamtest.Makes(sendstream.CmdMknod, "device", streamtest.Number(sendstream.AttrMode, unix.S_IFCHR|0o600),
+		streamtest.Number(sendstream.AttrRdev, nobodys)), fileattr("device", noDump))
+}
+
 func TestWhatIsImmutableInTheParentCanBeChanged(t *testing.T) {
 	t.Parallel()
 	const immutable, appendOnly = 1 << 6, 1 << 7 // linux/btrfs_tree.h: BTRFS_INODE_*
