@@ -18,12 +18,7 @@ type shim struct{ dir string }
 
 const shimScript = `#!/bin/sh
 dir='%s' real='%s'
-gate() {
-	while test -d "$dir" && ! test -e "$dir/open"; do sleep 0.02; done
-}
 if test "$1" = receive; then
-	echo "$*" >>"$dir/receive.calls"
-	call=$(wc -l <"$dir/receive.calls")
 	%s
 fi
 exec "$real" "$@"
@@ -42,26 +37,8 @@ func newShim(t testing.TB, script string) shim {
 	return s
 }
 
-// open lets a script go on that waits at the gate.
-func (s shim) open(t testing.TB) {
-	t.Helper()
-	if err := os.WriteFile(filepath.Join(s.dir, "open"), nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func (s shim) environ() []string {
 	return []string{"PATH=" + s.dir + ":" + os.Getenv("PATH")}
-}
-
-// wasCalled fails the test unless it was to receive so many times.
-func (s shim) wasCalled(t testing.TB, times int) {
-	t.Helper()
-	content, err := os.ReadFile(filepath.Join(s.dir, "receive.calls"))
-	btrfstest.Check(t, err)
-	if calls := strings.Count(string(content), "\n"); calls != times {
-		t.Fatalf("btrfs receive was called %d times instead of %d:\n%s", calls, times, content)
-	}
 }
 
 // pid waits for the number of the process that a script wrote to $dir/pid.
