@@ -12,7 +12,7 @@ import (
 // The delay is for telling what waits for an answer. It need only be longer than what is sent at once takes to be sent.
 func TestAnIncrementTakesFewRoundTrips(t *testing.T) {
 	t.Parallel()
-	const most = 8 // more than a login
+	const most = 7 // more than a login
 	f := newFarRig(t, sshtest.Options{})
 	expect(t, exitDone, f.send())
 	f.write("little", 2000)
@@ -25,7 +25,11 @@ func TestAnIncrementTakesFewRoundTrips(t *testing.T) {
 		btrfstest.Check(t, err)
 		btrfstest.Check(t, session.Wait())
 	})
+	_, before := f.far.logins()
 	run := f.far.trips(func() { expect(t, exitDone, f.send()) })
+	if _, sessions := f.far.logins(); sessions-before != 2 {
+		t.Errorf("%d sessions, not one for calls and one for the little stream", sessions-before)
+	}
 	t.Logf("%d round trips, a login %d", run, login)
 	if run > login+most {
 		t.Errorf("%d round trips, of which a login is %d", run, login)

@@ -72,7 +72,7 @@ func (h *Host) connect(ctx context.Context) (*wire.Conn, error) {
 	if h.conn != nil && h.conn.Err() == nil {
 		return h.conn, nil
 	}
-	met, err := h.greet(ctx, protocol.StreamName{})
+	met, err := h.greet(ctx, h.ahead(ctx), protocol.StreamName{})
 	if err != nil {
 		return nil, err
 	}
@@ -83,9 +83,44 @@ func (h *Host) connect(ctx context.Context) (*wire.Conn, error) {
 	return h.conn, nil
 }
 
-// greetBy starts a session of a program that may be an agent.
-func (h *Host) greetBy(ctx context.Context, brought *bring.Copy, stream protocol.StreamName) (*wire.Greeting, error) {
-	session, err := h.machine.Session(context.WithoutCancel(ctx), h.line(brought))
+// An opening is a session of a program that may be an agent, on its way.
+type opening struct {
+	brought *bring.Copy
+	done    chan struct{} // closed when it is there
+	session *transport.Session
+	err     error
+}
+
+// ahead opens a session that is going to be needed.
+func (h *Host) ahead(ctx context.Context) *opening {
+	h.bringing.Lock()
+	defer h.bringing.Unlock()
+	return h.open(ctx, h.brought)
+}
+
+func (h *Host) open(ctx context.Context, brought *bring.Copy) *opening {
+	o := &opening{brought: brought, done: make(chan struct{})}
+	go func() {
+		defer close(o.done)
+		o.session, o.err = h.machine.Session(context.WithoutCancel(ctx), h.line(brought))
+	}()
+	return o
+}
+
+// drop ends a session that is not needed after all.
+func (o *opening) drop() {
+	go func() {
+		if <-o.done; o.err == nil {
+			o.session.Kill()
+			_ = o.session.Wait() // it ends because of this
+		}
+	}()
+}
+
+// greetBy says what a session is for.
+func (h *Host) greetBy(ctx context.Context, o *opening, stream protocol.StreamName) (*wire.Greeting, error) {
+	<-o.done
+	session, err := o.session, o.err
 	if err != nil {
 		return nil, err
 	}

@@ -17,23 +17,25 @@ import (
 	"btrfs-backup/transport/wire"
 )
 
-// carry opens the sessions that carry a stream, and hands them to add. The error is that of the first one. The others, without
-// which it only goes more slowly, are opened when the stream has lasted a while.
-func (h *Host) carry(ctx context.Context, name protocol.StreamName, add func(io.ReadWriteCloser)) error {
+// carry lets sessions carry a stream, and hands them to add. The error is that of the first one. The others, without which it only
+// goes more slowly, are opened when the stream has lasted a while and was not written to its end before.
+func (h *Host) carry(ctx context.Context, first *opening, name protocol.StreamName, written <-chan struct{}, add func(io.ReadWriteCloser)) error {
 	const while = 250 * time.Millisecond
-	first, err := h.join(ctx, name)
+	session, err := h.join(ctx, first, name)
 	if err != nil {
 		return err
 	}
-	add(first)
+	add(session)
 	select {
 	case <-time.After(while):
+	case <-written:
+		return nil
 	case <-ctx.Done():
 		return nil
 	}
 	for range h.o.Channels - 1 {
 		go func() {
-			session, err := h.join(ctx, name)
+			session, err := h.join(ctx, h.ahead(ctx), name)
 			if err != nil {
 				h.o.Log.Debug(fmt.Sprintf("%s: one session less for the stream: %v", h, err))
 				return
@@ -44,9 +46,9 @@ func (h *Host) carry(ctx context.Context, name protocol.StreamName, add func(io.
 	return nil
 }
 
-// join opens one session and waits until the holder of the stream has it.
-func (h *Host) join(ctx context.Context, name protocol.StreamName) (io.ReadWriteCloser, error) {
-	met, err := h.greet(ctx, name)
+// join lets a session join a stream, and waits until the holder of the stream has it.
+func (h *Host) join(ctx context.Context, o *opening, name protocol.StreamName) (io.ReadWriteCloser, error) {
+	met, err := h.greet(ctx, o, name)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +91,7 @@ func (d *dir) send(ctx context.Context, o host.SendOrder, w io.Writer) (summary 
 	defer cancel(nil)
 	in := wire.NewReceiver(wire.ReceiverOptions{Offset: o.After.Bytes, Wire: counted(o.Wire)})
 	carried := func(name protocol.StreamName) {
-		if err := d.host.carry(ctx, name, in.Add); err != nil {
+		if err := d.host.carry(ctx, d.host.ahead(ctx), name, nil, in.Add); err != nil {
 			in.Abort(err)
 		}
 	}
@@ -151,9 +153,12 @@ type receiver struct {
 	ctx    context.Context
 	reply  protocol.ReceiveReply
 	fresh  bool         // reply says what is there now
+	first  *opening     // that is to carry the stream; nil if it is taken
 	sender *wire.Sender // nil before Taken
-	uuid   btrfs.UUID   // of what was received
-	lost   atomic.Pointer[error]
+	// written is closed when nothing more is written to the sender.
+	written chan struct{}
+	uuid    btrfs.UUID // of what was received
+	lost    atomic.Pointer[error]
 }
 
 var _ host.Resumer = (*receiver)(nil)
@@ -162,11 +167,15 @@ var _ host.Resumer = (*receiver)(nil)
 func (d *dir) Copies(host.Snapshots) bool { return false }
 
 func (d *dir) Receive(ctx context.Context, o host.ReceiveOrder) (host.Receiver, error) {
+	first := d.host.ahead(ctx)
 	reply, err := protocol.Receive.Call(ctx, d.host, protocol.ReceiveCall{Dir: d.name(), Order: o})
+	if err != nil {
+		first.drop()
+	}
 	if reply.Warning != "" {
 		d.host.o.Log.Warn(fmt.Sprintf("%s: %s", d.host, reply.Warning))
 	}
-	return &receiver{dir: d, order: o, ctx: ctx, reply: reply, fresh: true}, err
+	return &receiver{dir: d, order: o, ctx: ctx, reply: reply, fresh: true, first: first}, err
 }
 
 // Taken connects to the receiver, again if need be, and tells what it has.
@@ -191,8 +200,12 @@ func (r *receiver) Taken(ctx context.Context) (sendstream.Prefix, error) {
 		Offset: r.reply.Taken.Bytes, Compression: h.o.Compression, Limit: r.order.Limit, Wire: counted(r.order.Wire), Taken: r.order.Taken,
 	})
 	r.sender = sender
+	first, written := r.first, make(chan struct{})
+	if r.first, r.written = nil, written; first == nil {
+		first = h.ahead(r.ctx)
+	}
 	go func() {
-		if err := h.carry(r.ctx, r.reply.Stream, sender.Add); err != nil {
+		if err := h.carry(r.ctx, first, r.reply.Stream, written, sender.Add); err != nil {
 			sender.Abort(err)
 		}
 	}()
@@ -243,6 +256,7 @@ func (r *receiver) Close(ctx context.Context) (s btrfs.Subvolume, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var sending sync.WaitGroup
 	if r.sender != nil {
+		close(r.written)
 		defer context.AfterFunc(ctx, func() { r.sender.Abort(context.Cause(ctx)) })()
 		sending.Go(func() {
 			if err := r.sender.Close(); err != nil && !errors.Is(err, wire.ErrRefused) {
@@ -269,6 +283,8 @@ func (r *receiver) Commit(ctx context.Context, of host.Origin) error {
 func (r *receiver) Abort(ctx context.Context) error {
 	if r.sender != nil {
 		r.sender.Abort(errors.New("the transfer was given up"))
+	} else if r.first != nil {
+		r.first.drop()
 	}
 	const patience = 20 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, patience)

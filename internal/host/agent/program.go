@@ -42,19 +42,17 @@ func (h *Host) line(brought *bring.Copy) string {
 	return transport.Quote(append([]string{"sh", "-c", script, "sh", cmp.Or(h.o.Command, "btrfs-backup")}, serving...)...)
 }
 
-// greet starts a session of the agent. Where no program answers that understands this one, this one is brought.
-func (h *Host) greet(ctx context.Context, stream protocol.StreamName) (*wire.Greeting, error) {
-	h.bringing.Lock()
-	brought := h.brought
-	h.bringing.Unlock()
-	met, err := h.greetBy(ctx, brought, stream)
+// greet says what a session of the agent is for. Where no program answers that understands this one, this one is brought.
+func (h *Host) greet(ctx context.Context, o *opening, stream protocol.StreamName) (*wire.Greeting, error) {
+	brought := o.brought
+	met, err := h.greetBy(ctx, o, stream)
 	var other *wire.ProtocolError
 	if err != nil && h.o.Bring && (errors.As(err, &other) || isMissing(err)) {
 		fresh, bringErr := h.bring(ctx, brought, other != nil)
 		switch {
 		case bringErr == nil:
 			brought = fresh
-			met, err = h.greetBy(ctx, brought, stream)
+			met, err = h.greetBy(ctx, h.open(ctx, brought), stream)
 		case other == nil || !errors.Is(bringErr, bring.ErrNoShell): // else a forced command answers
 			return nil, bringErr
 		}
