@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -25,10 +26,10 @@ func TestAnIncrementTakesFewRoundTrips(t *testing.T) {
 		btrfstest.Check(t, err)
 		btrfstest.Check(t, session.Wait())
 	})
-	_, before := f.far.logins()
-	run := f.far.trips(func() { expect(t, exitDone, f.send()) })
-	if _, sessions := f.far.logins(); sessions-before != 2 {
-		t.Errorf("%d sessions, not one for calls and one for the little stream", sessions-before)
+	var told string
+	run := f.far.trips(func() { told = expect(t, exitDone, f.send("--verbosity", "debug")).stderr })
+	if n := strings.Count(told, "running on "); n != 2 {
+		t.Errorf("%d sessions, not one for calls and one for the little stream:\n%s", n, told)
 	}
 	t.Logf("%d round trips, a login %d", run, login)
 	if run > login+most {
