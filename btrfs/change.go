@@ -65,10 +65,27 @@ func Delete(dir *os.File, name string) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
-	if err := btrfs.DeleteSubVolume(pathAt(dir, name)); err != nil {
+	err := btrfs.DeleteSubVolume(pathAt(dir, name))
+	if errors.Is(err, unix.EPERM) && unlockRoot(dir, name) {
+		err = btrfs.DeleteSubVolume(pathAt(dir, name))
+	}
+	if err != nil {
 		return fmt.Errorf("deleting subvolume %s: %w", filepath.Join(dir.Name(), name), withoutPath(err))
 	}
 	return nil
+}
+
+// unlockRoot takes away what keeps even root from deleting a subvolume, and tells whether there was something: its root is immutable or
+// append-only, as in a snapshot of one that is.
+func unlockRoot(dir *os.File, name string) bool {
+	root, err := OpenDirAt(dir, name)
+	if err != nil {
+		return false
+	}
+	defer root.Close()
+	const locks = ImmutableFlag | AppendFlag
+	flags, err := FlagsOf(root)
+	return err == nil && flags&locks != 0 && SetReadOnly(dir, name, false) == nil && SetFlags(root, flags&^locks) == nil
 }
 
 // withoutPath leaves out the path that dennwc/btrfs was given, which nobody else knows.

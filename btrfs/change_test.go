@@ -198,6 +198,42 @@ func TestDeleteDeletesSubvolumesOnlyAndReadOnlyOnesToo(t *testing.T) {
 	}
 }
 
+func TestDeleteDeletesWhatIsImmutable(t *testing.T) {
+	source, folder := newSource(t)
+	for _, flag := range []btrfs.Flags{btrfs.ImmutableFlag, btrfs.AppendFlag} {
+		check(t, btrfs.SetFlags(source, flag))
+		snapshot(t, source, folder, "snapshot")
+		check(t, btrfs.SetFlags(source, 0))
+		check(t, btrfs.Delete(folder, "snapshot"))
+	}
+}
+
+func TestSetFlagsPassesOverWhatCannotBe(t *testing.T) {
+	source, _ := newSource(t)
+	dir := newDir(t, source.Name(), "dir")
+	const cow, compress = btrfs.NoCowFlag, btrfs.NoCompressFlag
+	full, err := os.Create(filepath.Join(dir.Name(), "full"))
+	check(t, err)
+	defer full.Close()
+	check(t, btrfs.SetFlags(full, cow))
+	_, err = full.WriteString("x")
+	check(t, err)
+	for _, step := range []struct {
+		file      *os.File
+		set, want btrfs.Flags
+	}{
+		{dir, cow, cow}, {dir, compress, compress}, {dir, cow | btrfs.AppendFlag, cow | btrfs.AppendFlag}, {dir, compress, compress}, {dir, 0, 0},
+		{full, 0, cow}, {full, compress, cow}, {full, compress | btrfs.NoDumpFlag, cow | btrfs.NoDumpFlag},
+	} {
+		check(t, btrfs.SetFlags(step.file, step.set))
+		got, err := btrfs.FlagsOf(step.file)
+		check(t, err)
+		if got != step.want {
+			t.Errorf("set %v of %s: %v, want %v", step.set, filepath.Base(step.file.Name()), got, step.want)
+		}
+	}
+}
+
 func TestSetReadOnlySetsAndClearsTheFlag(t *testing.T) {
 	source, folder := newSource(t)
 	first := snapshot(t, source, folder, "snapshot")

@@ -120,18 +120,30 @@ func FlagsOf(f *os.File) (Flags, error) {
 	return Flags(flags) & KnownFlags, nil
 }
 
-// SetFlags sets the flags of an open file or directory, and leaves others as they are. The kernel passes over what cannot be: NoCowFlag
-// of a file that has content.
+// SetFlags sets the flags of an open file or directory, and leaves others as they are. What cannot be is passed over: a file that has
+// content keeps NoCowFlag, or remains without, and what keeps it does not get NoCompressFlag.
 func SetFlags(f *os.File, flags Flags) error {
 	const (
 		compress   = 0x4 // linux/fs.h: FS_COMPR_FL, which stands for the property
 		sealing    = ImmutableFlag | AppendFlag
+		exclusive  = NoCowFlag | NoCompressFlag
 		iocSetAttr = 0x401c5820 // linux/fs.h: FS_IOC_FSSETXATTR, struct fsxattr
 	)
 	flags &= KnownFlags
 	before, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
 	if err != nil || Flags(before)&KnownFlags == flags {
 		return os.NewSyscallError("FS_IOC_GETFLAGS", err)
+	}
+	if flags&exclusive != 0 && Flags(before)&exclusive != 0 && (Flags(before)^flags)&exclusive != 0 { // which is refused at once
+		if err := SetFlags(f, flags&^(exclusive|sealing)); err != nil {
+			return err
+		}
+		if before, err = unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS); err != nil {
+			return os.NewSyscallError("FS_IOC_GETFLAGS", err)
+		}
+		if Flags(before)&NoCowFlag != 0 {
+			flags &^= NoCompressFlag
+		}
 	}
 	// What is compressed, and how, would become what the mount says.
 	property := make([]byte, 64)
