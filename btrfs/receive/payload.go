@@ -122,12 +122,15 @@ func (p *payload) copy(f *file, target int, s span) error {
 	defer from.close()
 	at := s.offset
 	for _, e := range parts {
+		if e.Unwritten {
+			continue
+		}
 		start, end := max(e.Offset, s.offset), min(e.End(), s.end)
-		err := p.hole(f, target, at, start)
+		if !f.fresh {
+			err = hole(target, at, start)
+		}
 		switch {
 		case err != nil:
-		case e.Unwritten:
-			err = p.hole(f, target, start, end)
 		case e.inline != nil:
 			err = writeAll(target, e.inline[start-e.Offset:min(end-e.Offset, int64(len(e.inline)))], start)
 		case e.Compression != btrfs.Uncompressed && !e.Inline && !p.plain.Load():
@@ -140,7 +143,7 @@ func (p *payload) copy(f *file, target int, s span) error {
 		}
 		at = end
 	}
-	if err := p.hole(f, target, at, s.end); err != nil {
+	if err := hole(target, at, s.end); err != nil {
 		return err
 	}
 	if s.end-s.offset >= part { // or all would be written at the very end
@@ -205,9 +208,10 @@ func (p *payload) parts(inode uint64, s span) (all []extent, err error) {
 	return all, err
 }
 
-// hole lets a range hold nothing. What is beyond the end of a file is part of it then.
-func (p *payload) hole(f *file, target int, from, to int64) error {
-	if from >= to || f.fresh {
+// hole lets a range hold nothing. What is beyond the end of a file is part of it then, as after an inline extent that ends before the file
+// does. The file is never truncated for that: other workers may write behind the range.
+func hole(target int, from, to int64) error {
+	if from >= to {
 		return nil
 	}
 	var st unix.Stat_t
@@ -215,14 +219,12 @@ func (p *payload) hole(f *file, target int, from, to int64) error {
 		return err
 	}
 	if st.Size < to {
-		if err := unix.Ftruncate(target, to); err != nil {
+		if err := unix.Fallocate(target, 0, to-1, 1); err != nil {
 			return err
 		}
+		to += -to & (st.Blksize - 1) // the block of the last byte, too
 	}
-	if from >= st.Size {
-		return nil
-	}
-	return unix.Fallocate(target, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, min(to, st.Size)-from)
+	return unix.Fallocate(target, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, to-from)
 }
 
 // copyEncoded moves compressed extents as they are.

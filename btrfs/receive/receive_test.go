@@ -2,6 +2,7 @@ package receive_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +14,8 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/btrfs/receive"
+
+	"golang.org/x/sys/unix"
 )
 
 var check, open = btrfstest.Check, btrfstest.Open
@@ -125,5 +128,50 @@ func TestDataIsOfTheSubvolumeThatWasSentOnly(t *testing.T) {
 	_, err := receive.Stream(context.Background(), open(t, r.backups.Dir), stream, receive.Options{Source: &receive.Source{Snapshot: open(t, other)}})
 	if err == nil || !strings.Contains(err.Error(), "its data is to be taken from "+other) {
 		t.Errorf("the data of another subvolume: %v", err)
+	}
+}
+
+// In the block of an inline extent, a file may be longer than that. The kernel names all as one extent then.
+func TestFilesEndWhereTheyEndedWhateverTheirLastExtentIs(t *testing.T) {
+	t.Parallel()
+	btrfstest.RequireRoot(t)
+	r := newRig(t)
+	files := map[string]func(f *os.File) error{
+		"inline": func(f *os.File) error { return unix.Fallocate(int(f.Fd()), 0, 100, 2205) },
+		"hole":   func(f *os.File) error { return f.Truncate(8<<20 + 5) },
+		"unwritten": func(f *os.File) error {
+			return errors.Join(unix.Fallocate(int(f.Fd()), 0, 0, 9<<20+5), unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, 16<<20))
+		},
+	}
+	parent := ""
+	for _, prefix := range []string{"1", "2", "3"} { // what is of 2 changes in 3
+		for name, change := range files {
+			f, err := os.Create(filepath.Join(r.data(), prefix+name))
+			check(t, err)
+			_, err = f.WriteString(strings.Repeat("x", 78))
+			check(t, errors.Join(err, f.Sync()))
+			if prefix != "2" {
+				check(t, change(f))
+			}
+			check(t, f.Close())
+			if prefix == "3" {
+				f, err := os.OpenFile(filepath.Join(r.data(), "2"+name), os.O_RDWR, 0)
+				check(t, err)
+				check(t, errors.Join(change(f), f.Close()))
+			}
+		}
+		snapshot := r.snapshot(t, "s"+prefix)
+		arguments, o := []string{"--no-data", snapshot}, receive.Options{Source: &receive.Source{Snapshot: open(t, snapshot)}}
+		if parent != "" {
+			arguments, o.Source.Parent = append(arguments, "-p", parent), open(t, parent)
+		}
+		r.receive(t, send(t, arguments...), o)
+		btrfstest.Equal(t, snapshot, filepath.Join(r.backups.Dir, "s"+prefix))
+		parent = snapshot
+	}
+	var st unix.Stat_t
+	check(t, unix.Stat(filepath.Join(r.backups.Dir, "s3/2hole"), &st))
+	if st.Blocks > 8 {
+		t.Errorf("a hole takes %d sectors", st.Blocks)
 	}
 }
