@@ -1,8 +1,11 @@
 package btrfs
 
 import (
+	"fmt"
 	"runtime"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // Verity tells how a file is sealed by fs-verity.
@@ -32,5 +35,8 @@ func EnableVerity(fd int, v Verity) error {
 	put(v.Salt, arg[12:], arg[16:])
 	put(v.Signature, arg[24:], arg[32:])
 	_, err := ioctlAt(fd, request, arg)
+	if err == unix.EOPNOTSUPP || err == unix.ENOTTY {
+		return fmt.Errorf("this kernel or filesystem has no fs-verity: %w", err)
+	}
 	return err
 }

@@ -36,9 +36,15 @@ func Mutate(t testing.TB, dir string, seed int64, n int) (done []string) {
 	for _, o := range operations {
 		total += o.weight
 	}
+	for _, n := range m.nodes {
+		if n.kind.IsDir() || n.kind.IsRegular() {
+			m.unlock(n.path)
+		}
+	}
 	for range n {
 		m.operate(total)
 	}
+	m.lockAll()
 	return m.done
 }
 
@@ -54,9 +60,10 @@ var operations = slices.Concat(ofNames, ofData, ofMetadata)
 // mutator keeps a list of all that there is, so that each operation finds what it needs.
 type mutator struct {
 	*tree
-	nodes []node
-	doing string
-	done  []string
+	nodes  []node
+	locked []string // paths
+	doing  string
+	done   []string
 }
 
 type node struct {

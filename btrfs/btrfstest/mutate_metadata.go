@@ -22,10 +22,13 @@ var ofMetadata = []operation{
 	{4, "set times", (*mutator).setTimes},
 	{3, "compress otherwise", (*mutator).compress},
 	{2, "set flags", (*mutator).flag},
+	{2, "lock", (*mutator).lock},
 }
 
-// linux/fs.h: FS_NODUMP_FL, FS_NOATIME_FL, FS_NOCOMP_FL, FS_NOCOW_FL
+// linux/fs.h: FS_IMMUTABLE_FL, FS_APPEND_FL, FS_NODUMP_FL, FS_NOATIME_FL, FS_NOCOMP_FL, FS_NOCOW_FL
 const (
+	flagImmutable  = 0x10
+	flagAppend     = 0x20
 	flagNoDump     = 0x40
 	flagNoAccess   = 0x80
 	flagNoCompress = 0x400
@@ -171,4 +174,34 @@ func (m *mutator) setFlags(path string, flags uint32) string {
 		m.t.Fatalf("setting flags %#x of %q: %v", flags, path, err)
 	}
 	return fmt.Sprintf(", flags %#x", flags)
+}
+
+// lock notes that something is to be immutable or append-only when all else is done, until more is done to the tree.
+func (m *mutator) lock() {
+	if n, ok := m.pick(func(n node) bool { return n.kind.IsDir() || n.kind.IsRegular() }); ok {
+		m.locked = append(m.locked, n.path)
+		m.note("%q", n.path)
+	}
+}
+
+// lockAll locks what is still there.
+func (m *mutator) lockAll() {
+	for i, path := range m.locked {
+		if st, err := os.Lstat(m.path(path)); err == nil && (st.IsDir() || st.Mode().IsRegular()) {
+			m.changeFlags(path, 0, []uint32{flagImmutable, flagAppend}[i%2])
+		}
+	}
+}
+
+func (m *mutator) unlock(path string) { m.changeFlags(path, flagImmutable|flagAppend, 0) }
+
+func (m *mutator) changeFlags(path string, away, add uint32) {
+	f, err := os.Open(m.path(path))
+	m.check(err)
+	defer f.Close()
+	before, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+	m.check(err)
+	if now := uint32(before)&^away | add; now != uint32(before) {
+		m.check(unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(now)))
+	}
 }

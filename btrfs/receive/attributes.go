@@ -3,7 +3,6 @@ package receive
 import (
 	"bytes"
 	"errors"
-	"os"
 	"slices"
 	"strconv"
 
@@ -45,8 +44,18 @@ func (r *receiver) attribute(c *command, path string, toFile func(fd int) error,
 
 func (r *receiver) setXattr(c *command) error {
 	path, name, data := c.pathOrRoot(), c.text(sendstream.AttrXattrName), bytes.Clone(c.bytes(sendstream.AttrXattrData, 0))
-	return r.xattr(c, path, name, func(fd int) error { return setXattrOf(fd, name, data) },
-		func(at place) error { return setXattrAt(at, name, data) })
+	return r.xattr(c, path, name, func(fd int) error { return r.uncompressed(name, setXattrOf(fd, name, data)) },
+		func(at place) error { return r.uncompressed(name, setXattrAt(at, name, data)) })
+}
+
+// uncompressed counts, and tolerates, that something cannot be compressed: it has content without checksums, so that it must stay without
+// them. Nothing of its content is lost by that.
+func (r *receiver) uncompressed(name string, err error) error {
+	if err != unix.EINVAL || name != btrfs.CompressionProperty {
+		return err
+	}
+	r.pool.uncompressed.Add(1)
+	return nil
 }
 
 func setXattrOf(fd int, name string, data []byte) error {
@@ -55,8 +64,11 @@ func setXattrOf(fd int, name string, data []byte) error {
 	switch {
 	case err == unix.ENOSPC && unix.Fremovexattr(fd, name) == nil:
 		return set()
-	case err == unix.EINVAL && name == btrfs.CompressionProperty && allowCompression(fd):
-		return set()
+	case err == unix.EINVAL && name == btrfs.CompressionProperty:
+		// The flag that excludes it may be there still. So it was at the sender, who tells flags later.
+		if had, clearErr := clearFlags(fd, btrfs.NoCowFlag); had && clearErr == nil {
+			return set()
+		}
 	}
 	return err
 }
@@ -69,10 +81,7 @@ func setXattrAt(at place, name string, data []byte) error {
 	case err == unix.ENOSPC && unix.Lremovexattr(at.proc(), name) == nil:
 		return set()
 	case err == unix.EINVAL && name == btrfs.CompressionProperty:
-		fd, openErr := openInside(at.dir, at.name, unix.O_RDONLY|unix.O_DIRECTORY)
-		if openErr != nil {
-			fd, _, openErr = openRegular(at, unix.O_RDONLY)
-		}
+		fd, openErr := at.openNode()
 		if openErr != nil {
 			return err
 		}
@@ -82,22 +91,18 @@ func setXattrAt(at place, name string, data []byte) error {
 	return err
 }
 
-// allowCompression takes away the flag that excludes it, if there is one. So it was at the sender, who tells flags later.
-func allowCompression(fd int) bool {
-	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return false
-	}
-	file := os.NewFile(uintptr(own), "")
-	defer file.Close()
-	flags, err := btrfs.FlagsOf(file)
-	return err == nil && flags&btrfs.NoCowFlag != 0 && btrfs.SetFlags(file, flags&^btrfs.NoCowFlag) == nil
-}
-
 func (r *receiver) removeXattr(c *command) error {
 	path, name := c.pathOrRoot(), c.text(sendstream.AttrXattrName)
-	return r.xattr(c, path, name, func(fd int) error { return unix.Fremovexattr(fd, name) },
-		func(at place) error { return unix.Lremovexattr(at.proc(), name) })
+	return r.xattr(c, path, name, func(fd int) error { return wasUncompressed(name, unix.Fremovexattr(fd, name)) },
+		func(at place) error { return wasUncompressed(name, unix.Lremovexattr(at.proc(), name)) })
+}
+
+// wasUncompressed tolerates that what an earlier stream could not set is not there.
+func wasUncompressed(name string, err error) error {
+	if name == btrfs.CompressionProperty && err == unix.ENODATA {
+		return nil
+	}
+	return err
 }
 
 func (r *receiver) xattr(c *command, path, name string, toFile func(fd int) error, toPlace func(place) error) error {
@@ -183,11 +188,17 @@ func utimes(fd int, name string, times [2]unix.Timespec) error {
 	return unix.UtimesNanoAt(fd, name, times[:], flags)
 }
 
+// locks keep even root from changing something. The root of a backup has none: it could be neither renamed nor deleted.
+const locks = btrfs.ImmutableFlag | btrfs.AppendFlag
+
 // setFlags notes flags: what is immutable can be changed no more, not even by what comes later in the stream.
 func (r *receiver) setFlags(c *command) error {
 	path, flags := c.pathOrRoot(), btrfs.FlagsOfItem(c.uint64(sendstream.AttrFileattr))
 	if c.bad != nil {
 		return nil
+	}
+	if path == "" {
+		flags &^= locks
 	}
 	at, err := r.dirs.at(path)
 	if err != nil {
@@ -228,7 +239,6 @@ func (r *receiver) unlocked(do func() error) error {
 		return err
 	}
 	r.open = true
-	const locks = btrfs.ImmutableFlag | btrfs.AppendFlag
 	var locked []flagged
 	if err := btrfs.Inodes(r.root, 0, func(i btrfs.Inode) {
 		if i.Flags&locks != 0 {

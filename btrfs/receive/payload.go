@@ -222,7 +222,6 @@ func hole(target int, from, to int64) error {
 		if err := unix.Fallocate(target, 0, to-1, 1); err != nil {
 			return err
 		}
-		to += -to & (st.Blksize - 1) // the block of the last byte, too
 	}
 	return unix.Fallocate(target, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, to-from)
 }

@@ -49,7 +49,7 @@ func (d *directories) at(path string) (place, error) {
 	above, name := path[:i], path[i+1:]
 	dir, known := d.open[above]
 	if !known {
-		fd, err := openInside(d.root, above, unix.O_PATH|unix.O_DIRECTORY)
+		fd, err := openInside(d.root, above, unix.O_RDONLY|unix.O_DIRECTORY)
 		if err != nil {
 			return place{}, err
 		}
@@ -77,10 +77,15 @@ var inherited = []string{aclDefault, btrfs.CompressionProperty}
 const (
 	aclDefault = "system.posix_acl_default"
 	aclAccess  = "system.posix_acl_access" // which it becomes
+
+	inheritedFlags = btrfs.NoCowFlag | btrfs.NoCompressFlag
 )
 
-// passesOn tells that a directory has such an attribute, or that its attributes are too many to be looked at.
+// passesOn tells that a directory has such attributes or flags, or that its attributes are too many to be looked at.
 func passesOn(dir int) bool {
+	if flags, err := unix.IoctlGetInt(dir, unix.FS_IOC_GETFLAGS); err != nil || btrfs.Flags(flags)&inheritedFlags != 0 {
+		return true
+	}
 	list := make([]byte, 1<<10)
 	n, err := unix.Listxattr("/proc/self/fd/"+strconv.Itoa(dir), list)
 	return err != nil || slices.ContainsFunc(strings.Split(string(list[:n]), "\x00"), func(name string) bool { return slices.Contains(inherited, name) })
@@ -88,6 +93,13 @@ func passesOn(dir int) bool {
 
 // disinherit removes what something that was just made has of its directory.
 func (p place) disinherit() error {
+	if fd, err := p.openNode(); err == nil {
+		_, err = clearFlags(fd, inheritedFlags)
+		unix.Close(fd)
+		if err != nil {
+			return err
+		}
+	}
 	for _, name := range append(inherited, aclAccess) {
 		err := unix.Lremovexattr(p.proc(), name)
 		if err != nil && err != unix.ENODATA && err != unix.EOPNOTSUPP {
@@ -167,6 +179,30 @@ func openRegular(at place, flags uint64) (fd int, st unix.Stat_t, err error) {
 		unix.Close(fd)
 	}
 	return fd, st, err
+}
+
+// openNode opens a regular file or a directory for reading.
+func (p place) openNode() (int, error) {
+	fd, err := openInside(p.dir, p.name, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		fd, _, err = openRegular(p, unix.O_RDONLY)
+	}
+	return fd, err
+}
+
+// clearFlags takes flags away from what is open, and tells whether it had any of them.
+func clearFlags(fd int, away btrfs.Flags) (bool, error) {
+	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return false, err
+	}
+	file := os.NewFile(uintptr(own), "")
+	defer file.Close()
+	flags, err := btrfs.FlagsOf(file)
+	if err != nil || flags&away == 0 {
+		return false, err
+	}
+	return true, btrfs.SetFlags(file, flags&^away)
 }
 
 var errNotRegular = errors.New("it is no regular file")

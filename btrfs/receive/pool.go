@@ -19,15 +19,16 @@ const (
 
 // A pool does work. What is handed out first is begun first, so that work may wait for earlier work.
 type pool struct {
-	ctx      context.Context
-	tolerate func(error) bool
-	queue    chan []*work
-	batch    []*work // that was handed out, and is to be queued
-	batched  int64   // bytes of it
-	workers  sync.WaitGroup
-	ended    sync.Once
-	unshared atomic.Int64
-	buffers  [32]sync.Pool // of *[]byte, by the logarithm of their size
+	ctx          context.Context
+	tolerate     func(error) bool
+	queue        chan []*work
+	batch        []*work // that was handed out, and is to be queued
+	batched      int64   // bytes of it
+	workers      sync.WaitGroup
+	ended        sync.Once
+	unshared     atomic.Int64
+	uncompressed atomic.Int64
+	buffers      [32]sync.Pool // of *[]byte, by the logarithm of their size
 
 	mu      sync.Mutex
 	freed   *sync.Cond

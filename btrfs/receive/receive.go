@@ -63,6 +63,8 @@ type Result struct {
 	sendstream.Summary
 	Subvolume btrfs.Subvolume
 	Unshared  int64 // ranges that could not be cloned, so that they were copied
+	// Uncompressed is how often it was left out how a file is to be compressed, since what builds upon it there has no checksums (chattr +C).
+	Uncompressed int64
 }
 
 // An Error is that of one command.

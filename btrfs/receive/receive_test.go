@@ -54,7 +54,7 @@ func send(t testing.TB, arguments ...string) io.Reader {
 	out, err := sender.StdoutPipe()
 	check(t, err)
 	check(t, sender.Start())
-	t.Cleanup(func() { sender.Wait() })
+	t.Cleanup(func() { out.Close(); sender.Wait() }) // what is refused is not read to its end
 	return out
 }
 

@@ -133,6 +133,9 @@ func (r *receiver) begin(c *command) error {
 		return err
 	}
 	r.dirs.root = int(r.root.Fd())
+	if _, err := clearFlags(r.dirs.root, locks); err != nil {
+		return err
+	}
 	if err := r.noteTimes(); err != nil {
 		return err
 	}
@@ -170,7 +173,7 @@ func (r *receiver) finish(s sendstream.Summary) (Result, error) {
 	if err := r.pool.wait(); err != nil {
 		return r.result, err
 	}
-	r.result.Unshared = r.pool.unshared.Load()
+	r.result.Unshared, r.result.Uncompressed = r.pool.unshared.Load(), r.pool.uncompressed.Load()
 	if err := cmp.Or(context.Cause(r.ctx), r.setLast()); err != nil {
 		return r.result, err
 	}

@@ -72,6 +72,9 @@ func describeReceived(path string, r receive.Result) string {
 	if r.Unshared > 0 {
 		text += fmt.Sprintf("; %d ranges were copied that could not be cloned", r.Unshared)
 	}
+	if r.Uncompressed > 0 {
+		text += fmt.Sprintf("; %d times, how to compress was left out, since the file there is without checksums (chattr +C)", r.Uncompressed)
+	}
 	return text
 }
 
