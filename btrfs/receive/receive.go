@@ -63,7 +63,7 @@ type Result struct {
 	sendstream.Summary
 	Subvolume btrfs.Subvolume
 	Unshared  int64 // ranges that could not be cloned, so that they were copied
-	// Uncompressed is how often it was left out how a file is to be compressed, since what builds upon it there has no checksums (chattr +C).
+	// Uncompressed is how often it was left out how a file is to be compressed, since it has content without checksums there (chattr +C).
 	Uncompressed int64
 }
 
