@@ -65,19 +65,15 @@ func Delete(dir *os.File, name string) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
-	err := btrfs.DeleteSubVolume(pathAt(dir, name))
-	if errors.Is(err, unix.EPERM) && unlockRoot(dir, name) {
-		err = btrfs.DeleteSubVolume(pathAt(dir, name))
-	}
-	if err != nil {
+	if err := btrfs.DeleteSubVolume(pathAt(dir, name)); err != nil {
 		return fmt.Errorf("deleting subvolume %s: %w", filepath.Join(dir.Name(), name), withoutPath(err))
 	}
 	return nil
 }
 
-// unlockRoot takes away what keeps even root from deleting a subvolume, and tells whether there was something: its root is immutable or
-// append-only, as in a snapshot of one that is.
-func unlockRoot(dir *os.File, name string) bool {
+// Unlock takes away what keeps even root from deleting a subvolume of dir, and tells whether there was something: its root is immutable
+// or append-only. That protects what somebody wants to keep, but a snapshot has it, too, which nobody asked for.
+func Unlock(dir *os.File, name string) bool {
 	root, err := OpenDirAt(dir, name)
 	if err != nil {
 		return false

@@ -198,12 +198,18 @@ func TestDeleteDeletesSubvolumesOnlyAndReadOnlyOnesToo(t *testing.T) {
 	}
 }
 
-func TestDeleteDeletesWhatIsImmutable(t *testing.T) {
+func TestWhatIsImmutableIsDeletedOnlyIfItIsUnlocked(t *testing.T) {
 	source, folder := newSource(t)
 	for _, flag := range []btrfs.Flags{btrfs.ImmutableFlag, btrfs.AppendFlag} {
 		check(t, btrfs.SetFlags(source, flag))
 		snapshot(t, source, folder, "snapshot")
 		check(t, btrfs.SetFlags(source, 0))
+		if err := btrfs.Delete(folder, "snapshot"); !errors.Is(err, unix.EPERM) {
+			t.Errorf("it is locked: %v", err)
+		}
+		if !btrfs.Unlock(folder, "snapshot") || btrfs.Unlock(folder, "snapshot") {
+			t.Error("it is not locked, or still")
+		}
 		check(t, btrfs.Delete(folder, "snapshot"))
 	}
 }

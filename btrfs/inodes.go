@@ -112,8 +112,11 @@ func FlagsOfItem(item uint64) (flags Flags) {
 }
 
 // FlagsOf gives the flags of an open file or directory.
-func FlagsOf(f *os.File) (Flags, error) {
-	flags, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+func FlagsOf(f *os.File) (Flags, error) { return FlagsAt(int(f.Fd())) }
+
+// FlagsAt is FlagsOf for a descriptor.
+func FlagsAt(fd int) (Flags, error) {
+	flags, err := unix.IoctlGetInt(fd, unix.FS_IOC_GETFLAGS)
 	if err != nil {
 		return 0, os.NewSyscallError("FS_IOC_GETFLAGS", err)
 	}

@@ -178,6 +178,7 @@ func (c *chain) snapshot(name string) error {
 func (c *chain) delete(side *btrfstest.FS, name string) {
 	dir, err := os.Open(side.Dir)
 	check(c.t, err)
+	btrfs.Unlock(dir, name)
 	check(c.t, errors.Join(btrfs.Delete(dir, name), dir.Close()))
 }
 

@@ -83,7 +83,7 @@ const (
 
 // passesOn tells that a directory has such attributes or flags, or that its attributes are too many to be looked at.
 func passesOn(dir int) bool {
-	if flags, err := unix.IoctlGetInt(dir, unix.FS_IOC_GETFLAGS); err != nil || btrfs.Flags(flags)&inheritedFlags != 0 {
+	if flags, err := btrfs.FlagsAt(dir); err != nil || flags&inheritedFlags != 0 {
 		return true
 	}
 	list := make([]byte, 1<<10)

@@ -110,7 +110,7 @@ func TestCommandTypeHasAName(t *testing.T) {
 		sendstream.CmdEnd:          "end",
 		sendstream.CmdEncodedWrite: "encoded_write",
 		0:                          "unknown(0)",
-		26:                         "unknown(26)",
+		27:                         "unknown(27)",
 	} {
 		if got := c.String(); got != want {
 			t.Errorf("got %q, want %q", got, want)

@@ -424,7 +424,11 @@ func (d *Dir) deleteOne(name string, convertRW bool) error {
 			return err
 		}
 	}
-	err := walk.UnpinSubvolume(walk.Explain(btrfs.Delete(d.dir, name), d.dir, name), filepath.Join(d.status.Path, name))
+	err := btrfs.Delete(d.dir, name)
+	if errors.Is(err, unix.EPERM) && btrfs.IsIncoming(name) && btrfs.Unlock(d.dir, name) { // it has that of its parent
+		err = btrfs.Delete(d.dir, name)
+	}
+	err = walk.UnpinSubvolume(walk.Explain(err, d.dir, name), filepath.Join(d.status.Path, name))
 	if err != nil && convertRW {
 		err = errors.Join(err, btrfs.SetReadOnly(d.dir, name, true))
 	}
