@@ -55,7 +55,7 @@ func (s *Spec) checkReceiver(c *Complaints) {
 		c.Add("receiver", "use auto, native or stock", "%s is unknown", s.Subvolume.Receiver)
 	}
 	if _, remote := s.Source.(Machine); remote && s.Subvolume.Receiver == Stock {
-		c.Add("receiver", "leave it out", "stock trusts a stream, but %s is on another machine", s.Source)
+		c.Add("receiver", "leave out --receiver stock", "stock follows wherever a stream leads, but %s is on another machine", s.Source)
 	}
 }
 

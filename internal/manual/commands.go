@@ -108,8 +108,8 @@ for powers of 1024.`},
 			{Macro: "SS", Title: "How backups are received", Text: `
 This program makes them of send streams by itself. From a snapshot on this machine the kernel tells what is to be done, and the data is
 taken from the snapshot: compressed extents stay as they are. With --rate-limit, and between machines, the data is in the stream.
---receiver stock runs the program btrfs receive instead; it trusts streams, so the source must be on this machine, and a key
-with limits cannot use it.`},
+auto, the default, is native. --receiver stock runs the program btrfs receive instead, should the native one ever fail. It follows
+links that a stream makes, so the source must be on this machine, and a key with limits cannot use it.`},
 			{Macro: "SS", Title: "Commands as destinations", Text: `
 With shell://COMMAND, "sh -c COMMAND" is run for each snapshot, with the send stream on its standard
 input and variables that are listed under ENVIRONMENT. Status 0 means that it stored all of it. The program cannot look at
