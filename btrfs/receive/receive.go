@@ -127,6 +127,12 @@ func Stream(ctx context.Context, dir *os.File, stream io.Reader, o Options) (Res
 	return r.finish(commands.Summary())
 }
 
+// IsCopy tells that the numbers of a subvolume are those of a copy of what had a UUID, in the state of a transaction of the sender's
+// filesystem.
+func IsCopy(s btrfs.Subvolume, uuid btrfs.UUID, transaction uint64) bool {
+	return s.ReceivedUUID == uuid && s.SentIn == transaction || s.UUID == uuid && s.ChangedIn == transaction
+}
+
 // Find gives Options.Find for all subvolumes of dir's filesystem: by received UUID and then by UUID, each with the transaction. Of what the
 // sender has received itself, the transaction is another one than that of where it is from: there, only what nobody altered is taken, see
 // btrfs.Subvolume. It needs CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH.
@@ -137,8 +143,8 @@ func Find(dir *os.File) func(uuid btrfs.UUID, transaction uint64) (*os.File, err
 			return nil, err
 		}
 		for _, fits := range []func(btrfs.Subvolume) bool{
-			func(s btrfs.Subvolume) bool { return s.ReceivedUUID == uuid && s.SentIn == transaction },
-			func(s btrfs.Subvolume) bool { return s.UUID == uuid && s.ChangedIn == transaction },
+			func(s btrfs.Subvolume) bool { return IsCopy(s, uuid, transaction) && s.ReceivedUUID == uuid },
+			func(s btrfs.Subvolume) bool { return IsCopy(s, uuid, transaction) },
 			func(s btrfs.Subvolume) bool { return s.ReceivedUUID == uuid && s.AlteredIn == 0 },
 			func(s btrfs.Subvolume) bool { return s.UUID == uuid && s.AlteredIn == 0 },
 		} {

@@ -23,9 +23,7 @@ func (d *Dir) findParent(uuid btrfs.UUID, transaction uint64) (*os.File, error) 
 	isCopy := func(s btrfs.Subvolume) bool {
 		return s.ReadOnly && s.AlteredIn == 0 && !btrfs.IsIncoming(s.Name) && (s.ReceivedUUID == uuid && s.Received() || s.UUID == uuid)
 	}
-	fits := func(s btrfs.Subvolume) bool {
-		return isCopy(s) && (s.ReceivedUUID == uuid && s.SentIn == transaction || s.UUID == uuid && s.ChangedIn == transaction)
-	}
+	fits := func(s btrfs.Subvolume) bool { return isCopy(s) && receive.IsCopy(s, uuid, transaction) }
 	for _, s := range listing.InDirectory {
 		if fits(s) {
 			return d.openSubvolume(s.Name)
