@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"btrfs-backup/internal/arguments"
 	"btrfs-backup/internal/help"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/priority"
@@ -25,7 +26,7 @@ func (o *backupOptions) define(f *pflag.FlagSet) {
 	help.Grouped(f, "Runs", o.defineRuns)
 	help.Grouped(f, "Other machines", func(f *pflag.FlagSet) {
 		defineReach(&o.spec.Reach, f)
-		f.Var((*rateFlag)(&o.spec.RateLimit), "rate-limit", "at most `RATE` bytes a second, such as 10M")
+		f.Var((*arguments.Rate)(&o.spec.RateLimit), "rate-limit", "at most `RATE` bytes a second, such as 10M")
 	})
 	help.Grouped(f, "Output", func(f *pflag.FlagSet) {
 		o.output.defineVerbosity(f)

@@ -35,13 +35,13 @@ func addCompletion(root *cobra.Command) {
 	}
 	for _, names := range [][]string{{"run"}, {"status"}, {"config", "show"}} {
 		c, _, _ := root.Find(names)
-		c.ValidArgsFunction = completed(jobsIn)
+		c.ValidArgsFunction = completed((*config.Config).JobNames)
 	}
 	completion := arguments.Subcommand(root, "completion")
 	completion.Example = "  btrfs-backup completion bash --help    how to install it, also for zsh and fish"
 	run := arguments.Subcommand(root, "run")
-	_ = run.RegisterFlagCompletionFunc("tag", completed(tagsOf)) // fails for what is registered already
-	_ = run.RegisterFlagCompletionFunc("disk", completed(disksOf))
+	_ = run.RegisterFlagCompletionFunc("tag", completed((*config.Config).Tags)) // fails for what is registered already
+	_ = run.RegisterFlagCompletionFunc("disk", completed((*config.Config).DiskNames))
 	for _, c := range help.WithCommands(root) {
 		c.Flags().VisitAll(func(f *pflag.Flag) {
 			if help.TakesValue(f) {
@@ -65,28 +65,6 @@ func completed(names func(*config.Config) []string) cobra.CompletionFunc {
 		given := func(name string) bool { return slices.Contains(args, name) }
 		return slices.DeleteFunc(names(found), given), cobra.ShellCompDirectiveNoFileComp
 	}
-}
-
-func jobsIn(c *config.Config) (names []string) {
-	for _, j := range c.Jobs {
-		names = append(names, j.Name)
-	}
-	return names
-}
-
-func tagsOf(c *config.Config) (tags []string) {
-	for _, j := range c.Jobs {
-		tags = append(tags, j.Tags...)
-	}
-	slices.Sort(tags)
-	return slices.Compact(tags)
-}
-
-func disksOf(c *config.Config) (names []string) {
-	for _, d := range c.Disks {
-		names = append(names, d.Name)
-	}
-	return names
 }
 
 func valuesOf(option string) cobra.CompletionFunc {

@@ -28,7 +28,7 @@ type jobOptions struct {
 func newJobOptions(spec *job.Spec) config.Options {
 	o := jobOptions{newBackupOptions(spec), help.NewFlagSet()}
 	o.define(o.flags)
-	refuseEmpty(o.flags)
+	arguments.RefuseEmpty(o.flags)
 	return o
 }
 
@@ -51,7 +51,7 @@ func (o jobOptions) Set(name, value string) error {
 	err := o.flags.Set(name, value)
 	var invalid *pflag.InvalidValueError
 	if errors.As(err, &invalid) {
-		needs, forward := wordInvalid(invalid)
+		needs, forward := arguments.WordInvalid(invalid)
 		return hint.New(errors.New(needs), forward)
 	}
 	return err
@@ -150,10 +150,7 @@ command line has it by default.`,
 
 // jobsNamed gives the jobs of some names.
 func jobsNamed(c *config.Config, names []string) (jobs []*config.Job, err error) {
-	var known []string
-	for _, j := range c.Jobs {
-		known = append(known, j.Name)
-	}
+	known := c.JobNames()
 	var errs []error
 	for _, name := range names {
 		if j := c.Job(name); j != nil {
@@ -161,7 +158,7 @@ func jobsNamed(c *config.Config, names []string) (jobs []*config.Job, err error)
 			continue
 		}
 		errs = append(errs, misused(fmt.Sprintf("there is no job %q", name),
-			cmp.Or(suggestion(arguments.Nearest(name, known)), "there are: "+strings.Join(known, ", "))))
+			cmp.Or(arguments.Suggestion(arguments.Nearest(name, known)), "there are: "+strings.Join(known, ", "))))
 	}
 	return jobs, errors.Join(errs...)
 }

@@ -63,7 +63,7 @@ func initConfig(ctx context.Context, env environment, file string) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}
-	if err := writeNew(file, choice.Text()); err != nil {
+	if err := draft.Write(file, choice.Text()); err != nil {
 		return err
 	}
 	if _, err := readConfig(file); err != nil {

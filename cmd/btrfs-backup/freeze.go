@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"btrfs-backup/internal/arguments"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/job"
 )
@@ -47,7 +48,7 @@ btrfs subvolume, the backup is a snapshot.`,
 func (o *freezeOptions) define(f *pflag.FlagSet) {
 	s := &o.spec
 	f.IntVarP(&s.KeepBackups.Last, "num-backups", "n", 0, "keep the newest `N`; 0 keeps all")
-	f.Var((*policyFlag)(&s.KeepBackups), "keep-backups", "keep by `POLICY`, such as 14d8w12m")
+	f.Var((*arguments.Policy)(&s.KeepBackups), "keep-backups", "keep by `POLICY`, such as 14d8w12m")
 	f.StringVarP(&s.Prefix, "snapshot-prefix", "p", "", "begin the names of backups with `PREFIX`")
 	defineNames(s, f)
 	defineCompat(&s.Compat, f)

@@ -1,16 +1,13 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/draft"
 	"btrfs-backup/internal/report"
 	"btrfs-backup/internal/takeover"
 )
@@ -56,28 +53,13 @@ func (o *importOutput) write(env environment, r takeover.Result, err error) erro
 	if o.file == "" {
 		_, err = fmt.Fprint(env.stdout, r.Text)
 	} else {
-		err = writeNew(o.file, r.Text)
+		err = draft.Write(o.file, r.Text)
 	}
 	if err != nil || r.Left == 0 {
 		return err
 	}
 	env.tell("warning", report.Count(r.Left, "line")+" not taken over: the remarks in the text say why")
 	return statusError(exitPartly)
-}
-
-// writeNew writes a file that others cannot read, since it may name commands.
-func writeNew(name, text string) error {
-	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return hint.New(fmt.Errorf("%s is there already, and not overwritten", name), "name another file, or move that one away")
-	} else if err != nil {
-		return err
-	}
-	_, err = file.WriteString(text)
-	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return errors.Join(err, os.Remove(name))
-	}
-	return nil
 }
 
 func needOneFile(c *cobra.Command, args []string) error {
@@ -122,7 +104,7 @@ func newImportSystemBackup(env environment) *cobra.Command {
 What rotate-backups keeps is read, too.`,
 		Args: needPlace("DESTINATION"),
 		RunE: func(_ *cobra.Command, args []string) (err error) {
-			if given.Rotation, err = readRotation(rotation); err != nil {
+			if given.Rotation, err = takeover.ReadRotation(rotation); err != nil {
 				return err
 			}
 			given.Args = args
@@ -153,25 +135,4 @@ func defineSystemBackup(given *takeover.SystemBackup, f *pflag.FlagSet) {
 	f.BoolVar(&given.DisableNotifications, "disable-notifications", false, "not needed")
 	f.CountVarP(&given.Verbose, "verbose", "v", "not needed")
 	f.CountVarP(&given.Quiet, "quiet", "q", "not needed")
-}
-
-// readRotation reads the named configurations of rotate-backups, or those that it looks for itself.
-func readRotation(names []string) (files []takeover.File, err error) {
-	if len(names) == 0 {
-		home, _ := os.UserHomeDir()
-		for _, start := range []string{"/etc/", home + "/.", home + "/.config/"} {
-			for _, end := range []string{"rotate-backups.ini", "rotate-backups.d/*.ini"} {
-				found, _ := filepath.Glob(start + end) // the pattern is none that could be wrong
-				names = append(names, found...)
-			}
-		}
-	}
-	for _, name := range names {
-		content, err := os.ReadFile(name)
-		if err != nil {
-			return nil, err
-		}
-		files = append(files, takeover.File{Name: name, Content: content})
-	}
-	return files, nil
 }

@@ -69,14 +69,6 @@ program stay.`,
 	return c
 }
 
-// needNothing refuses arguments.
-func needNothing(c *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return misused(fmt.Sprintf("%s takes options only, not %q", c.CommandPath(), args[0]), "usage: "+c.UseLine()+"; more with --help")
-	}
-	return nil
-}
-
 func (o *installOptions) install(ctx context.Context, env environment) error {
 	i, err := o.installation(env)
 	if err != nil {

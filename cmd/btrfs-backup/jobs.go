@@ -19,6 +19,7 @@ import (
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/report"
 	"btrfs-backup/internal/round"
+	"btrfs-backup/internal/terminal"
 )
 
 type runOptions struct {
@@ -125,12 +126,12 @@ func (o *runOptions) checkTag(c *config.Config, names []string) error {
 		return misused(fmt.Sprintf("no job with the tag %q is run by itself (auto = false)", o.tag),
 			"name them: btrfs-backup run "+strings.Join(tagged, " "))
 	}
-	return misused(fmt.Sprintf("no job has the tag %q", o.tag), amongKnown(o.tag, tagsOf(c)))
+	return misused(fmt.Sprintf("no job has the tag %q", o.tag), amongKnown(o.tag, c.Tags()))
 }
 
 // checkDisk refuses a disk that is not in the configuration.
 func (o *runOptions) checkDisk(c *config.Config) error {
-	known := disksOf(c)
+	known := c.DiskNames()
 	if o.disk == "" || slices.Contains(known, o.disk) {
 		return nil
 	}
@@ -142,7 +143,7 @@ func amongKnown(name string, known []string) string {
 	if len(known) == 0 {
 		return "the configuration has none"
 	}
-	return cmp.Or(suggestion(arguments.Nearest(name, known)), "there are: "+strings.Join(known, ", "))
+	return cmp.Or(arguments.Suggestion(arguments.Nearest(name, known)), "there are: "+strings.Join(known, ", "))
 }
 
 // do does the job of an entry and tells what failed.
@@ -157,7 +158,7 @@ func (o *runOptions) do(ctx context.Context, env environment, e *round.Entry) (r
 	e.Spec.DryRun = o.dryRun
 	t := task{spec: &e.Spec, heading: "job " + e.Name}
 	if !env.journal {
-		t.heading = heading("Job " + e.Name)
+		t.heading = terminal.Heading("Job " + e.Name)
 	}
 	if e.Hooks != nil {
 		t.around = e.Hooks

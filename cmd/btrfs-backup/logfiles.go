@@ -8,6 +8,7 @@ import (
 
 	"btrfs-backup/internal/logfile"
 	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/terminal"
 )
 
 // logFiles are those that a configuration asks for: one has a line for each outcome of a job, one has everything.
@@ -36,7 +37,7 @@ func (e environment) withLogFiles(dir string) (environment, func()) {
 		_ = info.Close() // nothing was written
 		return e, func() {}
 	}
-	e.files = &logFiles{info, &logHandler{w: debug, level: slog.LevelDebug, now: e.now, clock: logDate}}
+	e.files = &logFiles{info, &terminal.Lines{W: debug, Level: slog.LevelDebug, Now: e.now, Clock: logDate}}
 	return e, func() {
 		_, _ = info.Close(), debug.Close() // what could not be written is lost
 	}

@@ -12,6 +12,7 @@ import (
 
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/terminal"
 )
 
 func readFile(t testing.TB, path string) string {
@@ -64,7 +65,7 @@ func TestALogThatCannotBeWrittenIsAWarning(t *testing.T) {
 	f, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	btrfstest.Check(t, err)
 	defer f.Close()
-	full.files = &logFiles{f, &logHandler{w: f, level: slog.LevelDebug, now: full.now}}
+	full.files = &logFiles{f, &terminal.Lines{W: f, Level: slog.LevelDebug, Now: full.now}}
 	b.Reset()
 	complain(full, io.EOF)
 	full.newLog(slog.LevelInfo).Info("still at it")

@@ -17,8 +17,10 @@ import (
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/job"
+	"btrfs-backup/internal/process"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/report"
+	"btrfs-backup/internal/terminal"
 	"btrfs-backup/lock"
 )
 
@@ -64,7 +66,7 @@ func outlivePipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
 // run carries out a command line and gives the exit status.
 func run(env environment, args []string) int {
-	allowDescriptors()
+	process.AllowDescriptors()
 	ctx, cancel := untilSignal()
 	defer cancel()
 	root := newRoot(env)
@@ -132,7 +134,7 @@ func exitStatus(err error) int {
 		return exitDone
 	case errors.As(err, &ended):
 		return 128 + int(ended.signal)
-	case errors.As(err, new(usageError)), errors.As(err, new(arguments.Error)), errors.As(err, new(job.Complaints)):
+	case errors.As(err, new(arguments.Error)), errors.As(err, new(job.Complaints)):
 		return exitUsage
 	case lock.IsHeld(err):
 		return exitBusy
@@ -176,7 +178,7 @@ func (e environment) tell(kind, text string) {
 		slog.New(e.files.debug).Error(kind + ": " + text)
 	}
 	if e.journal {
-		fmt.Fprintf(e.stderr, "<%d>%s: %s\n", priorityOf(slog.LevelError), kind, progress.Line(text))
+		fmt.Fprintf(e.stderr, "<%d>%s: %s\n", terminal.Priority(slog.LevelError), kind, progress.Line(text))
 		return
 	}
 	fmt.Fprintf(e.stderr, "btrfs-backup: %s: %s\n", kind, progress.Line(text))

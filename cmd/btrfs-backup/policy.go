@@ -3,28 +3,10 @@ package main
 import (
 	"github.com/spf13/pflag"
 
+	"btrfs-backup/internal/arguments"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/retention"
 )
-
-// policyFlag is a retention policy. The term last=N may also be given by an option of its own.
-type policyFlag retention.Policy
-
-func (p *policyFlag) Type() string { return "policy" }
-
-func (p *policyFlag) String() string { return retention.Policy(*p).String() }
-
-func (p *policyFlag) Set(text string) error {
-	policy, err := retention.Parse(text)
-	if err != nil {
-		return err
-	}
-	if policy.Last == 0 {
-		policy.Last = p.Last
-	}
-	*p = policyFlag(policy)
-	return nil
-}
 
 // defineNames defines how snapshots and backups are named.
 func defineNames(s *job.Spec, f *pflag.FlagSet) {
@@ -39,8 +21,8 @@ func defineCompat(rule *string, f *pflag.FlagSet) {
 func defineKeep(snapshots, backups *retention.Policy, f *pflag.FlagSet) {
 	f.IntVarP(&snapshots.Last, "num-snapshots", "N", 0, "keep the newest `N` snapshots; 0 keeps all")
 	f.IntVarP(&backups.Last, "num-backups", "n", 0, "keep the newest `N` at each DEST; 0 keeps all")
-	f.Var((*policyFlag)(snapshots), "keep-snapshots", "keep snapshots by `POLICY`, such as 24h7d")
-	f.Var((*policyFlag)(backups), "keep-backups", "keep backups by `POLICY`, such as 14d8w12m")
+	f.Var((*arguments.Policy)(snapshots), "keep-snapshots", "keep snapshots by `POLICY`, such as 24h7d")
+	f.Var((*arguments.Policy)(backups), "keep-backups", "keep backups by `POLICY`, such as 14d8w12m")
 }
 
 func checkPolicies(snapshots, backups retention.Policy, rule string) (c job.Complaints) {
@@ -48,16 +30,4 @@ func checkPolicies(snapshots, backups retention.Policy, rule string) (c job.Comp
 	job.CheckNumber("num-backups", backups.Last, &c)
 	job.CheckCompat(rule, snapshots, []retention.Policy{backups}, &c)
 	return c
-}
-
-// policyHint is the way forward for what is no policy, or no number.
-func policyHint(flag *pflag.Flag, text string) string {
-	if flag.Value.Type() == "policy" {
-		return "a policy has " + retention.Grammar
-	}
-	by, isNumber := map[string]string{"num-snapshots": "keep-snapshots", "num-backups": "keep-backups"}[flag.Name]
-	if _, err := retention.Parse(text); err != nil || !isNumber {
-		return ""
-	}
-	return "--" + by + " " + text + " keeps by the calendar"
 }

@@ -89,7 +89,7 @@ func (o *pruneOptions) choice(p job.Place) (choice removal.ByPolicy, err error) 
 		spec := found.Job(names[0]).Spec
 		o.folder = spec.Subvolume.Folder
 		if choice, err = spec.PolicyAt(p, lock.State{Dir: machineState()}); hint.Of(err) == job.GivePolicy {
-			err = usageError{err}
+			err = misused(err.Error(), job.GivePolicy)
 		}
 		return choice, err
 	}

@@ -1,23 +1,14 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
-	"fmt"
-	"io"
 	"log/slog"
-	"os"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/spf13/pflag"
-	"golang.org/x/term"
-	"golang.org/x/time/rate"
 
 	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/terminal"
 )
 
 // defineReach defines how other machines are reached.
@@ -51,75 +42,5 @@ func (e environment) ask() func(ctx context.Context, question string, secret boo
 	if e.terminal == nil {
 		return nil
 	}
-	return func(ctx context.Context, question string, secret bool) (string, error) {
-		tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
-		if err != nil {
-			return "", err
-		}
-		defer tty.Close()
-		before, err := term.GetState(int(tty.Fd()))
-		if err != nil {
-			return "", err
-		}
-		prompt(tty, question)
-		answered := make(chan answer, 1)
-		go func() { answered <- readAnswer(tty, secret) }()
-		select {
-		case a := <-answered:
-			if errors.Is(a.err, io.EOF) {
-				fmt.Fprintln(tty)
-			}
-			return a.text, a.err
-		case <-ctx.Done():
-			fmt.Fprintln(tty)
-			return "", errors.Join(context.Cause(ctx), term.Restore(int(tty.Fd()), before))
-		}
-	}
-}
-
-type answer struct {
-	text string
-	err  error
-}
-
-func readAnswer(tty *os.File, secret bool) answer {
-	if !secret {
-		text, err := bufio.NewReader(tty).ReadString('\n')
-		return answer{strings.TrimSpace(text), err}
-	}
-	text, err := term.ReadPassword(int(tty.Fd()))
-	fmt.Fprintln(tty)
-	return answer{string(text), err}
-}
-
-// prompt writes a question, which may be another machine's.
-func prompt(tty io.Writer, question string) { fmt.Fprintf(progress.Printable(tty), "%s ", question) }
-
-// rateFlag is a number of bytes per second: 10M, 1.5G, 500K.
-type rateFlag rate.Limit
-
-func (r *rateFlag) Type() string { return "rate" }
-
-func (r *rateFlag) String() string {
-	if *r == 0 {
-		return ""
-	}
-	return strconv.FormatFloat(float64(*r), 'f', -1, 64)
-}
-
-func (r *rateFlag) Set(text string) error {
-	number, factor := text, 1.0
-	if i := strings.IndexAny(strings.ToUpper(text), "KMGT"); i >= 0 && i >= len(text)-len("MiB") {
-		factor = map[byte]float64{'K': 1 << 10, 'M': 1 << 20, 'G': 1 << 30, 'T': 1 << 40}[strings.ToUpper(text)[i]]
-		number = text[:i]
-		if unit := strings.ToUpper(text[i+1:]); unit != "" && unit != "B" && unit != "IB" {
-			return errors.New("not a rate")
-		}
-	}
-	value, err := strconv.ParseFloat(number, 64)
-	if err != nil || !(value*factor >= 1 && value*factor <= 1<<50) { // nor is NaN a rate
-		return errors.New("not a rate")
-	}
-	*r = rateFlag(value * factor)
-	return nil
+	return terminal.Ask
 }

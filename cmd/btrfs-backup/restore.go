@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"btrfs-backup/internal/arguments"
 	"btrfs-backup/internal/help"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/job"
@@ -20,7 +21,7 @@ type restoreOptions struct {
 	until  time.Time // that at means; zero: none
 	dryRun bool
 	noWait bool
-	limit  rateFlag
+	limit  arguments.Rate
 	reach  job.Reach
 	output outputOptions
 	ways   []restoreWay

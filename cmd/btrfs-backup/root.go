@@ -2,18 +2,14 @@ package main
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"btrfs-backup/internal/arguments"
 	"btrfs-backup/internal/help"
-	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/job"
 )
 
@@ -49,7 +45,7 @@ rsync copies any other directory: see "btrfs-backup help rsync".`,
 	root.SetOut(env.stdout)
 	root.SetErr(env.stderr)
 	root.SetVersionTemplate("btrfs-backup {{.Version}}\n")
-	root.SetFlagErrorFunc(flagError)
+	root.SetFlagErrorFunc(arguments.FlagError)
 	help.Set(root)
 	o.define(root.Flags())
 	addCommands(root, env)
@@ -60,14 +56,14 @@ rsync copies any other directory: see "btrfs-backup help rsync".`,
 	help.AddPages(root, keys)
 	for _, c := range help.WithCommands(root) {
 		c.DisableFlagsInUseLine, c.Flags().SortFlags = true, false
-		refuseEmpty(c.Flags())
+		arguments.RefuseEmpty(c.Flags())
 	}
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd("completion")
-	arguments.Subcommand(root, "help").Args = needKnown
+	arguments.Subcommand(root, "help").Args = arguments.NeedKnown
 	for _, c := range help.WithCommands(root) {
 		if c != root && c.HasSubCommands() {
-			c.Args, c.RunE = needKnown, func(c *cobra.Command, _ []string) error { return c.Help() } // cobra checks Args of what runs only
+			c.Args, c.RunE = arguments.NeedKnown, func(c *cobra.Command, _ []string) error { return c.Help() } // cobra checks Args of what runs only
 		}
 	}
 	addCompletion(root)
@@ -84,80 +80,6 @@ func addCommands(root *cobra.Command, env environment) {
 	root.SetCompletionCommandGroupID(settingUp)
 }
 
-// flagError words the errors of pflag for people.
-func flagError(c *cobra.Command, err error) error {
-	message, forward := err.Error(), "try "+c.CommandPath()+" --help"
-	var invalid *pflag.InvalidValueError
-	if errors.As(err, &invalid) {
-		text, more := wordInvalid(invalid)
-		message, forward = "--"+text, cmp.Or(more, forward)
-	}
-	return misused(message, forward)
-}
-
-// wordInvalid tells what is wrong with the value of an option, and the way forward.
-func wordInvalid(invalid *pflag.InvalidValueError) (message, forward string) {
-	needs := map[string]string{"int": "a number", "bool": "true or false", "string": "a value",
-		"duration": "a time such as 30m or 1h", "rate": "bytes a second such as 500K, 10M or 1.5G"}[invalid.GetFlag().Value.Type()]
-	message = fmt.Sprintf("%s needs %s, not %q", invalid.GetFlag().Name, needs, invalid.GetValue())
-	if needs == "" {
-		message = fmt.Sprintf("%s: %v", invalid.GetFlag().Name, invalid.Unwrap())
-	}
-	return message, cmp.Or(policyHint(invalid.GetFlag(), invalid.GetValue()), hint.Of(invalid.Unwrap()))
-}
-
-// fullText is the value of an option that cannot be empty: a variable that is unset in a script is not the default.
-type fullText struct{ pflag.Value }
-
-func (t fullText) Set(text string) error {
-	if text == "" {
-		return errors.New("it is empty")
-	}
-	return t.Value.Set(text)
-}
-
-// refuseEmpty lets options of text have no empty value, but for those of which it is the default.
-func refuseEmpty(f *pflag.FlagSet) {
-	f.VisitAll(func(flag *pflag.Flag) {
-		if flag.Value.Type() == "string" && !slices.Contains([]string{"snapshot-folder", "snapshot-prefix", "rsync-options"}, flag.Name) {
-			flag.Value = fullText{flag.Value}
-		}
-	})
-}
-
-// needKnown refuses words that no command below help or completion has.
-func needKnown(c *cobra.Command, args []string) error {
-	among := c
-	if c.Name() == "help" {
-		among = c.Root()
-	}
-	for _, word := range args {
-		next := arguments.Subcommand(among, word)
-		if next == nil {
-			return misused(fmt.Sprintf("%s: there is no %q", c.CommandPath(), word), suggestion(arguments.NearestCommand(among, word)))
-		}
-		among = next
-	}
-	return nil
-}
-
-// needPlace refuses a command line without the place that it is about.
-func needPlace(name string) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if len(args) == 0 {
-			return misused(name+" is missing", "usage: "+c.UseLine()+"; more with --help")
-		}
-		return nil
-	}
-}
-
-func suggestion(word string) string {
-	if word == "" {
-		return ""
-	}
-	return fmt.Sprintf("did you mean %q?", word)
-}
-
 // checkPlaces refuses command lines without a source, a first word that is neither a command nor there, and further words that may be
 // machines.
 func checkPlaces(c *cobra.Command, args []string) error {
@@ -165,7 +87,7 @@ func checkPlaces(c *cobra.Command, args []string) error {
 		return err
 	}
 	if isNowhere(args[0]) {
-		forward := suggestion(arguments.NearestCommand(c.Root(), args[0]))
+		forward := arguments.Suggestion(arguments.NearestCommand(c.Root(), args[0]))
 		if forward == "" {
 			forward = "`btrfs-backup --help` lists the commands; another machine is HOST:/PATH"
 		}

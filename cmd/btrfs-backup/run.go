@@ -18,6 +18,7 @@ import (
 	"btrfs-backup/internal/power"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/report"
+	"btrfs-backup/internal/terminal"
 	"btrfs-backup/transport"
 )
 
@@ -31,7 +32,7 @@ func runJob(ctx context.Context, env environment, spec *job.Spec, o outputOption
 	began := env.now()
 	t := task{spec: spec}
 	if !env.journal {
-		t.heading = heading("Started at " + began.Format(time.ANSIC))
+		t.heading = terminal.Heading("Started at " + began.Format(time.ANSIC))
 	}
 	result, ended, err := t.do(ctx, given)
 	if err != nil {
@@ -47,7 +48,7 @@ func runJob(ctx context.Context, env environment, spec *job.Spec, o outputOption
 		remember(ctx, given, entry)
 	}
 	if !env.journal {
-		log.Info(heading("Finished at " + env.now().Format(time.ANSIC)))
+		log.Info(terminal.Heading("Finished at " + env.now().Format(time.ANSIC)))
 	}
 	return err
 }

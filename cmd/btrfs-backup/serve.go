@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"btrfs-backup/internal/arguments"
 	"btrfs-backup/internal/arrivals"
 	"btrfs-backup/internal/host/serve"
 	"btrfs-backup/internal/job"
@@ -43,8 +44,8 @@ like the example of ~/.ssh/authorized_keys: that key can do nothing else.`,
 	f.StringVar(&o.limits.Root, "restrict-to", "", "allow nothing outside of `DIR`")
 	f.BoolVar(&o.limits.AppendOnly, "append-only", false, "refuse to delete or replace backups")
 	f.IntVarP(&o.keep.Last, "num-backups", "n", 0, "keep the newest `N`; prune after each backup")
-	f.Var((*policyFlag)(&o.keep), "keep-backups", "keep by `POLICY` what arrives, such as 14d8w12m")
-	f.Var(timeFlag{&o.minAge, 0}, "min-age", "never prune what is younger than `TIME`, such as 7d")
+	f.Var((*arguments.Policy)(&o.keep), "keep-backups", "keep by `POLICY` what arrives, such as 14d8w12m")
+	f.Var(arguments.Time{Of: &o.minAge, Least: 0}, "min-age", "never prune what is younger than `TIME`, such as 7d")
 	f.BoolVar(&o.limits.ReceiveOnly, "receive-only", false, "take in backups, give none out")
 	f.BoolVar(&o.limits.SendOnly, "send-only", false, "take and send snapshots, receive none")
 	f.DurationVar(&o.resumeWindow, "resume-window", 24*time.Hour, "keep a broken transfer for `TIME`")

@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"btrfs-backup/internal/arguments"
 	"btrfs-backup/internal/config"
-	"btrfs-backup/internal/due"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/report"
 	"btrfs-backup/internal/standing"
@@ -60,35 +60,13 @@ The exit status is 0 if all is good, else 4. With --nagios it is 0, 1 (LATE),
 }
 
 func (o *statusOptions) define(f *pflag.FlagSet) {
-	f.Var(timeFlag{&o.maxAge, time.Second}, "max-age", "call a backup late that is older than `TIME`: 26h, 2d")
-	f.Var(timeFlag{&o.patience, time.Second}, "timeout", "wait `TIME` for answers")
+	f.Var(arguments.Time{Of: &o.maxAge, Least: time.Second}, "max-age", "call a backup late that is older than `TIME`: 26h, 2d")
+	f.Var(arguments.Time{Of: &o.patience, Least: time.Second}, "timeout", "wait `TIME` for answers")
 	f.BoolVar(&o.nagios, "nagios", false, "output and exit status of a plugin of Nagios")
 	f.BoolVar(&o.json, "json", false, "show as JSON")
 	f.BoolVar(&o.prometheus, "prometheus", false, "show as metrics of Prometheus")
 	defineConfig(&o.config, f)
 }
-
-// timeFlag is an option that takes a time as the configuration does. It is not set while it is negative.
-type timeFlag struct {
-	of    *time.Duration
-	least time.Duration
-}
-
-func (t timeFlag) Set(text string) (err error) {
-	if *t.of, err = due.ParseDuration(text); err == nil && *t.of < t.least {
-		err = fmt.Errorf("needs at least %s, not %s", t.least, text)
-	}
-	return err
-}
-
-func (t timeFlag) String() string {
-	if t.of == nil || *t.of <= 0 {
-		return ""
-	}
-	return t.of.String()
-}
-
-func (timeFlag) Type() string { return "time" }
 
 // status tells of the named jobs, or of all.
 func (o *statusOptions) status(ctx context.Context, env environment, names []string) error {

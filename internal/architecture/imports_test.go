@@ -230,7 +230,12 @@ var rules = []rule{
 	{
 		reason:   "what the words of a command line are does not depend on what commands do",
 		packages: []string{"internal/arguments"},
-		breaks:   importing(beside([]string{"internal/help", "internal/hint"})),
+		breaks:   importing(beside([]string{"internal/due", "internal/help", "internal/hint", "retention"})),
+	},
+	{
+		reason:   "people are asked and told without knowing what about",
+		packages: []string{"internal/terminal"},
+		breaks:   importing(beside([]string{"internal/progress"})),
 	},
 	{
 		reason:   "what heals a backup decides on its machine: here pieces are only brought there",

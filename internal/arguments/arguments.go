@@ -1,5 +1,6 @@
 // Package arguments makes of the words of a command line those that cobra knows: argument files are replaced by what they hold, and
-// abbreviated options by their full names. It also tells which name a word most likely misspells.
+// abbreviated options by their full names. It also has the values of options that need more than pflag knows, and tells what is
+// wrong with a command line, and which name a word most likely misspells.
 package arguments
 
 import (

@@ -237,3 +237,28 @@ func (c *Config) Job(name string) *Job {
 	}
 	return c.Jobs[i]
 }
+
+// JobNames gives the names of the jobs.
+func (c *Config) JobNames() (names []string) {
+	for _, j := range c.Jobs {
+		names = append(names, j.Name)
+	}
+	return names
+}
+
+// Tags gives the tags of all jobs, each once.
+func (c *Config) Tags() (tags []string) {
+	for _, j := range c.Jobs {
+		tags = append(tags, j.Tags...)
+	}
+	slices.Sort(tags)
+	return slices.Compact(tags)
+}
+
+// DiskNames gives the names of the disks.
+func (c *Config) DiskNames() (names []string) {
+	for _, d := range c.Disks {
+		names = append(names, d.Name)
+	}
+	return names
+}

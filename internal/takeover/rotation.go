@@ -7,7 +7,9 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"os"
 	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -163,4 +165,25 @@ func evaluate(e ast.Expr) (int, error) {
 		}
 	}
 	return 0, errors.New("not arithmetic")
+}
+
+// ReadRotation reads the named configurations of rotate-backups, or those that it looks for itself.
+func ReadRotation(names []string) (files []File, err error) {
+	if len(names) == 0 {
+		home, _ := os.UserHomeDir()
+		for _, start := range []string{"/etc/", home + "/.", home + "/.config/"} {
+			for _, end := range []string{"rotate-backups.ini", "rotate-backups.d/*.ini"} {
+				found, _ := filepath.Glob(start + end) // the pattern is none that could be wrong
+				names = append(names, found...)
+			}
+		}
+	}
+	for _, name := range names {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, File{Name: name, Content: content})
+	}
+	return files, nil
 }
