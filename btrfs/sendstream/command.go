@@ -110,6 +110,7 @@ const (
 type Command struct {
 	Type CommandType
 	Data []byte // attributes as they are in the stream
+	Raw  []byte // all of it, as it is in the stream
 
 	protocol int
 }
@@ -117,7 +118,7 @@ type Command struct {
 // newCommand takes a checked command apart. It fails if the attributes do not
 // fill the command exactly, so that Attrs cannot fail.
 func newCommand(b []byte, protocol int) (Command, error) {
-	c := Command{Type: commandType(b), Data: b[commandHeaderSize:], protocol: protocol}
+	c := Command{Type: commandType(b), Data: b[commandHeaderSize:], Raw: b, protocol: protocol}
 	size := 0
 	for t, value := range c.Attrs() {
 		size += c.attrHeaderSize(t) + len(value)

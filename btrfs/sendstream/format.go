@@ -117,3 +117,25 @@ func seal(command []byte) {
 	binary.LittleEndian.PutUint32(command, uint32(len(command)-commandHeaderSize))
 	binary.LittleEndian.PutUint32(command[6:], checksum(command))
 }
+
+// Header gives the beginning of a stream.
+func Header(protocol int) []byte {
+	return binary.LittleEndian.AppendUint32([]byte(magic), uint32(protocol))
+}
+
+// AppendCommand appends a command whose attributes are encoded.
+func AppendCommand(to []byte, t CommandType, attributes []byte) []byte {
+	begin := len(to)
+	to = binary.LittleEndian.AppendUint32(to, uint32(len(attributes)))
+	to = binary.LittleEndian.AppendUint16(to, uint16(t))
+	to = append(append(to, zeroCRC...), attributes...)
+	seal(to[begin:])
+	return to
+}
+
+// AppendAttr appends an encoded attribute. It is not for data, which has no length since protocol 2.
+func AppendAttr(to []byte, t AttrType, value []byte) []byte {
+	to = binary.LittleEndian.AppendUint16(to, uint16(t))
+	to = binary.LittleEndian.AppendUint16(to, uint16(len(value)))
+	return append(to, value...)
+}

@@ -3,7 +3,6 @@ package streamtest
 
 import (
 	"encoding/binary"
-	"hash/crc32"
 	"slices"
 	"time"
 
@@ -58,18 +57,12 @@ func Encode(c sendstream.CommandType, attributes ...Attribute) []byte {
 	return EncodeBody(c, body)
 }
 
-// EncodeBody computes the checksum as the kernel does: inverted neither at the start nor at the end.
-func EncodeBody(c sendstream.CommandType, body []byte) []byte {
-	out := binary.LittleEndian.AppendUint32(nil, uint32(len(body)))
-	out = binary.LittleEndian.AppendUint16(out, uint16(c))
-	out = append(append(out, 0, 0, 0, 0), body...)
-	binary.LittleEndian.PutUint32(out[6:], ^crc32.Update(^uint32(0), crc32.MakeTable(crc32.Castagnoli), out))
-	return out
-}
+// EncodeBody makes a command of attributes that are encoded, well or not.
+func EncodeBody(c sendstream.CommandType, body []byte) []byte { return sendstream.AppendCommand(nil, c, body) }
 
 // Stream makes a stream of commands, and its end.
 func Stream(protocol uint32, commands ...[]byte) []byte {
-	out := binary.LittleEndian.AppendUint32([]byte("btrfs-stream\x00"), protocol)
+	out := sendstream.Header(int(protocol))
 	return append(append(out, slices.Concat(commands...)...), Encode(sendstream.CmdEnd)...)
 }
 

@@ -1,0 +1,274 @@
+package store
+
+import (
+	"archive/tar"
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/object"
+)
+
+// A Catalog tells what there is of a source.
+type Catalog struct {
+	Source  string
+	Backups []Backup // in the order in which they were committed
+	Rest    []Rest   // what is no backup, and takes room
+}
+
+// A Backup is one that was committed.
+type Backup struct {
+	Manifest
+	Committed time.Time // by the clock of the bucket
+	Faults    []string  // what is wrong with its objects, as far as a listing tells
+}
+
+// Rest are objects in one directory that are no backup.
+type Rest struct {
+	Dir     string
+	Name    string    // of the snapshot
+	Keys    []string  // the manifest first, if there is one
+	Bytes   int64     // of all of them
+	Written time.Time // the last one, by the clock of the bucket
+	Why     string    // in words
+	// Foreign tells that it may be somebody else's backup. It is never deleted.
+	Foreign bool
+}
+
+// Sources gives the names of all sources, and how large the index of each is.
+func (s *Store) Sources(ctx context.Context) (names []string, err error) {
+	err = s.bucket.List(ctx, indexPrefix, func(i object.Info) error {
+		names = append(names, strings.TrimPrefix(i.Key, indexPrefix))
+		return nil
+	})
+	return names, err
+}
+
+// found are the objects of one directory.
+type found struct {
+	manifest *object.Info
+	sizes    map[string]int64
+	keys     []string
+	written  time.Time
+	bytes    int64
+}
+
+// Catalog lists the backups of a source, and looks for what is missing of them: one listing, and one object unless the index lacks
+// some.
+func (s *Store) Catalog(ctx context.Context, source string) (*Catalog, error) {
+	dirs, order, err := s.list(ctx, source)
+	if err != nil {
+		return nil, err
+	}
+	indexed := make(map[string][]byte)
+	if len(order) > 0 {
+		if indexed, err = s.readIndex(ctx, source); err != nil {
+			return nil, err
+		}
+	}
+	c := &Catalog{Source: source}
+	for _, dir := range order {
+		f := dirs[dir]
+		b, err := s.backupIn(ctx, dir, f, indexed[dir])
+		switch {
+		case err == nil:
+			c.Backups = append(c.Backups, *b)
+		case errors.Is(err, errUnfinished):
+			c.Rest = append(c.Rest, f.rest(dir, "not finished", false))
+		case errors.As(err, new(*unreadableError)):
+			return nil, err
+		default:
+			c.Rest = append(c.Rest, f.rest(dir, err.Error(), true))
+		}
+	}
+	for dir, content := range indexed {
+		if m, err := s.decode(dir, content); err == nil && dirs[dir] == nil {
+			c.Backups = append(c.Backups, Backup{Manifest: *m, Committed: m.Made, Faults: []string{"all of it is missing"}})
+		}
+	}
+	slices.SortStableFunc(c.Backups, func(a, b Backup) int {
+		return cmp.Or(a.Made.Compare(b.Made), a.Committed.Compare(b.Committed), cmp.Compare(a.Dir, b.Dir))
+	})
+	c.dropSuperseded(dirs)
+	return c, nil
+}
+
+// list gives the directories of a source, in order.
+func (s *Store) list(ctx context.Context, source string) (dirs map[string]*found, order []string, err error) {
+	dirs = make(map[string]*found)
+	err = s.bucket.List(ctx, backupsPrefix+source+"/", func(i object.Info) error {
+		dir, ok := dirOf(i.Key)
+		if !ok {
+			return nil // it is nothing of ours
+		}
+		f := dirs[dir]
+		if f == nil {
+			f = &found{sizes: make(map[string]int64)}
+			dirs[dir], order = f, append(order, dir)
+		}
+		f.bytes += i.Size
+		if i.Modified.After(f.written) {
+			f.written = i.Modified
+		}
+		if path.Base(i.Key) == manifestName {
+			f.manifest = &i
+			f.keys = slices.Insert(f.keys, 0, i.Key)
+			return nil
+		}
+		f.sizes[i.Key] = i.Size
+		f.keys = append(f.keys, i.Key)
+		return nil
+	})
+	return dirs, order, err
+}
+
+func (f *found) rest(dir, why string, foreign bool) Rest {
+	return Rest{Dir: dir, Name: titleOf(dir), Keys: f.keys, Bytes: f.bytes, Written: f.written, Why: why, Foreign: foreign}
+}
+
+var errUnfinished = errors.New("not finished")
+
+// unreadableError tells that nothing can be said of a manifest.
+type unreadableError struct{ error }
+
+func (e *unreadableError) Unwrap() error { return e.error }
+
+// backupIn gives the backup in a directory. What the index has of it counts where the manifest is gone.
+func (s *Store) backupIn(ctx context.Context, dir string, f *found, indexed []byte) (*Backup, error) {
+	if f.manifest == nil {
+		m, err := s.decode(dir, indexed)
+		if err != nil {
+			return nil, errUnfinished
+		}
+		return &Backup{Manifest: *m, Committed: m.Made, Faults: append([]string{"its manifest is missing"}, f.faults(m)...)}, nil
+	}
+	content := indexed
+	if int64(len(content)) != f.manifest.Size {
+		var err error
+		if content, err = object.Read(ctx, s.bucket, f.manifest.Ref); err != nil {
+			return nil, &unreadableError{err}
+		}
+	}
+	m, err := s.decode(dir, content)
+	if err != nil {
+		return nil, err
+	}
+	return &Backup{Manifest: *m, Committed: f.manifest.Modified, Faults: f.faults(m)}, nil
+}
+
+// faults compares the objects that there are with those that a manifest tells of.
+func (f *found) faults(m *Manifest) (faults []string) {
+	for _, o := range m.objects() {
+		size, there := f.sizes[o.key]
+		switch {
+		case !there:
+			faults = append(faults, path.Base(o.key)+" is missing")
+		case size != o.Size:
+			faults = append(faults, fmt.Sprintf("%s has %d bytes in place of %d", path.Base(o.key), size, o.Size))
+		}
+	}
+	return faults
+}
+
+// anObject is one that a manifest tells of.
+type anObject struct {
+	key string
+	Part
+}
+
+// objects gives all but the manifest itself.
+func (m *Manifest) objects() (all []anObject) {
+	for kind, parts := range map[string][]Part{dataName: m.Parts, namesName: m.Names} {
+		for n, p := range parts {
+			all = append(all, anObject{partKey(m.Dir, kind, n), p})
+		}
+	}
+	slices.SortFunc(all, func(a, b anObject) int { return cmp.Compare(a.key, b.key) })
+	return all
+}
+
+// dropSuperseded leaves one backup of each snapshot: the last one of those without faults, or else the last one. What is left out is
+// rest.
+func (c *Catalog) dropSuperseded(dirs map[string]*found) {
+	best := make(map[btrfs.UUID]int)
+	for i, b := range c.Backups {
+		if j, again := best[b.UUID]; !again || len(b.Faults) == 0 || len(c.Backups[j].Faults) > 0 {
+			best[b.UUID] = i
+		}
+	}
+	kept := c.Backups[:0:0]
+	for i, b := range c.Backups {
+		if best[b.UUID] == i {
+			kept = append(kept, b)
+		} else if f := dirs[b.Dir]; f != nil {
+			c.Rest = append(c.Rest, f.rest(b.Dir, "stored once more", false))
+		}
+	}
+	c.Backups = kept
+}
+
+// readIndex gives the manifests in the index of a source, by directory. One that cannot be read as such is as none: it is a copy.
+func (s *Store) readIndex(ctx context.Context, source string) (map[string][]byte, error) {
+	all := make(map[string][]byte)
+	content, err := object.Read(ctx, s.bucket, object.Ref{Key: indexPrefix + source})
+	if errors.Is(err, fs.ErrNotExist) {
+		return all, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for r := tar.NewReader(bytes.NewReader(content)); ; {
+		header, err := r.Next()
+		if err != nil {
+			return all, nil
+		}
+		manifest, err := io.ReadAll(r)
+		if err != nil {
+			return all, nil
+		}
+		all[path.Dir(header.Name)+"/"] = manifest
+	}
+}
+
+// writeIndex replaces the index of a source.
+func (s *Store) writeIndex(ctx context.Context, source string, manifests map[string][]byte) error {
+	var content bytes.Buffer
+	w := tar.NewWriter(&content)
+	dirs := make([]string, 0, len(manifests))
+	for dir := range manifests {
+		dirs = append(dirs, dir)
+	}
+	slices.Sort(dirs)
+	for _, dir := range dirs {
+		err := w.WriteHeader(&tar.Header{Name: dir + manifestName, Mode: 0o600, Size: int64(len(manifests[dir])), Format: tar.FormatPAX})
+		if err == nil {
+			_, err = w.Write(manifests[dir])
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	return s.bucket.Put(ctx, indexPrefix+source, content.Bytes(), object.PutOptions{Replace: true})
+}
+
+// changeIndex reads the index of a source, and replaces it by what change makes of it.
+func (s *Store) changeIndex(ctx context.Context, source string, change func(manifests map[string][]byte)) error {
+	manifests, err := s.readIndex(ctx, source)
+	if err != nil {
+		return err
+	}
+	change(manifests)
+	return s.writeIndex(ctx, source, manifests)
+}

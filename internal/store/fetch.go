@@ -1,0 +1,131 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+
+	"github.com/klauspost/compress/zstd"
+
+	"btrfs-backup/internal/object"
+	"btrfs-backup/internal/seal"
+)
+
+// Stream gives the stream of a backup, as it was. Each part is compared with its SHA-256 before anything of it is decrypted. Parts are
+// fetched ahead as soon as the first one was read. It must be closed.
+func (s *Store) Stream(ctx context.Context, m *Manifest, ids seal.Identities) io.ReadCloser {
+	ctx, cancel := context.WithCancel(ctx)
+	return &reader{store: s, manifest: m, ids: ids, ctx: ctx, cancel: cancel}
+}
+
+// A reader reads the parts of a backup one behind the other.
+type reader struct {
+	store    *Store
+	manifest *Manifest
+	ids      seal.Identities
+	ctx      context.Context
+	cancel   context.CancelFunc
+
+	part  io.Reader // the current one; nil between two
+	next  int       // the one after it
+	ahead []chan fetched
+	begun int // parts that are being fetched, or were
+}
+
+type fetched struct {
+	content []byte
+	err     error
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	for {
+		if r.part == nil {
+			if r.next == len(r.manifest.Parts) {
+				return 0, io.EOF
+			}
+			if err := r.open(); err != nil {
+				return 0, err
+			}
+		}
+		n, err := r.part.Read(p)
+		if errors.Is(err, io.EOF) {
+			r.part, err = nil, nil
+		}
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
+}
+
+// open begins the next part.
+func (r *reader) open() error {
+	ahead := underWay
+	if r.next == 0 {
+		ahead = 1 // perhaps no more than the head of the stream is wanted
+	}
+	for r.begun < min(r.next+ahead, len(r.manifest.Parts)) {
+		n, result := r.begun, make(chan fetched, 1)
+		r.ahead, r.begun = append(r.ahead, result), r.begun+1
+		go func() {
+			content, err := r.store.fetch(r.ctx, anObject{partKey(r.manifest.Dir, dataName, n), r.manifest.Parts[n]})
+			result <- fetched{content, err}
+		}()
+	}
+	got := <-r.ahead[0]
+	r.ahead, r.next = r.ahead[1:], r.next+1
+	if got.err != nil {
+		return got.err
+	}
+	plain, err := unpack(bytes.NewReader(got.content), r.ids)
+	if err != nil {
+		return fmt.Errorf("reading part %d of %s: %w", r.next-1, r.manifest.Name, err)
+	}
+	r.part = plain
+	return nil
+}
+
+// Close ends the fetching.
+func (r *reader) Close() error {
+	r.cancel()
+	return nil
+}
+
+// ErrDamaged says that an object is not what the manifest tells.
+var ErrDamaged = errors.New("is damaged")
+
+// fetch reads an object, and compares it with what the manifest tells.
+func (s *Store) fetch(ctx context.Context, o anObject) (content []byte, err error) {
+	// one that was replaced since is as damaged as one that was altered
+	body, err := s.bucket.Get(ctx, object.Ref{Key: o.key}, 0, -1)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, body.Close()) }()
+	content = make([]byte, o.Size)
+	if n, err := io.ReadFull(body, content); errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%s of %s %w: it has %d bytes in place of %d", path.Base(o.key), s, ErrDamaged, n, o.Size)
+	} else if err != nil {
+		return nil, fmt.Errorf("reading %s of %s: %w", o.key, s, err)
+	}
+	if sum := sha256.Sum256(content); !bytes.Equal(sum[:], o.SHA256) {
+		return nil, fmt.Errorf("%s of %s %w: it has another SHA-256", path.Base(o.key), s, ErrDamaged)
+	}
+	return content, nil
+}
+
+// unpack decrypts and decompresses.
+func unpack(from io.Reader, ids seal.Identities) (io.Reader, error) {
+	plain, err := ids.Decrypt(from)
+	if err != nil {
+		return nil, err
+	}
+	d, err := zstd.NewReader(plain, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxPartSize))
+	if err != nil {
+		return nil, err
+	}
+	return d.IOReadCloser(), nil
+}

@@ -1,0 +1,367 @@
+package store
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/zeebo/xxh3"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/internal/failpoint"
+	"btrfs-backup/internal/object"
+)
+
+// An Order tells what is to be stored.
+type Order struct {
+	Source string // see SourceName
+	Name   string // of the snapshot
+	Key    string // identifies the stream: equal keys, equal streams
+	Until  time.Time
+	Class  string // storage class
+}
+
+// An Upload stores a stream that is written to it. It ends with Commit, Abort or Stop.
+type Upload struct {
+	store *Store
+	Order
+	journal *journal
+	there   map[string]int64 // sizes of the objects that an earlier attempt left
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+
+	pipe *io.PipeWriter
+	done chan struct{} // closed when the stream was read to its end, or to a failure
+	sum  sendstream.Summary
+	hash [16]byte
+
+	storing sync.WaitGroup
+	slots   chan struct{} // objects under way
+	packing chan struct{} // those of them that are being compressed
+	loose   atomic.Int32  // parts that are not compressed, since those before hardly shrank
+	mu      sync.Mutex
+	objects map[string]Part // what is stored, by key
+	kept    int             // objects that were there already
+}
+
+const (
+	underWay   = 4
+	mostCPUs   = 2 // more would take more memory
+	hardly     = 0.95
+	tryAgainIn = 15 // parts
+)
+
+// Begin begins to store a stream, or goes on where an earlier attempt ended.
+func (s *Store) Begin(ctx context.Context, o Order) (*Upload, error) {
+	u := &Upload{store: s, Order: o, there: make(map[string]int64)}
+	j, err := s.openJournal(s.journalPath(o.Key), o.Source, o.Name)
+	if err != nil {
+		return nil, err
+	}
+	if u.journal = j; len(j.entries) > 0 {
+		err := s.bucket.List(ctx, j.dir, func(i object.Info) error { u.there[i.Key] = i.Size; return nil })
+		if err != nil {
+			return nil, errors.Join(err, j.file.Close())
+		}
+		s.Log.Info(fmt.Sprintf("%s: %s goes on: %d objects of it are there already", s, o.Name, len(u.there)))
+	}
+	u.start(ctx)
+	return u, nil
+}
+
+// start begins to read a stream from its beginning.
+func (u *Upload) start(ctx context.Context) {
+	u.ctx, u.cancel = context.WithCancelCause(ctx)
+	r, w := io.Pipe()
+	u.pipe, u.done = w, make(chan struct{})
+	u.slots, u.packing = make(chan struct{}, underWay), make(chan struct{}, min(runtime.NumCPU(), mostCPUs))
+	u.objects = make(map[string]Part)
+	ended := context.AfterFunc(u.ctx, func() { r.CloseWithError(context.Cause(u.ctx)) })
+	go func() {
+		defer ended()
+		defer close(u.done)
+		err := u.read(r)
+		if err != nil {
+			u.cancel(err)
+		}
+		r.CloseWithError(cmp.Or(err, io.ErrClosedPipe))
+	}()
+}
+
+// Again makes the stream begin once more, after a connection was lost.
+func (u *Upload) Again(ctx context.Context) error {
+	u.wait(errors.New("it begins once more"))
+	err := u.store.bucket.List(ctx, u.journal.dir, func(i object.Info) error { u.there[i.Key] = i.Size; return nil })
+	u.start(ctx)
+	return err
+}
+
+// Write takes the next bytes of the stream.
+func (u *Upload) Write(p []byte) (int, error) { return u.pipe.Write(p) }
+
+// read cuts the stream, which is checked on the way.
+func (u *Upload) read(from io.Reader) error {
+	hash := xxh3.New()
+	r := sendstream.NewReader(io.TeeReader(from, hash))
+	cut := &cutter{size: int(u.store.partSize()), emit: u.emit, fresh: func() []byte { return plainBuffers.get(u.store.partSize()) }}
+	for begun := false; ; begun = true {
+		c, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if !begun {
+			if err := cut.add(sendstream.Header(r.Summary().Protocol)); err != nil {
+				return err
+			}
+		}
+		if err := cut.command(c); err != nil {
+			return err
+		}
+	}
+	if err := cut.finish(); err != nil {
+		return err
+	}
+	u.sum, u.hash = r.Summary(), hash.Sum128().Bytes()
+	return nil
+}
+
+// emit stores an object as soon as there is room for it.
+func (u *Upload) emit(kind string, n int, plain []byte) error {
+	select {
+	case u.slots <- struct{}{}:
+	case <-u.ctx.Done():
+		return context.Cause(u.ctx)
+	}
+	u.storing.Go(func() {
+		defer func() { <-u.slots }()
+		if err := u.put(partKey(u.journal.dir, kind, n), plain); err != nil {
+			u.cancel(err)
+		}
+	})
+	return nil
+}
+
+// put stores an object, unless it is there.
+func (u *Upload) put(key string, plain []byte) error {
+	sum, length := xxh3.Hash128(plain).Bytes(), int64(len(plain))
+	if known, ok := u.journal.of(key); ok {
+		size, there := u.there[key]
+		same := bytes.Equal(known.Plain, sum[:]) && known.Length == length
+		switch {
+		case there && same && size == known.Size:
+			plainBuffers.put(plain)
+			u.note(key, Part{size, known.SHA256, length}, true)
+			return nil
+		case !same:
+			return sendstream.ErrPrefixDiffers
+		}
+	}
+	if _, there := u.there[key]; there {
+		return fmt.Errorf("%w: nothing is known of %s", sendstream.ErrPrefixDiffers, path.Base(key))
+	}
+	content, err := u.pack(plain)
+	if err != nil {
+		return err
+	}
+	defer packedBuffers.put(content)
+	digest := sha256.Sum256(content)
+	if err := u.journal.write(entry{Key: key, Plain: sum[:], Length: length, Size: int64(len(content)), SHA256: digest[:]}); err != nil {
+		return err
+	}
+	if err := u.store.putOnce(u.ctx, key, content, object.PutOptions{Until: u.Until, Class: u.Class}); err != nil {
+		return err
+	}
+	failpoint.Reach("stored")
+	u.note(key, Part{int64(len(content)), digest[:], length}, false)
+	return nil
+}
+
+func (u *Upload) note(key string, p Part, kept bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.objects[key] = p
+	if kept {
+		u.kept++
+	}
+}
+
+// putOnce stores an object. One that is there is no failure if it is the same: the answer to an earlier request was lost.
+func (s *Store) putOnce(ctx context.Context, key string, content []byte, o object.PutOptions) error {
+	err := s.bucket.Put(ctx, key, content, o)
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	digest := sha256.Sum256(content)
+	if there, statErr := s.bucket.Stat(ctx, object.Ref{Key: key}); statErr == nil && bytes.Equal(there.SHA256, digest[:]) {
+		return nil
+	}
+	return err
+}
+
+// pack compresses and encrypts a part, of which nothing is needed any more then.
+func (u *Upload) pack(plain []byte) ([]byte, error) {
+	select {
+	case u.packing <- struct{}{}:
+	case <-u.ctx.Done():
+		return nil, context.Cause(u.ctx)
+	}
+	defer func() { <-u.packing }()
+	defer plainBuffers.put(plain)
+	to := bytes.NewBuffer(packedBuffers.get(int64(len(plain)) + int64(len(plain))/1000 + 4096))
+	sealing, err := u.store.Recipients.Encrypt(to)
+	if err != nil {
+		return nil, fmt.Errorf("encrypting: %w", err)
+	}
+	if u.loose.Load() > 0 {
+		u.loose.Add(-1)
+		err = writeRaw(sealing, plain)
+	} else {
+		err = compress(sealing, plain)
+		if float64(to.Len()) > hardly*float64(len(plain)) {
+			u.loose.Store(tryAgainIn)
+		}
+	}
+	err = cmp.Or(err, sealing.Close())
+	return to.Bytes(), err
+}
+
+var encoders = sync.Pool{New: func() any {
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(2<<20), zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		panic("internal error: " + err.Error())
+	}
+	return e
+}}
+
+func compress(w io.Writer, plain []byte) error {
+	e := encoders.Get().(*zstd.Encoder)
+	defer encoders.Put(e)
+	e.Reset(w)
+	_, err := e.Write(plain)
+	return cmp.Or(err, e.Close())
+}
+
+// writeRaw writes a frame of zstd that is not compressed. RFC 8878, section 3.1.1
+func writeRaw(w io.Writer, plain []byte) error {
+	const (
+		magic      = "\x28\xb5\x2f\xfd"
+		descriptor = 0         // no content size, no checksum, a window follows
+		window     = 7 << 3    // 128 KiB: 10 + 7 bits
+		mostBlock  = 128 << 10 // bytes
+		last       = 1         // bit 0 of a block's header; bits 1 and 2: a raw block
+	)
+	if _, err := w.Write([]byte(magic + string([]byte{descriptor, window}))); err != nil {
+		return err
+	}
+	for more := true; more; {
+		block := plain[:min(len(plain), mostBlock)]
+		plain = plain[len(block):]
+		more = len(plain) > 0
+		header := uint32(len(block)) << 3
+		if !more {
+			header |= last
+		}
+		if _, err := w.Write([]byte{byte(header), byte(header >> 8), byte(header >> 16)}); err != nil {
+			return err
+		}
+		if _, err := w.Write(block); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// wait ends all that goes on.
+func (u *Upload) wait(why error) {
+	u.cancel(why)
+	u.pipe.CloseWithError(why)
+	<-u.done
+	u.storing.Wait()
+}
+
+// Close ends the stream, waits until all of it is stored, and tells what it is.
+func (u *Upload) Close() (sendstream.Summary, error) {
+	u.pipe.Close()
+	<-u.done
+	u.storing.Wait()
+	return u.sum, context.Cause(u.ctx)
+}
+
+// Kept gives how many objects were there from an earlier attempt.
+func (u *Upload) Kept() int { return u.kept }
+
+// Commit makes a backup of what was stored. Source is the subvolume of which the snapshot was taken.
+func (u *Upload) Commit(ctx context.Context, source btrfs.UUID, made time.Time, p Private) (_ *Backup, err error) {
+	u.cancel(errors.New("it is complete"))
+	p.Stream = u.hash[:]
+	m := &Manifest{Version: version, Dir: u.journal.dir, Name: u.Name, UUID: u.sum.UUID, TransID: u.sum.TransID, Parent: u.sum.ParentUUID,
+		ParentID: u.sum.ParentTransID, Source: source, Made: made.UTC(), Protocol: u.sum.Protocol, Bytes: u.sum.Bytes,
+		Parts: u.stored(dataName), Names: u.stored(namesName), Attributes: p.Attributes != nil, Signer: u.store.Signer.PublicKey()}
+	if m.Sealed, err = u.store.sealPrivate(p); err != nil {
+		return nil, err
+	}
+	content, err := u.store.encode(m)
+	if err != nil {
+		return nil, err
+	}
+	failpoint.Reach("all stored")
+	if err := u.store.putOnce(ctx, m.Dir+manifestName, content, object.PutOptions{Until: u.Until, Class: ""}); err != nil {
+		return nil, err
+	}
+	failpoint.Reach("manifest stored")
+	err = u.store.changeIndex(ctx, u.Source, func(manifests map[string][]byte) { manifests[m.Dir] = content })
+	if err != nil {
+		u.store.Log.Warn(fmt.Sprintf("%s: %s is stored, but not in the index, so that listing takes longer: %v", u.store, u.Name, err))
+	}
+	if err := u.journal.remove(); err != nil {
+		u.store.Log.Debug("removing a journal: " + err.Error())
+	}
+	return &Backup{Manifest: *m, Committed: m.Made}, nil
+}
+
+// stored gives the parts of a kind, in order.
+func (u *Upload) stored(kind string) (parts []Part) {
+	for {
+		p, ok := u.objects[partKey(u.journal.dir, kind, len(parts))]
+		if !ok {
+			return parts
+		}
+		parts = append(parts, p)
+	}
+}
+
+// Stop ends the upload. What was stored stays for a later one.
+func (u *Upload) Stop() error {
+	u.wait(errors.New("the transfer was given up"))
+	return u.journal.file.Close()
+}
+
+// Abort ends the upload, and removes what was stored, as far as that is allowed.
+func (u *Upload) Abort(ctx context.Context) error {
+	u.wait(errors.New("the transfer was given up"))
+	var keys []string
+	err := u.store.bucket.List(ctx, u.journal.dir, func(i object.Info) error { keys = append(keys, i.Key); return nil })
+	if err == nil {
+		err = u.store.bucket.Delete(ctx, keys)
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		u.store.Log.Debug("removing what was stored: " + err.Error())
+		err = nil
+	}
+	return errors.Join(err, u.journal.remove())
+}
