@@ -3,18 +3,18 @@ package seal
 import (
 	"bytes"
 	"crypto/ed25519"
-	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
-	"btrfs-backup/lock"
-
 	"golang.org/x/crypto/blake2b"
+
+	"btrfs-backup/internal/hint"
 )
 
 // A Signer signs what this machine stores.
@@ -22,32 +22,46 @@ type Signer struct{ key ed25519.PrivateKey }
 
 // LoadSigner reads the key of this machine from a file. It makes one if there is none, on disk too.
 func LoadSigner(path string) (Signer, error) {
-	content, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return makeSigner(path)
+	s, err := readSigner(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return s, err
 	}
-	if err != nil {
-		return Signer{}, fmt.Errorf("reading the key that signs: %w", err)
-	}
-	seed, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(content)))
-	if err != nil || len(seed) != ed25519.SeedSize {
-		return Signer{}, fmt.Errorf("%s is no key that signs", path)
-	}
-	return Signer{ed25519.NewKeyFromSeed(seed)}, nil
-}
-
-func makeSigner(path string) (Signer, error) {
-	_, key, err := ed25519.GenerateKey(rand.Reader)
+	_, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		return Signer{}, err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return Signer{}, fmt.Errorf("making the key that signs: %w", err)
 	}
-	if err := lock.WriteFile(path, []byte(base64.StdEncoding.EncodeToString(key.Seed())+"\n")); err != nil {
+	err = WriteNew(path, []byte(base64.StdEncoding.EncodeToString(key.Seed())+"\n"), 0o600)
+	if errors.Is(err, fs.ErrExist) { // another run was faster
+		return readSigner(path)
+	}
+	if err != nil {
 		return Signer{}, fmt.Errorf("making the key that signs: %w", err)
 	}
 	return Signer{key}, nil
+}
+
+func readSigner(path string) (Signer, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return Signer{}, fmt.Errorf("reading the key that signs: %w", err)
+	}
+	defer file.Close()
+	if err := checkSecrecy(file); err != nil {
+		return Signer{}, err
+	}
+	content, err := io.ReadAll(io.LimitReader(file, longestFile))
+	if err != nil {
+		return Signer{}, fmt.Errorf("reading the key that signs: %w", err)
+	}
+	seed, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(content)))
+	if err != nil || len(seed) != ed25519.SeedSize {
+		return Signer{}, hint.New(fmt.Errorf("%s, the key that signs what this machine stores, is damaged", path),
+			"put it back from a backup; or delete it: a new one is made, and the old one still counts if it is among the known signers")
+	}
+	return Signer{ed25519.NewKeyFromSeed(seed)}, nil
 }
 
 // minisign's formats: jedisct1.github.io/minisign/#signature-format
@@ -86,9 +100,9 @@ var ErrBadSignature = errors.New("its signature is wrong")
 
 // Verify fails unless the signature is one of the content by the public key, which is as PublicKey gives it.
 func Verify(publicKey string, content, signature []byte) error {
-	key, err := base64.StdEncoding.DecodeString(publicKey)
-	if err != nil || len(key) != publicSize || string(key[:len(algKey)]) != algKey {
-		return fmt.Errorf("%q is no key that verifies", publicKey)
+	_, public, err := parsePublicKey(publicKey)
+	if err != nil {
+		return err
 	}
 	lines := strings.Split(string(signature), "\n")
 	if len(lines) < 4 {
@@ -100,9 +114,18 @@ func Verify(publicKey string, content, signature []byte) error {
 	if err != nil || globalErr != nil || !commented || len(signed) != signedSize || string(signed[:len(algSigned)]) != algSigned {
 		return ErrBadSignature
 	}
-	public, hash, raw := ed25519.PublicKey(key[len(algKey)+keyIDSize:]), blake2b.Sum512(content), signed[len(algSigned)+keyIDSize:]
+	hash, raw := blake2b.Sum512(content), signed[len(algSigned)+keyIDSize:]
 	if !ed25519.Verify(public, hash[:], raw) || !ed25519.Verify(public, append(bytes.Clone(raw), comment...), global) {
 		return ErrBadSignature
 	}
 	return nil
+}
+
+// parsePublicKey reads what PublicKey gives.
+func parsePublicKey(text string) (id []byte, public ed25519.PublicKey, err error) {
+	key, err := base64.StdEncoding.DecodeString(text)
+	if err != nil || len(key) != publicSize || string(key[:len(algKey)]) != algKey {
+		return nil, nil, fmt.Errorf("%q is no public key that verifies", text)
+	}
+	return key[len(algKey) : len(algKey)+keyIDSize], ed25519.PublicKey(key[len(algKey)+keyIDSize:]), nil
 }

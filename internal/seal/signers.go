@@ -1,0 +1,123 @@
+package seal
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/google/renameio/v2"
+
+	"btrfs-backup/internal/hint"
+)
+
+// A KnownSigner is a public key whose signatures count.
+type KnownSigner struct {
+	Key     string // as Signer.PublicKey gives it
+	Comment string // whose it is
+}
+
+// Signers are the public keys whose signatures count on this machine: its own, and those in a file.
+type Signers struct {
+	path string
+	own  []KnownSigner
+	read []KnownSigner
+}
+
+// ReadSigners reads the keys in a file, a line each: KEY COMMENT. Lines that begin with # do not count. Without the file there are none
+// but those of this machine, which are given.
+func ReadSigners(path string, own ...Signer) (*Signers, error) {
+	s := &Signers{path: path}
+	for _, one := range own {
+		s.own = append(s.own, KnownSigner{one.PublicKey(), "this machine"})
+	}
+	content, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the known signers: %w", err)
+	}
+	lines := bufio.NewScanner(bytes.NewReader(content))
+	for number := 1; lines.Scan(); number++ {
+		key, comment, _ := strings.Cut(strings.TrimSpace(lines.Text()), " ")
+		if key == "" || strings.HasPrefix(key, "#") {
+			continue
+		}
+		if _, _, err := parsePublicKey(key); err != nil {
+			return nil, hint.New(fmt.Errorf("%s, line %d: %w", path, number, err), "a line is KEY COMMENT, as `btrfs-backup key list` shows a key; remove what is not")
+		}
+		s.read = append(s.read, KnownSigner{key, strings.TrimSpace(comment)})
+	}
+	return s, lines.Err()
+}
+
+// All gives the known signers, those of this machine first.
+func (s *Signers) All() []KnownSigner { return slices.Concat(s.own, s.read) }
+
+// Trusts tells that the signatures of a key count.
+func (s *Signers) Trusts(key string) bool {
+	return slices.ContainsFunc(s.All(), func(k KnownSigner) bool { return k.Key == key })
+}
+
+// Add adds a key, on disk too. One that is known stays as it is.
+func (s *Signers) Add(key, comment string) error {
+	if _, _, err := parsePublicKey(key); err != nil {
+		return err
+	}
+	if s.Trusts(key) {
+		return nil
+	}
+	added := append(slices.Clone(s.read), KnownSigner{key, strings.Join(strings.Fields(comment), " ")})
+	var content bytes.Buffer
+	content.WriteString("# Whose signatures count on this machine, beside its own. Whoever can write here can pass off backups as yours.\n")
+	for _, k := range added {
+		content.WriteString(strings.TrimSpace(k.Key+" "+k.Comment) + "\n")
+	}
+	if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
+		return fmt.Errorf("recording a signer: %w", err)
+	}
+	if err := renameio.WriteFile(s.path, content.Bytes(), 0o600); err != nil {
+		return fmt.Errorf("recording a signer: %w", err)
+	}
+	s.read = added
+	return nil
+}
+
+// ErrUnknownSigner says that somebody signed a content whose signatures do not count here.
+var ErrUnknownSigner = errors.New("this machine does not know the key that signed it")
+
+// Verify fails unless a known signer signed a content, and gives who that was.
+func (s *Signers) Verify(content, signature []byte) (KnownSigner, error) {
+	id := signerID(signature)
+	if id == nil {
+		return KnownSigner{}, ErrBadSignature
+	}
+	for _, k := range s.All() {
+		if known, _, err := parsePublicKey(k.Key); err == nil && bytes.Equal(known, id) {
+			return k, Verify(k.Key, content, signature)
+		}
+	}
+	return KnownSigner{}, hint.New(fmt.Errorf("%w: %016X", ErrUnknownSigner, binary.LittleEndian.Uint64(id)), // as minisign shows it
+		"if another machine of yours stored it, make its key known here")
+}
+
+// signerID gives the number of the key that is said to have signed, nil if that is no signature.
+func signerID(signature []byte) []byte {
+	lines := strings.Split(string(signature), "\n")
+	if len(lines) < 2 {
+		return nil
+	}
+	signed, err := base64.StdEncoding.DecodeString(lines[1])
+	if err != nil || len(signed) != signedSize {
+		return nil
+	}
+	return signed[len(algSigned) : len(algSigned)+keyIDSize]
+}
