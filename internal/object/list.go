@@ -1,0 +1,153 @@
+package object
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/minio/minio-go/v7"
+)
+
+var (
+	listing         = operation{"listing", "s3:ListBucket"}
+	listingVersions = operation{"listing", "s3:ListBucketVersions"}
+)
+
+// pageSize is how many objects a server tells at once, at the most.
+const pageSize = 1000
+
+// List visits versions where the server tells them: the oldest of each object, whatever became of it later. Where it does not, or
+// these credentials may not see them, it visits the objects as they are.
+func (s *S3) List(ctx context.Context, prefix string, visit func(Info) error) error {
+	return s.list(ctx, s.full(prefix), func(info Info, _ []version) error {
+		key, ours := s.short(info.Key)
+		if !ours || info.Versions == 0 { // deleted
+			return nil
+		}
+		info.Key = key
+		return visit(info)
+	})
+}
+
+// A version is one of an object, or tells that it was deleted.
+type version struct{ key, id string }
+
+// list visits what begins with a prefix, by its key on the server, with all its versions, the newest first.
+func (s *S3) list(ctx context.Context, prefix string, visit func(Info, []version) error) error {
+	l := lister{visit: visit}
+	if s.versions.Load() != no {
+		err := s.listAs(ctx, prefix, &l, true)
+		if err == nil && s.versions.CompareAndSwap(unknown, yes) && l.after == "" {
+			return s.doubt(ctx, prefix, &l)
+		}
+		if err == nil || l.failed != nil || l.after != "" || s.versions.Load() == yes || !isUnable(err) {
+			return err
+		}
+		s.o.Log.Info(fmt.Sprintf("%s: versions are not looked at, so what was overwritten is not noticed: %v", s, err))
+		s.versions.Store(no)
+	}
+	return s.listAs(ctx, prefix, &l, false)
+}
+
+// doubt lists without versions when there seem to be no objects: a server that knows nothing of versions may answer like that.
+func (s *S3) doubt(ctx context.Context, prefix string, l *lister) error {
+	err := s.listAs(ctx, prefix, l, false)
+	if l.after != "" {
+		s.versions.Store(no)
+	}
+	return err
+}
+
+// isUnable tells that a server does not list versions, or not for these credentials.
+func isUnable(err error) bool {
+	r, refused := refusal(err)
+	return refused && !is(err, "NoSuchBucket") && credentialFault(r) == nil && (r.StatusCode == http.StatusForbidden && !is(err, "RequestTimeTooSkewed") ||
+		r.StatusCode == http.StatusNotImplemented || r.StatusCode == http.StatusMethodNotAllowed || r.StatusCode == http.StatusBadRequest)
+}
+
+// listAs goes through the pages. What is tried again begins behind the last object that was visited.
+func (s *S3) listAs(ctx context.Context, prefix string, l *lister, versions bool) error {
+	op := listing
+	if versions {
+		op = listingVersions
+	}
+	err := s.try(ctx, op, "", func(ctx context.Context, c *minio.Core) error {
+		l.info, l.all = Info{}, nil
+		for found := range c.ListObjectsIter(ctx, s.place.Bucket, minio.ListObjectsOptions{Prefix: prefix, Recursive: true,
+			MaxKeys: pageSize, WithVersions: versions, StartAfter: l.after}) {
+			if found.Err != nil {
+				return found.Err
+			}
+			if l.take(found) != nil {
+				return nil
+			}
+		}
+		if ctx.Err() != nil { // which ends the objects, too
+			return ctx.Err()
+		}
+		l.flush()
+		return nil
+	})
+	if l.failed != nil {
+		return l.failed
+	}
+	return err
+}
+
+// A lister gathers the versions of each object.
+type lister struct {
+	visit  func(Info, []version) error
+	after  string // the key of the last object that was visited
+	info   Info   // of the oldest version so far
+	all    []version
+	failed error // of visit, or since the listing makes no sense
+}
+
+func (l *lister) take(found minio.ObjectInfo) error {
+	if len(l.all) > 0 && l.all[0].key != found.Key {
+		l.flush()
+	}
+	if l.failed == nil && found.Key < l.after {
+		l.failed = fmt.Errorf("the server lists %q behind %q: it keeps no order", found.Key, l.after)
+	}
+	if l.failed != nil {
+		return l.failed
+	}
+	id := found.VersionID
+	l.all = append(l.all, version{found.Key, id})
+	if !found.IsDeleteMarker {
+		l.info = Info{Ref: Ref{Key: found.Key, Version: id}, Size: found.Size, Modified: found.LastModified, Class: class(found.StorageClass),
+			Archived: isArchived(found), Versions: l.info.Versions + 1}
+	}
+	return nil
+}
+
+// flush visits the object whose versions are complete.
+func (l *lister) flush() {
+	if len(l.all) == 0 || l.failed != nil {
+		return
+	}
+	info, all := l.info, l.all
+	l.info, l.all = Info{}, nil
+	l.after = all[0].key
+	info.Key = l.after
+	const none = "null" // the version of what was stored without any
+	if info.Version == none && len(all) == 1 {
+		info.Version = ""
+	}
+	l.failed = l.visit(info, all)
+}
+
+// class is the name of a storage class, "" for the usual one.
+func class(name string) string {
+	if name == "STANDARD" {
+		return ""
+	}
+	return name
+}
+
+// isArchived tells by the class, and by what the server tells of a copy that was called back.
+func isArchived(o minio.ObjectInfo) bool {
+	archived := o.StorageClass == glacier || o.StorageClass == deepArchive || o.Headers.Get("x-amz-archive-status") != ""
+	return archived && (o.Restore == nil || o.Restore.OngoingRestore)
+}
