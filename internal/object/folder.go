@@ -3,15 +3,16 @@ package object
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 
 	"btrfs-backup/lock"
 )
@@ -37,6 +38,13 @@ func OpenFolder(path, name string) (*Folder, error) {
 	return &Folder{root, name}, nil
 }
 
+// FolderAt is OpenFolder for a directory that is open, wherever its path leads to by now. The directory may be closed afterwards.
+func FolderAt(dir *os.File, name string) (*Folder, error) {
+	f, err := OpenFolder(fmt.Sprintf("/proc/self/fd/%d", dir.Fd()), name)
+	runtime.KeepAlive(dir)
+	return f, err
+}
+
 // Close closes the folder.
 func (f *Folder) Close() error { return f.root.Close() }
 
@@ -44,11 +52,16 @@ func (f *Folder) String() string { return f.name }
 
 // List walks through the folder.
 func (f *Folder) List(ctx context.Context, prefix string, visit func(Info) error) error {
-	return f.walk(ctx, ".", prefix, visit)
+	return f.ListAfter(ctx, prefix, "", visit)
+}
+
+// ListAfter is List without the keys up to one that was visited before, and without looking where only these are.
+func (f *Folder) ListAfter(ctx context.Context, prefix, after string, visit func(Info) error) error {
+	return f.walk(ctx, ".", prefix, after, visit)
 }
 
 // walk visits the files below a directory in the order of their keys, in which a directory counts with the slash behind its name.
-func (f *Folder) walk(ctx context.Context, dir, prefix string, visit func(Info) error) error {
+func (f *Folder) walk(ctx context.Context, dir, prefix, after string, visit func(Info) error) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
@@ -68,12 +81,13 @@ func (f *Folder) walk(ctx context.Context, dir, prefix string, visit func(Info) 
 		switch {
 		case strings.HasPrefix(e.Name(), "."):
 		case e.IsDir():
-			if strings.HasPrefix(key+"/", prefix) || strings.HasPrefix(prefix, key+"/") {
-				if err := f.walk(ctx, key, prefix, visit); err != nil {
+			wanted := strings.HasPrefix(key+"/", prefix) || strings.HasPrefix(prefix, key+"/")
+			if wanted && (key+"/" > after || strings.HasPrefix(after, key+"/")) {
+				if err := f.walk(ctx, key, prefix, after, visit); err != nil {
 					return err
 				}
 			}
-		case strings.HasPrefix(key, prefix) && e.Type().IsRegular():
+		case strings.HasPrefix(key, prefix) && key > after && e.Type().IsRegular():
 			info, err := e.Info()
 			if errors.Is(err, fs.ErrNotExist) {
 				continue
@@ -98,17 +112,35 @@ func (f *Folder) entries(dir string) ([]fs.DirEntry, error) {
 	return d.ReadDir(-1)
 }
 
+// Empty tells that there is nothing in it but what is hidden.
+func (f *Folder) Empty() (bool, error) {
+	entries, err := f.entries(".")
+	visible := func(e fs.DirEntry) bool { return !strings.HasPrefix(e.Name(), ".") }
+	return !slices.ContainsFunc(entries, visible), f.named("listing", ".", err)
+}
+
+// GetFile reads an object from an offset on. It also tells its size, and which file it is: one that replaces it is another.
+func (f *Folder) GetFile(key string, offset int64) (body io.ReadCloser, size int64, which string, err error) {
+	file, err := f.open(key)
+	if err != nil {
+		return nil, 0, "", f.named("reading", key, err)
+	}
+	info, err := file.Stat()
+	if err == nil {
+		_, err = file.Seek(offset, io.SeekStart)
+	}
+	if err != nil {
+		return nil, 0, "", errors.Join(f.named("reading", key, err), file.Close())
+	}
+	inode := info.Sys().(*syscall.Stat_t).Ino
+	return file, info.Size(), fmt.Sprintf("%d %d %d", inode, info.ModTime().UnixNano(), info.Size()), nil
+}
+
 // Get opens the file.
 func (f *Folder) Get(_ context.Context, r Ref, offset, length int64) (io.ReadCloser, error) {
-	file, err := f.open(r.Key)
-	if err != nil {
-		return nil, f.named("reading", r.Key, err)
-	}
-	if _, err := file.Seek(offset, io.SeekStart); err != nil {
-		return nil, errors.Join(f.named("reading", r.Key, err), file.Close())
-	}
-	if length < 0 {
-		return file, nil
+	file, _, _, err := f.GetFile(r.Key, offset)
+	if err != nil || length < 0 {
+		return file, err
 	}
 	return struct {
 		io.Reader
@@ -134,36 +166,15 @@ func (f *Folder) Put(_ context.Context, key string, content []byte, o PutOptions
 	return f.named("storing", key, f.put(key, content, o))
 }
 
-func (f *Folder) put(key string, content []byte, o PutOptions) (err error) {
-	if err := CheckKey(key); err != nil {
-		return err
-	}
-	dir := path.Dir(key)
-	if err := f.mkdirAll(dir); err != nil {
-		return err
-	}
-	temporary := path.Join(dir, hidden+rand.Text())
-	file, err := f.root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+func (f *Folder) put(key string, content []byte, o PutOptions) error {
+	u, err := f.begin(key, int64(len(content)), o)
 	if err != nil {
 		return err
 	}
-	_, err = file.Write(content)
-	if err == nil {
-		err = file.Sync()
+	if _, err := u.file.Write(content); err != nil {
+		return errors.Join(err, u.drop())
 	}
-	err = errors.Join(err, file.Close())
-	switch {
-	case err != nil:
-		return errors.Join(err, f.root.Remove(temporary))
-	case o.Replace:
-		err = f.root.Rename(temporary, key)
-	default:
-		err = errors.Join(f.root.Link(temporary, key), f.root.Remove(temporary))
-	}
-	if err != nil {
-		return err
-	}
-	return f.sync(dir)
+	return u.commit()
 }
 
 // mkdirAll makes the directories that are missing, on disk too.

@@ -71,6 +71,14 @@ func (e *ArchivedError) Error() string {
 	return fmt.Sprintf("%s is in an archive, and was called back", e.Key)
 }
 
+// What a bucket of backups holds beside these. Whoever may only add to it can replace what is below IndexPrefix.
+const (
+	FormatKey     = "format"   // is put first
+	IndexPrefix   = "index/"   // what can be made again
+	BackupsPrefix = "backups/" // parts of backups, and what tells of each under ManifestName
+	ManifestName  = "manifest"
+)
+
 // ErrBadContent says that what a server received, or a folder holds, is not what was put.
 var ErrBadContent = errors.New("the content is not what was put")
 

@@ -13,6 +13,7 @@ import (
 	"btrfs-backup/internal/heal"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/object"
 	"btrfs-backup/internal/tree"
 	"btrfs-backup/lock"
 	"btrfs-backup/transport"
@@ -64,6 +65,7 @@ var sentinels = map[string]error{
 	"no-device-write": heal.ErrNoDeviceWrite,
 	"relocating":      heal.ErrRelocating,
 	"bad-records":     files.ErrMalformed,
+	"bad-content":     object.ErrBadContent,
 	"unchanged":       tree.ErrUnchanged,
 	"disconnected":    transport.ErrDisconnected,
 	"exists":          fs.ErrExist,

@@ -66,6 +66,14 @@ var handlers = byName(
 	handle(protocol.UnpackEnd, (*server).unpackEnd),
 	handleDirTold(protocol.CopyFiles, (*server).copyFiles),
 
+	handleDir(protocol.ListObjects, (*server).listObjects),
+	handleDir(protocol.StatObject, (*server).statObject),
+	handleDir(protocol.ReadObject, (*server).readObject),
+	handleDir(protocol.PutObject, (*server).putObject),
+	handle(protocol.WriteObject, (*server).writeObject),
+	handle(protocol.EndObject, (*server).endObject),
+	handleDir(protocol.DeleteObjects, (*server).deleteObjects),
+
 	handle(protocol.OpenTrees, (*server).openTrees),
 	handleDir(protocol.ListTrees, (*server).listTrees),
 	handleDir(protocol.MarkTrees, (*server).markTrees),

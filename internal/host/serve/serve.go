@@ -70,6 +70,7 @@ func Run(ctx context.Context, stdin, stdout *os.File, o Options) error {
 	err = s.conn.Serve(ctx, s.handle)
 	s.disconnect()
 	s.dropUnpackings()
+	s.dropUploads()
 	s.transfers.Wait()
 	return err
 }
@@ -92,6 +93,9 @@ type server struct {
 
 	lastUnpacking uint64
 	unpackings    map[uint64]*unpacking
+
+	lastUpload uint64
+	uploads    map[uint64]*upload
 }
 
 // heldLock is a lock on a directory that the client has.
@@ -109,7 +113,7 @@ type stream struct {
 
 func newServer(ctx context.Context, o Options, confine *confinement) *server {
 	s := &server{o: o, ctx: ctx, confine: confine, locks: make(map[uint64]heldLock), streams: make(map[string]*stream),
-		unpackings: make(map[uint64]*unpacking)}
+		unpackings: make(map[uint64]*unpacking), uploads: make(map[uint64]*upload)}
 	s.local = local.New(o.Log)
 	if confine != nil {
 		s.local = local.NewConfined(o.Log, confine)
