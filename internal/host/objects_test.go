@@ -1,0 +1,429 @@
+package host_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/host/agent"
+	"btrfs-backup/internal/host/local"
+	"btrfs-backup/internal/object"
+	"btrfs-backup/transport"
+	"btrfs-backup/transport/ssh"
+	"btrfs-backup/transport/sshtest"
+	"btrfs-backup/transport/wire"
+)
+
+// eachBucket runs a test on a folder of this machine, and on one that is reached through a real sshd.
+func eachBucket(t *testing.T, test func(t *testing.T, b object.Bucket, folder string)) {
+	for name, h := range map[string]host.Host{"local": local.New(silent), "agent": newAgent(t)} {
+		t.Run(name, func(t *testing.T) {
+			folder := filepath.Join(t.TempDir(), "new", "store")
+			if _, _, err := host.Bucket(t.Context(), h, folder); !errors.Is(err, fs.ErrNotExist) {
+				t.Fatalf("a missing folder is opened: %v", err)
+			}
+			check(t, h.MkdirAll(t.Context(), folder))
+			test(t, openBucket(t, h, folder), folder)
+		})
+	}
+}
+
+func openBucket(t testing.TB, h host.Host, folder string) object.Bucket {
+	t.Helper()
+	b, closer, err := host.Bucket(t.Context(), h, folder)
+	check(t, err)
+	t.Cleanup(func() { check(t, closer.Close()) })
+	if b.String() != h.String()+folder {
+		t.Errorf("it is called %s", b)
+	}
+	return b
+}
+
+// noise is content that nothing compresses.
+func noise(size int) []byte {
+	content := make([]byte, size)
+	_, _ = rand.NewChaCha8([32]byte{byte(size), byte(size >> 8)}).Read(content)
+	return content
+}
+
+func get(t testing.TB, b object.Bucket, key string, offset, length int64) []byte {
+	t.Helper()
+	body, err := b.Get(t.Context(), object.Ref{Key: key}, offset, length)
+	check(t, err)
+	defer body.Close()
+	content, err := io.ReadAll(body)
+	check(t, err)
+	return content
+}
+
+func keys(t testing.TB, b object.Bucket, prefix string) (found []string) {
+	t.Helper()
+	check(t, b.List(t.Context(), prefix, func(i object.Info) error {
+		found = append(found, i.Key)
+		return nil
+	}))
+	return found
+}
+
+// leftovers are files of objects that are not complete.
+func leftovers(t testing.TB, folder string) (found []string) {
+	t.Helper()
+	check(t, filepath.WalkDir(folder, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() && e.Name()[0] == '.' {
+			found = append(found, path)
+		}
+		return err
+	}))
+	return found
+}
+
+func TestObjectsOfEachSizeComeBack(t *testing.T) {
+	eachBucket(t, func(t *testing.T, b object.Bucket, folder string) {
+		for _, size := range []int{0, 1, 1<<20 - 1, 1 << 20, 1<<20 + 1, 16 << 20, 100 << 20} {
+			key, content := fmt.Sprintf("backups/source/name/data.%09d", size), noise(size)
+			check(t, b.Put(t.Context(), key, content, object.PutOptions{}))
+			onDisk, err := os.ReadFile(filepath.Join(folder, key))
+			check(t, err)
+			if !bytes.Equal(onDisk, content) || !bytes.Equal(get(t, b, key, 0, -1), content) {
+				t.Errorf("%d bytes do not come back", size)
+			}
+			info, err := b.Stat(t.Context(), object.Ref{Key: key})
+			check(t, err)
+			if sum := sha256.Sum256(content); info.Size != int64(size) || !bytes.Equal(info.SHA256, sum[:]) || info.Key != key || time.Since(info.Modified) > time.Hour {
+				t.Errorf("it is %+v", info)
+			}
+			n := int64(size)
+			for _, r := range [][2]int64{{0, 0}, {0, 1}, {n / 2, n}, {n / 3, n / 3}, {n - 1, 1}, {n, 5}, {n + 7, -1}, {n / 2, -1}} {
+				from := min(max(0, r[0]), n)
+				to := n
+				if r[1] >= 0 {
+					to = min(n, from+r[1])
+				}
+				if r[0] >= 0 && !bytes.Equal(get(t, b, key, r[0], r[1]), content[from:to]) {
+					t.Errorf("%d bytes at %d of %d are others", r[1], r[0], n)
+				}
+			}
+		}
+		if left := leftovers(t, folder); left != nil {
+			t.Errorf("left are %q", left)
+		}
+	})
+}
+
+func TestObjectsAreListedInOrderAndInPages(t *testing.T) {
+	eachBucket(t, func(t *testing.T, b object.Bucket, folder string) {
+		want := []string{"a-b/x", "a/b", "a/b-c", "a/b.c/d", "a.b", "a0", "format"}
+		slices.Sort(want)
+		for _, key := range want {
+			check(t, b.Put(t.Context(), key, []byte(key), object.PutOptions{}))
+		}
+		const many = 12_345
+		for i := range many { // more than two pages
+			dir := fmt.Sprintf("%s/many/%d", folder, i/1000)
+			check(t, os.MkdirAll(dir, 0o755))
+			key := fmt.Sprintf("many/%d/%d", i/1000, i)
+			check(t, os.WriteFile(filepath.Join(folder, key), nil, 0o600))
+			want = append(want, key)
+		}
+		slices.Sort(want)
+		if found := keys(t, b, ""); !slices.Equal(found, want) {
+			t.Errorf("%d are listed of %d, or in another order", len(found), len(want))
+		}
+		for prefix, n := range map[string]int{"a": 6, "a/": 3, "a/b": 3, "a/b.": 1, "a/b.c/d": 1, "a/b.c/d/": 0, "x": 0, "many/7": 1000, "many/7/": 1000, "many/1": 3345} {
+			if found := keys(t, b, prefix); len(found) != n {
+				t.Errorf("%d with %q, want %d", len(found), prefix, n)
+			}
+		}
+		enough := errors.New("enough")
+		n := 0
+		err := b.List(t.Context(), "", func(i object.Info) error {
+			if i.Size != 0 && get(t, b, i.Key, 0, -1) == nil { // while it lists
+				t.Errorf("%s is not read", i.Key)
+			}
+			if n++; n == 6000 {
+				return enough
+			}
+			return nil
+		})
+		if err != enough || n != 6000 {
+			t.Errorf("after %d: %v", n, err)
+		}
+	})
+}
+
+func TestAnObjectIsReplacedOnPurposeOnly(t *testing.T) {
+	eachBucket(t, func(t *testing.T, b object.Bucket, folder string) {
+		for _, size := range []int{5, 3 << 20} {
+			key, first, second := fmt.Sprintf("index/%d", size), noise(size), noise(size+1)
+			check(t, b.Put(t.Context(), key, first, object.PutOptions{}))
+			for _, content := range [][]byte{first, second} {
+				if err := b.Put(t.Context(), key, content, object.PutOptions{}); !errors.Is(err, fs.ErrExist) {
+					t.Errorf("a second one: %v", err)
+				}
+			}
+			if !bytes.Equal(get(t, b, key, 0, -1), first) {
+				t.Error("the first one has gone")
+			}
+			check(t, b.Put(t.Context(), key, second, object.PutOptions{Replace: true}))
+			if !bytes.Equal(get(t, b, key, 0, -1), second) {
+				t.Error("it was not replaced")
+			}
+		}
+		var stored sync.WaitGroup
+		made := make(chan int, 8)
+		for i := range 8 {
+			stored.Go(func() {
+				if err := b.Put(t.Context(), "format", noise(2<<20+i), object.PutOptions{}); err == nil {
+					made <- i
+				} else if !errors.Is(err, fs.ErrExist) {
+					t.Error(err)
+				}
+			})
+		}
+		stored.Wait()
+		if close(made); len(made) != 1 {
+			t.Errorf("%d of 8 got the key", len(made))
+		} else if i := <-made; !bytes.Equal(get(t, b, "format", 0, -1), noise(2<<20+i)) {
+			t.Error("another one got the key than the one that was told so")
+		}
+		if left := leftovers(t, folder); left != nil {
+			t.Errorf("left are %q", left)
+		}
+	})
+}
+
+func TestWhatIsReadIsOneObject(t *testing.T) {
+	eachBucket(t, func(t *testing.T, b object.Bucket, _ string) {
+		first, second := noise(20<<20), noise(20<<20+1)
+		check(t, b.Put(t.Context(), "index/x", first, object.PutOptions{}))
+		body, err := b.Get(t.Context(), object.Ref{Key: "index/x"}, 0, -1)
+		check(t, err)
+		defer body.Close()
+		start := make([]byte, 10)
+		_, err = io.ReadFull(body, start)
+		check(t, err)
+		check(t, b.Put(t.Context(), "index/x", second, object.PutOptions{Replace: true}))
+		rest, err := io.ReadAll(body)
+		if err == nil && !bytes.Equal(append(start, rest...), first) {
+			t.Error("what was read is of two objects")
+		}
+	})
+}
+
+func TestDeletedObjectsAreGone(t *testing.T) {
+	eachBucket(t, func(t *testing.T, b object.Bucket, folder string) {
+		for _, key := range []string{"backups/s/n/data.0000", "backups/s/n/manifest", "backups/s/kept"} {
+			check(t, b.Put(t.Context(), key, []byte(key), object.PutOptions{}))
+		}
+		gone := []string{"backups/s/n/manifest", "backups/s/n/data.0000", "backups/s/n/never"}
+		check(t, b.Delete(t.Context(), gone))
+		check(t, b.Delete(t.Context(), gone))
+		check(t, b.Delete(t.Context(), nil))
+		if found := keys(t, b, ""); !slices.Equal(found, []string{"backups/s/kept"}) {
+			t.Errorf("left are %q", found)
+		}
+		if _, err := os.Stat(folder + "/backups/s/n"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the directory is left: %v", err)
+		}
+		if err := b.Delete(t.Context(), []string{"../x", "backups/s/kept"}); err == nil {
+			t.Error("what is no key is deleted")
+		}
+		if found := keys(t, b, ""); found != nil {
+			t.Errorf("left are %q", found)
+		}
+		for _, err := range []error{
+			func() error { _, err := b.Stat(t.Context(), object.Ref{Key: gone[0]}); return err }(),
+			func() error { _, err := b.Get(t.Context(), object.Ref{Key: gone[0]}, 0, -1); return err }(),
+		} {
+			if !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("a missing one: %v", err)
+			}
+		}
+	})
+}
+
+func TestNoKeyAndNoLinkLeadsOutOfAFolderOfObjects(t *testing.T) {
+	eachBucket(t, func(t *testing.T, b object.Bucket, folder string) {
+		outside := filepath.Dir(folder)
+		check(t, os.WriteFile(outside+"/secret", []byte("secret"), 0o600))
+		check(t, os.Symlink("..", folder+"/up"))
+		check(t, os.Symlink(outside, folder+"/out"))
+		check(t, os.Symlink("../secret", folder+"/link"))
+		before, err := os.ReadDir(outside)
+		check(t, err)
+		for _, key := range []string{"", ".", "..", "/", "../secret", "a/../../secret", "/etc/passwd", outside + "/secret", "up/secret", "out/secret", "link",
+			"up/new", "out/new", "a//b", "a/", ".hidden", "a/.hidden", "a\x00b", "a\nb", `a\b`} {
+			if body, err := b.Get(t.Context(), object.Ref{Key: key}, 0, -1); err == nil {
+				body.Close()
+				t.Errorf("%q is read", key)
+			}
+			if _, err := b.Stat(t.Context(), object.Ref{Key: key}); err == nil {
+				t.Errorf("%q is looked at", key)
+			}
+			if err := b.Put(t.Context(), key, []byte("x"), object.PutOptions{}); err == nil {
+				t.Errorf("%q is stored", key)
+			}
+			if key != "link" { // which is replaced itself
+				if err := b.Put(t.Context(), key, noise(2<<20), object.PutOptions{Replace: true}); err == nil {
+					t.Errorf("%q is replaced", key)
+				}
+				_ = b.Delete(t.Context(), []string{key})
+			}
+		}
+		if found := keys(t, b, ""); found != nil {
+			t.Errorf("%q are listed", found)
+		}
+		if after, err := os.ReadDir(outside); err != nil || len(after) != len(before) {
+			t.Errorf("outside are %v, %v", after, err)
+		}
+		if content, err := os.ReadFile(outside + "/secret"); err != nil || string(content) != "secret" {
+			t.Errorf("outside is %q, %v", content, err)
+		}
+	})
+}
+
+func TestACancelledTransferLeavesNothing(t *testing.T) {
+	eachBucket(t, func(t *testing.T, b object.Bucket, folder string) {
+		content := noise(60 << 20)
+		check(t, b.Put(t.Context(), "whole", content, object.PutOptions{}))
+		cause := errors.New("no more of that")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		go func() {
+			time.Sleep(20 * time.Millisecond)
+			cancel(cause)
+		}()
+		err := b.Put(ctx, "part", content, object.PutOptions{})
+		if err != nil && !errors.Is(err, cause) {
+			t.Errorf("it ended with %v", err)
+		}
+		for end := time.Now().Add(time.Minute); leftovers(t, folder) != nil && time.Now().Before(end); {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if left, found := leftovers(t, folder), keys(t, b, "part"); left != nil || err != nil && found != nil {
+			t.Errorf("left are %q and %q", left, found)
+		}
+		body, err := b.Get(t.Context(), object.Ref{Key: "whole"}, 0, -1)
+		check(t, err)
+		check(t, body.Close())
+		if _, err := body.Read(make([]byte, 1)); err == nil {
+			t.Error("what is closed is read")
+		}
+	})
+}
+
+// newDisturbed is newAgent with a proxy between.
+func newDisturbed(t *testing.T, window time.Duration) (*agent.Host, *sshtest.Proxy) {
+	t.Helper()
+	server := newAgentServer(t)
+	proxy := sshtest.NewProxy(t, server.Addr())
+	key, err := os.ReadFile(server.HostKey + ".pub")
+	check(t, err)
+	check(t, os.WriteFile(server.KnownHosts, []byte("it "+string(key)), 0o600))
+	target := ssh.Target{User: server.User, Host: server.Host, Port: proxy.Port()}
+	machine := ssh.New(target, ssh.Options{Options: append(server.Options(), "HostKeyAlias=it"), Log: silent})
+	a := agent.New(machine, agent.Options{Log: silent, Version: "test", Channels: 1, Compression: wire.Auto, ResumeWindow: window})
+	t.Cleanup(func() { _ = a.Close() })
+	return a, proxy
+}
+
+// cutAfter breaks the connection when so many bytes more have passed.
+func cutAfter(t *testing.T, proxy *sshtest.Proxy, bytes int64) (cut chan struct{}) {
+	cut = make(chan struct{})
+	end := proxy.Up.Load() + proxy.Down.Load() + bytes
+	go func() {
+		defer close(cut)
+		for proxy.Up.Load()+proxy.Down.Load() < end {
+			select {
+			case <-time.After(100 * time.Microsecond):
+			case <-t.Context().Done():
+				return
+			}
+		}
+		proxy.Cut()
+	}()
+	return cut
+}
+
+func TestObjectsArriveOverConnectionsThatBreak(t *testing.T) {
+	a, proxy := newDisturbed(t, time.Minute)
+	folder := t.TempDir()
+	b := openBucket(t, a, folder)
+	content := noise(16 << 20)
+	for i, at := range []int64{1, 1 << 20, 5 << 20, 15 << 20} {
+		key := fmt.Sprintf("backups/s/n/data.%04d", i)
+		cut := cutAfter(t, proxy, at)
+		check(t, b.Put(t.Context(), key, content, object.PutOptions{}))
+		<-cut
+		cut = cutAfter(t, proxy, at)
+		if !bytes.Equal(get(t, b, key, 0, -1), content) {
+			t.Errorf("%s is another", key)
+		}
+		<-cut
+		if err := b.Put(t.Context(), key, content, object.PutOptions{}); !errors.Is(err, fs.ErrExist) {
+			t.Errorf("a second one: %v", err)
+		}
+	}
+	if found := keys(t, b, ""); len(found) != 4 {
+		t.Errorf("there are %q", found)
+	}
+	for end := time.Now().Add(time.Minute); leftovers(t, folder) != nil && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if left := leftovers(t, folder); left != nil {
+		t.Errorf("left are %q", left)
+	}
+}
+
+func TestAMachineThatIsLostEndsTransfersOfObjects(t *testing.T) {
+	a, proxy := newDisturbed(t, time.Second)
+	b := openBucket(t, a, t.TempDir())
+	content := noise(16 << 20)
+	check(t, b.Put(t.Context(), "whole", content, object.PutOptions{}))
+	body, err := b.Get(t.Context(), object.Ref{Key: "whole"}, 0, -1)
+	check(t, err)
+	proxy.Refuse(true)
+	proxy.Cut()
+	_, getErr := io.ReadAll(body)
+	check(t, body.Close())
+	for _, err := range []error{getErr, b.Put(t.Context(), "part", content, object.PutOptions{}), b.Delete(t.Context(), []string{"whole"}), b.List(t.Context(), "", nil)} {
+		if !errors.Is(err, transport.ErrUnreachable) && !errors.Is(err, transport.ErrDisconnected) {
+			t.Errorf("it ended with %v", err)
+		}
+	}
+}
+
+func TestObjectsTravelAtTheSameTime(t *testing.T) {
+	a, proxy := newDisturbed(t, time.Minute)
+	b := openBucket(t, a, t.TempDir())
+	check(t, b.Put(t.Context(), "format", nil, object.PutOptions{}))
+	const delay = 100 * time.Millisecond
+	proxy.Delay(delay / 2)
+	store := func(name string, n int) time.Duration {
+		began := time.Now()
+		var stored sync.WaitGroup
+		for i := range n {
+			stored.Go(func() {
+				if err := b.Put(t.Context(), fmt.Sprintf("%s/%d", name, i), noise(10_000), object.PutOptions{}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		stored.Wait()
+		return time.Since(began)
+	}
+	if four, eight := store("four", 4), store("eight", 8); four > 3*delay || eight > 4*delay {
+		t.Errorf("four took %s and eight %s where a round trip takes %s", four, eight, delay)
+	}
+}
