@@ -34,6 +34,9 @@ func (f *Folder) begin(key string, size int64, o PutOptions) (*Upload, error) {
 	if err := CheckKey(key); err != nil {
 		return nil, err
 	}
+	if size < 0 {
+		return nil, fmt.Errorf("%w: it cannot have %d bytes", ErrBadContent, size)
+	}
 	if _, err := f.root.Lstat(key); err == nil && !o.Replace {
 		return nil, fs.ErrExist
 	}

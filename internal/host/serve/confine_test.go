@@ -53,7 +53,12 @@ func (s *scene) inFolder(dir protocol.Dir) map[string]any {
 		protocol.Ledger.Name:   protocol.LedgerCall{Dir: dir, Content: []byte("{}")},
 		protocol.Link.Name:     protocol.LinkCall{Dir: dir, Name: ".latest", Target: mine},
 		protocol.ListSets.Name: dir, protocol.MakeSet.Name: protocol.MakeSetCall{Dir: dir, Name: mine, Members: []string{"home"}},
-		protocol.RemoveSets.Name: protocol.RemoveSetsCall{Dir: dir, Names: []string{mine}},
+		protocol.RemoveSets.Name:    protocol.RemoveSetsCall{Dir: dir, Names: []string{mine}},
+		protocol.ListObjects.Name:   protocol.ListObjectsCall{Dir: dir},
+		protocol.StatObject.Name:    protocol.ObjectCall{Dir: dir, Key: "file"},
+		protocol.ReadObject.Name:    protocol.ReadObjectCall{ObjectCall: protocol.ObjectCall{Dir: dir, Key: "file"}, Length: 10},
+		protocol.PutObject.Name:     protocol.PutObjectCall{ObjectCall: protocol.ObjectCall{Dir: dir, Key: "format"}},
+		protocol.DeleteObjects.Name: protocol.DeleteObjectsCall{Dir: dir, Keys: []string{"file"}},
 	}
 }
 
