@@ -300,11 +300,21 @@ func TestACancelledTransferLeavesNothing(t *testing.T) {
 		check(t, b.Put(t.Context(), "whole", content, object.PutOptions{}))
 		cause := errors.New("no more of that")
 		ctx, cancel := context.WithCancelCause(t.Context())
+		ended := make(chan struct{})
 		go func() {
-			time.Sleep(20 * time.Millisecond)
+			for begun := false; !begun; time.Sleep(time.Millisecond) {
+				hidden, _ := filepath.Glob(folder + "/.*")
+				select {
+				case <-ended:
+					begun = true
+				default:
+					begun = len(hidden) > 0
+				}
+			}
 			cancel(cause)
 		}()
 		err := b.Put(ctx, "part", content, object.PutOptions{})
+		close(ended)
 		if err != nil && !errors.Is(err, cause) {
 			t.Errorf("it ended with %v", err)
 		}
@@ -383,6 +393,34 @@ func TestObjectsArriveOverConnectionsThatBreak(t *testing.T) {
 	}
 	if left := leftovers(t, folder); left != nil {
 		t.Errorf("left are %q", left)
+	}
+}
+
+func TestAnObjectWhoseReplyIsLostIsThere(t *testing.T) {
+	a, proxy := newDisturbed(t, time.Minute)
+	folder := t.TempDir()
+	b := openBucket(t, a, folder)
+	const delay = 200 * time.Millisecond
+	for _, size := range []int{10, 3 << 20} {
+		key := fmt.Sprintf("data.%d", size)
+		cut := make(chan struct{})
+		proxy.Delay(delay)
+		go func() {
+			defer close(cut)
+			for t.Context().Err() == nil {
+				if _, err := os.Stat(filepath.Join(folder, key)); err == nil {
+					break // the reply is on its way
+				}
+				time.Sleep(time.Millisecond)
+			}
+			proxy.Cut()
+			proxy.Delay(0)
+		}()
+		check(t, b.Put(t.Context(), key, noise(size), object.PutOptions{}))
+		<-cut
+		if !bytes.Equal(get(t, b, key, 0, -1), noise(size)) {
+			t.Errorf("%s is another", key)
+		}
 	}
 }
 

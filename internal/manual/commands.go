@@ -422,7 +422,8 @@ To add backups, until the disk is full, with at most 4 under way or interrupted 
 at a time. To list names, times and UUIDs of the backups below the directory, and
 to make folders there. To delete or resume a backup that is not complete yet. To send false backups: backups that
 arrive after a break-in prove nothing. With --num-backups 60, sixty new ones in one night push out all that are older
-than --min-age; with --keep-backups 14d8w12m they count as one day, of which the first stays.`},
+than --min-age; with --keep-backups 14d8w12m they count as one day, of which the first stays. In a folder of stored
+backups, to list and add objects, and to replace those below index/, which can be made again.`},
 			{Macro: "SS", Title: "Deleting old backups", Text: `
 After each backup, the policy of --keep-backups or --num-backups is applied to those of the same series that are
 on record as of the same source. They count by the time at which they arrived, by the clock of this machine, whatever their names
@@ -431,8 +432,9 @@ that there is time to notice a break-in, else none. The sender is told the polic
 at once.`},
 			{Macro: "SS", Title: "Not allowed", Text: `
 To run another command. To reach anything outside of the directory, by "..", by symbolic links or by the
-content of a stream. With --append-only, to delete, replace or change a backup that is complete. With
---receive-only, to read the content of backups; restoring needs another key, or the disk.`},
+content of a stream. With --append-only, to delete, replace or change a backup that is complete, or any object of a
+stored one. With --receive-only, to read the content of backups, and of stored ones more than their manifests;
+restoring needs another key, or the disk. To take a folder for one of stored backups that has something else in it.`},
 			{Macro: "SS", Title: "Another user than root", Text: `
 The agent needs root. To let the key log in as a user who can do nothing else, put "sudo" in front of the
 forced command, and allow that one command line in /etc/sudoers.d:`, Items: [][2]string{
