@@ -71,11 +71,12 @@ func (e *ArchivedError) Error() string {
 	return fmt.Sprintf("%s is in an archive, and was called back", e.Key)
 }
 
-// What a bucket of backups holds beside these. Whoever may only add to it can replace what is below IndexPrefix.
+// What a bucket of backups holds, as whoever guards it needs to know.
 const (
-	FormatKey     = "format"   // is put first
-	IndexPrefix   = "index/"   // what can be made again
-	BackupsPrefix = "backups/" // parts of backups, and what tells of each under ManifestName
+	CanaryKey     = "canary"   // is put first
+	FormatKey     = "format"   // is put next: then it is a store
+	IndexPrefix   = "index/"   // what is below can be made again, and is replaced
+	BackupsPrefix = "backups/" // backups, of each what ManifestName tells, and parts
 	ManifestName  = "manifest"
 )
 

@@ -8,13 +8,15 @@ import (
 	"strconv"
 	"strings"
 
+	"btrfs-backup/internal/object"
+
 	"golang.org/x/crypto/blake2b"
 )
 
 const (
-	backupsPrefix = "backups/"
-	indexPrefix   = "index/"
-	manifestName  = "manifest"
+	backupsPrefix = object.BackupsPrefix
+	indexPrefix   = object.IndexPrefix
+	manifestName  = object.ManifestName
 	dataName      = "data."
 	namesName     = "names."
 	longest       = 120 // bytes of a name in a key

@@ -63,8 +63,8 @@ const (
 )
 
 const (
-	formatKey  = "format"
-	canaryKey  = "canary"
+	formatKey  = object.FormatKey
+	canaryKey  = object.CanaryKey
 	version    = 1
 	canaryText = "This was encrypted for all recipients of the store.\n"
 )

@@ -16,22 +16,34 @@ import (
 	"btrfs-backup/internal/object"
 )
 
-// checkBucket refuses a client with limits what is no folder of objects. In an empty one, what tells its format comes first: so no
-// other folder can be made one.
-func (l Limits) checkBucket(ctx context.Context, f *object.Folder, putting string) error {
+// checkBucket refuses a client with limits what is no folder of objects. In an empty one, what makes it one comes first: so no other
+// folder becomes one.
+func (l Limits) checkBucket(f *object.Folder, putting string) error {
 	if l == (Limits{}) {
 		return nil
 	}
-	if format, err := f.Get(ctx, object.Ref{Key: object.FormatKey}, 0, 0); err == nil {
-		return format.Close()
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return err
+	for _, key := range []string{object.FormatKey, object.CanaryKey} {
+		if found, err := holds(f, key); found || err != nil {
+			return err
+		}
 	}
 	empty, err := f.Empty()
-	if err == nil && (!empty || putting != "" && putting != object.FormatKey) {
+	if err == nil && (!empty || putting != "" && putting != object.FormatKey && putting != object.CanaryKey) {
 		err = hint.New(fmt.Errorf("refused: %s is no folder of stored backups: %w", f, fs.ErrPermission), "name an empty folder, or the one of before")
 	}
 	return err
+}
+
+// holds tells whether there is an object.
+func holds(f *object.Folder, key string) (bool, error) {
+	body, _, _, err := f.GetFile(key, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, body.Close()
 }
 
 // checkRead gives a client that may only send backups no more than that needs: what tells of a store and of its backups.
@@ -44,21 +56,26 @@ func (l Limits) checkRead(key string) error {
 	return nil
 }
 
-// checkReplace refuses to replace what cannot be made again.
-func (l Limits) checkReplace(key string) error {
-	if l.AppendOnly && !strings.HasPrefix(key, object.IndexPrefix) {
-		return hint.New(fmt.Errorf("refused: this key may not replace %s: %w", key, fs.ErrPermission), "its agent runs with --append-only")
+// checkReplace refuses to replace what cannot be made again. Before there is a store, that is nothing.
+func (l Limits) checkReplace(f *object.Folder, key string) error {
+	if !l.AppendOnly || strings.HasPrefix(key, object.IndexPrefix) {
+		return nil
 	}
-	return nil
+	if key == object.CanaryKey {
+		if made, err := holds(f, object.FormatKey); !made {
+			return err
+		}
+	}
+	return hint.New(fmt.Errorf("refused: this key may not replace %s: %w", key, fs.ErrPermission), "its agent runs with --append-only")
 }
 
 // bucket gives the folder of objects that is a directory.
-func (s *server) bucket(ctx context.Context, d *local.Dir, putting string) (*object.Folder, error) {
+func (s *server) bucket(d *local.Dir, putting string) (*object.Folder, error) {
 	f, err := d.Objects()
 	if err != nil {
 		return nil, err
 	}
-	if err := s.o.Limits.checkBucket(ctx, f, putting); err != nil {
+	if err := s.o.Limits.checkBucket(f, putting); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -68,7 +85,7 @@ func (s *server) bucket(ctx context.Context, d *local.Dir, putting string) (*obj
 var errPageFull = errors.New("the page is full")
 
 func (s *server) listObjects(ctx context.Context, d *local.Dir, c protocol.ListObjectsCall) (reply protocol.ListObjectsReply, err error) {
-	f, err := s.bucket(ctx, d, "")
+	f, err := s.bucket(d, "")
 	if err != nil {
 		return reply, err
 	}
@@ -87,7 +104,7 @@ func (s *server) listObjects(ctx context.Context, d *local.Dir, c protocol.ListO
 }
 
 func (s *server) statObject(ctx context.Context, d *local.Dir, c protocol.ObjectCall) (object.Info, error) {
-	f, err := s.bucket(ctx, d, "")
+	f, err := s.bucket(d, "")
 	if err != nil {
 		return object.Info{}, err
 	}
@@ -99,7 +116,7 @@ func (s *server) readObject(ctx context.Context, d *local.Dir, c protocol.ReadOb
 	if err := s.o.Limits.checkRead(c.Key); err != nil {
 		return reply, err
 	}
-	f, err := s.bucket(ctx, d, "")
+	f, err := s.bucket(d, "")
 	if err != nil {
 		return reply, err
 	}
@@ -122,7 +139,7 @@ func (s *server) deleteObjects(ctx context.Context, d *local.Dir, c protocol.Del
 		return none, hint.New(fmt.Errorf("refused: this key may not delete objects of %s: %w", d.Status().Path, fs.ErrPermission),
 			"its agent runs with --append-only: delete with another key, or on that machine")
 	}
-	f, err := s.bucket(ctx, d, "")
+	f, err := s.bucket(d, "")
 	if err != nil {
 		return none, err
 	}
@@ -145,19 +162,19 @@ const mostUploads = 64
 
 // putObject begins to store an object, and ends it if it is small. What is not at its end goes with the connection.
 func (s *server) putObject(ctx context.Context, d *local.Dir, c protocol.PutObjectCall) (reply protocol.PutObjectReply, err error) {
-	if c.Replace {
-		if err := s.o.Limits.checkReplace(c.Key); err != nil {
-			return reply, err
-		}
-	}
 	if s.confine != nil {
 		if err := s.confine.mustBeOurs(d); err != nil {
 			return reply, err
 		}
 	}
-	f, err := s.bucket(ctx, d, c.Key)
+	f, err := s.bucket(d, c.Key)
 	if err != nil {
 		return reply, err
+	}
+	if c.Replace {
+		if err := s.o.Limits.checkReplace(f, c.Key); err != nil {
+			return reply, errors.Join(err, f.Close())
+		}
 	}
 	begun, err := f.Begin(c.Key, c.Size, object.PutOptions{Replace: c.Replace})
 	if err != nil {

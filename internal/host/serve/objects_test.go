@@ -193,11 +193,19 @@ func TestAKeyWithLimitsTakesNoOtherFolderForAStore(t *testing.T) {
 	c := connect(t, s.limits())
 	btrfstest.Check(t, c.call(protocol.Mkdir.Name, s.root+"/new/store", nil))
 	store := protocol.Dir{Path: s.root + "/new/store"}
-	if err := c.put(store, "canary", []byte("x"), nil); !errors.Is(err, fs.ErrPermission) {
-		t.Errorf("an empty folder takes anything first: %v", err)
+	for _, key := range []string{"new", "backups/s/n/manifest", "index/s"} {
+		if err := c.put(store, key, []byte("x"), nil); !errors.Is(err, fs.ErrPermission) {
+			t.Errorf("an empty folder takes %s first: %v", key, err)
+		}
 	}
-	for _, key := range []string{"format", "canary", "backups/s/n/manifest"} {
+	replace := func(c *protocol.PutObjectCall) { c.Replace = true }
+	btrfstest.Check(t, c.put(store, "canary", []byte("of an attempt"), nil))
+	btrfstest.Check(t, c.put(store, "canary", []byte("of the next"), replace))
+	for _, key := range []string{"format", "backups/s/n/manifest"} {
 		btrfstest.Check(t, c.put(store, key, []byte("what is in "+key), nil))
+	}
+	if err := c.put(store, "canary", []byte("x"), replace); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("what the store was made with is replaced: %v", err)
 	}
 }
 
