@@ -18,8 +18,8 @@ const LedgerFile = ".outstanding_transfers"
 //
 //	{"20261121-044948": {"locks": ["/mnt/usb"], "parent_locks": ["ssh://nas/backup"]}}
 //
-// In locks stand the destinations that a transfer of the snapshot did not complete to, in parent_locks those whose newest
-// common snapshot it is.
+// In locks stand the destinations that a transfer of the snapshot did not complete to, in parent_locks those that hold it too, and
+// need it here as the parent of what comes: the newest one, and where backups build on each other by the calendar some others.
 //
 // A ledger may be shared by several series of snapshots, told apart by their prefix. Reading methods see, and changing
 // methods change, only the entries of the names that belong to this one's series; Marshal writes all of them.
@@ -66,12 +66,16 @@ func (l *Ledger) Marshal() []byte {
 // A Hold says that a destination needs a snapshot.
 type Hold struct {
 	Destination string
-	Outstanding bool // its transfer did not complete; otherwise it is the newest common one
+	Outstanding bool // its transfer did not complete; otherwise the destination holds it, too
+	Older       bool // and holds a newer one
 }
 
 func (h Hold) String() string {
-	if h.Outstanding {
+	switch {
+	case h.Outstanding:
 		return "not yet at " + h.Destination
+	case h.Older:
+		return "a parent of what comes to " + h.Destination
 	}
 	return "newest common with " + h.Destination
 }
@@ -80,12 +84,22 @@ func (h Hold) String() string {
 func (l *Ledger) Holds(name string) []Hold {
 	var holds []Hold
 	for _, d := range l.entries[name].ParentLocks {
-		holds = append(holds, Hold{Destination: d})
+		holds = append(holds, Hold{Destination: d, Older: l.hasNewer(d, name)})
 	}
 	for _, d := range l.entries[name].Locks {
 		holds = append(holds, Hold{Destination: d, Outstanding: true})
 	}
 	return holds
+}
+
+// hasNewer tells that of the snapshots which a destination holds, too, another one has a later name.
+func (l *Ledger) hasNewer(destination, than string) bool {
+	for name, e := range l.entries {
+		if l.ours(name) == l.ours(than) && name > than && slices.Contains(e.ParentLocks, destination) {
+			return true
+		}
+	}
+	return false
 }
 
 // Knows tells whether destination is on record as holding a backup.
@@ -98,7 +112,7 @@ func (l *Ledger) Knows(destination string) bool {
 	return false
 }
 
-// IsCommon tells whether name is on record as the newest snapshot that destination holds too.
+// IsCommon tells whether name is on record as a snapshot that destination holds too: the newest, or one that others are to build upon.
 func (l *Ledger) IsCommon(destination, name string) bool {
 	return slices.Contains(l.entries[name].ParentLocks, destination)
 }
@@ -127,20 +141,21 @@ func (l *Ledger) Destinations() []string {
 	return slices.Compact(destinations)
 }
 
-// SetCommon records name as the newest snapshot that destination holds too; "" means that it holds none.
-func (l *Ledger) SetCommon(destination, name string) {
-	l.change(destination, name, func(e *ledgerEntry) *[]string { return &e.ParentLocks })
+// SetCommon records the snapshots that destination holds too and needs here: the newest, and what others are to build upon. Without any
+// name it holds none.
+func (l *Ledger) SetCommon(destination string, names ...string) {
+	l.change(destination, names, func(e *ledgerEntry) *[]string { return &e.ParentLocks })
 }
 
 // SetOutstanding records that the transfer of name to destination is not complete; "" means that all are. Of several, the
 // newest is recorded.
 func (l *Ledger) SetOutstanding(destination, name string) {
-	l.change(destination, name, func(e *ledgerEntry) *[]string { return &e.Locks })
+	l.change(destination, []string{name}, func(e *ledgerEntry) *[]string { return &e.Locks })
 }
 
 // Forget removes every record of destination.
 func (l *Ledger) Forget(destination string) {
-	l.SetCommon(destination, "")
+	l.SetCommon(destination)
 	l.SetOutstanding(destination, "")
 }
 
@@ -149,21 +164,23 @@ func (l *Ledger) DropMissing(exists func(name string) bool) {
 	maps.DeleteFunc(l.entries, func(name string, _ ledgerEntry) bool { return l.ours(name) && !exists(name) })
 }
 
-// change makes name the only entry of the series that has destination in one of its lists; no name leaves none.
-func (l *Ledger) change(destination, name string, list func(*ledgerEntry) *[]string) {
-	if _, ok := l.entries[name]; !ok && name != "" {
-		l.entries[name] = ledgerEntry{}
+// change makes those of names the only entries of the series that have destination in one of their lists; "" is none.
+func (l *Ledger) change(destination string, names []string, list func(*ledgerEntry) *[]string) {
+	for _, name := range names {
+		if _, ok := l.entries[name]; !ok && name != "" {
+			l.entries[name] = ledgerEntry{}
+		}
 	}
 	for n, e := range l.entries {
 		if !l.ours(n) {
 			continue
 		}
 		destinations := list(&e)
-		has := slices.Contains(*destinations, destination)
+		has, is := slices.Contains(*destinations, destination), slices.Contains(names, n)
 		switch {
-		case n == name && !has:
+		case is && !has:
 			*destinations = append(slices.Clone(*destinations), destination)
-		case n != name && has:
+		case !is && has:
 			*destinations = slices.DeleteFunc(slices.Clone(*destinations), func(d string) bool { return d == destination })
 		}
 		l.entries[n] = e

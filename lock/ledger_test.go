@@ -94,7 +94,7 @@ func TestLedgerOfThePredecessorIsUnderstoodAndWrittenBack(t *testing.T) {
 	if got := l.Holds("20261121-044946"); !slices.Equal(got, []lock.Hold{{Destination: "/mnt/d2"}}) {
 		t.Errorf("holds of the common one: %+v", got)
 	}
-	want := []lock.Hold{{"/mnt/d2", true}, {"ssh://root@nas:2222/backups", true}}
+	want := []lock.Hold{{Destination: "/mnt/d2", Outstanding: true}, {Destination: "ssh://root@nas:2222/backups", Outstanding: true}}
 	if got := l.Holds("20261121-044948"); !slices.Equal(got, want) {
 		t.Errorf("holds of the unfinished one: %+v, want %+v", got, want)
 	}
@@ -254,5 +254,30 @@ func TestLedgerTellsWhichSnapshotIsCommon(t *testing.T) {
 	l.SetCommon("/mnt/d2", "20261121-044948")
 	if l.IsCommon("/mnt/d2", "20261121-044946") || !l.IsCommon("/mnt/d2", "20261121-044948") {
 		t.Errorf("after a transfer: %s", l.Marshal())
+	}
+}
+
+func TestLedgerNamesSeveralParentsOfOneDestination(t *testing.T) {
+	l := parse(t, predecessors, every)
+	l.SetCommon("/store", "20260101-000000", "20261101-000000", "20261122-000000")
+	l.SetCommon("/store", "20260101-000000", "20261123-000000", "20261122-000000")
+	for name, want := range map[string]string{
+		"20260101-000000": "[a parent of what comes to /store]", "20261101-000000": "[]",
+		"20261122-000000": "[a parent of what comes to /store]", "20261123-000000": "[newest common with /store]",
+	} {
+		if got := fmt.Sprint(l.Holds(name)); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+		if l.IsCommon("/store", name) != (want != "[]") {
+			t.Errorf("%s: common %t", name, want == "[]")
+		}
+	}
+	again := parse(t, string(l.Marshal()), every)
+	if !slices.Equal(again.Holds("20260101-000000"), l.Holds("20260101-000000")) || !again.IsCommon("/mnt/d2", "20261121-044946") {
+		t.Errorf("written as %s", l.Marshal())
+	}
+	l.Forget("/store")
+	if l.Knows("/store") || !l.Knows("/mnt/d2") {
+		t.Errorf("after it was forgotten: %s", l.Marshal())
 	}
 }

@@ -154,6 +154,8 @@ type Contents struct {
 	Origins       map[btrfs.UUID]btrfs.UUID // of each received UUID for which it is on record, the source subvolume
 	Held          map[btrfs.UUID]kin.Held   // what there is of each of these sources
 
+	Chains *plan.Chains // how the received ones build on each other where each is kept as its stream; nil elsewhere
+
 	Recorded []Recorded // of directories, in the order in which they were finished
 	Deleting []string   // hidden names of such whose deletion began and did not end
 	Taken    []string   // further names that no backup can have

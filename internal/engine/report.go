@@ -54,6 +54,7 @@ type SetReport struct {
 type TransferReport struct {
 	Snapshot   string        `json:"snapshot"`
 	Parent     string        `json:"parent,omitempty"`       // none: a complete copy
+	Why        string        `json:"why,omitempty"`          // it builds on that, or is complete
 	Bytes      int64         `json:"bytes"`                  // of the stream
 	Wire       int64         `json:"wire_bytes,omitempty"`   // that crossed networks
 	Resumed    int           `json:"resumed,omitempty"`      // times that the transfer went on after a break

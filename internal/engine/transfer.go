@@ -13,7 +13,7 @@ import (
 // complete copy.
 func (v *visit) save(ctx context.Context, t Transfer) (sent TransferReport) {
 	started := time.Now()
-	sent.Snapshot, sent.Parent = t.Snapshot.Name, t.ParentName()
+	sent.Snapshot, sent.Parent, sent.Why = t.Snapshot.Name, t.ParentName(), t.Why
 	defer func() { sent.Duration = time.Since(started) }()
 	if v.DryRun {
 		v.rehearse(ctx, t, &sent)
@@ -43,6 +43,9 @@ func (v *visit) save(ctx context.Context, t Transfer) (sent TransferReport) {
 
 // take notes what came of an attempt.
 func (s *TransferReport) take(t Transfer, r Result) {
+	if s.Parent != t.ParentName() { // that which was planned was of no use
+		s.Why = ""
+	}
 	s.Parent, s.Bytes, s.Wire, s.Kept = t.ParentName(), r.Bytes, r.Wire, r.Kept
 	s.Resumed += r.Resumed
 	s.unchanged = r.Unchanged
@@ -81,6 +84,7 @@ func (v *visit) add(t Transfer, r Result) {
 	if v.lister == nil {
 		made = assumedBackup(t.Snapshot)
 	}
+	v.planner.Chains.Add(made, v.planner.Backups.InDirectory)
 	v.planner.Backups.InDirectory = append(v.planner.Backups.InDirectory, made)
 	v.planner.Backups.All = append(v.planner.Backups.All, made)
 }

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/engine/copies"
 	"btrfs-backup/internal/engine/kin"
 	"btrfs-backup/internal/engine/ladder"
 	"btrfs-backup/internal/engine/plan"
@@ -153,7 +152,7 @@ func (v *visit) plannerOf(found Contents) plan.Planner {
 		History: v.history != nil, Source: v.source, Snapshots: snapshots, Backups: plan.Side{Naming: v.Naming}, Now: v.Now(), Peers: v.peers,
 		Keep: v.keepBackups(), Transfer: !v.NoTransfer, Incremental: !v.NoIncremental, Clean: v.CleanPartial,
 	}
-	p.Backups.Listing, p.Backups.Ledger, p.Recorded = found.Listing, found.Ledger, found.Recorded
+	p.Backups.Listing, p.Backups.Ledger, p.Recorded, p.Chains = found.Listing, found.Ledger, found.Recorded, found.Chains.Clone()
 	p.Snapshots.Record.Origins, p.Snapshots.Record.Held = found.Origins, found.Held
 	p.MayLive, p.Backups.InUse, p.Keeps, p.Deleting, p.Taken = found.MayLive, found.InUse, found.Keeps, found.Deleting, found.Taken
 	return p
@@ -274,33 +273,19 @@ func (v *visit) saveAll(ctx context.Context) {
 	}
 }
 
-// record notes in the ledger the newest snapshot that the destination holds now, and the newest one that it lacks.
+// record notes in the ledger what the destination holds now and needs here, and the newest snapshot that it lacks.
 func (v *visit) record(ctx context.Context) {
-	pairs := copies.New(v.snapshots.All, v.planner.Backups.Listing)
-	sent, planned := make(map[string]bool), make(map[string]bool)
+	sent := make(map[string]bool)
 	for _, t := range v.saved.Transfers {
 		sent[t.Snapshot] = sent[t.Snapshot] || t.Failure == nil
 	}
-	for _, t := range v.plan.Transfers {
-		planned[t.Snapshot.Name] = true
-	}
-	common, lacking := "", ""
-	for _, s := range v.ownSnapshots() {
-		if len(pairs.Of(s)) > 0 || sent[s.Name] {
-			common, lacking = s.Name, "" // no increment needs an older one
-		} else if planned[s.Name] {
-			lacking = s.Name
-		}
-	}
-	if v.plan.Blocked {
-		lacking = v.plan.InTheWay[len(v.plan.InTheWay)-1]
-	}
+	common, lacking := v.planner.Settle(v.plan, sent)
 	v.continueWith(v.planner.Snapshots.Line(v.source))
 	v.updateLedger(context.WithoutCancel(ctx), func(l *lock.Ledger) {
 		for _, name := range v.former {
 			l.Forget(name)
 		}
-		l.SetCommon(v.to.String(), common)
+		l.SetCommon(v.to.String(), common...)
 		if !v.NoTransfer {
 			l.SetOutstanding(v.to.String(), lacking)
 		}
@@ -309,7 +294,7 @@ func (v *visit) record(ctx context.Context) {
 
 // conclude points the link of the destination to the newest backup, and prunes if nothing failed.
 func (v *visit) conclude(ctx context.Context) {
-	if v.planner.Incomplete { // which was not known when it was planned
+	if v.planner.Incomplete || v.planner.Chains != nil { // what was made was not known when it was planned
 		v.plan = v.planner.Plan()
 	}
 	if v.lister != nil {

@@ -207,6 +207,9 @@ func (p *plan) part(r *engine.Report) {
 			if r.Copy {
 				verb = "copy " + r.Source + " to"
 			}
+			if t.Why != "" {
+				how += ": " + t.Why
+			}
 			p.would(d.Destination, "%s %s %s", verb, t.Snapshot, how)
 		}
 		p.verdicts(d.Destination, d.Verdicts, d.Deleted)

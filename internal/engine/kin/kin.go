@@ -94,6 +94,12 @@ func (b Bases) Add(s *btrfs.Subvolume) {
 	}
 }
 
+// AreKin tells that a subvolume can be the parent of s.
+func (b Bases) AreKin(s, parent *btrfs.Subvolume) bool {
+	branches := b.lineage.branches(*s)
+	return slices.ContainsFunc(b.lineage.branches(*parent), func(in branch) bool { return slices.Contains(branches, in) })
+}
+
 // Of gives those that can be the parent of s: the newest older one first, then the oldest newer ones.
 func (b Bases) Of(s *btrfs.Subvolume) iter.Seq[*btrfs.Subvolume] {
 	branches := b.lineage.branches(*s)

@@ -90,3 +90,33 @@ func (p Planner) CompleteOf(sources []btrfs.UUID) []string {
 	}
 	return NamesOf(r.ownBackups())
 }
+
+// Settle gives what the ledger is to say when the plan was carried out as far as what was sent: the snapshots that the destination
+// holds, too, and needs here for what comes; and the newest that it lacks, or "".
+func (p Planner) Settle(made Plan, sent map[string]bool) (common []string, lacking string) {
+	if !p.History {
+		return nil, ""
+	}
+	pairs := copies.New(p.Snapshots.All, p.Backups.Listing)
+	planned := make(map[string]bool)
+	var done []Transfer // of a rehearsal
+	for _, t := range made.Transfers {
+		if planned[t.Snapshot.Name] = true; sent[t.Snapshot.Name] && len(pairs.Of(t.Snapshot)) == 0 {
+			done = append(done, t)
+		}
+	}
+	for _, s := range p.Snapshots.SeriesOf(p.Source) {
+		if len(pairs.Of(s)) > 0 || sent[s.Name] {
+			common, lacking = []string{s.Name}, "" // no increment needs an older one
+		} else if planned[s.Name] {
+			lacking = s.Name
+		}
+	}
+	if made.Blocked {
+		lacking = made.InTheWay[len(made.InTheWay)-1]
+	}
+	if p.Chains != nil {
+		common = p.Parents(done)
+	}
+	return common, lacking
+}

@@ -25,29 +25,6 @@ type Recorded struct {
 	OfAnother string // names the source, if it is another one
 }
 
-// A Transfer is one version to be saved.
-type Transfer struct {
-	Snapshot btrfs.Subvolume  // of a source that is no History, the name alone
-	Parent   *btrfs.Subvolume // upon which it builds, as Snapshot; nil: a complete copy
-	Started  time.Time
-}
-
-// ParentName gives the name of the version upon which it builds, or "".
-func (t Transfer) ParentName() string {
-	if t.Parent == nil {
-		return ""
-	}
-	return t.Parent.Name
-}
-
-// How tells in words upon what the transfer builds.
-func (t Transfer) How() string {
-	if t.Parent == nil {
-		return "a complete copy"
-	}
-	return "an increment to " + t.Parent.Name
-}
-
 // A Plan is the work to be done at one destination.
 type Plan struct {
 	Leftovers []string // what earlier runs left unfinished; deleted first
@@ -152,6 +129,7 @@ type Planner struct {
 	Recorded    []Recorded        // at the destination, of a source without history
 	Deleting    []string          // hidden names there of backups whose deletion began
 	Taken       []string          // names there of what is no backup
+	Chains      *Chains           // how the backups there build on each other; nil: each is complete in itself
 	Keep        retention.Policy
 	Keeps       retention.Policy // by which the destination itself deletes, in the order of arrival
 	Now         time.Time
@@ -183,8 +161,8 @@ type relation interface {
 type bases interface {
 	// of gives those for a version, the best one first.
 	of(s *btrfs.Subvolume) iter.Seq[*btrfs.Subvolume]
-	// sent lets a version count as being there, too.
-	sent(s *btrfs.Subvolume)
+	// sent lets a version that was built on a parent, or none, count as being there, too.
+	sent(s, parent *btrfs.Subvolume)
 }
 
 func (p Planner) relation() relation {
@@ -206,6 +184,8 @@ func (p Planner) Plan() Plan {
 	kept := keptOf(verdicts)
 	if missing = slices.DeleteFunc(missing, func(s btrfs.Subvolume) bool { return !kept[s.Name] }); len(missing) > 0 {
 		plan.Transfers = p.transfers(r.bases(), missing)
+		verdicts = HoldChains(verdicts, p.withPlanned(r, plan.Transfers))
+		kept = keptOf(verdicts)
 	}
 	for _, name := range own {
 		if keep, decided := kept[name]; decided && !keep {
@@ -215,24 +195,6 @@ func (p Planner) Plan() Plan {
 	plan.Foreign = r.foreign()
 	plan.Verdicts = slices.Concat(plan.Foreign, verdicts)
 	return plan
-}
-
-// transfers gives those of versions, each of which builds upon one that is there, or was sent before.
-func (p Planner) transfers(bases bases, missing []btrfs.Subvolume) []Transfer {
-	transfers := make([]Transfer, len(missing))
-	for i := range missing {
-		s := &missing[i]
-		transfers[i].Snapshot = *s
-		if !p.Incremental {
-			continue
-		}
-		for base := range bases.of(s) {
-			transfers[i].Parent = base
-			break
-		}
-		bases.sent(s)
-	}
-	return transfers
 }
 
 // decide gives the verdicts on the source's own backups and those to come.
@@ -245,7 +207,7 @@ func (p Planner) decide(r relation, candidates []retention.Snapshot, own map[str
 			verdicts[i] = retention.Verdict{Name: v.Name, Reasons: []string{reason}}
 		}
 	}
-	return verdicts
+	return HoldChains(verdicts, p.Chains)
 }
 
 // decideThere tells which of the candidates the destination will keep, when it counts those to come in the order in which they were
@@ -310,11 +272,13 @@ func (p Planner) missing(r relation) (missing, inTheWay []btrfs.Subvolume, newes
 	versions := r.versions()
 	for i := range versions {
 		s := &versions[i]
-		has := len(r.holds(*s)) > 0
+		holds := r.holds(*s)
+		has, lost := len(holds) > 0, !slices.ContainsFunc(holds, func(name string) bool { return p.Chains.lost(name) == "" })
 		if p.NewestSent != nil && kin.ByAge(*s, *p.NewestSent) <= 0 {
-			has = true
+			has, lost = true, false
 		}
 		switch {
+		case has && lost:
 		case has:
 			newest = s
 		case !p.Transfer:
@@ -466,14 +430,6 @@ func DecideAmong(keep retention.Policy, now time.Time, candidates, peers []reten
 	return slices.DeleteFunc(retention.Decide(keep, now, all), func(v retention.Verdict) bool { return !own[v.Name] })
 }
 
-// Bases gives the versions that s can build upon, the best one first.
-func (p Planner) Bases(s btrfs.Subvolume) (bases []btrfs.Subvolume) {
-	for base := range p.relation().bases().of(&s) {
-		bases = append(bases, *base)
-	}
-	return bases
-}
-
 // PastName gives the way forward where what has a name is no copy of the version. A good backup, of whatever, is not moved away: others
 // may build upon it.
 func (p Planner) PastName(name string) string {
@@ -490,5 +446,16 @@ func (p Planner) PastName(name string) string {
 func (p Planner) Candidates() []retention.Snapshot {
 	r := p.relation()
 	missing, _, newest := p.missing(r)
-	return p.candidates(r, r.own(), missing, newest)
+	candidates := p.candidates(r, r.own(), missing, newest)
+	if p.Chains == nil {
+		return candidates
+	}
+	for _, v := range p.decide(r, candidates, setOf(r.own())) { // so that others keep what is kept for others of this one
+		for i := range candidates {
+			if c := &candidates[i]; c.Name == v.Name && v.Held && len(c.Holds) == 0 {
+				c.Holds = v.Reasons
+			}
+		}
+	}
+	return candidates
 }

@@ -53,8 +53,23 @@ func (r *byUUID) needs(newest *btrfs.Subvolume) (names []string, reason string) 
 	return names, "newest common with the source"
 }
 
+// holdsWhole gives the names of those backups of a version that can be restored.
+func (r *byUUID) holdsWhole(s btrfs.Subvolume) []string {
+	return slices.DeleteFunc(r.holds(s), func(name string) bool { return r.Chains.lost(name) != "" })
+}
+
 func (r *byUUID) bases() bases {
-	return &basesByUUID{kin.NewBases(r.kin, r.common), make(map[btrfs.UUID]int)}
+	all := basesByUUID{kin.NewBases(r.kin, r.common), make(map[btrfs.UUID]int)}
+	if r.Chains == nil {
+		return &all
+	}
+	snapshots := make(map[string]*btrfs.Subvolume)
+	for i := range r.common {
+		for _, name := range r.holds(r.common[i]) {
+			snapshots[name] = &r.common[i]
+		}
+	}
+	return newTree(r.Planner, all, r.own(), snapshots)
 }
 
 type basesByUUID struct {
@@ -62,7 +77,7 @@ type basesByUUID struct {
 	alike map[btrfs.UUID]int // of what was sent: snapshots of what was received have one received UUID
 }
 
-func (b *basesByUUID) sent(s *btrfs.Subvolume) {
+func (b *basesByUUID) sent(s, _ *btrfs.Subvolume) {
 	b.alike[s.Identity()]++
 	b.Add(s)
 }
@@ -70,11 +85,17 @@ func (b *basesByUUID) sent(s *btrfs.Subvolume) {
 func (b *basesByUUID) of(s *btrfs.Subvolume) iter.Seq[*btrfs.Subvolume] {
 	return func(yield func(*btrfs.Subvolume) bool) {
 		for c := range b.Of(s) {
-			if id := c.Identity(); (id.IsZero() || b.alike[id] < 2) && !yield(c) {
+			if b.isSingle(c) && !yield(c) {
 				return
 			}
 		}
 	}
+}
+
+// isSingle tells that the receiver cannot take another one for it.
+func (b *basesByUUID) isSingle(base *btrfs.Subvolume) bool {
+	id := base.Identity()
+	return id.IsZero() || b.alike[id] < 2
 }
 
 // ownBackups gives the complete backups of the series that are known to come from this source: backups of its snapshots,
@@ -89,7 +110,7 @@ func (r *byUUID) ownBackups() []btrfs.Subvolume {
 		}
 	}
 	backups := slices.DeleteFunc(r.Backups.Series(), func(b btrfs.Subvolume) bool {
-		return !copies.IsComplete(b) || foreign[b.UUID] || r.ofAnother(b)
+		return !copies.IsComplete(b) || foreign[b.UUID] || r.ofAnother(b) || r.Chains.lost(b.Name) != ""
 	})
 	l := kin.NewLineage(r.Backups.All) // the parent may be a copy in another folder
 	own, families := make(map[btrfs.UUID]bool), make(map[btrfs.UUID]bool)
@@ -126,6 +147,8 @@ func (r *byUUID) foreign() []retention.Verdict {
 			reason = "not a received subvolume"
 		case r.ofAnother(b):
 			reason = "a backup of another source"
+		case r.Chains.lost(b.Name) != "":
+			reason = r.Chains.lost(b.Name)
 		}
 		verdicts = append(verdicts, retention.Verdict{Name: b.Name, Keep: true, Held: true, Reasons: []string{reason}})
 	}
@@ -196,4 +219,4 @@ func (r byRecord) bases() bases {
 type theBase []*btrfs.Subvolume
 
 func (b theBase) of(*btrfs.Subvolume) iter.Seq[*btrfs.Subvolume] { return slices.Values(b) }
-func (b theBase) sent(*btrfs.Subvolume)                          {}
+func (b theBase) sent(_, _ *btrfs.Subvolume)                     {}

@@ -1,0 +1,285 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"iter"
+	"math"
+	"slices"
+	"time"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/engine/kin"
+	"btrfs-backup/retention"
+)
+
+// Where backups are chains of streams, these follow the calendar: the first of a year is complete, the first of a month builds on the
+// first of its year, and so on down to the shortest period; there each one builds on the one before. So what a kept backup builds
+// on is what a policy by the calendar keeps anyway, and the leaves of a period expire together.
+
+// Levels gives the units of the calendar by which backups build on each other under a policy, the longest first: the shortest one of
+// the policy, and all above it. One that does not go by the calendar counts as one of days.
+func Levels(policy retention.Policy) (levels []retention.Unit) {
+	finest := retention.Day
+	for u := retention.Year; u >= retention.Hour; u-- {
+		if policy.Of[u] != 0 {
+			finest = u
+		}
+	}
+	for u := retention.Year; u >= finest; u-- {
+		if u != retention.Quarter || policy.Of[u] != 0 {
+			levels = append(levels, u)
+		}
+	}
+	return levels
+}
+
+// MostSteps gives the number of streams that a restore takes at most: one for each level, and those of one period of leaves.
+func MostSteps(policy retention.Policy) int {
+	levels := Levels(policy)
+	leaves := 1
+	switch finest := levels[len(levels)-1]; finest {
+	case retention.Hour:
+		leaves = 25 // when the clock is set back
+	case retention.Day:
+		leaves = 7
+	case retention.Week:
+		leaves = 6
+	case retention.Month:
+		if leaves = 12; slices.Contains(levels, retention.Quarter) {
+			leaves = 3
+		}
+	case retention.Quarter:
+		leaves = 4
+	}
+	return len(levels) + leaves
+}
+
+// A leaf is a backup, or a version to be one, in its place in the calendar.
+type leaf struct {
+	retention.Snapshot
+	periods  []retention.Period // by level
+	steps    int
+	snapshot *btrfs.Subvolume // of which it is a copy; nil: none that can be a parent
+}
+
+// before orders by time.
+func (l *leaf) before(other *leaf) int {
+	return cmp.Or(l.Time.Compare(other.Time), cmp.Compare(l.Number, other.Number), cmp.Compare(l.Name, other.Name))
+}
+
+// beside tells that both lie in the same periods of so many levels.
+func (l *leaf) beside(other *leaf, levels int) bool {
+	return slices.Equal(l.periods[:levels], other.periods[:levels])
+}
+
+// tree are bases by the calendar.
+type tree struct {
+	basesByUUID
+	naming Naming
+	policy retention.Policy
+	zone   *time.Location
+	maxAge time.Duration
+	levels []retention.Unit
+	most   int                          // steps
+	roots  map[retention.Period][]*leaf // by the longest period, in the order of time
+	steps  map[uint64]int               // of snapshots, by ID
+}
+
+// newTree gives the bases among the source's own backups and those of snapshots that can be parents.
+func newTree(p Planner, b basesByUUID, own []string, snapshots map[string]*btrfs.Subvolume) *tree {
+	t := &tree{basesByUUID: b, naming: p.Backups.Naming, policy: p.Keep, zone: p.Now.Location(), maxAge: p.Chains.MaxParentAge,
+		levels: Levels(p.Keep), most: MostSteps(p.Keep), roots: make(map[retention.Period][]*leaf), steps: make(map[uint64]int)}
+	isOwn := setOf(own)
+	for name, n := range p.Chains.Steps() {
+		if snapshot := snapshots[name]; snapshot != nil || isOwn[name] {
+			t.add(name, n, snapshot)
+		}
+	}
+	return t
+}
+
+// leafOf gives the place of a name.
+func (t *tree) leafOf(name string) (*leaf, bool) {
+	s, ok := t.naming.Snapshot(name)
+	return t.leafAt(s), ok
+}
+
+func (t *tree) leafAt(s retention.Snapshot) *leaf {
+	l := &leaf{Snapshot: s}
+	for _, u := range t.levels {
+		l.periods = append(l.periods, t.policy.Period(u, s.Time.In(t.zone)))
+	}
+	return l
+}
+
+func (t *tree) add(name string, steps int, snapshot *btrfs.Subvolume) {
+	l, ok := t.leafOf(name)
+	if !ok {
+		return
+	}
+	l.steps, l.snapshot = steps, snapshot
+	if snapshot != nil {
+		t.steps[snapshot.ID] = steps
+	}
+	all := t.roots[l.periods[0]]
+	at, _ := slices.BinarySearchFunc(all, l, (*leaf).before)
+	t.roots[l.periods[0]] = slices.Insert(all, at, l)
+}
+
+func (t *tree) sent(s, parent *btrfs.Subvolume) {
+	t.basesByUUID.sent(s, parent)
+	steps := 1
+	if parent != nil {
+		steps += t.steps[parent.ID]
+	}
+	t.add(s.Name, steps, s)
+}
+
+// isUsable tells that a version can build on what is there.
+func (t *tree) isUsable(l, of *leaf) bool {
+	return l.snapshot != nil && l.steps < t.most && (t.maxAge == 0 || of.Time.Sub(l.Time) <= t.maxAge) && t.isSingle(l.snapshot) && t.AreKin(of.snapshot, l.snapshot)
+}
+
+// A place tells what there is for a version to build on.
+type place struct {
+	first  []*leaf // of each level, the oldest of the period that can be built on; nil: none
+	oldest []*leaf // whether or not it can be built on
+	last   *leaf   // the newest that is the first of its shortest period, in the same one of the next longer; nil: none
+}
+
+// placeOf looks at those that are older than the version.
+func (t *tree) placeOf(of *leaf) place {
+	n := len(t.levels)
+	p := place{first: make([]*leaf, n), oldest: make([]*leaf, n)}
+	var before *leaf
+	for _, l := range t.roots[of.periods[0]] {
+		if l.before(of) >= 0 {
+			break
+		}
+		for i := 0; i < n && l.beside(of, i+1); i++ {
+			if p.oldest[i] == nil {
+				p.oldest[i] = l
+			}
+			if p.first[i] == nil && t.isUsable(l, of) {
+				p.first[i] = l
+			}
+		}
+		if l.beside(of, n-1) && (before == nil || !before.beside(l, n)) && t.isUsable(l, of) {
+			p.last = l
+		}
+		before = l
+	}
+	return p
+}
+
+// level gives the longest period of which there is nothing yet to build on; as many as there are levels: none.
+func (p place) level() int {
+	if i := slices.Index(p.first, nil); i >= 0 {
+		return i
+	}
+	return len(p.first)
+}
+
+// bases gives those that the version can build on, the best first.
+func (p place) bases() (all []*leaf) {
+	level := p.level()
+	if level > 0 && level == len(p.first)-1 && p.last != nil {
+		all = append(all, p.last)
+	}
+	for i := level - 1; i >= 0; i-- {
+		if !slices.Contains(all, p.first[i]) {
+			all = append(all, p.first[i])
+		}
+	}
+	return all
+}
+
+func (t *tree) of(s *btrfs.Subvolume) iter.Seq[*btrfs.Subvolume] {
+	return func(yield func(*btrfs.Subvolume) bool) {
+		l, ok := t.leafOf(s.Name)
+		if l.snapshot = s; !ok {
+			return
+		}
+		for _, base := range t.placeOf(l).bases() {
+			if !yield(base.snapshot) {
+				return
+			}
+		}
+	}
+}
+
+// why tells in words why a version builds on a base, or on none.
+func (t *tree) why(s, base *btrfs.Subvolume) string {
+	l, ok := t.leafOf(s.Name)
+	if l.snapshot = s; !ok {
+		return ""
+	}
+	p := t.placeOf(l)
+	if base == nil {
+		unit := t.levels[0]
+		if p.oldest[0] != nil {
+			return fmt.Sprintf("nothing of its %s can be built on", unit)
+		}
+		return fmt.Sprintf("the first of its %s", unit)
+	}
+	level, n := p.level(), len(t.levels)
+	what := "one more of its " + t.levels[n-1].String()
+	if level < n {
+		what = "the first of its " + t.levels[level].String()
+	}
+	if p.last != nil && level == n-1 && base == p.last.snapshot {
+		return fmt.Sprintf("%s, on the one before", what)
+	}
+	for i := min(level, n) - 1; i >= 0; i-- {
+		switch {
+		case p.first[i].snapshot != base:
+		case p.first[i] != p.oldest[i]:
+			return fmt.Sprintf("%s, on the oldest of its %s that the source still has", what, t.levels[i])
+		default:
+			return fmt.Sprintf("%s, on the first of its %s", what, t.levels[i])
+		}
+	}
+	return what
+}
+
+// Parents gives the names of the snapshots that the source must keep for versions to come, when the transfers are done: the newest one
+// that the destination holds, and the first of each present period, as far as it can be built on.
+func (p Planner) Parents(done []Transfer) (names []string) {
+	r, ok := p.relation().(*byUUID)
+	if !ok || p.Chains == nil {
+		return nil
+	}
+	bases := r.bases()
+	var newest *btrfs.Subvolume
+	for i := range r.series {
+		if len(r.holdsWhole(r.series[i])) > 0 {
+			newest = &r.series[i]
+		}
+	}
+	for i := range done {
+		s := &done[i].Snapshot
+		if bases.sent(s, done[i].Parent); newest == nil || kin.ByAge(*s, *newest) > 0 {
+			newest = s
+		}
+	}
+	add := func(s *btrfs.Subvolume) {
+		if s != nil && !slices.Contains(names, s.Name) {
+			names = append(names, s.Name)
+		}
+	}
+	add(newest)
+	t := bases.(*tree)
+	next := t.leafAt(retention.Snapshot{Time: p.Now, Number: math.MaxInt})
+	next.snapshot = &btrfs.Subvolume{ID: math.MaxUint64, CreatedIn: math.MaxUint64, ParentUUID: p.Source.UUID, ReadOnly: true}
+	place := t.placeOf(next)
+	if place.last != nil && place.level() == len(t.levels)-1 {
+		add(place.last.snapshot)
+	}
+	for _, l := range place.first {
+		if l != nil {
+			add(l.snapshot)
+		}
+	}
+	return names
+}
