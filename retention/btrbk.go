@@ -27,6 +27,15 @@ func (p Policy) As(rule string) (Policy, error) {
 	return p, nil
 }
 
+// PeriodOf gives the period in which the policy counts a snapshot, by the clock of a zone. Two of one unit are the same, or not; which
+// comes first only a Calendar's tell.
+func (p Policy) PeriodOf(u Unit, s Snapshot, zone *time.Location) Period {
+	if !p.Btrbk {
+		return p.Period(u, s.Time.In(zone))
+	}
+	return Period{year: p.ageOf(time.Date(2200, 1, 1, 0, 0, 0, 0, zone), s)[u]}
+}
+
 // hierarchy are the units of btrbk's cascade: what is kept for one is chosen among those that are the first in the one before.
 var hierarchy = []Unit{Hour, Day, Week, Month, Year}
 

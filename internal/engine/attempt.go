@@ -158,7 +158,7 @@ func (a *Attempt) Candidates(to Destination) []retention.Snapshot {
 	}
 	p := v.plannerOf(v.seen)
 	if a.history == nil {
-		p.Snapshots.InDirectory = []btrfs.Subvolume{pending(a.version, btrfs.UUID{})}
+		p.Snapshots.InDirectory = []btrfs.Subvolume{plan.Pending(a.version, btrfs.UUID{})}
 	}
 	return p.Candidates()
 }

@@ -208,7 +208,7 @@ func TestPruneSource(t *testing.T) {
 			if len(verdicts) != len(s.Series()) {
 				t.Errorf("%d verdicts on %d snapshots", len(verdicts), len(s.Series()))
 			}
-			got := actions(Plan{Delete: deletions(verdicts)})
+			got := actions(Plan{Delete: plan.Deletions(verdicts)})
 			if got := strings.ReplaceAll(strings.ReplaceAll(got, "delete ", ""), ";", ""); got != test.want {
 				t.Errorf("deleted: %q, want %q, by %v", got, test.want, verdicts)
 			}

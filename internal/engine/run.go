@@ -340,7 +340,7 @@ func (r *run) take(ctx context.Context, name string) (btrfs.Subvolume, error) {
 		if slices.Contains(plan.NamesOf(r.snapshots.InDirectory), name) {
 			return btrfs.Subvolume{}, fs.ErrExist
 		}
-		return pending(name, r.source.UUID), nil
+		return plan.Pending(name, r.source.UUID), nil
 	}
 	r.Log.Debug("taking snapshot " + name)
 	s, err := r.history.Take(ctx, name)
@@ -348,12 +348,6 @@ func (r *run) take(ctx context.Context, name string) (btrfs.Subvolume, error) {
 		r.Log.Info("took snapshot " + name)
 	}
 	return s, err
-}
-
-// pending is a version that does not exist, newer than all that do.
-func pending(name string, of btrfs.UUID) btrfs.Subvolume {
-	const newest = 1<<64 - 1
-	return btrfs.Subvolume{ID: newest, Name: name, ParentUUID: of, ReadOnly: true, CreatedIn: newest}
 }
 
 // serveAll serves destinations side by side.
@@ -451,22 +445,12 @@ func (r *run) considerSource() (*plan.Considered, error) {
 func (r *run) deleteSnapshots(ctx context.Context, verdicts []retention.Verdict) {
 	r.report.Verdicts = verdicts
 	r.tellInUse(r.Source, r.report.Verdicts, r.snapshots)
-	r.report.Deleted = r.delete(ctx, r.Source, r.history, deletions(r.report.Verdicts), r.report.fail)
+	r.report.Deleted = r.delete(ctx, r.Source, r.history, plan.Deletions(r.report.Verdicts), r.report.fail)
 	r.updateLedger(ctx, func(l *lock.Ledger) {
 		l.DropMissing(func(name string) bool {
 			return !slices.Contains(r.report.Deleted, name) && slices.Contains(plan.NamesOf(r.snapshots.InDirectory), name)
 		})
 	})
-}
-
-func deletions(verdicts []retention.Verdict) []string {
-	var names []string
-	for _, v := range verdicts {
-		if !v.Keep {
-			names = append(names, v.Name)
-		}
-	}
-	return names
 }
 
 // tellInUse names what the policy does not keep, but what it is used for.

@@ -7,6 +7,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine/ladder"
+	"btrfs-backup/internal/engine/plan"
 )
 
 // save brings one version to the destination: as an increment where possible, falling back to other parents and at last to a
@@ -82,7 +83,7 @@ func (v *visit) add(t Transfer, r Result) {
 	}
 	made := r.Backup
 	if v.lister == nil {
-		made = assumedBackup(t.Snapshot)
+		made = plan.Assumed(t.Snapshot)
 	}
 	v.planner.Chains.Add(made, v.planner.Backups.InDirectory)
 	v.planner.Backups.InDirectory = append(v.planner.Backups.InDirectory, made)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"strings"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine/kin"
@@ -160,22 +159,9 @@ func (v *visit) plannerOf(found Contents) plan.Planner {
 
 // tellForeign tells of backups that have a name of the series, and that the policy does not apply to.
 func (v *visit) tellForeign() {
-	foreign := v.plan.Foreign
-	if len(foreign) == 0 || v.keepBackups() == (retention.Policy{}) {
-		return
+	if foreign := v.plan.Foreign; len(foreign) > 0 && v.keepBackups() != (retention.Policy{}) {
+		v.Log.Info(fmt.Sprintf("%s: %d left alone: %s", v.to, len(foreign), plan.WhyKept(foreign)))
 	}
-	var reasons []string
-	for _, f := range foreign {
-		reasons = append(reasons, f.Reasons...)
-	}
-	slices.Sort(reasons)
-	reasons = slices.Compact(reasons)
-	const most = 3
-	told := strings.Join(reasons[:min(most, len(reasons))], "; ")
-	if len(reasons) > most {
-		told += "; ..."
-	}
-	v.Log.Info(fmt.Sprintf("%s: %d left alone: %s", v.to, len(foreign), told))
 }
 
 // nameVersion finds a name for the version of a source that keeps none.
@@ -198,7 +184,7 @@ func (v *visit) nameVersion(ctx context.Context, found Contents) error {
 	} else if found.isTaken(name) {
 		return fmt.Errorf("saving %s to %s: %w", name, v.to, fs.ErrExist)
 	}
-	v.planner.Snapshots.InDirectory = []btrfs.Subvolume{pending(name, btrfs.UUID{})}
+	v.planner.Snapshots.InDirectory = []btrfs.Subvolume{plan.Pending(name, btrfs.UUID{})}
 	return err
 }
 
@@ -228,15 +214,10 @@ func (v *visit) assume() error {
 	for _, s := range v.ownSnapshots() {
 		if ledger.IsCommon(v.to.String(), s.Name) && (s.AlteredIn == 0 || v.snapshots.IsHistoryOf(v.source)) {
 			p.NewestSent = &s
-			p.Backups.InDirectory = []btrfs.Subvolume{assumedBackup(s)}
+			p.Backups.InDirectory = []btrfs.Subvolume{plan.Assumed(s)}
 		}
 	}
 	return nil
-}
-
-// assumedBackup is a backup at a destination that cannot be listed.
-func assumedBackup(s btrfs.Subvolume) btrfs.Subvolume {
-	return btrfs.Subvolume{ID: s.ID, Name: s.Name, UUID: s.UUID, ReceivedUUID: s.Identity(), ReadOnly: true, SentIn: s.ChangedIn}
 }
 
 // saveAll saves what the destination lacks. After a failure only the newest of the rest is tried: it is worth most, and a

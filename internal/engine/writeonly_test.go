@@ -134,7 +134,7 @@ func TestAWriteOnlyDestinationIsRefusedWithoutTheLedger(t *testing.T) {
 func TestPlanForAWriteOnlyDestinationSendsOldestFirst(t *testing.T) {
 	sent := snap(2)
 	blind := func(p *plan.Planner) { p.WriteOnly, p.NewestSent = true, &sent }
-	got := actions(newPlanner(subvolumes{snap(4), snap(1), sent, snap(3)}, []btrfs.Subvolume{assumedBackup(sent)}, blind, noIncremental).Plan())
+	got := actions(newPlanner(subvolumes{snap(4), snap(1), sent, snap(3)}, []btrfs.Subvolume{plan.Assumed(sent)}, blind, noIncremental).Plan())
 	if want := "send 3; send 4"; got != want {
 		t.Errorf("plan: %s, want %s", got, want)
 	}

@@ -45,9 +45,12 @@ func (p Place) Noted(prefix string) ([]Entry, error) {
 		}
 		if ledgerErr == nil {
 			for _, h := range ledger.Holds(e.Name) {
-				if h.Outstanding {
+				switch {
+				case h.Outstanding:
 					e.note(h.String())
-				} else {
+				case h.Older:
+					e.note("parent for " + h.Destination)
+				default:
 					e.note("next parent for " + h.Destination)
 				}
 			}

@@ -62,6 +62,8 @@ func meaningOf(h lock.Hold, others bool) func(size string) string {
 		switch {
 		case h.Outstanding:
 			return h.Destination + " does not hold it yet"
+		case h.Older:
+			return fmt.Sprintf("later backups to %s would be built upon other snapshots, or be complete%s", h.Destination, size)
 		case others:
 			return fmt.Sprintf("the next backup to %s would be built upon an older snapshot, or be complete%s", h.Destination, size)
 		}

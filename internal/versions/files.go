@@ -180,7 +180,7 @@ func (s Search) sides(ctx context.Context, v *Versions) ([]*side, error) {
 	}
 	if len(s.Places) == 0 {
 		slices.Sort(destinations)
-		s.Places = destinations
+		s.Places = slices.Compact(destinations)
 	}
 	for _, one := range sides {
 		one.paths = paths

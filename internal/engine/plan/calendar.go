@@ -108,7 +108,7 @@ func (t *tree) leafOf(name string) (*leaf, bool) {
 func (t *tree) leafAt(s retention.Snapshot) *leaf {
 	l := &leaf{Snapshot: s}
 	for _, u := range t.levels {
-		l.periods = append(l.periods, t.policy.Period(u, s.Time.In(t.zone)))
+		l.periods = append(l.periods, t.policy.PeriodOf(u, s, t.zone))
 	}
 	return l
 }
@@ -271,7 +271,7 @@ func (p Planner) Parents(done []Transfer) (names []string) {
 	add(newest)
 	t := bases.(*tree)
 	next := t.leafAt(retention.Snapshot{Time: p.Now, Number: math.MaxInt})
-	next.snapshot = &btrfs.Subvolume{ID: math.MaxUint64, CreatedIn: math.MaxUint64, ParentUUID: p.Source.UUID, ReadOnly: true}
+	next.snapshot = new(Pending("", p.Source.UUID))
 	place := t.placeOf(next)
 	if place.last != nil && place.level() == len(t.levels)-1 {
 		add(place.last.snapshot)

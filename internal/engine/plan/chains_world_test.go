@@ -37,22 +37,20 @@ type world struct {
 func newWorld(t testing.TB, start time.Time, keep, keepSource string) *world {
 	w := &world{t: t, now: start, chains: &Chains{On: make(map[string]string), MaxParentAge: 400 * 24 * time.Hour},
 		Rand: rand.New(rand.NewPCG(1, 1)), source: btrfs.Subvolume{ID: 256, Name: "home", UUID: btrfs.UUID{9}, CreatedIn: 1}}
-	for text, p := range map[string]*retention.Policy{keep: &w.keep, keepSource: &w.keepSource} {
-		if text != "" {
-			var err error
-			if *p, err = retention.Parse(text); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	if keep == keepSource {
-		w.keep = w.keepSource
-		if keep != "" {
-			w.keep, _ = retention.Parse(keep)
-			w.keepSource = w.keep
-		}
-	}
+	w.keep, w.keepSource = policyOf(t, keep), policyOf(t, keepSource)
 	return w
+}
+
+// policyOf reads a policy; "" keeps all.
+func policyOf(t testing.TB, text string) (p retention.Policy) {
+	t.Helper()
+	if text != "" {
+		var err error
+		if p, err = retention.Parse(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p
 }
 
 func uuidOf(kind byte, n uint64) btrfs.UUID {
@@ -98,21 +96,8 @@ func (w *world) run() {
 			w.complete++
 			w.checkComplete(p, t.Snapshot)
 		}
-		w.serial++
-		b := btrfs.Subvolume{ID: 256 + w.serial, Name: t.Snapshot.Name, UUID: uuidOf(2, w.serial), ReceivedUUID: t.Snapshot.UUID, ReadOnly: true,
-			SentIn: t.Snapshot.ChangedIn, CreatedIn: w.serial, ReceivedIn: w.serial, ChangedIn: w.serial}
-		for _, there := range p.Backups.InDirectory {
-			if t.Parent != nil && there.ReceivedUUID == t.Parent.UUID {
-				b.ParentUUID = there.UUID
-			}
-		}
-		if t.Parent != nil && b.ParentUUID.IsZero() {
-			w.t.Fatalf("%s: builds on %s, which is not there", t.Snapshot.Name, t.Parent.Name)
-		}
-		p.Chains.Add(b, p.Backups.InDirectory)
-		p.Backups.InDirectory = append(slices.Clone(p.Backups.InDirectory), b)
-		p.Backups.All = p.Backups.InDirectory
-		sent[b.Name] = true
+		w.add(&p, t)
+		sent[t.Snapshot.Name] = true
 		w.sent++
 	}
 	w.pins, _ = p.Settle(made, sent)
@@ -120,6 +105,24 @@ func (w *world) run() {
 	w.prune()
 	w.check()
 	w.pruneSource()
+}
+
+// add notes a backup as the engine does.
+func (w *world) add(p *Planner, t Transfer) {
+	w.serial++
+	b := btrfs.Subvolume{ID: 256 + w.serial, Name: t.Snapshot.Name, UUID: uuidOf(2, w.serial), ReceivedUUID: t.Snapshot.UUID, ReadOnly: true,
+		SentIn: t.Snapshot.ChangedIn, CreatedIn: w.serial, ReceivedIn: w.serial, ChangedIn: w.serial}
+	for _, there := range p.Backups.InDirectory {
+		if t.Parent != nil && there.ReceivedUUID == t.Parent.UUID {
+			b.ParentUUID = there.UUID
+		}
+	}
+	if t.Parent != nil && b.ParentUUID.IsZero() {
+		w.t.Fatalf("%s: builds on %s, which is not there", t.Snapshot.Name, t.Parent.Name)
+	}
+	p.Chains.Add(b, p.Backups.InDirectory)
+	p.Backups.InDirectory = append(slices.Clone(p.Backups.InDirectory), b)
+	p.Backups.All = p.Backups.InDirectory
 }
 
 func (w *world) prune() {
@@ -162,7 +165,9 @@ func (w *world) pruneSource() {
 // checkComplete fails if there is anything that a version without a parent could have built on.
 func (w *world) checkComplete(p Planner, s btrfs.Subvolume) {
 	at, _ := Naming{}.Time(s.Name)
-	year := func(t time.Time) retention.Period { return w.keep.Period(retention.Year, t) }
+	year := func(t time.Time) retention.Period {
+		return w.keep.PeriodOf(retention.Year, retention.Snapshot{Time: t}, time.Local)
+	}
 	for _, other := range w.snapshots {
 		t, _ := Naming{}.Time(other.Name)
 		paired := slices.ContainsFunc(p.Backups.InDirectory, func(b btrfs.Subvolume) bool { return b.ReceivedUUID == other.UUID })

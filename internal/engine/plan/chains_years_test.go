@@ -17,7 +17,7 @@ func TestChainsKeepTheirPromisesForYears(t *testing.T) {
 	inZone(t, "Europe/Berlin")
 	for keep, days := range map[string]int{
 		"14d 8w 12m 3y": 3 * 366, "24h 7d": 3 * 366, "12m": 2 * 366, "30d": 500, "last=30": 500, "": 400,
-		"14d 8w 12m": 500, "8w": 500, "4q 7d": 500, "3y": 500, "within=3w": 400, "7d week-start=sunday day-start=04:00": 400,
+		"14d 8w 12m": 500, "8w": 500, "4q 7d": 500, "3y": 500, "within=3w": 400, "compat=btrbk 14d 8w 12m": 500, "7d week-start=sunday day-start=04:00": 400,
 	} {
 		w := newWorld(t, time.Date(2026, 3, 14, 1, 0, 0, 0, time.Local), keep, "last=2")
 		from := w.now

@@ -2,11 +2,13 @@ package plan
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine/copies"
 	"btrfs-backup/internal/engine/kin"
+	"btrfs-backup/retention"
 )
 
 // Kept sums up snapshots or backups of one series.
@@ -119,4 +121,28 @@ func (p Planner) Settle(made Plan, sent map[string]bool) (common []string, lacki
 		common = p.Parents(done)
 	}
 	return common, lacking
+}
+
+// Deletions gives the names of what is not kept.
+func Deletions(verdicts []retention.Verdict) (names []string) {
+	for _, v := range verdicts {
+		if !v.Keep {
+			names = append(names, v.Name)
+		}
+	}
+	return names
+}
+
+// WhyKept gives the reasons of verdicts, each once; of many, the first.
+func WhyKept(verdicts []retention.Verdict) string {
+	const most = 3
+	var reasons []string
+	for _, v := range verdicts {
+		reasons = append(reasons, v.Reasons...)
+	}
+	slices.Sort(reasons)
+	if reasons = slices.Compact(reasons); len(reasons) > most {
+		reasons = append(reasons[:most], "...")
+	}
+	return strings.Join(reasons, "; ")
 }

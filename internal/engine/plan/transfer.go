@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"math"
 	"time"
 
 	"btrfs-backup/btrfs"
@@ -57,4 +58,14 @@ func (p Planner) Bases(s btrfs.Subvolume) (bases []btrfs.Subvolume) {
 		bases = append(bases, *base)
 	}
 	return bases
+}
+
+// Pending is a version that does not exist, newer than all that do.
+func Pending(name string, of btrfs.UUID) btrfs.Subvolume {
+	return btrfs.Subvolume{ID: math.MaxUint64, Name: name, ParentUUID: of, ReadOnly: true, CreatedIn: math.MaxUint64}
+}
+
+// Assumed is the backup of a version at a destination that cannot be listed.
+func Assumed(s btrfs.Subvolume) btrfs.Subvolume {
+	return btrfs.Subvolume{ID: s.ID, Name: s.Name, UUID: s.UUID, ReceivedUUID: s.Identity(), ReadOnly: true, SentIn: s.ChangedIn}
 }
