@@ -24,7 +24,7 @@ var chosen = map[string][]string{
 
 // Options whose values are files or directories. Shells offer nothing for others.
 var (
-	files       = []string{"config", "exclude-from", "ssh-program"}
+	files       = []string{"config", "exclude-from", "identity", "output", "paper", "recipients", "ssh-program"}
 	directories = []string{"agents", "mount-point", "restrict-to", "snapshot-folder", "to"}
 )
 

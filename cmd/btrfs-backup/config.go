@@ -72,8 +72,8 @@ func lookInto(file string) (*config.Config, error) {
 	return config.Read(config.Source{File: file, Options: newJobOptions, Nearest: arguments.Nearest, Look: true})
 }
 
-// keys gives the options that jobs have in the configuration.
-func keys() (*pflag.FlagSet, []string) {
+// jobKeys gives the options that jobs have in the configuration.
+func jobKeys() (*pflag.FlagSet, []string) {
 	o := newJobOptions(new(job.Spec)).(jobOptions)
 	return o.flags, o.Names()
 }

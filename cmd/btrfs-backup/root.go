@@ -53,7 +53,7 @@ rsync copies any other directory: see "btrfs-backup help rsync".`,
 		c.PreRunE = needProc
 	}
 	root.AddCommand(newRsh(env), newReceive(env), newRsyncTopic())
-	help.AddPages(root, keys)
+	help.AddPages(root, jobKeys)
 	for _, c := range help.WithCommands(root) {
 		c.DisableFlagsInUseLine, c.Flags().SortFlags = true, false
 		arguments.RefuseEmpty(c.Flags())
@@ -76,7 +76,7 @@ func addCommands(root *cobra.Command, env environment) {
 	help.Group(root, "Getting data back", newVersions(env), newDiff(env), newRestore(env))
 	help.Group(root, "Trust", newVerify(env), newRelink(env), newAdopt(env), newIndex(env))
 	help.Group(root, "Making room", newDelete(env), newPrune(env), newForget(env))
-	help.Group(root, settingUp, newConfig(env), newImport(env), newInstall(env), newUninstall(env), newServe(env), newFreeze(env))
+	help.Group(root, settingUp, newConfig(env), newImport(env), newInstall(env), newUninstall(env), newKey(env), newServe(env), newFreeze(env))
 	root.SetCompletionCommandGroupID(settingUp)
 }
 

@@ -233,6 +233,11 @@ var rules = []rule{
 		breaks:   importing(beside([]string{"internal/due", "internal/help", "internal/hint", "retention"})),
 	},
 	{
+		reason:   "keys are made and tried without what uses them",
+		packages: []string{"internal/keys"},
+		breaks:   importing(beside([]string{"internal/hint", "internal/seal"})),
+	},
+	{
 		reason:   "people are asked and told without knowing what about",
 		packages: []string{"internal/terminal"},
 		breaks:   importing(beside([]string{"internal/progress"})),

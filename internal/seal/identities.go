@@ -278,3 +278,15 @@ func (p Prompt) parseSSH(ctx context.Context, name string, content []byte) (Iden
 	}
 	return Identities{sshIdentity{i, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey())))}}, nil
 }
+
+// A Key is a pair of keys, as texts.
+type Key struct{ Secret, Public string }
+
+// NewKey makes a key of age, of the kind that all versions of it know.
+func NewKey() (Key, error) {
+	i, err := age.GenerateX25519Identity()
+	if err != nil {
+		return Key{}, err
+	}
+	return Key{i.String(), i.Recipient().String()}, nil
+}

@@ -1,0 +1,98 @@
+package keys
+
+import (
+	"errors"
+	"fmt"
+
+	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/seal"
+)
+
+// tellNew tells what was made, and what is to be done with it.
+func (c Conversation) tellNew(r Request, all []made, recipients seal.Recipients) {
+	for _, k := range all {
+		if k.file != "" {
+			c.Tell(fmt.Sprintf("wrote %s: the %s (secret)", k.file, k.name))
+		}
+	}
+	c.Tell(fmt.Sprintf("wrote %s: backups are encrypted for %s", r.Recipients, count(len(recipients))))
+	c.Tell("")
+	if r.Output != "" {
+		c.Tell("Making backups needs no secret key. Keep " + r.Output + " away from this")
+		c.Tell("machine: on a USB stick, or on another machine. Whoever steals this machine")
+		c.Tell("with the key can read the backups. What was deleted from a disk may still be")
+		c.Tell("on it, and in snapshots: if the file is on a disk of this machine, make")
+		c.Tell("another key on a stick in its place.")
+	}
+	if r.Paper != "" {
+		c.Tell("")
+		c.Tell("Print " + r.Paper + ", then delete it, and lock the paper away.")
+	}
+	c.Tell("")
+	if len(recipients) == 1 {
+		c.Tell("If this key is lost, the backups are lost. Nobody can help.")
+	} else {
+		c.Tell("If " + allOf(len(recipients)) + " keys are lost, the backups are lost. Nobody can help.")
+	}
+	c.Tell("Try them now, and once a year:")
+	for _, k := range all {
+		file := k.file
+		if file == "" {
+			file = seal.Typed + "   (to type the paper key)"
+		}
+		c.Tell("  btrfs-backup key test -i " + file)
+	}
+}
+
+func count(keys int) string {
+	if keys == 1 {
+		return "this key only"
+	}
+	return fmt.Sprintf("%d keys", keys)
+}
+
+func allOf(keys int) string {
+	if keys == 2 {
+		return "both"
+	}
+	return fmt.Sprintf("all %d", keys)
+}
+
+// Test encrypts something for the recipients in a file, reads it with secret keys, and tells which of the recipients they are.
+func (c Conversation) Test(file string, ids seal.Identities) error {
+	recipients, err := seal.ReadRecipients(file)
+	if err != nil {
+		return err
+	}
+	canary, err := seal.Canary(recipients)
+	if err != nil {
+		return err
+	}
+	_, err = seal.TestCanary(canary, ids)
+	if errors.Is(err, seal.ErrWrongIdentity) {
+		return hint.New(fmt.Errorf("this secret key belongs to no public key in %s: it cannot read what is encrypted now", file),
+			"`btrfs-backup key list` shows the public keys; older backups may have others")
+	}
+	if err != nil {
+		return err
+	}
+	for _, r := range recipients.Matching(ids) {
+		c.Tell(fmt.Sprintf("this is the %s (%s, line %d): it reads what is encrypted now", r, file, r.Line))
+	}
+	return nil
+}
+
+// List tells the public keys in a file.
+func (c Conversation) List(file string) error {
+	recipients, err := seal.ReadRecipients(file)
+	if err != nil {
+		return err
+	}
+	for _, r := range recipients {
+		if r.Name != "" {
+			c.Tell("# " + r.Name)
+		}
+		c.Tell(r.Text)
+	}
+	return recipients.Check(true)
+}
