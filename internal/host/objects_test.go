@@ -20,6 +20,7 @@ import (
 	"btrfs-backup/internal/host/agent"
 	"btrfs-backup/internal/host/local"
 	"btrfs-backup/internal/object"
+	"btrfs-backup/internal/object/objecttest"
 	"btrfs-backup/transport"
 	"btrfs-backup/transport/ssh"
 	"btrfs-backup/transport/sshtest"
@@ -87,6 +88,47 @@ func leftovers(t testing.TB, folder string) (found []string) {
 		return err
 	}))
 	return found
+}
+
+func TestAFolderOfAnyMachineIsABucket(t *testing.T) {
+	eachBucket(t, func(t *testing.T, b object.Bucket, _ string) { objecttest.Conform(t, b, objecttest.Traits{}) })
+}
+
+func TestADirectoryIsNotRemovedUnderWhatIsStoredInIt(t *testing.T) {
+	eachBucket(t, func(t *testing.T, b object.Bucket, folder string) {
+		check(t, os.MkdirAll(folder+"/a/b", 0o755))
+		check(t, os.WriteFile(folder+"/a/b/.incoming-of-a-killed-one", nil, 0o600))
+		stop := make(chan struct{})
+		var deleting sync.WaitGroup
+		for i := range 2 {
+			deleting.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					key := fmt.Sprintf("a/b/gone%d", i)
+					if err := errors.Join(b.Put(t.Context(), key, nil, object.PutOptions{}), b.Delete(t.Context(), []string{key})); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		for i := range 20 {
+			key := "a/b/c"
+			if i%2 == 0 {
+				key = "a/b/d/e"
+			}
+			check(t, b.Put(t.Context(), key, noise(3<<20), object.PutOptions{}))
+			check(t, b.Delete(t.Context(), []string{key}))
+		}
+		close(stop)
+		deleting.Wait()
+		if entries, err := os.ReadDir(folder); err != nil || len(entries) > 0 {
+			t.Errorf("left are %v, %v", entries, err)
+		}
+	})
 }
 
 func TestObjectsOfEachSizeComeBack(t *testing.T) {

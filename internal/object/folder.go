@@ -15,6 +15,8 @@ import (
 	"syscall"
 
 	"btrfs-backup/lock"
+
+	"golang.org/x/sys/unix"
 )
 
 // Folder is a Bucket that keeps objects as files in a folder of this machine. Nothing leads out of it, whatever links are in it.
@@ -250,12 +252,24 @@ func (f *Folder) tidy(dir string) {
 			return
 		}
 		for _, e := range entries {
-			_ = f.root.Remove(path.Join(dir, e.Name()))
+			if !f.dropUnheld(path.Join(dir, e.Name())) {
+				return
+			}
 		}
 		if f.root.Remove(dir) != nil {
 			return
 		}
 	}
+}
+
+// dropUnheld removes a file that nobody writes any more.
+func (f *Folder) dropUnheld(temporary string) bool {
+	file, err := f.root.Open(temporary)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	return unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil && f.root.Remove(temporary) == nil
 }
 
 func (f *Folder) named(doing, key string, err error) error {

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // An Upload is an object that comes to a Folder in pieces. Either End or Abort must be called. Nobody sees it before End.
@@ -41,13 +43,24 @@ func (f *Folder) begin(key string, size int64, o PutOptions) (*Upload, error) {
 		return nil, fs.ErrExist
 	}
 	dir := path.Dir(key)
-	if err := f.mkdirAll(dir); err != nil {
-		return nil, err
-	}
 	u := &Upload{folder: f, key: key, size: size, replace: o.Replace, temporary: path.Join(dir, hidden+rand.Text())}
-	var err error
-	u.file, err = f.root.OpenFile(u.temporary, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	return u, err
+	const attempts = 10 // who deletes the last object of a directory removes that, too
+	for attempt := 1; ; attempt++ {
+		err := f.mkdirAll(dir)
+		if err == nil {
+			u.file, err = f.root.OpenFile(u.temporary, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		}
+		if err == nil {
+			_ = unix.Flock(int(u.file.Fd()), unix.LOCK_SH) // what is held is not removed with its directory
+			if _, err = f.root.Lstat(u.temporary); err == nil {
+				return u, nil
+			}
+			_ = u.file.Close() // nothing is in it
+		}
+		if !errors.Is(err, fs.ErrNotExist) || attempt == attempts {
+			return nil, err
+		}
+	}
 }
 
 var errEnded = errors.New("it is not being stored any more")
@@ -103,14 +116,13 @@ func (u *Upload) check(sum []byte) error {
 	return err
 }
 
-// commit puts the file on disk and gives it its name.
+// commit puts the file on disk and gives it its name. It is held until then.
 func (u *Upload) commit() error {
 	root := u.folder.root
-	err := errors.Join(u.file.Sync(), u.file.Close())
-	u.file = nil
+	err := u.file.Sync()
 	switch {
 	case err != nil:
-		return errors.Join(err, root.Remove(u.temporary))
+		return errors.Join(err, u.drop())
 	case u.replace:
 		if err = root.Rename(u.temporary, u.key); err != nil {
 			err = errors.Join(err, root.Remove(u.temporary))
@@ -118,6 +130,8 @@ func (u *Upload) commit() error {
 	default:
 		err = errors.Join(root.Link(u.temporary, u.key), root.Remove(u.temporary))
 	}
+	err = errors.Join(err, u.file.Close())
+	u.file = nil
 	if err != nil {
 		return err
 	}

@@ -74,7 +74,7 @@ func TestAKeyThatMayOnlyAddObjectsDestroysNone(t *testing.T) {
 	keys := append(slices.Clone(existing), "backups", "index", "backups/s", "backups/s/n.12345678", "backups/s/n.12345678/data.0000/x", "index/../format",
 		"index/../../store/format", "index//format", "index/./x", "/format", "./format", "backups/../format", ".", "..", "", "index/", "x/.incoming-y")
 	for _, key := range keys {
-		for _, content := range []string{"", "other content", "what is in " + key} {
+		for _, content := range []string{"", "other content", "what is at " + key, "what is in " + key} {
 			for name, change := range map[string]func(*protocol.PutObjectCall){
 				"plain": nil,
 				"again": func(c *protocol.PutObjectCall) { c.Again = true },
