@@ -102,7 +102,8 @@ func parseProcess(text string) (access, error) {
 		Expiration                                 time.Time
 	}
 	if err := json.Unmarshal([]byte(text), &printed); err != nil {
-		return access{}, errors.New("what it printed is no JSON of a credential_process") // without the secret in it
+		return access{}, hint.New(errors.New("what it printed is no JSON"), // without the secret in it
+			`print {"AccessKeyId": "...", "SecretAccessKey": "..."}, or two lines: "key = ID" and "secret = SECRET"`)
 	}
 	a := access{printed.AccessKeyID, printed.SecretAccessKey, printed.SessionToken, printed.Expiration}
 	return a, a.check()

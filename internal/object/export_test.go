@@ -12,3 +12,9 @@ func (o S3Options) DialedAs(address string) S3Options {
 	}
 	return o
 }
+
+// DialedBy gives options by which connections are made by a function.
+func (o S3Options) DialedBy(dial func() (net.Conn, error)) S3Options {
+	o.dial = func(context.Context, string, string) (net.Conn, error) { return dial() }
+	return o
+}

@@ -19,39 +19,35 @@ const pageSize = 1000
 // List visits versions where the server tells them: the oldest of each object, whatever became of it later. Where it does not, or
 // these credentials may not see them, it visits the objects as they are.
 func (s *S3) List(ctx context.Context, prefix string, visit func(Info) error) error {
-	return s.list(ctx, s.full(prefix), func(info Info, _ []version) error {
+	return s.list(ctx, &lister{prefix: s.full(prefix), visit: func(info Info, _ []version) error {
 		key, ours := s.short(info.Key)
-		if !ours || info.Versions == 0 { // deleted
+		if !ours {
 			return nil
 		}
 		info.Key = key
 		return visit(info)
-	})
+	}})
 }
 
-// A version is one of an object, or tells that it was deleted.
-type version struct{ key, id string }
-
-// list visits what begins with a prefix, by its key on the server, with all its versions, the newest first.
-func (s *S3) list(ctx context.Context, prefix string, visit func(Info, []version) error) error {
-	l := lister{visit: visit}
+// list visits objects by their keys on the server.
+func (s *S3) list(ctx context.Context, l *lister) error {
 	if s.versions.Load() != no {
-		err := s.listAs(ctx, prefix, &l, true)
+		err := s.listAs(ctx, l, true)
 		if err == nil && s.versions.CompareAndSwap(unknown, yes) && l.after == "" {
-			return s.doubt(ctx, prefix, &l)
+			return s.doubt(ctx, l)
 		}
-		if err == nil || l.failed != nil || l.after != "" || s.versions.Load() == yes || !isUnable(err) {
+		if err == nil || l.failed != nil || l.after != "" || s.versions.Load() == yes || !l.unable {
 			return err
 		}
 		s.o.Log.Info(fmt.Sprintf("%s: versions are not looked at, so what was overwritten is not noticed: %v", s, err))
 		s.versions.Store(no)
 	}
-	return s.listAs(ctx, prefix, &l, false)
+	return s.listAs(ctx, l, false)
 }
 
 // doubt lists without versions when there seem to be no objects: a server that knows nothing of versions may answer like that.
-func (s *S3) doubt(ctx context.Context, prefix string, l *lister) error {
-	err := s.listAs(ctx, prefix, l, false)
+func (s *S3) doubt(ctx context.Context, l *lister) error {
+	err := s.listAs(ctx, l, false)
 	if l.after != "" {
 		s.versions.Store(no)
 	}
@@ -66,16 +62,17 @@ func isUnable(err error) bool {
 }
 
 // listAs goes through the pages. What is tried again begins behind the last object that was visited.
-func (s *S3) listAs(ctx context.Context, prefix string, l *lister, versions bool) error {
+func (s *S3) listAs(ctx context.Context, l *lister, versions bool) error {
 	op := listing
 	if versions {
 		op = listingVersions
 	}
 	err := s.try(ctx, op, "", func(ctx context.Context, c *minio.Core) error {
-		l.info, l.all = Info{}, nil
-		for found := range c.ListObjectsIter(ctx, s.place.Bucket, minio.ListObjectsOptions{Prefix: prefix, Recursive: true,
+		l.all = nil
+		for found := range c.ListObjectsIter(ctx, s.place.Bucket, minio.ListObjectsOptions{Prefix: l.prefix, Recursive: true,
 			MaxKeys: pageSize, WithVersions: versions, StartAfter: l.after}) {
 			if found.Err != nil {
+				l.unable = isUnable(found.Err)
 				return found.Err
 			}
 			if l.take(found) != nil {
@@ -94,32 +91,44 @@ func (s *S3) listAs(ctx context.Context, prefix string, l *lister, versions bool
 	return err
 }
 
+// A version is one of an object, or a marker that it was deleted.
+type version struct{ key, id string }
+
 // A lister gathers the versions of each object.
 type lister struct {
-	visit  func(Info, []version) error
+	prefix string
+	visit  func(oldest Info, all []version) error // the newest first
+	marker func(version)                          // may be nil
+
 	after  string // the key of the last object that was visited
 	info   Info   // of the oldest version so far
 	all    []version
 	failed error // of visit, or since the listing makes no sense
+	unable bool  // the server does not list that, or not for these credentials
 }
 
+// take takes the next version. Markers come anywhere: some servers tell them behind all else that is on a page.
 func (l *lister) take(found minio.ObjectInfo) error {
-	if len(l.all) > 0 && l.all[0].key != found.Key {
-		l.flush()
-	}
-	if l.failed == nil && found.Key < l.after {
-		l.failed = fmt.Errorf("the server lists %q behind %q: it keeps no order", found.Key, l.after)
-	}
-	if l.failed != nil {
+	v := version{found.Key, found.VersionID}
+	if found.IsDeleteMarker {
+		if l.marker != nil {
+			l.marker(v)
+		}
 		return l.failed
 	}
-	id := found.VersionID
-	l.all = append(l.all, version{found.Key, id})
-	if !found.IsDeleteMarker {
-		l.info = Info{Ref: Ref{Key: found.Key, Version: id}, Size: found.Size, Modified: found.LastModified, Class: class(found.StorageClass),
-			Archived: isArchived(found), Versions: l.info.Versions + 1}
+	if len(l.all) > 0 && l.all[0].key != v.key {
+		l.flush()
 	}
-	return nil
+	if v.key == l.after { // some servers begin with what they are to begin behind
+		return l.failed
+	}
+	if l.failed == nil && v.key < l.after {
+		l.failed = fmt.Errorf("the server lists %q behind %q: it keeps no order", v.key, l.after)
+	}
+	l.all = append(l.all, v)
+	l.info = Info{Ref: Ref{v.key, v.id}, Size: found.Size, Modified: found.LastModified, Class: class(found.StorageClass),
+		Archived: isArchived(found), Versions: len(l.all)}
+	return l.failed
 }
 
 // flush visits the object whose versions are complete.
@@ -128,9 +137,7 @@ func (l *lister) flush() {
 		return
 	}
 	info, all := l.info, l.all
-	l.info, l.all = Info{}, nil
-	l.after = all[0].key
-	info.Key = l.after
+	l.all, l.after = nil, info.Key
 	const none = "null" // the version of what was stored without any
 	if info.Version == none && len(all) == 1 {
 		info.Version = ""

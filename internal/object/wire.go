@@ -2,12 +2,16 @@ package object
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/time/rate"
 )
 
@@ -68,7 +72,7 @@ func newWire(o S3Options, dial func(ctx context.Context, network, address string
 			if err != nil {
 				return nil, err
 			}
-			return &conn{c, o.Silence, o.Wire}, nil
+			return &conn{Conn: c, silence: o.Silence, count: o.Wire}, nil
 		},
 		MaxIdleConnsPerHost: most, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: o.Silence,
 		ExpectContinueTimeout: time.Second, DisableCompression: true,
@@ -116,20 +120,45 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// conn is a connection on which something is to be heard, or to be got rid of, from time to time.
+// conn is a connection that is given up when nothing moves on it for a while: nothing is received, and the peer gets nothing.
 type conn struct {
 	net.Conn
 	silence time.Duration
 	count   func(int64) // may be nil
+	acked   uint64      // bytes that the peer had when that was last asked
 }
 
 func (c *conn) Read(p []byte) (int, error) {
-	if err := c.SetReadDeadline(time.Now().Add(c.silence)); err != nil {
-		return 0, err
+	for {
+		if err := c.SetReadDeadline(time.Now().Add(c.silence)); err != nil {
+			return 0, err
+		}
+		n, err := c.Conn.Read(p)
+		c.counted(n)
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || !c.moves() {
+			return n, err
+		}
 	}
-	n, err := c.Conn.Read(p)
-	c.counted(n)
-	return n, err
+}
+
+// moves tells whether the peer got something since it was last asked: what is written may wait here for long.
+func (c *conn) moves() bool {
+	socket, ok := c.Conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return false
+	}
+	moves := false
+	err = raw.Control(func(fd uintptr) {
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			moves = info.Bytes_acked != c.acked
+			c.acked = info.Bytes_acked
+		}
+	})
+	return err == nil && moves
 }
 
 // Write also gives the peer new time to answer: somebody reads meanwhile, until all is written.
@@ -142,6 +171,9 @@ func (c *conn) Write(p []byte) (written int, err error) {
 		n, err := c.Conn.Write(p[:min(len(p), most)])
 		c.counted(n)
 		written += n
+		if n > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+			err = nil // it is slow
+		}
 		if p = p[n:]; err != nil || len(p) == 0 {
 			return written, err
 		}

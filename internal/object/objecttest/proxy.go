@@ -3,12 +3,14 @@ package objecttest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net"
 	"net/http"
 	"sync"
+	"time"
 )
 
 // A Proxy stands before a server, counts requests, and fails as it is told to.
@@ -37,6 +39,7 @@ type Fault struct {
 	Damage  bool              // a byte of what is sent is changed
 	Short   int               // the connection is closed after this many bytes of the content of an answer
 	Headers map[string]string // of the request are changed
+	Slow    time.Duration     // is taken for each 256 KiB, in both directions
 }
 
 func newProxy(socket string) *Proxy {
@@ -153,6 +156,9 @@ func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, f Fault) {
 		content[len(content)/2] ^= 1
 		out.Body = io.NopCloser(bytes.NewReader(content))
 	}
+	if f.Slow > 0 {
+		out.Body = slowBody{out.Body, f.Slow}
+	}
 	if out.ContentLength == 0 {
 		out.Body = nil
 	}
@@ -167,7 +173,10 @@ func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, f Fault) {
 	}
 	maps.Copy(w.Header(), answer.Header)
 	w.WriteHeader(answer.StatusCode)
-	var content io.Reader = answer.Body
+	content := io.Reader(answer.Body)
+	if f.Slow > 0 {
+		content = slowBody{answer.Body, f.Slow}
+	}
 	if f.Short > 0 {
 		content = io.LimitReader(content, int64(f.Short))
 	}
@@ -176,4 +185,20 @@ func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, f Fault) {
 		_ = http.NewResponseController(w).Flush() // what is cut arrives as far as it goes
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// slowBody takes its time.
+type slowBody struct {
+	io.ReadCloser
+	pause time.Duration
+}
+
+func (b slowBody) Read(p []byte) (int, error) {
+	const size = 256 << 10
+	n, err := io.ReadFull(b.ReadCloser, p[:min(len(p), size)])
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = io.EOF
+	}
+	time.Sleep(b.pause * time.Duration(n) / size)
+	return n, err
 }

@@ -5,6 +5,7 @@ package objecttest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http/httptest"
@@ -87,7 +88,10 @@ func Start(t testing.TB, o Options) *Server {
 		check(t, os.MkdirAll(folder, 0o755))
 	}
 	s.Proxy = newProxy(s.socket())
-	front := httptest.NewServer(s.Proxy)
+	front := httptest.NewUnstartedServer(s.Proxy)
+	check(t, front.Listener.Close())
+	front.Listener = listen(t)
+	front.Start()
 	s.URL = front.URL
 	s.Run(t)
 	t.Cleanup(func() {
@@ -100,6 +104,22 @@ func Start(t testing.TB, o Options) *Server {
 		}
 	})
 	return s
+}
+
+// listen gives a listener whose connections take little before it is read: else slowness would be noticed late.
+func listen(t testing.TB) net.Listener {
+	t.Helper()
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var failed error
+		err := c.Control(func(fd uintptr) {
+			const little = 128 << 10
+			failed = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, little)
+		})
+		return errors.Join(err, failed)
+	}}
+	l, err := config.Listen(context.Background(), "tcp", "127.0.0.1:0")
+	check(t, err)
+	return l
 }
 
 func (s *Server) socket() string   { return filepath.Join(s.dir, "socket") }
