@@ -89,6 +89,7 @@ func TestTheTableFitsItsTerminal(t *testing.T) {
 func TestThePlanTellsAllThatWouldBeDone(t *testing.T) {
 	r := manyFates()
 	r.Destinations = r.Destinations[:1]
+	r.Destinations[0].Transfers[1].Why = "the first of its day, on the one before"
 	for _, copied := range []bool{false, true} {
 		var b bytes.Buffer
 		if err := WritePlan(&b, r, false); err != nil {
@@ -101,7 +102,7 @@ func TestThePlanTellsAllThatWouldBeDone(t *testing.T) {
 		wantLines(t, b.String(), "/home: would take snapshot 3",
 			"/usb: would delete .2.incoming: left unfinished by an earlier run",
 			"/usb: would "+verb+" 2 as a complete copy",
-			"/usb: would "+verb+" 3 as an increment to 2",
+			"/usb: would "+verb+" 3 as an increment to 2: the first of its day, on the one before",
 			"/usb: would delete 1: older than the newest 2",
 			"/home: would link 3 as the newest snapshot",
 			"/usb: 1 backup, 0 stay, 1 go")

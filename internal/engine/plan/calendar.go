@@ -216,31 +216,42 @@ func (t *tree) why(s, base *btrfs.Subvolume) string {
 		return ""
 	}
 	p := t.placeOf(l)
-	if base == nil {
-		unit := t.levels[0]
-		if p.oldest[0] != nil {
-			return fmt.Sprintf("nothing of its %s can be built on", unit)
+	level, on := p.level(), t.name(p, base)
+	what, since := "one more of its "+t.levels[len(t.levels)-1].String(), ""
+	if level < len(t.levels) {
+		unit := t.levels[level]
+		what = fmt.Sprintf("the first of its %s", unit)
+		if p.oldest[level] != nil {
+			since = fmt.Sprintf("nothing of its %s can be built on", unit)
 		}
-		return fmt.Sprintf("the first of its %s", unit)
 	}
-	level, n := p.level(), len(t.levels)
-	what := "one more of its " + t.levels[n-1].String()
-	if level < n {
-		what = "the first of its " + t.levels[level].String()
+	switch {
+	case base == nil && since != "":
+		return since
+	case base == nil:
+		return what
+	case since != "":
+		return "on " + on + ", since " + since
 	}
-	if p.last != nil && level == n-1 && base == p.last.snapshot {
-		return fmt.Sprintf("%s, on the one before", what)
+	return what + ", on " + on
+}
+
+// name tells in words what a base is.
+func (t *tree) name(p place, base *btrfs.Subvolume) string {
+	level := p.level()
+	if p.last != nil && level == len(t.levels)-1 && base == p.last.snapshot {
+		return "the one before"
 	}
-	for i := min(level, n) - 1; i >= 0; i-- {
+	for i, unit := range slices.Backward(t.levels[:level]) {
 		switch {
 		case p.first[i].snapshot != base:
 		case p.first[i] != p.oldest[i]:
-			return fmt.Sprintf("%s, on the oldest of its %s that the source still has", what, t.levels[i])
+			return fmt.Sprintf("the oldest of its %s that the source still has", unit)
 		default:
-			return fmt.Sprintf("%s, on the first of its %s", what, t.levels[i])
+			return fmt.Sprintf("the first of its %s", unit)
 		}
 	}
-	return what
+	return "another one"
 }
 
 // Parents gives the names of the snapshots that the source must keep for versions to come, when the transfers are done: the newest one

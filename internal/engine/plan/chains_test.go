@@ -65,7 +65,7 @@ func TestABackupBuildsOnThatOfTheCalendar(t *testing.T) {
 		{"the day before is gone at the source: down the tree", daily, "20260101-0100 20260201-0100 20260209-0100 20260210-0100", "20260210-0100", "", "20260211-0100",
 			"20260209-0100 20260201-0100 20260101-0100", "the first of its day, on the one before"},
 		{"all of the week are", daily, "20260101-0100 20260201-0100 20260209-0100 20260210-0100", "20260209-0100 20260210-0100", "", "20260211-0100",
-			"20260201-0100 20260101-0100", "the first of its week, on the first of its month"},
+			"20260201-0100 20260101-0100", "on the first of its month, since nothing of its week can be built on"},
 		{"the first of the year is: the oldest stands in", daily, "20260101-0100 20260201-0100", "20260101-0100", "", "20260301-0100",
 			"20260201-0100", "the first of its month, on the oldest of its year that the source still has"},
 		{"all of the year are", daily, "20260101-0100 20260201-0100", "20260101-0100 20260201-0100", "", "20260301-0100", "", "nothing of its year can be built on"},
@@ -235,5 +235,39 @@ func TestWhatCannotBeRestoredPushesNothingOut(t *testing.T) {
 	}
 	if complete := w.planner().Complete(); slices.Contains(complete, "20260301-010000") || len(complete) != 3 {
 		t.Errorf("complete: %q", complete)
+	}
+}
+
+func TestWhatDecidesTogetherLearnsOfParents(t *testing.T) {
+	inZone(t, "Europe/Berlin")
+	w := newWorld(t, at(t, "20260101-0100"), "last=1", "")
+	for _, when := range []string{"20260101-0100", "20260105-0100", "20260106-0100", "20260112-0100"} {
+		w.now = at(t, when)
+		w.keepAll(w.keep)
+	}
+	w.now = at(t, "20260113-0100")
+	w.take()
+	p := w.planner()
+	got := make(map[string]string)
+	for _, c := range p.Candidates() {
+		got[c.Name] = strings.Join(c.Holds, ", ")
+	}
+	want := map[string]string{"20260101-010000": "", "20260105-010000": "", "20260106-010000": "", "20260112-010000": "", "20260113-010000": "newest common with the source"}
+	if !maps.Equal(got, want) {
+		t.Errorf("%v", got)
+	}
+	w.keepAll(w.keep) // it is sent
+	p = w.planner()
+	got = make(map[string]string)
+	for _, c := range p.Candidates() {
+		got[c.Name] = strings.Join(c.Holds, ", ")
+	}
+	want["20260112-010000"], want["20260101-010000"] = "parent of 20260113-010000", "parent of 20260112-010000"
+	if !maps.Equal(got, want) {
+		t.Errorf("%v", got)
+	}
+	p.Peers = []retention.Snapshot{{Name: "20260106-010000", Time: at(t, "20260106-0100"), Holds: []string{"in use"}}}
+	if made := p.Plan(); len(made.Delete) > 0 {
+		t.Errorf("with what a peer holds, %q go", made.Delete)
 	}
 }
