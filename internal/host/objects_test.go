@@ -91,7 +91,7 @@ func leftovers(t testing.TB, folder string) (found []string) {
 }
 
 func TestAFolderOfAnyMachineIsABucket(t *testing.T) {
-	eachBucket(t, func(t *testing.T, b object.Bucket, _ string) { objecttest.Conform(t, b, objecttest.Traits{}) })
+	eachBucket(t, func(t *testing.T, b object.Bucket, _ string) { objecttest.Conform(t, b, objecttest.Traits{Few: true}) })
 }
 
 func TestADirectoryIsNotRemovedUnderWhatIsStoredInIt(t *testing.T) {
@@ -171,8 +171,8 @@ func TestObjectsAreListedInOrderAndInPages(t *testing.T) {
 		for _, key := range want {
 			check(t, b.Put(t.Context(), key, []byte(key), object.PutOptions{}))
 		}
-		const many = 12_345
-		for i := range many { // more than two pages
+		const many = 5_200
+		for i := range many { // more than a page
 			dir := fmt.Sprintf("%s/many/%d", folder, i/1000)
 			check(t, os.MkdirAll(dir, 0o755))
 			key := fmt.Sprintf("many/%d/%d", i/1000, i)
@@ -183,7 +183,7 @@ func TestObjectsAreListedInOrderAndInPages(t *testing.T) {
 		if found := keys(t, b, ""); !slices.Equal(found, want) {
 			t.Errorf("%d are listed of %d, or in another order", len(found), len(want))
 		}
-		for prefix, n := range map[string]int{"a": 6, "a/": 3, "a/b": 3, "a/b.": 1, "a/b.c/d": 1, "a/b.c/d/": 0, "x": 0, "many/7": 1000, "many/7/": 1000, "many/1": 3345} {
+		for prefix, n := range map[string]int{"a": 6, "a/": 3, "a/b": 3, "a/b.": 1, "a/b.c/d": 1, "a/b.c/d/": 0, "x": 0, "many/3": 1000, "many/3/": 1000, "many/5": 200} {
 			if found := keys(t, b, prefix); len(found) != n {
 				t.Errorf("%d with %q, want %d", len(found), prefix, n)
 			}
@@ -194,12 +194,12 @@ func TestObjectsAreListedInOrderAndInPages(t *testing.T) {
 			if i.Size != 0 && get(t, b, i.Key, 0, -1) == nil { // while it lists
 				t.Errorf("%s is not read", i.Key)
 			}
-			if n++; n == 6000 {
+			if n++; n == 5100 {
 				return enough
 			}
 			return nil
 		})
-		if err != enough || n != 6000 {
+		if err != enough || n != 5100 {
 			t.Errorf("after %d: %v", n, err)
 		}
 	})
