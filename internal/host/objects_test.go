@@ -91,7 +91,7 @@ func leftovers(t testing.TB, folder string) (found []string) {
 }
 
 func TestAFolderOfAnyMachineIsABucket(t *testing.T) {
-	eachBucket(t, func(t *testing.T, b object.Bucket, _ string) { objecttest.Conform(t, b, objecttest.Traits{Few: true}) })
+	eachBucket(t, func(t *testing.T, b object.Bucket, _ string) { objecttest.Conform(t, b, objecttest.Traits{}) })
 }
 
 func TestADirectoryIsNotRemovedUnderWhatIsStoredInIt(t *testing.T) {
