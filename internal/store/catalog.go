@@ -40,6 +40,8 @@ type Rest struct {
 	Bytes   int64     // of all of them
 	Written time.Time // the last one, by the clock of the bucket
 	Why     string    // in words
+	// Superseded tells that there is another backup of the same snapshot.
+	Superseded bool
 	// Foreign tells that it may be somebody else's backup. It is never deleted.
 	Foreign bool
 }
@@ -210,7 +212,9 @@ func (c *Catalog) dropSuperseded(dirs map[string]*found) {
 		if best[b.UUID] == i {
 			kept = append(kept, b)
 		} else if f := dirs[b.Dir]; f != nil {
-			c.Rest = append(c.Rest, f.rest(b.Dir, "stored once more", false))
+			rest := f.rest(b.Dir, "stored once more", false)
+			rest.Superseded = true
+			c.Rest = append(c.Rest, rest)
 		}
 	}
 	c.Backups = kept

@@ -1,10 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/failpoint"
@@ -80,4 +82,14 @@ func (c *Catalog) Chain(b *Backup) (chain []*Backup, missing btrfs.UUID) {
 		b = parent
 	}
 	return chain, b.Parent // they are built upon each other
+}
+
+// SortForDeletion puts what builds on others before these.
+func (c *Catalog) SortForDeletion(backups []*Backup) {
+	depth := make(map[*Backup]int)
+	for _, b := range backups {
+		chain, _ := c.Chain(b)
+		depth[b] = len(chain)
+	}
+	slices.SortStableFunc(backups, func(a, b *Backup) int { return cmp.Compare(depth[b], depth[a]) })
 }

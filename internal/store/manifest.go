@@ -29,8 +29,8 @@ type Manifest struct {
 	Names    []Part     `json:"names,omitempty"`
 	Sealed   []byte     `json:"sealed"` // a Private, encrypted
 	// Attributes tells that those of files which no stream holds are in it.
-	Attributes bool `json:"attributes,omitempty"`
-	Signer   string     `json:"signer"` // public key of the machine that stored it
+	Attributes bool   `json:"attributes,omitempty"`
+	Signer     string `json:"signer"` // public key of the machine that stored it
 }
 
 // A Part is an object that holds a piece of the stream.

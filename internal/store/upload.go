@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"path"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,7 +31,8 @@ type Order struct {
 	Name   string // of the snapshot
 	Key    string // identifies the stream: equal keys, equal streams
 	Until  time.Time
-	Class  string // storage class
+	Class  string        // storage class
+	Stored func(n int64) // is told of bytes of the stream that are stored
 }
 
 // An Upload stores a stream that is written to it. It ends with Commit, Abort or Stop.
@@ -198,6 +200,9 @@ func (u *Upload) note(key string, p Part, kept bool) {
 	if kept {
 		u.kept++
 	}
+	if u.Stored != nil && strings.HasPrefix(path.Base(key), dataName) {
+		u.Stored(p.Plain)
+	}
 }
 
 // putOnce stores an object. One that is there is no failure if it is the same: the answer to an earlier request was lost.
@@ -301,6 +306,9 @@ func (u *Upload) Close() (sendstream.Summary, error) {
 	u.storing.Wait()
 	return u.sum, context.Cause(u.ctx)
 }
+
+// Dir gives the directory of its objects.
+func (u *Upload) Dir() string { return u.journal.dir }
 
 // Kept gives how many objects were there from an earlier attempt.
 func (u *Upload) Kept() int { return u.kept }

@@ -1,0 +1,340 @@
+package offsite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/engine/plan"
+	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/object"
+	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/store"
+	"btrfs-backup/internal/stream"
+	"btrfs-backup/lock"
+)
+
+// Destination is an engine.Destination: a store, in which a source has a place of its own.
+type Destination struct {
+	place Place
+	from  stream.Sender
+	Options
+
+	bucket  io.Closer
+	store   *store.Store
+	source  string // its name in the store
+	catalog *store.Catalog
+	wire    atomic.Pointer[func(n int64)] // of the transfer that goes on
+}
+
+var (
+	_ engine.Destination = (*Destination)(nil)
+	_ engine.Opener      = (*Destination)(nil)
+	_ engine.Lister      = (*Destination)(nil)
+	_ engine.Marker      = (*Destination)(nil)
+	_ engine.Rehearser   = (*Destination)(nil)
+	_ stream.Target      = (*Destination)(nil)
+	_ stream.Recorder    = (*Destination)(nil)
+	_ io.Closer          = (*Destination)(nil)
+)
+
+// NewDestination names a store for the snapshots of a source.
+func NewDestination(at Place, from stream.Sender, o Options) *Destination {
+	return &Destination{place: at, from: from, Options: o}
+}
+
+func (d *Destination) String() string { return d.place.String() }
+
+func (d *Destination) countWire(n int64) {
+	if count := d.wire.Load(); count != nil {
+		(*count)(n)
+	}
+}
+
+// Open opens the store.
+func (d *Destination) Open(ctx context.Context) error {
+	return d.named(d.open(ctx, store.Open))
+}
+
+// Create makes the store.
+func (d *Destination) Create(ctx context.Context) error {
+	err := d.place.Create(ctx)
+	if err == nil {
+		err = d.open(ctx, store.Create)
+	}
+	return d.named(err)
+}
+
+func (d *Destination) open(ctx context.Context, open func(context.Context, object.Bucket, store.Options) (*store.Store, error)) error {
+	bucket, closer, err := d.place.Open(ctx, d.countWire)
+	if err != nil {
+		return err
+	}
+	opened, err := open(ctx, bucket, d.Options.Options)
+	if err != nil {
+		return errors.Join(err, closer.Close())
+	}
+	d.bucket, d.store = closer, opened
+	if there, here := opened.OtherRecipients(); len(there)+len(here) > 0 {
+		d.Log.Warn(fmt.Sprintf("%s: it was made for other recipients than those of this machine: what is stored from now on can be read with "+
+			"the secret keys for the recipients of this machine", d))
+	}
+	return nil
+}
+
+func (d *Destination) named(err error) error {
+	if err != nil {
+		err = fmt.Errorf("destination %s: %w", d, err)
+	}
+	return err
+}
+
+// Close ends the connection.
+func (d *Destination) Close() error {
+	if d.bucket == nil {
+		return nil
+	}
+	closer := d.bucket
+	d.bucket = nil
+	return closer.Close()
+}
+
+// Mark identifies the store, wherever it lies.
+func (d *Destination) Mark(context.Context) (id string, err error) { return d.store.ID, nil }
+
+// Lock keeps other runs of this machine out. What those of other machines store gets other keys.
+func (d *Destination) Lock(ctx context.Context, waiting func(*lock.HeldError)) (release func() error, err error) {
+	path := filepath.Join(d.State, "stores", d.store.ID)
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, fmt.Errorf("locking %s: %w", d, err)
+	}
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("locking %s: %w", d, err)
+	}
+	l, err := lock.Acquire(ctx, dir, waiting)
+	if err != nil {
+		return nil, errors.Join(err, dir.Close())
+	}
+	return func() error { return errors.Join(l.Release(), dir.Close()) }, nil
+}
+
+// List tells what the store has of the source.
+func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
+	d.source = d.sourceName()
+	catalog, err := d.store.Catalog(ctx, d.source)
+	if err != nil {
+		return engine.Contents{}, d.named(err)
+	}
+	d.catalog = catalog
+	all, broken := listing(catalog)
+	c := engine.Contents{Listing: btrfs.Listing{InDirectory: all, All: all}, Origins: make(map[btrfs.UUID]btrfs.UUID), Identity: d.store.ID,
+		Free: host.UnknownSpace, Chains: d.chains(all), Broken: brokenError(d.String(), broken)}
+	for _, b := range catalog.Backups {
+		c.Origins[b.UUID] = b.Source
+	}
+	for _, r := range catalog.Rest {
+		if d.isGarbage(r) {
+			c.Deleting = append(c.Deleting, titleOf(r))
+		}
+	}
+	return c, nil
+}
+
+// sourceName gives the name of the source in the store.
+func (d *Destination) sourceName() string {
+	machine, path, _ := strings.Cut(d.from.Origin().Source, ":")
+	name := store.SourceName(machine, path)
+	if d.HideNames != nil {
+		name = store.HiddenName(name, d.HideNames)
+	}
+	return name
+}
+
+// chains tells how the backups build on each other.
+func (d *Destination) chains(all []btrfs.Subvolume) *plan.Chains {
+	c := &plan.Chains{On: make(map[string]string), MaxParentAge: d.MaxParentAge}
+	for _, b := range all {
+		c.On[b.Name] = ""
+		if !b.ParentUUID.IsZero() {
+			c.On[b.Name] = b.ParentUUID.String() // of one that is missing
+		}
+		for _, other := range all {
+			if other.UUID == b.ParentUUID {
+				c.On[b.Name] = other.Name
+			}
+		}
+	}
+	return c
+}
+
+// isGarbage tells that nobody goes on with what is no backup.
+func (d *Destination) isGarbage(r store.Rest) bool {
+	return !r.Foreign && (r.Superseded || d.Now().Sub(r.Written) > store.ResumeWindow)
+}
+
+// titleOf names what is no backup, as no backup is named.
+func titleOf(r store.Rest) string { return filepath.Base(r.Dir) }
+
+// Delete deletes backups, and what is left of attempts. What builds on others goes before them.
+func (d *Destination) Delete(ctx context.Context, names []string) (deleted []string, err error) {
+	var errs []error
+	for _, r := range d.catalog.Rest {
+		if d.isGarbage(r) && slices.Contains(names, titleOf(r)) {
+			if err := d.store.DeleteRest(ctx, r); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			deleted = append(deleted, titleOf(r))
+		}
+	}
+	var backups []*store.Backup
+	for i := range d.catalog.Backups {
+		if b := &d.catalog.Backups[i]; slices.Contains(names, b.Name) {
+			backups = append(backups, b)
+		}
+	}
+	if len(backups) > 0 {
+		d.catalog.SortForDeletion(backups)
+		gone, err := d.store.Delete(ctx, d.source, backups)
+		errs = append(errs, err)
+		for _, b := range gone {
+			deleted = append(deleted, b.Name)
+		}
+	}
+	return deleted, errors.Join(errs...)
+}
+
+// Save stores the stream of a snapshot.
+func (d *Destination) Save(ctx context.Context, t engine.Transfer) (engine.Result, error) {
+	return stream.Course{From: d.from, To: d, Log: d.Log, Progress: d.Progress}.Save(ctx, t)
+}
+
+// Rehearse tells how much the stream will hold, and how much that of a complete copy.
+func (d *Destination) Rehearse(ctx context.Context, t engine.Transfer) (result engine.Result, err error) {
+	if t.Snapshot.UUID.IsZero() {
+		return result, nil // it is not taken yet
+	}
+	format, _ := d.Accepts(ctx)
+	total, err := d.from.Measure(ctx, stream.Transfer{Transfer: t, Format: format})
+	if err != nil {
+		return result, fmt.Errorf("measuring %s: %w", t.Snapshot.Name, err)
+	}
+	if result.Bytes = total.Bytes; t.Parent == nil {
+		return result, nil
+	}
+	parent := t.Parent
+	t.Parent = nil
+	if complete, err := d.from.Measure(ctx, stream.Transfer{Transfer: t, Format: format}); err == nil {
+		d.Log.Info(fmt.Sprintf("%s: %s: at most %s upon %s, %s as a complete copy", d, t.Snapshot.Name, progress.Bytes(total.Bytes), parent.Name,
+			progress.Bytes(complete.Bytes)))
+	}
+	return result, nil
+}
+
+// Accepts gives the format that btrfs-progs can receive since 2022, by hand.
+func (d *Destination) Accepts(context.Context) (sendstream.Format, error) {
+	return sendstream.Format{Protocol: 2, Compressed: true}, nil
+}
+
+// Keeps tells that attributes of the parent are on record.
+func (d *Destination) Keeps(parent btrfs.Subvolume) bool {
+	return slices.ContainsFunc(d.catalog.Backups, func(b store.Backup) bool { return b.UUID == parent.Identity() && b.Attributes })
+}
+
+// Receive begins to store a stream.
+func (d *Destination) Receive(ctx context.Context, t stream.Transfer) (stream.Receiver, error) {
+	d.wire.Store(&t.Wire)
+	var parent btrfs.Subvolume
+	if t.Parent != nil {
+		parent = *t.Parent
+	}
+	u, err := d.store.Begin(ctx, store.Order{Source: d.source, Name: t.Snapshot.Name, Stored: t.Taken,
+		Key: fmt.Sprint(d.source, t.Snapshot.UUID, parent.UUID, t.Format.Protocol, t.Format.Compressed)})
+	if err != nil {
+		return nil, err
+	}
+	return &receiver{d: d, transfer: t, upload: u}, nil
+}
+
+// receiver stores one stream.
+type receiver struct {
+	d        *Destination
+	transfer stream.Transfer
+	upload   *store.Upload
+	begun    bool
+}
+
+var (
+	_ stream.Receiver = (*receiver)(nil)
+	_ stream.Resumer  = (*receiver)(nil)
+)
+
+func (r *receiver) Write(p []byte) (int, error) { return r.upload.Write(p) }
+
+// Taken is nothing: the stream comes from its beginning each time, and what is there of it is not stored again.
+func (r *receiver) Taken(ctx context.Context) (none sendstream.Prefix, err error) {
+	if r.begun {
+		err = r.upload.Again(ctx)
+	}
+	r.begun = true
+	return none, err
+}
+
+// Close waits until all is stored, and gives what it is.
+func (r *receiver) Close(context.Context) (s btrfs.Subvolume, err error) {
+	sum, err := r.upload.Close()
+	if err != nil {
+		return s, err
+	}
+	var parent btrfs.UUID
+	if r.transfer.Parent != nil {
+		parent = r.transfer.Parent.Identity()
+	}
+	if sum.UUID != r.transfer.Snapshot.Identity() || sum.ParentUUID != parent {
+		return s, fmt.Errorf("the stream is that of %s upon %s, and not of %s upon %s", btrfs.UUID(sum.UUID), btrfs.UUID(sum.ParentUUID),
+			r.transfer.Snapshot.Identity(), parent)
+	}
+	all, _ := listing(r.d.catalog)
+	made := described(len(all)+1, store.Manifest{Dir: r.upload.Dir(), UUID: sum.UUID, TransID: sum.TransID, Parent: parent}, r.d.Now())
+	for _, b := range all {
+		if b.ReceivedUUID == parent {
+			made.ParentUUID = b.UUID
+		}
+	}
+	return made, nil
+}
+
+// Commit makes it a backup.
+func (r *receiver) Commit(ctx context.Context, of host.Origin) error {
+	machine, path, _ := strings.Cut(of.Source, ":")
+	b, err := r.upload.Commit(ctx, of.Subvolume, r.d.Now(), store.Private{Host: machine, Path: path, Machine: of.Machine, Program: r.d.Program,
+		Kernel: kernel(), Attributes: of.Attributes})
+	if err != nil {
+		return err
+	}
+	r.d.catalog.Backups = append(r.d.catalog.Backups, *b)
+	return nil
+}
+
+func (r *receiver) Abort(ctx context.Context) error { return r.upload.Abort(ctx) }
+
+// kernel gives the version of the kernel that makes the streams.
+func kernel() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}
