@@ -1,0 +1,160 @@
+package job
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/object"
+	"btrfs-backup/internal/offsite"
+	"btrfs-backup/internal/seal"
+	"btrfs-backup/internal/store"
+	"btrfs-backup/internal/volume"
+	"btrfs-backup/lock"
+	"btrfs-backup/transport"
+	"btrfs-backup/transport/ssh"
+)
+
+// Store is a store of encrypted streams: on a server, or in a folder.
+type Store struct {
+	URL    string     // of a server; "": a folder
+	Target ssh.Target // the machine of the folder; zero: this one
+	Path   string     // of the folder, absolute
+}
+
+func (Store) isPlace() {}
+
+const (
+	storeScheme    = "store:"
+	storeSSHScheme = "store+ssh://"
+)
+
+func (s Store) String() string {
+	switch {
+	case s.URL != "":
+		return s.URL
+	case s.Target != (ssh.Target{}):
+		return storeSSHScheme + s.Target.String() + s.Path
+	}
+	return storeScheme + s.Path
+}
+
+// parseStore reads the name of a store; ok is false if it is that of something else.
+func parseStore(text string) (p Place, ok bool, err error) {
+	if strings.HasPrefix(text, object.Scheme) {
+		at, err := object.ParsePlace(text)
+		return Store{URL: at.String()}, true, err
+	}
+	if rest, isSSH := strings.CutPrefix(text, storeSSHScheme); isSSH {
+		machine, folder, _ := strings.Cut(rest, "/")
+		target, err := parseTarget(text, machine)
+		return Store{Target: target, Path: path.Clean("/" + folder)}, true, err
+	}
+	folder, ok := strings.CutPrefix(text, storeScheme)
+	if !ok {
+		return nil, false, nil
+	}
+	if !strings.HasPrefix(folder, "/") {
+		return nil, true, badPlace(text, "the path of a store begins with a slash", "use store:/FOLDER, or ./"+text+" for a path")
+	}
+	return Store{Path: path.Clean(folder)}, true, nil
+}
+
+// Stores has the settings for destinations that are stores.
+type Stores struct {
+	Recipients         string // file of the public keys; "" is seal.RecipientsFile
+	OneRecipient       bool   // a single one is enough
+	Credentials        string // file; "" is the environment, unless there is a command
+	CredentialsCommand string // for a shell
+	PartSize           int64  // bytes
+	MaxParentAge       time.Duration
+	Lock               object.LockMode
+	HideNames          bool
+}
+
+const defaultParentAge = 400 * 24 * time.Hour
+
+// check complains of what does not fit a store.
+func (s *Stores) check(c *Complaints) {
+	if s.PartSize != 0 && (s.PartSize < store.MinPartSize || s.PartSize > store.MaxPartSize) {
+		c.Add("part-size", "use 1M to 1G", "%d bytes are out of range", s.PartSize)
+	}
+	if s.Credentials != "" && s.CredentialsCommand != "" {
+		c.Add("credentials-command", "leave out one of them", "is there beside --credentials")
+	}
+	switch s.Lock {
+	case object.Unlocked, object.Governance, object.Compliance:
+	default:
+		c.Add("object-lock", "use governance or compliance", "%s is unknown", s.Lock)
+	}
+}
+
+// At gives where a store lies.
+func (s Stores) At(p Store, m *Machines, log *slog.Logger) offsite.Place {
+	switch {
+	case p.URL != "":
+		return offsite.Server{Name: p.URL, S3Options: object.S3Options{Log: log, LockMode: s.Lock,
+			Credentials: object.Credentials{File: s.Credentials, Command: s.CredentialsCommand}}}
+	case p.Target != (ssh.Target{}):
+		h, folder := m.At(Machine{p.Target, p.Path})
+		return offsite.Folder{Name: p.String(), Host: h, Path: folder}
+	}
+	h, folder := m.At(Local{p.Path})
+	return offsite.Folder{Name: p.String(), Host: h, Path: folder}
+}
+
+// storeTo gives a destination that is a store.
+func (b *builder) storeTo(p Store, source *volume.Source) (*offsite.Destination, error) {
+	s := b.Stores
+	recipients, err := s.recipients()
+	if err != nil {
+		return nil, err
+	}
+	signer, err := seal.LoadSigner(filepath.Join(b.State, signerFile))
+	if err != nil {
+		return nil, err
+	}
+	at := s.At(p, b.Machines, b.Log)
+	if server, ok := at.(offsite.Server); ok && b.limitTo(p) > 0 {
+		server.Limit = transport.NewLimiter(b.limitTo(p))
+		at = server
+	}
+	o := offsite.Options{Progress: b.Progress, Now: b.Now, Program: b.Version, MaxParentAge: cmp.Or(s.MaxParentAge, defaultParentAge),
+		Options: store.Options{Log: b.Log, Recipients: recipients, Signer: signer, State: b.State, PartSize: s.PartSize,
+			Trusts: func(key string) bool { return key == signer.PublicKey() }}}
+	if s.HideNames {
+		o.HideNames = signer.Secret("names")
+	}
+	return offsite.NewDestination(at, source, o), nil
+}
+
+const signerFile = "signing.key"
+
+// recipients reads the public keys.
+func (s Stores) recipients() (r seal.Recipients, err error) {
+	file := cmp.Or(s.Recipients, seal.RecipientsFile)
+	content, err := os.Open(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, hint.New(fmt.Errorf("there are no public keys to encrypt for: %s is missing", file),
+			"`btrfs-backup key new` makes keys, and that file")
+	}
+	if err != nil {
+		return r, fmt.Errorf("reading %s: %w", file, lock.Cause(err))
+	}
+	defer content.Close()
+	if r, err = seal.ParseRecipients(content); err != nil {
+		return r, fmt.Errorf("reading %s: %w", file, err)
+	}
+	return r, r.Check(s.OneRecipient)
+}
+
+var _ context.Context

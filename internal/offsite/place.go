@@ -1,0 +1,44 @@
+package offsite
+
+import (
+	"context"
+	"io"
+
+	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/object"
+)
+
+// Folder is a store in a folder of a machine.
+type Folder struct {
+	Name string
+	Host host.Host
+	Path string // absolute
+}
+
+func (f Folder) String() string { return f.Name }
+
+// Open opens the folder.
+func (f Folder) Open(ctx context.Context, _ func(n int64)) (object.Bucket, io.Closer, error) {
+	return host.Bucket(ctx, f.Host, f.Path)
+}
+
+// Create makes the folder.
+func (f Folder) Create(ctx context.Context) error { return f.Host.MkdirAll(ctx, f.Path) }
+
+// Server is a store in a bucket of an S3-compatible server.
+type Server struct {
+	Name string // the place, see object.ParsePlace
+	object.S3Options
+}
+
+func (s Server) String() string { return s.Name }
+
+// Open makes no request.
+func (s Server) Open(ctx context.Context, wire func(n int64)) (object.Bucket, io.Closer, error) {
+	s.Wire = wire
+	b, err := object.OpenS3(ctx, s.Name, s.S3Options)
+	return b, b, err
+}
+
+// Create leaves the bucket to whoever has an account: it is there.
+func (Server) Create(context.Context) error { return nil }
