@@ -49,6 +49,7 @@ func (o *backupOptions) define(f *pflag.FlagSet) {
 		defineNames(o.spec, f)
 		defineCompat(&o.spec.Compat, f)
 		defineFurtherReach(&o.spec.Reach, f)
+		defineStores(&o.spec.Stores, f)
 		f.IntVar(&o.priority.Nice, "nice", 0, "leave the processor to others: `N` from 0 to 19, as nice")
 		f.StringVar(&o.priority.IONice, "ionice", "", "`CLASS` of disk accesses, as for ionice: idle, best-effort or realtime")
 	})

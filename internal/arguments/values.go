@@ -26,20 +26,51 @@ func (r *Rate) String() string {
 }
 
 func (r *Rate) Set(text string) error {
+	bytes, err := parseBytes(text)
+	if err != nil {
+		return errors.New("not a rate")
+	}
+	*r = Rate(bytes)
+	return nil
+}
+
+// Size is an option that takes a number of bytes: 16M, 1G.
+type Size int64
+
+// Type tells what is needed.
+func (s *Size) Type() string { return "size" }
+
+func (s *Size) String() string {
+	if *s == 0 {
+		return ""
+	}
+	return strconv.FormatInt(int64(*s), 10)
+}
+
+func (s *Size) Set(text string) error {
+	bytes, err := parseBytes(text)
+	if err != nil {
+		return errors.New("not a size")
+	}
+	*s = Size(bytes)
+	return nil
+}
+
+// parseBytes reads a number of bytes, with or without a unit.
+func parseBytes(text string) (float64, error) {
 	number, factor := text, 1.0
 	if i := strings.IndexAny(strings.ToUpper(text), "KMGT"); i >= 0 && i >= len(text)-len("MiB") {
 		factor = map[byte]float64{'K': 1 << 10, 'M': 1 << 20, 'G': 1 << 30, 'T': 1 << 40}[strings.ToUpper(text)[i]]
 		number = text[:i]
 		if unit := strings.ToUpper(text[i+1:]); unit != "" && unit != "B" && unit != "IB" {
-			return errors.New("not a rate")
+			return 0, errors.New("not a unit of bytes")
 		}
 	}
 	value, err := strconv.ParseFloat(number, 64)
 	if err != nil || !(value*factor >= 1 && value*factor <= 1<<50) { // nor is NaN a rate
-		return errors.New("not a rate")
+		return 0, errors.New("not a number of bytes")
 	}
-	*r = Rate(value * factor)
-	return nil
+	return value * factor, nil
 }
 
 // Policy is a retention policy. The term last=N may also be given by an option of its own.

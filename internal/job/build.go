@@ -149,7 +149,11 @@ func (b *builder) addVolumes(ctx context.Context, job *engine.Job) error {
 	job.OnlyChanged, job.Manifests = o.OnlyChanged, o.Manifest
 	job.CleanPartial = o.CleanPartial
 	for _, p := range destinations {
-		job.Destinations = addOnce(job.Destinations, b.streamTo(p, source))
+		to, err := b.streamTo(p, source)
+		if err != nil {
+			return err
+		}
+		job.Destinations = addOnce(job.Destinations, to)
 	}
 	return nil
 }
@@ -161,21 +165,24 @@ func (b *builder) volumeOptions() volume.Options {
 }
 
 // streamTo gives a destination of send streams.
-func (b *builder) streamTo(p Place, source *volume.Source) engine.Destination {
+func (b *builder) streamTo(p Place, source *volume.Source) (engine.Destination, error) {
 	if why := b.Absent(p); why != "" {
-		return engine.Absent(p.String(), why)
+		return engine.Absent(p.String(), why), nil
+	}
+	if s, ok := p.(Store); ok {
+		return b.storeTo(s, source)
 	}
 	command, ok := p.(Command)
 	if !ok {
 		h, path := b.At(p)
 		o := b.volumeOptions()
 		o.Limit = b.limitTo(p)
-		return volume.NewDestination(h, path, source, o)
+		return volume.NewDestination(h, path, source, o), nil
 	}
 	if b.keepAt(p) != (retention.Policy{}) {
 		b.Log.Warn(fmt.Sprintf("%s: the retention of backups has no effect there: the store of a command cannot be listed", p))
 	}
-	return sink.NewCommand(command.Line, source, sink.Options{Log: b.Log, Progress: b.Progress, Limit: b.limitTo(p)})
+	return sink.NewCommand(command.Line, source, sink.Options{Log: b.Log, Progress: b.Progress, Limit: b.limitTo(p)}), nil
 }
 
 func (b *builder) keepAt(p Place) retention.Policy {

@@ -39,7 +39,11 @@ func (s *Spec) Check() Complaints {
 	if p, ok := s.Source.(Command); ok {
 		c.Add("", "name a subvolume or another directory", "%s: a command cannot be a source", p)
 	}
+	if p, ok := s.Source.(Store); ok {
+		c.Add("", "to get data back: btrfs-backup restore "+p.String(), "%s: a store cannot be a source", p)
+	}
 	s.Copy.check(&c)
+	s.Stores.check(&c)
 	c = append(c, s.Reach.Check()...)
 	if s.HasMembers() {
 		return append(c, s.checkMembers()...)
@@ -200,9 +204,13 @@ func (s *Spec) checkForRsync() Complaints {
 		c.Add("tunnel", "name it as HOST::MODULE", "is for an rsync daemon, but neither SOURCE nor DEST is one")
 	}
 	for _, p := range s.Destinations {
-		if p, ok := p.(Command); ok {
+		switch p := p.(type) {
+		case Command:
 			c.Add("", "copy to a folder on btrfs first, and back that up",
 				"%s: a command takes send streams, which only btrfs subvolumes have", p)
+		case Store:
+			c.Add("", "copy to a folder on btrfs first, and send the copies on from there: --relay",
+				"%s: a store takes send streams, which only btrfs subvolumes have", p)
 		}
 	}
 	return c

@@ -8,11 +8,12 @@ import (
 	"strings"
 
 	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/object"
 	"btrfs-backup/internal/sink"
 	"btrfs-backup/transport/ssh"
 )
 
-// A Place is where a source or a destination lies: a Local, a Machine, a Daemon or a Command.
+// A Place is where a source or a destination lies: a Local, a Machine, a Daemon, a Command or a Store.
 type Place interface {
 	// String gives a text that ParsePlace understands so.
 	String() string
@@ -57,6 +58,9 @@ const (
 //	shell://COMMAND
 //	rsync://[USER@]HOST[:PORT]/MODULE[/DIR]
 //	[USER@]HOST::MODULE[/DIR]
+//	s3://[ENDPOINT/]BUCKET[/PREFIX]
+//	store:/FOLDER
+//	store+ssh://[USER@]HOST[:PORT]/FOLDER
 //
 // where HOST may be an IPv6 address in brackets. No character of a path or command has another meaning. Every error has a hint.
 func ParsePlace(text string) (Place, error) {
@@ -69,6 +73,8 @@ func ParsePlace(text string) (Place, error) {
 			return nil, badPlace(text, "the command is missing", "for example 'shell://cat >/mnt/disk/$BTRFS_BACKUP_SNAPSHOT'")
 		}
 		return Command{command}, nil
+	case strings.HasPrefix(text, storeScheme), strings.HasPrefix(text, storeSSHScheme), strings.HasPrefix(text, object.Scheme):
+		return parseStore(text)
 	case strings.HasPrefix(text, sshScheme):
 		machine, rest, _ := strings.Cut(strings.TrimPrefix(text, sshScheme), "/")
 		return machineAt(text, machine, rest)

@@ -57,6 +57,8 @@ func (s *Spec) checkMembers() (c Complaints) {
 		switch p := p.(type) {
 		case Command, Daemon:
 			c.Add("", "name a folder here, or on another machine", "%s: several sources need a folder for each", p)
+		case Store:
+			c.Add("", "make a job for each source", "%s: a store does not know sets of sources", p)
 		}
 	}
 	for i, m := range s.Members {

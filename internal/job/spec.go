@@ -45,6 +45,7 @@ type Spec struct {
 
 	Subvolume Subvolume
 	Copy      Copy
+	Stores    Stores
 	Reach     Reach
 }
 

@@ -2,24 +2,17 @@ package job
 
 import (
 	"cmp"
-	"context"
-	"errors"
-	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
 	"path"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/object"
 	"btrfs-backup/internal/offsite"
 	"btrfs-backup/internal/seal"
 	"btrfs-backup/internal/store"
 	"btrfs-backup/internal/volume"
-	"btrfs-backup/lock"
 	"btrfs-backup/transport"
 	"btrfs-backup/transport/ssh"
 )
@@ -48,25 +41,28 @@ func (s Store) String() string {
 	return storeScheme + s.Path
 }
 
-// parseStore reads the name of a store; ok is false if it is that of something else.
-func parseStore(text string) (p Place, ok bool, err error) {
+// parseStore reads the name of a store.
+func parseStore(text string) (Place, error) {
 	if strings.HasPrefix(text, object.Scheme) {
 		at, err := object.ParsePlace(text)
-		return Store{URL: at.String()}, true, err
+		if err != nil {
+			return nil, err
+		}
+		return Store{URL: at.String()}, nil
 	}
 	if rest, isSSH := strings.CutPrefix(text, storeSSHScheme); isSSH {
 		machine, folder, _ := strings.Cut(rest, "/")
 		target, err := parseTarget(text, machine)
-		return Store{Target: target, Path: path.Clean("/" + folder)}, true, err
+		if err != nil {
+			return nil, err
+		}
+		return Store{Target: target, Path: path.Clean("/" + folder)}, nil
 	}
-	folder, ok := strings.CutPrefix(text, storeScheme)
-	if !ok {
-		return nil, false, nil
-	}
+	folder := strings.TrimPrefix(text, storeScheme)
 	if !strings.HasPrefix(folder, "/") {
-		return nil, true, badPlace(text, "the path of a store begins with a slash", "use store:/FOLDER, or ./"+text+" for a path")
+		return nil, badPlace(text, "the path of a store begins with a slash", "use store:/FOLDER, or ./"+text+" for a path")
 	}
-	return Store{Path: path.Clean(folder)}, true, nil
+	return Store{Path: path.Clean(folder)}, nil
 }
 
 // Stores has the settings for destinations that are stores.
@@ -123,6 +119,10 @@ func (b *builder) storeTo(p Store, source *volume.Source) (*offsite.Destination,
 	if err != nil {
 		return nil, err
 	}
+	signers, err := seal.ReadSigners(filepath.Join(b.State, signersFile), signer)
+	if err != nil {
+		return nil, err
+	}
 	at := s.At(p, b.Machines, b.Log)
 	if server, ok := at.(offsite.Server); ok && b.limitTo(p) > 0 {
 		server.Limit = transport.NewLimiter(b.limitTo(p))
@@ -130,31 +130,22 @@ func (b *builder) storeTo(p Store, source *volume.Source) (*offsite.Destination,
 	}
 	o := offsite.Options{Progress: b.Progress, Now: b.Now, Program: b.Version, MaxParentAge: cmp.Or(s.MaxParentAge, defaultParentAge),
 		Options: store.Options{Log: b.Log, Recipients: recipients, Signer: signer, State: b.State, PartSize: s.PartSize,
-			Trusts: func(key string) bool { return key == signer.PublicKey() }}}
+			Trusts: signers.Trusts}}
 	if s.HideNames {
 		o.HideNames = signer.Secret("names")
 	}
 	return offsite.NewDestination(at, source, o), nil
 }
 
-const signerFile = "signing.key"
+const (
+	signerFile  = "signing.key"
+	signersFile = "signers"
+)
 
 // recipients reads the public keys.
 func (s Stores) recipients() (r seal.Recipients, err error) {
-	file := cmp.Or(s.Recipients, seal.RecipientsFile)
-	content, err := os.Open(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return r, hint.New(fmt.Errorf("there are no public keys to encrypt for: %s is missing", file),
-			"`btrfs-backup key new` makes keys, and that file")
-	}
-	if err != nil {
-		return r, fmt.Errorf("reading %s: %w", file, lock.Cause(err))
-	}
-	defer content.Close()
-	if r, err = seal.ParseRecipients(content); err != nil {
-		return r, fmt.Errorf("reading %s: %w", file, err)
+	if r, err = seal.ReadRecipients(cmp.Or(s.Recipients, seal.RecipientsFile)); err != nil {
+		return r, err
 	}
 	return r, r.Check(s.OneRecipient)
 }
-
-var _ context.Context

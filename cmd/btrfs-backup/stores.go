@@ -1,0 +1,27 @@
+package main
+
+import (
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"btrfs-backup/internal/arguments"
+	"btrfs-backup/internal/job"
+)
+
+// defineStores defines how stores are used as destinations.
+func defineStores(s *job.Stores, f *pflag.FlagSet) {
+	f.StringVar(&s.Recipients, "recipients", "", "encrypt for the public keys in `FILE`")
+	f.BoolVar(&s.OneRecipient, "one-recipient", false, "let a single key be enough")
+	f.Var((*arguments.Size)(&s.PartSize), "part-size", "store parts of `SIZE`, such as 64M; 16M")
+	f.Var(arguments.Time{Of: &s.MaxParentAge, Least: time.Hour}, "max-parent-age", "build on nothing older than `TIME`; 400d")
+	f.StringVar((*string)(&s.Lock), "object-lock", "", "lock what is wanted by `MODE`: governance or compliance")
+	f.BoolVar(&s.HideNames, "hide-names", false, "let names in stores tell nothing of sources")
+	defineCredentials(s, f)
+}
+
+// defineCredentials defines how servers are reached.
+func defineCredentials(s *job.Stores, f *pflag.FlagSet) {
+	f.StringVar(&s.Credentials, "credentials", "", "`FILE` with the key of a server")
+	f.StringVar(&s.CredentialsCommand, "credentials-command", "", "`COMMAND` that prints it")
+}
