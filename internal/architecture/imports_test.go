@@ -26,7 +26,7 @@ var (
 	hands  = []string{"internal/handoff", "internal/rsh"}
 	hosts  = []string{"internal/host", "internal/host/agent", "internal/host/bring", "internal/host/local", "internal/host/loose", "internal/host/protocol", "internal/host/records", "internal/host/serve"}
 	pure   = []string{"internal/engine/copies", "internal/engine/kin", "internal/engine/plan"}
-	kinds  = []string{"internal/mirror", "internal/sink", "internal/volume"}
+	kinds  = []string{"internal/mirror", "internal/offsite", "internal/sink", "internal/volume"}
 	around = []string{"internal/disk", "internal/due", "internal/hook", "internal/notify", "internal/online", "internal/power"} // what is around a job
 )
 

@@ -168,7 +168,8 @@ type Contents struct {
 	Ledger   *lock.Ledger      // of what the backups are sent on to; nil if they never were
 	NoPrune  error             // why nothing may be deleted; nil if it may
 
-	Free uint64 // bytes that can still be written
+	Broken error   // which backups are not what they were; these are not listed
+	Free   *uint64 // bytes that can still be written; nil: unknown
 	// Keeps is the policy by which the destination itself deletes, in the order of arrival.
 	Keeps retention.Policy
 }

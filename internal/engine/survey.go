@@ -144,7 +144,7 @@ func (v *visit) standing(found Contents, sourceErr error) (at StandingAt, err er
 	default:
 		at.Complete = p.CompleteOf(v.snapshots.Record.Sources)
 	}
-	at.Kept, at.Free = v.Naming.SumUp(v.Now(), at.Complete), &found.Free
+	at.Kept, at.Free = v.Naming.SumUp(v.Now(), at.Complete), found.Free
 	return at, nil
 }
 

@@ -115,7 +115,8 @@ func TestARecordThatIsDamagedHidesNoBackupsOfASourceThatIsThere(t *testing.T) {
 
 func TestCompleteBackupsOfADirectoryAreKnownByTheirRecords(t *testing.T) {
 	_, d := newFakes()
-	there := &placed{fakeDestination: d, contents: Contents{Free: 5, Recorded: []Recorded{
+	free := uint64(5)
+	there := &placed{fakeDestination: d, contents: Contents{Free: &free, Recorded: []Recorded{
 		{Name: day(1), Complete: true}, {Name: day(2), Complete: true}, {Name: day(3)}, {Name: day(4), Complete: true, OfAnother: "x"},
 		{Name: "x" + day(5), Complete: true}}}}
 	_, got := surveyed(t, fakeDirectory{errSome}, there)

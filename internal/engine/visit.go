@@ -31,6 +31,7 @@ type visit struct {
 	putOff  bool     // it is in use, and to be served later
 	former  []string // names by which the ledger may know it, too
 	noPrune error
+	broken  error
 	seen    Contents             // by Attempt.Look
 	peers   []retention.Snapshot // what other members of a set hold at the same destination, or will
 	planner plan.Planner
@@ -65,11 +66,10 @@ func (v *visit) serve(ctx context.Context) {
 	v.record(ctx)
 	v.descriptions.making.Wait()
 	v.conclude(ctx)
-	for _, failure := range v.descriptions.failures { // of backups that are complete
-		v.saved.fail(failure)
-	}
-	if undeleted != nil { // which kept nothing from being saved, and no other backup from being deleted
-		v.saved.fail(undeleted)
+	for _, failure := range append(v.descriptions.failures, undeleted, v.broken) { // that keep nothing from being saved and deleted
+		if failure != nil {
+			v.saved.fail(failure)
+		}
 	}
 }
 
@@ -124,7 +124,7 @@ func (v *visit) prepare(ctx context.Context, found Contents) error {
 	v.former = v.formerNames(found.Identity)
 	v.planner = v.plannerOf(found)
 	p := &v.planner
-	v.noPrune = found.NoPrune
+	v.noPrune, v.broken = found.NoPrune, found.Broken
 	switch {
 	case v.history == nil:
 		if err := v.nameVersion(ctx, found); err != nil {

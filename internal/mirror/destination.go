@@ -214,7 +214,7 @@ func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
 	}
 	d.found = found
 	c := engine.Contents{Deleting: found.Deleting, Taken: found.Others, Received: found.Received, Identity: found.ID,
-		Free: found.Free}
+		Free: &found.Free}
 	for _, r := range found.Backups {
 		c.Recorded = append(c.Recorded, engine.Recorded{Name: r.Name, Complete: r.Complete(), OfAnother: d.ofAnother(r)})
 	}

@@ -140,7 +140,7 @@ func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
 	d.catalog = catalog
 	all, broken := listing(catalog)
 	c := engine.Contents{Listing: btrfs.Listing{InDirectory: all, All: all}, Origins: make(map[btrfs.UUID]btrfs.UUID), Identity: d.store.ID,
-		Free: host.UnknownSpace, Chains: d.chains(all), Broken: brokenError(d.String(), broken)}
+		Chains: d.chains(all), Broken: brokenError(d.String(), broken)}
 	for _, b := range catalog.Backups {
 		c.Origins[b.UUID] = b.Source
 	}

@@ -129,3 +129,13 @@ func parsePublicKey(text string) (id []byte, public ed25519.PublicKey, err error
 	}
 	return key[len(algKey) : len(algKey)+keyIDSize], ed25519.PublicKey(key[len(algKey)+keyIDSize:]), nil
 }
+
+// Secret gives one of this machine for a purpose, from which the key cannot be told.
+func (s Signer) Secret(purpose string) []byte {
+	h, err := blake2b.New256(s.key.Seed())
+	if err != nil {
+		panic("internal error: a seed of more than 64 bytes")
+	}
+	h.Write([]byte(purpose))
+	return h.Sum(nil)
+}

@@ -63,10 +63,9 @@ const (
 )
 
 const (
-	formatKey  = object.FormatKey
-	canaryKey  = object.CanaryKey
-	version    = 1
-	canaryText = "This was encrypted for all recipients of the store.\n"
+	formatKey = object.FormatKey
+	canaryKey = object.CanaryKey
+	version   = 1
 )
 
 // format is the content of formatKey.
@@ -134,7 +133,7 @@ func Create(ctx context.Context, b object.Bucket, o Options) (*Store, error) {
 
 // putCanary stores what secret keys are tried with.
 func (s *Store) putCanary(ctx context.Context) error {
-	content, err := s.sealed([]byte(canaryText))
+	content, err := seal.Canary(s.Recipients)
 	if err != nil {
 		return err
 	}

@@ -141,7 +141,7 @@ func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
 	}
 	d.there = found.All
 	c := engine.Contents{Listing: found.Listing, InUse: found.InUse(),
-		Taken: found.Others, Identity: d.identity(), Free: found.Free}
+		Taken: found.Others, Identity: d.identity(), Free: &found.Free}
 	if found.Keeps != "" {
 		if c.Keeps, err = retention.Parse(found.Keeps); err != nil {
 			return c, fmt.Errorf("destination %s: it keeps backups by a policy of its own: %w", d, err)
