@@ -25,6 +25,7 @@ import (
 
 const (
 	testOnlyServe  = "BTRFS_BACKUP_TEST_SERVE"  // makes a process that runs this test binary an agent
+	testOnlyLimit  = "BTRFS_BACKUP_TEST_LIMIT"  // names the folder in which the agent may only add; "": it may do anything
 	testOnlyStream = "BTRFS_BACKUP_TEST_STREAM" // names a file that it sends in the place of every stream; "": none
 )
 
@@ -34,8 +35,12 @@ func TestMain(m *testing.M) {
 			failpoint.OnStream(func(r io.Reader) io.Reader { return instead(r, file) })
 		}
 		signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
+		var limits serve.Limits
+		if root := os.Getenv(testOnlyLimit); root != "" {
+			limits = serve.Limits{Root: root, AppendOnly: true, ReceiveOnly: true}
+		}
 		err := serve.Run(context.Background(), os.Stdin, os.Stdout, serve.Options{
-			Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Version: "test", ResumeWindow: time.Minute})
+			Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Version: "test", ResumeWindow: time.Minute, Limits: limits})
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -60,7 +65,8 @@ func newAgentServer(t testing.TB) *sshtest.Server {
 	bin := t.TempDir()
 	self, err := os.Executable()
 	check(t, err)
-	script := fmt.Sprintf("#!/bin/sh\n%s=1 %s='%s' exec '%s'\n", testOnlyServe, testOnlyStream, os.Getenv(testOnlyStream), self)
+	script := fmt.Sprintf("#!/bin/sh\n%s=1 %s='%s' %s='%s' exec '%s'\n", testOnlyServe, testOnlyLimit, os.Getenv(testOnlyLimit), testOnlyStream,
+		os.Getenv(testOnlyStream), self)
 	check(t, os.WriteFile(filepath.Join(bin, "btrfs-backup"), []byte(script), 0o755))
 	return sshtest.Start(t, sshtest.Options{Env: []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir()}})
 }

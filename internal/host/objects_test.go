@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/host/agent"
 	"btrfs-backup/internal/host/local"
@@ -505,5 +506,35 @@ func TestObjectsTravelAtTheSameTime(t *testing.T) {
 	}
 	if four, eight := store("four", 4), store("eight", 8); four > 3*delay || eight > 4*delay {
 		t.Errorf("four took %s and eight %s where a round trip takes %s", four, eight, delay)
+	}
+}
+
+func TestBackupsAreStoredWithAKeyThatMayOnlyAdd(t *testing.T) {
+	root := t.TempDir()
+	check(t, os.Chmod(root, 0o700))
+	t.Setenv(testOnlyLimit, root)
+	h := newAgent(t)
+	folder := root + "/laptop/store"
+	check(t, h.MkdirAll(t.Context(), folder))
+	b := openBucket(t, h, folder)
+	all := []string{"backups/s/n.12345678/data.000000", "backups/s/n.12345678/manifest", "canary", "format", "index/s"}
+	for _, key := range []string{"canary", "format", all[0], all[1], "index/s"} {
+		check(t, b.Put(t.Context(), key, noise(3<<20), object.PutOptions{Replace: key == "index/s"}))
+	}
+	if found := keys(t, b, ""); !slices.Equal(found, all) {
+		t.Errorf("there are %q", found)
+	}
+	check(t, b.Put(t.Context(), "index/s", noise(10), object.PutOptions{Replace: true}))
+	if !bytes.Equal(get(t, b, all[1], 0, -1), noise(3<<20)) {
+		t.Error("the manifest is another")
+	}
+	_, getErr := b.Get(t.Context(), object.Ref{Key: all[0]}, 0, -1)
+	for doing, err := range map[string]error{"deleting": b.Delete(t.Context(), all[:1]), "replacing": b.Put(t.Context(), all[0], nil, object.PutOptions{Replace: true}), "reading": getErr} {
+		if !errors.Is(err, fs.ErrPermission) || hint.Of(err) == "" {
+			t.Errorf("%s: %v", doing, err)
+		}
+	}
+	if _, _, err := host.Bucket(t.Context(), h, filepath.Dir(root)); err == nil {
+		t.Error("a folder outside is opened")
 	}
 }
