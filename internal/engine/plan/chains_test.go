@@ -256,6 +256,9 @@ func TestWhatDecidesTogetherLearnsOfParents(t *testing.T) {
 	if !maps.Equal(got, want) {
 		t.Errorf("%v", got)
 	}
+	if made := p.Plan(); !slices.Equal(made.Delete, named("20260105-0100 20260106-0100")) {
+		t.Errorf("what the next one builds on is not kept: %q go", made.Delete)
+	}
 	w.keepAll(w.keep) // it is sent
 	p = w.planner()
 	got = make(map[string]string)
@@ -269,5 +272,44 @@ func TestWhatDecidesTogetherLearnsOfParents(t *testing.T) {
 	p.Peers = []retention.Snapshot{{Name: "20260106-010000", Time: at(t, "20260106-0100"), Holds: []string{"in use"}}}
 	if made := p.Plan(); len(made.Delete) > 0 {
 		t.Errorf("with what a peer holds, %q go", made.Delete)
+	}
+}
+
+func TestAParentIsOfOneKin(t *testing.T) {
+	inZone(t, "Europe/Berlin")
+	w := newWorld(t, at(t, "20260101-0100"), "", "")
+	for _, when := range []string{"20260101-0100", "20260105-0100"} {
+		w.now = at(t, when)
+		w.keepAll(w.keep)
+	}
+	w.snapshots[1].ParentUUID = btrfs.UUID{77} // of another subvolume
+	w.now = at(t, "20260106-0100")
+	w.take()
+	if got := NamesOf(w.planner().Bases(w.snapshots[2])); !slices.Equal(got, named("20260101-0100")) {
+		t.Errorf("builds on %q", got)
+	}
+	if got := w.planner().Parents(nil); !slices.Equal(got, named("20260101-0100")) {
+		t.Errorf("the source holds %q", got)
+	}
+}
+
+func TestTheSourceHoldsWhatTheNextCanBuildOn(t *testing.T) {
+	inZone(t, "Europe/Berlin")
+	w := newWorld(t, at(t, "20260101-0100"), "14d 8w 12m", "")
+	for _, when := range []string{"20260101-0100", "20260201-0100", "20260202-0100", "20260209-0100", "20260210-0100", "20260210-0900"} {
+		w.now = at(t, when)
+		w.keepAll(w.keep)
+	}
+	for now, want := range map[string]string{
+		"20260210-1000": "20260210-0900 20260101-0100 20260201-0100 20260209-0100 20260210-0100",
+		"20260211-0050": "20260210-0900 20260210-0100 20260101-0100 20260201-0100 20260209-0100", // a day begins with that of the day before
+		"20260216-0050": "20260210-0900 20260101-0100 20260201-0100",
+		"20260301-0050": "20260210-0900 20260101-0100",
+		"20270101-0050": "20260210-0900",
+	} {
+		w.now = at(t, now)
+		if got := w.planner().Parents(nil); !slices.Equal(got, named(want)) {
+			t.Errorf("at %s: %q, want %q", now, got, named(want))
+		}
 	}
 }

@@ -202,6 +202,14 @@ func (w *world) check() {
 	if w.twoRoots = w.twoRoots || roots > 1; w.twoRoots && roots < 2 && !w.lossy {
 		w.t.Fatalf("%s: %d complete backup is left", w.now, roots)
 	}
+	for _, s := range slices.Backward(w.snapshots) {
+		if _, there := w.chains.On[s.Name]; there && !w.lossy {
+			if !slices.Contains(w.pins, s.Name) {
+				w.t.Fatalf("%s: the source need not hold the newest common, %s", w.now, s.Name)
+			}
+			break
+		}
+	}
 	if len(w.pins) > len(levels)+1 {
 		w.t.Fatalf("%s: the source must hold %q", w.now, w.pins)
 	}

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"maps"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -28,6 +29,28 @@ func TestChainsKeepTheirPromisesForYears(t *testing.T) {
 		t.Logf("%s: %s", keep, w)
 		if years := w.now.Year() - from.Year() + 1; w.complete != years || w.extra > w.slack() || !w.twoRoots {
 			t.Errorf("%s, %d years: more complete copies, or than %d beyond the wanted: %s", keep, years, w.slack(), w)
+		}
+	}
+}
+
+func TestAWholeHistoryIsSentAtOnceAsDayByDay(t *testing.T) {
+	inZone(t, "Europe/Berlin")
+	for _, maxAge := range []int{400, 20} {
+		var on []map[string]string
+		for _, atOnce := range []bool{false, true} {
+			w := newWorld(t, time.Date(2026, 3, 14, 1, 0, 0, 0, time.Local), "", "")
+			w.chains.MaxParentAge = time.Duration(maxAge) * 24 * time.Hour
+			for range 330 {
+				if w.take(); !atOnce {
+					w.keepAll(w.keep)
+				}
+				w.now = w.now.AddDate(0, 0, 1)
+			}
+			w.run()
+			on = append(on, w.chains.On)
+		}
+		if !maps.Equal(on[0], on[1]) {
+			t.Errorf("no older than %d days: day by day %v\nat once %v", maxAge, on[0], on[1])
 		}
 	}
 }
