@@ -28,6 +28,8 @@ type Place interface {
 	Open(ctx context.Context, wire func(n int64)) (object.Bucket, io.Closer, error)
 	// Create makes what Open found missing.
 	Create(ctx context.Context) error
+	// Above gives the place in which this one lies under a name; nil if there is none.
+	Above() (above Place, name string)
 }
 
 // Options tell how a store is used.

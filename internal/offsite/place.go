@@ -3,6 +3,8 @@ package offsite
 import (
 	"context"
 	"io"
+	"path"
+	"strings"
 
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/object"
@@ -25,6 +27,16 @@ func (f Folder) Open(ctx context.Context, _ func(n int64)) (object.Bucket, io.Cl
 // Create makes the folder.
 func (f Folder) Create(ctx context.Context) error { return f.Host.MkdirAll(ctx, f.Path) }
 
+// Above gives the folder above.
+func (f Folder) Above() (Place, string) {
+	if f.Path == "/" {
+		return nil, ""
+	}
+	name := path.Base(f.Path)
+	f.Name, f.Path = strings.TrimSuffix(f.Name, "/"+name), path.Dir(f.Path)
+	return f, name
+}
+
 // Server is a store in a bucket of an S3-compatible server.
 type Server struct {
 	Name string // the place, see object.ParsePlace
@@ -42,3 +54,15 @@ func (s Server) Open(ctx context.Context, wire func(n int64)) (object.Bucket, io
 
 // Create leaves the bucket to whoever has an account: it is there.
 func (Server) Create(context.Context) error { return nil }
+
+// Above gives the prefix above.
+func (s Server) Above() (Place, string) {
+	at, err := object.ParsePlace(s.Name)
+	if err != nil || at.Prefix == "" {
+		return nil, ""
+	}
+	name := path.Base(at.Prefix)
+	at.Prefix = strings.TrimPrefix(path.Dir(at.Prefix), ".")
+	s.Name = at.String()
+	return s, name
+}
