@@ -79,14 +79,14 @@ func TestAServerThatIsDownIsUnreachable(t *testing.T) {
 
 func TestWhatMayHelpIsTriedAgain(t *testing.T) {
 	t.Parallel()
-	s := objecttest.Start(t, objecttest.Options{Versions: true})
-	for i, f := range []objecttest.Fault{
+	for _, f := range []objecttest.Fault{
 		{Status: 503, Code: "SlowDown"}, {Status: 500, Code: "InternalError"}, {Status: 429, Code: "TooManyRequests"}, {Status: 502},
 		{Cut: true}, {Lose: true}, {Hang: true},
 	} {
 		t.Run(fmt.Sprintf("%+v", f), func(t *testing.T) {
-			name := fmt.Sprintf("backups-%d", i)
-			b := open(t, s.VersionedBucket(t, name), func(o *object.S3Options) { o.Silence = 500 * time.Millisecond })
+			t.Parallel()
+			s := objecttest.Start(t, objecttest.Options{Versions: true})
+			b := open(t, s.VersionedBucket(t, "backups"), func(o *object.S3Options) { o.Silence = 500 * time.Millisecond })
 			fill(t, b, map[string]string{"there": "there"})
 			for _, kind := range []string{"LIST", "GET", "HEAD", "PUT", "DELETE"} {
 				f.Match, f.Times = objecttest.Of(kind), 2

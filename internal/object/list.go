@@ -33,25 +33,25 @@ func (s *S3) List(ctx context.Context, prefix string, visit func(Info) error) er
 func (s *S3) list(ctx context.Context, l *lister) error {
 	if s.versions.Load() != no {
 		err := s.listAs(ctx, l, true)
-		if err == nil && s.versions.CompareAndSwap(unknown, yes) && l.after == "" {
-			return s.doubt(ctx, l)
-		}
-		if err == nil || l.failed != nil || l.after != "" || s.versions.Load() == yes || !l.unable {
+		switch {
+		case s.versions.Load() == yes:
+			return err
+		case err == nil && l.after != "":
+			s.versions.Store(yes)
+			return nil
+		case err == nil: // a server that knows nothing of versions may answer like that
+			if err := s.listAs(ctx, l, false); err != nil || l.after == "" {
+				return err
+			}
+			s.versions.Store(no)
+			return nil
+		case l.failed != nil || l.after != "" || !l.unable:
 			return err
 		}
 		s.o.Log.Info(fmt.Sprintf("%s: versions are not looked at, so what was overwritten is not noticed: %v", s, err))
 		s.versions.Store(no)
 	}
 	return s.listAs(ctx, l, false)
-}
-
-// doubt lists without versions when there seem to be no objects: a server that knows nothing of versions may answer like that.
-func (s *S3) doubt(ctx context.Context, l *lister) error {
-	err := s.listAs(ctx, l, false)
-	if l.after != "" {
-		s.versions.Store(no)
-	}
-	return err
 }
 
 // isUnable tells that a server does not list versions, or not for these credentials.

@@ -1,16 +1,20 @@
 // objectserver serves the buckets in a folder by the protocol of S3 at a Unix socket, for tests. It is VersityGW with nothing but
-// its storage in files. It has a module of its own, so that what it depends on is nothing of the program.
+// its storage in files or, as a weaker one, the server of rclone in a version that honours no conditions. It has a module of its own, so that what it depends on is nothing of the program.
 package main
 
 import (
 	"context"
 	"flag"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"strings"
 	"syscall"
 
+	"github.com/rclone/gofakes3"
+	"github.com/rclone/gofakes3/s3mem"
 	"github.com/versity/versitygw/auth"
 	"github.com/versity/versitygw/backend/meta"
 	"github.com/versity/versitygw/backend/posix"
@@ -29,10 +33,14 @@ func run() error {
 	folder := flag.String("folder", "", "`PATH` of the folder whose directories are the buckets")
 	versions := flag.String("versions", "", "`PATH` of a folder for earlier versions; without it there are none, and no locks")
 	region := flag.String("region", "us-east-1", "`NAME` of the region")
+	weak := flag.Bool("weak", false, "keep objects in memory, honour no conditions, and know nothing of versions, locks and policies")
 	users := accounts{}
 	flag.Func("user", "`KEY:SECRET` of a user; the first one may do everything, others what policies allow", users.add)
 	flag.Parse()
 
+	if *weak {
+		return serveWeakly(*socket, users.root)
+	}
 	buckets, err := posix.New(*folder, meta.XattrMeta{}, posix.PosixOpts{VersioningDir: *versions, Concurrency: 1000})
 	if err != nil {
 		return err
@@ -44,6 +52,25 @@ func run() error {
 		Region: *region, Ports: []string{*socket}, MaxConnections: 4000, MaxRequests: 2000, MultipartMaxParts: 10_000,
 		KeepAlive: true, DisableACLs: true, Quiet: true,
 	})
+}
+
+func serveWeakly(socket string, user auth.Account) error {
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return err
+	}
+	server := gofakes3.New(memory{s3mem.New()}, gofakes3.WithoutVersioning(), gofakes3.WithV4Auth(map[string]string{user.Access: user.Secret}))
+	return http.Serve(l, server.Server())
+}
+
+// memory takes an empty delimiter for none, as rclone does.
+type memory struct{ *s3mem.Backend }
+
+func (m memory) ListBucket(ctx context.Context, name string, prefix *gofakes3.Prefix, page gofakes3.ListBucketPage) (*gofakes3.ObjectList, error) {
+	if prefix != nil && prefix.Delimiter == "" {
+		prefix.HasDelimiter = false
+	}
+	return m.Backend.ListBucket(ctx, name, prefix, page)
 }
 
 // accounts are the users that the command line names. No others can be made.

@@ -35,6 +35,7 @@ type Options struct {
 	Folder   string // in which the buckets are; "": a fresh one
 	Versions bool   // it can keep versions, and lock objects
 	Region   string // "": us-east-1
+	Weak     bool   // it is another one, which honours no conditions, and knows nothing of versions, checksums and policies
 }
 
 // A Server is a running VersityGW behind a Proxy.
@@ -129,6 +130,9 @@ func (s *Server) versions() string { return filepath.Join(s.dir, "versions") }
 func (s *Server) Run(t testing.TB) {
 	t.Helper()
 	argv := []string{"-socket", s.socket(), "-folder", s.Folder, "-user", Key + ":" + Secret, "-user", OtherKey + ":" + OtherSecret}
+	if s.o.Weak {
+		argv = append(argv, "-weak")
+	}
 	if s.o.Versions {
 		argv = append(argv, "-versions", s.versions())
 	}
