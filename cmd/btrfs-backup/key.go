@@ -99,9 +99,11 @@ func newKeyList(env environment) *cobra.Command {
 		Use:     "list [options]",
 		Short:   "Show the public keys that backups are encrypted for",
 		Example: "  btrfs-backup key list",
-		Long:    "Show the public keys that backups of this machine are encrypted for, and their\nnames.",
-		Args:    needNothing,
-		RunE:    func(*cobra.Command, []string) error { return env.conversation().List(recipients) },
+		Long: `Show the public keys that backups of this machine are encrypted for, with their
+names, and the keys whose signatures count here: that of this machine, and those
+in /var/lib/btrfs-backup/signers.`,
+		Args: needNothing,
+		RunE: func(*cobra.Command, []string) error { return env.conversation().List(recipients, machineState()) },
 	}
 	defineRecipients(&recipients, c.Flags())
 	return c

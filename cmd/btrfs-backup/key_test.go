@@ -180,3 +180,26 @@ func TestAPassphraseIsAskedForAndNotShown(t *testing.T) {
 		t.Errorf("exit status %d, %s, said %s", status, &d.stdout, said)
 	}
 }
+
+func TestAKeyCanBeOnAStickThatKnowsNoModes(t *testing.T) {
+	t.Parallel()
+	dir := smallFS(t).Dir
+	image, stick := filepath.Join(dir, "image"), filepath.Join(dir, "stick")
+	btrfstest.Run(t, "truncate", "-s", "16M", image)
+	btrfstest.Check(t, os.Mkdir(stick, 0o755))
+	btrfstest.Run(t, "mkntfs", "-q", "-F", image)
+	btrfstest.Run(t, "mount.ntfs-3g", image, stick)
+	defer btrfstest.Unmount(t, stick)
+	key, recipients := filepath.Join(stick, "daily"), filepath.Join(dir, "recipients")
+	expect(t, exitDone, invoke(t, nil, "key", "new", "-o", key, "--one-recipient", "--recipients", recipients))
+	if left := names(t, stick); len(left) != 1 {
+		t.Errorf("left %q", left)
+	}
+	info, err := os.Stat(key)
+	btrfstest.Check(t, err)
+	if info.Mode()&0o077 == 0 {
+		t.Fatalf("it has a mode: %v", info.Mode())
+	}
+	expect(t, exitDone, invoke(t, nil, "key", "test", "-i", key, "--recipients", recipients), "this is the daily key of ")
+	expect(t, exitFailed, invoke(t, nil, "key", "new", "-o", key, "--one-recipient", "--recipients", recipients+"2"), key+" is there already")
+}

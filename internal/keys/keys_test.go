@@ -275,7 +275,13 @@ func TestAForeignKeyIsToldFromOneOfTheRecipients(t *testing.T) {
 	if err := c.Test(r.Recipients, ids); err == nil || !strings.Contains(err.Error(), "belongs to no public key in") || hint.Of(err) == "" || u.told.Len() > 0 {
 		t.Errorf("%v, told %s", err, &u.told)
 	}
-	btrfstest.Check(t, c.List(r.Recipients))
+	state := t.TempDir()
+	signer, err := seal.LoadSigner(filepath.Join(state, seal.SigningKeyFile))
+	btrfstest.Check(t, err)
+	btrfstest.Check(t, c.List(r.Recipients, state))
+	if want := "# signatures count of " + signer.PublicKey() + " this machine\n"; !strings.HasSuffix(u.told.String(), want) {
+		t.Errorf("%s\nlacks %s", &u.told, want)
+	}
 	recipients, err := seal.ParseRecipients(strings.NewReader(u.told.String()))
 	if err != nil || len(recipients) != 2 || !strings.HasPrefix(recipients[1].Name, "paper key of ") {
 		t.Errorf("%v of %s", err, &u.told)

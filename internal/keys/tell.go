@@ -3,6 +3,8 @@ package keys
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/seal"
@@ -82,8 +84,8 @@ func (c Conversation) Test(file string, ids seal.Identities) error {
 	return nil
 }
 
-// List tells the public keys in a file.
-func (c Conversation) List(file string) error {
+// List tells the public keys in a file, and whose signatures count by the state of this machine.
+func (c Conversation) List(file, state string) error {
 	recipients, err := seal.ReadRecipients(file)
 	if err != nil {
 		return err
@@ -93,6 +95,20 @@ func (c Conversation) List(file string) error {
 			c.Tell("# " + r.Name)
 		}
 		c.Tell(r.Text)
+	}
+	var own []seal.Signer
+	switch signer, err := seal.ReadSigner(filepath.Join(state, seal.SigningKeyFile)); {
+	case err == nil:
+		own = append(own, signer)
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	signers, err := seal.ReadSigners(filepath.Join(state, seal.SignersFile), own...)
+	if err != nil {
+		return err
+	}
+	for _, k := range signers.All() {
+		c.Tell(fmt.Sprintf("# signatures count of %s %s", k.Key, k.Comment))
 	}
 	return recipients.Check(true)
 }

@@ -20,9 +20,15 @@ import (
 // A Signer signs what this machine stores.
 type Signer struct{ key ed25519.PrivateKey }
 
+// Files of what a machine knows, in the directory of its state.
+const (
+	SigningKeyFile = "signing.key"
+	SignersFile    = "signers"
+)
+
 // LoadSigner reads the key of this machine from a file. It makes one if there is none, on disk too.
 func LoadSigner(path string) (Signer, error) {
-	s, err := readSigner(path)
+	s, err := ReadSigner(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return s, err
 	}
@@ -35,7 +41,7 @@ func LoadSigner(path string) (Signer, error) {
 	}
 	err = WriteNew(path, []byte(base64.StdEncoding.EncodeToString(key.Seed())+"\n"), 0o600)
 	if errors.Is(err, fs.ErrExist) { // another run was faster
-		return readSigner(path)
+		return ReadSigner(path)
 	}
 	if err != nil {
 		return Signer{}, fmt.Errorf("making the key that signs: %w", err)
@@ -43,7 +49,8 @@ func LoadSigner(path string) (Signer, error) {
 	return Signer{key}, nil
 }
 
-func readSigner(path string) (Signer, error) {
+// ReadSigner reads the key of this machine, and fails with fs.ErrNotExist if there is none.
+func ReadSigner(path string) (Signer, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return Signer{}, fmt.Errorf("reading the key that signs: %w", err)

@@ -52,7 +52,7 @@ func ReadSigners(path string, own ...Signer) (*Signers, error) {
 			continue
 		}
 		if _, _, err := parsePublicKey(key); err != nil {
-			return nil, hint.New(fmt.Errorf("%s, line %d: %w", path, number, err), "a line is KEY COMMENT, as `btrfs-backup key list` shows a key; remove what is not")
+			return nil, hint.New(fmt.Errorf("%s, line %d: %w", path, number, err), "a line is KEY COMMENT, and `btrfs-backup key list` shows the key of a machine")
 		}
 		s.read = append(s.read, KnownSigner{key, strings.TrimSpace(comment)})
 	}
@@ -106,7 +106,7 @@ func (s *Signers) Verify(content, signature []byte) (KnownSigner, error) {
 		}
 	}
 	return KnownSigner{}, hint.New(fmt.Errorf("%w: %016X", ErrUnknownSigner, binary.LittleEndian.Uint64(id)), // as minisign shows it
-		"if another machine of yours stored it, make its key known here")
+		"if another machine of yours stored it: `btrfs-backup key list` shows its key there, for "+s.path+" here")
 }
 
 // signerID gives the number of the key that is said to have signed, nil if that is no signature.
