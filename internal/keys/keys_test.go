@@ -196,8 +196,8 @@ func TestNothingIsKeptOfKeysThatAreNotFinished(t *testing.T) {
 	btrfstest.Check(t, os.MkdirAll(filepath.Dir(r.Recipients), 0o700))
 	all, err := u.conversation().make(r)
 	btrfstest.Check(t, err)
-	btrfstest.Check(t, os.Mkdir(r.Recipients, 0o700)) // which appeared meanwhile
-	if err := write(r, all, "x"); err == nil || left(t, r) != nil {
+	btrfstest.Check(t, os.WriteFile(r.Recipients, []byte("other"), 0o600)) // meanwhile
+	if err := write(r, all, "x"); err == nil || len(left(t, r)) != 1 || read(t, r.Recipients) != "other" {
 		t.Errorf("%v, left %q", err, left(t, r))
 	}
 }

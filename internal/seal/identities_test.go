@@ -205,7 +205,7 @@ func TestTheCanaryTellsWhichRecipientAKeyIs(t *testing.T) {
 	btrfstest.Check(t, err)
 	for key, want := range map[*age.X25519Identity]string{daily: "daily key", paper: "paper key"} {
 		got, err := TestCanary(canary, Identities{other, key})
-		if err != nil || len(got) != 1 || got[0].Name != want {
+		if err != nil || len(got) != 1 || got[0].Name != want || got[0].Line != 0 {
 			t.Errorf("%v, %v, want %s", got, err, want)
 		}
 	}
