@@ -148,3 +148,16 @@ func TestTheReasonOfAParentIsTakenBackWithIt(t *testing.T) {
 		t.Errorf("it builds on %s", on)
 	}
 }
+
+func TestWhatABackupWasReallyBuiltOnStays(t *testing.T) {
+	s, d := newChains(snap(1), snap(5), snap(12))
+	all := func(j *Job) { j.KeepSnapshots = retention.Policy{} }
+	save(t, jobOf(s, d, onWednesday(retention.Policy{}, all, func(j *Job) { j.NoIncremental = true })...))
+	s.here = append(s.here, snap(13))
+	d.errs = map[string]error{"send 13 from 12": fmt.Errorf("no: %w", copies.ErrWrongParent)}
+	save(t, jobOf(s, d, onWednesday(retention.Policy{Last: 1}, all)...)) // by the plan, the first one may go
+	d.want(t, "send 12", "send 5", "send 1", "send 13 from 12", "send 13 from 1")
+	if line, lost := d.chains.Line(day(13)); len(line) != 2 || lost != "" {
+		t.Errorf("it cannot be restored: %q, %q", line, lost)
+	}
+}
