@@ -224,6 +224,11 @@ func TestWhatCannotBeRestoredPushesNothingOut(t *testing.T) {
 	if len(made.Delete) > 0 || !strings.Contains(got["20260302-010000"], "month 2 of 12") || !strings.Contains(got["20260301-010000"], "20260102-010000 is missing") {
 		t.Errorf("%v", made.Verdicts)
 	}
+	w.chains.On["20260401-010000"] = "20260315-010000" // lost, too
+	if told := fmt.Sprint(w.planner().Plan().Verdicts); !strings.Contains(told, "keep 20260302-010000: newest common with the source") {
+		t.Errorf("of those that can be restored, the newest common one: %s", told)
+	}
+	w.chains.On["20260401-010000"] = "20260101-010000"
 	var candidates []retention.Snapshot
 	for _, b := range w.backups {
 		s, _ := Naming{}.Snapshot(b.Name)
