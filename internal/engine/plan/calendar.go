@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"iter"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -58,19 +59,23 @@ func MostSteps(policy retention.Policy) int {
 // A leaf is a backup, or a version to be one, in its place in the calendar.
 type leaf struct {
 	retention.Snapshot
-	periods  []retention.Period // by level
+	periods  periods
 	steps    int
 	snapshot *btrfs.Subvolume // of which it is a copy; nil: none that can be a parent
+}
+
+// periods are those of the levels in which a leaf lies, the longest first; of the first few levels they stand for a bucket.
+type periods [retention.Year + 1]retention.Period
+
+// of gives the bucket of so many levels.
+func (p periods) of(levels int) (bucket periods) {
+	copy(bucket[:levels], p[:levels])
+	return bucket
 }
 
 // before orders by time.
 func (l *leaf) before(other *leaf) int {
 	return cmp.Or(l.Time.Compare(other.Time), cmp.Compare(l.Number, other.Number), cmp.Compare(l.Name, other.Name))
-}
-
-// beside tells that both lie in the same periods of so many levels.
-func (l *leaf) beside(other *leaf, levels int) bool {
-	return slices.Equal(l.periods[:levels], other.periods[:levels])
 }
 
 // tree are bases by the calendar.
@@ -81,17 +86,19 @@ type tree struct {
 	zone   *time.Location
 	maxAge time.Duration
 	levels []retention.Unit
-	most   int                          // steps
-	roots  map[retention.Period][]*leaf // by the longest period, in the order of time
-	steps  map[uint64]int               // of snapshots, by ID
+	most   int                 // steps
+	there  map[periods][]*leaf // in each bucket of whatever level, in the order of time
+	steps  map[uint64]int      // of snapshots, by ID
 }
 
 // newTree gives the bases among the source's own backups and those of snapshots that can be parents.
 func newTree(p Planner, b basesByUUID, own []string, snapshots map[string]*btrfs.Subvolume) *tree {
 	t := &tree{basesByUUID: b, naming: p.Backups.Naming, policy: p.Keep, zone: p.Now.Location(), maxAge: p.Chains.MaxParentAge,
-		levels: Levels(p.Keep), most: MostSteps(p.Keep), roots: make(map[retention.Period][]*leaf), steps: make(map[uint64]int)}
+		levels: Levels(p.Keep), most: MostSteps(p.Keep), there: make(map[periods][]*leaf), steps: make(map[uint64]int)}
 	isOwn := setOf(own)
-	for name, n := range p.Chains.Steps() {
+	steps := p.Chains.Steps()
+	for _, name := range slices.Sorted(maps.Keys(steps)) { // mostly the order of time
+		n := steps[name]
 		if snapshot := snapshots[name]; snapshot != nil || isOwn[name] {
 			t.add(name, n, snapshot)
 		}
@@ -107,8 +114,8 @@ func (t *tree) leafOf(name string) (*leaf, bool) {
 
 func (t *tree) leafAt(s retention.Snapshot) *leaf {
 	l := &leaf{Snapshot: s}
-	for _, u := range t.levels {
-		l.periods = append(l.periods, t.policy.PeriodOf(u, s, t.zone))
+	for i, u := range t.levels {
+		l.periods[i] = t.policy.PeriodOf(u, s, t.zone)
 	}
 	return l
 }
@@ -122,9 +129,12 @@ func (t *tree) add(name string, steps int, snapshot *btrfs.Subvolume) {
 	if snapshot != nil {
 		t.steps[snapshot.ID] = steps
 	}
-	all := t.roots[l.periods[0]]
-	at, _ := slices.BinarySearchFunc(all, l, (*leaf).before)
-	t.roots[l.periods[0]] = slices.Insert(all, at, l)
+	for i := range t.levels {
+		bucket := l.periods.of(i + 1)
+		all := t.there[bucket]
+		at, _ := slices.BinarySearchFunc(all, l, (*leaf).before)
+		t.there[bucket] = slices.Insert(all, at, l)
+	}
 }
 
 func (t *tree) sent(s, parent *btrfs.Subvolume) {
@@ -152,25 +162,34 @@ type place struct {
 func (t *tree) placeOf(of *leaf) place {
 	n := len(t.levels)
 	p := place{first: make([]*leaf, n), oldest: make([]*leaf, n)}
-	var before *leaf
-	for _, l := range t.roots[of.periods[0]] {
-		if l.before(of) >= 0 {
-			break
-		}
-		for i := 0; i < n && l.beside(of, i+1); i++ {
+	for i := range n {
+		for _, l := range t.older(of, i+1) {
 			if p.oldest[i] == nil {
 				p.oldest[i] = l
 			}
-			if p.first[i] == nil && t.isUsable(l, of) {
+			if t.isUsable(l, of) {
 				p.first[i] = l
+				break
 			}
 		}
-		if l.beside(of, n-1) && (before == nil || !before.beside(l, n)) && t.isUsable(l, of) {
+	}
+	if n == 1 {
+		return p
+	}
+	for _, l := range slices.Backward(t.older(of, n-1)) {
+		if t.there[l.periods][0] == l && t.isUsable(l, of) {
 			p.last = l
+			break
 		}
-		before = l
 	}
 	return p
+}
+
+// older gives what is older than a version, in its bucket of so many levels.
+func (t *tree) older(than *leaf, levels int) []*leaf {
+	all := t.there[than.periods.of(levels)]
+	at, _ := slices.BinarySearchFunc(all, than, (*leaf).before)
+	return all[:at]
 }
 
 // level gives the longest period of which there is nothing yet to build on; as many as there are levels: none.
