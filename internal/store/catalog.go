@@ -1,14 +1,10 @@
 package store
 
 import (
-	"archive/tar"
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -71,16 +67,17 @@ func (s *Store) Catalog(ctx context.Context, source string) (*Catalog, error) {
 	if err != nil {
 		return nil, err
 	}
-	indexed := make(map[string][]byte)
+	indexed := new(index)
 	if len(order) > 0 {
 		if indexed, err = s.readIndex(ctx, source); err != nil {
 			return nil, err
 		}
+		s.remember(source, indexed)
 	}
 	c := &Catalog{Source: source}
 	for _, dir := range order {
 		f := dirs[dir]
-		b, err := s.backupIn(ctx, dir, f, indexed[dir])
+		b, err := s.backupIn(ctx, dir, f, indexed)
 		switch {
 		case err == nil:
 			c.Backups = append(c.Backups, *b)
@@ -92,7 +89,7 @@ func (s *Store) Catalog(ctx context.Context, source string) (*Catalog, error) {
 			c.Rest = append(c.Rest, f.rest(dir, err.Error(), true))
 		}
 	}
-	for dir, content := range indexed {
+	for dir, content := range indexed.manifests {
 		if m, err := s.decode(dir, content); err == nil && dirs[dir] == nil {
 			c.Backups = append(c.Backups, Backup{Manifest: *m, Committed: m.Made, Faults: []string{"all of it is missing"}})
 		}
@@ -144,23 +141,25 @@ type unreadableError struct{ error }
 
 func (e *unreadableError) Unwrap() error { return e.error }
 
-// backupIn gives the backup in a directory. What the index has of it counts where the manifest is gone.
-func (s *Store) backupIn(ctx context.Context, dir string, f *found, indexed []byte) (*Backup, error) {
+// backupIn gives the backup in a directory. What the index has of it counts where the manifest is gone, and saves a request where it is
+// there. What is damaged in the index counts for nothing.
+func (s *Store) backupIn(ctx context.Context, dir string, f *found, in *index) (*Backup, error) {
+	content := in.manifests[dir]
+	m, err := s.decode(dir, content)
 	if f.manifest == nil {
-		m, err := s.decode(dir, indexed)
 		if err != nil {
 			return nil, errUnfinished
 		}
 		return &Backup{Manifest: *m, Committed: m.Made, Faults: append([]string{"its manifest is missing"}, f.faults(m)...)}, nil
 	}
-	content := indexed
-	if int64(len(content)) != f.manifest.Size {
-		var err error
+	if int64(len(content)) != f.manifest.Size || err != nil && !errors.Is(err, ErrForeign) {
 		if content, err = object.Read(ctx, s.bucket, f.manifest.Ref); err != nil {
 			return nil, &unreadableError{err}
 		}
+		if m, err = s.decode(dir, content); err == nil || errors.Is(err, ErrForeign) {
+			in.lacks(dir, content)
+		}
 	}
-	m, err := s.decode(dir, content)
 	if err != nil {
 		return nil, err
 	}
@@ -218,61 +217,4 @@ func (c *Catalog) dropSuperseded(dirs map[string]*found) {
 		}
 	}
 	c.Backups = kept
-}
-
-// readIndex gives the manifests in the index of a source, by directory. One that cannot be read as such is as none: it is a copy.
-func (s *Store) readIndex(ctx context.Context, source string) (map[string][]byte, error) {
-	all := make(map[string][]byte)
-	content, err := object.Read(ctx, s.bucket, object.Ref{Key: indexPrefix + source})
-	if errors.Is(err, fs.ErrNotExist) {
-		return all, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	for r := tar.NewReader(bytes.NewReader(content)); ; {
-		header, err := r.Next()
-		if err != nil {
-			return all, nil
-		}
-		manifest, err := io.ReadAll(r)
-		if err != nil {
-			return all, nil
-		}
-		all[path.Dir(header.Name)+"/"] = manifest
-	}
-}
-
-// writeIndex replaces the index of a source.
-func (s *Store) writeIndex(ctx context.Context, source string, manifests map[string][]byte) error {
-	var content bytes.Buffer
-	w := tar.NewWriter(&content)
-	dirs := make([]string, 0, len(manifests))
-	for dir := range manifests {
-		dirs = append(dirs, dir)
-	}
-	slices.Sort(dirs)
-	for _, dir := range dirs {
-		err := w.WriteHeader(&tar.Header{Name: dir + manifestName, Mode: 0o600, Size: int64(len(manifests[dir])), Format: tar.FormatPAX})
-		if err == nil {
-			_, err = w.Write(manifests[dir])
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if err := w.Close(); err != nil {
-		return err
-	}
-	return s.bucket.Put(ctx, indexPrefix+source, content.Bytes(), object.PutOptions{Replace: true})
-}
-
-// changeIndex reads the index of a source, and replaces it by what change makes of it.
-func (s *Store) changeIndex(ctx context.Context, source string, change func(manifests map[string][]byte)) error {
-	manifests, err := s.readIndex(ctx, source)
-	if err != nil {
-		return err
-	}
-	change(manifests)
-	return s.writeIndex(ctx, source, manifests)
 }

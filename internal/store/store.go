@@ -26,6 +26,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"slices"
+	"sync"
 
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/object"
@@ -38,6 +39,9 @@ type Store struct {
 	bucket object.Bucket
 	Options
 	listed Recipients // as its format tells
+
+	mu      sync.Mutex
+	indexes map[string]*index // as they were read or written last
 }
 
 // Recipients are public keys, as texts.
