@@ -106,6 +106,16 @@ func (u upload) once(ctx context.Context, c *minio.Core, conditional bool) error
 	return err
 }
 
+// Learn finds out whether the server honours If-None-Match, by storing once more what there is under a key. Unless that is known, each
+// key is looked at before something is stored there.
+func (s *S3) Learn(ctx context.Context, key string, content []byte) {
+	if s.condition.Load() != unknown {
+		return
+	}
+	sum := sha256.Sum256(content)
+	upload{s, key, content, sum[:], PutOptions{}}.probe(ctx)
+}
+
 // probe finds out whether the server honours the condition, by storing once more what was just stored.
 func (u upload) probe(ctx context.Context) {
 	c, err := u.s.inRegion()

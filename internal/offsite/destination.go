@@ -255,7 +255,6 @@ func (d *Destination) Keeps(parent btrfs.Subvolume) bool {
 
 // Receive begins to store a stream.
 func (d *Destination) Receive(ctx context.Context, t stream.Transfer) (stream.Receiver, error) {
-	d.wire.Store(&t.Wire)
 	var parent btrfs.Subvolume
 	if t.Parent != nil {
 		parent = *t.Parent
@@ -265,6 +264,7 @@ func (d *Destination) Receive(ctx context.Context, t stream.Transfer) (stream.Re
 	if err != nil {
 		return nil, err
 	}
+	d.wire.Store(&t.Wire) // not before: it may be called when this returns
 	return &receiver{d: d, transfer: t, upload: u}, nil
 }
 

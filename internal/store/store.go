@@ -38,6 +38,7 @@ type Store struct {
 	ID     string // identifies it, wherever it lies
 	bucket object.Bucket
 	Options
+	format []byte     // the object
 	listed Recipients // as its format tells
 
 	mu      sync.Mutex
@@ -106,7 +107,7 @@ func Open(ctx context.Context, b object.Bucket, o Options) (*Store, error) {
 		return nil, hint.New(fmt.Errorf("the store in %s has the format %d, and this program knows %d", b, f.Version, version),
 			"install a newer btrfs-backup")
 	}
-	return &Store{ID: f.ID, bucket: b, Options: o, listed: f.Recipients}, nil
+	return &Store{ID: f.ID, bucket: b, Options: o, format: content, listed: f.Recipients}, nil
 }
 
 // Create makes a store in a bucket that holds nothing, and opens it.
@@ -128,11 +129,11 @@ func Create(ctx context.Context, b object.Bucket, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{ID: f.ID, bucket: b, Options: o, listed: f.Recipients}
+	s := &Store{ID: f.ID, bucket: b, Options: o, format: append(line, '\n'), listed: f.Recipients}
 	if err := s.putCanary(ctx); err != nil {
 		return nil, err
 	}
-	return s, b.Put(ctx, formatKey, append(line, '\n'), object.PutOptions{})
+	return s, b.Put(ctx, formatKey, s.format, object.PutOptions{})
 }
 
 // putCanary stores what secret keys are tried with.

@@ -65,8 +65,17 @@ const (
 	tryAgainIn = 15 // parts
 )
 
+// A learner is a bucket that needs fewer requests once it knows the server.
+type learner interface {
+	// Learn may store once more what there is under a key.
+	Learn(ctx context.Context, key string, content []byte)
+}
+
 // Begin begins to store a stream, or goes on where an earlier attempt ended.
 func (s *Store) Begin(ctx context.Context, o Order) (*Upload, error) {
+	if b, ok := s.bucket.(learner); ok {
+		b.Learn(ctx, formatKey, s.format)
+	}
 	u := &Upload{store: s, Order: o, there: make(map[string]int64)}
 	j, err := s.openJournal(s.journalPath(o.Key), o.Source, o.Name)
 	if err != nil {
@@ -185,7 +194,11 @@ func (u *Upload) put(key string, plain []byte) error {
 	if err := u.journal.write(entry{Key: key, Plain: sum[:], Length: length, Size: int64(len(content)), SHA256: digest[:]}); err != nil {
 		return err
 	}
-	if err := u.store.putOnce(u.ctx, key, content, object.PutOptions{Until: u.Until, Class: u.Class}); err != nil {
+	err = u.store.putOnce(u.ctx, key, content, object.PutOptions{Until: u.Until, Class: u.Class})
+	if errors.Is(err, fs.ErrExist) {
+		return errors.Join(errOvertaken, err)
+	}
+	if err != nil {
 		return err
 	}
 	failpoint.Reach("stored")
@@ -217,6 +230,9 @@ func (s *Store) putOnce(ctx context.Context, key string, content []byte, o objec
 	}
 	return err
 }
+
+// errOvertaken is fs.ErrExist for a part: what an attempt sent before it was killed arrived after all. It begins anew.
+var errOvertaken = fmt.Errorf("%w: an object arrived late", sendstream.ErrPrefixDiffers)
 
 // pack compresses and encrypts a part, of which nothing is needed any more then.
 func (u *Upload) pack(plain []byte) ([]byte, error) {
