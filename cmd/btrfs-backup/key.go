@@ -1,13 +1,16 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"os"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/keys"
 	"btrfs-backup/internal/seal"
 	"btrfs-backup/internal/terminal"
@@ -64,33 +67,63 @@ can help. A file that exists is never replaced.`,
 	return c
 }
 
+type keyTestOptions struct {
+	recipients string
+	identities []string
+	stores     job.Stores
+	reach      job.Reach
+}
+
 func newKeyTest(env environment) *cobra.Command {
-	var recipients string
-	var identities []string
+	o := &keyTestOptions{reach: job.Default().Reach}
 	c := &cobra.Command{
-		Use:   "test --identity FILE [options]",
+		Use:   "test --identity FILE [options] [STORE]",
 		Short: "Try whether a secret key reads what is encrypted",
 		Example: "  btrfs-backup key test -i /media/stick/btrfs-backup.key\n" +
-			"  btrfs-backup key test -i -    type the paper key",
-		Long: `Encrypt something for the public keys, read it with the secret key, and tell
-whose it is. FILE is one of age, with a passphrase or without, or a private key
-of SSH; - asks for a key, or reads it from standard input.`,
-		Args: needNothing,
-		RunE: func(c *cobra.Command, _ []string) error {
-			if len(identities) == 0 {
-				return misused("--identity is missing: which secret key is to be tried?", "-i FILE, or -i - to type one")
-			}
-			ids, err := env.prompt().ReadIdentities(c.Context(), identities...)
-			if err != nil {
-				return err
-			}
-			return env.conversation().Test(recipients, ids)
-		},
+			"  btrfs-backup key test -i - s3://BUCKET/PREFIX    type the paper key",
+		Long: `Read what STORE has for trying keys, and tell whose the secret key is. Without
+STORE, encrypt something for the public keys, and read that. FILE is one of age,
+with a passphrase or without, or a private key of SSH; - asks for a key, or
+reads it from standard input.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error { return o.test(c.Context(), env, args) },
 	}
 	f := c.Flags()
-	defineIdentities(&identities, f)
-	defineRecipients(&recipients, f)
+	defineIdentities(&o.identities, f)
+	defineRecipients(&o.recipients, f)
+	defineCredentials(&o.stores, f)
+	defineReach(&o.reach, f)
+	defineFurtherReach(&o.reach, f)
 	return c
+}
+
+func (o *keyTestOptions) test(ctx context.Context, env environment, args []string) error {
+	if len(o.identities) == 0 {
+		return misused("--identity is missing: which secret key is to be tried?", "-i FILE, or -i - to type one")
+	}
+	log := env.newLog(slog.LevelWarn)
+	places, machines, err := look(env, log, o.reach, args)
+	if err != nil {
+		return err
+	}
+	defer machines.Close()
+	for _, p := range places {
+		if _, isStore := p.(job.Store); !isStore {
+			return misused(p.String()+" is no store: only what is in a store is encrypted", "s3://BUCKET/PREFIX, store:/FOLDER or store+ssh://HOST/FOLDER")
+		}
+	}
+	ids, err := env.prompt().ReadIdentities(ctx, o.identities...)
+	if err != nil {
+		return err
+	}
+	if len(places) == 0 {
+		return env.conversation().Test(o.recipients, ids)
+	}
+	canary, err := o.stores.Canary(ctx, places[0].(job.Store), machines, log)
+	if err != nil {
+		return err
+	}
+	return env.conversation().TestIn(args[0], canary, ids)
 }
 
 func newKeyList(env environment) *cobra.Command {
@@ -117,7 +150,7 @@ func defineRecipients(file *string, f *pflag.FlagSet) {
 
 // defineIdentities defines which secret keys are read.
 func defineIdentities(files *[]string, f *pflag.FlagSet) {
-	f.StringArrayVarP(files, "identity", "i", nil, "`FILE` of a secret key, - types one; may be repeated")
+	f.StringArrayVarP(files, "identity", "i", nil, "`FILE` of a secret key; - types one")
 }
 
 func (e environment) conversation() keys.Conversation {

@@ -115,11 +115,11 @@ func (b *builder) storeTo(p Store, source *volume.Source) (*offsite.Destination,
 	if err != nil {
 		return nil, err
 	}
-	signer, err := seal.LoadSigner(filepath.Join(b.State, signerFile))
+	signer, err := seal.LoadSigner(filepath.Join(b.State, seal.SigningKeyFile))
 	if err != nil {
 		return nil, err
 	}
-	signers, err := seal.ReadSigners(filepath.Join(b.State, signersFile), signer)
+	signers, err := seal.ReadSigners(filepath.Join(b.State, seal.SignersFile), signer)
 	if err != nil {
 		return nil, err
 	}
@@ -136,11 +136,6 @@ func (b *builder) storeTo(p Store, source *volume.Source) (*offsite.Destination,
 	}
 	return offsite.NewDestination(at, source, o), nil
 }
-
-const (
-	signerFile  = "signing.key"
-	signersFile = "signers"
-)
 
 // recipients reads the public keys.
 func (s Stores) recipients() (r seal.Recipients, err error) {

@@ -84,6 +84,21 @@ func (c Conversation) Test(file string, ids seal.Identities) error {
 	return nil
 }
 
+// TestIn reads what a store has for it with secret keys, and tells which of the recipients they are.
+func (c Conversation) TestIn(store string, canary []byte, ids seal.Identities) error {
+	matching, err := seal.TestCanary(canary, ids)
+	if errors.Is(err, seal.ErrWrongIdentity) {
+		return hint.New(fmt.Errorf("this secret key cannot read what is in %s", store), "try another key; there may be backups for other keys than when the store was made")
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", store, err)
+	}
+	for _, r := range matching {
+		c.Tell(fmt.Sprintf("this is the %s: it reads what is in %s", r, store))
+	}
+	return nil
+}
+
 // List tells the public keys in a file, and whose signatures count by the state of this machine.
 func (c Conversation) List(file, state string) error {
 	recipients, err := seal.ReadRecipients(file)

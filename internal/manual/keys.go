@@ -42,7 +42,7 @@ of a plugin (a YubiKey) cannot be used yet.`},
 	"key test": {
 		Sections: []Section{
 			{Title: "EXIT STATUS", Items: [][2]string{
-				{"0", "The secret key reads what is encrypted now."},
+				{"0", "The secret key reads what is encrypted now, or what is in STORE."},
 				{"1", "It does not, or cannot be read."},
 				{"2", "The command line is wrong."},
 			}},
