@@ -135,7 +135,7 @@ func (s *S3) cause(op operation, key string, err error, a *answer) error {
 	case is(err, "NoSuchBucket"):
 		return hint.Newf(fmt.Errorf("the server has no bucket %s", s.place.Bucket),
 			"create it, as by `aws s3 mb s3://%s`, or look for it under another endpoint or name", s.place.Bucket)
-	case is(err, "PreconditionFailed") && op == reading:
+	case is(err, "PreconditionFailed") && op.doing == reading.doing:
 		return errors.New("it was replaced while it was read")
 	case is(err, "PreconditionFailed"):
 		return errExists
@@ -183,7 +183,7 @@ func skewed(a *answer) string {
 	if err != nil {
 		return "the clock of this machine differs too much from that of the server"
 	}
-	off := time.Since(date).Round(time.Second)
+	off := time.Since(date).Round(time.Minute)
 	if off.Abs() < time.Minute {
 		return "the server takes the request for one of another time: the clock of this machine, or its own, is wrong"
 	}

@@ -21,21 +21,44 @@ const (
 )
 
 var (
-	reading     = operation{"reading", "s3:GetObject"}
-	callingBack = operation{"calling back", "s3:RestoreObject"}
+	reading        = operation{"reading", "s3:GetObject"}
+	readingVersion = operation{"reading", "s3:GetObjectVersion"}
+	callingBack    = operation{"calling back", "s3:RestoreObject"}
 )
+
+func (r Ref) reading() operation {
+	if r.Version != "" {
+		return readingVersion
+	}
+	return reading
+}
 
 // Stat asks for the checksum that was stored with the object.
 func (s *S3) Stat(ctx context.Context, r Ref) (Info, error) {
 	info, _, err := s.stat(ctx, r)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
+		return info, s.why(ctx, r, err)
+	}
 	return info, err
+}
+
+// why asks once more what failed, in a way that is answered with words: the bucket may be missing, or the key be wrong.
+func (s *S3) why(ctx context.Context, r Ref, err error) error {
+	if CheckKey(r.Key) != nil {
+		return err
+	}
+	b := &body{s: s, ctx: ctx, ref: r, left: 1}
+	if said := b.open(); said != nil {
+		return said
+	}
+	return errors.Join(err, b.Close())
 }
 
 func (s *S3) stat(ctx context.Context, r Ref) (info Info, etag string, err error) {
 	if err := CheckKey(r.Key); err != nil {
 		return Info{}, "", err
 	}
-	err = s.try(ctx, reading, r.Key, func(ctx context.Context, c *minio.Core) error {
+	err = s.try(ctx, r.reading(), r.Key, func(ctx context.Context, c *minio.Core) error {
 		found, err := c.StatObject(ctx, s.place.Bucket, s.full(r.Key), minio.StatObjectOptions{VersionID: r.Version, Checksum: true})
 		if err != nil {
 			return err
@@ -91,7 +114,7 @@ type body struct {
 
 func (b *body) open() error {
 	var archived bool
-	err := b.s.try(b.ctx, reading, b.ref.Key, func(ctx context.Context, c *minio.Core) error {
+	err := b.s.try(b.ctx, b.ref.reading(), b.ref.Key, func(ctx context.Context, c *minio.Core) error {
 		var o minio.GetObjectOptions
 		o.VersionID = b.ref.Version
 		ranged := b.offset > 0 || b.left > 0

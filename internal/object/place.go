@@ -99,3 +99,11 @@ func (p Place) isLoopback() bool {
 	ip := net.ParseIP(p.host())
 	return p.host() == "localhost" || ip != nil && ip.IsLoopback()
 }
+
+// region is what the name of the server suggests: s3.REGION.PROVIDER.TLD. A wrong one is noticed.
+func (p Place) region() string {
+	if labels := strings.Split(p.host(), "."); len(labels) > 3 && labels[0] == "s3" {
+		return labels[1]
+	}
+	return ""
+}

@@ -15,7 +15,10 @@ import (
 	"github.com/minio/minio-go/v7"
 )
 
-var storing = operation{"storing", "s3:PutObject"}
+var (
+	storing = operation{"storing", "s3:PutObject"}
+	locking = operation{"storing", "s3:PutObject and s3:PutObjectRetention"}
+)
 
 // Put sends the SHA-256 with the content, so that the server refuses what was damaged on the way. A server that does not honour
 // If-None-Match is asked beforehand what there is: two who store under one key at the same time are not noticed there.
@@ -61,8 +64,11 @@ type upload struct {
 // send stores the object, with the condition that there is none. If there is one after all, and an earlier attempt went wrong
 // on the way, that one may have arrived.
 func (u upload) send(ctx context.Context, conditional bool) error {
-	attempts := 0
-	err := u.s.try(ctx, storing, u.key, func(ctx context.Context, c *minio.Core) error {
+	op, attempts := storing, 0
+	if u.locks() {
+		op = locking
+	}
+	err := u.s.try(ctx, op, u.key, func(ctx context.Context, c *minio.Core) error {
 		attempts++
 		err := u.once(ctx, c, conditional)
 		if conditional && isRefusedCondition(err) {
@@ -80,6 +86,8 @@ func (u upload) send(ctx context.Context, conditional bool) error {
 	return err
 }
 
+func (u upload) locks() bool { return u.s.o.LockMode != Unlocked && !u.o.Until.IsZero() }
+
 // isRefusedCondition tells that a server knows no If-None-Match: it was asked what there is before.
 func isRefusedCondition(err error) bool {
 	r, refused := refusal(err)
@@ -95,7 +103,7 @@ func (s *S3) noCondition() {
 func (u upload) once(ctx context.Context, c *minio.Core, conditional bool) error {
 	o := minio.PutObjectOptions{DisableContentSha256: true, StorageClass: u.o.Class,
 		UserMetadata: map[string]string{"x-amz-checksum-sha256": base64.StdEncoding.EncodeToString(u.sum)}}
-	if u.s.o.LockMode != Unlocked && !u.o.Until.IsZero() {
+	if u.locks() {
 		o.Mode, o.RetainUntilDate = minio.RetentionMode(strings.ToUpper(string(u.s.o.LockMode))), u.o.Until
 	}
 	if conditional {

@@ -15,8 +15,9 @@ import (
 type operation struct{ doing, action string }
 
 const (
-	shortest = 200 * time.Millisecond // of the pauses between attempts
-	longest  = 30 * time.Second
+	shortest  = 200 * time.Millisecond // of the pauses between attempts
+	longest   = 30 * time.Second
+	unnoticed = 5 * time.Second // is what goes wrong for no longer
 	// firstPatience is that with a server that has not answered yet: more likely its name is wrong, or it is down.
 	firstPatience = 20 * time.Second
 )
@@ -24,7 +25,7 @@ const (
 // try does something with an object, or with "" with the bucket, and again while that may help. An attempt during which the server
 // answered well begins the time anew.
 func (s *S3) try(ctx context.Context, op operation, key string, attempt func(context.Context, *minio.Core) error) error {
-	began, pause, moves := time.Now(), shortest, 0
+	began, pause, moves, told := time.Now(), shortest, 0, false
 	for n := 1; ; n++ {
 		client, err := s.inRegion()
 		if err != nil {
@@ -53,6 +54,10 @@ func (s *S3) try(ctx context.Context, op operation, key string, attempt func(con
 			return s.named(op, key, s.cause(op, key, err, a))
 		}
 		s.o.Log.Debug(fmt.Sprintf("%v: trying again in %s", s.named(op, key, err), wait.Round(time.Millisecond)))
+		if time.Since(began) > unnoticed && !told {
+			s.o.Log.Warn(fmt.Sprintf("%v: trying again for up to %s", s.named(op, key, s.cause(op, key, err, a)), s.patience()))
+			told = true
+		}
 		if err := sleep(ctx, wait); err != nil {
 			return s.named(op, key, err)
 		}

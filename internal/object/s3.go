@@ -80,7 +80,7 @@ func OpenS3(ctx context.Context, text string, o S3Options) (*S3, error) {
 		return nil, fmt.Errorf("opening %s: %w", place, err)
 	}
 	return &S3{place: place, o: o, access: credentials.New(&provider{from: o.Credentials, now: first}), wire: newWire(o, o.dial),
-		region: cmp.Or(os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION"), "us-east-1")}, nil
+		region: cmp.Or(os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION"), place.region(), "us-east-1")}, nil
 }
 
 // Close closes connections that are not in use.

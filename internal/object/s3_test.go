@@ -57,6 +57,17 @@ func TestRequestsAreFewAndCounted(t *testing.T) {
 	if counts := s.Counts(); counts["GET"] != 1 || len(counts) != 1 {
 		t.Errorf("reading: %v", counts)
 	}
+	for range 2 { // the first time it is found out that there are versions
+		s.Counts()
+		for _, prefix := range []string{"f", "nothing"} {
+			if err := b.List(ctx, prefix, func(object.Info) error { return nil }); err != nil {
+				t.Error(err)
+			}
+		}
+		if counts := s.Counts(); counts["LIST"] != 2 || len(counts) != 1 {
+			t.Errorf("listing: %v", counts)
+		}
+	}
 	if err := b.Delete(ctx, []string{"first", "second", "third"}); err != nil {
 		t.Error(err)
 	}
@@ -64,7 +75,7 @@ func TestRequestsAreFewAndCounted(t *testing.T) {
 		t.Errorf("deleting: %v", counts)
 	}
 	got := counted.Counts()
-	for kind, want := range map[string]int64{"list": 1, "get": 1, "put": 4, "head": 1, "delete": 1, "other": 0} {
+	for kind, want := range map[string]int64{"list": 5, "get": 1, "put": 4, "head": 1, "delete": 1, "other": 0} {
 		if got[kind] != want {
 			t.Errorf("counted %v", got)
 		}
@@ -150,6 +161,32 @@ func TestWhatIsLockedCannotBeDeletedByAThief(t *testing.T) {
 	}
 	if got, err := object.Read(ctx, b, found[0].Ref); err != nil || string(got) != "precious" {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+func TestNothingIsLeftOfWhatWasDeleted(t *testing.T) {
+	t.Parallel()
+	s := objecttest.Start(t, objecttest.Options{Versions: true})
+	b := open(t, s.VersionedBucket(t, "backups"), nil)
+	client := s.Client(t)
+	fill(t, b, map[string]string{"folder/marked": "x", "folder/twice": "x", "other/kept": "x"})
+	if err := b.Put(ctx, "folder/twice", []byte("y"), object.PutOptions{Replace: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.RemoveObject(ctx, "backups", "folder/marked", minio.RemoveObjectOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Delete(ctx, []string{"folder/marked", "folder/twice"}); err != nil {
+		t.Error(err)
+	}
+	left := 0
+	for o := range client.ListObjects(ctx, "backups", minio.ListObjectsOptions{Recursive: true, WithVersions: true}) {
+		if left++; o.Err != nil || o.Key != "other/kept" {
+			t.Errorf("left is %s, marker: %t, %v", o.Key, o.IsDeleteMarker, o.Err)
+		}
+	}
+	if left != 1 {
+		t.Errorf("%d versions are left", left)
 	}
 }
 

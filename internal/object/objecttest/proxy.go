@@ -39,6 +39,7 @@ type Fault struct {
 	Damage  bool              // a byte of what is sent is changed
 	Short   int               // the connection is closed after this many bytes of the content of an answer
 	Headers map[string]string // of the request are changed
+	Date    time.Time         // in the header of the answer; zero: the server's
 	Slow    time.Duration     // is taken for each 256 KiB, in both directions
 }
 
@@ -172,6 +173,9 @@ func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, f Fault) {
 		panic(http.ErrAbortHandler)
 	}
 	maps.Copy(w.Header(), answer.Header)
+	if !f.Date.IsZero() {
+		w.Header().Set("Date", f.Date.UTC().Format(http.TimeFormat))
+	}
 	w.WriteHeader(answer.StatusCode)
 	content := io.Reader(answer.Body)
 	if f.Slow > 0 {
