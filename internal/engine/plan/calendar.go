@@ -173,9 +173,6 @@ func (t *tree) placeOf(of *leaf) place {
 			}
 		}
 	}
-	if n == 1 {
-		return p
-	}
 	for _, l := range slices.Backward(t.older(of, n-1)) {
 		if t.there[l.periods][0] == l && t.isUsable(l, of) {
 			p.last = l
