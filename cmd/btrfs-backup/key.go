@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"btrfs-backup/internal/help"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/keys"
 	"btrfs-backup/internal/seal"
@@ -82,9 +83,10 @@ func newKeyTest(env environment) *cobra.Command {
 		Example: "  btrfs-backup key test -i /media/stick/btrfs-backup.key\n" +
 			"  btrfs-backup key test -i - s3://BUCKET/PREFIX    type the paper key",
 		Long: `Read what STORE has for trying keys, and tell whose the secret key is. Without
-STORE, encrypt something for the public keys, and read that. FILE is one of age,
-with a passphrase or without, or a private key of SSH; - asks for a key, or
-reads it from standard input.`,
+STORE, encrypt something for the public keys in
+` + seal.RecipientsFile + `, and read that. FILE is one of age, with a
+passphrase or without, or a private key of SSH; - asks for a key, or reads it
+from standard input.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error { return o.test(c.Context(), env, args) },
 	}
@@ -92,8 +94,10 @@ reads it from standard input.`,
 	defineIdentities(&o.identities, f)
 	defineRecipients(&o.recipients, f)
 	defineCredentials(&o.stores, f)
-	defineReach(&o.reach, f)
-	defineFurtherReach(&o.reach, f)
+	help.Grouped(f, help.FurtherTitle, func(f *pflag.FlagSet) {
+		defineReach(&o.reach, f)
+		defineFurtherReach(&o.reach, f)
+	})
 	return c
 }
 
@@ -132,9 +136,9 @@ func newKeyList(env environment) *cobra.Command {
 		Use:     "list [options]",
 		Short:   "Show the public keys that backups are encrypted for",
 		Example: "  btrfs-backup key list",
-		Long: `Show the public keys that backups of this machine are encrypted for, with their
-names, and the keys whose signatures count here: that of this machine, and those
-in /var/lib/btrfs-backup/signers.`,
+		Long: `Show the public keys in ` + seal.RecipientsFile + `, for which backups of
+this machine are encrypted, and the keys whose signatures count here: that of
+this machine, and those in /var/lib/btrfs-backup/signers.`,
 		Args: needNothing,
 		RunE: func(*cobra.Command, []string) error { return env.conversation().List(recipients, machineState()) },
 	}
@@ -144,8 +148,8 @@ in /var/lib/btrfs-backup/signers.`,
 
 // defineRecipients defines for which keys is encrypted.
 func defineRecipients(file *string, f *pflag.FlagSet) {
-	f.StringVar(file, "recipients", seal.RecipientsFile, "`FILE` in place of "+seal.RecipientsFile)
-	f.Lookup("recipients").DefValue = "" // which is told
+	f.StringVar(file, "recipients", seal.RecipientsFile, "take the public keys in `FILE`")
+	f.Lookup("recipients").DefValue = "" // the text of the commands has it
 }
 
 // defineIdentities defines which secret keys are read.
