@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -164,7 +166,12 @@ func (d *Destination) sourceName() string {
 
 // chains tells how the backups build on each other.
 func (d *Destination) chains(all []btrfs.Subvolume) *plan.Chains {
-	c := &plan.Chains{On: make(map[string]string), MaxParentAge: d.MaxParentAge}
+	c := &plan.Chains{On: make(map[string]string), Locked: make(map[string]time.Time), MaxParentAge: d.MaxParentAge}
+	for _, b := range d.catalog.Backups {
+		if b.Locked.After(d.Now()) {
+			c.Locked[b.Name] = b.Locked
+		}
+	}
 	for _, b := range all {
 		c.On[b.Name] = ""
 		if !b.ParentUUID.IsZero() {
@@ -187,7 +194,8 @@ func (d *Destination) isGarbage(r store.Rest) bool {
 // titleOf names what is no backup, as no backup is named.
 func titleOf(r store.Rest) string { return filepath.Base(r.Dir) }
 
-// Delete deletes backups, and what is left of attempts. What builds on others goes before them.
+// Delete deletes backups, and what is left of attempts. What builds on others goes before them. Credentials that may only add leave
+// that to others: it is no failure.
 func (d *Destination) Delete(ctx context.Context, names []string) (deleted []string, err error) {
 	var errs []error
 	for _, r := range d.catalog.Rest {
@@ -208,21 +216,39 @@ func (d *Destination) Delete(ctx context.Context, names []string) (deleted []str
 	if len(backups) > 0 {
 		d.catalog.SortForDeletion(backups)
 		gone, err := d.store.Delete(ctx, d.source, backups)
-		errs = append(errs, err)
+		if all, ok := err.(interface{ Unwrap() []error }); ok {
+			errs = append(errs, all.Unwrap()...)
+		}
 		for _, b := range gone {
 			deleted = append(deleted, b.Name)
 		}
+	}
+	errs = slices.DeleteFunc(errs, func(err error) bool { return errors.Is(err, fs.ErrPermission) })
+	if len(errs) == 0 && len(deleted) < len(names) {
+		d.Log.Info(fmt.Sprintf("%s: %d could be deleted, which these credentials may not, or not yet: that is left to `btrfs-backup prune`", d,
+			len(names)-len(deleted)))
 	}
 	return deleted, errors.Join(errs...)
 }
 
 // Save stores the stream of a snapshot.
 func (d *Destination) Save(ctx context.Context, t engine.Transfer) (engine.Result, error) {
-	return stream.Course{From: d.from, To: d, Log: d.Log, Progress: d.Progress}.Save(ctx, t)
+	result, err := stream.Course{From: d.from, To: d, Log: d.Log, Progress: d.Progress}.Save(ctx, t)
+	result.Locked = d.lockOf(t)
+	return result, err
+}
+
+// lockOf gives the time until which the backup of a transfer is locked.
+func (d *Destination) lockOf(t engine.Transfer) (until time.Time) {
+	if d.Locks {
+		until = t.Role.Until.UTC().Truncate(time.Second)
+	}
+	return until
 }
 
 // Rehearse tells how much the stream will hold, and how much that of a complete copy.
 func (d *Destination) Rehearse(ctx context.Context, t engine.Transfer) (result engine.Result, err error) {
+	result.Locked = d.lockOf(t)
 	if t.Snapshot.UUID.IsZero() {
 		return result, nil // it is not taken yet
 	}
@@ -259,8 +285,12 @@ func (d *Destination) Receive(ctx context.Context, t stream.Transfer) (stream.Re
 	if t.Parent != nil {
 		parent = *t.Parent
 	}
-	u, err := d.store.Begin(ctx, store.Order{Source: d.source, Name: t.Snapshot.Name, Stored: t.Taken,
-		Key: fmt.Sprint(d.source, t.Snapshot.UUID, parent.UUID, t.Format.Protocol, t.Format.Compressed)})
+	order := store.Order{Source: d.source, Name: t.Snapshot.Name, Stored: t.Taken, Until: d.lockOf(t.Transfer), Class: d.Classes[t.Role.First],
+		Key: fmt.Sprint(d.source, t.Snapshot.UUID, parent.UUID, t.Format.Protocol, t.Format.Compressed)}
+	if d.Locks {
+		order.Key += t.Role.First // what an earlier attempt locked for another time is of no use
+	}
+	u, err := d.store.Begin(ctx, order)
 	if err != nil {
 		return nil, err
 	}
