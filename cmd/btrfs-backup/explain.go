@@ -50,6 +50,7 @@ func (o *explainOptions) define(f *pflag.FlagSet) {
 	f.IntVar(&o.days, "days", 400, "look `N` days ahead")
 	f.BoolVar(&o.all, "all", false, "show all lines; --json has all, too")
 	o.listOptions.define(f)
+	o.defineReading(f)
 }
 
 func (o *explainOptions) check() (c job.Complaints) {

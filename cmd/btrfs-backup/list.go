@@ -24,6 +24,7 @@ type listOptions struct {
 	wide   bool
 	space  bool
 	reach  job.Reach
+	readingOptions
 }
 
 func newList(env environment) *cobra.Command {
@@ -32,14 +33,16 @@ func newList(env environment) *cobra.Command {
 		Use:   "list [options] PLACE...",
 		Short: "Show the snapshots and backups of places",
 		Example: "  btrfs-backup list /home nas:/backup/home    snapshots of /home, its backups\n" +
-			"  btrfs-backup list /mnt/usb                  the folders of backups in it",
+			"  btrfs-backup list /mnt/usb                  the folders of backups in it\n" +
+			"  btrfs-backup list s3://bucket/home          the sources in a store",
 		Long: `Show the snapshots and backups in each PLACE, here or on another machine: the
 folder of a destination, or a source, which stands for its snapshot folder. Of
 another directory, show which folders of backups are in it, of what sources.
 SENT is what it took to send a backup. FREED is how much data deleting that one
 alone would free: exact, and known without quotas. Where that takes long, it is
 left out without --space. What somebody altered since it was taken or received
-is marked; it is no backup any more.`,
+is marked; it is no backup any more. Of a store, show its sources, and of
+STORE/SOURCE the backups: SENT is what each takes there.`,
 		Args: needPlace("PLACE"),
 		RunE: func(c *cobra.Command, args []string) error { return list(c.Context(), env, o, args) },
 	}
@@ -48,6 +51,7 @@ is marked; it is no backup any more.`,
 	f.BoolVar(&o.wide, "wide", false, "more columns, in long lines")
 	f.BoolVar(&o.uuid, "uuid", false, "show UUIDs, too; --json has all")
 	o.define(f)
+	o.defineReading(f)
 	return c
 }
 
@@ -103,15 +107,14 @@ func (o *listOptions) contents(ctx context.Context, env environment, texts []str
 
 // look lists the places, all at once, since some may be far away.
 func (o *listOptions) look(ctx context.Context, env environment, texts []string) ([]inventory.Place, *job.Machines, []error, error) {
-	places, machines, err := look(env, env.newLog(slog.LevelWarn), o.reach, texts)
+	places, machines, err := lookAtAll(env, env.newLog(slog.LevelWarn), o.reach, o.readingOptions, texts)
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	contents, errs := make([]inventory.Place, len(places)), make([]error, len(places))
 	var listing sync.WaitGroup
 	for i, p := range places {
-		h, path := machines.At(p)
-		listing.Go(func() { contents[i], errs[i] = inventory.Look(ctx, h, path, o.folder) })
+		listing.Go(func() { contents[i], errs[i] = machines.Look(ctx, p, o.folder) })
 	}
 	listing.Wait()
 	return contents, machines, errs, nil

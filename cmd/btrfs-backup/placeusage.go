@@ -37,6 +37,7 @@ configuration which has the folder as a destination. Nothing is changed.`,
 	defineCompat(&o.prune.Rule, f)
 	defineConfig(&o.prune.config, f)
 	o.define(f)
+	o.defineReading(f)
 	return c
 }
 

@@ -28,9 +28,23 @@ func defineFurtherReach(r *job.Reach, f *pflag.FlagSet) {
 	f.DurationVar(&r.ResumeWindow, "resume-window", r.ResumeWindow, "resume transfers within `TIME`")
 }
 
-// look gives the places that a command is to look at, and the machines that they are on.
+// look gives the directories that a command is to look at, and the machines that they are on.
 func look(env environment, log *slog.Logger, r job.Reach, texts []string) ([]job.Place, *job.Machines, error) {
 	places, c := job.ParseFolders(texts)
+	return machinesOf(env, log, r, places, c)
+}
+
+// lookAtAll is look for what may also be in stores.
+func lookAtAll(env environment, log *slog.Logger, r job.Reach, o readingOptions, texts []string) ([]job.Place, *job.Machines, error) {
+	places, c := job.ParseHoldings(texts)
+	places, machines, err := machinesOf(env, log, r, places, c)
+	if err == nil {
+		machines.Reading = o.reading(env)
+	}
+	return places, machines, err
+}
+
+func machinesOf(env environment, log *slog.Logger, r job.Reach, places []job.Place, c job.Complaints) ([]job.Place, *job.Machines, error) {
 	if err := slices.Concat(c, r.Check()).Err(); err != nil {
 		return nil, nil, err
 	}

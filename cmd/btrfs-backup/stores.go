@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"time"
 
 	"github.com/spf13/pflag"
 
 	"btrfs-backup/internal/arguments"
 	"btrfs-backup/internal/job"
+	"btrfs-backup/internal/seal"
 )
 
 // defineStores defines how stores are used as destinations.
@@ -16,7 +18,6 @@ func defineStores(s *job.Stores, f *pflag.FlagSet) {
 	f.Var((*arguments.Size)(&s.PartSize), "part-size", "store parts of `SIZE`, such as 64M; 16M")
 	f.Var(arguments.Time{Of: &s.MaxParentAge, Least: time.Hour}, "max-parent-age", "build on nothing older than `TIME`; 400d")
 	f.StringVar((*string)(&s.Lock), "object-lock", "", "lock what is wanted by `MODE`: governance or compliance")
-	f.StringVar(&s.Classes, "storage-class", "", "`UNIT=CLASS` of the first of a year (y), month (m), ...")
 	f.BoolVar(&s.HideNames, "hide-names", false, "let names in stores tell nothing of sources")
 	defineCredentials(s, f)
 }
@@ -24,5 +25,28 @@ func defineStores(s *job.Stores, f *pflag.FlagSet) {
 // defineCredentials defines how servers are reached.
 func defineCredentials(s *job.Stores, f *pflag.FlagSet) {
 	f.StringVar(&s.Credentials, "credentials", "", "`FILE` with the key of a server")
-	f.StringVar(&s.CredentialsCommand, "credentials-command", "", "`COMMAND` that prints it")
+	f.StringVar(&s.CredentialsCommand, "credentials-command", "", "`CMD` prints it, in a shell")
+}
+
+// readingOptions tell how stores are looked at.
+type readingOptions struct {
+	stores     job.Stores
+	signers    []string
+	identities []string
+}
+
+func (o *readingOptions) defineReading(f *pflag.FlagSet) {
+	defineCredentials(&o.stores, f)
+	defineIdentities(&o.identities, f)
+	f.StringArrayVar(&o.signers, "signer", nil, "let signatures of public `KEY` count")
+}
+
+func (o *readingOptions) reading(env environment) job.Reading {
+	r := job.Reading{Stores: o.stores, Signers: o.signers}
+	if len(o.identities) > 0 {
+		r.Identities = func(ctx context.Context) (seal.Identities, error) {
+			return env.prompt().ReadIdentities(ctx, o.identities...)
+		}
+	}
+	return r
 }

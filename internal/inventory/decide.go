@@ -41,8 +41,11 @@ type scope struct {
 
 // Decide applies a policy to what the place holds, and gives the newest first. Of a folder of sets it decides on these.
 func (p Place) Decide(o Policy, now time.Time) ([]Decided, error) {
-	if len(p.Sets) > 0 {
+	switch {
+	case len(p.Sets) > 0:
 		return p.decideSets(o, now)
+	case p.Streams != nil:
+		return p.decideStreams(o, now), nil
 	}
 	return p.decide(o, now)
 }

@@ -35,6 +35,9 @@ type Entry struct {
 	MissingFiles int        `json:"missing_files,omitempty"` // that could not be read when it was made
 	Members      []string   `json:"members,omitempty"`       // of a set
 	Lacks        []string   `json:"lacks,omitempty"`         // members of a set whose backups are gone
+	Faults       []string   `json:"faults,omitempty"`        // what is wrong with a backup that is kept as a stream
+	Signer       string     `json:"signer,omitempty"`        // public key of the machine that stored such a one
+	Written      time.Time  `json:"written,omitzero"`        // when the last object of such a one was stored
 }
 
 // A Kind tells what an Entry is, as far as it can be seen from outside.
@@ -47,10 +50,15 @@ const (
 	Deleting   Kind = "deleting" // and not deleted yet
 	Writable   Kind = "writable"
 	Set        Kind = "set" // of backups in the folders below
+	Broken     Kind = "broken"
+	Foreign    Kind = "foreign" // perhaps a backup, of which nothing can be known
 )
 
 // Entries gives what is in the place under names with a prefix, by name.
 func (p Place) Entries(prefix string) []Entry {
+	if p.Streams != nil {
+		return p.Streams.entries(prefix)
+	}
 	names := make(map[btrfs.UUID]string)
 	for _, s := range p.InDirectory {
 		names[s.UUID] = s.Name

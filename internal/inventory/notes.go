@@ -16,6 +16,9 @@ import (
 // Noted gives the entries as Entries does, with all that is on record of them besides. What cannot be read is missing, and an error.
 func (p Place) Noted(prefix string) ([]Entry, error) {
 	all := p.Entries(prefix)
+	if p.Streams != nil {
+		return all, nil // which have their notes
+	}
 	_, about, aboutErr := p.Recorded(p.Folder)
 	ledger, ledgerErr := host.ParseLedger(p.Folder, p.Ledger, func(string) bool { return true })
 	judge, judgeErr := p.Judge()
@@ -106,6 +109,9 @@ func (p Place) noteContent(l *Entry, about host.About) {
 
 // SourceNames gives the sources of the backups in the place as people know them, sorted; "?" stands for those that are not on record.
 func (p Place) SourceNames(prefix string) (names []string) {
+	if p.Streams != nil && p.Streams.Source != "" {
+		return []string{p.Streams.Source}
+	}
 	nameOf := p.sourceNames()
 	for _, e := range p.Entries(prefix) {
 		if name := nameOf(e); e.Kind == Backup && !slices.Contains(names, name) {
@@ -124,6 +130,9 @@ const unnamed = "?"
 
 // sourceNames gives the function that names the source of an entry.
 func (p Place) sourceNames() func(Entry) string {
+	if p.Streams != nil {
+		return func(Entry) string { return cmp.Or(p.Streams.Source, unnamed) }
+	}
 	origins, about, err := p.Recorded(p.Folder)
 	sourceOf, sourceErr := p.subvolumeSources()
 	return func(e Entry) string {

@@ -24,9 +24,11 @@ type Place struct {
 	Host   host.Trees
 	Path   string // absolute, there
 	host.Content
-	Trees tree.Listing // backups of directories
-	Below []Place      // folders of backups in it
-	Sets  []host.Set   // of backups in these
+	Trees   tree.Listing // backups of directories
+	Below   []Place      // folders of backups in it
+	Sets    []host.Set   // of backups in these
+	Stored  bool         // it is a store, or a source in one, and on no host
+	Streams *Streams     // the backups of a source in a store
 }
 
 // Look lists the place at an absolute path and the folders of backups in it. A source stands for its snapshot folder, which is

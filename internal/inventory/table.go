@@ -26,7 +26,7 @@ type Table struct {
 
 // Write shows what is in a place, and the folders of backups in it.
 func (t Table) Write(p Place, l Listed) error {
-	fmt.Fprintf(t.W, "%s: %s, %s free\n", progress.Line(p.Folder), t.held(p, l.Entries), progress.Bytes(int64(p.Free)))
+	fmt.Fprintf(t.W, "%s: %s, %s\n", progress.Line(p.Folder), t.held(p, l.Entries), roomOf(p, l))
 	if len(l.Entries) > 0 {
 		if err := t.print(t.rows(l.Entries)); err != nil {
 			return err
@@ -41,6 +41,20 @@ func (t Table) Write(p Place, l Listed) error {
 		fmt.Fprintln(t.W, "To find out what deleting would free takes longer here: --space")
 	}
 	return nil
+}
+
+// roomOf tells what is free, or in a store, what is taken.
+func roomOf(p Place, l Listed) string {
+	if !p.Stored {
+		return progress.Bytes(int64(p.Free)) + " free"
+	}
+	var taken uint64
+	for _, e := range slices.Concat(l.Entries, l.Below) {
+		if e.Freed != nil {
+			taken += *e.Freed
+		}
+	}
+	return progress.Bytes(int64(taken)) + " stored"
 }
 
 // print leaves out the blanks at the ends of lines.
@@ -78,7 +92,11 @@ func (t Table) held(p Place, entries []Entry) string {
 		held[len(held)-1] += " of " + progress.Line(strings.Join(of, ", "))
 	}
 	if len(p.Below) > 0 {
-		held = append(held, report.Count(len(p.Below), "folder")+" of backups")
+		noun := "folder"
+		if p.Stored {
+			noun = "source"
+		}
+		held = append(held, report.Count(len(p.Below), noun)+with(!p.Stored, " of backups"))
 	}
 	if len(held) == 0 {
 		return "no snapshots or backups"
@@ -115,7 +133,7 @@ func (t Table) columns() []column {
 			return progress.Bytes(*e.Sent)
 		}},
 		{title: "SIZE", cell: size(func(e Entry) *uint64 { return e.Size })},
-		{title: "FREED IF DELETED", short: "FREED", cell: size(func(e Entry) *uint64 { return e.Freed })},
+		{title: freedTitle, short: "FREED", cell: size(func(e Entry) *uint64 { return e.Freed })},
 		{title: "PARENT", cell: text(func(e Entry) string { return e.Parent })},
 		{title: "UUID", cell: func(e Entry) string { return e.UUID.String() }, always: t.UUID, wide: !t.UUID},
 		{title: "RECEIVED UUID", cell: func(e Entry) string { return e.ReceivedUUID.String() }, wide: true},
@@ -129,7 +147,8 @@ func (t Table) rows(entries []Entry) (rows [][]string) {
 	var titles []string // the short ones
 	for _, c := range t.columns() {
 		known := func(e Entry) bool { return c.cell(e) != "-" }
-		if !c.always && (c.wide && !t.Wide || !slices.ContainsFunc(entries, known)) || c.title == "SIZE" && !t.Wide && slices.Contains(titles, "SENT") {
+		twice := c.title == "SIZE" && slices.Contains(titles, "SENT") || c.title == freedTitle && !slices.ContainsFunc(entries, freesOther)
+		if !c.always && (c.wide && !t.Wide || !slices.ContainsFunc(entries, known)) || twice && !t.Wide {
 			continue
 		}
 		rows[0] = append(rows[0], c.title)
@@ -147,6 +166,13 @@ func (t Table) rows(entries []Entry) (rows [][]string) {
 	}
 	rows[0] = titles
 	return wrap(rows, screen-width(rows, last))
+}
+
+const freedTitle = "FREED IF DELETED"
+
+// freesOther tells that deleting something frees other than what was sent.
+func freesOther(e Entry) bool {
+	return e.Freed != nil && (e.Sent == nil || *e.Sent != int64(*e.Freed))
 }
 
 // width tells how wide the columns before one are, or with -1 how wide the last one is.
@@ -205,6 +231,13 @@ func orDash(text string, dash bool) string {
 	return text
 }
 
+func with(yes bool, text string) string {
+	if !yes {
+		return ""
+	}
+	return text
+}
+
 // foldersOf sums up the folders of backups in a place. If that is too wide, times of day are left out, and then what they have for
 // themselves.
 func (t Table) foldersOf(p Place, freed map[string]uint64) [][]string {
@@ -220,8 +253,17 @@ func (t Table) foldersOf(p Place, freed map[string]uint64) [][]string {
 
 func (t Table) below(p Place, freed map[string]uint64, layout string) [][]string {
 	rows := [][]string{{"FOLDER", "OF", "BACKUPS", "OLDEST", "NEWEST"}}
-	if len(freed) > 0 {
+	if len(freed) > 0 && p.Stored {
+		rows[0] = append(rows[0], "STORED")
+	} else if len(freed) > 0 {
 		rows[0] = append(rows[0], "EXCLUSIVE")
+	}
+	remarks := false
+	for _, below := range p.Below {
+		remarks = remarks || below.Streams.remark() != ""
+	}
+	if remarks {
+		rows[0] = append(rows[0], "NOTE")
 	}
 	for _, below := range p.Below {
 		oldest, newest, backups := time.Time{}, time.Time{}, 0
@@ -244,6 +286,9 @@ func (t Table) below(p Place, freed map[string]uint64, layout string) [][]string
 		if len(freed) > 0 {
 			bytes, ok := freed[below.Folder]
 			row = append(row, orDash(progress.Bytes(int64(bytes)), !ok))
+		}
+		if remarks {
+			row = append(row, below.Streams.remark())
 		}
 		rows = append(rows, row)
 	}

@@ -25,6 +25,7 @@ const (
 type Usage struct {
 	Place   string        `json:"place"`
 	Free    uint64        `json:"free"`
+	Stored  bool          `json:"stored,omitempty"` // in a store, which is never full
 	Sources []SourceUsage `json:"sources"`
 	Growth  *int64        `json:"growth_per_day,omitempty"` // bytes that came, of the last 30 days
 	Frees   *int64        `json:"frees_per_day,omitempty"`  // bytes that go by policy, of the next 30 days
@@ -70,7 +71,9 @@ func (p Place) Usage(ctx context.Context, policyOf func(Place) Policy, now time.
 		}
 		u.Sources = append(u.Sources, sources...)
 	}
-	u.foresee(now)
+	if u.Stored = p.Stored; !u.Stored {
+		u.foresee(now)
+	}
 	return u, nil
 }
 
@@ -214,8 +217,12 @@ func (u *Usage) foresee(now time.Time) {
 
 // Write tells people of it.
 func (u Usage) Write(w io.Writer) error {
-	fmt.Fprintf(w, "%s: %s free\n", progress.Line(u.Place), progress.Bytes(int64(u.Free)))
-	rows := [][]string{{"FOLDER", "OF", "KEPT", "EXCLUSIVE", fmt.Sprintf("GO IN %d DAYS", usageDays), "WHICH FREES"}}
+	room, exclusive := progress.Bytes(int64(u.Free))+" free", "EXCLUSIVE"
+	if u.Stored {
+		room, exclusive = progress.Bytes(int64(u.taken()))+" stored", "STORED"
+	}
+	fmt.Fprintf(w, "%s: %s\n", progress.Line(u.Place), room)
+	rows := [][]string{{"FOLDER", "OF", "KEPT", exclusive, fmt.Sprintf("GO IN %d DAYS", usageDays), "WHICH FREES"}}
 	for _, s := range u.Sources {
 		name := cmp.Or(strings.TrimPrefix(strings.TrimPrefix(s.Folder, u.Place), "/"), ".")
 		goes := "unknown"
@@ -234,6 +241,16 @@ func (u Usage) Write(w io.Writer) error {
 	return err
 }
 
+// taken sums up what all sources take.
+func (u Usage) taken() (bytes uint64) {
+	for _, s := range u.Sources {
+		if s.Exclusive != nil {
+			bytes += *s.Exclusive
+		}
+	}
+	return bytes
+}
+
 func bytesOrUnknown(n *uint64) string {
 	if n == nil {
 		return "unknown"
@@ -243,7 +260,10 @@ func bytesOrUnknown(n *uint64) string {
 
 // outlook tells when the place is full.
 func (u Usage) outlook() string {
-	if u.Why != "" {
+	switch {
+	case u.Stored:
+		return u.outlookOfStore()
+	case u.Why != "":
 		return "When it is full is unknown: " + u.Why
 	}
 	text := fmt.Sprintf("%s came a day lately", progress.Bytes(*u.Growth))
@@ -256,4 +276,16 @@ func (u Usage) outlook() string {
 		return text + "not full in 50 years"
 	}
 	return text + "full about " + u.Full.Format(time.DateOnly)
+}
+
+// outlookOfStore tells what came lately, as far as that is known.
+func (u Usage) outlookOfStore() string {
+	var growth int64
+	for _, s := range u.Sources {
+		if s.Growth == nil {
+			return "What comes a day is known when there are backups of more than a day"
+		}
+		growth += *s.Growth
+	}
+	return progress.Bytes(growth) + " came a day lately"
 }

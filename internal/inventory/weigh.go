@@ -87,8 +87,13 @@ func (p Place) freed(ctx context.Context, groups [][]string, within time.Duratio
 // Freed tells for each group of names in the folder what deleting all of them together would free; see space.Freed. With a limit of time,
 // it is unknown also where this machine may not ask for it.
 func (p Place) Freed(ctx context.Context, groups [][]string, within time.Duration) (freed []int64, err error) {
-	if len(groups) == 0 {
+	switch {
+	case len(groups) == 0:
 		return nil, nil
+	case p.Streams != nil:
+		return p.Streams.freed(groups), nil
+	case p.Stored: // as a whole, which has nothing but what is below
+		return make([]int64, len(groups)), nil
 	}
 	dir, err := p.Host.Open(ctx, p.Path)
 	if err == nil {

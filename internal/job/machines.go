@@ -3,6 +3,7 @@ package job
 import (
 	"cmp"
 	"context"
+	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -27,13 +28,16 @@ type Environment struct {
 	Ask func(ctx context.Context, question string, secret bool) (string, error)
 }
 
-// Machines are those of a run, this one among them. Others are reached when they are first needed, by one connection each. Several
+// Machines are those of a run, this one among them, and how stores are read from it. Others are reached when they are first needed, by one connection each. Several
 // jobs may be built at a time.
 type Machines struct {
+	Reading
 	mu      sync.Mutex
 	local   *local.Host
 	agent   agent.Options
 	ssh     ssh.Options
+	env     Environment
+	opened  []io.Closer // stores that are looked at
 	remote  map[ssh.Target]*agent.Host
 	tunnels map[ssh.Target]*ssh.Machine
 }
@@ -41,7 +45,7 @@ type Machines struct {
 // NewMachines gives the machines that are reached as r tells, of which nothing is to be complained. It must be closed.
 func NewMachines(r Reach, e Environment) *Machines {
 	compression, _ := r.compression() // which was checked
-	m := &Machines{local: local.New(e.Log), remote: make(map[ssh.Target]*agent.Host),
+	m := &Machines{local: local.New(e.Log), env: e, remote: make(map[ssh.Target]*agent.Host),
 		tunnels: make(map[ssh.Target]*ssh.Machine)}
 	m.agent = agent.Options{Log: e.Log, Version: e.Version, Sudo: r.Sudo, Channels: max(r.Channels, 1), Compression: compression,
 		Agents: r.Agents, ResumeWindow: r.ResumeWindow}
@@ -90,6 +94,9 @@ func (m *Machines) through(t ssh.Target) *ssh.Machine {
 
 // Close ends the connections.
 func (m *Machines) Close() {
+	for _, s := range m.opened {
+		_ = s.Close() // nothing is under way any more
+	}
 	for _, r := range m.remote {
 		_ = r.Close() // nothing is under way any more
 	}

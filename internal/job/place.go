@@ -2,6 +2,7 @@ package job
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path"
 	"path/filepath"
@@ -109,8 +110,20 @@ func ParsePlaces(texts []string) ([]Place, Complaints) {
 	return places, c
 }
 
-// ParseFolders is ParsePlaces for places that are looked at: every one is a Local or a Machine.
+// ParseFolders is ParsePlaces for places that are looked into as directories: every one is a Local or a Machine.
 func ParseFolders(texts []string) ([]Place, Complaints) {
+	places, c := ParseHoldings(texts)
+	for _, p := range places {
+		if s, ok := p.(Store); ok {
+			c.Add("", fmt.Sprintf("`btrfs-backup list %s` shows what there is; `btrfs-backup restore` brings it back", s),
+				"%s: a store holds encrypted streams, and no directories", s)
+		}
+	}
+	return places, c
+}
+
+// ParseHoldings is ParsePlaces for places that hold snapshots or backups: every one is a Local, a Machine or a Store.
+func ParseHoldings(texts []string) ([]Place, Complaints) {
 	places, c := ParsePlaces(texts)
 	for _, p := range places {
 		switch p := p.(type) {

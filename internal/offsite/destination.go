@@ -5,20 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/engine/plan"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/object"
 	"btrfs-backup/internal/progress"
@@ -117,19 +113,7 @@ func (d *Destination) Mark(context.Context) (id string, err error) { return d.st
 
 // Lock keeps other runs of this machine out. What those of other machines store gets other keys.
 func (d *Destination) Lock(ctx context.Context, waiting func(*lock.HeldError)) (release func() error, err error) {
-	path := filepath.Join(d.State, "stores", d.store.ID)
-	if err := os.MkdirAll(path, 0o700); err != nil {
-		return nil, fmt.Errorf("locking %s: %w", d, err)
-	}
-	dir, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("locking %s: %w", d, err)
-	}
-	l, err := lock.Acquire(ctx, dir, waiting)
-	if err != nil {
-		return nil, errors.Join(err, dir.Close())
-	}
-	return func() error { return errors.Join(l.Release(), dir.Close()) }, nil
+	return lockStore(ctx, d.State, d.store.ID, d.String(), waiting)
 }
 
 // List tells what the store has of the source.
@@ -142,7 +126,7 @@ func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
 	d.catalog = catalog
 	all, broken := listing(catalog)
 	c := engine.Contents{Listing: btrfs.Listing{InDirectory: all, All: all}, Origins: make(map[btrfs.UUID]btrfs.UUID), Identity: d.store.ID,
-		Chains: d.chains(all), Broken: brokenError(d.String(), broken)}
+		Chains: chainsOf(all, d.MaxParentAge), Broken: brokenError(d.String(), broken)}
 	for _, b := range catalog.Backups {
 		c.Origins[b.UUID] = b.Source
 	}
@@ -164,28 +148,6 @@ func (d *Destination) sourceName() string {
 	return name
 }
 
-// chains tells how the backups build on each other.
-func (d *Destination) chains(all []btrfs.Subvolume) *plan.Chains {
-	c := &plan.Chains{On: make(map[string]string), Locked: make(map[string]time.Time), MaxParentAge: d.MaxParentAge}
-	for _, b := range d.catalog.Backups {
-		if b.Locked.After(d.Now()) {
-			c.Locked[b.Name] = b.Locked
-		}
-	}
-	for _, b := range all {
-		c.On[b.Name] = ""
-		if !b.ParentUUID.IsZero() {
-			c.On[b.Name] = b.ParentUUID.String() // of one that is missing
-		}
-		for _, other := range all {
-			if other.UUID == b.ParentUUID {
-				c.On[b.Name] = other.Name
-			}
-		}
-	}
-	return c
-}
-
 // isGarbage tells that nobody goes on with what is no backup.
 func (d *Destination) isGarbage(r store.Rest) bool {
 	return !r.Foreign && (r.Superseded || d.Now().Sub(r.Written) > store.ResumeWindow)
@@ -194,61 +156,19 @@ func (d *Destination) isGarbage(r store.Rest) bool {
 // titleOf names what is no backup, as no backup is named.
 func titleOf(r store.Rest) string { return filepath.Base(r.Dir) }
 
-// Delete deletes backups, and what is left of attempts. What builds on others goes before them. Credentials that may only add leave
-// that to others: it is no failure.
+// Delete deletes backups, and what is left of attempts. What builds on others goes before them.
 func (d *Destination) Delete(ctx context.Context, names []string) (deleted []string, err error) {
-	var errs []error
-	for _, r := range d.catalog.Rest {
-		if d.isGarbage(r) && slices.Contains(names, titleOf(r)) {
-			if err := d.store.DeleteRest(ctx, r); err != nil {
-				errs = append(errs, err)
-				continue
-			}
-			deleted = append(deleted, titleOf(r))
-		}
-	}
-	var backups []*store.Backup
-	for i := range d.catalog.Backups {
-		if b := &d.catalog.Backups[i]; slices.Contains(names, b.Name) {
-			backups = append(backups, b)
-		}
-	}
-	if len(backups) > 0 {
-		d.catalog.SortForDeletion(backups)
-		gone, err := d.store.Delete(ctx, d.source, backups)
-		if all, ok := err.(interface{ Unwrap() []error }); ok {
-			errs = append(errs, all.Unwrap()...)
-		}
-		for _, b := range gone {
-			deleted = append(deleted, b.Name)
-		}
-	}
-	errs = slices.DeleteFunc(errs, func(err error) bool { return errors.Is(err, fs.ErrPermission) })
-	if len(errs) == 0 && len(deleted) < len(names) {
-		d.Log.Info(fmt.Sprintf("%s: %d could be deleted, which these credentials may not, or not yet: that is left to `btrfs-backup prune`", d,
-			len(names)-len(deleted)))
-	}
-	return deleted, errors.Join(errs...)
+	isWanted := func(r store.Rest) bool { return d.isGarbage(r) && slices.Contains(names, titleOf(r)) }
+	return deleteFrom(ctx, d.store, d.catalog, names, isWanted)
 }
 
 // Save stores the stream of a snapshot.
 func (d *Destination) Save(ctx context.Context, t engine.Transfer) (engine.Result, error) {
-	result, err := stream.Course{From: d.from, To: d, Log: d.Log, Progress: d.Progress}.Save(ctx, t)
-	result.Locked = d.lockOf(t)
-	return result, err
-}
-
-// lockOf gives the time until which the backup of a transfer is locked.
-func (d *Destination) lockOf(t engine.Transfer) (until time.Time) {
-	if d.Locks {
-		until = t.Role.Until.UTC().Truncate(time.Second)
-	}
-	return until
+	return stream.Course{From: d.from, To: d, Log: d.Log, Progress: d.Progress}.Save(ctx, t)
 }
 
 // Rehearse tells how much the stream will hold, and how much that of a complete copy.
 func (d *Destination) Rehearse(ctx context.Context, t engine.Transfer) (result engine.Result, err error) {
-	result.Locked = d.lockOf(t)
 	if t.Snapshot.UUID.IsZero() {
 		return result, nil // it is not taken yet
 	}
@@ -285,12 +205,8 @@ func (d *Destination) Receive(ctx context.Context, t stream.Transfer) (stream.Re
 	if t.Parent != nil {
 		parent = *t.Parent
 	}
-	order := store.Order{Source: d.source, Name: t.Snapshot.Name, Stored: t.Taken, Until: d.lockOf(t.Transfer), Class: d.Classes[t.Role.First],
-		Key: fmt.Sprint(d.source, t.Snapshot.UUID, parent.UUID, t.Format.Protocol, t.Format.Compressed)}
-	if d.Locks {
-		order.Key += t.Role.First // what an earlier attempt locked for another time is of no use
-	}
-	u, err := d.store.Begin(ctx, order)
+	u, err := d.store.Begin(ctx, store.Order{Source: d.source, Name: t.Snapshot.Name, Stored: t.Taken,
+		Key: fmt.Sprint(d.source, t.Snapshot.UUID, parent.UUID, t.Format.Protocol, t.Format.Compressed)})
 	if err != nil {
 		return nil, err
 	}

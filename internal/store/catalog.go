@@ -42,12 +42,20 @@ type Rest struct {
 	Foreign bool
 }
 
-// Sources gives the names of all sources, and how large the index of each is.
+// Sources gives the names of all sources: those that have an index or, if none has, those that have anything.
 func (s *Store) Sources(ctx context.Context) (names []string, err error) {
-	err = s.bucket.List(ctx, indexPrefix, func(i object.Info) error {
-		names = append(names, strings.TrimPrefix(i.Key, indexPrefix))
-		return nil
-	})
+	for _, prefix := range []string{indexPrefix, backupsPrefix} {
+		err = s.bucket.List(ctx, prefix, func(i object.Info) error {
+			name, _, _ := strings.Cut(strings.TrimPrefix(i.Key, prefix), "/")
+			if len(names) == 0 || names[len(names)-1] != name {
+				names = append(names, name)
+			}
+			return nil
+		})
+		if len(names) > 0 || err != nil {
+			break
+		}
+	}
 	return names, err
 }
 
@@ -94,9 +102,7 @@ func (s *Store) Catalog(ctx context.Context, source string) (*Catalog, error) {
 			c.Backups = append(c.Backups, Backup{Manifest: *m, Committed: m.Made, Faults: []string{"all of it is missing"}})
 		}
 	}
-	slices.SortStableFunc(c.Backups, func(a, b Backup) int {
-		return cmp.Or(a.Made.Compare(b.Made), a.Committed.Compare(b.Committed), cmp.Compare(a.Dir, b.Dir))
-	})
+	c.sort()
 	c.dropSuperseded(dirs)
 	return c, nil
 }
@@ -152,8 +158,8 @@ func (s *Store) backupIn(ctx context.Context, dir string, f *found, in *index) (
 		}
 		return &Backup{Manifest: *m, Committed: m.Made, Faults: append([]string{"its manifest is missing"}, f.faults(m)...)}, nil
 	}
-	if int64(len(content)) != f.manifest.Size || err != nil { // who forged an entry has a key, too
-		if content, err = object.Read(ctx, s.bucket, f.manifest.Ref); err != nil && !errors.Is(err, object.ErrTooLarge) {
+	if int64(len(content)) != f.manifest.Size || err != nil && !errors.Is(err, ErrForeign) {
+		if content, err = object.Read(ctx, s.bucket, f.manifest.Ref); err != nil {
 			return nil, &unreadableError{err}
 		}
 		if m, err = s.decode(dir, content); err == nil || errors.Is(err, ErrForeign) {

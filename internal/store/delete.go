@@ -13,7 +13,7 @@ import (
 	"btrfs-backup/internal/hint"
 )
 
-// Delete deletes backups of a source, in this order, and tells of which it did; the error is that of errors.Join. A backup is none any more as soon as its manifest is
+// Delete deletes backups of a source, in this order, and tells of which it did. A backup is none any more as soon as its manifest is
 // gone: the rest is garbage then, whatever happens.
 func (s *Store) Delete(ctx context.Context, source string, backups []*Backup) (deleted []*Backup, err error) {
 	var errs []error

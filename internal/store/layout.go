@@ -96,3 +96,12 @@ func unescape(text string) string {
 
 // partKey gives the key of a part. There are enough digits for the order of names to be that of numbers.
 func partKey(dir, kind string, n int) string { return fmt.Sprintf("%s%s%06d", dir, kind, n) }
+
+// PlainName gives the machine and path in the name of a source, as MACHINE:PATH; "" if they are hidden, or cut.
+func PlainName(source string) string {
+	machine, dir, found := strings.Cut(source, "_")
+	if !found || strings.Contains(source, "=.") {
+		return ""
+	}
+	return unescape(machine) + ":/" + unescape(strings.ReplaceAll(dir, "_", "/"))
+}

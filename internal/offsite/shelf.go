@@ -1,0 +1,286 @@
+package offsite
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/engine/plan"
+	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/inventory"
+	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/seal"
+	"btrfs-backup/internal/store"
+	"btrfs-backup/lock"
+)
+
+// A Reader looks at what stores hold.
+type Reader struct {
+	store.Options
+	Now func() time.Time
+	// Identities read the names of sources where these are hidden. None are needed.
+	Identities seal.Identities
+}
+
+// Look gives the store that a place means, with all sources in it, or the one source. What a backup is named after these is an error.
+func (r Reader) Look(ctx context.Context, at Place) (inventory.Place, *Found, error) {
+	found, err := Find(ctx, at, r.Options)
+	if err != nil {
+		return inventory.Place{}, nil, err
+	}
+	var p inventory.Place
+	switch {
+	case found.Source == "":
+		p, err = r.overview(ctx, found)
+	case found.Name != "":
+		err = hint.Newf(fmt.Errorf("%s is a backup, or nothing", found), "name its source: %s/%s", found.Place, found.Source)
+	default:
+		p, err = r.Shelf(found).Look(ctx)
+	}
+	if err != nil {
+		return p, nil, errors.Join(err, found.Close())
+	}
+	return p, found, nil
+}
+
+// overview tells of all sources of a store, as far as their indexes do.
+func (r Reader) overview(ctx context.Context, f *Found) (p inventory.Place, err error) {
+	p.Folder, p.Stored = f.Place.String(), true
+	sources, err := f.Store.Sources(ctx)
+	if err != nil {
+		return p, err
+	}
+	p.Below = make([]inventory.Place, len(sources))
+	err = store.InParallel(len(sources), func(i int) error {
+		c, err := f.Store.Indexed(ctx, sources[i])
+		if err == nil {
+			of := *f
+			of.Source = sources[i]
+			p.Below[i] = (&shelf{reader: r, found: &of}).place(c)
+		}
+		return err
+	})
+	return p, err
+}
+
+// Shelf gives the backups of the source that was found.
+func (r Reader) Shelf(f *Found) inventory.Shelf { return &shelf{reader: r, found: f} }
+
+// shelf is an inventory.Shelf.
+type shelf struct {
+	reader  Reader
+	found   *Found
+	catalog *store.Catalog
+}
+
+func (s *shelf) Look(ctx context.Context) (inventory.Place, error) {
+	c, err := s.found.Store.Catalog(ctx, s.found.Source)
+	if err == nil && len(c.Backups)+len(c.Rest) == 0 {
+		err = hint.Newf(fmt.Errorf("there are no backups of %s in %s: %w", s.found.Source, s.found.Place, fs.ErrNotExist),
+			"`btrfs-backup list %s` shows the sources there", s.found.Place)
+	}
+	if err != nil {
+		return inventory.Place{}, err
+	}
+	s.catalog = c
+	return s.place(c), nil
+}
+
+// place describes what a catalog tells of.
+func (s *shelf) place(c *store.Catalog) inventory.Place {
+	all, _ := listing(c)
+	folder := s.found.Place.String() + "/" + s.found.Source
+	streams := &inventory.Streams{Shelf: s, Source: s.sourceName(c), Of: make(map[string]btrfs.UUID), Chains: chainsOf(all, 0),
+		Unknown: s.reader.Trusts == nil}
+	names := make(map[btrfs.UUID]string)
+	for _, b := range c.Backups {
+		names[b.UUID] = b.Name
+		streams.Of[b.Name] = b.Source
+	}
+	for _, b := range c.Backups {
+		stored := uint64(b.Stored())
+		sent := b.Stored()
+		e := inventory.Entry{Place: folder, Name: b.Name, Time: cmp.Or(inventory.TimeIn(b.Name), b.Made), UUID: uuidOf(b.Manifest),
+			ReceivedUUID: b.UUID, Parent: names[b.Parent], ReadOnly: true, Kind: inventory.Backup, Sent: &sent, Freed: &stored, Faults: b.Faults,
+			Signer: b.Signer, Written: b.Committed}
+		_, lost := streams.Chains.Line(b.Name)
+		switch {
+		case len(b.Faults) > 0:
+			e.Kind, e.Notes = inventory.Broken, []string{"BROKEN: " + progress.Few(b.Faults)}
+		case lost != "":
+			e.Notes = []string{"LOST: " + orUnknown(names[b.Parent], lost) + ", on which it builds"}
+		default:
+			e.Complete = true
+		}
+		if b.Full() {
+			e.Notes = append(e.Notes, "complete")
+		}
+		if streams.Unknown {
+			e.Notes = append(e.Notes, "unknown signer")
+		}
+		streams.Content = append(streams.Content, e)
+	}
+	for _, r := range c.Rest {
+		streams.Content = append(streams.Content, s.rest(folder, r))
+	}
+	streams.Chains.Unfinished = s.mayBuildOn(c)
+	newest := streams.Newest()
+	for i := range streams.Content {
+		if e := &streams.Content[i]; e.Name == newest {
+			e.Notes = append([]string{"newest"}, e.Notes...)
+		}
+	}
+	return inventory.Place{Folder: folder, Stored: true, Streams: streams}
+}
+
+func orUnknown(name, lost string) string {
+	if name != "" {
+		return name + " is broken, or lacks one"
+	}
+	return lost + " is missing"
+}
+
+// rest describes what is no backup.
+func (s *shelf) rest(folder string, r store.Rest) inventory.Entry {
+	size, sent := uint64(r.Bytes), r.Bytes
+	e := inventory.Entry{Place: folder, Name: titleOf(r), Time: cmp.Or(inventory.TimeIn(r.Name), r.Written), Kind: inventory.Unfinished, Sent: &sent, Freed: &size,
+		Written: r.Written}
+	switch {
+	case r.Foreign:
+		e.Kind, e.Faults, e.Notes = inventory.Foreign, []string{r.Why}, []string{"FOREIGN: " + r.Why}
+	case r.Superseded:
+		e.Kind, e.Notes = inventory.Deleting, []string{"stored once more since"}
+	case s.reader.Now().Sub(r.Written) > store.ResumeWindow:
+		e.Kind, e.Notes = inventory.Deleting, []string{"unfinished, and given up"}
+	default:
+		e.Notes = []string{"unfinished"}
+	}
+	return e
+}
+
+// mayBuildOn gives what an upload under way may build on: nobody but its machine knows that, so it is all that is older.
+func (s *shelf) mayBuildOn(c *store.Catalog) (names []string) {
+	for _, r := range c.Rest {
+		isDone := slices.ContainsFunc(c.Backups, func(b store.Backup) bool { return b.Name == r.Name })
+		if r.Foreign || r.Superseded || isDone || s.reader.Now().Sub(r.Written) > store.ResumeWindow {
+			continue
+		}
+		for _, b := range c.Backups {
+			if b.Name < r.Name && !slices.Contains(names, b.Name) {
+				names = append(names, b.Name)
+			}
+		}
+	}
+	return names
+}
+
+// sourceName tells what the backups are of, as people know it; "" if that is hidden.
+func (s *shelf) sourceName(c *store.Catalog) string {
+	if len(s.reader.Identities) > 0 {
+		for _, b := range slices.Backward(c.Backups) {
+			if p, err := b.Private(s.reader.Identities); err == nil {
+				return p.Host + ":" + p.Path
+			}
+		}
+	}
+	return store.PlainName(s.found.Source)
+}
+
+// Lock keeps other runs of this machine out, as Destination.Lock does.
+func (s *shelf) Lock(ctx context.Context, waiting func(*lock.HeldError)) (func() error, error) {
+	return lockStore(ctx, s.reader.State, s.found.Store.ID, s.found.Place.String(), waiting)
+}
+
+// Locked asks the server of the manifests: what belongs to them is locked as long.
+func (s *shelf) Locked(ctx context.Context, names []string) (map[string]time.Time, error) {
+	until := make(map[string]time.Time)
+	for _, b := range s.catalog.Backups {
+		if !slices.Contains(names, b.Name) {
+			continue
+		}
+		locked, err := s.found.Store.LockedUntil(ctx, &b.Manifest)
+		if err != nil {
+			return nil, err
+		}
+		if locked.After(s.reader.Now()) {
+			until[b.Name] = locked
+		}
+	}
+	return until, nil
+}
+
+// Delete deletes what Look found.
+func (s *shelf) Delete(ctx context.Context, names []string) ([]string, error) {
+	isWanted := func(r store.Rest) bool { return !r.Foreign && slices.Contains(names, titleOf(r)) }
+	return deleteFrom(ctx, s.found.Store, s.catalog, names, isWanted)
+}
+
+// deleteFrom deletes backups, what builds on others before these, and what is no backup and wanted.
+func deleteFrom(ctx context.Context, in *store.Store, c *store.Catalog, names []string, isWanted func(store.Rest) bool) (deleted []string, err error) {
+	var errs []error
+	for _, r := range c.Rest {
+		if !isWanted(r) {
+			continue
+		}
+		if err := in.DeleteRest(ctx, r); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		deleted = append(deleted, titleOf(r))
+	}
+	var backups []*store.Backup
+	for i := range c.Backups {
+		if b := &c.Backups[i]; slices.Contains(names, b.Name) {
+			backups = append(backups, b)
+		}
+	}
+	if len(backups) > 0 {
+		c.SortForDeletion(backups)
+		gone, err := in.Delete(ctx, c.Source, backups)
+		errs = append(errs, err)
+		for _, b := range gone {
+			deleted = append(deleted, b.Name)
+		}
+	}
+	return deleted, errors.Join(errs...)
+}
+
+// chainsOf tells how backups build on each other.
+func chainsOf(all []btrfs.Subvolume, maxParentAge time.Duration) *plan.Chains {
+	c := &plan.Chains{On: make(map[string]string), MaxParentAge: maxParentAge}
+	names := make(map[btrfs.UUID]string)
+	for _, b := range all {
+		names[b.UUID] = b.Name
+	}
+	for _, b := range all {
+		c.On[b.Name] = ""
+		if !b.ParentUUID.IsZero() {
+			c.On[b.Name] = cmp.Or(names[b.ParentUUID], b.ParentUUID.String()) // of one that is missing
+		}
+	}
+	return c
+}
+
+// lockStore keeps other runs of this machine out of a store.
+func lockStore(ctx context.Context, state, id, name string, waiting func(*lock.HeldError)) (release func() error, err error) {
+	path := filepath.Join(state, "stores", id)
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, fmt.Errorf("locking %s: %w", name, err)
+	}
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("locking %s: %w", name, err)
+	}
+	l, err := lock.Acquire(ctx, dir, waiting)
+	if err != nil {
+		return nil, errors.Join(err, dir.Close())
+	}
+	return func() error { return errors.Join(l.Release(), dir.Close()) }, nil
+}
