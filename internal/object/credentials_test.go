@@ -102,6 +102,7 @@ func TestAFailedCommandForCredentialsIsTold(t *testing.T) {
 func TestACommandIsRunAgainWhenItsCredentialsExpire(t *testing.T) {
 	t.Parallel()
 	s := objecttest.Start(t, objecttest.Options{})
+	place := s.Bucket(t, "backups")
 	log := filepath.Join(t.TempDir(), "runs")
 	print := func(expires time.Duration) string {
 		return fmt.Sprintf(`echo run >>%s; echo '{"AccessKeyId":"root-key","SecretAccessKey":"root-secret","Expiration":"%s"}'`, log,
@@ -117,7 +118,7 @@ func TestACommandIsRunAgainWhenItsCredentialsExpire(t *testing.T) {
 		atMost  int
 	}{{time.Hour, 1, 1}, {time.Second, 3, 9}} { // what is about to expire is found anew for each request
 		os.Remove(log)
-		b := open(t, s.Place("missing"), func(o *object.S3Options) { o.Credentials = object.Credentials{Command: print(test.expires)} })
+		b := open(t, place, func(o *object.S3Options) { o.Credentials = object.Credentials{Command: print(test.expires)} })
 		for range 2 {
 			if _, err := b.Stat(context.Background(), object.Ref{Key: "x"}); !errors.Is(err, fs.ErrNotExist) {
 				t.Error(err)

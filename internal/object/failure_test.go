@@ -55,7 +55,7 @@ func fill(t testing.TB, b object.Bucket, contents map[string]string) {
 	}
 }
 
-func impatient(o *object.S3Options) { o.Patience, o.Silence = time.Second, 500*time.Millisecond }
+func impatient(o *object.S3Options) { o.Patience, o.Silence = time.Second, 5*time.Second }
 
 func TestAServerThatIsDownIsUnreachable(t *testing.T) {
 	t.Parallel()
@@ -359,9 +359,9 @@ func TestAFullServerIsTold(t *testing.T) {
 func TestASlowServerIsNoBrokenOne(t *testing.T) {
 	t.Parallel()
 	s := objecttest.Start(t, objecttest.Options{})
-	b := open(t, s.Bucket(t, "backups"), impatient)
-	content := objecttest.Content(1, 16<<20)
-	s.Fail(objecttest.Fault{Match: func(r *http.Request) bool { return r.Method == "PUT" || r.Method == "GET" }, Slow: 50 * time.Millisecond})
+	b := open(t, s.Bucket(t, "backups"), func(o *object.S3Options) { o.Patience, o.Silence = 15*time.Second, time.Second })
+	content := objecttest.Content(1, 8<<20)
+	s.Fail(objecttest.Fault{Match: func(r *http.Request) bool { return r.Method == "PUT" || r.Method == "GET" }, Slow: 150 * time.Millisecond})
 	began := time.Now()
 	if err := b.Put(ctx, "much", content, object.PutOptions{Replace: true}); err != nil {
 		t.Fatal(err)
