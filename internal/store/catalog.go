@@ -75,13 +75,11 @@ func (s *Store) Catalog(ctx context.Context, source string) (*Catalog, error) {
 	if err != nil {
 		return nil, err
 	}
-	indexed := new(index)
-	if len(order) > 0 {
-		if indexed, err = s.readIndex(ctx, source); err != nil {
-			return nil, err
-		}
-		s.remember(source, indexed)
+	indexed, err := s.readIndex(ctx, source) // also where nothing is listed, since all may be gone
+	if err != nil {
+		return nil, err
 	}
+	s.remember(source, indexed)
 	c := &Catalog{Source: source}
 	for _, dir := range order {
 		f := dirs[dir]

@@ -273,6 +273,9 @@ func TestFaultsAreTold(t *testing.T) {
 		t.Error(got)
 	}
 	must(t, os.RemoveAll(filepath.Join(f.dir, b.Dir)))
+	if c := f.catalog(); len(c.Backups) != 1 || len(c.Backups[0].Faults) != 1 {
+		t.Errorf("of a store in which all is gone: %+v", c)
+	}
 	f.save("20260102-000000", stream(btrfs.UUID{2}, btrfs.UUID{}, 1<<10, rand.Reader))
 	if c := f.catalog(); len(c.Backups) != 2 || len(c.Backups[0].Faults) != 1 {
 		t.Errorf("%+v", c)
