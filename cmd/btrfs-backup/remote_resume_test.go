@@ -1,7 +1,7 @@
 package main
 
 import (
-	"os"
+	"errors"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -29,23 +29,23 @@ func TestRemoteThatFallsSilentIsNoticedAndResumed(t *testing.T) {
 	f.far.noSession(t)
 }
 
-// share makes two blocks of the newest snapshot share their place on the disk, as programs that look for duplicates do.
+// share makes two files of the newest snapshot share their place on the disk.
 func (f *farRig) share() {
 	f.Helper()
-	open := func(name string) *os.File {
-		file, err := os.Open(filepath.Join(f.source, "snapshot", f.newest(), name))
-		btrfstest.Check(f, err)
-		return file
+	share(f, filepath.Join(f.source, "snapshot", f.newest()), "twin-a", "twin-b", twinSize)
+}
+
+// share makes two files of a snapshot share their place on the disk, as programs that look for duplicates do.
+func share(t testing.TB, snapshot, one, other string, size int) {
+	t.Helper()
+	a, b := btrfstest.Open(t, filepath.Join(snapshot, one)), btrfstest.Open(t, filepath.Join(snapshot, other))
+	order := unix.FileDedupeRange{Src_length: uint64(size), Info: []unix.FileDedupeRangeInfo{{Dest_fd: int64(b.Fd())}}}
+	btrfstest.Check(t, unix.IoctlFileDedupeRange(int(a.Fd()), &order))
+	if shared := order.Info[0]; shared.Status != 0 || shared.Bytes_deduped != uint64(size) {
+		t.Fatalf("not shared: %+v", shared)
 	}
-	a, b := open("twin-a"), open("twin-b")
-	defer a.Close()
-	defer b.Close()
-	order := unix.FileDedupeRange{Src_length: twinSize, Info: []unix.FileDedupeRangeInfo{{Dest_fd: int64(b.Fd())}}}
-	btrfstest.Check(f, unix.IoctlFileDedupeRange(int(a.Fd()), &order))
-	if shared := order.Info[0]; shared.Status != 0 || shared.Bytes_deduped != twinSize {
-		f.Fatalf("not shared: %+v", shared)
-	}
-	btrfstest.Run(f, "sync", "-f", f.source) // the snapshot's generation is on disk only then
+	btrfstest.Check(t, errors.Join(a.Close(), b.Close()))
+	btrfstest.Run(t, "sync", "-f", snapshot) // the snapshot's generation is on disk only then
 }
 
 const twinSize = 1 << 20

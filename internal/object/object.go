@@ -56,6 +56,7 @@ type Info struct {
 
 // PutOptions tell how an object is kept.
 type PutOptions struct {
+	SHA256  []byte    // of the content, if it is known
 	Replace bool      // one under the same key
 	Until   time.Time // locked until then, where the server can; zero: not at all
 	Class   string    // storage class of the server; "" is the usual one

@@ -26,8 +26,7 @@ func (s *S3) Put(ctx context.Context, key string, content []byte, o PutOptions) 
 	if err := CheckKey(key); err != nil {
 		return err
 	}
-	sum := sha256.Sum256(content)
-	u := upload{s, key, content, sum[:], o}
+	u := upload{s, key, content, o.Sum(content), o}
 	if o.Replace {
 		return u.send(ctx, false)
 	}
@@ -48,6 +47,15 @@ func (s *S3) Put(ctx context.Context, key string, content []byte, o PutOptions) 
 		u.probe(ctx)
 	}
 	return err
+}
+
+// Sum gives the SHA-256 of the content.
+func (o PutOptions) Sum(content []byte) []byte {
+	if o.SHA256 != nil {
+		return o.SHA256
+	}
+	sum := sha256.Sum256(content)
+	return sum[:]
 }
 
 var errExists = told{"there is such an object already", fs.ErrExist}

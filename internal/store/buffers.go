@@ -1,18 +1,89 @@
 package store
 
-import "sync"
+import (
+	"os"
+	"sync"
 
-// buffers are used again, since they are large.
-type buffers struct{ pool sync.Pool }
+	"golang.org/x/sys/unix"
+)
 
-var plainBuffers, packedBuffers buffers
-
-// get gives an empty buffer of at least a size.
-func (b *buffers) get(size int64) []byte {
-	if old, ok := b.pool.Get().(*[]byte); ok && int64(cap(*old)) >= size {
-		return (*old)[:0]
-	}
-	return make([]byte, 0, size)
+// A buffer holds a part of a stream. It is none of the memory that Go collects, since parts are large, and several are under way:
+// the collector would let the program have about twice as much.
+type buffer struct {
+	region  []byte // as the kernel gave it; nil if it is memory that Go collects
+	content []byte
 }
 
-func (b *buffers) put(buffer []byte) { b.pool.Put(&buffer) }
+// spare are regions that are not in use. They are addresses, and hardly any memory.
+var spare struct {
+	sync.Mutex
+	regions [][]byte
+}
+
+const mostSpare = 16
+
+// newBuffer gives one with room for some bytes.
+func newBuffer(room int) *buffer {
+	spare.Lock()
+	defer spare.Unlock()
+	for i, region := range spare.regions {
+		if len(region) >= room && len(region) <= 2*room+os.Getpagesize() {
+			spare.regions = append(spare.regions[:i], spare.regions[i+1:]...)
+			return &buffer{region, region[:0]}
+		}
+	}
+	region, err := unix.Mmap(-1, 0, max(room, 1), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return &buffer{content: make([]byte, 0, room)}
+	}
+	return &buffer{region, region[:0]}
+}
+
+// Write appends.
+func (b *buffer) Write(p []byte) (int, error) {
+	if len(b.content)+len(p) > cap(b.content) && b.region != nil { // a single command can be larger than a part
+		larger := newBuffer(2 * (len(b.content) + len(p)))
+		larger.content = append(larger.content, b.content...)
+		b.free()
+		*b = *larger
+	}
+	b.content = append(b.content, p...)
+	return len(p), nil
+}
+
+// eat calls f for one piece of the content after the other, whose memory is given back then.
+func (b *buffer) eat(f func(piece []byte, last bool) error) error {
+	const most = 1 << 20 // a multiple of the size of pages
+	for at := 0; at == 0 || at < len(b.content); at += most {
+		end := min(at+most, len(b.content))
+		if err := f(b.content[at:end], end == len(b.content)); err != nil {
+			return err
+		}
+		if b.region != nil && end == at+most {
+			release(b.region[at:end])
+		}
+	}
+	return nil
+}
+
+// free gives the memory back. Nothing of the content may be used any more.
+func (b *buffer) free() {
+	region := b.region
+	b.region, b.content = nil, nil
+	if region == nil {
+		return
+	}
+	spare.Lock()
+	defer spare.Unlock()
+	if len(spare.regions) == mostSpare {
+		_ = unix.Munmap(region) // it fails for what is no region
+		return
+	}
+	release(region)
+	spare.regions = append(spare.regions, region)
+}
+
+// release gives the memory of a piece of a region back to the kernel. It may be written to again.
+func release(piece []byte) {
+	_ = unix.Madvise(piece, unix.MADV_DONTNEED) // it fails for locked memory, which stays
+}

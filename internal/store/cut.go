@@ -9,11 +9,11 @@ import (
 // A cutter cuts a stream into parts between its commands. Equal streams are cut equally, however they arrive. What of a part single files
 // need is gathered besides: its commands about names, and which files it has data of.
 type cutter struct {
-	size  int                                          // bytes of a part at most, unless a single command is larger
-	emit  func(kind string, n int, plain []byte) error // takes the part over
-	fresh func() []byte                                // gives an empty buffer
+	size int                                           // bytes of a part at most, unless a single command is larger
+	emit func(kind string, n int, plain *buffer) error // takes it over
 
-	part, names   []byte
+	part          *buffer // nil between two
+	names         []byte
 	parts, tables int
 	summary       partNames
 }
@@ -22,16 +22,16 @@ type cutter struct {
 const maxNames = 4 << 20
 
 func (c *cutter) add(raw []byte) error {
-	if len(c.part) > 0 && len(c.part)+len(raw) > c.size {
+	if c.part != nil && len(c.part.content)+len(raw) > c.size {
 		if err := c.end(); err != nil {
 			return err
 		}
 	}
 	if c.part == nil {
-		c.part = c.fresh()
+		c.part = newBuffer(c.size)
 	}
-	c.part = append(c.part, raw...)
-	return nil
+	_, err := c.part.Write(raw)
+	return err
 }
 
 func (c *cutter) command(cmd sendstream.Command) error {
@@ -40,6 +40,13 @@ func (c *cutter) command(cmd sendstream.Command) error {
 	}
 	c.summary.add(cmd)
 	return nil
+}
+
+// drop gives up what was not emitted.
+func (c *cutter) drop() {
+	if c.part != nil {
+		c.part.free()
+	}
 }
 
 // end ends a part.
@@ -58,7 +65,7 @@ func (c *cutter) endNames() error {
 	names := c.names
 	c.names = nil
 	c.tables++
-	return c.emit(namesName, c.tables-1, names)
+	return c.emit(namesName, c.tables-1, &buffer{content: names})
 }
 
 // finish ends the last part.

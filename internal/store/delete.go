@@ -13,9 +13,19 @@ import (
 	"btrfs-backup/internal/hint"
 )
 
-// Delete deletes backups of a source, in this order, and tells of which it did. A backup is none any more as soon as its manifest is
+// Delete deletes backups of a source, in this order, and tells of which it did. The index, which is a copy, tells nothing of them before
+// that: else they would seem to have lost their manifests if this was cut short. A backup is none any more as soon as its manifest is
 // gone: the rest is garbage then, whatever happens.
 func (s *Store) Delete(ctx context.Context, source string, backups []*Backup) (deleted []*Backup, err error) {
+	err = s.changeIndex(ctx, source, func(manifests map[string][]byte) {
+		for _, b := range backups {
+			delete(manifests, b.Dir)
+		}
+	})
+	if err != nil {
+		return nil, mayNot(fmt.Errorf("deleting from the index of %s: %w", s, err))
+	}
+	failpoint.Reach("index without deleted")
 	var errs []error
 	for _, b := range backups {
 		if err := s.bucket.Delete(ctx, []string{b.Dir + manifestName}); err != nil {
@@ -25,15 +35,6 @@ func (s *Store) Delete(ctx context.Context, source string, backups []*Backup) (d
 		deleted = append(deleted, b)
 		failpoint.Reach("manifest deleted")
 	}
-	if len(deleted) == 0 {
-		return nil, errors.Join(errs...)
-	}
-	errs = append(errs, s.changeIndex(ctx, source, func(manifests map[string][]byte) {
-		for _, b := range deleted {
-			delete(manifests, b.Dir)
-		}
-	}))
-	failpoint.Reach("index without deleted")
 	for _, b := range deleted {
 		var keys []string
 		for _, o := range b.objects() {

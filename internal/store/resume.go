@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/zeebo/xxh3"
 	"golang.org/x/crypto/blake2b"
 
 	"btrfs-backup/lock"
@@ -36,6 +37,20 @@ type entry struct {
 	Length int64  `json:"length,omitempty"`
 	Size   int64  `json:"size"`
 	SHA256 []byte `json:"sha256,omitempty"`
+}
+
+// line gives the entry as it is written: with a checksum, since what a journal tells is believed.
+func (e entry) line() ([]byte, error) {
+	text, err := json.Marshal(e)
+	return fmt.Appendf(nil, "%016x %s\n", xxh3.Hash(text), text), err
+}
+
+func parseEntry(line []byte) (e entry, err error) {
+	sum, text, _ := bytes.Cut(line, []byte(" "))
+	if string(sum) != fmt.Sprintf("%016x", xxh3.Hash(text)) {
+		return e, errors.New("it has another checksum")
+	}
+	return e, json.Unmarshal(text, &e)
 }
 
 // journalPath gives the file for a stream.
@@ -80,8 +95,8 @@ func (s *Store) readJournal(path string) (*journal, error) {
 	j := &journal{entries: make(map[string]entry)}
 	lines := bufio.NewScanner(bytes.NewReader(content))
 	for lines.Scan() {
-		var e entry
-		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+		e, err := parseEntry(lines.Bytes())
+		if err != nil {
 			return nil, errors.New("its journal is damaged")
 		}
 		if e.Dir == "" {
@@ -111,13 +126,13 @@ func (s *Store) tidyJournals(dir string) {
 const ResumeWindow = 7 * 24 * time.Hour
 
 func (j *journal) write(e entry) error {
-	line, err := json.Marshal(e)
+	line, err := e.line()
 	if err != nil {
 		return err
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if _, err := j.file.Write(append(line, '\n')); err != nil {
+	if _, err := j.file.Write(line); err != nil {
 		return fmt.Errorf("writing the journal of what is stored: %w", err)
 	}
 	if e.Key != "" {

@@ -126,7 +126,8 @@ func (u *Upload) Write(p []byte) (int, error) { return u.pipe.Write(p) }
 func (u *Upload) read(from io.Reader) error {
 	hash := xxh3.New()
 	r := sendstream.NewReader(io.TeeReader(from, hash))
-	cut := &cutter{size: int(u.store.partSize()), emit: u.emit, fresh: func() []byte { return plainBuffers.get(u.store.partSize()) }}
+	cut := &cutter{size: int(u.store.partSize()), emit: u.emit}
+	defer cut.drop()
 	for begun := false; ; begun = true {
 		c, err := r.Next()
 		if errors.Is(err, io.EOF) {
@@ -152,14 +153,16 @@ func (u *Upload) read(from io.Reader) error {
 }
 
 // emit stores an object as soon as there is room for it.
-func (u *Upload) emit(kind string, n int, plain []byte) error {
+func (u *Upload) emit(kind string, n int, plain *buffer) error {
 	select {
 	case u.slots <- struct{}{}:
 	case <-u.ctx.Done():
+		plain.free()
 		return context.Cause(u.ctx)
 	}
 	u.storing.Go(func() {
 		defer func() { <-u.slots }()
+		defer plain.free()
 		if err := u.put(partKey(u.journal.dir, kind, n), plain); err != nil {
 			u.cancel(err)
 		}
@@ -168,14 +171,13 @@ func (u *Upload) emit(kind string, n int, plain []byte) error {
 }
 
 // put stores an object, unless it is there.
-func (u *Upload) put(key string, plain []byte) error {
-	sum, length := xxh3.Hash128(plain).Bytes(), int64(len(plain))
+func (u *Upload) put(key string, plain *buffer) error {
+	sum, length := xxh3.Hash128(plain.content).Bytes(), int64(len(plain.content))
 	if known, ok := u.journal.of(key); ok {
 		size, there := u.there[key]
 		same := bytes.Equal(known.Plain, sum[:]) && known.Length == length
 		switch {
 		case there && same && size == known.Size:
-			plainBuffers.put(plain)
 			u.note(key, Part{size, known.SHA256, length}, true)
 			return nil
 		case !same:
@@ -185,16 +187,16 @@ func (u *Upload) put(key string, plain []byte) error {
 	if _, there := u.there[key]; there {
 		return fmt.Errorf("%w: nothing is known of %s", sendstream.ErrPrefixDiffers, path.Base(key))
 	}
-	content, err := u.pack(plain)
+	packed, digest, err := u.pack(plain)
 	if err != nil {
 		return err
 	}
-	defer packedBuffers.put(content)
-	digest := sha256.Sum256(content)
-	if err := u.journal.write(entry{Key: key, Plain: sum[:], Length: length, Size: int64(len(content)), SHA256: digest[:]}); err != nil {
+	defer packed.free()
+	size := int64(len(packed.content))
+	if err := u.journal.write(entry{Key: key, Plain: sum[:], Length: length, Size: size, SHA256: digest}); err != nil {
 		return err
 	}
-	err = u.store.putOnce(u.ctx, key, content, object.PutOptions{Until: u.Until, Class: u.Class})
+	err = u.store.putOnce(u.ctx, key, packed.content, object.PutOptions{SHA256: digest, Until: u.Until, Class: u.Class})
 	if errors.Is(err, fs.ErrExist) {
 		return errors.Join(errOvertaken, err)
 	}
@@ -202,7 +204,7 @@ func (u *Upload) put(key string, plain []byte) error {
 		return err
 	}
 	failpoint.Reach("stored")
-	u.note(key, Part{int64(len(content)), digest[:], length}, false)
+	u.note(key, Part{size, digest, length}, false)
 	return nil
 }
 
@@ -234,77 +236,88 @@ func (s *Store) putOnce(ctx context.Context, key string, content []byte, o objec
 // errOvertaken is fs.ErrExist for a part: what an attempt sent before it was killed arrived after all. It begins anew.
 var errOvertaken = fmt.Errorf("%w: an object arrived late", sendstream.ErrPrefixDiffers)
 
-// pack compresses and encrypts a part, of which nothing is needed any more then.
-func (u *Upload) pack(plain []byte) ([]byte, error) {
+// pack compresses and encrypts a part, of which nothing is needed any more then, and gives the SHA-256 of what comes of it.
+func (u *Upload) pack(plain *buffer) (packed *buffer, sum []byte, err error) {
 	select {
 	case u.packing <- struct{}{}:
 	case <-u.ctx.Done():
-		return nil, context.Cause(u.ctx)
+		return nil, nil, context.Cause(u.ctx)
 	}
 	defer func() { <-u.packing }()
-	defer plainBuffers.put(plain)
-	to := bytes.NewBuffer(packedBuffers.get(int64(len(plain)) + int64(len(plain))/1000 + 4096))
-	sealing, err := u.store.Recipients.Encrypt(to)
+	defer plain.free()
+	size := len(plain.content)
+	packed = newBuffer(size + size/1000 + 4096)
+	hash := sha256.New()
+	sealing, err := u.store.Recipients.Encrypt(io.MultiWriter(packed, hash))
 	if err != nil {
-		return nil, fmt.Errorf("encrypting: %w", err)
+		packed.free()
+		return nil, nil, fmt.Errorf("encrypting: %w", err)
 	}
 	if u.loose.Load() > 0 {
 		u.loose.Add(-1)
 		err = writeRaw(sealing, plain)
 	} else {
 		err = compress(sealing, plain)
-		if float64(to.Len()) > hardly*float64(len(plain)) {
+		if float64(len(packed.content)) > hardly*float64(size) {
 			u.loose.Store(tryAgainIn)
 		}
 	}
-	err = cmp.Or(err, sealing.Close())
-	return to.Bytes(), err
+	if err = cmp.Or(err, sealing.Close()); err != nil {
+		packed.free()
+		return nil, nil, fmt.Errorf("compressing and encrypting: %w", err)
+	}
+	return packed, hash.Sum(nil), nil
 }
 
 var encoders = sync.Pool{New: func() any {
-	e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(2<<20), zstd.WithLowerEncoderMem(true))
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(2<<20))
 	if err != nil {
 		panic("internal error: " + err.Error())
 	}
 	return e
 }}
 
-func compress(w io.Writer, plain []byte) error {
+func compress(w io.Writer, plain *buffer) error {
 	e := encoders.Get().(*zstd.Encoder)
 	defer encoders.Put(e)
 	e.Reset(w)
-	_, err := e.Write(plain)
+	err := plain.eat(func(piece []byte, _ bool) error {
+		_, err := e.Write(piece)
+		return err
+	})
 	return cmp.Or(err, e.Close())
 }
 
 // writeRaw writes a frame of zstd that is not compressed. RFC 8878, section 3.1.1
-func writeRaw(w io.Writer, plain []byte) error {
+func writeRaw(w io.Writer, plain *buffer) error {
 	const (
 		magic      = "\x28\xb5\x2f\xfd"
 		descriptor = 0         // no content size, no checksum, a window follows
 		window     = 7 << 3    // 128 KiB: 10 + 7 bits
 		mostBlock  = 128 << 10 // bytes
-		last       = 1         // bit 0 of a block's header; bits 1 and 2: a raw block
+		lastBlock  = 1         // bit 0 of a block's header; bits 1 and 2: a raw block
 	)
 	if _, err := w.Write([]byte(magic + string([]byte{descriptor, window}))); err != nil {
 		return err
 	}
-	for more := true; more; {
-		block := plain[:min(len(plain), mostBlock)]
-		plain = plain[len(block):]
-		more = len(plain) > 0
-		header := uint32(len(block)) << 3
-		if !more {
-			header |= last
+	return plain.eat(func(piece []byte, last bool) error {
+		for more := true; more; {
+			block := piece[:min(len(piece), mostBlock)]
+			piece = piece[len(block):]
+			more = len(piece) > 0
+			header := uint32(len(block)) << 3
+			if last && !more {
+				header |= lastBlock
+			}
+			if _, err := w.Write([]byte{byte(header), byte(header >> 8), byte(header >> 16)}); err != nil {
+				return err
+			}
+			if _, err := w.Write(block); err != nil {
+				return err
+			}
 		}
-		if _, err := w.Write([]byte{byte(header), byte(header >> 8), byte(header >> 16)}); err != nil {
-			return err
-		}
-		if _, err := w.Write(block); err != nil {
-			return err
-		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // wait ends all that goes on.

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -108,8 +107,7 @@ func (b *objects) Delete(ctx context.Context, keys []string) error {
 
 // Put sends an object in pieces. If the connection breaks, all of it is sent again.
 func (b *objects) Put(ctx context.Context, key string, content []byte, o object.PutOptions) error {
-	sum := sha256.Sum256(content)
-	call := protocol.PutObjectCall{ObjectCall: b.about(key), Size: int64(len(content)), SHA256: sum[:], Replace: o.Replace}
+	call := protocol.PutObjectCall{ObjectCall: b.about(key), Size: int64(len(content)), SHA256: o.Sum(content), Replace: o.Replace}
 	const attempts = 5
 	for failed := 0; ; call.Again = true {
 		err := b.put(ctx, call, content)
