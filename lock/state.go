@@ -25,6 +25,7 @@ const (
 	destinationsFile = "destinations.json" // identities by destination
 	membersFile      = "members.json"      // names by source
 	sourcesFile      = "sources.json"      // UUIDs by source
+	relayedFile      = "relayed.json"      // of what the backups are, by folder
 	toldFile         = "told.json"         // a hash by source
 	noticesFile      = "notices.json"      // what was told, by target
 )
@@ -112,6 +113,20 @@ func (s State) Members(ctx context.Context, source string, now []string) (gone [
 		return now
 	})
 	return gone, err
+}
+
+// Relayed gives of what the backups in a folder were that were last sent on from there; "" if none were.
+func (s State) Relayed(folder string) (source string, err error) {
+	all, err := s.read(relayedFile)
+	if len(all[folder]) == 0 {
+		return "", err
+	}
+	return all[folder][0], nil
+}
+
+// SetRelayed remembers of what the backups in a folder are.
+func (s State) SetRelayed(ctx context.Context, folder, source string) error {
+	return s.change(ctx, relayedFile, folder, func([]string) []string { return []string{source} })
 }
 
 // Notices gives what each target of notices was told.

@@ -37,6 +37,7 @@ func (o *backupOptions) define(f *pflag.FlagSet) {
 	help.Grouped(f, help.RsyncTitle, o.defineRsync)
 	help.Grouped(f, help.FurtherTitle, func(f *pflag.FlagSet) {
 		f.BoolVar(&o.spec.SameFilesystem, "same-filesystem", false, "use a new DEST on the filesystem of SOURCE")
+		f.BoolVar(&o.spec.Subvolume.Relay, "relay", false, "send on the backups in the folder SOURCE")
 		f.BoolVar(&o.spec.Subvolume.OnlyChanged, "only-changed", false, "take no snapshot if nothing changed")
 		f.BoolVar(&o.spec.Subvolume.Manifest, "manifest", false, "write down what each backup holds, for verify")
 		f.BoolVar(&o.spec.Subvolume.CleanPartial, "clean-partial", false, "delete what an interrupted btrfs receive left at DEST")

@@ -64,6 +64,8 @@ type Snapshots struct {
 	Missing   bool  // the folder is, and so counts as empty
 	NoTake    error // why no snapshot can be taken; nil if it may
 	ReadOnly  bool  // nothing can be written or deleted in the folder
+	// Relayed are the sources that those in the folder are backups of, which are sent on; none: they are snapshots of Of.
+	Relayed []btrfs.UUID
 }
 
 // A Destination is what versions of one source are saved to. One that is no Lister is known from the source's ledger alone:

@@ -174,6 +174,7 @@ func (r *run) openHistory(ctx context.Context) (err error) {
 // listed takes in what the snapshot folder holds.
 func (r *run) listed(found Snapshots) {
 	r.found, r.source, r.snapshots.Listing, r.snapshots.Ledger, r.snapshots.InUse = found, found.Of, found.Listing, found.Ledger, found.InUse
+	r.snapshots.Relayed = found.Relayed
 	if found.Ledger != nil {
 		r.written = string(found.Ledger.Marshal())
 	}
@@ -390,7 +391,7 @@ func (r *run) linkLatest(ctx context.Context) {
 	ours := r.ownSnapshots()
 	failed := len(r.report.AllFailures()) > 0
 	saved := r.report.madeSome()
-	if failed || !saved || len(ours) == 0 {
+	if failed || !saved || len(ours) == 0 || r.relays() {
 		return
 	}
 	newest := ours[len(ours)-1].Name
@@ -404,8 +405,15 @@ func (r *run) linkLatest(ctx context.Context) {
 	r.report.Latest = newest
 }
 
+// relays tells that the snapshots are backups of something else, which are sent on: they are pruned by whoever makes them.
+func (r *run) relays() bool { return len(r.snapshots.Relayed) > 0 }
+
 // pruneSource applies the retention to the snapshots.
 func (r *run) pruneSource(ctx context.Context) {
+	if r.relays() {
+		r.dropMissing(ctx)
+		return
+	}
 	c, err := r.considerSource()
 	if err != nil {
 		r.report.fail(err)
@@ -446,6 +454,11 @@ func (r *run) deleteSnapshots(ctx context.Context, verdicts []retention.Verdict)
 	r.report.Verdicts = verdicts
 	r.tellInUse(r.Source, r.report.Verdicts, r.snapshots)
 	r.report.Deleted = r.delete(ctx, r.Source, r.history, plan.Deletions(r.report.Verdicts), r.report.fail)
+	r.dropMissing(ctx)
+}
+
+// dropMissing lets the ledger forget what is gone.
+func (r *run) dropMissing(ctx context.Context) {
 	r.updateLedger(ctx, func(l *lock.Ledger) {
 		l.DropMissing(func(name string) bool {
 			return !slices.Contains(r.report.Deleted, name) && slices.Contains(plan.NamesOf(r.snapshots.InDirectory), name)

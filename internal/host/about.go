@@ -28,6 +28,8 @@ type Origin struct {
 	Attributes []byte
 	// Untrusted is whoever tells this: he names a source that has no name yet, but renames none.
 	Untrusted bool `cbor:"-"`
+	// Via names the folder of backups from which it was sent on, as people know it; "" if the source itself was.
+	Via string `cbor:"-"`
 }
 
 // About is what is known of sources, by the UUIDs of their subvolumes, and of backups, by their received UUIDs.

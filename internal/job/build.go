@@ -13,6 +13,7 @@ import (
 	"btrfs-backup/internal/mirror"
 	"btrfs-backup/internal/rsh"
 	"btrfs-backup/internal/sink"
+	"btrfs-backup/internal/stream"
 	"btrfs-backup/internal/tree"
 	"btrfs-backup/internal/volume"
 	"btrfs-backup/lock"
@@ -103,7 +104,7 @@ func (b *builder) find(ctx context.Context, c *Complaints) (found Engine) {
 		found = Btrfs
 	}
 	if holdsBackups(ctx, h, path) {
-		c.Add("", "were SOURCE and DEST exchanged? --engine "+string(found)+" backs it up anyway", "source %s: is a folder of backups", b.Source)
+		c.Add("", "were SOURCE and DEST exchanged? --relay sends the backups in it on; --engine "+string(found)+" backs up the folder itself", "source %s: is a folder of backups", b.Source)
 	}
 	return found
 }
@@ -132,11 +133,20 @@ func holdsBackups(ctx context.Context, h host.Trees, path string) bool {
 	})
 }
 
-// addVolumes makes the parts for a source that is a subvolume.
+// addVolumes makes the parts for a source that is a subvolume, or a folder of backups that are sent on.
 func (b *builder) addVolumes(ctx context.Context, job *engine.Job) error {
 	o := b.Subvolume
 	h, path := b.At(b.Source)
+	job.NoSnapshot, job.NoTransfer, job.Forget = o.NoSnapshot, o.NoTransfer, o.RemoveLocks
+	job.OnlyChanged, job.Manifests = o.OnlyChanged, o.Manifest
+	job.CleanPartial = o.CleanPartial
+	if o.Relay {
+		source := volume.NewRelay(h, path, lock.State{Dir: b.State}, b.volumeOptions())
+		job.Source, job.NoSnapshot, job.KeepSnapshots = source, true, retention.Policy{}
+		return b.addStreams(job, source, b.Destinations)
+	}
 	source := volume.NewSource(h, path, o.Folder, b.volumeOptions())
+	job.Source = source
 	destinations := b.Destinations
 	if o.LockedDests {
 		more, err := ParsePlaces(outstanding(ctx, source, job.Naming))
@@ -145,9 +155,11 @@ func (b *builder) addVolumes(ctx context.Context, job *engine.Job) error {
 		}
 		destinations = slices.Concat(destinations, more)
 	}
-	job.Source, job.NoSnapshot, job.NoTransfer, job.Forget = source, o.NoSnapshot, o.NoTransfer, o.RemoveLocks
-	job.OnlyChanged, job.Manifests = o.OnlyChanged, o.Manifest
-	job.CleanPartial = o.CleanPartial
+	return b.addStreams(job, source, destinations)
+}
+
+// addStreams adds destinations of the streams of a source.
+func (b *builder) addStreams(job *engine.Job, source stream.Sender, destinations []Place) error {
 	for _, p := range destinations {
 		to, err := b.streamTo(p, source)
 		if err != nil {
@@ -165,7 +177,7 @@ func (b *builder) volumeOptions() volume.Options {
 }
 
 // streamTo gives a destination of send streams.
-func (b *builder) streamTo(p Place, source *volume.Source) (engine.Destination, error) {
+func (b *builder) streamTo(p Place, source stream.Sender) (engine.Destination, error) {
 	if why := b.Absent(p); why != "" {
 		return engine.Absent(p.String(), why), nil
 	}

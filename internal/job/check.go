@@ -48,6 +48,7 @@ func (s *Spec) Check() Complaints {
 	if s.HasMembers() {
 		return append(c, s.checkMembers()...)
 	}
+	s.checkRelay(&c)
 	if engine, known := s.engine(); known {
 		c = append(c, s.checkFor(engine)...)
 	}
@@ -60,6 +61,36 @@ func (s *Spec) checkReceiver(c *Complaints) {
 	}
 	if _, remote := s.Source.(Machine); remote && s.Subvolume.Receiver == Stock {
 		c.Add("receiver", "leave out --receiver stock", "stock follows wherever a stream leads, but %s is on another machine", s.Source)
+	}
+}
+
+// checkRelay complains of what is about snapshots, if backups are sent on.
+func (s *Spec) checkRelay(c *Complaints) {
+	if !s.Subvolume.Relay {
+		return
+	}
+	if s.Engine == Rsync {
+		c.Add("relay", "leave out --engine", "sends subvolumes on, which rsync does not")
+	}
+	if len(s.Destinations) == 0 {
+		c.Add("", "name where the backups are to be sent on to", "DEST is missing: --relay sends the backups in SOURCE on")
+	}
+	d := Default()
+	for _, o := range []option{
+		{"num-snapshots", s.KeepSnapshots.Last != 0},
+		{"keep-snapshots", s.KeepSnapshots != (retention.Policy{Last: s.KeepSnapshots.Last})},
+	} {
+		if s.isGiven(o) {
+			c.Add(o.name, "leave it out: whoever makes the backups in SOURCE deletes them", "has no effect with --relay")
+		}
+	}
+	for _, o := range []option{
+		{"snapshot-folder", s.Subvolume.Folder != d.Subvolume.Folder}, {"only-changed", s.Subvolume.OnlyChanged},
+		{"no-transfer", s.Subvolume.NoTransfer}, {"locked-dests", s.Subvolume.LockedDests},
+	} {
+		if s.isGiven(o) {
+			c.Add(o.name, "leave it out", "is about snapshots of a subvolume, but --relay sends backups on")
+		}
 	}
 }
 
@@ -156,7 +187,7 @@ func (s *Spec) engine() (e Engine, known bool) {
 	switch {
 	case s.Engine == Rsync || s.Engine == Automatic && isDaemon:
 		return Rsync, true
-	case s.Engine == Btrfs || s.Engine == Automatic && s.Subvolume.SkipChecks:
+	case s.Engine == Btrfs || s.Subvolume.Relay || s.Engine == Automatic && s.Subvolume.SkipChecks:
 		return Btrfs, true
 	}
 	return "", false

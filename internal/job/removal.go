@@ -64,9 +64,13 @@ func ForsakenOf(text string) removal.Forsaken {
 	return f
 }
 
-// Has tells that a place is a source or a destination of the job.
+// Has tells that a place is a source or a destination of the job. A folder from which backups are sent on is that of the job that fills it.
 func (s *Spec) Has(p Place) bool {
-	return slices.ContainsFunc(slices.Concat(s.sources(), s.Destinations), func(other Place) bool { return other.String() == p.String() })
+	places := s.Destinations
+	if !s.Subvolume.Relay {
+		places = slices.Concat(s.sources(), places)
+	}
+	return slices.ContainsFunc(places, func(other Place) bool { return other.String() == p.String() })
 }
 
 func (s *Spec) sources() (all []Place) {
@@ -85,7 +89,7 @@ func (s *Spec) PolicyAt(p Place, known lock.State) (choice removal.ByPolicy, err
 	choice = removal.ByPolicy{Naming: &engine.Naming{Prefix: s.Prefix, Scheme: s.Scheme}, Of: []inventory.Owner{},
 		Policy: inventory.Policy{Prefix: s.Prefix, Rule: s.Compat}}
 	isSource := func(source Place) bool { return source.String() == p.String() }
-	if slices.ContainsFunc(s.sources(), isSource) {
+	if !s.Subvolume.Relay && slices.ContainsFunc(s.sources(), isSource) {
 		choice.Snapshots = s.KeepSnapshots
 	} else if choice.Backups = s.KeepBackups; s.To[p.String()].KeepBackups != (retention.Policy{}) {
 		choice.Backups = s.To[p.String()].KeepBackups

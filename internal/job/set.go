@@ -47,6 +47,9 @@ func (s *Spec) checkMembers() (c Complaints) {
 	if s.Subvolume.OnlyChanged {
 		c.Add("only-changed", "leave it out", "is for a single source")
 	}
+	if s.Subvolume.Relay {
+		c.Add("relay", "make a job for each folder", "is for a single source")
+	}
 	if s.Subvolume.LockedDests {
 		c.Add("locked-dests", "name the destinations", "is for a single source")
 	}

@@ -12,7 +12,7 @@ import (
 	"btrfs-backup/internal/offsite"
 	"btrfs-backup/internal/seal"
 	"btrfs-backup/internal/store"
-	"btrfs-backup/internal/volume"
+	"btrfs-backup/internal/stream"
 	"btrfs-backup/transport"
 	"btrfs-backup/transport/ssh"
 )
@@ -109,7 +109,7 @@ func (s Stores) At(p Store, m *Machines, log *slog.Logger) offsite.Place {
 }
 
 // storeTo gives a destination that is a store.
-func (b *builder) storeTo(p Store, source *volume.Source) (*offsite.Destination, error) {
+func (b *builder) storeTo(p Store, source stream.Sender) (*offsite.Destination, error) {
 	s := b.Stores
 	recipients, err := s.recipients()
 	if err != nil {

@@ -118,6 +118,9 @@ func (d *Destination) Lock(ctx context.Context, waiting func(*lock.HeldError)) (
 
 // List tells what the store has of the source.
 func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
+	if d.from.Origin().Source == "" {
+		return engine.Contents{}, d.named(errors.New("which of its backups are meant is not known without the source"))
+	}
 	d.source = d.sourceName()
 	catalog, err := d.store.Catalog(ctx, d.source)
 	if err != nil {
@@ -265,7 +268,7 @@ func (r *receiver) Close(context.Context) (s btrfs.Subvolume, err error) {
 // Commit makes it a backup.
 func (r *receiver) Commit(ctx context.Context, of host.Origin) error {
 	machine, path, _ := strings.Cut(of.Source, ":")
-	b, err := r.upload.Commit(ctx, of.Subvolume, r.d.Now(), store.Private{Host: machine, Path: path, Machine: of.Machine, Program: r.d.Program,
+	b, err := r.upload.Commit(ctx, of.Subvolume, r.d.Now(), store.Private{Host: machine, Path: path, Machine: of.Machine, Via: of.Via, Program: r.d.Program,
 		Kernel: kernel(), Attributes: of.Attributes})
 	if err != nil {
 		return err

@@ -45,6 +45,7 @@ type Private struct {
 	Host       string `json:"host,omitempty"`
 	Path       string `json:"path,omitempty"` // of the source
 	Machine    string `json:"machine,omitempty"`
+	Via        string `json:"via,omitempty"`     // machine and path of the folder of backups that it was sent on from
 	Program    string `json:"program,omitempty"` // version of this one
 	Kernel     string `json:"kernel,omitempty"`
 	Stream     []byte `json:"stream"`               // XXH3 of 128 bits of the stream, big-endian

@@ -14,11 +14,11 @@ func (o Origin) Same(other Origin) bool {
 	if o.Machine == "" || other.Machine == "" {
 		return o.Source == other.Source
 	}
-	return o.Machine == other.Machine && o.path() == other.path()
+	return o.Machine == other.Machine && o.Path() == other.Path()
 }
 
-// path is the part of Source behind the name of the machine.
-func (o Origin) path() string {
+// Path is the part of Source behind the name of the machine.
+func (o Origin) Path() string {
 	_, path, _ := strings.Cut(o.Source, ":")
 	return path
 }

@@ -39,10 +39,11 @@ type Line struct {
 	UUIDs    map[btrfs.UUID]bool
 	Clone    bool
 	Restored map[btrfs.UUID]bool // known by a received copy only: they may live on another filesystem
+	All      bool                // whatever is listed is of the line, whatever it was made from
 }
 
 // Holds tells that s is of the line, or a snapshot of one.
-func (l Line) Holds(s btrfs.Subvolume) bool { return l.UUIDs[s.UUID] || l.UUIDs[s.ParentUUID] }
+func (l Line) Holds(s btrfs.Subvolume) bool { return l.All || l.UUIDs[s.UUID] || l.UUIDs[s.ParentUUID] }
 
 // Excludes tells that s was taken of something else. Of what a received one was taken is unknown.
 func (l Line) Excludes(s btrfs.Subvolume) bool { return !s.Received() && !l.Holds(s) }

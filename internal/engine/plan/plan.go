@@ -44,6 +44,8 @@ type Side struct {
 	File   *lock.Ledger // what its file says instead, if that could not be written
 	InUse  map[string]string
 	Record kin.Record // for the snapshots of a source
+	// Relayed are the sources that all there are backups of, if they are: see engine.Snapshots.
+	Relayed []btrfs.UUID
 }
 
 // CanBeSent tells that a stream of s is what it says. That of one which was altered since it was received would bear the UUID
@@ -76,12 +78,18 @@ func (s Side) TakenOf(source btrfs.Subvolume) []btrfs.Subvolume {
 }
 
 // Line gives the source and those whose history it continues.
-func (s Side) Line(source btrfs.Subvolume) kin.Line { return kin.NewLine(source, s.Listing, s.Record) }
+func (s Side) Line(source btrfs.Subvolume) kin.Line {
+	l := kin.NewLine(source, s.Listing, s.Record)
+	for _, uuid := range s.Relayed {
+		l.All, l.UUIDs[uuid] = true, true
+	}
+	return l
+}
 
-// IsHistoryOf tells that the source is itself one of the snapshots: each was made from the one before it, as copies by rsync
-// are. When some of them have been deleted, nothing else tells that the others are of one kin.
+// IsHistoryOf tells that all there are versions of the source, since they are backups of it, or since it is itself one of the
+// snapshots: each was made from the one before it, as copies by rsync are. When some of them have been deleted, nothing else tells that the others are of one kin.
 func (s Side) IsHistoryOf(source btrfs.Subvolume) bool {
-	return !source.UUID.IsZero() && slices.ContainsFunc(s.InDirectory, func(sub btrfs.Subvolume) bool {
+	return len(s.Relayed) > 0 || !source.UUID.IsZero() && slices.ContainsFunc(s.InDirectory, func(sub btrfs.Subvolume) bool {
 		return sub.UUID == source.UUID && sub.ReadOnly
 	})
 }
