@@ -89,12 +89,15 @@ type tree struct {
 	most   int                 // steps
 	there  map[periods][]*leaf // in each bucket of whatever level, in the order of time
 	steps  map[uint64]int      // of snapshots, by ID
+	now    time.Time
+	every  time.Duration // there is a new version
 }
 
 // newTree gives the bases among the source's own backups and those of snapshots that can be parents.
 func newTree(p Planner, b basesByUUID, own []string, snapshots map[string]*btrfs.Subvolume) *tree {
 	t := &tree{basesByUUID: b, naming: p.Backups.Naming, policy: p.Keep, zone: p.Now.Location(), maxAge: p.Chains.MaxParentAge,
-		levels: Levels(p.Keep), most: MostSteps(p.Keep), there: make(map[periods][]*leaf), steps: make(map[uint64]int)}
+		levels: Levels(p.Keep), most: MostSteps(p.Keep), there: make(map[periods][]*leaf), steps: make(map[uint64]int),
+		now: p.Now, every: retention.Interval(p.Now, p.times())}
 	isOwn := setOf(own)
 	steps := p.Chains.Steps()
 	for _, name := range slices.Sorted(maps.Keys(steps)) { // mostly the order of time

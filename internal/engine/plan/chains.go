@@ -13,9 +13,10 @@ import (
 // Chains tells how the backups of a source build on each other at a destination that keeps each as the stream which made it: to
 // restore one takes all that it builds on. A nil one is that of a destination whose backups are complete in themselves.
 type Chains struct {
-	On           map[string]string // of each backup that is there, the one that its stream builds on; "" of a complete one
-	Unfinished   []string          // backups that uploads under way build on, perhaps those of other runs
-	MaxParentAge time.Duration     // by how much a parent may be older than what builds on it; 0: by any time
+	On           map[string]string    // of each backup that is there, the one that its stream builds on; "" of a complete one
+	Unfinished   []string             // backups that uploads under way build on, perhaps those of other runs
+	Locked       map[string]time.Time // of those that nobody can delete before, which is to come
+	MaxParentAge time.Duration        // by how much a parent may be older than what builds on it; 0: by any time
 }
 
 // Line gives the backup and all that it builds on, the complete one first. If one of these is missing, lost is its name, and there
@@ -165,6 +166,9 @@ func (c *Chains) held(verdicts []retention.Verdict) map[string]string {
 		for _, name := range complete[:2] {
 			held[name] = "one of the two newest complete copies"
 		}
+	}
+	for name, until := range c.Locked {
+		held[name] = "locked until " + until.Local().Format(time.DateOnly)
 	}
 	for _, name := range c.Unfinished {
 		held[name] = "an upload under way builds on it"

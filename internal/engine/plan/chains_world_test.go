@@ -26,18 +26,21 @@ type world struct {
 	keep       retention.Policy
 	keepSource retention.Policy
 	pins       []string
-	lossy      bool // backups and snapshots are deleted by hand
+	until      map[string]time.Time // by backup, when it was sent
+	lossy      bool                 // backups and snapshots are deleted by hand
 
 	// What was seen:
 	complete, sent, most, longest int
 	twoRoots                      bool
-	extra                         int // backups beyond the wanted ones, at most
+	extra                         int           // backups beyond the wanted ones, at most
+	idle                          time.Duration // a lock lasted when a backup was to be deleted, at most
+	idleOf                        string
 }
 
 func newWorld(t testing.TB, start time.Time, keep, keepSource string) *world {
 	w := &world{t: t, now: start, chains: &Chains{On: make(map[string]string), MaxParentAge: 400 * 24 * time.Hour},
 		Rand: rand.New(rand.NewPCG(1, 1)), source: btrfs.Subvolume{ID: 256, Name: "home", UUID: btrfs.UUID{9}, CreatedIn: 1}}
-	w.keep, w.keepSource = policyOf(t, keep), policyOf(t, keepSource)
+	w.keep, w.keepSource, w.until = policyOf(t, keep), policyOf(t, keepSource), make(map[string]time.Time)
 	return w
 }
 
@@ -97,6 +100,7 @@ func (w *world) run() {
 			w.checkComplete(p, t.Snapshot)
 		}
 		w.add(&p, t)
+		w.until[t.Snapshot.Name] = t.Role.Until
 		sent[t.Snapshot.Name] = true
 		w.sent++
 	}

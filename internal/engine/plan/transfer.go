@@ -13,6 +13,7 @@ type Transfer struct {
 	Parent   *btrfs.Subvolume // upon which it builds, as Snapshot; nil: a complete copy
 	Why      string           // in words; "" where there is no more to it
 	Started  time.Time
+	Role     Role
 }
 
 // ParentName gives the name of the version upon which it builds, or "".
@@ -37,6 +38,9 @@ func (p Planner) transfers(bases bases, missing []btrfs.Subvolume) []Transfer {
 	for i := range missing {
 		s := &missing[i]
 		transfers[i].Snapshot = *s
+		if t, ok := bases.(*tree); ok {
+			transfers[i].Role = t.roleOf(s)
+		}
 		if !p.Incremental {
 			continue
 		}
