@@ -18,6 +18,7 @@ func defineStores(s *job.Stores, f *pflag.FlagSet) {
 	f.Var((*arguments.Size)(&s.PartSize), "part-size", "store parts of `SIZE`, such as 64M; 16M")
 	f.Var(arguments.Time{Of: &s.MaxParentAge, Least: time.Hour}, "max-parent-age", "build on nothing older than `TIME`; 400d")
 	f.StringVar((*string)(&s.Lock), "object-lock", "", "lock what is wanted by `MODE`: governance or compliance")
+	f.StringVar(&s.Classes, "storage-class", "", "`UNIT=CLASS` of the first of a year (y), month (m), ...")
 	f.BoolVar(&s.HideNames, "hide-names", false, "let names in stores tell nothing of sources")
 	defineCredentials(s, f)
 }

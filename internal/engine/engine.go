@@ -195,6 +195,7 @@ type Result struct {
 	Resumed int             // times that it went on after a break
 	Kept    bool            // what failed left a part, and a later Save goes on with it
 	Backup  btrfs.Subvolume // under its final name; zero where it is no subvolume, or the destination cannot be listed
+	Locked  time.Time       // until then nobody can delete it; zero: it is not locked
 	// Unchanged tells that no backup was made, since the version that it was to build upon is the same.
 	Unchanged bool
 	// Incomplete names the files of the source that could not be read, and is nil when the backup is complete.

@@ -53,12 +53,13 @@ type SetReport struct {
 // A TransferReport tells of one transfer.
 type TransferReport struct {
 	Snapshot   string        `json:"snapshot"`
-	Parent     string        `json:"parent,omitempty"`       // none: a complete copy
-	Why        string        `json:"why,omitempty"`          // it builds on that, or is complete
-	Bytes      int64         `json:"bytes"`                  // of the stream
-	Wire       int64         `json:"wire_bytes,omitempty"`   // that crossed networks
-	Resumed    int           `json:"resumed,omitempty"`      // times that the transfer went on after a break
-	Kept       bool          `json:"kept,omitempty"`         // of what failed: the destination keeps a part, and the next run goes on there
+	Parent     string        `json:"parent,omitempty"`     // none: a complete copy
+	Why        string        `json:"why,omitempty"`        // it builds on that, or is complete
+	Bytes      int64         `json:"bytes"`                // of the stream
+	Wire       int64         `json:"wire_bytes,omitempty"` // that crossed networks
+	Resumed    int           `json:"resumed,omitempty"`    // times that the transfer went on after a break
+	Kept       bool          `json:"kept,omitempty"`       // of what failed: the destination keeps a part, and the next run goes on there
+	Locked     time.Time     `json:"locked_until,omitzero"`
 	Unverified bool          `json:"not_verified,omitempty"` // the destination cannot be listed
 	Duration   time.Duration `json:"nanoseconds"`
 	Failure    *Failure      `json:"failure,omitempty"`

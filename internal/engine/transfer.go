@@ -47,7 +47,7 @@ func (s *TransferReport) take(t Transfer, r Result) {
 	if s.Parent != t.ParentName() { // that which was planned was of no use
 		s.Why = ""
 	}
-	s.Parent, s.Bytes, s.Wire, s.Kept = t.ParentName(), r.Bytes, r.Wire, r.Kept
+	s.Parent, s.Bytes, s.Wire, s.Kept, s.Locked = t.ParentName(), r.Bytes, r.Wire, r.Kept, r.Locked
 	s.Resumed += r.Resumed
 	s.unchanged = r.Unchanged
 	if s.Incomplete, s.Missing = nil, nil; r.Incomplete != nil {

@@ -2,6 +2,7 @@ package job
 
 import (
 	"cmp"
+	"fmt"
 	"log/slog"
 	"path"
 	"path/filepath"
@@ -75,6 +76,7 @@ type Stores struct {
 	MaxParentAge       time.Duration
 	Lock               object.LockMode
 	HideNames          bool
+	Classes            string // of storage, such as y=GLACIER_IR,q=STANDARD_IA
 }
 
 const defaultParentAge = 400 * 24 * time.Hour
@@ -92,6 +94,29 @@ func (s *Stores) check(c *Complaints) {
 	default:
 		c.Add("object-lock", "use governance or compliance", "%s is unknown", s.Lock)
 	}
+	if _, err := s.classes(); err != nil {
+		c.Add("storage-class", "such as y=GLACIER_IR,q=STANDARD_IA", "%v", err)
+	}
+}
+
+// classes reads the storage classes, by the letter of the longest period of which a backup is the first.
+func (s *Stores) classes() (map[string]string, error) {
+	of := make(map[string]string)
+	for term := range strings.SplitSeq(s.Classes, ",") {
+		unit, class, ok := strings.Cut(strings.TrimSpace(term), "=")
+		switch {
+		case s.Classes == "":
+			return of, nil
+		case !ok || class == "" || strings.ContainsAny(class, " ="):
+			return nil, fmt.Errorf("%q is not UNIT=CLASS", term)
+		case len(unit) != 1 || !strings.Contains("hdwmqy", unit):
+			return nil, fmt.Errorf("%q is no unit: h, d, w, m, q or y", unit)
+		case of[unit] != "":
+			return nil, fmt.Errorf("%s has two classes", unit)
+		}
+		of[unit] = class
+	}
+	return of, nil
 }
 
 // At gives where a store lies.
@@ -124,13 +149,21 @@ func (b *builder) storeTo(p Store, source stream.Sender) (*offsite.Destination, 
 		return nil, err
 	}
 	at := s.At(p, b.Machines, b.Log)
-	if server, ok := at.(offsite.Server); ok && b.limitTo(p) > 0 {
+	server, isServer := at.(offsite.Server)
+	if isServer && b.limitTo(p) > 0 {
 		server.Limit = transport.NewLimiter(b.limitTo(p))
 		at = server
+	}
+	classes, err := s.classes()
+	if err != nil {
+		return nil, err
 	}
 	o := offsite.Options{Progress: b.Progress, Now: b.Now, Program: b.Version, MaxParentAge: cmp.Or(s.MaxParentAge, defaultParentAge),
 		Options: store.Options{Log: b.Log, Recipients: recipients, Signer: signer, State: b.State, PartSize: s.PartSize,
 			Trusts: signers.Trusts}}
+	if isServer { // folders can neither
+		o.Locks, o.Classes = s.Lock != object.Unlocked, classes
+	}
 	if s.HideNames {
 		o.HideNames = signer.Secret("names")
 	}

@@ -84,6 +84,9 @@ const (
 // ErrBadContent says that what a server received, or a folder holds, is not what was put.
 var ErrBadContent = errors.New("the content is not what was put")
 
+// ErrTooLarge says that an object is larger than a small one can be.
+var ErrTooLarge = errors.New("is too large")
+
 // CheckKey refuses what is no key.
 func CheckKey(key string) error {
 	for name := range strings.SplitSeq(key, "/") {
@@ -104,7 +107,7 @@ func Read(ctx context.Context, b Bucket, r Ref) (content []byte, err error) {
 	defer func() { err = errors.Join(err, body.Close()) }()
 	content, err = io.ReadAll(io.LimitReader(body, most+1))
 	if err == nil && len(content) > most {
-		err = errors.New("is too large")
+		err = ErrTooLarge
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading %s of %s: %w", r.Key, b, err)

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -130,8 +132,11 @@ func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
 	all, broken := listing(catalog)
 	c := engine.Contents{Listing: btrfs.Listing{InDirectory: all, All: all}, Origins: make(map[btrfs.UUID]btrfs.UUID), Identity: d.store.ID,
 		Chains: chainsOf(all, d.MaxParentAge), Broken: brokenError(d.String(), broken)}
+	c.Chains.Locked = make(map[string]time.Time)
 	for _, b := range catalog.Backups {
-		c.Origins[b.UUID] = b.Source
+		if c.Origins[b.UUID] = b.Source; b.Locked.After(d.Now()) {
+			c.Chains.Locked[b.Name] = b.Locked
+		}
 	}
 	for _, r := range catalog.Rest {
 		if d.isGarbage(r) {
@@ -159,19 +164,46 @@ func (d *Destination) isGarbage(r store.Rest) bool {
 // titleOf names what is no backup, as no backup is named.
 func titleOf(r store.Rest) string { return filepath.Base(r.Dir) }
 
-// Delete deletes backups, and what is left of attempts. What builds on others goes before them.
+// Delete deletes backups, and what is left of attempts. What builds on others goes before them. Credentials that may only add leave
+// that to others: it is no failure.
 func (d *Destination) Delete(ctx context.Context, names []string) (deleted []string, err error) {
 	isWanted := func(r store.Rest) bool { return d.isGarbage(r) && slices.Contains(names, titleOf(r)) }
-	return deleteFrom(ctx, d.store, d.catalog, names, isWanted)
+	deleted, err = deleteFrom(ctx, d.store, d.catalog, names, isWanted)
+	if isOnlyRefused(err) {
+		d.Log.Info(fmt.Sprintf("%s: %d could go, which these credentials may not delete, or not yet: that is left to `btrfs-backup prune`", d,
+			len(names)-len(deleted)))
+		err = nil
+	}
+	return deleted, err
+}
+
+// isOnlyRefused tells that each of joined errors is about a permission.
+func isOnlyRefused(err error) bool {
+	all, joined := err.(interface{ Unwrap() []error })
+	if !joined {
+		return errors.Is(err, fs.ErrPermission)
+	}
+	return !slices.ContainsFunc(all.Unwrap(), func(err error) bool { return !isOnlyRefused(err) })
 }
 
 // Save stores the stream of a snapshot.
 func (d *Destination) Save(ctx context.Context, t engine.Transfer) (engine.Result, error) {
-	return stream.Course{From: d.from, To: d, Log: d.Log, Progress: d.Progress}.Save(ctx, t)
+	result, err := stream.Course{From: d.from, To: d, Log: d.Log, Progress: d.Progress}.Save(ctx, t)
+	result.Locked = d.lockOf(t)
+	return result, err
+}
+
+// lockOf gives the time until which the backup of a transfer is locked.
+func (d *Destination) lockOf(t engine.Transfer) (until time.Time) {
+	if d.Locks {
+		until = t.Role.Until.UTC().Truncate(time.Second)
+	}
+	return until
 }
 
 // Rehearse tells how much the stream will hold, and how much that of a complete copy.
 func (d *Destination) Rehearse(ctx context.Context, t engine.Transfer) (result engine.Result, err error) {
+	result.Locked = d.lockOf(t)
 	if t.Snapshot.UUID.IsZero() {
 		return result, nil // it is not taken yet
 	}
@@ -208,8 +240,12 @@ func (d *Destination) Receive(ctx context.Context, t stream.Transfer) (stream.Re
 	if t.Parent != nil {
 		parent = *t.Parent
 	}
-	u, err := d.store.Begin(ctx, store.Order{Source: d.source, Name: t.Snapshot.Name, Stored: t.Taken,
-		Key: fmt.Sprint(d.source, t.Snapshot.UUID, parent.UUID, t.Format.Protocol, t.Format.Compressed)})
+	order := store.Order{Source: d.source, Name: t.Snapshot.Name, Stored: t.Taken, Until: d.lockOf(t.Transfer), Class: d.Classes[t.Role.First],
+		Key: fmt.Sprint(d.source, t.Snapshot.UUID, parent.UUID, t.Format.Protocol, t.Format.Compressed)}
+	if d.Locks {
+		order.Key += t.Role.First // what an earlier attempt locked for another time is of no use
+	}
+	u, err := d.store.Begin(ctx, order)
 	if err != nil {
 		return nil, err
 	}

@@ -39,7 +39,9 @@ type Options struct {
 	Now          func() time.Time
 	Program      string // version of this program
 	MaxParentAge time.Duration
-	HideNames    []byte // a secret that names of sources are replaced by; nil: they are not
+	Locks        bool              // backups are locked for as long as they are needed
+	Classes      map[string]string // storage classes, see plan.Role.First
+	HideNames    []byte            // a secret that names of sources are replaced by; nil: they are not
 }
 
 // listing gives the whole backups of a catalog, as subvolumes that were received: all that relates versions is known of them. The

@@ -210,6 +210,9 @@ func (p *plan) part(r *engine.Report) {
 			if t.Why != "" {
 				how += ": " + t.Why
 			}
+			if !t.Locked.IsZero() {
+				how += "; locked until " + t.Locked.Local().Format(time.DateOnly)
+			}
 			p.would(d.Destination, "%s %s %s", verb, t.Snapshot, how)
 		}
 		p.verdicts(d.Destination, d.Verdicts, d.Deleted)

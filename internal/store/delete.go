@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 
 	"btrfs-backup/btrfs"
@@ -17,8 +18,12 @@ import (
 // that: else they would seem to have lost their manifests if this was cut short. A backup is none any more as soon as its manifest is
 // gone: the rest is garbage then, whatever happens.
 func (s *Store) Delete(ctx context.Context, source string, backups []*Backup) (deleted []*Backup, err error) {
+	listed := make(map[string][]byte)
 	err = s.changeIndex(ctx, source, func(manifests map[string][]byte) {
 		for _, b := range backups {
+			if m, ok := manifests[b.Dir]; ok {
+				listed[b.Dir] = m
+			}
 			delete(manifests, b.Dir)
 		}
 	})
@@ -34,6 +39,15 @@ func (s *Store) Delete(ctx context.Context, source string, backups []*Backup) (d
 		}
 		deleted = append(deleted, b)
 		failpoint.Reach("manifest deleted")
+	}
+	for _, b := range deleted {
+		delete(listed, b.Dir)
+	}
+	if len(listed) > 0 { // they are there still
+		err := s.changeIndex(ctx, source, func(manifests map[string][]byte) { maps.Copy(manifests, listed) })
+		if err != nil {
+			s.Log.Debug(fmt.Sprintf("%s: putting back what the index tells: %v", s, err))
+		}
 	}
 	for _, b := range deleted {
 		var keys []string

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path"
 
 	"github.com/klauspost/compress/zstd"
@@ -97,10 +98,40 @@ func (r *reader) Close() error {
 // ErrDamaged says that an object is not what the manifest tells.
 var ErrDamaged = errors.New("is damaged")
 
-// fetch reads an object, and compares it with what the manifest tells.
-func (s *Store) fetch(ctx context.Context, o anObject) (content []byte, err error) {
-	// one that was replaced since is as damaged as one that was altered
-	body, err := s.bucket.Get(ctx, object.Ref{Key: o.key}, 0, -1)
+// fetch reads an object, and compares it with what the manifest tells. Where the server keeps versions, the oldest one counts, if the
+// newest is another: whoever stole the credentials can only add newer ones.
+func (s *Store) fetch(ctx context.Context, o anObject) ([]byte, error) {
+	content, err := s.fetchVersion(ctx, object.Ref{Key: o.key}, o)
+	if !errors.Is(err, ErrDamaged) && !errors.Is(err, fs.ErrNotExist) {
+		return content, err
+	}
+	if first, listErr := s.first(ctx, o.key); listErr == nil && first.Version != "" {
+		return s.fetchVersion(ctx, first, o)
+	}
+	return nil, err
+}
+
+// first gives the oldest version of an object.
+func (s *Store) first(ctx context.Context, key string) (first object.Ref, err error) {
+	errFound := errors.New("found")
+	err = s.bucket.List(ctx, key, func(i object.Info) error {
+		if i.Key != key {
+			return nil
+		}
+		first = i.Ref
+		return errFound
+	})
+	switch {
+	case errors.Is(err, errFound):
+		return first, nil
+	case err == nil:
+		err = fmt.Errorf("%s of %s: %w", key, s, fs.ErrNotExist)
+	}
+	return first, err
+}
+
+func (s *Store) fetchVersion(ctx context.Context, r object.Ref, o anObject) (content []byte, err error) {
+	body, err := s.bucket.Get(ctx, r, 0, -1)
 	if err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ func (i *index) lacks(dir string, manifest []byte) {
 func (s *Store) readIndex(ctx context.Context, source string) (*index, error) {
 	i := &index{manifests: make(map[string][]byte)}
 	content, err := object.Read(ctx, s.bucket, object.Ref{Key: indexPrefix + source})
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, object.ErrTooLarge) {
 		return i, nil
 	}
 	if err != nil {

@@ -24,7 +24,8 @@ type Manifest struct {
 	Source   btrfs.UUID `json:"source,omitzero"` // the subvolume of which the snapshot was taken
 	Made     time.Time  `json:"made"`            // by the clock of the machine that stored it
 	Protocol int        `json:"protocol"`
-	Bytes    int64      `json:"bytes"` // of the stream
+	Bytes    int64      `json:"bytes"`           // of the stream
+	Locked   time.Time  `json:"locked,omitzero"` // until then the server was told to let nobody delete the objects
 	Parts    []Part     `json:"parts"`
 	Names    []Part     `json:"names,omitempty"`
 	Sealed   []byte     `json:"sealed"` // a Private, encrypted

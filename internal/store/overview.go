@@ -6,8 +6,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"btrfs-backup/internal/object"
 )
 
 // Indexed gives the backups of a source that its index tells of, in one request. Whether their objects are there is not known.
@@ -38,7 +36,11 @@ func (c *Catalog) sort() {
 
 // LockedUntil asks until when the server keeps a backup, whoever deletes it.
 func (s *Store) LockedUntil(ctx context.Context, m *Manifest) (time.Time, error) {
-	info, err := s.bucket.Stat(ctx, object.Ref{Key: m.Dir + manifestName})
+	manifest, err := s.first(ctx, m.Dir+manifestName)
+	if err != nil {
+		return time.Time{}, err
+	}
+	info, err := s.bucket.Stat(ctx, manifest)
 	return info.Locked, err
 }
 

@@ -151,7 +151,14 @@ func (s *Store) putCanary(ctx context.Context) error {
 
 // Canary gives what is encrypted for all recipients, to try secret keys with.
 func (s *Store) Canary(ctx context.Context) ([]byte, error) {
-	return object.Read(ctx, s.bucket, object.Ref{Key: canaryKey})
+	content, err := object.Read(ctx, s.bucket, object.Ref{Key: canaryKey})
+	if errors.Is(err, fs.ErrNotExist) {
+		var first object.Ref
+		if first, err = s.first(ctx, canaryKey); err == nil {
+			content, err = object.Read(ctx, s.bucket, first)
+		}
+	}
+	return content, err
 }
 
 // sealed encrypts a small content.

@@ -27,11 +27,11 @@ import (
 
 // An Order tells what is to be stored.
 type Order struct {
-	Source string // see SourceName
-	Name   string // of the snapshot
-	Key    string // identifies the stream: equal keys, equal streams
-	Until  time.Time
-	Class  string        // storage class
+	Source string        // see SourceName
+	Name   string        // of the snapshot
+	Key    string        // identifies the stream: equal keys, equal streams
+	Until  time.Time     // nobody can delete the objects before, where the server can see to that; zero: they are not locked
+	Class  string        // storage class of all but the manifest; "": the usual one
 	Stored func(n int64) // is told of bytes of the stream that are stored
 }
 
@@ -347,7 +347,7 @@ func (u *Upload) Commit(ctx context.Context, source btrfs.UUID, made time.Time, 
 	u.cancel(errors.New("it is complete"))
 	p.Stream = u.hash[:]
 	m := &Manifest{Version: version, Dir: u.journal.dir, Name: u.Name, UUID: u.sum.UUID, TransID: u.sum.TransID, Parent: u.sum.ParentUUID,
-		ParentID: u.sum.ParentTransID, Source: source, Made: made.UTC(), Protocol: u.sum.Protocol, Bytes: u.sum.Bytes,
+		ParentID: u.sum.ParentTransID, Source: source, Made: made.UTC(), Locked: u.Until, Protocol: u.sum.Protocol, Bytes: u.sum.Bytes,
 		Parts: u.stored(dataName), Names: u.stored(namesName), Attributes: p.Attributes != nil, Signer: u.store.Signer.PublicKey()}
 	if m.Sealed, err = u.store.sealPrivate(p); err != nil {
 		return nil, err
@@ -357,7 +357,7 @@ func (u *Upload) Commit(ctx context.Context, source btrfs.UUID, made time.Time, 
 		return nil, err
 	}
 	failpoint.Reach("all stored")
-	if err := u.store.putOnce(ctx, m.Dir+manifestName, content, object.PutOptions{Until: u.Until, Class: ""}); err != nil {
+	if err := u.store.putOnce(ctx, m.Dir+manifestName, content, object.PutOptions{Until: u.Until}); err != nil {
 		return nil, err
 	}
 	failpoint.Reach("manifest stored")
