@@ -27,6 +27,7 @@ type removalOptions struct {
 	folder string
 	json   bool
 	reach  job.Reach
+	readingOptions
 }
 
 func (o *removalOptions) define(f *pflag.FlagSet) {
@@ -38,10 +39,10 @@ func (o *removalOptions) define(f *pflag.FlagSet) {
 	defineFurtherReach(&o.reach, f)
 }
 
-// look is the function of that name, and sets where is logged.
-func (o *removalOptions) look(env environment, texts []string) ([]job.Place, *job.Machines, error) {
+// look is lookAtAll, and sets where is logged.
+func (o *removalOptions) look(env environment, config string, texts []string) ([]job.Place, *job.Machines, error) {
 	o.Log = env.newLog(slog.LevelInfo)
-	return look(env, o.Log, o.reach, texts)
+	return lookAtAll(env, o.Log, o.reach, o.readingOptions, config, texts)
 }
 
 func newDelete(env environment) *cobra.Command {
@@ -59,7 +60,8 @@ stands for its snapshot folder.
 If anything that is named is refused, nothing is deleted. What the next
 increment would build upon is refused, and what that means is told. What is not
 certainly a snapshot or backup of ours, or is in use, is never deleted. By age,
-such stay, and so does the newest complete one.`,
+such stay, and so does the newest complete one. In a store, BACKUP is
+STORE/SOURCE/NAME, and what others there build on is refused as well.`,
 		Args: needPlace("BACKUP"),
 		RunE: func(c *cobra.Command, args []string) error { return o.delete(c.Context(), env, args) },
 	}
@@ -68,6 +70,7 @@ such stay, and so does the newest complete one.`,
 	f.BoolVar(&o.EvenParent, "even-parent", false, "delete what the next increment builds on, too")
 	f.BoolVar(&o.EvenMember, "even-member", false, "delete single members of sets")
 	o.define(f)
+	o.defineReading(f)
 	return c
 }
 
@@ -87,13 +90,17 @@ func (o *deleteOptions) delete(ctx context.Context, env environment, args []stri
 		}
 		older = removal.Older(span)
 	}
-	places, machines, err := o.look(env, args)
+	places, machines, err := o.look(env, "", args)
 	if err != nil {
 		return err
 	}
 	defer machines.Close()
 	if o.older == "" {
-		return o.remove(ctx, env, machines.Named(places), nil)
+		orders, err := machines.Named(ctx, places)
+		if err != nil {
+			return err
+		}
+		return o.remove(ctx, env, orders, nil)
 	}
 	orders, err := machines.InFolders(ctx, places, o.folder, func(int) removal.Choice { return older })
 	return o.remove(ctx, env, orders, err)

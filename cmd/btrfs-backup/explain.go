@@ -51,6 +51,7 @@ func (o *explainOptions) define(f *pflag.FlagSet) {
 	f.BoolVar(&o.all, "all", false, "show all lines; --json has all, too")
 	o.listOptions.define(f)
 	o.defineReading(f)
+	defineIdentities(&o.identities, f)
 }
 
 func (o *explainOptions) check() (c job.Complaints) {
@@ -66,10 +67,11 @@ func (o *explainOptions) explain(ctx context.Context, env environment, places []
 	if err := o.check().Err(); err != nil {
 		return err
 	}
-	contents, errs, err := o.contents(ctx, env, places)
+	contents, machines, errs, err := o.look(ctx, env, places)
 	if err != nil {
 		return err
 	}
+	defer machines.Close()
 	all := []inventory.Decided{}
 	var failures []error
 	for i, c := range contents {
@@ -78,6 +80,11 @@ func (o *explainOptions) explain(ctx context.Context, env environment, places []
 			continue
 		}
 		for _, folder := range c.Folders() {
+			folder, err := folder.Whole(ctx)
+			if err != nil {
+				failures = append(failures, err)
+				continue
+			}
 			found, err := folder.Decide(o.policy(), env.now())
 			if err != nil {
 				failures = append(failures, err)

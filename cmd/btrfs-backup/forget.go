@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 
 	"github.com/spf13/cobra"
 
@@ -41,7 +42,8 @@ func (o *forgetOptions) forget(ctx context.Context, env environment, args []stri
 	if len(args) == 1 && !o.neverReached {
 		return misused("DEST is missing", "`btrfs-backup explain "+args[0]+"` shows what is held for which; or --never-reached")
 	}
-	places, machines, err := o.look(env, args[:1])
+	o.Log = env.newLog(slog.LevelInfo)
+	places, machines, err := look(env, o.Log, o.reach, args[:1])
 	if err != nil {
 		return err
 	}

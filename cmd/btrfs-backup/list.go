@@ -52,6 +52,7 @@ STORE/SOURCE the backups: SENT is what each takes there.`,
 	f.BoolVar(&o.uuid, "uuid", false, "show UUIDs, too; --json has all")
 	o.define(f)
 	o.defineReading(f)
+	defineIdentities(&o.identities, f)
 	return c
 }
 
@@ -96,18 +97,9 @@ func list(ctx context.Context, env environment, o *listOptions, texts []string) 
 	return errors.Join(errs...)
 }
 
-// contents is look for whoever needs the machines no more.
-func (o *listOptions) contents(ctx context.Context, env environment, texts []string) ([]inventory.Place, []error, error) {
-	places, machines, errs, err := o.look(ctx, env, texts)
-	if err == nil {
-		machines.Close()
-	}
-	return places, errs, err
-}
-
 // look lists the places, all at once, since some may be far away.
 func (o *listOptions) look(ctx context.Context, env environment, texts []string) ([]inventory.Place, *job.Machines, []error, error) {
-	places, machines, err := lookAtAll(env, env.newLog(slog.LevelWarn), o.reach, o.readingOptions, texts)
+	places, machines, err := lookAtAll(env, env.newLog(slog.LevelWarn), o.reach, o.readingOptions, "", texts)
 	if err != nil {
 		return nil, nil, nil, err
 	}

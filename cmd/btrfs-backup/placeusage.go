@@ -38,6 +38,7 @@ configuration which has the folder as a destination. Nothing is changed.`,
 	defineConfig(&o.prune.config, f)
 	o.define(f)
 	o.defineReading(f)
+	defineIdentities(&o.identities, f)
 	return c
 }
 
@@ -78,6 +79,8 @@ func (o *usageOptions) policyAt(asked job.Place, folder inventory.Place) invento
 	var at job.Place = job.Local{Path: folder.Path}
 	if machine, ok := asked.(job.Machine); ok {
 		at = job.Machine{Target: machine.Target, Path: folder.Path}
+	} else if folder.Stored {
+		at = asked
 	}
 	choice, err := prune.choice(at)
 	if err != nil {

@@ -33,7 +33,8 @@ func newPrune(env environment) *cobra.Command {
 would delete there, as far as that can be known from this side alone: see
 "btrfs-backup explain". Without a policy, it is that of the job in the
 configuration which has PLACE as a source or destination, for what is of that
-job. Nothing is deleted where the listing or a record leaves a doubt.`,
+job. Nothing is deleted where the listing or a record leaves a doubt. In a store,
+what a kept backup builds on stays, and so do two complete copies.`,
 		Args: needPlace("PLACE"),
 		RunE: func(c *cobra.Command, args []string) error { return o.prune(c.Context(), env, args) },
 	}
@@ -43,6 +44,7 @@ job. Nothing is deleted where the listing or a record leaves a doubt.`,
 	f.StringVarP(&o.Prefix, "snapshot-prefix", "p", "", "only names that begin with `PREFIX`")
 	defineConfig(&o.config, f)
 	o.define(f)
+	o.defineReading(f)
 	return c
 }
 
@@ -51,7 +53,7 @@ func (o *pruneOptions) prune(ctx context.Context, env environment, args []string
 	if err := checkPolicies(o.Snapshots, o.Backups, o.Rule).Err(); err != nil {
 		return err
 	}
-	places, machines, err := o.look(env, args)
+	places, machines, err := o.look(env, o.config, args)
 	if err != nil {
 		return err
 	}

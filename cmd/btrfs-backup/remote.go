@@ -35,11 +35,11 @@ func look(env environment, log *slog.Logger, r job.Reach, texts []string) ([]job
 }
 
 // lookAtAll is look for what may also be in stores.
-func lookAtAll(env environment, log *slog.Logger, r job.Reach, o readingOptions, texts []string) ([]job.Place, *job.Machines, error) {
+func lookAtAll(env environment, log *slog.Logger, r job.Reach, o readingOptions, config string, texts []string) ([]job.Place, *job.Machines, error) {
 	places, c := job.ParseHoldings(texts)
 	places, machines, err := machinesOf(env, log, r, places, c)
 	if err == nil {
-		machines.Reading = o.reading(env)
+		machines.Reading = o.reading(env, config, places)
 	}
 	return places, machines, err
 }

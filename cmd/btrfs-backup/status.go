@@ -42,11 +42,11 @@ func newStatus(env environment) *cobra.Command {
 complete backup of its source. Nothing is locked or changed. What gives no
 answer is shown with what is on record, and is never good. LATE is what is
 older than --max-age, or else the job's "max-age", or else twice its "every";
-BAD what is older than twice that. A disk may be away ("when-absent") until
-then.
+BAD what is older than twice that; DAMAGED, where a store lacks something of a
+backup. A disk may be away ("when-absent") until then.
 
 The exit status is 0 if all is good, else 4. With --nagios it is 0, 1 (LATE),
-2 (BAD, NEVER) or 3 (no answer), of the worst.`,
+2 (BAD, NEVER, DAMAGED) or 3 (no answer), of the worst.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			err := o.status(c.Context(), env, args)
 			if o.nagios {

@@ -38,12 +38,19 @@ type readingOptions struct {
 
 func (o *readingOptions) defineReading(f *pflag.FlagSet) {
 	defineCredentials(&o.stores, f)
-	defineIdentities(&o.identities, f)
 	f.StringArrayVar(&o.signers, "signer", nil, "let signatures of public `KEY` count")
 }
 
-func (o *readingOptions) reading(env environment) job.Reading {
-	r := job.Reading{Stores: o.stores, Signers: o.signers}
+// reading tells how places are looked at. Where nothing is given, stores are reached as the job in the configuration does that has them.
+func (o *readingOptions) reading(env environment, config string, places []job.Place) job.Reading {
+	r := job.Reading{Stores: o.stores, Signers: o.signers, Of: make(map[string]job.Stores)}
+	for _, p := range places {
+		if s, ok := p.(job.Store); ok && o.stores.Credentials == "" && o.stores.CredentialsCommand == "" {
+			if found, err := lookInto(config); err == nil { // who uses it tells what is wrong with it
+				found.StoresAt(s, r.Of)
+			}
+		}
+	}
 	if len(o.identities) > 0 {
 		r.Identities = func(ctx context.Context) (seal.Identities, error) {
 			return env.prompt().ReadIdentities(ctx, o.identities...)

@@ -262,3 +262,12 @@ func (c *Config) DiskNames() (names []string) {
 	}
 	return names
 }
+
+// StoresAt notes by its place how the job that has a store, or something in it, reaches that.
+func (c *Config) StoresAt(p job.Store, all map[string]job.Stores) {
+	for _, j := range c.Jobs {
+		if j.Spec.Has(p) {
+			all[p.String()] = j.Spec.Stores
+		}
+	}
+}

@@ -33,6 +33,7 @@ type StandingAt struct {
 	OnRecord bool     // the destination cannot be listed: Newest is that of the ledger, and the rest unknown
 	Absent   string   // why it is absent on purpose
 	Err      error    // why it is not known what there is; otherwise as with OnRecord
+	Broken   error    // which backups are not what they were
 }
 
 // Survey tells what there is of a job's source, by the rules by which a run plans. It takes no lock and changes nothing. The source
@@ -144,7 +145,7 @@ func (v *visit) standing(found Contents, sourceErr error) (at StandingAt, err er
 	default:
 		at.Complete = p.CompleteOf(v.snapshots.Record.Sources)
 	}
-	at.Kept, at.Free = v.Naming.SumUp(v.Now(), at.Complete), found.Free
+	at.Kept, at.Free, at.Broken = v.Naming.SumUp(v.Now(), at.Complete), found.Free, found.Broken
 	return at, nil
 }
 

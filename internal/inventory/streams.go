@@ -61,6 +61,29 @@ func (s *Streams) freed(groups [][]string) []int64 {
 	return freed
 }
 
+// StoredBytes sums up what the objects of some take in a store.
+func (p Place) StoredBytes(names []string) int64 { return p.Streams.freed([][]string{names})[0] }
+
+// Whole gives the place with all that decisions need. Of a store, an index does not tell of what is broken or unfinished.
+func (p Place) Whole(ctx context.Context) (Place, error) {
+	if p.Streams == nil {
+		return p, nil
+	}
+	return p.Streams.Look(ctx)
+}
+
+// ByTime gives the entries, oldest first.
+func (p Place) ByTime() []Entry {
+	all := p.Entries("")
+	slices.SortStableFunc(all, func(a, b Entry) int { return a.Time.Compare(b.Time) })
+	return all
+}
+
+// IsOf tells that a backup is certainly one of a source.
+func (s *Streams) IsOf(e Entry, o Owner) bool {
+	return e.Kind != Backup || s.Source != "" && s.Source == o.Origin.Source || slices.Contains(o.UUIDs, s.Of[e.Name])
+}
+
 // remark tells what is to be known of all.
 func (s *Streams) remark() string {
 	if s == nil {

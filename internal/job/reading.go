@@ -16,8 +16,9 @@ import (
 
 // Reading tells how stores are looked at.
 type Reading struct {
-	Stores  Stores   // how they are reached
-	Signers []string // public keys whose signatures count, beside those on record
+	Stores  Stores            // how they are reached
+	Of      map[string]Stores // how single ones are, by their places
+	Signers []string          // public keys whose signatures count, beside those on record
 	// Identities gives secret keys. It is nil if none are given: few things need one.
 	Identities func(ctx context.Context) (seal.Identities, error)
 }
@@ -33,7 +34,7 @@ func (m *Machines) Look(ctx context.Context, p Place, snapshotFolder string) (in
 	if err != nil {
 		return inventory.Place{}, err
 	}
-	place, found, err := r.Look(ctx, m.Stores.At(s, m, m.env.Log))
+	place, found, err := r.Look(ctx, m.storesOf(s).At(s, m, m.env.Log))
 	if err == nil {
 		m.keep(found)
 	}
@@ -46,11 +47,18 @@ func (m *Machines) FindStored(ctx context.Context, s Store) (offsite.Reader, *of
 	if err != nil {
 		return r, nil, err
 	}
-	found, err := offsite.Find(ctx, m.Stores.At(s, m, m.env.Log), r.Options)
+	found, err := offsite.Find(ctx, m.storesOf(s).At(s, m, m.env.Log), r.Options)
 	if err == nil {
 		m.keep(found)
 	}
 	return r, found, err
+}
+
+func (m *Machines) storesOf(s Store) Stores {
+	if of, ok := m.Of[s.String()]; ok {
+		return of
+	}
+	return m.Stores
 }
 
 // keep closes what was opened with all else.

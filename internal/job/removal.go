@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/internal/engine"
@@ -19,16 +20,42 @@ import (
 )
 
 // Named gives the orders to delete what places name.
-func (m *Machines) Named(places []Place) (orders []removal.Order) {
+func (m *Machines) Named(ctx context.Context, places []Place) (orders []removal.Order, err error) {
+	var errs []error
 	for _, p := range places {
-		h, at := m.At(p)
-		i := slices.IndexFunc(orders, func(o removal.Order) bool { return o.Host == h && o.Folder == path.Dir(at) })
-		if i < 0 {
-			i, orders = len(orders), append(orders, removal.Order{Host: h, Folder: path.Dir(at), Choice: removal.Named{}})
+		order, name, err := m.named(ctx, p)
+		if err != nil {
+			errs = append(errs, err)
+			continue
 		}
-		orders[i].Choice = append(orders[i].Choice.(removal.Named), path.Base(at))
+		i := slices.IndexFunc(orders, func(o removal.Order) bool { return o.Host == order.Host && o.Folder == order.Folder })
+		if i < 0 {
+			i, orders = len(orders), append(orders, order)
+		}
+		orders[i].Choice = append(orders[i].Choice.(removal.Named), name)
 	}
-	return orders
+	return orders, errors.Join(errs...)
+}
+
+// named gives the order for what a place names, and that name.
+func (m *Machines) named(ctx context.Context, p Place) (o removal.Order, name string, err error) {
+	o.Choice = removal.Named{}
+	s, ok := p.(Store)
+	if !ok {
+		h, at := m.At(p)
+		o.Host, o.Folder = h, path.Dir(at)
+		return o, path.Base(at), nil
+	}
+	r, found, err := m.FindStored(ctx, s)
+	if err != nil {
+		return o, "", err
+	}
+	if name = found.Name; name == "" {
+		return o, "", hint.Newf(fmt.Errorf("%s is no backup", found), "name one: STORE/SOURCE/BACKUP; `btrfs-backup list %s` shows what there is", found)
+	}
+	found.Name = ""
+	o.Shelf, o.Folder = r.Shelf(found), found.String()
+	return o, name, nil
 }
 
 // InFolders gives the orders to delete what is chosen in all folders that places stand for. A source stands for its snapshot folder.
@@ -38,21 +65,39 @@ func (m *Machines) InFolders(ctx context.Context, places []Place, snapshotFolder
 ) {
 	var errs []error
 	for i, p := range places {
-		h, at := m.At(p)
-		if v, err := inventory.Find(ctx, h, at, snapshotFolder); err == nil && v.IsVersion() {
-			errs = append(errs, hint.Newf(fmt.Errorf("%s is no folder of snapshots or backups", p), "name the folder: %s", path.Dir(p.String())))
+		if err := m.checkFolder(ctx, p, snapshotFolder); err != nil {
+			errs = append(errs, err)
 			continue
 		}
-		found, err := inventory.Look(ctx, h, at, snapshotFolder)
+		found, err := m.Look(ctx, p, snapshotFolder)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
 		for _, folder := range found.Folders() {
-			orders = append(orders, removal.Order{Host: h, Folder: folder.Path, Choice: choice(i)})
+			o := removal.Order{Host: folder.Host, Folder: folder.Path, Choice: choice(i)}
+			if folder.Stored {
+				if folder.Streams == nil { // there is no source in the store
+					continue
+				}
+				o.Shelf = folder.Streams.Shelf
+			}
+			orders = append(orders, o)
 		}
 	}
 	return orders, errors.Join(errs...)
+}
+
+// checkFolder fails where a place is a snapshot or backup itself.
+func (m *Machines) checkFolder(ctx context.Context, p Place, snapshotFolder string) error {
+	if _, ok := p.(Store); ok {
+		return nil // whoever lists it finds out
+	}
+	h, at := m.At(p)
+	if v, err := inventory.Find(ctx, h, at, snapshotFolder); err == nil && v.IsVersion() {
+		return hint.Newf(fmt.Errorf("%s is no folder of snapshots or backups", p), "name the folder: %s", path.Dir(p.String()))
+	}
+	return nil
 }
 
 // ForsakenOf gives the names under which a destination may be on record.
@@ -70,7 +115,15 @@ func (s *Spec) Has(p Place) bool {
 	if !s.Subvolume.Relay {
 		places = slices.Concat(s.sources(), places)
 	}
-	return slices.ContainsFunc(places, func(other Place) bool { return other.String() == p.String() })
+	return slices.ContainsFunc(places, func(other Place) bool { return isAt(other, p) })
+}
+
+// isAt tells that one place is another one or, of a store, something in it.
+func isAt(one, p Place) bool {
+	if _, ok := one.(Store); ok && strings.HasPrefix(p.String(), one.String()+"/") {
+		return true
+	}
+	return one.String() == p.String()
 }
 
 func (s *Spec) sources() (all []Place) {
@@ -91,8 +144,8 @@ func (s *Spec) PolicyAt(p Place, known lock.State) (choice removal.ByPolicy, err
 	isSource := func(source Place) bool { return source.String() == p.String() }
 	if !s.Subvolume.Relay && slices.ContainsFunc(s.sources(), isSource) {
 		choice.Snapshots = s.KeepSnapshots
-	} else if choice.Backups = s.KeepBackups; s.To[p.String()].KeepBackups != (retention.Policy{}) {
-		choice.Backups = s.To[p.String()].KeepBackups
+	} else if choice.Backups = s.KeepBackups; s.at(p).KeepBackups != (retention.Policy{}) {
+		choice.Backups = s.at(p).KeepBackups
 	}
 	if choice.Snapshots == (retention.Policy{}) && choice.Backups == (retention.Policy{}) {
 		return choice, hint.New(fmt.Errorf("%s: its job keeps all", p), GivePolicy)
@@ -108,6 +161,16 @@ func (s *Spec) PolicyAt(p Place, known lock.State) (choice removal.ByPolicy, err
 		choice.Of = append(choice.Of, owner)
 	}
 	return choice, nil
+}
+
+// at gives what differs at a destination, also for what is in it.
+func (s *Spec) at(p Place) To {
+	for _, d := range s.Destinations {
+		if isAt(d, p) {
+			return s.To[d.String()]
+		}
+	}
+	return To{}
 }
 
 // GivePolicy is the hint where no policy is known.

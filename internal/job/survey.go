@@ -87,7 +87,7 @@ func common(members []*engine.Standing, i int, naming engine.Naming, now time.Ti
 	var some []engine.StandingAt
 	for _, m := range members {
 		one := m.Destinations[i]
-		at.Err, at.Absent = cmp.Or(at.Err, one.Err), cmp.Or(at.Absent, one.Absent)
+		at.Err, at.Absent, at.Broken = cmp.Or(at.Err, one.Err), cmp.Or(at.Absent, one.Absent), cmp.Or(at.Broken, one.Broken)
 		if one.Newest.Before(at.Newest) && at.Err != nil {
 			at.Newest = one.Newest
 		}

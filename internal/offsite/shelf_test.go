@@ -25,6 +25,7 @@ type shop struct {
 	o      store.Options
 	ids    seal.Identities
 	source string
+	until  time.Time // that backups are locked
 	store  *store.Store
 	number map[string]byte // of backups, by name
 }
@@ -38,7 +39,7 @@ func newShop(t *testing.T, at Place) *shop {
 	t.Cleanup(func() { closer.Close() })
 	s, err := store.Create(t.Context(), b, o)
 	must(t, err)
-	return &shop{t, at, o, ids, source, s, make(map[string]byte)}
+	return &shop{T: t, place: at, o: o, ids: ids, source: source, store: s, number: make(map[string]byte)}
 }
 
 // save stores a backup that builds on another one, or is complete.
@@ -54,7 +55,7 @@ func (s *shop) save(name, on string) *store.Backup {
 			streamtest.Number(sendstream.AttrCloneCtransid, 7))
 	}
 	content := streamtest.Stream(1, head, streamtest.Makes(sendstream.CmdMkfile, "file"), streamtest.Write("file", strings.Repeat(name, 100)))
-	u, err := s.store.Begin(s.Context(), store.Order{Source: s.source, Name: name, Key: name})
+	u, err := s.store.Begin(s.Context(), store.Order{Source: s.source, Name: name, Key: name, Until: s.until})
 	must(s, err)
 	_, err = u.Write(content)
 	must(s, err)

@@ -25,7 +25,7 @@ type Named []string
 
 func (Named) named() bool { return true }
 
-func (Named) spares(*inventory.Judge, inventory.Entry) string { return "" }
+func (Named) spares(judge, inventory.Entry) string { return "" }
 
 func (n Named) of(p inventory.Place) (all []chosen, err error) {
 	var errs []error
@@ -67,7 +67,7 @@ type Older when.Span
 
 func (Older) named() bool { return false }
 
-func (Older) spares(*inventory.Judge, inventory.Entry) string { return "" }
+func (Older) spares(judge, inventory.Entry) string { return "" }
 
 func (o Older) of(p inventory.Place) (all []chosen, err error) {
 	isOld := func(t time.Time) bool { return !t.IsZero() && when.Span(o).Before(t) }
@@ -101,7 +101,7 @@ type ByPolicy struct {
 
 func (ByPolicy) named() bool { return false }
 
-func (b ByPolicy) spares(j *inventory.Judge, e inventory.Entry) string {
+func (b ByPolicy) spares(j judge, e inventory.Entry) string {
 	isOf := func(o inventory.Owner) bool { return j.IsOf(e, o) }
 	if e.Kind == inventory.Backup && b.Of != nil && !slices.ContainsFunc(b.Of, isOf) {
 		return "not known to be a backup of the source of the job that has the policy"
@@ -119,6 +119,11 @@ func (b ByPolicy) of(p inventory.Place) (all []chosen, err error) {
 		if !d.Keep && (b.Naming == nil || b.Naming.Ours(d.Name)) {
 			all = append(all, chosen{name: d.Name, set: d.Kind == inventory.Set, reasons: d.Reasons})
 			snapshots = snapshots || d.Kind == inventory.Snapshot
+		}
+	}
+	for _, e := range p.Entries("") {
+		if p.Stored && e.Kind == inventory.Deleting {
+			all = append(all, chosen{name: e.Name, reasons: e.Notes})
 		}
 	}
 	for _, s := range p.Sets {

@@ -23,7 +23,8 @@ import (
 // An Order tells what is to be deleted in a folder.
 type Order struct {
 	Host   host.Trees
-	Folder string // absolute
+	Folder string          // absolute
+	Shelf  inventory.Shelf // in place of a folder, where backups are kept as streams
 	Choice Choice
 }
 
@@ -34,7 +35,20 @@ type Choice interface {
 	// named tells that what cannot be deleted is refused; else it stays.
 	named() bool
 	// spares tells why an entry is not meant, or gives "".
-	spares(j *inventory.Judge, e inventory.Entry) string
+	spares(j judge, e inventory.Entry) string
+}
+
+// judge tells whose backups there are.
+type judge interface {
+	// IsOf tells that a backup is certainly one of a source.
+	IsOf(e inventory.Entry, o inventory.Owner) bool
+}
+
+// task is an order that was looked at.
+type task interface {
+	deletes() bool
+	items() []Item
+	frees() int64 // bytes, or space.Unknown
 }
 
 // Options tell how all orders are carried out.
@@ -70,7 +84,7 @@ func (i Item) Path() string { return i.Place + "/" + i.Name }
 func Run(ctx context.Context, orders []Order, o Options) (did Done, err error) {
 	r := &remover{Options: o}
 	did.Items = []Item{}
-	works := make([]*work, len(orders))
+	works := make([]task, len(orders))
 	var failures, refusals []error
 	for i, order := range orders {
 		w, err := r.look(ctx, order)
@@ -94,13 +108,12 @@ func Run(ctx context.Context, orders []Order, o Options) (did Done, err error) {
 			continue
 		}
 		if !o.DryRun && w.deletes() {
-			var err error
 			w, err = r.carryOut(ctx, orders[i])
 			failures = append(failures, err)
 		}
 		if w != nil {
 			did.Items = append(did.Items, w.items()...)
-			freed = add(freed, w.freed)
+			freed = add(freed, w.frees())
 		}
 	}
 	if freed != space.Unknown && did.Deleted() {
@@ -127,7 +140,25 @@ func (e *refusedError) Error() string   { return errors.Join(e.errs...).Error() 
 func (e *refusedError) Unwrap() []error { return e.errs }
 
 // look examines what an order would do, without a lock.
-func (r *remover) look(ctx context.Context, o Order) (*work, error) {
+func (r *remover) look(ctx context.Context, o Order) (task, error) {
+	if o.Shelf != nil {
+		return taskOf(r.lookAtShelf(ctx, o))
+	}
+	return taskOf(r.lookAt(ctx, o))
+}
+
+// taskOf makes no task of a pointer to none.
+func taskOf[T any, P interface {
+	*T
+	task
+}](w P, err error) (task, error) {
+	if w == nil {
+		return nil, err
+	}
+	return w, err
+}
+
+func (r *remover) lookAt(ctx context.Context, o Order) (*work, error) {
 	w, err := r.open(ctx, o)
 	if err != nil {
 		return nil, err
@@ -141,7 +172,14 @@ func (r *remover) look(ctx context.Context, o Order) (*work, error) {
 }
 
 // carryOut locks what an order is about, examines it anew, and deletes.
-func (r *remover) carryOut(ctx context.Context, o Order) (*work, error) {
+func (r *remover) carryOut(ctx context.Context, o Order) (task, error) {
+	if o.Shelf != nil {
+		return taskOf(r.carryOutOnShelf(ctx, o))
+	}
+	return taskOf(r.carryOutIn(ctx, o))
+}
+
+func (r *remover) carryOutIn(ctx context.Context, o Order) (*work, error) {
 	w, err := r.open(ctx, o)
 	if err != nil {
 		return nil, err

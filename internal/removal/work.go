@@ -74,6 +74,8 @@ func (w *work) close() {
 	}
 }
 
+func (w *work) frees() int64 { return w.freed }
+
 func (w *work) deletes() bool { return len(w.sets)+len(w.steps) > 0 }
 
 // items gives what is to be deleted, and what stays.

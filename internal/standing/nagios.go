@@ -19,7 +19,7 @@ const (
 )
 
 var (
-	nagiosStatus = map[State]int{Good: nagiosOK, Away: nagiosOK, Late: nagiosWarning, Bad: nagiosCritical, Never: nagiosCritical,
+	nagiosStatus = map[State]int{Good: nagiosOK, Away: nagiosOK, Late: nagiosWarning, Bad: nagiosCritical, Never: nagiosCritical, Damaged: nagiosCritical,
 		Unknown: nagiosUnknown, OnRecord: nagiosUnknown}
 	nagiosWords = [...]string{"OK", "WARNING", "CRITICAL", "UNKNOWN"}
 	// nagiosRank orders the statuses from the best to the worst.
@@ -76,6 +76,8 @@ func (p Place) told(now time.Time) string {
 		words += ", by the record: " + strings.ReplaceAll(p.Failure.Err.Error(), "\n", " ")
 	case !p.Asked:
 		words += ", by the record"
+	case p.Damage != nil:
+		words += ", damaged: " + strings.ReplaceAll(p.Damage.Err.Error(), "\n", " ")
 	}
 	return words
 }

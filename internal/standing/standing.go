@@ -28,6 +28,7 @@ const (
 	Away     State = "away"      // its disk is, and may be; what is on record is not too old
 	OnRecord State = "on record" // it cannot be looked at, and what is on record is not too old
 	Unknown  State = "unknown"   // it gives no answer, and what is on record is not too old, or is nothing
+	Damaged  State = "damaged"   // some of its backups are not what they were
 	Late     State = "late"      // older than the maximum age
 	Bad      State = "bad"       // older than twice that
 	Never    State = "never"     // also if its disk is away, and nothing is on record
@@ -65,6 +66,7 @@ type Place struct {
 	MaxAge      Seconds         `json:"max_age_seconds"`   // 0: any age will do
 	NextDue     time.Time       `json:"next_due,omitzero"` // when a run will be due
 	Failure     *engine.Failure `json:"failure,omitempty"` // why it could not be asked
+	Damage      *engine.Failure `json:"damage,omitempty"`  // which backups are not what they were
 	Warning     string          `json:"warning,omitempty"` // what is odd about it
 
 	Overdue time.Time `json:"-"` // the first run of the job, if that is older than the maximum age and no backup is known
@@ -217,6 +219,9 @@ func placeOf(at engine.StandingAt, r record) Place {
 	if at.Err != nil && at.Absent == "" {
 		p.Failure = &engine.Failure{Err: at.Err}
 	}
+	if at.Broken != nil {
+		p.Damage = &engine.Failure{Err: at.Broken}
+	}
 	if recorded := r.saved(at.Destination); !p.Asked && recorded.After(p.Newest) {
 		p.Newest = recorded
 	}
@@ -246,6 +251,8 @@ func (p *Place) judge(now time.Time) {
 		p.State = Bad
 	case most > 0 && age > most:
 		p.State = Late
+	case p.Damage != nil:
+		p.State = Damaged
 	case p.Asked:
 		p.State = Good
 	case p.Away != "":
@@ -275,6 +282,7 @@ func Failures(jobs []Job) (all []error) {
 		add(j.Failure)
 		for _, p := range j.Places {
 			add(p.Failure)
+			add(p.Damage)
 		}
 	}
 	return all
