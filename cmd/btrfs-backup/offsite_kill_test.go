@@ -79,6 +79,17 @@ func TestKilledAtAnyStepOfARunToAStoreLeavesNoFalseBackupAndSendsNothingTwice(t 
 	}
 }
 
+func TestKilledWhileAStoreIsMadeTheNextRunMakesIt(t *testing.T) {
+	t.Parallel()
+	withStores(t, func(r *offsiteRig) {
+		if killed := r.run([]string{testOnlyKillAt + "=store begun"}); killed.step() == "" {
+			r.Fatalf("%+v", killed)
+		}
+		r.saves()
+		r.isSaved()
+	})
+}
+
 // isKilledWith kills a run when the server got so many parts, and another one is under way.
 func (r *offsiteRig) isKilledWith(stored int) {
 	r.Helper()

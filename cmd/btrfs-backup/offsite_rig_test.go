@@ -39,7 +39,8 @@ type offsiteRig struct {
 	recipients string             // file
 	key        string             // file of the secret key
 	ids        seal.Identities
-	state      string // what this machine remembers
+	state      string   // what this machine remembers
+	keep       []string // options about retention
 	past       *past
 }
 
@@ -108,7 +109,7 @@ func (r *offsiteRig) options() []string {
 	if r.access != "" {
 		o = append(o, "--credentials", r.access)
 	}
-	return o
+	return append(o, r.keep...)
 }
 
 // environ is what every run has: its clock, an hour after that of the run before, and what the machine remembers.
@@ -179,7 +180,7 @@ func (r *offsiteRig) catalog() *store.Catalog {
 	return c
 }
 
-// held gives the names of the whole backups in the store.
+// held gives the names of the whole backups in the store, in order.
 func (r *offsiteRig) held() (all []string) {
 	r.Helper()
 	for _, b := range r.catalog().Backups {
@@ -187,6 +188,7 @@ func (r *offsiteRig) held() (all []string) {
 			all = append(all, b.Name)
 		}
 	}
+	slices.Sort(all) // what was stored once more comes last
 	return all
 }
 
@@ -201,9 +203,14 @@ func (r *offsiteRig) received() (folder string, all []string) {
 		if !missing.IsZero() || slices.ContainsFunc(chain, func(b *store.Backup) bool { return len(b.Faults) > 0 }) {
 			continue
 		}
-		btrfstest.Check(r, r.receive(s, b, folder))
-		all = append(all, b.Name)
+		for _, b := range chain { // what was stored once more is younger than what builds on it
+			if !slices.Contains(all, b.Name) {
+				btrfstest.Check(r, r.receive(s, b, folder))
+				all = append(all, b.Name)
+			}
+		}
 	}
+	slices.Sort(all)
 	return folder, all
 }
 

@@ -131,7 +131,7 @@ func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
 	d.catalog = catalog
 	all, broken := listing(catalog)
 	c := engine.Contents{Listing: btrfs.Listing{InDirectory: all, All: all}, Origins: make(map[btrfs.UUID]btrfs.UUID), Identity: d.store.ID,
-		Chains: chainsOf(all, d.MaxParentAge), Broken: brokenError(d.String(), broken)}
+		Chains: chainsOf(all, broken, d.MaxParentAge), Broken: brokenError(d.String(), broken)}
 	c.Chains.Locked = make(map[string]time.Time)
 	for _, b := range catalog.Backups {
 		if c.Origins[b.UUID] = b.Source; b.Locked.After(d.Now()) {

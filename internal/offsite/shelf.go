@@ -95,9 +95,9 @@ func (s *shelf) Look(ctx context.Context) (inventory.Place, error) {
 
 // place describes what a catalog tells of.
 func (s *shelf) place(c *store.Catalog) inventory.Place {
-	all, _ := listing(c)
+	all, broken := listing(c)
 	folder := s.found.Place.String() + "/" + s.found.Source
-	streams := &inventory.Streams{Shelf: s, Source: s.sourceName(c), Of: make(map[string]btrfs.UUID), Chains: chainsOf(all, 0),
+	streams := &inventory.Streams{Shelf: s, Source: s.sourceName(c), Of: make(map[string]btrfs.UUID), Chains: chainsOf(all, broken, 0),
 		Unknown: s.reader.Trusts == nil}
 	names := make(map[btrfs.UUID]string)
 	for _, b := range c.Backups {
@@ -252,12 +252,15 @@ func deleteFrom(ctx context.Context, in *store.Store, c *store.Catalog, names []
 	return deleted, errors.Join(errs...)
 }
 
-// chainsOf tells how backups build on each other.
-func chainsOf(all []btrfs.Subvolume, maxParentAge time.Duration) *plan.Chains {
+// chainsOf tells how backups build on each other. Those that are broken are as if they were missing, but known by name.
+func chainsOf(all []btrfs.Subvolume, broken []store.Backup, maxParentAge time.Duration) *plan.Chains {
 	c := &plan.Chains{On: make(map[string]string), MaxParentAge: maxParentAge}
 	names := make(map[btrfs.UUID]string)
 	for _, b := range all {
 		names[b.UUID] = b.Name
+	}
+	for _, b := range broken {
+		names[b.UUID] = b.Name // what builds on it has its snapshot for the parent
 	}
 	for _, b := range all {
 		c.On[b.Name] = ""

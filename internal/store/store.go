@@ -1,7 +1,7 @@
 // Package store keeps send streams in a bucket, so that each backup can be found, checked and deleted without a secret key, and read with
 // one by hand.
 //
-//	format                                a line of JSON: version, ID of the store, public keys of the recipients
+//	format                                a line of JSON: version, ID of the store, public keys of the recipients; and its SHA-256
 //	canary                                a text that is encrypted for all recipients, to try secret keys with
 //	index/SOURCE                          tar of the manifests of a source
 //	backups/SOURCE/NAME.ATTEMPT/data.N    parts of the stream: cut between commands, each zstd, then age
@@ -19,6 +19,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -28,6 +29,7 @@ import (
 	"slices"
 	"sync"
 
+	"btrfs-backup/internal/failpoint"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/object"
 	"btrfs-backup/internal/seal"
@@ -80,6 +82,24 @@ type format struct {
 	Recipients Recipients `json:"recipients"`
 }
 
+// encode gives the object: a line, and one with its SHA-256, since nothing else tells whether the ID is right.
+func (f format) encode() ([]byte, error) {
+	line, err := json.Marshal(f)
+	return fmt.Appendf(nil, "%s\n%x\n", line, sha256.Sum256(line)), err
+}
+
+func parseFormat(content []byte) (f format, err error) {
+	line, sum, _ := bytes.Cut(content, []byte("\n"))
+	if string(sum) != fmt.Sprintf("%x\n", sha256.Sum256(line)) {
+		return f, hint.New(errors.New("is damaged, or does not tell of a store"),
+			"bring it back from a copy; without it, each backup can still be restored by hand: age, zstd, btrfs receive")
+	}
+	if err := json.Unmarshal(line, &f); err != nil || f.ID == "" {
+		return f, errors.New("does not tell of a store")
+	}
+	return f, nil
+}
+
 // Open opens a store. A bucket without one is fs.ErrNotExist.
 func Open(ctx context.Context, b object.Bucket, o Options) (*Store, error) {
 	var found object.Ref
@@ -99,9 +119,9 @@ func Open(ctx context.Context, b object.Bucket, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	var f format
-	if err := json.Unmarshal(content, &f); err != nil || f.ID == "" {
-		return nil, fmt.Errorf("%s of %s does not tell of a store", formatKey, b)
+	f, err := parseFormat(content)
+	if err != nil {
+		return nil, fmt.Errorf("%s of %s %w", formatKey, b, err)
 	}
 	if f.Version != version {
 		return nil, hint.New(fmt.Errorf("the store in %s has the format %d, and this program knows %d", b, f.Version, version),
@@ -114,6 +134,9 @@ func Open(ctx context.Context, b object.Bucket, o Options) (*Store, error) {
 func Create(ctx context.Context, b object.Bucket, o Options) (*Store, error) {
 	errFound := errors.New("found")
 	err := b.List(ctx, "", func(i object.Info) error {
+		if i.Key == canaryKey { // an attempt to make the store ended early
+			return nil
+		}
 		return fmt.Errorf("%w %s", errFound, i.Key)
 	})
 	if errors.Is(err, errFound) {
@@ -125,14 +148,15 @@ func Create(ctx context.Context, b object.Bucket, o Options) (*Store, error) {
 	id := make([]byte, 16)
 	_, _ = rand.Read(id) // which never fails
 	f := format{Version: version, ID: hex.EncodeToString(id), Recipients: o.Recipients.Texts()}
-	line, err := json.Marshal(f)
+	content, err := f.encode()
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{ID: f.ID, bucket: b, Options: o, format: append(line, '\n'), listed: f.Recipients}
+	s := &Store{ID: f.ID, bucket: b, Options: o, format: content, listed: f.Recipients}
 	if err := s.putCanary(ctx); err != nil {
 		return nil, err
 	}
+	failpoint.Reach("store begun")
 	return s, b.Put(ctx, formatKey, s.format, object.PutOptions{})
 }
 
