@@ -28,7 +28,7 @@ func newKey(env environment) *cobra.Command {
 if all of them are lost, the backups are lost, and nobody can help. A machine
 that makes backups needs no secret key, and should have none.`,
 	}
-	c.AddCommand(newKeyNew(env), newKeyTest(env), newKeyList(env))
+	c.AddCommand(newKeyNew(env), newKeyTest(env), newKeyList(env), newKeyRewrap(env))
 	return c
 }
 
@@ -106,7 +106,7 @@ func (o *keyTestOptions) test(ctx context.Context, env environment, args []strin
 		return misused("--identity is missing: which secret key is to be tried?", "-i FILE, or -i - to type one")
 	}
 	log := env.newLog(slog.LevelWarn)
-	places, machines, err := look(env, log, o.reach, args)
+	places, machines, err := lookAtAll(env, log, o.reach, readingOptions{stores: o.stores}, args)
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,7 @@ import "maps"
 
 func init() { maps.Copy(Commands, keyPages) }
 
-const keySeeAlso = "btrfs-backup(8), btrfs-backup-key(8), btrfs-backup-key-new(8), btrfs-backup-key-test(8), btrfs-backup-key-list(8), age(1), minisign(1)"
+const keySeeAlso = "btrfs-backup(8), btrfs-backup-key(8), btrfs-backup-key-new(8), btrfs-backup-key-test(8), btrfs-backup-key-list(8), btrfs-backup-key-rewrap(8), age(1), minisign(1)"
 
 var keyPages = map[string]Command{
 	"key": {
@@ -50,4 +50,18 @@ of a plugin (a YubiKey) cannot be used yet.`},
 		SeeAlso: keySeeAlso,
 	},
 	"key list": {SeeAlso: keySeeAlso},
+	"key rewrap": {
+		Sections: []Section{
+			{Title: "WHAT IT TAKES", Text: "As many bytes as the backups have are read, and as many are stored; --dry-run tells how many. While a backup is " +
+				"copied, both copies take room. What each is built on stays the same. The store tells of the new keys from then on, and what machines " +
+				"store is encrypted for the keys in their own /etc/btrfs-backup/recipients: change that first. A backup that is encrypted for exactly " +
+				"these keys is passed over."},
+			{Title: "EXIT STATUS", Items: [][2]string{
+				{"0", "The new keys read all of it."},
+				{"1", "Something is left, which is told."},
+				{"2", "The command line is wrong."},
+			}},
+		},
+		SeeAlso: keySeeAlso,
+	},
 }

@@ -80,6 +80,9 @@ const (
 	signedSize = len(algSigned) + keyIDSize + ed25519.SignatureSize
 )
 
+// IsZero tells that there is no key.
+func (s Signer) IsZero() bool { return s.key == nil }
+
 // PublicKey gives the public key, as `minisign -P` takes it.
 func (s Signer) PublicKey() string {
 	public := s.key.Public().(ed25519.PublicKey)

@@ -31,7 +31,8 @@ type Manifest struct {
 	Sealed   []byte     `json:"sealed"` // a Private, encrypted
 	// Attributes tells that those of files which no stream holds are in it.
 	Attributes bool   `json:"attributes,omitempty"`
-	Signer     string `json:"signer"` // public key of the machine that stored it
+	For        string `json:"for,omitempty"` // identifies the recipients, see recipientsID
+	Signer     string `json:"signer"`        // public key of the machine that stored it
 }
 
 // A Part is an object that holds a piece of the stream.

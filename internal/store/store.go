@@ -102,10 +102,10 @@ func parseFormat(content []byte) (f format, err error) {
 
 // Open opens a store. A bucket without one is fs.ErrNotExist.
 func Open(ctx context.Context, b object.Bucket, o Options) (*Store, error) {
-	var found object.Ref
+	var found object.Info
 	err := b.List(ctx, formatKey, func(i object.Info) error {
 		if i.Key == formatKey {
-			found = i.Ref
+			found = i
 		}
 		return nil
 	})
@@ -115,7 +115,7 @@ func Open(ctx context.Context, b object.Bucket, o Options) (*Store, error) {
 	if found.Key == "" {
 		return nil, fmt.Errorf("there is no store in %s: %w", b, fs.ErrNotExist)
 	}
-	content, err := object.Read(ctx, b, found)
+	content, err := object.Read(ctx, b, found.Ref)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +127,14 @@ func Open(ctx context.Context, b object.Bucket, o Options) (*Store, error) {
 		return nil, hint.New(fmt.Errorf("the store in %s has the format %d, and this program knows %d", b, f.Version, version),
 			"install a newer btrfs-backup")
 	}
-	return &Store{ID: f.ID, bucket: b, Options: o, format: content, listed: f.Recipients}, nil
+	s := &Store{ID: f.ID, bucket: b, Options: o, format: content, listed: f.Recipients}
+	if found.Versions > 1 { // other recipients were told of since
+		var newest format
+		if content, err := object.Read(ctx, b, object.Ref{Key: formatKey}); err == nil && json.Unmarshal(content, &newest) == nil && newest.ID == f.ID {
+			s.listed = newest.Recipients
+		}
+	}
+	return s, nil
 }
 
 // Create makes a store in a bucket that holds nothing, and opens it.

@@ -211,4 +211,3 @@ func (f *fixture) pruneAfter(owner *Store, root *minio.Client, want map[string][
 	}
 	f.expect(owner, want)
 }
-

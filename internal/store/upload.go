@@ -348,7 +348,8 @@ func (u *Upload) Commit(ctx context.Context, source btrfs.UUID, made time.Time, 
 	p.Stream = u.hash[:]
 	m := &Manifest{Version: version, Dir: u.journal.dir, Name: u.Name, UUID: u.sum.UUID, TransID: u.sum.TransID, Parent: u.sum.ParentUUID,
 		ParentID: u.sum.ParentTransID, Source: source, Made: made.UTC(), Locked: u.Until, Protocol: u.sum.Protocol, Bytes: u.sum.Bytes,
-		Parts: u.stored(dataName), Names: u.stored(namesName), Attributes: p.Attributes != nil, Signer: u.store.Signer.PublicKey()}
+		Parts: u.stored(dataName), Names: u.stored(namesName), Attributes: p.Attributes != nil, For: u.store.recipientsID(),
+		Signer: u.store.Signer.PublicKey()}
 	if m.Sealed, err = u.store.sealPrivate(p); err != nil {
 		return nil, err
 	}

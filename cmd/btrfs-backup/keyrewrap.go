@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"btrfs-backup/internal/help"
+	"btrfs-backup/internal/job"
+	"btrfs-backup/internal/offsite"
+	"btrfs-backup/internal/seal"
+)
+
+type keyRewrapOptions struct {
+	readingOptions
+	recipients string
+	one        bool
+	dryRun     bool
+	reach      job.Reach
+}
+
+func newKeyRewrap(env environment) *cobra.Command {
+	o := &keyRewrapOptions{reach: job.Default().Reach}
+	c := &cobra.Command{
+		Use:   "rewrap --identity FILE [options] STORE[/SOURCE[/BACKUP]]",
+		Short: "Let other secret keys read what is stored already",
+		Example: "  btrfs-backup key rewrap -i old.key --dry-run s3://BUCKET/PREFIX\n" +
+			"  sudo btrfs-backup key rewrap -i /media/stick/old.key s3://BUCKET/PREFIX",
+		Long: `Store each backup once more for the public keys in
+` + seal.RecipientsFile + `, and delete what was there, which the secret
+key in FILE reads. All of it is read and stored again, part by part; only what
+wraps its keys changes. What is done stays done: after an end, run it again.
+
+Run it on the machine that makes the backups, with credentials that may read and
+delete. What is locked cannot be deleted yet, so old keys read it until then.
+Whoever had an old key, and a copy of what it reads, can read that copy for ever.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error { return o.rewrap(c.Context(), env, args) },
+	}
+	f := c.Flags()
+	o.defineReading(f)
+	defineRecipients(&o.recipients, f)
+	f.BoolVar(&o.one, "one-recipient", false, "let a single key be enough")
+	f.BoolVar(&o.dryRun, "dry-run", false, "tell what it would take, and do nothing")
+	help.Grouped(f, help.FurtherTitle, func(f *pflag.FlagSet) {
+		defineReach(&o.reach, f)
+		defineFurtherReach(&o.reach, f)
+	})
+	return c
+}
+
+func (o *keyRewrapOptions) rewrap(ctx context.Context, env environment, args []string) error {
+	if len(o.identities) == 0 {
+		return misused("--identity is missing: which secret key reads the backups until now?", "-i FILE, or -i - to type one")
+	}
+	recipients, err := seal.ReadRecipients(o.recipients)
+	if err == nil {
+		err = recipients.Check(o.one)
+	}
+	if err != nil {
+		return err
+	}
+	places, machines, err := lookAtAll(env, env.newLog(slog.LevelInfo), o.reach, o.readingOptions, args)
+	if err != nil {
+		return err
+	}
+	defer machines.Close()
+	at, isStore := places[0].(job.Store)
+	if !isStore {
+		return misused(places[0].String()+" is no store: only what is in a store is encrypted", "s3://BUCKET/PREFIX, store:/FOLDER or store+ssh://HOST/FOLDER")
+	}
+	reader, found, err := machines.FindStored(ctx, at)
+	if err != nil {
+		return err
+	}
+	return offsite.Rewrapping{Recipients: recipients, Identities: reader.Identities, DryRun: o.dryRun,
+		Tell: func(line string) { fmt.Fprintln(env.stdout, line) }}.Do(ctx, found)
+}

@@ -1,0 +1,164 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/blake2b"
+
+	"btrfs-backup/internal/failpoint"
+	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/object"
+	"btrfs-backup/internal/seal"
+)
+
+// recipientsID identifies the recipients of a store: it is the same for the same public keys in any order.
+func (s *Store) recipientsID() string {
+	texts := s.Recipients.Texts()
+	slices.Sort(texts)
+	sum := blake2b.Sum256([]byte(strings.Join(texts, "\n")))
+	return hex.EncodeToString(sum[:8])
+}
+
+// IsFor tells that a backup certainly is encrypted for the recipients, and for nobody else.
+func (s *Store) IsFor(b *Backup) bool { return b.For == s.recipientsID() }
+
+// Rewrap stores a backup once more, in another directory, so that the recipients can read it, and gives the copy. The content stays as it
+// is, and only what wraps its keys is made anew. What an earlier attempt copied is not copied again.
+func (s *Store) Rewrap(ctx context.Context, source string, b *Backup, ids seal.Identities, copied func(n int64)) (_ *Backup, err error) {
+	if len(b.Faults) > 0 {
+		return nil, hint.New(fmt.Errorf("%s of %s lacks something: %s", b.Name, s, b.Faults[0]), "`btrfs-backup verify` tells all that is wrong")
+	}
+	j, err := s.openJournal(s.journalPath("rewrap "+b.Dir+s.recipientsID()), source, b.Name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, j.file.Close())
+		}
+	}()
+	r := rewrapper{Store: s, journal: j, ids: ids, there: make(map[string]int64), classes: make(map[string]string), copied: copied}
+	if b.Locked.After(time.Now()) {
+		r.until = b.Locked
+	}
+	m := b.Manifest
+	if err := r.look(ctx, b.Dir); err != nil {
+		return nil, err
+	}
+	if m.Parts, err = r.parts(ctx, b.Dir, dataName, b.Parts); err != nil {
+		return nil, err
+	}
+	if m.Names, err = r.parts(ctx, b.Dir, namesName, b.Names); err != nil {
+		return nil, err
+	}
+	if m.Sealed, err = r.rewrap(b.Sealed); err != nil {
+		return nil, fmt.Errorf("reading the manifest of %s: %w", b.Name, err)
+	}
+	m.Dir, m.Signer, m.For, m.Locked = j.dir, s.Signer.PublicKey(), s.recipientsID(), r.until
+	content, err := s.encode(&m)
+	if err != nil {
+		return nil, err
+	}
+	failpoint.Reach("all rewrapped")
+	if err := s.putOnce(ctx, m.Dir+manifestName, content, object.PutOptions{Until: r.until}); err != nil {
+		return nil, err
+	}
+	failpoint.Reach("manifest rewrapped")
+	if err := s.changeIndex(ctx, source, func(manifests map[string][]byte) { manifests[m.Dir] = content }); err != nil {
+		s.Log.Warn(fmt.Sprintf("%s: %s is stored, but not in the index, so that listing takes longer: %v", s, b.Name, err))
+	}
+	return &Backup{Manifest: m, Committed: time.Now()}, j.remove()
+}
+
+// A rewrapper copies the objects of a backup.
+type rewrapper struct {
+	*Store
+	journal *journal
+	ids     seal.Identities
+	there   map[string]int64  // sizes of what was copied, by key
+	classes map[string]string // storage classes of the objects, by key
+	until   time.Time
+	copied  func(n int64)
+}
+
+func (r *rewrapper) look(ctx context.Context, old string) error {
+	err := r.bucket.List(ctx, old, func(i object.Info) error { r.classes[i.Key] = i.Class; return nil })
+	return errors.Join(err, r.bucket.List(ctx, r.journal.dir, func(i object.Info) error { r.there[i.Key] = i.Size; return nil }))
+}
+
+func (r *rewrapper) rewrap(content []byte) ([]byte, error) {
+	reader, err := seal.Rewrap(bytes.NewReader(content), r.Recipients, r.ids)
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(reader)
+}
+
+// parts copies objects of a kind, and tells what became of them.
+func (r *rewrapper) parts(ctx context.Context, old, kind string, parts []Part) ([]Part, error) {
+	made := slices.Clone(parts)
+	err := InParallel(len(parts), func(n int) (err error) {
+		made[n], err = r.part(ctx, anObject{partKey(old, kind, n), parts[n]}, partKey(r.journal.dir, kind, n))
+		return err
+	})
+	return made, err
+}
+
+func (r *rewrapper) part(ctx context.Context, o anObject, key string) (made Part, err error) {
+	if e, known := r.journal.of(key); known && bytes.Equal(e.Plain, o.SHA256) && r.there[key] == e.Size && e.Size > 0 {
+		return Part{e.Size, e.SHA256, o.Plain}, nil
+	}
+	content, err := r.fetch(ctx, o)
+	if err != nil {
+		return made, err
+	}
+	if content, err = r.rewrap(content); err != nil {
+		return made, fmt.Errorf("reading %s: %w", path.Base(o.key), err)
+	}
+	digest := sha256.Sum256(content)
+	made = Part{int64(len(content)), digest[:], o.Plain}
+	if err := r.journal.write(entry{Key: key, Plain: o.SHA256, Length: o.Plain, Size: made.Size, SHA256: made.SHA256}); err != nil {
+		return made, err
+	}
+	if err := r.putOnce(ctx, key, content, object.PutOptions{Until: r.until, Class: r.classes[o.key]}); err != nil {
+		return made, err
+	}
+	failpoint.Reach("rewrapped")
+	if r.copied != nil {
+		r.copied(made.Size)
+	}
+	return made, nil
+}
+
+// Announce tells in the store for whom it is encrypted from now on.
+func (s *Store) Announce(ctx context.Context) error {
+	canary, err := seal.Canary(s.Recipients)
+	if err != nil {
+		return err
+	}
+	if err := s.bucket.Put(ctx, canaryKey, canary, object.PutOptions{Replace: true}); err != nil {
+		return err
+	}
+	line, err := json.Marshal(format{Version: version, ID: s.ID, Recipients: s.Recipients.Texts()})
+	if err != nil {
+		return err
+	}
+	err = s.bucket.Put(ctx, formatKey, append(line, '\n'), object.PutOptions{Replace: true})
+	if errors.Is(err, fs.ErrPermission) {
+		s.Log.Info(fmt.Sprintf("%s: the format goes on telling of other recipients: %v", s, err))
+		return nil
+	}
+	return err
+}
