@@ -106,7 +106,7 @@ func (o *keyTestOptions) test(ctx context.Context, env environment, args []strin
 		return misused("--identity is missing: which secret key is to be tried?", "-i FILE, or -i - to type one")
 	}
 	log := env.newLog(slog.LevelWarn)
-	places, machines, err := lookAtAll(env, log, o.reach, readingOptions{stores: o.stores}, args)
+	places, machines, err := lookAtAll(env, log, o.reach, readingOptions{stores: o.stores}, "", args)
 	if err != nil {
 		return err
 	}

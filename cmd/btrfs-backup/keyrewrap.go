@@ -41,6 +41,7 @@ Whoever had an old key, and a copy of what it reads, can read that copy for ever
 		RunE: func(c *cobra.Command, args []string) error { return o.rewrap(c.Context(), env, args) },
 	}
 	f := c.Flags()
+	defineIdentities(&o.identities, f)
 	o.defineReading(f)
 	defineRecipients(&o.recipients, f)
 	f.BoolVar(&o.one, "one-recipient", false, "let a single key be enough")
@@ -63,7 +64,7 @@ func (o *keyRewrapOptions) rewrap(ctx context.Context, env environment, args []s
 	if err != nil {
 		return err
 	}
-	places, machines, err := lookAtAll(env, env.newLog(slog.LevelInfo), o.reach, o.readingOptions, args)
+	places, machines, err := lookAtAll(env, env.newLog(slog.LevelInfo), o.reach, o.readingOptions, "", args)
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func (w Rewrapping) Do(ctx context.Context, f *Found) error {
 	if w.DryRun {
 		return nil
 	}
-	if f.Source == "" {
+	if there, here := in.OtherRecipients(); f.Source == "" && len(there)+len(here) > 0 {
 		if err := in.Announce(ctx); err != nil {
 			return err
 		}
@@ -76,10 +76,15 @@ func (w Rewrapping) todo(ctx context.Context, f *Found, sources []string) (todo 
 			return nil, 0, err
 		}
 		for i := range c.Backups {
-			if b := &c.Backups[i]; !f.Store.IsFor(b) && (f.Name == "" || f.Name == b.Name) {
-				todo[source] = append(todo[source], b)
-				bytes += b.Stored()
+			b := &c.Backups[i]
+			if f.Store.IsFor(b) || f.Name != "" && f.Name != b.Name {
+				continue
 			}
+			if _, err := b.Private(w.Identities); err != nil { // before anything is changed
+				return nil, 0, fmt.Errorf("reading %s of %s: %w", b.Name, f.Place, err)
+			}
+			todo[source] = append(todo[source], b)
+			bytes += b.Stored()
 		}
 	}
 	return todo, bytes, nil
