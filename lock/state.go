@@ -27,6 +27,7 @@ const (
 	sourcesFile      = "sources.json"      // UUIDs by source
 	relayedFile      = "relayed.json"      // of what the backups are, by folder
 	toldFile         = "told.json"         // a hash by source
+	storedFile       = "stored.json"       // names of sources in stores, by store and source
 	noticesFile      = "notices.json"      // what was told, by target
 )
 
@@ -80,6 +81,17 @@ func (s State) ContinuedBy(uuid string) (uuids []string, err error) {
 // SetSource replaces those of a source, of which the first is the one that it is now.
 func (s State) SetSource(ctx context.Context, name string, uuids []string) error {
 	return s.change(ctx, sourcesFile, name, func([]string) []string { return uuids })
+}
+
+// StoredAs gives the name that a source has in a store; "" if it is the usual one.
+func (s State) StoredAs(store, source string) (name string, err error) {
+	all, err := s.read(storedFile)
+	return strings.Join(all[store+" "+source], ""), err
+}
+
+// SetStoredAs remembers the name of a source in a store.
+func (s State) SetStoredAs(ctx context.Context, store, source, name string) error {
+	return s.change(ctx, storedFile, store+" "+source, func([]string) []string { return []string{name} })
 }
 
 // IsNews tells whether something else was said of a source the last time, and remembers what is said now. Where that fails, it is

@@ -80,7 +80,9 @@ func (s *Splitter) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	if s.left == 0 && !s.lost {
-		s.measure()
+		if err := s.measure(); err != nil {
+			return 0, err
+		}
 	}
 	if !s.lost && s.left < len(p) {
 		p = p[:s.left]
@@ -93,14 +95,20 @@ func (s *Splitter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// measure finds the size of the next unit. What is too short for one is the rest.
-func (s *Splitter) measure() {
+// measure finds the size of the next unit. What is too short for one is the rest. A failure of the source is not told a second time.
+func (s *Splitter) measure() error {
 	if !s.begun {
-		head, _ := s.in.Peek(streamHeaderSize)
+		head, err := s.in.Peek(streamHeaderSize)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
 		s.begun, s.first, s.left, s.head = true, true, streamHeaderSize, bytes.Clone(head)
-		return
+		return nil
 	}
-	header, _ := s.in.Peek(commandHeaderSize)
+	header, err := s.in.Peek(commandHeaderSize)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
 	size, err := checkCommandHeader(header)
 	if err == nil && !s.first && begins(commandType(header)) {
 		end := endCommand()
@@ -110,6 +118,7 @@ func (s *Splitter) measure() {
 	s.first = false
 	s.lost = err != nil
 	s.left, s.last = size, err == nil && size == commandHeaderSize && commandType(header) == CmdEnd
+	return nil
 }
 
 func checkCommandHeader(header []byte) (int, error) {

@@ -82,3 +82,32 @@ func TestWhatMakesNoSenseIsPassedOnAsItIs(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// failing fails once between two pieces, as a reader may that goes on behind an error.
+type failing struct{ pieces [][]byte }
+
+func (f *failing) Read(p []byte) (int, error) {
+	if len(f.pieces) == 0 {
+		return 0, io.EOF
+	}
+	piece := f.pieces[0]
+	f.pieces = f.pieces[1:]
+	if piece == nil {
+		return 0, io.ErrNoProgress
+	}
+	return copy(p, piece), nil
+}
+
+func TestSplitterTellsOfAFailureBetweenTwoCommands(t *testing.T) {
+	whole := small()
+	for _, at := range []int{0, 17, len(whole) - 10} {
+		s := sendstream.NewSplitter(&failing{[][]byte{whole[:at:at], nil, whole[at:]}})
+		_, err := s.Next()
+		if err == nil {
+			_, err = io.ReadAll(s)
+		}
+		if !errors.Is(err, io.ErrNoProgress) {
+			t.Errorf("behind %d bytes: %v", at, err)
+		}
+	}
+}

@@ -20,6 +20,7 @@ import (
 	"btrfs-backup/internal/process"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/report"
+	"btrfs-backup/internal/restore/stored"
 	"btrfs-backup/internal/terminal"
 	"btrfs-backup/lock"
 )
@@ -136,6 +137,8 @@ func exitStatus(err error) int {
 		return 128 + int(ended.signal)
 	case errors.As(err, new(arguments.Error)), errors.As(err, new(job.Complaints)):
 		return exitUsage
+	case errors.As(err, new(*stored.LaterError)):
+		return exitBusy
 	case lock.IsHeld(err):
 		return exitBusy
 	case errors.As(err, &status):

@@ -25,8 +25,9 @@ type restoreOptions struct {
 	reach  job.Reach
 	output outputOptions
 	ways   []restoreWay
-	whole  *wholeRestore // the way if no other is asked for
-	single *fileRestore  // the way if a second argument turns out to be a file
+	whole  *wholeRestore  // the way if no other is asked for
+	single *fileRestore   // the way if a second argument turns out to be a file
+	stored *storedRestore // the way if BACKUP is in a store
 }
 
 // A restoreWay is one way to get data back.
@@ -40,8 +41,9 @@ type restoreWay interface {
 
 func newRestore(env environment) *cobra.Command {
 	whole, single := &wholeRestore{}, &fileRestore{}
-	o := &restoreOptions{reach: job.Default().Reach, whole: whole, single: single,
-		ways: []restoreWay{&streamsRestore{whole: whole}, single, whole}}
+	streams := &streamsRestore{whole: whole}
+	o := &restoreOptions{reach: job.Default().Reach, whole: whole, single: single, stored: &storedRestore{streams: streams},
+		ways: []restoreWay{streams, single, whole}}
 	c := &cobra.Command{
 		Use:   "restore [options] BACKUP [TARGET]",
 		Short: "Get data back from a backup",
@@ -49,12 +51,17 @@ func newRestore(env environment) *cobra.Command {
   btrfs-backup restore --at '3 days ago' nas:/backup/home /mnt/new/home
   btrfs-backup restore --in-place /mnt/usb/home/.latest /home
   btrfs-backup restore --at yesterday nas:/backup/home /home/me/thesis.tex
-  btrfs-backup restore /mnt/usb/home/.latest --path me/docs --to /tmp`,
+  btrfs-backup restore /mnt/usb/home/.latest --path me/docs --to /tmp
+  btrfs-backup restore -i usb.key s3://bucket/pc --at 2026-11-21 /mnt/new/home`,
 		Long: `Make TARGET a subvolume that holds what the BACKUP of a subvolume does. What
 TARGET's filesystem has of it already is not sent. The copy that comes back
 becomes a snapshot of TARGET, so that backups of TARGET go on as increments, and
 as one history with those before. With --at, BACKUP is a folder of backups.
 A copy by rsync comes back as a directory where there are no subvolumes.
+
+A BACKUP in a store is STORE/SOURCE/NAME. Without NAME it is the newest, or that
+of --at; a store of one source needs no SOURCE. What is to be fetched is told
+before. What is in an archive is called back, and the status is 75.
 
 With --path, or a TARGET that is the path of a file as it was, only that comes
 back, with all that it had. If it exists, NAME.restored-DATE is written beside.`,
@@ -62,6 +69,7 @@ back, with all that it had. If it exists, NAME.restored-DATE is written beside.`
 	}
 	f := c.Flags()
 	f.StringVar(&o.at, "at", "", "the newest one until `DATE` in the folder BACKUP")
+	o.stored.define(f)
 	for _, way := range o.ways {
 		way.define(f)
 	}
@@ -74,7 +82,10 @@ back, with all that it had. If it exists, NAME.restored-DATE is written beside.`
 	f.BoolVarP(&o.output.noProgress, "no-progress", "P", false, "show no progress")
 	defineReach(&o.reach, f)
 	f.Var(&o.limit, "rate-limit", "at most `RATE` bytes a second, such as 10M")
-	help.Grouped(f, help.FurtherTitle, func(f *pflag.FlagSet) { defineFurtherReach(&o.reach, f) })
+	help.Grouped(f, help.FurtherTitle, func(f *pflag.FlagSet) {
+		o.stored.defineFurther(f)
+		defineFurtherReach(&o.reach, f)
+	})
 	return c
 }
 
@@ -91,6 +102,9 @@ func (o *restoreOptions) restore(ctx context.Context, env environment, args []st
 	}
 	if err := slices.Concat(c, o.reach.Check()).Err(); err != nil {
 		return err
+	}
+	if len(args) > 0 && job.IsStore(args[0]) {
+		return o.stored.restore(ctx, env, o, args)
 	}
 	for _, way := range o.ways {
 		if way.isAsked() {

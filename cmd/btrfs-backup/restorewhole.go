@@ -10,7 +10,6 @@ import (
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/power"
 	"btrfs-backup/internal/progress"
-	"btrfs-backup/internal/report"
 	"btrfs-backup/internal/restore"
 	"btrfs-backup/internal/retrieval"
 	"btrfs-backup/lock"
@@ -78,15 +77,4 @@ func (w *wholeRestore) tree(ctx context.Context, env environment, o *restoreOpti
 		return err
 	}
 	return o.single.run(ctx, env, o, log, display, order)
-}
-
-// tell prints what was restored.
-func (o *restoreOptions) tell(env environment, did *restore.Report) error {
-	switch {
-	case o.output.json:
-		return report.WriteJSON(env.stdout, did)
-	case o.output.quiet:
-		return nil
-	}
-	return did.Write(env.stdout)
 }

@@ -161,7 +161,7 @@ var rules = []rule{
 	{
 		reason: "which kinds there are is known in one place; only subvolumes can be sent back",
 		breaks: importing(isKind),
-		exempt: []string{"internal/job", "internal/restore"},
+		exempt: []string{"internal/job", "internal/restore", "internal/restore/stored"},
 	},
 	{
 		reason: "a job is plain data, whether a command line makes it or something else",
@@ -221,6 +221,12 @@ var rules = []rule{
 		reason:   "what a stored stream tells of itself depends on nothing that is there already",
 		packages: []string{"internal/restore/chain"},
 		breaks:   importing(beside(leaves, []string{"internal/engine", "internal/host", "internal/stream"})),
+	},
+	{
+		reason:   "what comes back from a store comes by the ways of what comes back from elsewhere",
+		packages: []string{"internal/restore/stored"},
+		breaks: importing(beside(leaves, stores, []string{"internal/engine", "internal/host", "internal/offsite", "internal/report",
+			"internal/restore", "internal/restore/chain", "internal/retrieval"})),
 	},
 	{
 		reason:   "how commands tell of themselves does not depend on what they do",

@@ -6,12 +6,18 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/inventory"
+	"btrfs-backup/internal/object"
 	"btrfs-backup/internal/offsite"
 	"btrfs-backup/internal/seal"
 	"btrfs-backup/internal/store"
+	"btrfs-backup/transport"
+
+	"golang.org/x/time/rate"
 )
 
 // Reading tells how stores are looked at.
@@ -19,6 +25,7 @@ type Reading struct {
 	Stores  Stores            // how they are reached
 	Of      map[string]Stores // how single ones are, by their places
 	Signers []string          // public keys whose signatures count, beside those on record
+	Limit   rate.Limit        // bytes a second from a server; 0: as many as go
 	// Identities gives secret keys. It is nil if none are given: few things need one.
 	Identities func(ctx context.Context) (seal.Identities, error)
 }
@@ -71,23 +78,11 @@ func (m *Machines) keep(f *offsite.Found) {
 // reader gives what stores are read with. Where no key is known that signs backups, all count, and are shown as such.
 func (m *Machines) reader(ctx context.Context) (r offsite.Reader, err error) {
 	r = offsite.Reader{Options: store.Options{Log: m.env.Log, State: m.env.State}, Now: m.env.Now}
-	var own []seal.Signer
-	signer, err := seal.ReadSigner(filepath.Join(m.env.State, seal.SigningKeyFile))
-	if err == nil {
-		own, r.Signer = append(own, signer), signer
-	} else if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
-		return r, err
-	}
-	signers, err := seal.ReadSigners(filepath.Join(m.env.State, seal.SignersFile), own...)
+	signers, own, err := m.signers()
 	if err != nil {
 		return r, err
 	}
-	for _, key := range m.Signers {
-		if err := signers.Count(key); err != nil {
-			return r, hint.New(fmt.Errorf("--signer: %w", err), "`btrfs-backup key list` shows that of a machine")
-		}
-	}
-	if len(signers.All()) > 0 {
+	if r.Signer = own; len(signers.All()) > 0 {
 		r.Trusts = signers.Trusts
 	}
 	if m.Identities != nil {
@@ -95,3 +90,50 @@ func (m *Machines) reader(ctx context.Context) (r offsite.Reader, err error) {
 	}
 	return r, err
 }
+
+// signers gives whose signatures count, and the key of this machine, if it has one. None is made.
+func (m *Machines) signers() (signers *seal.Signers, signer seal.Signer, err error) {
+	var own []seal.Signer
+	signer, err = seal.ReadSigner(filepath.Join(m.env.State, seal.SigningKeyFile))
+	if err == nil {
+		own = append(own, signer)
+	} else if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+		return nil, signer, err
+	}
+	if signers, err = seal.ReadSigners(filepath.Join(m.env.State, seal.SignersFile), own...); err != nil {
+		return nil, signer, err
+	}
+	for _, key := range m.Signers {
+		if err := signers.Count(key); err != nil {
+			return nil, signer, hint.New(fmt.Errorf("--signer: %w", err), "`btrfs-backup key list` shows that of a machine")
+		}
+	}
+	return signers, signer, nil
+}
+
+// FindTrusted tells what the place of a store means, and whose signatures count there.
+func (m *Machines) FindTrusted(ctx context.Context, s Store) (*offsite.Found, offsite.Trust, error) {
+	signers, _, err := m.signers()
+	t := offsite.Trust{Known: signers, More: m.Signers}
+	if err != nil {
+		return nil, t, err
+	}
+	at := m.storesOf(s).At(s, m, m.env.Log)
+	if server, ok := at.(offsite.Server); ok && m.Limit > 0 {
+		server.Limit = transport.NewLimiter(m.Limit)
+		at = server
+	}
+	found, err := offsite.Find(ctx, at, store.Options{Log: m.env.Log, State: m.env.State})
+	if err == nil {
+		m.keep(found)
+	}
+	return found, t, err
+}
+
+// IsStore tells that a text names a store, or something in one.
+func IsStore(text string) bool {
+	return slices.ContainsFunc([]string{storeScheme, storeSSHScheme, object.Scheme}, func(scheme string) bool { return strings.HasPrefix(text, scheme) })
+}
+
+// WithoutLatest leaves out what means the newest backup, which is meant without a name, too.
+func WithoutLatest(text string) string { return strings.TrimSuffix(text, "/"+offsite.Latest) }

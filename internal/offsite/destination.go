@@ -119,18 +119,20 @@ func (d *Destination) Lock(ctx context.Context, waiting func(*lock.HeldError)) (
 }
 
 // List tells what the store has of the source.
-func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
+func (d *Destination) List(ctx context.Context) (c engine.Contents, err error) {
 	if d.from.Origin().Source == "" {
-		return engine.Contents{}, d.named(errors.New("which of its backups are meant is not known without the source"))
+		return c, d.named(errors.New("which of its backups are meant is not known without the source"))
 	}
-	d.source = d.sourceName()
+	if d.source, err = d.sourceName(); err != nil {
+		return c, d.named(err)
+	}
 	catalog, err := d.store.Catalog(ctx, d.source)
 	if err != nil {
-		return engine.Contents{}, d.named(err)
+		return c, d.named(err)
 	}
 	d.catalog = catalog
 	all, broken := listing(catalog)
-	c := engine.Contents{Listing: btrfs.Listing{InDirectory: all, All: all}, Origins: make(map[btrfs.UUID]btrfs.UUID), Identity: d.store.ID,
+	c = engine.Contents{Listing: btrfs.Listing{InDirectory: all, All: all}, Origins: make(map[btrfs.UUID]btrfs.UUID), Identity: d.store.ID,
 		Chains: chainsOf(all, broken, d.MaxParentAge), Broken: brokenError(d.String(), broken)}
 	c.Chains.Locked = make(map[string]time.Time)
 	for _, b := range catalog.Backups {
@@ -146,14 +148,18 @@ func (d *Destination) List(ctx context.Context) (engine.Contents, error) {
 	return c, nil
 }
 
-// sourceName gives the name of the source in the store.
-func (d *Destination) sourceName() string {
-	machine, path, _ := strings.Cut(d.from.Origin().Source, ":")
+// sourceName gives the name of the source in the store. What was restored goes on under that which it had.
+func (d *Destination) sourceName() (string, error) {
+	source := d.from.Origin().Source
+	if name, err := (lock.State{Dir: d.State}).StoredAs(d.store.ID, source); name != "" || err != nil {
+		return name, err
+	}
+	machine, path, _ := strings.Cut(source, ":")
 	name := store.SourceName(machine, path)
 	if d.HideNames != nil {
 		name = store.HiddenName(name, d.HideNames)
 	}
-	return name
+	return name, nil
 }
 
 // isGarbage tells that nobody goes on with what is no backup.

@@ -109,7 +109,7 @@ func (r *run) lives(origin btrfs.UUID, known []string) string {
 
 // noteCommon lets the ledger of the target keep the copy for the destination that it came from, unless it has something newer.
 func (r *run) noteCommon(ctx context.Context) error {
-	if !r.report.Kept || r.source == nil || !r.isBackup() { // it is a snapshot, of no destination
+	if !r.report.Kept || r.report.folder == "" || r.source != nil && !r.isBackup() { // it is a snapshot, of no destination
 		return nil
 	}
 	folder := r.place.receive

@@ -51,7 +51,8 @@ type run struct {
 	place  place
 	report Report
 
-	attributes []byte // of the backup, which no stream holds
+	of         host.Origin // what the backup is of, where no folder of backups tells it
+	attributes []byte      // of the backup, which no stream holds
 
 	present []btrfs.Subvolume // what the target's filesystem has of the wanted version, the best first
 	bases   []btrfs.Subvolume // what the version can build upon there, the best first

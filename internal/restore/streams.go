@@ -13,6 +13,7 @@ import (
 	"btrfs-backup/internal/engine/copies"
 	"btrfs-backup/internal/engine/kin"
 	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/restore/chain"
 	"btrfs-backup/internal/stream"
@@ -25,6 +26,10 @@ type Streams struct {
 	Until  time.Time // the newest snapshot that is not younger; zero: the newest
 	// Keep leaves the snapshots of all streams that were needed in the directory that is the target, and makes no subvolume.
 	Keep bool
+	// Backup and Destination name what the streams are kept as and where, if that is a destination of backups.
+	Backup, Destination string
+	// Planned is told what is to be received, when nothing speaks against it and before anything is made. Its error is the end.
+	Planned func(ctx context.Context, way []chain.Link) error
 }
 
 // A Received is a stream that was received, or would be.
@@ -52,7 +57,8 @@ type fromStreams struct {
 // interrupted goes on with the streams that it lacks.
 func RunStreams(ctx context.Context, o Order, s Streams) (*Report, error) {
 	r := &fromStreams{run: &run{Order: o}, Streams: s}
-	r.report = Report{DryRun: o.DryRun, Target: engine.PlaceName(o.To.String() + o.Target), target: o.Target, option: o.SnapshotFolder, only: s.Keep}
+	r.report = Report{DryRun: o.DryRun, Target: engine.PlaceName(o.To.String() + o.Target), target: o.Target, option: o.SnapshotFolder, only: s.Keep,
+		Backup: s.Backup, folder: s.Destination}
 	defer r.place.close()
 	defer chain.Close(s.Inputs)
 	var err error
@@ -103,6 +109,7 @@ func (r *fromStreams) look(ctx context.Context) error {
 // wants finds what there is of the snapshot that a stream is of.
 func (r *fromStreams) wants(l chain.Link) {
 	r.want, r.report.Snapshot, r.report.Kept = l, l.Name, true
+	r.of = l.Origin()
 	r.present = copies.New(nil, r.there).Of(l.Snapshot())
 	slices.SortFunc(r.present, kin.ByAge)
 	if r.report.planned(r.present, nil); len(r.present) > 0 && !r.Keep {
@@ -165,10 +172,15 @@ func (r *fromStreams) rehearse(ctx context.Context) error {
 		err := fmt.Errorf("target %s: at least %s are to come, and %s are free", r.report.Target, progress.Bytes(least), progress.Bytes(int64(r.place.free)))
 		return hint.New(hint.WithErrno(err, syscall.ENOSPC), "make room there, or choose another target")
 	}
-	if r.Keep {
-		return nil
+	if !r.Keep {
+		if err := r.replace(ctx, true); err != nil {
+			return err
+		}
 	}
-	return r.replace(ctx, true)
+	if r.Planned != nil {
+		return r.Planned(ctx, r.way)
+	}
+	return nil
 }
 
 func (r *fromStreams) do(ctx context.Context) error {
@@ -185,6 +197,7 @@ func (r *fromStreams) do(ctx context.Context) error {
 		err = r.fetch(ctx)
 	}
 	if err == nil && !r.Keep {
+		r.receivedAttributes(ctx)
 		err = r.put(ctx)
 	}
 	unlock()
@@ -192,6 +205,26 @@ func (r *fromStreams) do(ctx context.Context) error {
 		return err
 	}
 	return r.ended(ctx, err)
+}
+
+// receivedAttributes finds what chattr had set of files, as it came with the streams.
+func (r *fromStreams) receivedAttributes(ctx context.Context) {
+	if r.Destination == "" || len(r.present) == 0 {
+		return
+	}
+	in := volume.NewBackups(r.To, r.place.receive, volume.Options{Log: r.Log})
+	defer in.Close()
+	err := in.Open(ctx)
+	var found host.Content
+	if err == nil {
+		found, err = in.List(ctx)
+	}
+	if isIn := slices.ContainsFunc(found.InDirectory, func(s btrfs.Subvolume) bool { return s.UUID == r.present[0].UUID }); isIn {
+		r.attributes, err = in.AllAttributes(ctx, r.present[0].Name)
+	}
+	if err != nil && ctx.Err() == nil {
+		r.Log.Warn(fmt.Sprintf("%s: what chattr had set of files is not known: %v", r.report.Backup, err))
+	}
 }
 
 // isDone is run.isDone for streams.

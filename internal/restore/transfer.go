@@ -306,8 +306,8 @@ func (r *run) clean(ctx context.Context, to *target) error {
 
 // origin tells of what the backup is, as far as it is known.
 func (r *run) origin() host.Origin {
-	if r.source == nil { // streams do not tell
-		return host.Origin{}
+	if r.source == nil {
+		return r.of
 	}
 	origins, about, err := r.holds.RecordedOwn(r.source.String())
 	if err != nil {

@@ -29,6 +29,7 @@ type Signers struct {
 	path string
 	own  []KnownSigner
 	read []KnownSigner
+	more []KnownSigner // for once
 }
 
 // ReadSigners reads the keys in a file, a line each: KEY COMMENT. Lines that begin with # do not count. Without the file there are none
@@ -60,11 +61,15 @@ func ReadSigners(path string, own ...Signer) (*Signers, error) {
 }
 
 // All gives the known signers, those of this machine first.
-func (s *Signers) All() []KnownSigner { return slices.Concat(s.own, s.read) }
+func (s *Signers) All() []KnownSigner { return slices.Concat(s.own, s.read, s.more) }
 
 // Trusts tells that the signatures of a key count.
 func (s *Signers) Trusts(key string) bool {
-	return slices.ContainsFunc(s.All(), func(k KnownSigner) bool { return k.Key == key })
+	return isAmong(s.All(), key)
+}
+
+func isAmong(known []KnownSigner, key string) bool {
+	return slices.ContainsFunc(known, func(k KnownSigner) bool { return k.Key == key })
 }
 
 // Count lets the signatures of a key count, without recording it.
@@ -72,7 +77,7 @@ func (s *Signers) Count(key string) error {
 	if _, _, err := parsePublicKey(key); err != nil {
 		return err
 	}
-	s.own = append(s.own, KnownSigner{Key: key})
+	s.more = append(s.more, KnownSigner{Key: key})
 	return nil
 }
 
@@ -81,7 +86,7 @@ func (s *Signers) Add(key, comment string) error {
 	if _, _, err := parsePublicKey(key); err != nil {
 		return err
 	}
-	if s.Trusts(key) {
+	if isAmong(slices.Concat(s.own, s.read), key) {
 		return nil
 	}
 	added := append(slices.Clone(s.read), KnownSigner{key, strings.Join(strings.Fields(comment), " ")})

@@ -26,6 +26,7 @@ type Backup struct {
 	Manifest
 	Committed time.Time // by the clock of the bucket
 	Faults    []string  // what is wrong with its objects, as far as a listing tells
+	Archived  bool      // some of them must be called back before they can be read
 }
 
 // Rest are objects in one directory that are no backup.
@@ -66,6 +67,7 @@ type found struct {
 	keys     []string
 	written  time.Time
 	bytes    int64
+	archived bool
 }
 
 // Catalog lists the backups of a source, and looks for what is missing of them: one listing, and one object unless the index lacks
@@ -119,6 +121,7 @@ func (s *Store) list(ctx context.Context, source string) (dirs map[string]*found
 			dirs[dir], order = f, append(order, dir)
 		}
 		f.bytes += i.Size
+		f.archived = f.archived || i.Archived
 		if i.Modified.After(f.written) {
 			f.written = i.Modified
 		}
@@ -154,7 +157,7 @@ func (s *Store) backupIn(ctx context.Context, dir string, f *found, in *index) (
 		if err != nil {
 			return nil, errUnfinished
 		}
-		return &Backup{Manifest: *m, Committed: m.Made, Faults: append([]string{"its manifest is missing"}, f.faults(m)...)}, nil
+		return &Backup{Manifest: *m, Committed: m.Made, Faults: append([]string{"its manifest is missing"}, f.faults(m)...), Archived: f.archived}, nil
 	}
 	if int64(len(content)) != f.manifest.Size || err != nil { // who forged an entry has a key, too
 		if content, err = object.Read(ctx, s.bucket, f.manifest.Ref); err != nil && !errors.Is(err, object.ErrTooLarge) {
@@ -167,7 +170,7 @@ func (s *Store) backupIn(ctx context.Context, dir string, f *found, in *index) (
 	if err != nil {
 		return nil, err
 	}
-	return &Backup{Manifest: *m, Committed: f.manifest.Modified, Faults: f.faults(m)}, nil
+	return &Backup{Manifest: *m, Committed: f.manifest.Modified, Faults: f.faults(m), Archived: f.archived}, nil
 }
 
 // faults compares the objects that there are with those that a manifest tells of.

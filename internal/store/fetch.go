@@ -32,9 +32,11 @@ type reader struct {
 	cancel   context.CancelFunc
 
 	part  io.Reader // the current one; nil between two
+	left  int64     // bytes of the stream that are to come of it
 	next  int       // the one after it
 	ahead []chan fetched
-	begun int // parts that are being fetched, or were
+	begun int   // parts that are being fetched, or were
+	err   error // the end: nothing is read behind an error, or a part would be missing that nobody misses
 }
 
 type fetched struct {
@@ -42,24 +44,35 @@ type fetched struct {
 	err     error
 }
 
-func (r *reader) Read(p []byte) (int, error) {
-	for {
-		if r.part == nil {
-			if r.next == len(r.manifest.Parts) {
-				return 0, io.EOF
-			}
-			if err := r.open(); err != nil {
-				return 0, err
-			}
+func (r *reader) Read(p []byte) (n int, err error) {
+	for n == 0 && r.err == nil {
+		n, r.err = r.read(p)
+	}
+	if n > 0 {
+		return n, nil
+	}
+	return 0, r.err
+}
+
+// read reads from the current part, or begins the next one.
+func (r *reader) read(p []byte) (n int, err error) {
+	if r.part == nil {
+		if r.next == len(r.manifest.Parts) {
+			return 0, io.EOF
 		}
-		n, err := r.part.Read(p)
-		if errors.Is(err, io.EOF) {
-			r.part, err = nil, nil
-		}
-		if n > 0 || err != nil {
-			return n, err
+		return 0, r.open()
+	}
+	n, err = r.part.Read(p)
+	if r.left -= int64(n); errors.Is(err, io.EOF) {
+		r.part, err = nil, nil
+		if r.left != 0 {
+			err = io.ErrUnexpectedEOF
 		}
 	}
+	if err != nil {
+		err = fmt.Errorf("reading part %d of %s: %w", r.next-1, r.manifest.Name, err)
+	}
+	return n, err
 }
 
 // open begins the next part.
@@ -79,13 +92,13 @@ func (r *reader) open() error {
 	got := <-r.ahead[0]
 	r.ahead, r.next = r.ahead[1:], r.next+1
 	if got.err != nil {
-		return got.err
+		return &PartError{r.manifest, got.err}
 	}
 	plain, err := unpack(bytes.NewReader(got.content), r.ids)
 	if err != nil {
 		return fmt.Errorf("reading part %d of %s: %w", r.next-1, r.manifest.Name, err)
 	}
-	r.part = plain
+	r.part, r.left = plain, r.manifest.Parts[r.next-1].Plain
 	return nil
 }
 
@@ -98,6 +111,15 @@ func (r *reader) Close() error {
 // ErrDamaged says that an object is not what the manifest tells.
 var ErrDamaged = errors.New("is damaged")
 
+// A PartError tells of which backup a part could not be fetched.
+type PartError struct {
+	Backup *Manifest
+	Err    error
+}
+
+func (e *PartError) Error() string { return e.Backup.Name + ": " + e.Err.Error() }
+func (e *PartError) Unwrap() error { return e.Err }
+
 // fetch reads an object, and compares it with what the manifest tells. Where the server keeps versions, the oldest one counts, if the
 // newest is another: whoever stole the credentials can only add newer ones.
 func (s *Store) fetch(ctx context.Context, o anObject) ([]byte, error) {
@@ -107,6 +129,9 @@ func (s *Store) fetch(ctx context.Context, o anObject) ([]byte, error) {
 	}
 	if first, listErr := s.first(ctx, o.key); listErr == nil && first.Version != "" {
 		return s.fetchVersion(ctx, first, o)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%s of %s %w: it is missing", path.Base(o.key), s, ErrDamaged)
 	}
 	return nil, err
 }

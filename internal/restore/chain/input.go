@@ -25,6 +25,7 @@ type Input struct {
 	open  func(ctx context.Context) (io.ReadCloser, error)
 	bytes func() int64 // how many it has, at most one compressed part of the streams; nil: unknown
 
+	known  *Known          // what is known of its only stream; nil: it must be read for that
 	once   bool            // it can be read only once
 	ctx    context.Context // of all readings: one may go on behind a stream
 	opened *reading        // behind a stream
@@ -229,6 +230,9 @@ func (in *Input) headOf(r *reading) (l Link, err error) {
 // first gives the first stream.
 func (in *Input) first(ctx context.Context) (Link, error) {
 	in.ctx = ctx
+	if in.known != nil {
+		return in.known.Link, nil
+	}
 	r, err := in.read()
 	if err != nil {
 		return Link{}, err
@@ -244,7 +248,7 @@ func (in *Input) first(ctx context.Context) (Link, error) {
 
 // further gives the streams behind the first one, for which all of the input is read.
 func (in *Input) further() (links []Link, err error) {
-	if in.once {
+	if in.once || in.known != nil {
 		return nil, nil
 	}
 	r, err := in.read()

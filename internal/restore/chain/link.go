@@ -117,9 +117,12 @@ func Plan(inputs []*Input, links []Link, until time.Time, has, there There) (way
 	return order(to, links, there)
 }
 
-// newest gives the link that is to be restored: the newest until a time, unless that is zero. Where names have no dates, transactions
-// tell.
+// newest gives the link that is to be restored: the one that is wanted or, without one, the newest until a time, unless that is zero.
+// Where names have no dates, transactions tell.
 func newest(links []Link, until time.Time) (Link, error) {
+	if i := slices.IndexFunc(links, Link.wanted); i >= 0 {
+		return links[i], nil
+	}
 	candidates := slices.DeleteFunc(slices.Clone(links), func(l Link) bool { return !until.IsZero() && l.Time().After(until) })
 	if len(candidates) == 0 {
 		return Link{}, fmt.Errorf("none of the streams is of a snapshot as old as %s", until.Format(time.DateTime))

@@ -23,10 +23,25 @@ type Sender struct {
 	Behind *Link // the stream behind it in its input, when it was sent
 }
 
-var _ stream.Sender = (*Sender)(nil)
+var (
+	_ stream.Sender     = (*Sender)(nil)
+	_ stream.Attributed = (*Sender)(nil)
+)
 
-// Origin is unknown: a stream does not tell of which subvolume its snapshot was taken.
-func (s *Sender) Origin() host.Origin { return host.Origin{} }
+// Origin is unknown unless the input tells it: a stream does not tell of which subvolume its snapshot was taken.
+func (s *Sender) Origin() host.Origin { return s.Link.Origin() }
+
+// Attributes are unknown unless the input tells them.
+func (s *Sender) Attributes(_ context.Context, _ stream.Transfer, all bool) ([]byte, error) {
+	known := s.input.known
+	switch {
+	case known == nil || known.Attributes == nil:
+		return nil, nil
+	case all && !known.Complete:
+		return nil, errors.New("they are stored as what differs from the parent, of which nothing is known there")
+	}
+	return known.Attributes, nil
+}
 
 // Measure gives what is known before the stream is read.
 func (s *Sender) Measure(context.Context, stream.Transfer) (total progress.Total, err error) {

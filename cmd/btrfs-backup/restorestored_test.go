@@ -1,0 +1,235 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/seal"
+)
+
+// restores runs a restore from the store: of the source, or of what is below it there.
+func (r *offsiteRig) restores(environ []string, below string, args ...string) result {
+	r.Helper()
+	all := []string{"restore", r.place + "/" + r.sourceName() + below}
+	if r.access != "" {
+		all = append(all, "--credentials", r.access)
+	}
+	cmd := prepare(nil, append(all, args...)...)
+	cmd.Env = slices.Concat(r.environ(), environ)
+	return invokeCmd(r, cmd)
+}
+
+// fresh gives what a machine has that never made a backup.
+func fresh(t testing.TB) []string { return []string{"XDG_STATE_HOME=" + t.TempDir()} }
+
+// isBack fails the test unless a target is a writable snapshot of a backup, which is all that came.
+func (r *offsiteRig) isBack(target, name string) {
+	r.Helper()
+	folder := filepath.Join(target, "snapshot")
+	isCopy(r, r.source, folder, name)
+	copied, err := btrfs.Info(btrfstest.Open(r, filepath.Join(folder, name)))
+	btrfstest.Check(r, err)
+	if s, err := btrfs.Info(btrfstest.Open(r, target)); err != nil || s.ReadOnly || s.ParentUUID != copied.UUID {
+		r.Errorf("%s: %+v, %v", target, s, err)
+	}
+	if all := slices.DeleteFunc(names(r, folder), func(n string) bool { return !finalName.MatchString(n) }); len(all) != 1 {
+		r.Errorf("beside it there is %q", all)
+	}
+}
+
+// grow makes so many backups, of which each builds on another.
+func (r *offsiteRig) grow(backups int) (names []string) {
+	r.Helper()
+	btrfstest.Populate(r, r.source, 1)
+	for n := range backups {
+		if n > 0 {
+			btrfstest.Change(r, r.source, int64(n))
+		}
+		r.write("data", 2*smallPart+smallPart/2)
+		r.saves("--keep-backups", "24h14d")
+	}
+	return r.snapshots()
+}
+
+func TestWhatCameBackFromAStoreGoesOnThereAsOneHistory(t *testing.T) {
+	t.Parallel()
+	withStores(t, func(r *offsiteRig) {
+		newest, length := r.grow(3)[2], 3
+		for _, machine := range []struct {
+			name    string
+			environ []string
+		}{{"here", nil}, {"elsewhere", fresh(r)}} {
+			target := filepath.Join(btrfstest.New(r, rigSize).Dir, machine.name)
+			dry := expect(r, exitDone, r.restores(machine.environ, "", "--dry-run", "--egress-price", "1000", target), fmt.Sprintf("of %d backups", length), "that costs ")
+			if exists(target) || !strings.Contains(dry.stdout, "would be received") {
+				r.Error(dry.stdout)
+			}
+			expect(r, exitDone, r.restores(machine.environ, "", "-i", r.key, target))
+			if machine.environ == nil {
+				r.isBack(target, newest)
+			}
+			write(r, filepath.Join(target, "changed"), machine.name)
+			cmd := r.command(machine.environ, "--json", "--keep-backups", "24h14d")
+			cmd.Args[slices.Index(cmd.Args, r.source)] = target
+			sent := sentTo(r, expect(r, exitDone, invokeCmd(r, cmd)), r.place)
+			if len(sent) != 1 || sent[0].Parent != newest {
+				r.Fatalf("%s: sent %+v", machine.name, sent)
+			}
+			newest, length = sent[0].Snapshot, length+1
+		}
+		if sources, err := r.open().Sources(r.Context()); err != nil || len(sources) != 1 {
+			r.Errorf("%q, %v", sources, err)
+		}
+		expect(r, exitDone, r.restores(nil, "/"+r.snapshots()[1], "-i", r.key, "--in-place", r.source), "the old one is kept as home.before-")
+		r.write("more", 100)
+		sent := sentTo(r, r.saves("--json"), r.place)
+		if len(sent) != 1 || sent[0].Parent == "" {
+			r.Errorf("in place: sent %+v", sent)
+		}
+	})
+}
+
+func TestAnOlderBackupComesBackFromAStoreByNameOrDate(t *testing.T) {
+	t.Parallel()
+	r := newOffsiteRig(t)
+	taken := r.grow(2)
+	for name, args := range map[string][]string{"name": {"/" + taken[0]}, "date": {"", "--at", "2026-01-01 01:30"}} {
+		target := filepath.Join(smallFS(t).Dir, name)
+		expect(t, exitDone, r.restores(nil, args[0], append(args[1:], "-i", r.key, target)...))
+		r.isBack(target, taken[0])
+	}
+	dir := smallFS(t).Dir
+	target := filepath.Join(dir, "latest")
+	cmd := prepare(nil, "restore", "-i", r.key, r.place+"/.latest", target) // of the only source
+	cmd.Env = r.environ()
+	expect(t, exitDone, invokeCmd(t, cmd))
+	r.isBack(target, taken[1])
+	chain := makeDir(t, filepath.Join(smallFS(t).Dir, "chain"))
+	expect(t, exitDone, r.restores(nil, "", "-i", r.key, "--keep-chain", chain))
+	for _, name := range taken {
+		isCopy(t, r.source, chain, name)
+	}
+
+	nowhere := filepath.Join(dir, "nowhere")
+	expect(t, exitFailed, r.restores(nil, "/20250101-000000", "-i", r.key, nowhere), "has no backup 20250101-000000", taken[0]+" to "+taken[1])
+	expect(t, exitFailed, r.restores(nil, "", "-i", r.key, "--at", "2025-01-01", nowhere), "has no backup as old as")
+	expect(t, exitFailed, r.restores(nil, "", nowhere), "no secret key was given", "-i FILE; -i - lets you type")
+	other := filepath.Join(t.TempDir(), "key")
+	key, err := seal.NewKey()
+	btrfstest.Check(t, err)
+	btrfstest.Check(t, os.WriteFile(other, []byte(key.Secret), 0o600))
+	expect(t, exitFailed, r.restores(nil, "", "-i", other, nowhere), "encrypted for other keys")
+	if left := names(t, dir); len(left) != 1 {
+		t.Errorf("there is %q", left)
+	}
+}
+
+func TestWhatAThiefSignedIsNotRestored(t *testing.T) {
+	t.Parallel()
+	r := newOffsiteRig(t)
+	taken := r.grow(2)
+	var thief offsiteRig = *r
+	thief.state, thief.past = t.TempDir(), &past{runs: 10, changes: 100}
+	thief.write("file of the thief", 100)
+	thief.saves("--snapshot-folder", "stolen") // another history, under the same name
+	known := filepath.Join(smallFS(t).Dir, "known")
+	expect(t, exitDone, r.restores(nil, "", "-i", r.key, known), "what other keys signed is left out")
+	r.isBack(known, taken[1])
+	unknown := filepath.Join(smallFS(t).Dir, "unknown")
+	machine := fresh(t)
+	expect(t, exitFailed, r.restores(machine, "", "-i", r.key, unknown), "several keys", "--signer KEY")
+	if exists(unknown) {
+		t.Error("it is restored")
+	}
+	signer, err := seal.ReadSigner(filepath.Join(r.state, "btrfs-backup", "signing.key"))
+	btrfstest.Check(t, err)
+	expect(t, exitDone, r.restores(machine, "", "-i", r.key, "--signer", signer.PublicKey(), unknown))
+	r.isBack(unknown, taken[1])
+	again := filepath.Join(smallFS(t).Dir, "again")
+	expect(t, exitDone, r.restores(machine, "", "-i", r.key, again)) // whose it is is known now
+	r.isBack(again, taken[1])
+}
+
+func TestADamagedPartIsToldAndLeavesNothing(t *testing.T) {
+	t.Parallel()
+	withStores(t, func(r *offsiteRig) {
+		taken := r.grow(2)
+		c := r.catalog()
+		part := filepath.Join(r.folder, c.Backups[1].Dir, "data.000001")
+		whole, err := os.ReadFile(part)
+		btrfstest.Check(r, err)
+		for name, damage := range map[string]func() error{
+			"flipped":   func() error { flip(r, part); return nil },
+			"truncated": func() error { return os.Truncate(part, int64(len(whole)-1)) },
+			"missing":   func() error { return os.Remove(part) },
+		} {
+			btrfstest.Check(r, damage())
+			target := filepath.Join(smallFS(r).Dir, name)
+			expect(r, exitFailed, r.restores(nil, "", "-i", r.key, target), taken[1], "data.000001", "the newest one of which all is there is "+taken[0])
+			if exists(target) {
+				r.Errorf("%s: there is a target", name)
+			}
+			btrfstest.Check(r, os.WriteFile(part, whole, 0o600))
+		}
+		flip(r, part)
+		target := filepath.Join(smallFS(r).Dir, "older")
+		expect(r, exitDone, r.restores(nil, "/"+taken[0], "-i", r.key, target))
+		r.isBack(target, taken[0])
+	})
+}
+
+func TestARestoreFromAStoreGoesOnWithTheBackupsThatItLacks(t *testing.T) {
+	t.Parallel()
+	r := newOffsiteRig(t)
+	taken := r.grow(3)
+	target := filepath.Join(btrfstest.New(t, rigSize).Dir, "home")
+	last := r.catalog().Backups[2]
+	part := filepath.Join(r.folder, last.Dir, "data.000001")
+	flip(t, part)
+	expect(t, exitFailed, r.restores(nil, "", "-i", r.key, target))
+	flip(t, part)
+	fetched := func(args ...string) (f struct{ Fetched struct{ Backups int } }) {
+		t.Helper()
+		btrfstest.Check(t, json.Unmarshal([]byte(expect(t, exitDone, r.restores(nil, "", append(args, "--json", target)...)).stdout), &f))
+		return f
+	}
+	if f := fetched("--dry-run"); f.Fetched.Backups != 1 {
+		t.Errorf("%+v", f)
+	}
+	fetched("-i", r.key)
+	r.isBack(target, taken[2])
+	if f := fetched("--dry-run", "--in-place"); f.Fetched.Backups != 0 {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestAStoreOfSeveralSourcesNeedsTheName(t *testing.T) {
+	t.Parallel()
+	r := newOffsiteRig(t)
+	r.saves()
+	first := r.sourceName()
+	r.source = filepath.Join(r.fs.Dir, "work")
+	btrfstest.Run(t, "btrfs", "subvolume", "create", r.source)
+	r.saves()
+	cmd := prepare(nil, "restore", "-i", r.key, r.place, filepath.Join(r.fs.Dir, "new"))
+	cmd.Env = r.environ()
+	expect(t, exitFailed, invokeCmd(t, cmd), "several sources", first, r.sourceName())
+}
+
+func TestARestoreThatCannotFitFetchesNothing(t *testing.T) {
+	t.Parallel()
+	r := newOffsiteRig(t)
+	r.write("data", 150<<20)
+	r.saves("--part-size", "16M")
+	target := filepath.Join(smallFS(t).Dir, "home")
+	part := filepath.Join(r.folder, r.catalog().Backups[0].Dir, "data.000000")
+	flip(t, part) // which nobody notices
+	expect(t, exitFailed, r.restores(nil, "", "-i", r.key, target), "are to come", "are free", "choose another target")
+}

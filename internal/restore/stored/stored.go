@@ -1,0 +1,289 @@
+// Package stored restores subvolumes from stores: it finds the backup, all that it builds on, and whose signatures count, and tells
+// beforehand what is to be fetched and what that costs.
+//
+// What is damaged or missing is told before anything is made where a listing shows it, and else by the name of the part, with the newest
+// backup that does not need it. What is in an archive is called back as a whole; the same order goes on later.
+package stored
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"btrfs-backup/btrfs"
+	"btrfs-backup/internal/attributes"
+	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/host"
+	"btrfs-backup/internal/object"
+	"btrfs-backup/internal/offsite"
+	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/restore"
+	"btrfs-backup/internal/restore/chain"
+	"btrfs-backup/internal/seal"
+	"btrfs-backup/internal/store"
+	"btrfs-backup/internal/tree"
+)
+
+// From tells which backup is meant, and how it is read.
+type From struct {
+	Found      *offsite.Found
+	Trust      offsite.Trust
+	Until      time.Time                                      // the newest backup until then; zero: the newest, or the named one
+	Identities func(context.Context) (seal.Identities, error) // gives the secret keys, when they are needed
+	Price      float64                                        // of a GiB that is fetched; 0: unknown
+	Tell       func(line string)                              // is told beforehand what is to be done
+}
+
+// source is the source of a store that a backup is restored of.
+type source struct {
+	From
+	catalog *store.Catalog
+	backup  *store.Backup
+	chain   []*store.Backup // to the backup, as far as it is there
+	missing btrfs.UUID      // what is missing before the first one of the chain
+	bad     map[string]bool // directories of backups that were found to be damaged
+}
+
+// open finds the backup.
+func open(ctx context.Context, f From) (*source, error) {
+	if err := f.Found.ChooseSource(ctx); err != nil {
+		return nil, err
+	}
+	s := &source{From: f, bad: make(map[string]bool)}
+	var err error
+	if s.catalog, err = f.Found.Catalog(ctx, &s.Trust); err != nil {
+		return nil, err
+	}
+	if s.backup, err = f.Found.Choose(s.catalog, f.Until); err != nil {
+		return nil, err
+	}
+	s.chain, s.missing = s.catalog.Chain(s.backup)
+	return s, nil
+}
+
+// name names the backup.
+func (s *source) name() string {
+	return s.Found.Place.String() + "/" + s.Found.Source + "/" + s.backup.Name
+}
+
+// Whole is an order to restore a subvolume.
+type Whole struct {
+	restore.Order
+	From
+	Keep bool // all that was needed is received in the target, and no more is made
+}
+
+// Run restores a subvolume.
+func Run(ctx context.Context, o Whole) (*Report, error) {
+	s, err := open(ctx, o.From)
+	if err != nil {
+		return nil, err
+	}
+	var ids seal.Identities
+	if !o.DryRun { // which needs no secret key
+		if ids, err = o.Identities(ctx); err != nil {
+			return nil, err
+		}
+	}
+	inputs, err := s.inputs(ids)
+	if err != nil {
+		return nil, err
+	}
+	did := &Report{}
+	streams := restore.Streams{Inputs: inputs, Keep: o.Keep, Backup: s.name(), Destination: s.Found.Place.String(),
+		Planned: func(ctx context.Context, way []chain.Link) error {
+			return s.plan(ctx, s.of(way), o.DryRun, &did.Fetched)
+		}}
+	did.Report, err = restore.RunStreams(ctx, o.Order, streams)
+	if err != nil {
+		return did, s.explain(ctx, err)
+	}
+	if !o.DryRun {
+		s.record(ctx, o, did.Report)
+	}
+	return did, nil
+}
+
+// inputs gives the streams of the chain.
+func (s *source) inputs(ids seal.Identities) (inputs []*chain.Input, err error) {
+	for _, b := range s.chain {
+		k := chain.Known{Title: b.Name, Bytes: b.Bytes, Wanted: b == s.backup, Link: chain.Link{Name: b.Name, UUID: b.UUID, TransID: b.TransID,
+			Parent: b.Parent, ParentTransID: b.ParentID, Protocol: b.Protocol}}
+		k.Open = func(ctx context.Context) (io.ReadCloser, error) {
+			return s.Found.Store.Stream(ctx, &b.Manifest, ids), nil
+		}
+		if ids != nil {
+			p, err := b.Private(ids)
+			if err != nil {
+				return nil, unreadable(fmt.Errorf("%s: %w", b.Name, err))
+			}
+			k.Origin, k.Attributes = originOf(b, p), p.Attributes
+			list, err := attributes.Decode(p.Attributes)
+			k.Complete = err == nil && !list.Since
+		}
+		inputs = append(inputs, chain.Stored(k))
+	}
+	return inputs, nil
+}
+
+func originOf(b *store.Backup, p store.Private) host.Origin {
+	of := host.Origin{Subvolume: b.Source}
+	if p.Host != "" {
+		of.Origin = tree.Origin{Source: p.Host + ":" + p.Path, Machine: p.Machine}
+	}
+	return of
+}
+
+// unreadable tells what helps where a secret key does not.
+func unreadable(err error) error {
+	switch {
+	case errors.Is(err, seal.ErrNoIdentity):
+		return hint.New(err, "name the file of one: -i FILE; -i - lets you type the paper key")
+	case errors.Is(err, seal.ErrWrongIdentity):
+		return hint.New(err, "try your other keys: -i may be repeated, and -i - lets you type the paper key")
+	}
+	return err
+}
+
+// of gives the backups that streams are of.
+func (s *source) of(way []chain.Link) (backups []*store.Backup) {
+	for _, b := range s.chain {
+		if slices.ContainsFunc(way, func(l chain.Link) bool { return l.UUID == b.UUID }) {
+			backups = append(backups, b)
+		}
+	}
+	return backups
+}
+
+// plan refuses what cannot be fetched, and tells what is to be.
+func (s *source) plan(ctx context.Context, way []*store.Backup, dryRun bool, f *Fetched) error {
+	for _, b := range way {
+		if len(b.Faults) > 0 {
+			s.bad[b.Dir] = true
+		}
+	}
+	for _, b := range way {
+		if len(b.Faults) > 0 {
+			return s.instead(fmt.Errorf("%s is damaged: %s", s.title(b), progress.Few(b.Faults)))
+		}
+	}
+	*f = Fetched{Backups: len(way)}
+	archived := false
+	for _, b := range way {
+		archived = archived || b.Archived
+		for _, p := range b.Parts {
+			f.Objects++
+			f.Bytes += p.Size
+		}
+		f.Stream += b.Bytes
+	}
+	f.price(s.Price)
+	if len(way) > 0 {
+		s.Tell(f.line())
+	}
+	switch {
+	case !archived:
+		return nil
+	case dryRun:
+		s.Tell("some of it is in an archive, and would be called back first")
+		return nil
+	}
+	return s.callBack(ctx, way)
+}
+
+// title names a backup of the chain.
+func (s *source) title(b *store.Backup) string {
+	if b == s.backup {
+		return s.name()
+	}
+	return fmt.Sprintf("%s, on which %s builds,", b.Name, s.name())
+}
+
+// callBack asks for all of some backups that is in an archive.
+func (s *source) callBack(ctx context.Context, way []*store.Backup) error {
+	archived, ready, err := s.Found.Store.CallBack(ctx, way)
+	if err != nil || archived == 0 {
+		return err
+	}
+	return &LaterError{Objects: archived, Ready: ready}
+}
+
+// A LaterError tells that what is needed can be read later.
+type LaterError struct {
+	Objects int
+	Ready   time.Time // zero: unknown
+}
+
+func (e *LaterError) Error() string {
+	when := "it is not known when they can be read"
+	if !e.Ready.IsZero() {
+		when = "they can be read about " + e.Ready.Local().Format("2006-01-02 15:04")
+	}
+	return fmt.Sprintf("%d objects are in an archive, and were called back: %s", e.Objects, when)
+}
+
+// Hint gives the way forward.
+func (e *LaterError) Hint() string { return "run the same command then: it goes on" }
+
+// explain tells more about an error of a restore.
+func (s *source) explain(ctx context.Context, err error) error {
+	var part *store.PartError
+	var missing *chain.MissingError
+	switch {
+	case errors.As(err, new(*object.ArchivedError)):
+		if later := s.callBack(ctx, s.chain); later != nil {
+			return later
+		}
+	case errors.As(err, &missing):
+		return s.instead(fmt.Errorf("%s cannot be restored: %s builds on %s, which is not in %s", s.name(), missing.Of.Name, missing.UUID,
+			s.Found.Place))
+	case errors.As(err, &part) && errors.Is(err, store.ErrDamaged):
+		s.bad[part.Backup.Dir] = true
+		return s.instead(err)
+	}
+	return err
+}
+
+// instead names the newest backup that can be restored in place of one that cannot.
+func (s *source) instead(err error) error {
+	for i := len(s.catalog.Backups) - 1; i >= 0; i-- {
+		b := &s.catalog.Backups[i]
+		needed, missing := s.catalog.Chain(b)
+		if missing.IsZero() && !slices.ContainsFunc(needed, func(b *store.Backup) bool { return len(b.Faults) > 0 || s.bad[b.Dir] }) {
+			return hint.Newf(err, "the newest one of which all is there is %s: restore that", b.Name)
+		}
+	}
+	return hint.New(err, "no other backup of it can be restored from here, either; is there another store?")
+}
+
+// record remembers under which name the target goes on in the store, and whose signature was taken.
+func (s *source) record(ctx context.Context, o Whole, did *restore.Report) {
+	log := s.Found.Store.Log
+	if err := s.Trust.Record(s.Found.Source); err != nil {
+		log.Warn(fmt.Sprintf("whose signature was taken is not recorded: %v", err))
+	}
+	if o.Keep || did.Lives != "" {
+		return
+	}
+	target := host.OriginOf(o.To, strings.TrimSuffix(o.Target, "/"))
+	if err := o.State.SetStoredAs(context.WithoutCancel(ctx), s.Found.Store.ID, target.Source, s.Found.Source); err != nil {
+		log.Warn(fmt.Sprintf("%s: the next backup to %s will be a complete copy, under another name: %v", engine.PlaceName(o.Target), s.Found.Place, err))
+	}
+}
+
+// ReadIdentities reads the secret keys that are named. Without any, one is asked for.
+func ReadIdentities(ctx context.Context, p seal.Prompt, names []string) (seal.Identities, error) {
+	if len(names) == 0 && p.Ask != nil {
+		names = []string{seal.Typed}
+		p.Input = nil
+	}
+	if len(names) == 0 {
+		return nil, unreadable(seal.ErrNoIdentity)
+	}
+	return p.ReadIdentities(ctx, names...)
+}
