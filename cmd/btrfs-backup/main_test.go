@@ -24,6 +24,7 @@ const (
 	testOnlyKillAt = "BTRFS_BACKUP_TEST_KILL_AT" // the program kills itself behind this many of its steps, or the first of this name
 	testOnlyHoldAt = "BTRFS_BACKUP_TEST_HOLD_AT" // the program waits at the step of this name for as long as a directory exists: STEP=DIRECTORY
 	testOnlyNow    = "BTRFS_BACKUP_TEST_NOW"     // its clock starts at this time, in RFC 3339
+	testOnlyWait   = "BTRFS_BACKUP_TEST_WAIT"    // for how long it waits for a server
 	testOnlyRun    = "BTRFS_BACKUP_TEST_RUN"     // the directory of what runs keep until the machine stops
 )
 
@@ -62,6 +63,9 @@ func testOnlyEnvironment() environment {
 	if start, err := time.Parse(time.RFC3339, os.Getenv(testOnlyNow)); err == nil {
 		began := time.Now()
 		env.now = func() time.Time { return start.Add(time.Since(began)) }
+	}
+	if d, err := time.ParseDuration(os.Getenv(testOnlyWait)); err == nil {
+		failpoint.SetPatience(d)
 	}
 	if dir := os.Getenv(testOnlyRun); dir != "" {
 		env.runtime = dir

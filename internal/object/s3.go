@@ -15,6 +15,8 @@ import (
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
 	"golang.org/x/time/rate"
+
+	"btrfs-backup/internal/failpoint"
 )
 
 // S3 is a Bucket on an S3-compatible server. It may be used by several goroutines.
@@ -73,8 +75,8 @@ func OpenS3(ctx context.Context, text string, o S3Options) (*S3, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	o.Patience = cmp.Or(o.Patience, 5*time.Minute)
-	o.Silence = cmp.Or(o.Silence, time.Minute)
+	o.Patience = cmp.Or(o.Patience, failpoint.Patience(5*time.Minute))
+	o.Silence = cmp.Or(o.Silence, failpoint.Patience(time.Minute))
 	first, err := o.Credentials.find(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", place, err)

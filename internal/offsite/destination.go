@@ -17,6 +17,7 @@ import (
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/engine/ladder"
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/object"
 	"btrfs-backup/internal/progress"
@@ -270,6 +271,7 @@ type receiver struct {
 var (
 	_ stream.Receiver = (*receiver)(nil)
 	_ stream.Resumer  = (*receiver)(nil)
+	_ stream.Keeper   = (*receiver)(nil)
 )
 
 func (r *receiver) Write(p []byte) (int, error) { return r.upload.Write(p) }
@@ -317,6 +319,17 @@ func (r *receiver) Commit(ctx context.Context, of host.Origin) error {
 	}
 	r.d.catalog.Backups = append(r.d.catalog.Backups, *b)
 	return nil
+}
+
+// Keep keeps what is stored if the store failed, unless it is full: then there is room again.
+func (r *receiver) Keep(failure error) bool {
+	if r.upload.Failure() == nil || ladder.IsAboutSpace(failure) {
+		return false
+	}
+	if err := r.upload.Stop(); err != nil {
+		r.d.Log.Debug(err.Error())
+	}
+	return true
 }
 
 func (r *receiver) Abort(ctx context.Context) error { return r.upload.Abort(ctx) }

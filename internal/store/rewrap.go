@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -151,14 +150,17 @@ func (s *Store) Announce(ctx context.Context) error {
 	if err := s.bucket.Put(ctx, canaryKey, canary, object.PutOptions{Replace: true}); err != nil {
 		return err
 	}
-	line, err := json.Marshal(format{Version: version, ID: s.ID, Recipients: s.Recipients.Texts()})
+	content, err := format{Version: version, ID: s.ID, Recipients: s.Recipients.Texts()}.encode()
 	if err != nil {
 		return err
 	}
-	err = s.bucket.Put(ctx, formatKey, append(line, '\n'), object.PutOptions{Replace: true})
+	err = s.bucket.Put(ctx, formatKey, content, object.PutOptions{Replace: true})
 	if errors.Is(err, fs.ErrPermission) {
 		s.Log.Info(fmt.Sprintf("%s: the format goes on telling of other recipients: %v", s, err))
 		return nil
+	}
+	if err == nil {
+		s.format = content
 	}
 	return err
 }

@@ -56,6 +56,7 @@ type Upload struct {
 	mu      sync.Mutex
 	objects map[string]Part // what is stored, by key
 	kept    int             // objects that were there already
+	failure error           // of the bucket, the first one
 }
 
 const (
@@ -76,20 +77,38 @@ func (s *Store) Begin(ctx context.Context, o Order) (*Upload, error) {
 	if b, ok := s.bucket.(learner); ok {
 		b.Learn(ctx, formatKey, s.format)
 	}
-	u := &Upload{store: s, Order: o, there: make(map[string]int64)}
-	j, err := s.openJournal(s.journalPath(o.Key), o.Source, o.Name)
-	if err != nil {
+	u := &Upload{store: s, Order: o}
+	if err := u.open(ctx); err != nil {
 		return nil, err
 	}
-	if u.journal = j; len(j.entries) > 0 {
-		err := s.bucket.List(ctx, j.dir, func(i object.Info) error { u.there[i.Key] = i.Size; return nil })
-		if err != nil {
-			return nil, errors.Join(err, j.file.Close())
-		}
+	if len(u.there) > 0 {
 		s.Log.Info(fmt.Sprintf("%s: %s goes on: %d objects of it are there already", s, o.Name, len(u.there)))
 	}
 	u.start(ctx)
 	return u, nil
+}
+
+// open opens the journal, and looks for what is there. An attempt that became a backup, which is stored once more, is no beginning.
+func (u *Upload) open(ctx context.Context) (err error) {
+	for {
+		if u.journal, err = u.store.openJournal(u.store.journalPath(u.Key), u.Source, u.Name); err != nil {
+			return err
+		}
+		u.there = make(map[string]int64)
+		if len(u.journal.entries) == 0 {
+			return nil
+		}
+		err := u.store.bucket.List(ctx, u.journal.dir, func(i object.Info) error { u.there[i.Key] = i.Size; return nil })
+		if err != nil {
+			return errors.Join(err, u.journal.file.Close())
+		}
+		if _, committed := u.there[u.journal.dir+manifestName]; !committed {
+			return nil
+		}
+		if err := u.journal.remove(); err != nil {
+			return err
+		}
+	}
 }
 
 // start begins to read a stream from its beginning.
@@ -201,11 +220,28 @@ func (u *Upload) put(key string, plain *buffer) error {
 		return errors.Join(errOvertaken, err)
 	}
 	if err != nil {
-		return err
+		return u.failed(err)
 	}
 	failpoint.Reach("stored")
 	u.note(key, Part{size, digest, length}, false)
 	return nil
+}
+
+// failed notes a failure of the bucket.
+func (u *Upload) failed(err error) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.failure == nil {
+		u.failure = err
+	}
+	return err
+}
+
+// Failure gives the first failure of the bucket; nil if there was none, whatever else went wrong.
+func (u *Upload) Failure() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.failure
 }
 
 func (u *Upload) note(key string, p Part, kept bool) {
@@ -359,7 +395,7 @@ func (u *Upload) Commit(ctx context.Context, source btrfs.UUID, made time.Time, 
 	}
 	failpoint.Reach("all stored")
 	if err := u.store.putOnce(ctx, m.Dir+manifestName, content, object.PutOptions{Until: u.Until}); err != nil {
-		return nil, err
+		return nil, u.failed(err)
 	}
 	failpoint.Reach("manifest stored")
 	err = u.store.changeIndex(ctx, u.Source, func(manifests map[string][]byte) { manifests[m.Dir] = content })
@@ -392,7 +428,7 @@ func (u *Upload) Stop() error {
 // Abort ends the upload, and removes what was stored, as far as that is allowed.
 func (u *Upload) Abort(ctx context.Context) error {
 	u.wait(errors.New("the transfer was given up"))
-	var keys []string
+	keys := []string{u.journal.dir + manifestName} // first: it may have been stored although that failed
 	err := u.store.bucket.List(ctx, u.journal.dir, func(i object.Info) error { keys = append(keys, i.Key); return nil })
 	if err == nil {
 		err = u.store.bucket.Delete(ctx, keys)

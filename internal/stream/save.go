@@ -63,10 +63,18 @@ func (c Course) attempt(ctx context.Context, t engine.Transfer) (result engine.R
 	lost := errors.Is(err, transport.ErrDisconnected) || errors.Is(err, transport.ErrUnreachable)
 	if _, resumable := d.receiver.(Resumer); resumable && (ctx.Err() != nil || lost) {
 		result.Kept = true
-		return result, hint.New(err, "the destination keeps the received part for a while: the same command resumes the transfer")
+		return result, hint.New(err, keptHint)
+	}
+	if k, ok := d.receiver.(Keeper); ok && k.Keep(err) {
+		if result.Kept = true; hint.Of(err) == "" {
+			err = hint.New(err, keptHint)
+		}
+		return result, err
 	}
 	return result, errors.Join(err, d.receiver.Abort(context.WithoutCancel(ctx)))
 }
+
+const keptHint = "the destination keeps the received part for a while: the same command resumes the transfer"
 
 // delivery is one attempt to send a snapshot. Written to, it counts what goes by.
 type delivery struct {

@@ -83,6 +83,12 @@ type Resumer interface {
 	Taken(ctx context.Context) (sendstream.Prefix, error)
 }
 
+// A Keeper is a Resumer that keeps what it took also after other failures than a broken connection.
+type Keeper interface {
+	// Keep tells whether a later transfer goes on with what was taken in spite of a failure. If so, it ends receiving.
+	Keep(failure error) bool
+}
+
 // A Course is the way from a source to a destination.
 type Course struct {
 	From     Sender
