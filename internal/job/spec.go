@@ -94,7 +94,7 @@ const (
 // Subvolume has the settings for sources of which snapshots are taken.
 type Subvolume struct {
 	Folder        string // of the snapshots; relative to the source, unless it is absolute
-	Relay         bool // the source is a folder of backups, which are sent on
+	Relay         bool   // the source is a folder of backups, which are sent on
 	NoSnapshot    bool
 	OnlyChanged   bool // take a snapshot only if something changed since the newest
 	Manifest      bool // write down what each backup holds
