@@ -17,8 +17,8 @@ const rootExample = `  btrfs-backup /home /mnt/usb/home               snapshot, 
   btrfs-backup -N 7 -n 60 /home /mnt/usb/home    keep 7 snapshots, 60 backups
   btrfs-backup /home nas:/backup/home            to another machine
   btrfs-backup nas:/home /mnt/usb/nas            from another machine
-  btrfs-backup /etc /mnt/usb/etc                 any directory, by rsync
-  btrfs-backup list /home nas:/backup/home       list backups`
+  btrfs-backup /home s3://my-bucket/laptop       encrypted, to a store
+  btrfs-backup /etc /mnt/usb/etc                 any directory, by rsync`
 
 // settingUp is the title of the commands that people need once.
 const settingUp = "Setting up"
@@ -33,8 +33,9 @@ func newRoot(env environment) *cobra.Command {
 		Long: `Take a read-only snapshot of the btrfs subvolume SOURCE, in its folder
 "snapshot", and send the difference to each DEST, a folder on another btrfs
 filesystem. Either may be [USER@]HOST:/PATH or ssh://[USER@]HOST[:PORT]/PATH,
-DEST also shell://COMMAND, which reads the stream. @FILE holds more arguments.
-rsync copies any other directory: see "btrfs-backup help rsync".`,
+DEST also an encrypted store, s3://[HOST/]BUCKET/PREFIX, store:/FOLDER or
+store+ssh://HOST/FOLDER, or shell://COMMAND, which reads the stream. rsync
+copies any other directory ("help rsync"). @FILE holds more arguments.`,
 		Version:       programVersion(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
