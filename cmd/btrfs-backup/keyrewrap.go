@@ -10,7 +10,6 @@ import (
 
 	"btrfs-backup/internal/help"
 	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/offsite"
 	"btrfs-backup/internal/seal"
 )
 
@@ -36,7 +35,7 @@ wraps its keys changes. What is done stays done: after an end, run it again.
 
 Run it on the machine that makes the backups, with credentials that may read and
 delete. What is locked cannot be deleted yet, so old keys read it until then.
-Whoever had an old key, and a copy of what it reads, can read that copy for ever.`,
+Whoever has an old key and a copy of what it reads can read that copy for ever.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error { return o.rewrap(c.Context(), env, args) },
 	}
@@ -73,10 +72,6 @@ func (o *keyRewrapOptions) rewrap(ctx context.Context, env environment, args []s
 	if !isStore {
 		return misused(places[0].String()+" is no store: only what is in a store is encrypted", "s3://BUCKET/PREFIX, store:/FOLDER or store+ssh://HOST/FOLDER")
 	}
-	reader, found, err := machines.FindStored(ctx, at)
-	if err != nil {
-		return err
-	}
-	return offsite.Rewrapping{Recipients: recipients, Identities: reader.Identities, DryRun: o.dryRun,
-		Tell: func(line string) { fmt.Fprintln(env.stdout, line) }}.Do(ctx, found)
+	return machines.Rewrap(ctx, at, job.Rewrapping{Recipients: recipients, DryRun: o.dryRun,
+		Tell: func(line string) { fmt.Fprintln(env.stdout, line) }})
 }

@@ -118,6 +118,12 @@ type Rehearser interface {
 	Rehearse(ctx context.Context, t Transfer) (Result, error)
 }
 
+// A Keeper is a Destination that can see to it that nobody deletes a backup for a while.
+type Keeper interface {
+	// LockedUntil gives the end of that time for the backup that a transfer makes; zero: anybody may delete it.
+	LockedUntil(t Transfer) time.Time
+}
+
 // A Marker is a Destination that has an identity of its own, by which it is told from the place where its disk is mounted.
 type Marker interface {
 	// Mark gives the identity, a new one if there is none yet.
@@ -195,7 +201,6 @@ type Result struct {
 	Resumed int             // times that it went on after a break
 	Kept    bool            // what failed left a part, and a later Save goes on with it
 	Backup  btrfs.Subvolume // under its final name; zero where it is no subvolume, or the destination cannot be listed
-	Locked  time.Time       // until then nobody can delete it; zero: it is not locked
 	// Unchanged tells that no backup was made, since the version that it was to build upon is the same.
 	Unchanged bool
 	// Incomplete names the files of the source that could not be read, and is nil when the backup is complete.

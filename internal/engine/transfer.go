@@ -15,6 +15,9 @@ import (
 func (v *visit) save(ctx context.Context, t Transfer) (sent TransferReport) {
 	started := time.Now()
 	sent.Snapshot, sent.Parent, sent.Why = t.Snapshot.Name, t.ParentName(), t.Why
+	if k, ok := v.to.(Keeper); ok {
+		sent.Locked = k.LockedUntil(t)
+	}
 	defer func() { sent.Duration = time.Since(started) }()
 	if v.DryRun {
 		v.rehearse(ctx, t, &sent)
@@ -47,7 +50,7 @@ func (s *TransferReport) take(t Transfer, r Result) {
 	if s.Parent != t.ParentName() { // that which was planned was of no use
 		s.Why = ""
 	}
-	s.Parent, s.Bytes, s.Wire, s.Kept, s.Locked = t.ParentName(), r.Bytes, r.Wire, r.Kept, r.Locked
+	s.Parent, s.Bytes, s.Wire, s.Kept = t.ParentName(), r.Bytes, r.Wire, r.Kept
 	s.Resumed += r.Resumed
 	s.unchanged = r.Unchanged
 	if s.Incomplete, s.Missing = nil, nil; r.Incomplete != nil {

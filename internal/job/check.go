@@ -13,6 +13,7 @@ import (
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/mirror"
+	"btrfs-backup/internal/object"
 	"btrfs-backup/retention"
 	"btrfs-backup/transport/wire"
 )
@@ -44,6 +45,7 @@ func (s *Spec) Check() Complaints {
 	}
 	s.Copy.check(&c)
 	s.Stores.check(&c)
+	s.checkLock(&c)
 	c = append(c, s.Reach.Check()...)
 	if s.HasMembers() {
 		return append(c, s.checkMembers()...)
@@ -53,6 +55,15 @@ func (s *Spec) Check() Complaints {
 		c = append(c, s.checkFor(engine)...)
 	}
 	return c
+}
+
+// checkLock complains of a lock that protects nothing.
+func (s *Spec) checkLock(c *Complaints) {
+	isServer := func(p Place) bool { at, ok := p.(Store); return ok && at.URL != "" }
+	if s.isGiven(option{"object-lock", s.Stores.Lock != object.Unlocked}) && len(s.Destinations) > 0 && !slices.ContainsFunc(s.Destinations, isServer) {
+		c.Add("object-lock", "store on a server: s3://BUCKET/PREFIX; another machine protects backups by `serve --append-only`",
+			"none of the destinations can lock anything")
+	}
 }
 
 func (s *Spec) checkReceiver(c *Complaints) {

@@ -137,3 +137,16 @@ func IsStore(text string) bool {
 
 // WithoutLatest leaves out what means the newest backup, which is meant without a name, too.
 func WithoutLatest(text string) string { return strings.TrimSuffix(text, "/"+offsite.Latest) }
+
+// Rewrapping lets other recipients read what a store holds.
+type Rewrapping = offsite.Rewrapping
+
+// Rewrap does that with what the place of a store means. The secret keys are those of Reading.
+func (m *Machines) Rewrap(ctx context.Context, s Store, w Rewrapping) error {
+	reader, found, err := m.FindStored(ctx, s)
+	if err != nil {
+		return err
+	}
+	w.Identities = reader.Identities
+	return w.Do(ctx, found)
+}

@@ -44,6 +44,7 @@ var (
 	_ engine.Opener      = (*Destination)(nil)
 	_ engine.Lister      = (*Destination)(nil)
 	_ engine.Marker      = (*Destination)(nil)
+	_ engine.Keeper      = (*Destination)(nil)
 	_ engine.Rehearser   = (*Destination)(nil)
 	_ stream.Target      = (*Destination)(nil)
 	_ stream.Recorder    = (*Destination)(nil)
@@ -135,11 +136,9 @@ func (d *Destination) List(ctx context.Context) (c engine.Contents, err error) {
 	all, broken := listing(catalog)
 	c = engine.Contents{Listing: btrfs.Listing{InDirectory: all, All: all}, Origins: make(map[btrfs.UUID]btrfs.UUID), Identity: d.store.ID,
 		Chains: chainsOf(all, broken, d.MaxParentAge), Broken: brokenError(d.String(), broken)}
-	c.Chains.Locked = make(map[string]time.Time)
+	c.Chains.Locked = lockedIn(catalog, d.Now())
 	for _, b := range catalog.Backups {
-		if c.Origins[b.UUID] = b.Source; b.Locked.After(d.Now()) {
-			c.Chains.Locked[b.Name] = b.Locked
-		}
+		c.Origins[b.UUID] = b.Source
 	}
 	for _, r := range catalog.Rest {
 		if d.isGarbage(r) {
@@ -195,13 +194,11 @@ func isOnlyRefused(err error) bool {
 
 // Save stores the stream of a snapshot.
 func (d *Destination) Save(ctx context.Context, t engine.Transfer) (engine.Result, error) {
-	result, err := stream.Course{From: d.from, To: d, Log: d.Log, Progress: d.Progress}.Save(ctx, t)
-	result.Locked = d.lockOf(t)
-	return result, err
+	return stream.Course{From: d.from, To: d, Log: d.Log, Progress: d.Progress}.Save(ctx, t)
 }
 
-// lockOf gives the time until which the backup of a transfer is locked.
-func (d *Destination) lockOf(t engine.Transfer) (until time.Time) {
+// LockedUntil gives the time until which the backup of a transfer is locked.
+func (d *Destination) LockedUntil(t engine.Transfer) (until time.Time) {
 	if d.Locks {
 		until = t.Role.Until.UTC().Truncate(time.Second)
 	}
@@ -210,7 +207,6 @@ func (d *Destination) lockOf(t engine.Transfer) (until time.Time) {
 
 // Rehearse tells how much the stream will hold, and how much that of a complete copy.
 func (d *Destination) Rehearse(ctx context.Context, t engine.Transfer) (result engine.Result, err error) {
-	result.Locked = d.lockOf(t)
 	if t.Snapshot.UUID.IsZero() {
 		return result, nil // it is not taken yet
 	}
@@ -247,7 +243,7 @@ func (d *Destination) Receive(ctx context.Context, t stream.Transfer) (stream.Re
 	if t.Parent != nil {
 		parent = *t.Parent
 	}
-	order := store.Order{Source: d.source, Name: t.Snapshot.Name, Stored: t.Taken, Until: d.lockOf(t.Transfer), Class: d.Classes[t.Role.First],
+	order := store.Order{Source: d.source, Name: t.Snapshot.Name, Stored: t.Taken, Until: d.LockedUntil(t.Transfer), Class: d.Classes[t.Role.First],
 		Key: fmt.Sprint(d.source, t.Snapshot.UUID, parent.UUID, t.Format.Protocol, t.Format.Compressed)}
 	if d.Locks {
 		order.Key += t.Role.First // what an earlier attempt locked for another time is of no use

@@ -67,6 +67,17 @@ func listing(c *store.Catalog) (all []btrfs.Subvolume, broken []store.Backup) {
 	return all, broken
 }
 
+// lockedIn tells until when backups are locked, if they still are.
+func lockedIn(c *store.Catalog, now time.Time) map[string]time.Time {
+	locked := make(map[string]time.Time)
+	for _, b := range c.Backups {
+		if b.Locked.After(now) {
+			locked[b.Name] = b.Locked
+		}
+	}
+	return locked
+}
+
 // described gives a backup as a subvolume, but for its parent.
 func described(number int, m store.Manifest, committed time.Time) btrfs.Subvolume {
 	order := uint64(number)

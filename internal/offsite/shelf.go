@@ -100,6 +100,7 @@ func (s *shelf) place(c *store.Catalog) inventory.Place {
 	streams := &inventory.Streams{Shelf: s, Source: s.sourceName(c), Of: make(map[string]btrfs.UUID), Chains: chainsOf(all, broken, 0),
 		Unknown: s.reader.Trusts == nil}
 	names := make(map[btrfs.UUID]string)
+	streams.Chains.Locked = lockedIn(c, s.reader.Now())
 	for _, b := range c.Backups {
 		names[b.UUID] = b.Name
 		streams.Of[b.Name] = b.Source

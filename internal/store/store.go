@@ -129,9 +129,10 @@ func Open(ctx context.Context, b object.Bucket, o Options) (*Store, error) {
 	}
 	s := &Store{ID: f.ID, bucket: b, Options: o, format: content, listed: f.Recipients}
 	if found.Versions > 1 { // other recipients were told of since
-		var newest format
-		if content, err := object.Read(ctx, b, object.Ref{Key: formatKey}); err == nil && json.Unmarshal(content, &newest) == nil && newest.ID == f.ID {
-			s.listed = newest.Recipients
+		if content, err := object.Read(ctx, b, object.Ref{Key: formatKey}); err == nil {
+			if newest, err := parseFormat(content); err == nil && newest.ID == f.ID {
+				s.listed = newest.Recipients
+			}
 		}
 	}
 	return s, nil
