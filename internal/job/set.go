@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/offsite"
 	"btrfs-backup/internal/set"
 	"btrfs-backup/internal/volume"
 	"btrfs-backup/retention"
@@ -59,9 +60,7 @@ func (s *Spec) checkMembers() (c Complaints) {
 	for _, p := range s.Destinations {
 		switch p := p.(type) {
 		case Command, Daemon:
-			c.Add("", "name a folder here, or on another machine", "%s: several sources need a folder for each", p)
-		case Store:
-			c.Add("", "make a job for each source", "%s: a store does not know sets of sources", p)
+			c.Add("", "name a folder here or on another machine, or a store", "%s: several sources need a place for each", p)
 		}
 	}
 	for i, m := range s.Members {
@@ -197,14 +196,28 @@ func (s *Spec) BuildSet(ctx context.Context, m *Machines, e Environment) (set.Se
 	if !engines[Rsync] && !s.Recursive {
 		c = append(c, s.checkForBtrfs()...)
 	}
-	for _, p := range s.Destinations {
+	for i, p := range s.Destinations {
 		d := set.Destination{Name: engine.PlaceName(p.String()), Absent: s.Absent(p)}
-		if h, path := m.At(p); !s.Recursive && d.Absent == "" {
-			d.Folder = set.NewFolder(h, path)
+		_, isStore := p.(Store)
+		switch {
+		case d.Absent != "":
+		case isStore:
+			joinAt(i, made.Members, !s.Recursive)
+		case !s.Recursive:
+			d.Folder = set.NewFolder(m.At(p))
 		}
 		made.Destinations = append(made.Destinations, d)
 	}
 	return made, c.Err()
+}
+
+// joinAt tells all members of each other at a destination that is a store; isSet as set of offsite.Join.
+func joinAt(destination int, members []set.Member, isSet bool) {
+	var all []*offsite.Destination
+	for _, m := range members {
+		all = append(all, m.Destinations[destination].(*offsite.Destination))
+	}
+	offsite.Join(all, isSet)
 }
 
 // setName names the sources in messages.

@@ -24,8 +24,8 @@ func TestASetThatCannotBeMeantIsRefused(t *testing.T) {
 		{[]Member{{"root", root}, {"also", root}}, nil, "are both /"},
 		{[]Member{{"root", root}}, func(s *Spec) { s.Source = data }, "has a set of sources, too"},
 		{[]Member{{"root", root}}, func(s *Spec) { s.Recursive = true }, "is for a single source"},
-		{[]Member{{"root", root}}, func(s *Spec) { s.Destinations = []Place{Command{"cat"}} }, "need a folder for each"},
-		{[]Member{{"root", root}}, func(s *Spec) { s.Destinations = []Place{Daemon{"rsync://nas/m"}} }, "need a folder for each"},
+		{[]Member{{"root", root}}, func(s *Spec) { s.Destinations = []Place{Command{"cat"}} }, "need a place for each"},
+		{[]Member{{"root", root}}, func(s *Spec) { s.Destinations = []Place{Daemon{"rsync://nas/m"}} }, "need a place for each"},
 		{[]Member{{"root", root}}, func(s *Spec) { s.Destinations, s.Engine = nil, Rsync }, "DEST is missing"},
 		{[]Member{{"root", root}}, func(s *Spec) { s.Engine, s.Copy.Marker = Rsync, "here" }, ""},
 	} {

@@ -58,7 +58,7 @@ shows the verdict on each snapshot, and the reason.`},
 With --recursive, SOURCE and all subvolumes below it are backed up, at any depth. Their snapshots are taken one after
 another under one name, or none of them if one fails. Each is in the snapshot folder of its subvolume or, with an
 absolute --snapshot-folder, below that folder as the subvolume is below SOURCE. Their backups mirror the tree, too: DEST
-holds those of SOURCE, DEST/home those of the subvolume home in it. The retention decides on all of them as on one:
+holds those of SOURCE, DEST/home those of the subvolume home in it. In a store, each is a source. The retention decides on all of them as on one:
 a name stays everywhere or goes everywhere.
 
 Read-only subvolumes are skipped, and snapshot folders. --exclude PATTERN skips subvolumes, with all below them: a

@@ -34,7 +34,9 @@ type Destination struct {
 
 	bucket  io.Closer
 	store   *store.Store
-	source  string // its name in the store
+	source  string         // its name in the store
+	joined  []*Destination // see Join
+	inSet   bool
 	catalog *store.Catalog
 	wire    atomic.Pointer[func(n int64)] // of the transfer that goes on
 }
@@ -69,10 +71,13 @@ func (d *Destination) Open(ctx context.Context) error {
 	return d.named(d.open(ctx, store.Open))
 }
 
-// Create makes the store.
+// Create makes the store, unless that was done meanwhile, for another source.
 func (d *Destination) Create(ctx context.Context) error {
 	err := d.place.Create(ctx)
 	if err == nil {
+		err = d.open(ctx, store.Open)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
 		err = d.open(ctx, store.Create)
 	}
 	return d.named(err)
@@ -115,9 +120,13 @@ func (d *Destination) Close() error {
 // Mark identifies the store, wherever it lies.
 func (d *Destination) Mark(context.Context) (id string, err error) { return d.store.ID, nil }
 
-// Lock keeps other runs of this machine out. What those of other machines store gets other keys.
+// Lock keeps other runs of this machine for the source out. What those of other machines store gets other keys.
 func (d *Destination) Lock(ctx context.Context, waiting func(*lock.HeldError)) (release func() error, err error) {
-	return lockStore(ctx, d.State, d.store.ID, d.String(), waiting)
+	name, err := d.sourceName()
+	if err != nil {
+		return nil, d.named(err)
+	}
+	return lockSource(ctx, filepath.Join(d.State, "stores", d.store.ID, name), d.String(), waiting)
 }
 
 // List tells what the store has of the source.
@@ -125,7 +134,10 @@ func (d *Destination) List(ctx context.Context) (c engine.Contents, err error) {
 	if d.from.Origin().Source == "" {
 		return c, d.named(errors.New("which of its backups are meant is not known without the source"))
 	}
-	if d.source, err = d.sourceName(); err != nil {
+	if d.source, err = d.sourceName(); err == nil {
+		err = d.checkApart()
+	}
+	if err != nil {
 		return c, d.named(err)
 	}
 	catalog, err := d.store.Catalog(ctx, d.source)
@@ -149,8 +161,10 @@ func (d *Destination) List(ctx context.Context) (c engine.Contents, err error) {
 }
 
 // sourceName gives the name of the source in the store. What was restored goes on under that which it had.
-func (d *Destination) sourceName() (string, error) {
-	source := d.from.Origin().Source
+func (d *Destination) sourceName() (string, error) { return d.nameOf(d.from) }
+
+func (d *Destination) nameOf(s stream.Sender) (string, error) {
+	source := s.Origin().Source
 	if name, err := (lock.State{Dir: d.State}).StoredAs(d.store.ID, source); name != "" || err != nil {
 		return name, err
 	}
@@ -247,6 +261,10 @@ func (d *Destination) Receive(ctx context.Context, t stream.Transfer) (stream.Re
 		Key: fmt.Sprint(d.source, t.Snapshot.UUID, parent.UUID, t.Format.Protocol, t.Format.Compressed)}
 	if d.Locks {
 		order.Key += t.Role.First // what an earlier attempt locked for another time is of no use
+	}
+	var err error
+	if order.Set, err = d.members(); err != nil {
+		return nil, err
 	}
 	u, err := d.store.Begin(ctx, order)
 	if err != nil {

@@ -196,7 +196,7 @@ func (s *shelf) sourceName(c *store.Catalog) string {
 
 // Lock keeps other runs of this machine out, as Destination.Lock does.
 func (s *shelf) Lock(ctx context.Context, waiting func(*lock.HeldError)) (func() error, error) {
-	return lockStore(ctx, s.reader.State, s.found.Store.ID, s.found.Place.String(), waiting)
+	return lockSource(ctx, filepath.Join(s.reader.State, "stores", s.found.Store.ID, s.found.Source), s.found.Place.String(), waiting)
 }
 
 // Locked asks the server of the manifests: what belongs to them is locked as long.
@@ -272,9 +272,8 @@ func chainsOf(all []btrfs.Subvolume, broken []store.Backup, maxParentAge time.Du
 	return c
 }
 
-// lockStore keeps other runs of this machine out of a store.
-func lockStore(ctx context.Context, state, id, name string, waiting func(*lock.HeldError)) (release func() error, err error) {
-	path := filepath.Join(state, "stores", id)
+// lockSource keeps other runs of this machine out of what a store has of a source, by a directory of this machine.
+func lockSource(ctx context.Context, path, name string, waiting func(*lock.HeldError)) (release func() error, err error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("locking %s: %w", name, err)
 	}

@@ -114,7 +114,7 @@ func (c *conclusion) release() {
 func (c *conclusion) conclude(ctx context.Context) error {
 	served := !c.unserved
 	c.shelves = make([]*engine.Shelf, len(c.attempts))
-	for _, i := range c.byName() { // so that no two sets wait for each other
+	for _, i := range c.inTurn() { // so that no two sets wait for each other
 		a, to := c.attempts[i], c.Members[i].Destinations[c.index]
 		s, err := a.Shelf(ctx, to)
 		if err != nil {
@@ -141,9 +141,12 @@ func (c *conclusion) conclude(ctx context.Context) error {
 	return nil
 }
 
-// byName gives the members in the order of their names.
-func (c *conclusion) byName() []int {
+// inTurn gives the members in the order of their folders or, where they have none, of their sources.
+func (c *conclusion) inTurn() []int {
 	order := slices.Clone(c.locking)
+	if c.to.Folder == nil {
+		return order
+	}
 	slices.SortFunc(order, func(a, b int) int { return strings.Compare(c.Members[a].Name, c.Members[b].Name) })
 	return order
 }

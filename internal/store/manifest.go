@@ -29,6 +29,8 @@ type Manifest struct {
 	Parts    []Part     `json:"parts"`
 	Names    []Part     `json:"names,omitempty"`
 	Sealed   []byte     `json:"sealed"` // a Private, encrypted
+	// Set has the names in the store of all members of the set of which the source is one, itself included; none if it is no such.
+	Set []string `json:"set,omitempty"`
 	// Attributes tells that those of files which no stream holds are in it.
 	Attributes bool   `json:"attributes,omitempty"`
 	For        string `json:"for,omitempty"` // identifies the recipients, see recipientsID

@@ -28,6 +28,7 @@ import (
 // An Order tells what is to be stored.
 type Order struct {
 	Source string        // see SourceName
+	Set    []string      // see Manifest
 	Name   string        // of the snapshot
 	Key    string        // identifies the stream: equal keys, equal streams
 	Until  time.Time     // nobody can delete the objects before, where the server can see to that; zero: they are not locked
@@ -384,7 +385,7 @@ func (u *Upload) Commit(ctx context.Context, source btrfs.UUID, made time.Time, 
 	p.Stream = u.hash[:]
 	m := &Manifest{Version: version, Dir: u.journal.dir, Name: u.Name, UUID: u.sum.UUID, TransID: u.sum.TransID, Parent: u.sum.ParentUUID,
 		ParentID: u.sum.ParentTransID, Source: source, Made: made.UTC(), Locked: u.Until, Protocol: u.sum.Protocol, Bytes: u.sum.Bytes,
-		Parts: u.stored(dataName), Names: u.stored(namesName), Attributes: p.Attributes != nil, For: u.store.recipientsID(),
+		Parts: u.stored(dataName), Names: u.stored(namesName), Set: u.Set, Attributes: p.Attributes != nil, For: u.store.recipientsID(),
 		Signer: u.store.Signer.PublicKey()}
 	if m.Sealed, err = u.store.sealPrivate(p); err != nil {
 		return nil, err

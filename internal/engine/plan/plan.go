@@ -450,8 +450,9 @@ func (p Planner) PastName(name string) string {
 	return "move it away or rename it, or use --clean-partial if an interrupted btrfs receive left it"
 }
 
-// Candidates is what the policy is applied to: the source's own backups, and the versions to come.
+// Candidates is what the policy is applied to: the source's own backups, and the versions to come. What peers hold plays no part.
 func (p Planner) Candidates() []retention.Snapshot {
+	p.Peers = nil
 	r := p.relation()
 	missing, _, newest := p.missing(r)
 	candidates := p.candidates(r, r.own(), missing, newest)
