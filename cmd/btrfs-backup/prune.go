@@ -33,8 +33,8 @@ func newPrune(env environment) *cobra.Command {
 would delete there, as far as that can be known from this side alone: see
 "btrfs-backup explain". Without a policy, it is that of the job in the
 configuration which has PLACE as a source or destination, for what is of that
-job. Nothing is deleted where the listing or a record leaves a doubt. What a kept
-backup in a store builds on stays, and so do two complete copies.`,
+job. Nothing is deleted where the listing or a record leaves a doubt. What a
+kept backup in a store builds on stays, and so do two complete copies.`,
 		Args: needPlace("PLACE"),
 		RunE: func(c *cobra.Command, args []string) error { return o.prune(c.Context(), env, args) },
 	}
