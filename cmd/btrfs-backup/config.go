@@ -1,11 +1,9 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -134,7 +132,7 @@ command line has it by default.`,
 			if err != nil {
 				return err
 			}
-			jobs, err := jobsNamed(found, args)
+			jobs, err := found.Named(args)
 			for _, j := range jobs {
 				fmt.Fprintf(env.stdout, "[job.%s]\n", j.Name)
 				for _, l := range j.Lines() {
@@ -146,19 +144,4 @@ command line has it by default.`,
 	}
 	defineConfig(&file, c.Flags())
 	return c
-}
-
-// jobsNamed gives the jobs of some names.
-func jobsNamed(c *config.Config, names []string) (jobs []*config.Job, err error) {
-	known := c.JobNames()
-	var errs []error
-	for _, name := range names {
-		if j := c.Job(name); j != nil {
-			jobs = append(jobs, j)
-			continue
-		}
-		errs = append(errs, misused(fmt.Sprintf("there is no job %q", name),
-			cmp.Or(arguments.Suggestion(arguments.Nearest(name, known)), "there are: "+strings.Join(known, ", "))))
-	}
-	return jobs, errors.Join(errs...)
 }

@@ -1,17 +1,12 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
-	"btrfs-backup/internal/arguments"
 	"btrfs-backup/internal/config"
 	"btrfs-backup/internal/disk"
 	"btrfs-backup/internal/engine"
@@ -103,47 +98,7 @@ func (o *runOptions) read(names []string) (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = jobsNamed(found, names)
-	return found, errors.Join(err, o.checkTag(found, names), o.checkDisk(found))
-}
-
-// checkTag refuses a tag that chooses nothing.
-func (o *runOptions) checkTag(c *config.Config, names []string) error {
-	if o.tag == "" {
-		return nil
-	}
-	var tagged []string
-	for _, j := range c.Jobs {
-		if !slices.Contains(j.Tags, o.tag) {
-			continue
-		}
-		if j.Auto || len(names) > 0 {
-			return nil
-		}
-		tagged = append(tagged, j.Name)
-	}
-	if len(tagged) > 0 {
-		return misused(fmt.Sprintf("no job with the tag %q is run by itself (auto = false)", o.tag),
-			"name them: btrfs-backup run "+strings.Join(tagged, " "))
-	}
-	return misused(fmt.Sprintf("no job has the tag %q", o.tag), amongKnown(o.tag, c.Tags()))
-}
-
-// checkDisk refuses a disk that is not in the configuration.
-func (o *runOptions) checkDisk(c *config.Config) error {
-	known := c.DiskNames()
-	if o.disk == "" || slices.Contains(known, o.disk) {
-		return nil
-	}
-	return misused(fmt.Sprintf("there is no disk %q", o.disk), amongKnown(o.disk, known))
-}
-
-// amongKnown gives the hint for a name that is unknown.
-func amongKnown(name string, known []string) string {
-	if len(known) == 0 {
-		return "the configuration has none"
-	}
-	return cmp.Or(arguments.Suggestion(arguments.Nearest(name, known)), "there are: "+strings.Join(known, ", "))
+	return found, found.CheckChoice(names, o.tag, o.disk)
 }
 
 // do does the job of an entry and tells what failed.
@@ -185,7 +140,8 @@ func (o *runOptions) do(ctx context.Context, env environment, e *round.Entry) (r
 
 // record adds a job to the history and to the log files.
 func record(ctx context.Context, env environment, given job.Environment, e *round.Entry) {
-	run := runOf(e)
+	run := e.Run()
+	run.Status = statuses[run.Outcome]
 	if ctx.Err() != nil {
 		run.Outcome = engine.Interrupted
 	}
@@ -193,29 +149,9 @@ func record(ctx context.Context, env environment, given job.Environment, e *roun
 	env.logOutcome(e.Name, run.Line())
 }
 
-// runOf gives what the history is to tell of an entry.
-func runOf(e *round.Entry) report.Run {
-	var run report.Run
-	if e.Result.Report != nil {
-		run = report.Summarize(e.Result)
-	}
-	run.Outcome, run.Status = e.Outcome(), statuses[e.Outcome()]
-	run.Job, run.Time, run.Duration = e.Name, e.Began, e.Took
-	if run.Outcome == engine.Done {
-		run.Skipped = e.Skipped
-	}
-	if e.Spec.Source != nil {
-		run.Source = e.Spec.Source.String()
-	}
-	for _, err := range flatten([]error{e.Err()}) {
-		run.Failures = append(run.Failures, engine.Failure{Err: err})
-	}
-	return run
-}
-
 // conclude tells what a round did, and gives the error that the program ends with.
 func (o *runOptions) conclude(ctx context.Context, env environment, r *round.Round, entries []*round.Entry, around error) error {
-	jobs := jobsOf(entries, around)
+	jobs := round.Jobs(entries, around)
 	jobs.Outcome = round.Outcome(entries, around)
 	jobs.Status = statuses[jobs.Outcome]
 	ended := context.Cause(ctx)
@@ -257,25 +193,6 @@ func (o *runOptions) print(env environment, jobs report.Jobs) error {
 		return nil
 	}
 	return jobs.WriteTable(env.stderr, progress.Width(env.terminal))
-}
-
-// jobsOf makes a report of entries.
-func jobsOf(entries []*round.Entry, around error) report.Jobs {
-	jobs := report.Jobs{Jobs: []report.JobResult{}}
-	for _, e := range entries {
-		one := report.JobResult{Job: e.Name, Skipped: e.Skipped, Took: e.Took}
-		if e.Result.Report != nil {
-			one.Result = &e.Result
-		}
-		for _, err := range flatten([]error{e.Err()}) {
-			one.Failures = append(one.Failures, engine.Failure{Err: err})
-		}
-		jobs.Jobs = append(jobs.Jobs, one)
-	}
-	for _, err := range flatten([]error{around}) {
-		jobs.Failures = append(jobs.Failures, engine.Failure{Err: err})
-	}
-	return jobs
 }
 
 // level gives the lowest level that is logged.

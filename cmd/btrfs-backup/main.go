@@ -97,7 +97,7 @@ func isRunWithJSON(root *cobra.Command, args []string) bool {
 // tellInJSON reports a run that did not begin.
 func tellInJSON(env environment, err error) {
 	var did engine.Report
-	for _, one := range flatten([]error{err}) {
+	for _, one := range hint.Each(err) {
 		did.Failures = append(did.Failures, engine.Failure{Err: one})
 	}
 	_ = report.WriteJSON(env.stdout, resultOf(&did, err)) // it has been told
@@ -151,7 +151,7 @@ func exitStatus(err error) int {
 // complain tells errors and the way forward, which is told once for several in a row; joined errors have their own lines and
 // hints.
 func complain(env environment, errs ...error) {
-	all := flatten(errs)
+	all := hint.Each(errs...)
 	for i, err := range all {
 		env.tell("error", err.Error())
 		forward := hint.Of(err)
@@ -159,20 +159,6 @@ func complain(env environment, errs ...error) {
 			env.tell("hint", forward)
 		}
 	}
-}
-
-// flatten puts what errors stand for in their places, and leaves out what is none.
-func flatten(errs []error) (all []error) {
-	for _, err := range errs {
-		parts := partsOf(err)
-		switch {
-		case len(parts) > 0:
-			all = append(all, flatten(parts)...)
-		case err != nil:
-			all = append(all, err)
-		}
-	}
-	return all
 }
 
 // tell writes a line about a failure.
@@ -185,21 +171,4 @@ func (e environment) tell(kind, text string) {
 		return
 	}
 	fmt.Fprintf(e.stderr, "btrfs-backup: %s: %s\n", kind, progress.Line(text))
-}
-
-// partsOf gives the errors that one stands for, none if it is a single one.
-func partsOf(err error) []error {
-	var several job.Complaints
-	if errors.As(err, &several) {
-		parts := make([]error, len(several))
-		for i, c := range several {
-			parts[i] = c
-		}
-		return parts
-	}
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok || len(joined.Unwrap()) == 0 || errors.Join(joined.Unwrap()...).Error() != err.Error() { // others wrap several
-		return nil
-	}
-	return joined.Unwrap()
 }

@@ -77,7 +77,7 @@ func (o *statusOptions) status(ctx context.Context, env environment, names []str
 	if err != nil {
 		return err
 	}
-	jobs, err := jobsNamed(found, names)
+	jobs, err := found.Named(names)
 	if err != nil {
 		return err
 	}

@@ -47,6 +47,8 @@ type Config struct {
 	Notify   notify.Settings
 	Log      string // the directory of log files; "": none
 	Textfile string // for Prometheus; "": none
+
+	nearest func(word string, names []string) string // what is misspelled, or ""
 }
 
 // Disks are those of a configuration.
@@ -104,7 +106,7 @@ type Source struct {
 
 // Read reads a configuration. Errors about what it says are Complaints.
 func Read(s Source) (*Config, error) {
-	r := &reader{Source: s, root: newTable(Origin{}), config: &Config{}}
+	r := &reader{Source: s, root: newTable(Origin{}), config: &Config{nearest: s.Nearest}}
 	files, err := r.files()
 	if err != nil {
 		return nil, err
@@ -226,48 +228,5 @@ func (r *reader) merge(into *table, key string, v value) {
 		}
 	default:
 		r.complain(v.Origin, "give it once", "%s stands at %s already", key, before.Origin)
-	}
-}
-
-// Job gives the job of a name, or nil.
-func (c *Config) Job(name string) *Job {
-	i := slices.IndexFunc(c.Jobs, func(j *Job) bool { return j.Name == name })
-	if i < 0 {
-		return nil
-	}
-	return c.Jobs[i]
-}
-
-// JobNames gives the names of the jobs.
-func (c *Config) JobNames() (names []string) {
-	for _, j := range c.Jobs {
-		names = append(names, j.Name)
-	}
-	return names
-}
-
-// Tags gives the tags of all jobs, each once.
-func (c *Config) Tags() (tags []string) {
-	for _, j := range c.Jobs {
-		tags = append(tags, j.Tags...)
-	}
-	slices.Sort(tags)
-	return slices.Compact(tags)
-}
-
-// DiskNames gives the names of the disks.
-func (c *Config) DiskNames() (names []string) {
-	for _, d := range c.Disks {
-		names = append(names, d.Name)
-	}
-	return names
-}
-
-// StoresAt notes by its place how the job that has a store, or something in it, reaches that.
-func (c *Config) StoresAt(p job.Store, all map[string]job.Stores) {
-	for _, j := range c.Jobs {
-		if j.Spec.Has(p) {
-			all[p.String()] = j.Spec.Stores
-		}
 	}
 }

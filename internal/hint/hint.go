@@ -31,3 +31,34 @@ func Of(err error) string {
 	}
 	return ""
 }
+
+// Each gives the errors that others stand for, in their places, and leaves out what is none.
+func Each(errs ...error) (all []error) {
+	for _, err := range errs {
+		parts := partsOf(err)
+		switch {
+		case len(parts) > 0:
+			all = append(all, Each(parts...)...)
+		case err != nil:
+			all = append(all, err)
+		}
+	}
+	return all
+}
+
+// partsOf gives the errors that one stands for, none if it is a single one.
+func partsOf(err error) []error {
+	var several Complaints
+	if errors.As(err, &several) {
+		parts := make([]error, len(several))
+		for i, c := range several {
+			parts[i] = c
+		}
+		return parts
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok || len(joined.Unwrap()) == 0 || errors.Join(joined.Unwrap()...).Error() != err.Error() { // others wrap several
+		return nil
+	}
+	return joined.Unwrap()
+}

@@ -241,6 +241,3 @@ func ready(class string) time.Time {
 	}
 	return time.Time{}
 }
-
-// notFound tells that an object is missing.
-func notFound(err error) bool { return errors.Is(err, fs.ErrNotExist) }

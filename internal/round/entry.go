@@ -9,6 +9,7 @@ import (
 
 	"btrfs-backup/internal/config"
 	"btrfs-backup/internal/engine"
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/hook"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/report"
@@ -94,4 +95,41 @@ func Outcome(entries []*Entry, around error) engine.Outcome {
 		return engine.Busy
 	}
 	return engine.Done
+}
+
+// Run gives what the history is to tell of the entry, but for the exit status.
+func (e *Entry) Run() report.Run {
+	var run report.Run
+	if e.Result.Report != nil {
+		run = report.Summarize(e.Result)
+	}
+	run.Job, run.Time, run.Duration, run.Outcome = e.Name, e.Began, e.Took, e.Outcome()
+	if run.Outcome == engine.Done {
+		run.Skipped = e.Skipped
+	}
+	if e.Spec.Source != nil {
+		run.Source = e.Spec.Source.String()
+	}
+	run.Failures = append(run.Failures, failuresOf(e.Err())...)
+	return run
+}
+
+// Jobs makes a report of entries, but for how the round ended. The error is about what is around them.
+func Jobs(entries []*Entry, around error) report.Jobs {
+	jobs := report.Jobs{Jobs: []report.JobResult{}, Failures: failuresOf(around)}
+	for _, e := range entries {
+		one := report.JobResult{Job: e.Name, Skipped: e.Skipped, Took: e.Took, Failures: failuresOf(e.Err())}
+		if e.Result.Report != nil {
+			one.Result = &e.Result
+		}
+		jobs.Jobs = append(jobs.Jobs, one)
+	}
+	return jobs
+}
+
+func failuresOf(err error) (all []engine.Failure) {
+	for _, one := range hint.Each(err) {
+		all = append(all, engine.Failure{Err: one})
+	}
+	return all
 }

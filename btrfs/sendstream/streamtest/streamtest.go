@@ -58,7 +58,9 @@ func Encode(c sendstream.CommandType, attributes ...Attribute) []byte {
 }
 
 // EncodeBody makes a command of attributes that are encoded, well or not.
-func EncodeBody(c sendstream.CommandType, body []byte) []byte { return sendstream.AppendCommand(nil, c, body) }
+func EncodeBody(c sendstream.CommandType, body []byte) []byte {
+	return sendstream.AppendCommand(nil, c, body)
+}
 
 // Stream makes a stream of commands, and its end.
 func Stream(protocol uint32, commands ...[]byte) []byte {

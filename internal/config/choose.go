@@ -1,0 +1,110 @@
+package config
+
+import (
+	"slices"
+	"strings"
+
+	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/job"
+)
+
+// Job gives the job of a name, or nil.
+func (c *Config) Job(name string) *Job {
+	i := slices.IndexFunc(c.Jobs, func(j *Job) bool { return j.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return c.Jobs[i]
+}
+
+// JobNames gives the names of the jobs.
+func (c *Config) JobNames() (names []string) {
+	for _, j := range c.Jobs {
+		names = append(names, j.Name)
+	}
+	return names
+}
+
+// Tags gives the tags of all jobs, each once.
+func (c *Config) Tags() (tags []string) {
+	for _, j := range c.Jobs {
+		tags = append(tags, j.Tags...)
+	}
+	slices.Sort(tags)
+	return slices.Compact(tags)
+}
+
+// DiskNames gives the names of the disks.
+func (c *Config) DiskNames() (names []string) {
+	for _, d := range c.Disks {
+		names = append(names, d.Name)
+	}
+	return names
+}
+
+// StoresAt notes by its place how the job that has a store, or something in it, reaches that.
+func (c *Config) StoresAt(p job.Store, all map[string]job.Stores) {
+	for _, j := range c.Jobs {
+		if j.Spec.Has(p) {
+			all[p.String()] = j.Spec.Stores
+		}
+	}
+}
+
+// Named gives the jobs of the names. The error is Complaints about those that there are not.
+func (c *Config) Named(names []string) ([]*Job, error) {
+	jobs, unknown := c.named(names)
+	return jobs, unknown.Err()
+}
+
+func (c *Config) named(names []string) (jobs []*Job, unknown hint.Complaints) {
+	for _, name := range names {
+		if j := c.Job(name); j != nil {
+			jobs = append(jobs, j)
+		} else {
+			unknown.Add("", c.among(name, c.JobNames()), "there is no job %q", name)
+		}
+	}
+	return jobs, unknown
+}
+
+// CheckChoice gives Complaints about jobs, a tag and a disk to choose by, of which the latter two may be "".
+func (c *Config) CheckChoice(names []string, tag, disk string) error {
+	_, all := c.named(names)
+	c.checkTag(tag, names, &all)
+	if known := c.DiskNames(); disk != "" && !slices.Contains(known, disk) {
+		all.Add("", c.among(disk, known), "there is no disk %q", disk)
+	}
+	return all.Err()
+}
+
+// checkTag complains of a tag that chooses nothing.
+func (c *Config) checkTag(tag string, names []string, to *hint.Complaints) {
+	var tagged []string
+	for _, j := range c.Jobs {
+		if slices.Contains(j.Tags, tag) {
+			if j.Auto || len(names) > 0 {
+				return
+			}
+			tagged = append(tagged, j.Name)
+		}
+	}
+	switch {
+	case tag == "":
+	case len(tagged) > 0:
+		to.Add("", "name them: btrfs-backup run "+strings.Join(tagged, " "), "no job with the tag %q is run by itself (auto = false)", tag)
+	default:
+		to.Add("", c.among(tag, c.Tags()), "no job has the tag %q", tag)
+	}
+}
+
+// among gives the hint for a name that is unknown.
+func (c *Config) among(name string, known []string) string {
+	if len(known) == 0 {
+		return "the configuration has none"
+	}
+	if near := c.nearest(name, known); near != "" {
+		return "did you mean \"" + near + "\"?"
+	}
+	return "there are: " + strings.Join(known, ", ")
+}
