@@ -33,6 +33,15 @@ func (w *fileRestore) define(f *pflag.FlagSet) {
 func (w *fileRestore) isAsked() bool { return len(w.paths) > 0 || w.to != "" || w.overwrite }
 
 func (w *fileRestore) restore(ctx context.Context, env environment, o *restoreOptions, args []string) error {
+	if err := w.check(o, args); err != nil {
+		return err
+	}
+	_, err := w.attempt(ctx, env, o, args, false)
+	return err
+}
+
+// check complains of what does not fit together.
+func (w *fileRestore) check(o *restoreOptions, args []string) error {
 	switch {
 	case o.whole.isAsked():
 		return misused("--path, --to and --overwrite are for files, and the options about a subvolume for a whole one", "leave one or the other out")
@@ -43,8 +52,7 @@ func (w *fileRestore) restore(ctx context.Context, env environment, o *restoreOp
 	case len(args) > 2, len(args) == 2 && len(w.paths) > 0:
 		return misused("one BACKUP is needed with --path", "usage: btrfs-backup restore BACKUP --path FILE --path FILE; more with --help")
 	}
-	_, err := w.attempt(ctx, env, o, args, false)
-	return err
+	return nil
 }
 
 // attempt restores files if that is meant: told is false if a second argument may as well be the target of a whole subvolume.

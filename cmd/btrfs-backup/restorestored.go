@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -15,6 +17,7 @@ import (
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/report"
 	"btrfs-backup/internal/restore/stored"
+	"btrfs-backup/internal/retrieval"
 	"btrfs-backup/internal/seal"
 	"btrfs-backup/lock"
 )
@@ -24,6 +27,7 @@ type storedRestore struct {
 	streams *streamsRestore
 	reading readingOptions
 	price   float64
+	scratch string
 }
 
 func (s *storedRestore) define(f *pflag.FlagSet) {
@@ -32,6 +36,7 @@ func (s *storedRestore) define(f *pflag.FlagSet) {
 }
 
 func (s *storedRestore) defineFurther(f *pflag.FlagSet) {
+	f.StringVar(&s.scratch, "scratch", "", "take files of a store out in `DIR`, on a btrfs")
 	f.StringArrayVar(&s.reading.signers, "signer", nil, "let signatures of public `KEY` count")
 	defineCredentials(&s.reading.stores, f)
 }
@@ -68,6 +73,9 @@ func (s *storedRestore) from(ctx context.Context, env environment, o *restoreOpt
 }
 
 func (s *storedRestore) restore(ctx context.Context, env environment, o *restoreOptions, args []string) error {
+	if o.single.isAsked() {
+		return s.files(ctx, env, o, args)
+	}
 	switch {
 	case s.streams.files || s.streams.command != "":
 		return misused("a store is no stream", "leave out --streams and --from-stream")
@@ -100,6 +108,44 @@ func (s *storedRestore) restore(ctx context.Context, env environment, o *restore
 		return err
 	}
 	return o.tell(env, did)
+}
+
+// files restores single files.
+func (s *storedRestore) files(ctx context.Context, env environment, o *restoreOptions, args []string) error {
+	paths, all := slices.Clone(o.single.paths), args[:1]
+	if err := o.single.check(o, args); err != nil {
+		return err
+	}
+	paths = append(paths, args[1:]...) // as it was
+	if o.single.to != "" {
+		all = append(slices.Clone(all), o.single.to)
+	}
+	f, places, machines, err := s.from(ctx, env, o, all)
+	if err != nil {
+		return err
+	}
+	defer machines.Close()
+	log, display := o.output.open(env, o.dryRun)
+	if display != nil {
+		defer display.Close()
+	}
+	order := stored.Files{From: f, Paths: paths}
+	here, at := machines.At(job.Local{Path: s.scratch})
+	order.To, order.Progress, order.Scratch = here, display, stored.ScratchOr(at, o.single.to)
+	order.Settings = engine.Settings{NoWait: o.noWait, DryRun: o.dryRun, Log: log, Now: env.now, State: lock.State{Dir: machineState()}}
+	e, err := stored.Extract(ctx, &order)
+	if err != nil || o.dryRun {
+		return err
+	}
+	ask := retrieval.Ask{Order: retrieval.Order{Backup: e.Found, Paths: order.Paths, Overwrite: o.single.overwrite}, Here: here}
+	if len(places) > 0 {
+		ask.To.Host, ask.To.Dir = machines.At(places[0])
+	}
+	found, err := ask.Resolve(ctx)
+	if err == nil {
+		err = o.single.run(ctx, env, o, log, display, found)
+	}
+	return errors.Join(err, e.Close())
 }
 
 // tell prints what was restored.

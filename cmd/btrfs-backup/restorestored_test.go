@@ -233,3 +233,83 @@ func TestARestoreThatCannotFitFetchesNothing(t *testing.T) {
 	flip(t, part) // which nobody notices
 	expect(t, exitFailed, r.restores(nil, "", "-i", r.key, target), "are to come", "are free", "choose another target")
 }
+
+func TestSingleFilesComeBackFromAStoreWithTheFewPartsTheyNeed(t *testing.T) {
+	t.Parallel()
+	withStores(t, func(r *offsiteRig) {
+		docs := makeDir(r, filepath.Join(r.source, "docs"))
+		write(r, filepath.Join(docs, "a"), "first")
+		for n := range 4 {
+			r.write(fmt.Sprint("large", n), 2*smallPart)
+		}
+		btrfstest.Run(r, "cp", "--reflink=always", filepath.Join(r.source, "large2"), filepath.Join(docs, "clone"))
+		r.saves("--keep-backups", "24h14d")
+		btrfstest.Check(r, os.Rename(docs, filepath.Join(r.source, "papers")))
+		btrfstest.Check(r, os.Link(filepath.Join(r.source, "papers", "a"), filepath.Join(r.source, "name")))
+		btrfstest.Run(r, "cp", "--reflink=always", filepath.Join(r.source, "large3"), filepath.Join(r.source, "papers", "later"))
+		r.saves("--keep-backups", "24h14d")
+		write(r, filepath.Join(r.source, "name"), "third")
+		r.saves("--keep-backups", "24h14d")
+		taken := r.snapshots()
+		to := smallFS(r).Dir
+		few := expect(r, exitDone, r.restores(nil, "", "-i", r.key, "--path", "papers/a", "--path", "name", "--to", to))
+		var some, all int
+		if _, err := fmt.Sscanf(few.stdout, "to be fetched: %d parts of %d parts", &some, &all); err != nil || some > 3 || all < 10 {
+			r.Errorf("%d of %d, %v: %s", some, all, err, few.stdout)
+		}
+		expect(r, exitDone, r.restores(nil, "", "-i", r.key, "--path", filepath.Join(r.source, "papers"), "--to", to)) // as it was named
+		snapshot := filepath.Join(r.source, "snapshot", taken[2])
+		for from, at := range map[string]string{"papers/a": "a", "name": "name", "papers": "papers"} {
+			btrfstest.Equal(r, filepath.Join(snapshot, from), filepath.Join(to, at))
+		}
+		want(r, "what there is", names(r, to), "a", "name", "papers")
+		dry := expect(r, exitDone, r.restores(nil, "/"+taken[0], "-i", r.key, "--dry-run", "--path", "docs", "--to", to))
+		if !strings.Contains(dry.stdout, "to be fetched") || exists(filepath.Join(to, "docs")) {
+			r.Error(dry.stdout)
+		}
+		expect(r, exitFailed, r.restores(nil, "/"+taken[0], "-i", r.key, "--path", "papers", "--to", to), "papers is not in")
+		btrfstest.Check(r, os.RemoveAll(filepath.Join(r.source, "papers")))
+		expect(r, exitDone, r.restores(nil, "", "-i", r.key, "--path", "papers", "--scratch", to))
+		btrfstest.Equal(r, filepath.Join(snapshot, "papers"), filepath.Join(r.source, "papers"))
+		want(r, "what there is", names(r, to), "a", "name", "papers")
+	})
+}
+
+// TestFilesComeBackFromAStoreAsTheyComeBackWithAllElse has trees that change at random: names, links, clones, attributes.
+func TestFilesComeBackFromAStoreAsTheyComeBackWithAllElse(t *testing.T) {
+	t.Parallel()
+	r := newOffsiteRig(t)
+	btrfstest.Populate(t, r.source, 7)
+	for generation := range int64(4) {
+		if generation > 0 {
+			btrfstest.Change(t, r.source, 7+generation)
+		}
+		r.saves("--keep-backups", "24h14d")
+	}
+	for _, name := range r.snapshots() {
+		snapshot := filepath.Join(r.source, "snapshot", name)
+		to := smallFS(t).Dir
+		args := []string{"-i", r.key, "--to", to}
+		var chosen []string
+		for _, at := range names(t, snapshot) {
+			if at != "snapshot" {
+				args, chosen = append(args, "--path", at), append(chosen, at)
+			}
+		}
+		if len(chosen) < 3 {
+			t.Fatalf("%q", chosen)
+		}
+		half := slices.Clone(args[:4])
+		for i := 4; i < len(args); i += 4 { // every second one
+			half = append(half, args[i:i+2]...)
+		}
+		expect(t, exitDone, r.restores(nil, "/"+name, half...))
+		got := names(t, to)
+		for _, at := range got {
+			btrfstest.Equal(t, filepath.Join(snapshot, at), filepath.Join(to, at))
+		}
+		if len(got) != (len(chosen)+1)/2 {
+			t.Errorf("%s: %q of %q", name, got, chosen)
+		}
+	}
+}

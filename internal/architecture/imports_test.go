@@ -226,7 +226,12 @@ var rules = []rule{
 		reason:   "what comes back from a store comes by the ways of what comes back from elsewhere",
 		packages: []string{"internal/restore/stored"},
 		breaks: importing(beside(leaves, stores, []string{"internal/engine", "internal/host", "internal/offsite", "internal/report",
-			"internal/restore", "internal/restore/chain", "internal/retrieval"})),
+			"internal/inventory", "internal/restore", "internal/restore/chain", "internal/restore/partial"})),
+	},
+	{
+		reason:   "what streams make of some files depends on the streams alone",
+		packages: []string{"internal/restore/partial"},
+		breaks:   either(importing(beside([]string{"btrfs", "btrfs/sendstream"})), using("os.", "golang.org/x/sys/unix.")),
 	},
 	{
 		reason:   "how commands tell of themselves does not depend on what they do",

@@ -21,6 +21,10 @@ Backups are signed by the machine that made them, and those count whose key this
 --signer KEY. A machine that knows none takes the key that signed all of them, says so, and records it. If several keys signed backups of
 a source, and none is known, one may be a thief's: nothing is restored until --signer names one.
 
+With --path, only the parts of the streams are fetched that hold data of the files, or of others that data was cloned from: how many, and
+of how many, is told before. The files are taken out on a btrfs of this machine, where they are removed again: the directory of --to, /var/tmp,
+/home or /, or else --scratch DIR.
+
 What was restored goes on in the store as the source that it was, also under another path and on another machine: the next backup is an
 increment.
 

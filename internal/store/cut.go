@@ -76,8 +76,8 @@ func (c *cutter) finish() error {
 	return c.endNames()
 }
 
-// partNames gathers what a part tells of names: its commands but for those that hold no more than content or attributes of a file, and
-// for each run of commands about the data of one file an UPDATE_EXTENT.
+// partNames gathers a part without the content of files: its commands, but in place of each run of commands with data of one file an
+// UPDATE_EXTENT.
 type partNames struct {
 	commands []byte
 	path     string // of the file whose data came last; "" if something else came since
@@ -89,25 +89,17 @@ func (p *partNames) add(c sendstream.Command) {
 	switch c.Type {
 	case sendstream.CmdWrite, sendstream.CmdEncodedWrite, sendstream.CmdUpdateExtent:
 		p.addData(c)
-	case sendstream.CmdSetXattr, sendstream.CmdRemoveXattr, sendstream.CmdTruncate, sendstream.CmdChmod, sendstream.CmdChown,
-		sendstream.CmdUtimes, sendstream.CmdFallocate, sendstream.CmdFileattr, sendstream.CmdEnableVerity:
-		p.touch(c)
 	default:
 		p.flush()
 		p.commands = append(p.commands, c.Raw...)
 	}
 }
 
-// touch notes that something of a path is in the part, though no name changes.
-func (p *partNames) touch(c sendstream.Command) {
+func (p *partNames) addData(c sendstream.Command) {
 	if path, err := c.Text(sendstream.AttrPath); err == nil && path != p.path {
 		p.flush()
 		p.path, p.offset, p.size = path, 0, 0
 	}
-}
-
-func (p *partNames) addData(c sendstream.Command) {
-	p.touch(c)
 	offset, _ := c.Uint64(sendstream.AttrFileOffset)
 	var size uint64
 	if data, ok := c.Attr(sendstream.AttrData); ok {
