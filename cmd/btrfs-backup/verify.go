@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/report"
@@ -22,6 +23,7 @@ type verifyOptions struct {
 	export  bool
 	json    bool
 	repair  repairOptions
+	stored  storedVerify
 	reach   job.Reach
 }
 
@@ -44,7 +46,9 @@ The filesystem compares its checksums with all that is read: where the disk does
 not give a block, its place in the file is told, and the rest is read.
 
 A set stands for the backups of all its members, and a folder of sets for all of
-them. Exit status 4 tells that something differs, or is damaged.`,
+them. In a store, or STORE/SOURCE, all objects are compared with the checksums
+that the store computes; with --download they are fetched, and with --restore
+decrypted and checked. Exit status 4 tells that something differs, or is damaged.`,
 		Args: needPlace("BACKUP"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if o.repair.isAsked() {
@@ -59,6 +63,7 @@ them. Exit status 4 tells that something differs, or is damaged.`,
 	f.BoolVar(&o.all, "all", false, "BACKUP is a folder: verify all in it, newest first")
 	f.StringVar(&o.subset, "subset", "", "read `PART` of contents: 1/30, another each day")
 	o.repair.define(f)
+	o.stored.define(f)
 	f.BoolVar(&o.export, "export", false, "print the list that sha256sum -c takes")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	defineReach(&o.reach, f)
@@ -95,11 +100,19 @@ func verifyBackups(ctx context.Context, env environment, o *verifyOptions, texts
 	if o.against != "" {
 		texts = append(texts, o.against)
 	}
-	found, machines, err := look(env, env.newLog(slog.LevelWarn), o.reach, texts)
+	found, machines, err := lookAtAll(env, env.newLog(slog.LevelWarn), o.reach, o.stored.readingOptions, "", texts)
 	if err != nil {
 		return err
 	}
 	defer machines.Close()
+	told := verifying{env, display, o.json}
+	if areStored, err := job.AreStores(found); err != nil {
+		return misused(err.Error(), hint.Of(err))
+	} else if areStored {
+		return o.verifyStored(ctx, machines, found, told)
+	} else if o.stored.isAsked() {
+		return misused("--download and --restore are for backups in stores", "without them all of a backup is read")
+	}
 	var places []verify.Place
 	for _, p := range found {
 		h, path := machines.At(p)
@@ -111,7 +124,6 @@ func verifyBackups(ctx context.Context, env environment, o *verifyOptions, texts
 		}
 		places = append(places, verify.Place{Host: h, Path: path})
 	}
-	told := verifying{env, display, o.json}
 	all := []verify.Result{}
 	if o.against != "" {
 		all = append(all, verify.Against(ctx, places[0], places[1], told))
@@ -124,6 +136,10 @@ func verifyBackups(ctx context.Context, env environment, o *verifyOptions, texts
 	if err != nil {
 		return err
 	}
+	return o.conclude(ctx, env, all)
+}
+
+func (o *verifyOptions) conclude(ctx context.Context, env environment, all []verify.Result) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

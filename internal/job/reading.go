@@ -15,6 +15,7 @@ import (
 	"btrfs-backup/internal/offsite"
 	"btrfs-backup/internal/seal"
 	"btrfs-backup/internal/store"
+	"btrfs-backup/internal/verify"
 	"btrfs-backup/transport"
 
 	"golang.org/x/time/rate"
@@ -59,6 +60,59 @@ func (m *Machines) FindStored(ctx context.Context, s Store) (offsite.Reader, *of
 		m.keep(found)
 	}
 	return r, found, err
+}
+
+// AreStores tells that all places are stores, and fails if only some are.
+func AreStores(places []Place) (bool, error) {
+	stores := 0
+	for _, p := range places {
+		if _, ok := p.(Store); ok {
+			stores++
+		}
+	}
+	if stores > 0 && stores < len(places) {
+		return false, hint.New(errors.New("some of these are in stores, and some are not"), "name them one after the other")
+	}
+	return stores > 0, nil
+}
+
+// VerifyStored verifies what is in stores: all sources, those of one, or one backup. Each place may fail alone.
+func (m *Machines) VerifyStored(ctx context.Context, places []Place, o verify.StoredOptions, w verify.Watcher) (all []verify.Result, err error) {
+	all = []verify.Result{}
+	if o.Restore {
+		if o.Identities, err = m.Identities(ctx); err != nil {
+			return nil, err
+		}
+		m.Identities = nil // they are known now
+	}
+	var errs []error
+	for _, p := range places {
+		stored, err := m.storedAt(ctx, p.(Store))
+		errs = append(errs, err)
+		for _, s := range stored {
+			results, err := verify.InStore(ctx, s, o, w)
+			all, errs = append(all, results...), append(errs, err)
+		}
+	}
+	return all, errors.Join(errs...)
+}
+
+// storedAt gives the sources, or the backup, that the place of a store means.
+func (m *Machines) storedAt(ctx context.Context, s Store) (all []verify.Stored, err error) {
+	_, found, err := m.FindStored(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	sources := []string{found.Source}
+	if found.Source == "" {
+		if sources, err = found.Store.Sources(ctx); err != nil {
+			return nil, err
+		}
+	}
+	for _, source := range sources {
+		all = append(all, verify.Stored{Store: found.Store, At: found.Place.String() + "/" + source, Source: source, Name: found.Name})
+	}
+	return all, nil
 }
 
 func (m *Machines) storesOf(s Store) Stores {

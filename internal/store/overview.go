@@ -48,7 +48,9 @@ func (s *Store) LockedUntil(ctx context.Context, m *Manifest) (time.Time, error)
 const atOnce = 16
 
 // InParallel does things by their numbers, several at a time, and gives the first error, after which no further one is begun.
-func InParallel(n int, do func(i int) error) (first error) {
+func InParallel(n int, do func(i int) error) (first error) { return inParallel(atOnce, n, do) }
+
+func inParallel(atOnce, n int, do func(i int) error) (first error) {
 	var mu sync.Mutex
 	next := 0
 	take := func() (i int, ok bool) {

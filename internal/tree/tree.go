@@ -168,12 +168,14 @@ type IndexOptions struct {
 	Progress func(bytes int64) // is told of bytes that were read; may be nil
 }
 
-// What is told of subvolumes.
+// What is told of subvolumes, and of what is stored.
 const (
 	ByManifest = verify.ByManifest
 	ByMaking   = verify.ByMaking
 	ByReading  = verify.ByReading
 	Altered    = verify.Altered
+	Missing    = verify.Missing
+	Damaged    = verify.Damaged
 )
 
 // CompareManifests compares two trees by their manifests; see verify.Manifests.

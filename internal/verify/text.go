@@ -35,6 +35,9 @@ func Line(d tree.Difference) string {
 
 // Summary tells how much of a backup was read, what it was compared with, and how many differences of each kind there are.
 func (r Result) Summary() string {
+	if r.Stored {
+		return r.storedSummary()
+	}
 	parts := []string{fmt.Sprintf("%d files", r.Files), r.how()}
 	switch {
 	case r.Against != "":

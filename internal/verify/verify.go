@@ -53,6 +53,10 @@ type Result struct {
 	Bytes       int64             `json:"bytes_read"`
 	Digest      string            `json:"digest,omitempty"` // of all that was compared with Against
 	Differences []tree.Difference `json:"differences"`
+	Stored      bool              `json:"stored,omitempty"`   // in a store: Objects, and no files, were compared
+	Objects     int               `json:"objects,omitempty"`  // that were compared
+	Unproved    int               `json:"unproved,omitempty"` // objects of which the store tells no checksum
+	Lost        []string          `json:"lost,omitempty"`     // backups that build on this one, and cannot be restored without it
 	Failure     *engine.Failure   `json:"failure,omitempty"`
 }
 
@@ -170,6 +174,9 @@ func (r Result) failed(err error) Result {
 // WayOn tells how to heal what the disk does not give; "": it gives all.
 func WayOn(all []Result) string {
 	for _, r := range all {
+		if r.Stored && len(r.Differences) > 0 {
+			return "the next run stores once more what the source still has; to be rid of the rest: btrfs-backup delete"
+		}
 		if slices.ContainsFunc(r.Differences, func(d tree.Difference) bool { return d.Damage != nil && d.Got == "" }) {
 			return fmt.Sprintf("`btrfs-backup verify --repair-from SNAPSHOT %s` heals it by the snapshot that was sent", r.Backup)
 		}

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"cmp"
+	"context"
+
+	"github.com/spf13/pflag"
+
+	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/job"
+	"btrfs-backup/internal/verify"
+)
+
+// storedVerify tells how backups in stores are verified.
+type storedVerify struct {
+	verify.StoredOptions
+	readingOptions
+}
+
+func (o *storedVerify) define(f *pflag.FlagSet) {
+	f.BoolVar(&o.Download, "download", false, "fetch all that a store has, and compare it")
+	f.BoolVar(&o.Restore, "restore", false, "decrypt what a store has, and check it; with -i")
+	defineIdentities(&o.identities, f)
+	o.defineReading(f)
+}
+
+func (o *storedVerify) isAsked() bool { return o.Download || o.Restore }
+
+func (o *verifyOptions) verifyStored(ctx context.Context, m *job.Machines, places []job.Place, told verifying) error {
+	if o.fast || o.all || o.export || o.against != "" {
+		return misused("--fast, --all, --export and --against are for backups that are no streams", "leave them out")
+	}
+	s := o.stored.StoredOptions
+	s.Subset, s.Now = o.subset, told.now
+	if err := s.Check(len(o.stored.identities) > 0); err != nil {
+		return misused(err.Error(), hint.Of(err))
+	}
+	all, failed := m.VerifyStored(ctx, places, s, told)
+	err := o.conclude(ctx, told.environment, all)
+	if failed != nil && err != nil {
+		complain(told.environment, failed)
+		return err
+	}
+	return cmp.Or(failed, err)
+}

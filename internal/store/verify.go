@@ -1,0 +1,197 @@
+package store
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/zeebo/xxh3"
+
+	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/internal/object"
+	"btrfs-backup/internal/seal"
+)
+
+// A Check tells how a backup is verified.
+type Check struct {
+	Download bool                  // fetch objects; else whoever keeps them tells their SHA-256
+	Takes    func(key string) bool // chooses objects; nil: all
+	Read     func(bytes int64)     // is told of what is compared
+}
+
+// Verified tells what came of it.
+type Verified struct {
+	Objects  int   // that were compared
+	Bytes    int64 // of them
+	Unproved int   // objects whose SHA-256 nobody tells
+	Damaged  []Damage
+}
+
+// A Damage is an object that is not what it was.
+type Damage struct {
+	Object string // its name in the directory of the backup
+	Why    string
+	Gone   bool // it is missing
+}
+
+// Verify compares the objects of a backup with its manifest, and that with its signature. What could not be asked or fetched is an error,
+// and no damage.
+func (s *Store) Verify(ctx context.Context, b *Backup, c Check) (v Verified, err error) {
+	if err := s.verifyManifest(ctx, b, &v); err != nil {
+		return v, err
+	}
+	all := slices.DeleteFunc(b.objects(), func(o anObject) bool { return c.Takes != nil && !c.Takes(o.key) })
+	var mu sync.Mutex
+	parallel := atOnce
+	if c.Download {
+		parallel = underWay // which are in memory
+	}
+	err = inParallel(parallel, len(all), func(i int) error {
+		o := all[i]
+		proved, err := s.compare(ctx, o, c.Download)
+		mu.Lock()
+		defer mu.Unlock()
+		switch isGone := errors.Is(err, fs.ErrNotExist); {
+		case err == nil && !proved:
+			v.Unproved++
+		case err == nil:
+			v.Objects++
+			v.Bytes += o.Size
+		case isGone, errors.Is(err, ErrDamaged):
+			v.Damaged = append(v.Damaged, Damage{path.Base(o.key), whyOf(err), isGone})
+		default:
+			return err
+		}
+		if c.Read != nil {
+			c.Read(o.Size)
+		}
+		return nil
+	})
+	slices.SortFunc(v.Damaged, func(a, b Damage) int { return cmp.Compare(a.Object, b.Object) })
+	return v, err
+}
+
+// whyOf gives what is wrong with an object, without its name.
+func whyOf(err error) string {
+	if errors.Is(err, fs.ErrNotExist) {
+		return "is missing"
+	}
+	_, why, _ := strings.Cut(err.Error(), ErrDamaged.Error()+": ")
+	return why
+}
+
+// verifyManifest looks whether the manifest is there as it was signed.
+func (s *Store) verifyManifest(ctx context.Context, b *Backup, v *Verified) error {
+	key := b.Dir + manifestName
+	content, err := object.Read(ctx, s.bucket, object.Ref{Key: key})
+	if err == nil {
+		if _, err := s.decode(b.Dir, content); err == nil {
+			return nil
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	first, firstErr := s.first(ctx, key)
+	if firstErr == nil {
+		if content, err = object.Read(ctx, s.bucket, first); err == nil {
+			_, err = s.decode(b.Dir, content)
+		}
+		if err == nil {
+			return nil
+		}
+	}
+	isGone := errors.Is(firstErr, fs.ErrNotExist)
+	why := "is not what was signed"
+	if isGone {
+		why = "is missing"
+	}
+	v.Damaged = append(v.Damaged, Damage{manifestName, why, isGone})
+	return nil
+}
+
+// compare tells whether an object was proved to be what the manifest tells. One that is not is ErrDamaged, a missing one fs.ErrNotExist.
+func (s *Store) compare(ctx context.Context, o anObject, download bool) (proved bool, err error) {
+	if download {
+		_, err := s.fetch(ctx, o)
+		return err == nil, err
+	}
+	info, err := s.bucket.Stat(ctx, object.Ref{Key: o.key})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	if wrong := o.differs(info); err != nil || wrong != "" {
+		first, firstErr := s.first(ctx, o.key)
+		if firstErr != nil {
+			return false, firstErr
+		}
+		if first.Version != "" {
+			if info, err = s.bucket.Stat(ctx, first); err != nil {
+				return false, err
+			}
+			wrong = o.differs(info)
+		}
+		if wrong != "" {
+			return false, fmt.Errorf("%s of %s %w: %s", path.Base(o.key), s, ErrDamaged, wrong)
+		}
+	}
+	return info.SHA256 != nil, nil
+}
+
+// differs tells in what an object is not what the manifest tells.
+func (o anObject) differs(is object.Info) string {
+	switch {
+	case is.Size != o.Size:
+		return fmt.Sprintf("it has %d bytes in place of %d", is.Size, o.Size)
+	case is.SHA256 != nil && !bytes.Equal(is.SHA256, o.SHA256):
+		return "it has another SHA-256"
+	}
+	return ""
+}
+
+// VerifyStream decrypts a backup, checks its stream, and compares that with the sum that was taken when it was stored.
+func (s *Store) VerifyStream(ctx context.Context, m *Manifest, ids seal.Identities, read func(bytes int64)) error {
+	private, err := m.Private(ids)
+	if err != nil {
+		return err
+	}
+	content := s.Stream(ctx, m, ids)
+	defer content.Close()
+	sum := xxh3.New()
+	r := sendstream.NewReader(io.TeeReader(content, sum))
+	for {
+		c, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if read != nil {
+			read(int64(len(c.Raw)))
+		}
+	}
+	if got := sum.Sum128().Bytes(); !bytes.Equal(got[:], private.Stream) {
+		return fmt.Errorf("the stream of %s %w: it is another one than was stored", m.Name, ErrDamaged)
+	}
+	return nil
+}
+
+// BuildOn gives all backups that build on one, and so are lost with it.
+func (c *Catalog) BuildOn(b *Backup) (names []string) {
+	for i := range c.Backups {
+		other := &c.Backups[i]
+		chain, _ := c.Chain(other)
+		if other != b && slices.Contains(chain, b) {
+			names = append(names, other.Name)
+		}
+	}
+	return names
+}
