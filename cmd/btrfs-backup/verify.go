@@ -48,7 +48,9 @@ not give a block, its place in the file is told, and the rest is read.
 A set stands for the backups of all its members, and a folder of sets for all of
 them. In a store, or STORE/SOURCE, all objects are compared with the checksums
 that the store computes; with --download they are fetched, and with --restore
-decrypted and checked. Exit status 4 tells that something differs, or is damaged.`,
+decrypted and checked.
+
+Exit status 4 tells that something differs, or is damaged.`,
 		Args: needPlace("BACKUP"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if o.repair.isAsked() {
@@ -58,9 +60,9 @@ decrypted and checked. Exit status 4 tells that something differs, or is damaged
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&o.against, "against", "", "compare with `SNAPSHOT`, or a directory as it is now")
+	f.StringVar(&o.against, "against", "", "compare with `SNAPSHOT`, or a directory")
 	f.BoolVar(&o.fast, "fast", false, "do not read contents that were verified before")
-	f.BoolVar(&o.all, "all", false, "BACKUP is a folder: verify all in it, newest first")
+	f.BoolVar(&o.all, "all", false, "BACKUP is a folder: verify all, newest first")
 	f.StringVar(&o.subset, "subset", "", "read `PART` of contents: 1/30, another each day")
 	o.repair.define(f)
 	o.stored.define(f)

@@ -20,7 +20,7 @@ type repairOptions struct {
 
 func (o *repairOptions) define(f *pflag.FlagSet) {
 	f.StringVar(&o.from, "repair-from", "", "heal BACKUP by what the snapshot `SOURCE` holds")
-	f.BoolVar(&o.dryRun, "dry-run", false, "with --repair-from: only tell what would be done")
+	f.BoolVar(&o.dryRun, "dry-run", false, "with --repair-from: change nothing")
 }
 
 func (o *repairOptions) isAsked() bool { return o.from != "" || o.dryRun }

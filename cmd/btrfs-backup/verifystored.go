@@ -19,7 +19,7 @@ type storedVerify struct {
 
 func (o *storedVerify) define(f *pflag.FlagSet) {
 	f.BoolVar(&o.Download, "download", false, "fetch all that a store has, and compare it")
-	f.BoolVar(&o.Restore, "restore", false, "decrypt what a store has, and check it; with -i")
+	f.BoolVar(&o.Restore, "restore", false, "decrypt what a store has, and check it")
 	defineIdentities(&o.identities, f)
 	o.defineReading(f)
 }

@@ -123,6 +123,9 @@ func (s *shelf) place(c *store.Catalog) inventory.Place {
 		if b.Full() {
 			e.Notes = append(e.Notes, "complete")
 		}
+		if !b.Verified.IsZero() {
+			e.Notes = append(e.Notes, "verified "+b.Verified.Local().Format(time.DateOnly))
+		}
 		if streams.Unknown {
 			e.Notes = append(e.Notes, "unknown signer")
 		}

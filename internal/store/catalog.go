@@ -25,7 +25,8 @@ type Catalog struct {
 type Backup struct {
 	Manifest
 	Committed time.Time // by the clock of the bucket
-	Faults    []string  // what is wrong with its objects, as far as a listing tells
+	Faults    []string  // what is wrong with its objects, as far as a listing tells, or a verification on this machine told
+	Verified  time.Time // when this machine last found all of it as it was; zero: it never did
 	Archived  bool      // some of them must be called back before they can be read
 }
 
@@ -103,6 +104,7 @@ func (s *Store) Catalog(ctx context.Context, source string) (*Catalog, error) {
 		}
 	}
 	c.sort()
+	s.recall(c)
 	c.dropSuperseded(dirs)
 	return c, nil
 }

@@ -111,6 +111,9 @@ func (r *reader) Close() error {
 // ErrDamaged says that an object is not what the manifest tells.
 var ErrDamaged = errors.New("is damaged")
 
+// isMissing is what may be wrong with an object.
+const isMissing = "it is missing"
+
 // A PartError tells of which backup a part could not be fetched.
 type PartError struct {
 	Backup *Manifest
@@ -131,7 +134,7 @@ func (s *Store) fetch(ctx context.Context, o anObject) ([]byte, error) {
 		return s.fetchVersion(ctx, first, o)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%s of %s %w: it is missing", path.Base(o.key), s, ErrDamaged)
+		err = fmt.Errorf("%s of %s %w: %s", path.Base(o.key), s, ErrDamaged, isMissing)
 	}
 	return nil, err
 }

@@ -12,12 +12,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/zeebo/xxh3"
 
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/object"
 	"btrfs-backup/internal/seal"
+	"btrfs-backup/lock"
 )
 
 // A Check tells how a backup is verified.
@@ -59,14 +61,15 @@ func (s *Store) Verify(ctx context.Context, b *Backup, c Check) (v Verified, err
 		proved, err := s.compare(ctx, o, c.Download)
 		mu.Lock()
 		defer mu.Unlock()
-		switch isGone := errors.Is(err, fs.ErrNotExist); {
+		switch {
 		case err == nil && !proved:
 			v.Unproved++
 		case err == nil:
 			v.Objects++
 			v.Bytes += o.Size
-		case isGone, errors.Is(err, ErrDamaged):
-			v.Damaged = append(v.Damaged, Damage{path.Base(o.key), whyOf(err), isGone})
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, ErrDamaged):
+			why := whyOf(err)
+			v.Damaged = append(v.Damaged, Damage{path.Base(o.key), why, why == isMissing})
 		default:
 			return err
 		}
@@ -82,7 +85,7 @@ func (s *Store) Verify(ctx context.Context, b *Backup, c Check) (v Verified, err
 // whyOf gives what is wrong with an object, without its name.
 func whyOf(err error) string {
 	if errors.Is(err, fs.ErrNotExist) {
-		return "is missing"
+		return isMissing
 	}
 	_, why, _ := strings.Cut(err.Error(), ErrDamaged.Error()+": ")
 	return why
@@ -109,9 +112,9 @@ func (s *Store) verifyManifest(ctx context.Context, b *Backup, v *Verified) erro
 		}
 	}
 	isGone := errors.Is(firstErr, fs.ErrNotExist)
-	why := "is not what was signed"
+	why := "it is not what was signed"
 	if isGone {
-		why = "is missing"
+		why = isMissing
 	}
 	v.Damaged = append(v.Damaged, Damage{manifestName, why, isGone})
 	return nil
@@ -182,6 +185,35 @@ func (s *Store) VerifyStream(ctx context.Context, m *Manifest, ids seal.Identiti
 		return fmt.Errorf("the stream of %s %w: it is another one than was stored", m.Name, ErrDamaged)
 	}
 	return nil
+}
+
+// Record remembers on this machine whether backups of a source are whole.
+func (s *Store) Record(ctx context.Context, c *Catalog, whole map[*Backup]bool, now time.Time) error {
+	verified := make(map[string]lock.Verified)
+	for b, isWhole := range whole {
+		verified[path.Base(b.Dir)] = lock.Verified{At: now, Damaged: !isWhole}
+	}
+	isThere := func(dir string) bool {
+		return slices.ContainsFunc(c.Backups, func(b Backup) bool { return path.Base(b.Dir) == dir })
+	}
+	return lock.State{Dir: s.State}.SetVerified(ctx, s.ID+" "+c.Source, verified, isThere)
+}
+
+// recall adds to a catalog what verifications told.
+func (s *Store) recall(c *Catalog) {
+	verified, err := lock.State{Dir: s.State}.VerifiedIn(s.ID + " " + c.Source)
+	if err != nil {
+		s.Log.Debug("reading what was verified: " + err.Error())
+	}
+	for i := range c.Backups {
+		b := &c.Backups[i]
+		switch v, known := verified[path.Base(b.Dir)]; {
+		case known && v.Damaged:
+			b.Faults = append(b.Faults, "damaged, as verified "+v.At.Local().Format(time.DateOnly))
+		case known:
+			b.Verified = v.At
+		}
+	}
 }
 
 // BuildOn gives all backups that build on one, and so are lost with it.

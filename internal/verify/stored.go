@@ -15,7 +15,6 @@ import (
 	"btrfs-backup/internal/seal"
 	"btrfs-backup/internal/store"
 	"btrfs-backup/internal/tree"
-	"btrfs-backup/lock"
 )
 
 // Stored are the backups of a source in a store.
@@ -65,11 +64,15 @@ func InStore(ctx context.Context, s Stored, o StoredOptions, w Watcher) (all []R
 	if err != nil {
 		return nil, err
 	}
+	whole := make(map[*store.Backup]bool)
 	for i := range slices.Backward(c.Backups) {
 		if b := &c.Backups[i]; s.Name == "" || s.Name == b.Name {
 			r := s.one(ctx, c, b, o, w)
 			if ctx.Err() != nil {
 				return all, context.Cause(ctx)
+			}
+			if damaged := len(r.Differences) > 0; damaged || r.Failure == nil && r.Read != Part && r.Unproved == 0 {
+				whole[b] = !damaged
 			}
 			w.Done(r)
 			all = append(all, r)
@@ -86,7 +89,9 @@ func InStore(ctx context.Context, s Stored, o StoredOptions, w Watcher) (all []R
 		return nil, hint.Newf(fmt.Errorf("%s: there is no such backup", strings.TrimSuffix(s.At+"/"+s.Name, "/")),
 			"`btrfs-backup list %s` shows what there is", s.At)
 	}
-	s.record(ctx, c, all, o.Now())
+	if err := s.Record(ctx, c, whole, o.Now()); err != nil {
+		s.Log.Debug("recording what was verified: " + err.Error())
+	}
 	return all, nil
 }
 
@@ -129,11 +134,11 @@ func (s Stored) one(ctx context.Context, c *store.Catalog, b *store.Backup, o St
 		r.Bytes = v.Bytes
 	}
 	for _, d := range v.Damaged {
-		kind := tree.Damaged
+		found := tree.Difference{Path: d.Object, Kind: tree.Damaged, Got: d.Why}
 		if d.Gone {
-			kind = tree.Missing
+			found.Kind, found.Got = tree.Missing, ""
 		}
-		r.Differences = append(r.Differences, tree.Difference{Path: d.Object, Kind: kind, Got: d.Why})
+		r.Differences = append(r.Differences, found)
 	}
 	if err == nil && o.Identities != nil && len(v.Damaged) == 0 {
 		if err = s.VerifyStream(ctx, &b.Manifest, o.Identities, check.Read); errors.Is(err, store.ErrDamaged) {
@@ -152,22 +157,6 @@ func (s Stored) one(ctx context.Context, c *store.Catalog, b *store.Backup, o St
 		return r.failed(fmt.Errorf("%s: %w", r.Backup, err))
 	}
 	return r
-}
-
-// record remembers on this machine what came of it. What was read in part is only worth it if that is damaged.
-func (s Stored) record(ctx context.Context, c *store.Catalog, all []Result, now time.Time) {
-	verified := make(map[string]lock.Verified)
-	for _, r := range all {
-		if damaged := len(r.Differences) > 0; damaged || r.Failure == nil && r.Read != Part && r.Unproved == 0 {
-			verified[strings.TrimPrefix(r.Backup, s.At+"/")] = lock.Verified{At: now, Damaged: damaged}
-		}
-	}
-	isThere := func(name string) bool {
-		return slices.ContainsFunc(c.Backups, func(b store.Backup) bool { return b.Name == name })
-	}
-	if err := (lock.State{Dir: s.State}).SetVerified(ctx, s.ID+" "+s.Source, verified, isThere); err != nil {
-		s.Log.Debug("recording what was verified: " + err.Error())
-	}
 }
 
 // storedSummary tells how a backup in a store was compared.

@@ -175,7 +175,7 @@ func (r Result) failed(err error) Result {
 func WayOn(all []Result) string {
 	for _, r := range all {
 		if r.Stored && len(r.Differences) > 0 {
-			return "the next run stores once more what the source still has; to be rid of the rest: btrfs-backup delete"
+			return "the next run from this machine stores once more what the source still has, and so heals what builds on it; to be rid of the rest: btrfs-backup delete"
 		}
 		if slices.ContainsFunc(r.Differences, func(d tree.Difference) bool { return d.Damage != nil && d.Got == "" }) {
 			return fmt.Sprintf("`btrfs-backup verify --repair-from SNAPSHOT %s` heals it by the snapshot that was sent", r.Backup)

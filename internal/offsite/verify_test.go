@@ -1,0 +1,84 @@
+package offsite
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"btrfs-backup/internal/inventory"
+	"btrfs-backup/internal/seal"
+	"btrfs-backup/internal/tree"
+	"btrfs-backup/internal/verify"
+)
+
+// watcher notes what is found.
+type watcher struct{ lines []string }
+
+func (w *watcher) Begin(context.Context, string) (func(read, total int64), func()) {
+	return func(read, total int64) {}, func() {}
+}
+func (w *watcher) Found(d tree.Difference) { w.lines = append(w.lines, verify.Line(d)) }
+func (w *watcher) Done(r verify.Result)    { w.lines = append(w.lines, r.Summary()) }
+
+func (s *shop) verify(o verify.StoredOptions) ([]verify.Result, string) {
+	s.Helper()
+	o.Now = time.Now
+	w := &watcher{}
+	all, err := verify.InStore(s.Context(), verify.Stored{Store: s.store, At: s.place.String() + "/" + source, Source: source}, o, w)
+	must(s, err)
+	return all, strings.Join(w.lines, "\n")
+}
+
+func TestDamageIsToldWithAllThatIsLost(t *testing.T) {
+	in := inFolder(t.TempDir())
+	s := newShop(t, in)
+	first := s.save("20260101-000000", "")
+	s.save("20260102-000000", "20260101-000000")
+	s.save("20260103-000000", "20260102-000000")
+	s.save("20260104-000000", "")
+	if all, told := s.verify(verify.StoredOptions{Restore: true, Identities: s.ids}); verify.Differs(all) || len(all) != 4 || all[0].Failure != nil {
+		t.Errorf("whole: %s", told)
+	}
+	if e := entry(t, s.look(source), "20260102-000000"); !slices.Contains(e.Notes, "verified "+time.Now().Format(time.DateOnly)) {
+		t.Errorf("it is not noted as verified: %q", e.Notes)
+	}
+	part := filepath.Join(string(in), first.Dir, "data.000000")
+	content, err := os.ReadFile(part)
+	must(t, err)
+	content[len(content)/2] ^= 1
+	must(t, os.WriteFile(part, content, 0o600))
+	for _, o := range []verify.StoredOptions{{}, {Download: true}, {Restore: true, Identities: s.ids}} {
+		all, told := s.verify(o)
+		if len(all) != 4 || !verify.Differs(all) || !slices.Equal(all[3].Lost, []string{"20260102-000000", "20260103-000000"}) {
+			t.Errorf("%+v", all)
+		}
+		if !strings.Contains(told, "data.000000") || !strings.Contains(told, "lost with it: 20260102-000000, 20260103-000000") {
+			t.Error(told)
+		}
+	}
+	p := s.look(source)
+	if e := entry(t, p, "20260101-000000"); e.Kind != inventory.Broken {
+		t.Errorf("known damage is forgotten: %+v", e)
+	}
+	if e := entry(t, p, "20260104-000000"); !e.Complete {
+		t.Errorf("what builds on nothing damaged is whole: %+v", e)
+	}
+}
+
+func TestAKeyThatReadsNothingIsNoDamage(t *testing.T) {
+	s := newShop(t, inFolder(t.TempDir()))
+	s.save("20260101-000000", "")
+	_, other := options(t)
+	all, _ := s.verify(verify.StoredOptions{Restore: true, Identities: other})
+	if verify.Differs(all) || all[0].Failure == nil {
+		t.Errorf("%+v", all[0])
+	}
+	var none seal.Identities
+	if all, _ := s.verify(verify.StoredOptions{Identities: none}); all[0].Failure != nil {
+		t.Errorf("%+v", all[0])
+	}
+}
