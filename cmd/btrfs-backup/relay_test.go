@@ -208,3 +208,18 @@ func TestOnlyAFolderWithBackupsOfOneSourceIsSentOn(t *testing.T) {
 	expect(t, exitUsage, relay(r.disk, "--engine", "rsync"), "which rsync does not")
 	want(t, "left in the folder", names(t, filepath.Join(r.source, "snapshot")), r.snapshots()...)
 }
+
+func TestARehearsalForAStoreThatIsMissingFollowsTheCalendar(t *testing.T) {
+	t.Parallel()
+	r := newRelayRig(t, "btrfs")
+	r.configure("[job.first]\nsource = \"SOURCE\"\ndestination = [%q]\n", r.disk)
+	r.pass(10) // from a Tuesday on
+	dated := r.dated(r.disk)
+	plan := expect(t, exitDone, invoke(t, r.environ(), "--relay", "--dry-run", "--keep-backups", "14d", "--recipients",
+		filepath.Join(r.dir, "recipients"), "--one-recipient", r.disk, "store:"+filepath.Join(r.dir, "new"))).stdout
+	for at, parent := range map[int]int{1: 0, 5: 4, 6: 0, 7: 6} { // the seventh is a Monday
+		if line := "would send " + dated[at] + " as an increment to " + dated[parent]; !strings.Contains(plan, line) {
+			t.Errorf("%q is not in the plan:\n%s", line, plan)
+		}
+	}
+}

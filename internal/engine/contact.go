@@ -187,7 +187,7 @@ func (v *visit) enter(ctx context.Context) (release func(), err error) {
 	case v.away != nil:
 		return nil, v.away
 	case v.missing && (v.DryRun || v.NoTransfer):
-		return release, v.prepare(ctx, Contents{})
+		return release, v.prepare(ctx, v.foreseen())
 	case v.missing:
 		if err := v.create(ctx); err != nil {
 			return nil, err
@@ -208,6 +208,14 @@ func (v *visit) enter(ctx context.Context) (release func(), err error) {
 		return nil, err
 	}
 	return release, nil
+}
+
+// foreseen gives what a destination that is missing holds when it is made.
+func (v *visit) foreseen() Contents {
+	if p, ok := v.to.(Prospect); ok {
+		return p.Foreseen()
+	}
+	return Contents{}
 }
 
 func (v *visit) create(ctx context.Context) error {

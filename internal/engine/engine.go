@@ -86,6 +86,11 @@ type Opener interface {
 	Create(ctx context.Context) error
 }
 
+// A Prospect is an Opener that tells, while it is missing, what it will be.
+type Prospect interface {
+	Foreseen() Contents
+}
+
 // A Checker is a Destination that can tell whether the programs are there that it needs.
 type Checker interface {
 	CheckPrograms(ctx context.Context) error

@@ -44,6 +44,7 @@ type Destination struct {
 var (
 	_ engine.Destination = (*Destination)(nil)
 	_ engine.Opener      = (*Destination)(nil)
+	_ engine.Prospect    = (*Destination)(nil)
 	_ engine.Lister      = (*Destination)(nil)
 	_ engine.Marker      = (*Destination)(nil)
 	_ engine.Keeper      = (*Destination)(nil)
@@ -116,6 +117,9 @@ func (d *Destination) Close() error {
 	d.bucket = nil
 	return closer.Close()
 }
+
+// Foreseen tells that backups will build on each other.
+func (d *Destination) Foreseen() engine.Contents { return engine.Contents{Chains: chainsOf(nil, nil, d.MaxParentAge)} }
 
 // Mark identifies the store, wherever it lies.
 func (d *Destination) Mark(context.Context) (id string, err error) { return d.store.ID, nil }
