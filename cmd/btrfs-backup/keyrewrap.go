@@ -15,10 +15,8 @@ import (
 
 type keyRewrapOptions struct {
 	readingOptions
-	recipients string
-	one        bool
-	dryRun     bool
-	reach      job.Reach
+	dryRun bool
+	reach  job.Reach
 }
 
 func newKeyRewrap(env environment) *cobra.Command {
@@ -42,8 +40,8 @@ Whoever has an old key and a copy of what it reads can read that copy for ever.`
 	f := c.Flags()
 	defineIdentities(&o.identities, f)
 	o.defineReading(f)
-	defineRecipients(&o.recipients, f)
-	f.BoolVar(&o.one, "one-recipient", false, "let a single key be enough")
+	defineRecipients(&o.stores.Recipients, f)
+	f.BoolVar(&o.stores.OneRecipient, "one-recipient", false, "let a single key be enough")
 	f.BoolVar(&o.dryRun, "dry-run", false, "tell what it would take, and do nothing")
 	help.Grouped(f, help.FurtherTitle, func(f *pflag.FlagSet) {
 		defineReach(&o.reach, f)
@@ -56,22 +54,10 @@ func (o *keyRewrapOptions) rewrap(ctx context.Context, env environment, args []s
 	if len(o.identities) == 0 {
 		return misused("--identity is missing: which secret key reads the backups until now?", "-i FILE, or -i - to type one")
 	}
-	recipients, err := seal.ReadRecipients(o.recipients)
-	if err == nil {
-		err = recipients.Check(o.one)
-	}
-	if err != nil {
-		return err
-	}
 	places, machines, err := lookAtAll(env, env.newLog(slog.LevelInfo), o.reach, o.readingOptions, "", args)
 	if err != nil {
 		return err
 	}
 	defer machines.Close()
-	at, isStore := places[0].(job.Store)
-	if !isStore {
-		return misused(places[0].String()+" is no store: only what is in a store is encrypted", "s3://BUCKET/PREFIX, store:/FOLDER or store+ssh://HOST/FOLDER")
-	}
-	return machines.Rewrap(ctx, at, job.Rewrapping{Recipients: recipients, DryRun: o.dryRun,
-		Tell: func(line string) { fmt.Fprintln(env.stdout, line) }})
+	return machines.Rewrap(ctx, places[0], o.stores, o.dryRun, func(line string) { fmt.Fprintln(env.stdout, line) })
 }

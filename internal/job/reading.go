@@ -192,15 +192,21 @@ func IsStore(text string) bool {
 // WithoutLatest leaves out what means the newest backup, which is meant without a name, too.
 func WithoutLatest(text string) string { return strings.TrimSuffix(text, "/"+offsite.Latest) }
 
-// Rewrapping lets other recipients read what a store holds.
-type Rewrapping = offsite.Rewrapping
-
-// Rewrap does that with what the place of a store means. The secret keys are those of Reading.
-func (m *Machines) Rewrap(ctx context.Context, s Store, w Rewrapping) error {
+// Rewrap lets the recipients read what there is in a store, in place of those until now, whose secret keys are those of Reading.
+func (m *Machines) Rewrap(ctx context.Context, p Place, of Stores, dryRun bool, tell func(line string)) error {
+	recipients, err := of.recipients()
+	if err != nil {
+		return err
+	}
+	s, isStore := p.(Store)
+	if !isStore {
+		var c Complaints
+		c.Add("", "s3://BUCKET/PREFIX, store:/FOLDER or store+ssh://HOST/FOLDER", "%s is no store: only what is in a store is encrypted", p)
+		return c.Err()
+	}
 	reader, found, err := m.FindStored(ctx, s)
 	if err != nil {
 		return err
 	}
-	w.Identities = reader.Identities
-	return w.Do(ctx, found)
+	return offsite.Rewrapping{Recipients: recipients, Identities: reader.Identities, DryRun: dryRun, Tell: tell}.Do(ctx, found)
 }
