@@ -24,6 +24,7 @@ type Streams struct {
 	Chains  *plan.Chains
 	// Unknown tells that this machine knows no key that signs backups, so that nobody can say whose they are.
 	Unknown bool
+	others  []*Streams // of the other members of its set; see JoinMembers
 }
 
 // A Shelf is where such backups are kept.
@@ -89,10 +90,13 @@ func (s *Streams) remark() string {
 	if s == nil {
 		return ""
 	}
-	foreign := 0
+	foreign, lacking := 0, 0
 	for _, e := range s.Content {
 		if e.Kind == Foreign {
 			foreign++
+		}
+		if len(e.Lacks) > 0 {
+			lacking++
 		}
 	}
 	switch {
@@ -100,6 +104,8 @@ func (s *Streams) remark() string {
 		return fmt.Sprintf("%d foreign", foreign)
 	case s.Unknown:
 		return "unknown signers"
+	case lacking > 0:
+		return fmt.Sprintf("%d in INCOMPLETE sets", lacking)
 	}
 	return ""
 }
@@ -142,18 +148,14 @@ func (p Place) decideStreams(o Policy, now time.Time) (all []Decided) {
 		candidates[of] = append(candidates[of], candidate)
 		described[e.Name] = d
 	}
-	for _, candidates := range candidates {
+	for of, candidates := range candidates {
 		whole, broken := p.Streams.Chains.Apart(candidates)
 		for _, v := range broken {
 			d := described[v.Name]
 			d.Verdict = v
 			all = append(all, d)
 		}
-		verdicts, goes := make([]retention.Verdict, 0, len(whole)), make(map[string]time.Time)
-		o.decide(o.Backups, now, whole, func(v retention.Verdict, at time.Time) {
-			verdicts = append(verdicts, v)
-			goes[v.Name] = at
-		})
+		verdicts, goes := p.Streams.decideAmong(o, now, of.Naming, whole)
 		for i, v := range verdicts {
 			if v.Name == newest && !v.Keep {
 				verdicts[i] = retention.Verdict{Name: v.Name, Keep: true, Held: true, Reasons: []string{"the newest one"}}

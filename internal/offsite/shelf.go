@@ -57,17 +57,32 @@ func (r Reader) overview(ctx context.Context, f *Found) (p inventory.Place, err 
 	if err != nil {
 		return p, err
 	}
-	p.Below = make([]inventory.Place, len(sources))
-	err = store.InParallel(len(sources), func(i int) error {
+	if p.Below, err = r.indexed(ctx, f, sources); err == nil {
+		joinMembers(sources, p.Below)
+	}
+	return p, err
+}
+
+// indexed tells of some sources of a store, as far as their indexes do.
+func (r Reader) indexed(ctx context.Context, f *Found, sources []string) ([]inventory.Place, error) {
+	places := make([]inventory.Place, len(sources))
+	return places, store.InParallel(len(sources), func(i int) error {
 		c, err := f.Store.Indexed(ctx, sources[i])
 		if err == nil {
 			of := *f
 			of.Source = sources[i]
-			p.Below[i] = (&shelf{reader: r, found: &of}).place(c)
+			places[i] = (&shelf{reader: r, found: &of}).place(c)
 		}
 		return err
 	})
-	return p, err
+}
+
+func joinMembers(sources []string, places []inventory.Place) {
+	of := make(map[string]*inventory.Streams)
+	for i, p := range places {
+		of[sources[i]] = p.Streams
+	}
+	inventory.JoinMembers(of)
 }
 
 // Shelf gives the backups of the source that was found.
@@ -90,7 +105,23 @@ func (s *shelf) Look(ctx context.Context) (inventory.Place, error) {
 		return inventory.Place{}, err
 	}
 	s.catalog = c
-	return s.place(c), nil
+	p := s.place(c)
+	others := membersIn(c)
+	places, err := s.reader.indexed(ctx, s.found, others)
+	joinMembers(append(others, s.found.Source), append(places, p))
+	return p, err
+}
+
+// membersIn gives the other members of the sets of which a catalog tells.
+func membersIn(c *store.Catalog) (others []string) {
+	for _, b := range c.Backups {
+		for _, m := range b.Set {
+			if m != c.Source && !slices.Contains(others, m) {
+				others = append(others, m)
+			}
+		}
+	}
+	return others
 }
 
 // place describes what a catalog tells of.
@@ -110,7 +141,7 @@ func (s *shelf) place(c *store.Catalog) inventory.Place {
 		sent := b.Stored()
 		e := inventory.Entry{Place: folder, Name: b.Name, Time: cmp.Or(inventory.TimeIn(b.Name), b.Made), UUID: uuidOf(b.Manifest),
 			ReceivedUUID: b.UUID, Parent: names[b.Parent], ReadOnly: true, Kind: inventory.Backup, Sent: &sent, Freed: &stored, Faults: b.Faults,
-			Signer: b.Signer, Written: b.Committed}
+			Signer: b.Signer, Written: b.Committed, Members: b.Set}
 		_, lost := streams.Chains.Line(b.Name)
 		switch {
 		case len(b.Faults) > 0:

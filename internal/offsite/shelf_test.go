@@ -25,6 +25,7 @@ type shop struct {
 	o      store.Options
 	ids    seal.Identities
 	source string
+	set    []string  // of the source
 	until  time.Time // that backups are locked
 	store  *store.Store
 	number map[string]byte // of backups, by name
@@ -55,7 +56,7 @@ func (s *shop) save(name, on string) *store.Backup {
 			streamtest.Number(sendstream.AttrCloneCtransid, 7))
 	}
 	content := streamtest.Stream(1, head, streamtest.Makes(sendstream.CmdMkfile, "file"), streamtest.Write("file", strings.Repeat(name, 100)))
-	u, err := s.store.Begin(s.Context(), store.Order{Source: s.source, Name: name, Key: name, Until: s.until})
+	u, err := s.store.Begin(s.Context(), store.Order{Source: s.source, Name: name, Key: name, Until: s.until, Set: s.set})
 	must(s, err)
 	_, err = u.Write(content)
 	must(s, err)

@@ -3,8 +3,9 @@
 // Each member is a job of its own, with a folder of its own at every destination, so that what holds for one source holds for each
 // of them. Together they take their snapshots one after another, with nothing in between, and under one name: all of them or none.
 // A set is complete at a destination when every member has its backup of that name there; then it gets a directory of links to
-// them (host.Sets), by one rename. The retention decides on all members' snapshots, and on all their backups at a destination, as
-// on one: what goes by its verdict loses its directory of links before any backup. The newest complete set always stays.
+// them (host.Sets), by one rename; in a store, their manifests tell it. The retention decides on all members' snapshots, and on all
+// their backups at a destination, as on one: what goes by its verdict loses its directory of links before any backup. The newest
+// complete set always stays.
 //
 // A destination that is refused to one member is refused to all, so that no part of a set ends where a disk should be mounted.
 // Nothing is deleted at a destination where one of the members failed, and none of the members' snapshots if one of them must not
