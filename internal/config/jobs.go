@@ -332,6 +332,9 @@ func (r reading) readAt(p job.Place, t *table) {
 	spec := job.Default()
 	options := r.reader.Options(&spec)
 	may := []string{"keep-backups", "num-backups", "rate-limit", "mount-point"}
+	if _, isStore := p.(job.Store); isStore {
+		may = append(may, "recipients", "credentials", "credentials-command", "part-size", "object-lock", "storage-class")
+	}
 	for _, key := range t.keys {
 		v := t.values[key]
 		switch {
@@ -351,7 +354,8 @@ func (r reading) readAt(p job.Place, t *table) {
 	if r.Spec.To == nil {
 		r.Spec.To = make(map[string]job.To)
 	}
-	r.Spec.To[p.String()] = job.To{KeepBackups: spec.KeepBackups, RateLimit: spec.RateLimit, MountPoint: spec.Copy.MountPoint}
+	r.Spec.To[p.String()] = job.To{KeepBackups: spec.KeepBackups, RateLimit: spec.RateLimit, MountPoint: spec.Copy.MountPoint,
+		Stores: spec.Stores}
 }
 
 func (r reading) every(v value) {

@@ -45,6 +45,10 @@ func (s *Spec) Check() Complaints {
 	}
 	s.Copy.check(&c)
 	s.Stores.check(&c)
+	for _, name := range slices.Sorted(maps.Keys(s.To)) {
+		to := s.To[name].Stores
+		to.check(&c)
+	}
 	s.checkLock(&c)
 	c = append(c, s.Reach.Check()...)
 	if s.HasMembers() {

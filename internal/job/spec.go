@@ -54,6 +54,7 @@ type To struct {
 	KeepBackups retention.Policy
 	RateLimit   rate.Limit
 	MountPoint  string
+	Stores      Stores
 	Absent      string // why it is not served in this run; "" if it is
 }
 

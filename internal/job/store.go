@@ -119,6 +119,19 @@ func (s *Stores) classes() (map[string]string, error) {
 	return of, nil
 }
 
+// with gives the settings with those of others that are not zero.
+func (s Stores) with(o Stores) Stores {
+	if o.Credentials != "" || o.CredentialsCommand != "" {
+		s.Credentials, s.CredentialsCommand = o.Credentials, o.CredentialsCommand
+	}
+	s.Recipients, s.Classes = cmp.Or(o.Recipients, s.Recipients), cmp.Or(o.Classes, s.Classes)
+	s.PartSize, s.Lock = cmp.Or(o.PartSize, s.PartSize), cmp.Or(o.Lock, s.Lock)
+	return s
+}
+
+// StoresAt gives the settings for a destination, or for what is in it.
+func (s *Spec) StoresAt(p Place) Stores { return s.Stores.with(s.at(p).Stores) }
+
 // At gives where a store lies.
 func (s Stores) At(p Store, m *Machines, log *slog.Logger) offsite.Place {
 	switch {
@@ -135,7 +148,7 @@ func (s Stores) At(p Store, m *Machines, log *slog.Logger) offsite.Place {
 
 // storeTo gives a destination that is a store.
 func (b *builder) storeTo(p Store, source stream.Sender) (*offsite.Destination, error) {
-	s := b.Stores
+	s := b.StoresAt(p)
 	recipients, err := s.recipients()
 	if err != nil {
 		return nil, err

@@ -47,7 +47,8 @@ of [default]; tables are merged.`, Items: [][2]string{
 		{"destination", "A place, or a list of places. Without one, snapshots alone are taken."},
 		{"every", "hourly, daily, weekly, monthly, quarterly or yearly: once in each period of the calendar, which may be followed by " +
 			"when it begins: \"weekly week-start=sunday\". Or a time such as 15m, 6h, 2d or 1w. Or a name of [interval]. Without it: daily."},
-		{`to."DESTINATION"`, "A table of what differs at one destination: keep-backups, num-backups, rate-limit, mount-point, max-age."},
+		{`to."DESTINATION"`, "A table of what differs at one destination: keep-backups, num-backups, rate-limit, mount-point, max-age; " +
+			"of a store also recipients, credentials, credentials-command, part-size, object-lock, storage-class."},
 		{"max-age", "The age from which on a backup is late, such as 26h or 3d. Without it: twice the time of every."},
 		{"auto", "false: it is run only when it is named."},
 		{"tags", "A list of words, for \"run --tag\"."},

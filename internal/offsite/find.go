@@ -54,9 +54,15 @@ func Find(ctx context.Context, at Place, o store.Options) (*Found, error) {
 		above, name := in.Above()
 		names, in = append([]string{name}, names...), above
 	}
-	return nil, hint.New(fmt.Errorf("there is no store in %s, nor above it: %w", at, fs.ErrNotExist),
+	return nil, hint.New(missingError(fmt.Sprintf("there is no store in %s, nor above it", at)),
 		"name the place of a store; of what is in it, PLACE/SOURCE or PLACE/SOURCE/BACKUP")
 }
+
+// missingError says in words that something does not exist.
+type missingError string
+
+func (e missingError) Error() string        { return string(e) }
+func (e missingError) Is(target error) bool { return target == fs.ErrNotExist }
 
 func openIn(ctx context.Context, at Place, o store.Options) (*Found, error) {
 	bucket, closer, err := at.Open(ctx, nil)

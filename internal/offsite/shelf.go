@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -98,7 +97,7 @@ type shelf struct {
 func (s *shelf) Look(ctx context.Context) (inventory.Place, error) {
 	c, err := s.found.Store.Catalog(ctx, s.found.Source)
 	if err == nil && len(c.Backups)+len(c.Rest) == 0 {
-		err = hint.Newf(fmt.Errorf("there are no backups of %s in %s: %w", s.found.Source, s.found.Place, fs.ErrNotExist),
+		err = hint.Newf(missingError(fmt.Sprintf("there are no backups of %s in %s", s.found.Source, s.found.Place)),
 			"`btrfs-backup list %s` shows the sources there", s.found.Place)
 	}
 	if err != nil {
