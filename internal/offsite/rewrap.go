@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/seal"
 	"btrfs-backup/internal/store"
+	"btrfs-backup/lock"
 )
 
 // A Rewrapping lets other recipients read what a store holds, in place of those until now.
@@ -92,6 +94,13 @@ func (w Rewrapping) todo(ctx context.Context, f *Found, sources []string) (todo 
 
 // source rewraps backups of a source, and tells how many could not be deleted.
 func (w Rewrapping) source(ctx context.Context, f *Found, source string, backups []*store.Backup) (left int, err error) {
+	release, err := lockSource(ctx, filepath.Join(f.Store.State, "stores", f.Store.ID, source), f.Place.String(), func(held *lock.HeldError) {
+		w.Tell("waiting for " + held.Holder())
+	})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, release()) }()
 	for _, b := range backups {
 		if _, err := f.Store.Rewrap(ctx, source, b, w.Identities, nil); err != nil {
 			return left, err
