@@ -77,7 +77,10 @@ func (u upload) send(ctx context.Context, conditional bool) error {
 		op = locking
 	}
 	err := u.s.try(ctx, op, u.key, func(ctx context.Context, c *minio.Core) error {
-		attempts++
+		// A server that refuses does so before it has read what is sent, so that its answer may be lost with the connection.
+		if attempts++; attempts > 1 && u.arrived(ctx, c) {
+			return nil
+		}
 		err := u.once(ctx, c, conditional)
 		if conditional && isRefusedCondition(err) {
 			u.s.noCondition()
@@ -92,6 +95,12 @@ func (u upload) send(ctx context.Context, conditional bool) error {
 		}
 	}
 	return err
+}
+
+// arrived tells that an earlier attempt stored the object after all.
+func (u upload) arrived(ctx context.Context, c *minio.Core) bool {
+	found, err := c.StatObject(ctx, u.s.place.Bucket, u.s.full(u.key), minio.StatObjectOptions{Checksum: true})
+	return err == nil && (&finding{found.Size, checksum(found), found.ETag}).has(u.content, u.sum)
 }
 
 func (u upload) locks() bool { return u.s.o.LockMode != Unlocked && !u.o.Until.IsZero() }
