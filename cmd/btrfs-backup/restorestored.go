@@ -16,6 +16,7 @@ import (
 	"btrfs-backup/internal/power"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/report"
+	"btrfs-backup/internal/restore"
 	"btrfs-backup/internal/restore/stored"
 	"btrfs-backup/internal/retrieval"
 	"btrfs-backup/internal/seal"
@@ -41,26 +42,46 @@ func (s *storedRestore) defineFurther(f *pflag.FlagSet) {
 	defineCredentials(&s.reading.stores, f)
 }
 
-// from opens the store, and tells how it is read. The other places are opened as well.
-func (s *storedRestore) from(ctx context.Context, env environment, o *restoreOptions, args []string) (f stored.From, places []job.Place,
-	machines *job.Machines, err error) {
-	at := job.WithoutLatest(args[0])
-	log := env.newLog(o.output.level())
-	if places, machines, err = lookAtAll(env, log, o.reach, s.reading, "", append([]string{at}, args[1:]...)); err != nil {
-		return f, nil, nil, err
+// check complains of what does not fit together. What is to be opened beside the store is given.
+func (s *storedRestore) check(o *restoreOptions, args []string) (places []string, err error) {
+	switch {
+	case s.streams.files || s.streams.command != "":
+		return nil, misused("a store is no stream", "leave out --streams and --from-stream")
+	case job.IsStore(o.single.to):
+		return nil, misused(o.single.to+" is a store, and no directory", "name a directory: --to DIR")
+	case o.single.isAsked() && o.single.to != "":
+		return []string{o.single.to}, o.single.check(o, args)
+	case o.single.isAsked():
+		return nil, o.single.check(o, args)
+	case len(args) != 2:
+		return nil, misused("BACKUP and TARGET are needed", "usage: btrfs-backup restore -i KEY "+strings.Join(args, " ")+" TARGET; more with --help")
+	case job.IsStore(args[1]):
+		return nil, misused(args[1]+" is a store, and no TARGET", "name a new subvolume")
+	case s.streams.keep && o.whole.order.InPlace:
+		return nil, misused("--keep-chain makes no subvolume, and so replaces none", "leave out --in-place")
 	}
+	return args[1:], nil
+}
+
+func (s *storedRestore) restore(ctx context.Context, env environment, o *restoreOptions, args []string) error {
+	beside, err := s.check(o, args)
+	if err != nil {
+		return err
+	}
+	log, display := o.output.open(env, o.dryRun)
+	if display != nil {
+		defer display.Close()
+	}
+	places, machines, err := lookAtAll(env, log, o.reach, s.reading, "", append([]string{job.WithoutLatest(args[0])}, beside...))
+	if err != nil {
+		return err
+	}
+	defer machines.Close()
 	machines.Limit = rate.Limit(o.limit)
+	f := stored.From{Until: o.until, Price: s.price}
 	if f.Found, f.Trust, err = machines.FindTrusted(ctx, places[0].(job.Store)); err != nil {
-		machines.Close()
-		return f, nil, nil, err
+		return err
 	}
-	for _, p := range places[1:] {
-		if to, isStore := p.(job.Store); isStore {
-			machines.Close()
-			return f, nil, nil, misused(to.String()+" is a store, and no TARGET", "name a new subvolume")
-		}
-	}
-	f.Until, f.Price = o.until, s.price
 	f.Identities = func(ctx context.Context) (seal.Identities, error) {
 		return stored.ReadIdentities(ctx, env.prompt(), s.reading.identities)
 	}
@@ -69,40 +90,19 @@ func (s *storedRestore) from(ctx context.Context, env environment, o *restoreOpt
 			fmt.Fprintln(env.stdout, progress.Line(line))
 		}
 	}
-	return f, places[1:], machines, nil
-}
-
-func (s *storedRestore) restore(ctx context.Context, env environment, o *restoreOptions, args []string) error {
-	if o.single.isAsked() {
-		return s.files(ctx, env, o, args)
-	}
-	switch {
-	case s.streams.files || s.streams.command != "":
-		return misused("a store is no stream", "leave out --streams and --from-stream")
-	case len(args) != 2:
-		return misused("BACKUP and TARGET are needed", "usage: btrfs-backup restore -i KEY "+strings.Join(args, " ")+" TARGET; more with --help")
-	case s.streams.keep && o.whole.order.InPlace:
-		return misused("--keep-chain makes no subvolume, and so replaces none", "leave out --in-place")
-	}
-	f, places, machines, err := s.from(ctx, env, o, args)
-	if err != nil {
-		return err
-	}
-	defer machines.Close()
-	log, display := o.output.open(env, o.dryRun)
-	if display != nil {
-		defer display.Close()
-	}
 	if !o.dryRun {
 		defer power.KeepAwake(log, "a backup is being restored")()
 	}
 	order := o.whole.order
-	order.To, order.Target = machines.At(places[0])
 	order.Settings = engine.Settings{NoWait: o.noWait, DryRun: o.dryRun, Log: log, Now: env.now, State: lock.State{Dir: machineState()}}
 	order.Progress = display
 	if !f.Found.IsLimited() {
 		order.RateLimit = rate.Limit(o.limit)
 	}
+	if o.single.isAsked() {
+		return s.files(ctx, env, o, f, order, machines, places[1:], args[1:])
+	}
+	order.To, order.Target = machines.At(places[1])
 	did, err := stored.Run(ctx, stored.Whole{Order: order, From: f, Keep: s.streams.keep})
 	if err != nil {
 		return err
@@ -110,40 +110,23 @@ func (s *storedRestore) restore(ctx context.Context, env environment, o *restore
 	return o.tell(env, did)
 }
 
-// files restores single files.
-func (s *storedRestore) files(ctx context.Context, env environment, o *restoreOptions, args []string) error {
-	paths, all := slices.Clone(o.single.paths), args[:1]
-	if err := o.single.check(o, args); err != nil {
-		return err
-	}
-	paths = append(paths, args[1:]...) // as it was
-	if o.single.to != "" {
-		all = append(slices.Clone(all), o.single.to)
-	}
-	f, places, machines, err := s.from(ctx, env, o, all)
-	if err != nil {
-		return err
-	}
-	defer machines.Close()
-	log, display := o.output.open(env, o.dryRun)
-	if display != nil {
-		defer display.Close()
-	}
-	order := stored.Files{From: f, Paths: paths}
+// files restores single files: --path, and one that is named as it was.
+func (s *storedRestore) files(ctx context.Context, env environment, o *restoreOptions, f stored.From, order restore.Order, machines *job.Machines,
+	places []job.Place, more []string) error {
+	files := stored.Files{Order: order, From: f, Paths: slices.Concat(o.single.paths, more)}
 	here, at := machines.At(job.Local{Path: s.scratch})
-	order.To, order.Progress, order.Scratch = here, display, stored.ScratchOr(at, o.single.to)
-	order.Settings = engine.Settings{NoWait: o.noWait, DryRun: o.dryRun, Log: log, Now: env.now, State: lock.State{Dir: machineState()}}
-	e, err := stored.Extract(ctx, &order)
+	files.To, files.Scratch = here, stored.ScratchOr(at, o.single.to)
+	e, err := stored.Extract(ctx, &files)
 	if err != nil || o.dryRun {
 		return err
 	}
-	ask := retrieval.Ask{Order: retrieval.Order{Backup: e.Found, Paths: order.Paths, Overwrite: o.single.overwrite}, Here: here}
+	ask := retrieval.Ask{Order: retrieval.Order{Backup: e.Found, Paths: files.Paths, Overwrite: o.single.overwrite}, Here: here}
 	if len(places) > 0 {
 		ask.To.Host, ask.To.Dir = machines.At(places[0])
 	}
 	found, err := ask.Resolve(ctx)
 	if err == nil {
-		err = o.single.run(ctx, env, o, log, display, found)
+		err = o.single.run(ctx, env, o, order.Log, order.Progress, found)
 	}
 	return errors.Join(err, e.Close())
 }

@@ -12,7 +12,7 @@ var restoring = map[string]Command{
 store+ssh://HOST/FOLDER. "btrfs-backup list STORE" shows the sources in it and their names.
 
 A backup is read with one of the secret keys: --identity names the file of one, of age or of SSH; "-i -" lets you type the paper key. With
---dry-run none is needed.
+--dry-run none is needed but for --path.
 
 A backup that was stored as an increment comes back with all that it builds on. How many objects that are, and how many bytes, is told
 before; what does not fit on the filesystem of TARGET is refused. What that filesystem has already is not fetched.

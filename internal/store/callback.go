@@ -9,9 +9,9 @@ import (
 	"btrfs-backup/internal/object"
 )
 
-// CallBack asks for all parts of backups that are in an archive. It tells how many there are, and when all of them can be read, as far
+// CallBack asks for those parts of backups that are in an archive; needed tells which parts, nil: all. It tells how many there are, and when all of them can be read, as far
 // as that is known.
-func (s *Store) CallBack(ctx context.Context, backups []*Backup) (archived int, ready time.Time, err error) {
+func (s *Store) CallBack(ctx context.Context, backups []*Backup, needed func(b *Backup, part int) bool) (archived int, ready time.Time, err error) {
 	const atOnce = 8
 	var asking sync.WaitGroup
 	var mu sync.Mutex
@@ -19,6 +19,9 @@ func (s *Store) CallBack(ctx context.Context, backups []*Backup) (archived int, 
 	slots := make(chan struct{}, atOnce)
 	for _, b := range backups {
 		for n := range b.Parts {
+			if needed != nil && !needed(b, n) {
+				continue
+			}
 			slots <- struct{}{}
 			asking.Go(func() {
 				defer func() { <-slots }()

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -175,6 +176,9 @@ func (x *extraction) choose(ctx context.Context) error {
 		if x.order.Paths[i], err = x.find(wanted, p.Path); err != nil {
 			return err
 		}
+	}
+	x.needs = func(b *store.Backup, part int) bool {
+		return slices.Contains(x.selection.Parts(slices.Index(x.chain, b)), part)
 	}
 	return x.selection.Choose(x.order.Paths)
 }

@@ -44,9 +44,10 @@ type source struct {
 	From
 	catalog *store.Catalog
 	backup  *store.Backup
-	chain   []*store.Backup // to the backup, as far as it is there
-	missing btrfs.UUID      // what is missing before the first one of the chain
-	bad     map[string]bool // directories of backups that were found to be damaged
+	chain   []*store.Backup                      // to the backup, as far as it is there
+	missing btrfs.UUID                           // what is missing before the first one of the chain
+	needs   func(b *store.Backup, part int) bool // nil: all parts
+	bad     map[string]bool                      // directories of backups that were found to be damaged
 }
 
 // open finds the backup.
@@ -206,7 +207,7 @@ func (s *source) title(b *store.Backup) string {
 
 // callBack asks for all of some backups that is in an archive.
 func (s *source) callBack(ctx context.Context, way []*store.Backup) error {
-	archived, ready, err := s.Found.Store.CallBack(ctx, way)
+	archived, ready, err := s.Found.Store.CallBack(ctx, way, s.needs)
 	if err != nil || archived == 0 {
 		return err
 	}
