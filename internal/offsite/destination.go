@@ -119,7 +119,9 @@ func (d *Destination) Close() error {
 }
 
 // Foreseen tells that backups will build on each other.
-func (d *Destination) Foreseen() engine.Contents { return engine.Contents{Chains: chainsOf(nil, nil, d.MaxParentAge)} }
+func (d *Destination) Foreseen() engine.Contents {
+	return engine.Contents{Chains: chainsOf(nil, nil, d.MaxParentAge)}
+}
 
 // Mark identifies the store, wherever it lies.
 func (d *Destination) Mark(context.Context) (id string, err error) { return d.store.ID, nil }

@@ -130,7 +130,6 @@ func (s *shelf) place(c *store.Catalog) inventory.Place {
 	streams := &inventory.Streams{Shelf: s, Source: s.sourceName(c), Of: make(map[string]btrfs.UUID), Chains: chainsOf(all, broken, 0),
 		Unknown: s.reader.Trusts == nil}
 	names := make(map[btrfs.UUID]string)
-	streams.Chains.Locked = lockedIn(c, s.reader.Now())
 	for _, b := range c.Backups {
 		names[b.UUID] = b.Name
 		streams.Of[b.Name] = b.Source
@@ -152,6 +151,9 @@ func (s *shelf) place(c *store.Catalog) inventory.Place {
 		}
 		if b.Full() {
 			e.Notes = append(e.Notes, "complete")
+		}
+		if b.Locked.After(s.reader.Now()) { // as the server was told
+			e.Notes = append(e.Notes, "locked until "+b.Locked.Local().Format(time.DateOnly))
 		}
 		if !b.Verified.IsZero() {
 			e.Notes = append(e.Notes, "verified "+b.Verified.Local().Format(time.DateOnly))
