@@ -243,6 +243,8 @@ func (p Place) As(now time.Time) time.Time {
 func (p *Place) judge(now time.Time) {
 	age, most := now.Sub(p.As(now)), time.Duration(p.MaxAge)
 	switch {
+	case p.Newest.IsZero() && p.Damage != nil: // of all
+		p.State = Damaged
 	case p.Newest.IsZero() && p.Ahead == 0 && (p.Asked || p.Away != ""):
 		p.State = Never
 	case p.Newest.IsZero():
