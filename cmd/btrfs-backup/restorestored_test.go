@@ -313,3 +313,30 @@ func TestFilesComeBackFromAStoreAsTheyComeBackWithAllElse(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatChattrSetComesBackFromAStore(t *testing.T) {
+	t.Parallel()
+	r := newOffsiteRig(t)
+	dir := makeDir(t, filepath.Join(r.source, "dir"))
+	btrfstest.Run(t, "chattr", "+A", dir)
+	r.saves("--keep-backups", "24h14d")
+	btrfstest.Check(t, os.Rename(dir, filepath.Join(r.source, "moved")))
+	other := makeDir(t, filepath.Join(r.source, "other"))
+	btrfstest.Run(t, "chattr", "+d", other)
+	r.saves("--keep-backups", "24h14d")
+	has := func(target string) {
+		t.Helper()
+		for at, flag := range map[string]string{"moved": "A", "other": "d"} {
+			if said := btrfstest.Run(t, "lsattr", "-d", filepath.Join(target, at)); !strings.Contains(strings.Fields(string(said))[0], flag) {
+				t.Errorf("%s", said)
+			}
+		}
+	}
+	target := filepath.Join(smallFS(t).Dir, "home")
+	expect(t, exitDone, r.restores(nil, "", "-i", r.key, target))
+	has(target)
+	deleteSubvolume(t, filepath.Join(r.source, "snapshot", r.snapshots()[1])) // an increment to a snapshot, and not to a backup, comes
+	btrfstest.Run(t, "chattr", "-A", filepath.Join(r.source, "moved"))
+	expect(t, exitDone, r.restores(nil, "", "-i", r.key, "--in-place", r.source))
+	has(r.source)
+}

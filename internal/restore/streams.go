@@ -219,8 +219,13 @@ func (r *fromStreams) receivedAttributes(ctx context.Context) {
 	if err == nil {
 		found, err = in.List(ctx)
 	}
-	if isIn := slices.ContainsFunc(found.InDirectory, func(s btrfs.Subvolume) bool { return s.UUID == r.present[0].UUID }); isIn {
+	isIn := slices.ContainsFunc(found.InDirectory, func(s btrfs.Subvolume) bool { return s.UUID == r.present[0].UUID })
+	switch {
+	case err != nil:
+	case isIn:
 		r.attributes, err = in.AllAttributes(ctx, r.present[0].Name)
+	default:
+		r.attributes, err = r.want.AllAttributes(ctx)
 	}
 	if err != nil && ctx.Err() == nil {
 		r.Log.Warn(fmt.Sprintf("%s: what chattr had set of files is not known: %v", r.report.Backup, err))

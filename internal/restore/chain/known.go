@@ -16,7 +16,9 @@ type Known struct {
 	Wanted     bool        // it is that of the snapshot to be restored
 	Attributes []byte      // what no stream holds, as stream.Attributed gives it; nil: unknown
 	Complete   bool        // those are the attributes of all files, and not only of those that differ from the parent
-	Open       func(ctx context.Context) (io.ReadCloser, error)
+	// All gives those of all files, where they are not.
+	All  func(ctx context.Context) ([]byte, error)
+	Open func(ctx context.Context) (io.ReadCloser, error)
 }
 
 // Stored is an input with a single stream.
@@ -36,3 +38,15 @@ func (l Link) Origin() (of host.Origin) {
 
 // wanted tells that the snapshot is the one to be restored.
 func (l Link) wanted() bool { return l.input.known != nil && l.input.known.Wanted }
+
+// AllAttributes gives what no stream holds of all files; nil if nothing is known.
+func (l Link) AllAttributes(ctx context.Context) ([]byte, error) {
+	switch known := l.input.known; {
+	case known == nil || known.Attributes == nil:
+		return nil, nil
+	case known.Complete:
+		return known.Attributes, nil
+	default:
+		return known.All(ctx)
+	}
+}

@@ -32,15 +32,11 @@ var (
 func (s *Sender) Origin() host.Origin { return s.Link.Origin() }
 
 // Attributes are unknown unless the input tells them.
-func (s *Sender) Attributes(_ context.Context, _ stream.Transfer, all bool) ([]byte, error) {
-	known := s.input.known
-	switch {
-	case known == nil || known.Attributes == nil:
-		return nil, nil
-	case all && !known.Complete:
-		return nil, errors.New("they are stored as what differs from the parent, of which nothing is known there")
+func (s *Sender) Attributes(ctx context.Context, _ stream.Transfer, all bool) ([]byte, error) {
+	if known := s.input.known; known != nil && !all {
+		return known.Attributes, nil
 	}
-	return known.Attributes, nil
+	return s.AllAttributes(ctx)
 }
 
 // Measure gives what is known before the stream is read.

@@ -159,7 +159,7 @@ func (x *extraction) choose(ctx context.Context) error {
 		if err != nil {
 			return unreadable(err)
 		}
-		streams = append(streams, partial.Stream{UUID: b.UUID, Parent: b.Parent, Protocol: b.Protocol, Names: names.Visit})
+		streams = append(streams, streamOf(b, names))
 	}
 	var err error
 	if x.selection, err = partial.Follow(streams); err != nil {
@@ -237,6 +237,7 @@ func (x *extraction) receive(ctx context.Context, dir string) error {
 			UUID: x.selection.UUID(b.UUID), TransID: b.TransID, Parent: x.selection.UUID(b.Parent), ParentTransID: b.ParentID, Protocol: b.Protocol}}
 		list, err := attributes.Decode(p.Attributes)
 		k.Complete = err == nil && !list.Since
+		k.All = func(ctx context.Context) ([]byte, error) { return x.attributes(ctx, b, x.ids) }
 		for _, n := range x.selection.Parts(i) {
 			k.Bytes += b.Parts[n].Plain
 		}

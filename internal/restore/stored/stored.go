@@ -24,6 +24,7 @@ import (
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/restore"
 	"btrfs-backup/internal/restore/chain"
+	"btrfs-backup/internal/restore/partial"
 	"btrfs-backup/internal/seal"
 	"btrfs-backup/internal/store"
 	"btrfs-backup/internal/tree"
@@ -126,10 +127,53 @@ func (s *source) inputs(ids seal.Identities) (inputs []*chain.Input, err error) 
 			k.Origin, k.Attributes = originOf(b, p), p.Attributes
 			list, err := attributes.Decode(p.Attributes)
 			k.Complete = err == nil && !list.Since
+			k.All = func(ctx context.Context) ([]byte, error) { return s.attributes(ctx, b, ids) }
 		}
 		inputs = append(inputs, chain.Stored(k))
 	}
 	return inputs, nil
+}
+
+// attributes gives what chattr had set of all files of a backup of the chain, by the names that they have got since it was known.
+func (s *source) attributes(ctx context.Context, of *store.Backup, ids seal.Identities) ([]byte, error) {
+	var streams []partial.Stream
+	var known []partial.Flags
+	for _, b := range s.chain {
+		p, err := b.Private(ids)
+		if err != nil {
+			return nil, err
+		}
+		list, err := attributes.Decode(p.Attributes)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", b.Name, err)
+		}
+		names, err := s.Found.Store.Names(ctx, &b.Manifest, ids)
+		if err != nil {
+			return nil, err
+		}
+		flags := partial.Flags{Since: list.Since, Of: make(map[string]btrfs.Flags)}
+		for _, file := range list.Files {
+			flags.Of[file.Path] = file.Flags
+		}
+		streams, known = append(streams, streamOf(b, names)), append(known, flags)
+		if b == of {
+			break
+		}
+	}
+	all, err := partial.FlagsOf(streams, known)
+	var list attributes.List
+	for path, flags := range all {
+		list.Files = append(list.Files, attributes.File{Path: path, Flags: flags})
+	}
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(list.Files, func(a, b attributes.File) int { return strings.Compare(a.Path, b.Path) })
+	return list.Encode()
+}
+
+func streamOf(b *store.Backup, names *store.Names) partial.Stream {
+	return partial.Stream{UUID: b.UUID, Parent: b.Parent, Protocol: b.Protocol, Names: names.Visit}
 }
 
 func originOf(b *store.Backup, p store.Private) host.Origin {
