@@ -110,6 +110,25 @@ This program makes them of send streams by itself. From a snapshot on this machi
 taken from the snapshot: compressed extents stay as they are. With --rate-limit, and between machines, the data is in the stream.
 auto, the default, is native. --receiver stock runs the program btrfs receive instead, should the native one ever fail. It follows
 links that a stream makes, so the source must be on this machine, and a key with limits cannot use it.`},
+			{Macro: "SS", Title: "Stores", Text: `
+A DEST of s3://[HOST[:PORT]/]BUCKET[/PREFIX], store:/FOLDER or store+ssh://[USER@]HOST[:PORT]/FOLDER is a store of encrypted backups: in a bucket of
+an S3-compatible server, of Amazon's if no HOST is named, or in a folder, which may be on any filesystem, here or on another machine. A HOST has a dot or a
+colon, or is localhost; without TLS, no other is used. Streams are cut into parts, compressed by zstd, and encrypted by age for the public keys in
+/etc/btrfs-backup/recipients; see btrfs-backup-key(8). No secret key is on this machine, and without one nothing can be read.
+
+Parents follow the calendar of the retention: the first backup of a year is complete, that of a month builds on the first of its
+year, that of a week on the first of its month, that of a day on the day before. What a kept backup builds on stays, and so do the two newest complete ones. The source
+keeps the snapshots of the first of the present year, month and so on, and none that is older than --max-parent-age.
+
+--credentials names a file with the lines "key = ID" and "secret = SECRET", or with sections as in ~/.aws/credentials; only its owner may be able to
+read it. --credentials-command prints the same, or the JSON of a credential_process. Without both, AWS_ACCESS_KEY_ID,
+AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN count. With --object-lock, each object is locked as long as the policy may want it: that
+takes a bucket with object lock. --storage-class y=GLACIER_IR,m=STANDARD_IA gives the parts of the first backup of each year and month a class of
+their own. --hide-names has names in the store that tell nothing of machines and paths.`},
+			{Macro: "SS", Title: "Backups that are sent on", Text: `
+With --relay, SOURCE is a folder of backups on btrfs, also of copies by rsync. No snapshot is taken, and nothing is deleted in it: each backup that the policy
+wants at DEST is sent on, under its name, and counts as one of the original source. What the next increment builds on is
+kept in the folder, also by the job that fills it. The backups, or those of one --snapshot-prefix, must be of one source.`},
 			{Macro: "SS", Title: "Commands as destinations", Text: `
 With shell://COMMAND, "sh -c COMMAND" is run for each snapshot, with the send stream on its standard
 input and variables that are listed under ENVIRONMENT. Status 0 means that it stored all of it. The program cannot look at
@@ -185,6 +204,7 @@ with --help tells where to put it.`},
   btrfs-backup ssh://root@nas:2222/home /mnt/usb/nas                pull from a port of its own
   btrfs-backup --ssh-sudo /home me@nas:/backup/home                 log in as me, work as root
   btrfs-backup --rate-limit 2M --compress zstd /home nas:/backup    leave room on a slow line
+  btrfs-backup --relay /mnt/usb/etc s3://my-bucket/laptop           send copies by rsync on, encrypted
   btrfs-backup /home 'shell://cat >/mnt/disk/$BTRFS_BACKUP_SNAPSHOT.btrfs'  store streams in files
   btrfs receive -f /mnt/disk/20261121-044803.btrfs /mnt/new         restore one; the complete one first`,
 		SeeAlso: "btrfs-backup-rsync(8), btrfs-backup-list(8), btrfs-backup-verify(8), btrfs-backup-serve(8), btrfs-subvolume(8), btrfs-send(8), btrfs-receive(8), ssh_config(5)",
