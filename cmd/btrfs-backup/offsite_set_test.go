@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -29,4 +30,38 @@ func TestSubvolumesBelowASourceComeBackFromAStore(t *testing.T) {
 			btrfstest.Run(r, "diff", "-r", "-x", "alice", "-x", "snapshot", one.source, target)
 		}
 	})
+}
+
+func TestASetInAStoreIsListedAndDeletedAsSuch(t *testing.T) {
+	t.Parallel()
+	r := newOffsiteRig(t)
+	other := *r
+	other.source = filepath.Join(r.fs.Dir, "data")
+	btrfstest.Run(t, "btrfs", "subvolume", "create", other.source)
+	runs := func() {
+		t.Helper()
+		cmd := exec.Command(testOnlySet, append(r.options(), "home="+r.source, "data="+other.source, r.place)...)
+		cmd.Env = r.environ()
+		expect(t, exitDone, invokeCmd(t, cmd), "complete")
+	}
+	does := func(want int, args []string, texts ...string) {
+		t.Helper()
+		cmd := prepare(nil, args...)
+		cmd.Env = r.environ()
+		expect(t, want, invokeCmd(t, cmd), texts...)
+	}
+	for range 3 {
+		r.write("file", 100)
+		other.write("file", 100)
+		runs()
+	}
+	home, data := r.place+"/"+r.sourceName(), r.place+"/"+other.sourceName()
+	first, newest := r.snapshots()[0], r.snapshots()[2]
+	does(exitDone, []string{"list", home}, "set of 2")
+	does(exitFailed, []string{"delete", data + "/" + newest}, "it is a member of a set", "--even-member")
+	does(exitFailed, []string{"delete", "--even-member", data + "/" + newest}, "it is in the newest complete set there", "--even-parent")
+	does(exitFailed, []string{"delete", "--even-member", data + "/" + first}, "can never be restored again")
+	does(exitDone, []string{"delete", "--even-member", "--even-parent", data + "/" + newest}, newest)
+	does(exitDone, []string{"list", home}, "INCOMPLETE set,", other.sourceName(), "set of 2")
+	does(exitDone, []string{"list", r.place}, "1 in INCOMPLETE sets")
 }

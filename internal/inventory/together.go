@@ -42,6 +42,11 @@ func JoinMembers(sources map[string]*Streams) {
 	}
 }
 
+// InSet tells that a backup in a store is one of a complete set.
+func (l Entry) InSet() bool {
+	return l.Kind == Backup && l.Complete && len(l.Members) > 0 && len(l.Lacks) == 0
+}
+
 // holds tells that there is a backup of a name that can be restored.
 func (s *Streams) holds(name string) bool {
 	return slices.ContainsFunc(s.Content, func(e Entry) bool { return e.Kind == Backup && e.Complete && e.Name == name })
@@ -62,7 +67,7 @@ func (s *Streams) decideAmong(o Policy, now time.Time, naming engine.Naming, can
 	}
 	newest := Entry{} // complete set
 	for _, e := range s.Content {
-		if e.Complete && len(e.Members) > 0 && len(e.Lacks) == 0 && own[e.Name] && !e.Time.Before(newest.Time) {
+		if e.InSet() && own[e.Name] && !e.Time.Before(newest.Time) {
 			newest = e
 		}
 	}

@@ -27,7 +27,8 @@ The newest complete backup of a source in a folder, the newest snapshot, and a s
 are what the next increment builds upon. That one is refused, with what it means to delete it: the size of a complete copy is
 measured where that takes no more than a few seconds. --even-parent deletes it all the same.
 
-A set is deleted as a whole: first its links, then the backup of each member. A single member of a set needs --even-member.`},
+A set is deleted as a whole: first its links, then the backup of each member. A single member of a set needs --even-member.
+In a store nothing stands for the set, so the backup of each member is named, with --even-member.`},
 			{Macro: "SS", Title: "What goes with it", Text: `
 With a backup by rsync, its manifest and its record. With a snapshot, its entry in the ledger, so that it holds nothing any more.
 The link to the newest leads to the newest that is left. A key that may only add backups cannot delete any. How many bytes of data

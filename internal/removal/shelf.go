@@ -115,6 +115,9 @@ func (w *shelfWork) examine(ctx context.Context, all []chosen) error {
 func (w *shelfWork) decide(all []chosen, entries map[string]inventory.Entry, never map[string]string) error {
 	needed := w.needed(all, entries, never)
 	var refusals []error
+	refuse := func(item Item, text, forward string) {
+		refusals = append(refusals, hint.New(fmt.Errorf("%s: refused: %s", item.Path(), text), forward))
+	}
 	for _, c := range all {
 		e := entries[c.name]
 		item := Item{Place: w.place.Folder, Name: c.name, Time: e.Time, Kind: e.Kind, Deleted: true, Reasons: c.reasons}
@@ -126,7 +129,10 @@ func (w *shelfWork) decide(all []chosen, entries map[string]inventory.Entry, nev
 			}
 		}
 		insists := w.order.Choice.named() && w.EvenParent && forward != ""
+		ofSet, forwardOfSet := w.membership(e)
 		switch {
+		case never[c.name] == "" && ofSet != "":
+			refuse(item, ofSet, forwardOfSet)
 		case why == "" || insists:
 			w.steps = append(w.steps, item)
 		case w.order.Choice.named():
@@ -134,7 +140,7 @@ func (w *shelfWork) decide(all []chosen, entries map[string]inventory.Entry, nev
 			if len(item.Means) > 0 {
 				text = strings.Join(item.Means, "; ")
 			}
-			refusals = append(refusals, hint.New(fmt.Errorf("%s: refused: %s", item.Path(), text), forward))
+			refuse(item, text, forward)
 		default:
 			item.Deleted, item.Means, item.Reasons = false, nil, []string{why}
 			w.stay = append(w.stay, item)
@@ -145,6 +151,25 @@ func (w *shelfWork) decide(all []chosen, entries map[string]inventory.Entry, nev
 	}
 	w.freed = w.place.StoredBytes(w.names())
 	return nil
+}
+
+// membership tells why a named backup stays as one of a complete set; "" if it need not.
+func (w *shelfWork) membership(e inventory.Entry) (why, forward string) {
+	newest := ""
+	for _, o := range w.place.Entries("") {
+		if o.InSet() {
+			newest = max(newest, o.Name)
+		}
+	}
+	switch {
+	case !w.order.Choice.named() || !e.InSet():
+		return "", ""
+	case !w.EvenMember:
+		return "it is a member of a set", "to delete the whole set, name the backup of each member, with --even-member"
+	case e.Name == newest && !w.EvenParent:
+		return "it is in the newest complete set there", evenParent
+	}
+	return "", ""
 }
 
 // young is how long what is unfinished may still be written to.
