@@ -331,10 +331,7 @@ func (r reading) readTo() {
 func (r reading) readAt(p job.Place, t *table) {
 	spec := job.Default()
 	options := r.reader.Options(&spec)
-	may := []string{"keep-backups", "num-backups", "rate-limit", "mount-point"}
-	if _, isStore := p.(job.Store); isStore {
-		may = append(may, "recipients", "credentials", "credentials-command", "part-size", "object-lock", "storage-class")
-	}
+	may := append([]string{"keep-backups", "num-backups", "rate-limit", "mount-point"}, job.KeysAt(p)...)
 	for _, key := range t.keys {
 		v := t.values[key]
 		switch {
@@ -354,8 +351,7 @@ func (r reading) readAt(p job.Place, t *table) {
 	if r.Spec.To == nil {
 		r.Spec.To = make(map[string]job.To)
 	}
-	r.Spec.To[p.String()] = job.To{KeepBackups: spec.KeepBackups, RateLimit: spec.RateLimit, MountPoint: spec.Copy.MountPoint,
-		Stores: spec.Stores}
+	r.Spec.To[p.String()] = job.To{KeepBackups: spec.KeepBackups, RateLimit: spec.RateLimit, MountPoint: spec.Copy.MountPoint, Stores: spec.Stores}
 }
 
 func (r reading) every(v value) {

@@ -129,6 +129,14 @@ func (s Stores) with(o Stores) Stores {
 	return s
 }
 
+// KeysAt gives the names of the settings that a store may have for itself, of a destination that is one.
+func KeysAt(p Place) []string {
+	if _, ok := p.(Store); !ok {
+		return nil
+	}
+	return []string{"recipients", "credentials", "credentials-command", "part-size", "object-lock", "storage-class"}
+}
+
 // StoresAt gives the settings for a destination, or for what is in it.
 func (s *Spec) StoresAt(p Place) Stores { return s.Stores.with(s.at(p).Stores) }
 

@@ -2,6 +2,7 @@ package offsite
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -80,5 +81,23 @@ func TestAKeyThatReadsNothingIsNoDamage(t *testing.T) {
 	var none seal.Identities
 	if all, _ := s.verify(verify.StoredOptions{Identities: none}); all[0].Failure != nil {
 		t.Errorf("%+v", all[0])
+	}
+}
+
+func TestAStreamThatIsNotWhatWasStoredIsFound(t *testing.T) {
+	in := inFolder(t.TempDir())
+	s := newShop(t, in)
+	first, second := s.save("20260101-000000", ""), s.save("20260102-000000", "")
+	// whoever has the signing key, and no other, can make a manifest of the parts of another backup
+	forged := first.Manifest
+	forged.Sealed = second.Sealed
+	line, err := json.Marshal(forged)
+	must(t, err)
+	content := append(append(line, '\n'), s.o.Signer.Sign(line, forged.Dir)...)
+	must(t, os.WriteFile(filepath.Join(string(in), forged.Dir, "manifest"), content, 0o600))
+	must(t, os.Remove(filepath.Join(string(in), "index", source)))
+	all, told := s.verify(verify.StoredOptions{Restore: true, Identities: s.ids})
+	if len(all) != 2 || len(all[0].Differences) > 0 || len(all[1].Differences) != 1 || !strings.Contains(told, "another one than was stored") {
+		t.Error(told)
 	}
 }

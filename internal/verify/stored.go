@@ -89,7 +89,7 @@ func InStore(ctx context.Context, s Stored, o StoredOptions, w Watcher) (all []R
 		return nil, hint.Newf(fmt.Errorf("%s: there is no such backup", strings.TrimSuffix(s.At+"/"+s.Name, "/")),
 			"`btrfs-backup list %s` shows what there is", s.At)
 	}
-	if err := s.Record(ctx, c, whole, o.Now()); err != nil {
+	if err := s.record(ctx, c, whole, o.Now()); err != nil {
 		s.Log.Debug("recording what was verified: " + err.Error())
 	}
 	return all, nil
@@ -141,7 +141,7 @@ func (s Stored) one(ctx context.Context, c *store.Catalog, b *store.Backup, o St
 		r.Differences = append(r.Differences, found)
 	}
 	if err == nil && o.Identities != nil && len(v.Damaged) == 0 {
-		if err = s.VerifyStream(ctx, &b.Manifest, o.Identities, check.Read); errors.Is(err, store.ErrDamaged) {
+		if err = verifyStream(ctx, s.Store, &b.Manifest, o.Identities, check.Read); errors.Is(err, store.ErrDamaged) {
 			r.Differences = append(r.Differences, tree.Difference{Path: "stream", Kind: tree.Damaged, Got: err.Error()})
 			err = nil
 		}
