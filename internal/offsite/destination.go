@@ -94,7 +94,7 @@ func (d *Destination) open(ctx context.Context, open func(context.Context, objec
 		return errors.Join(err, closer.Close())
 	}
 	d.bucket, d.store = closer, opened
-	if there, here := opened.OtherRecipients(); len(there)+len(here) > 0 {
+	if there, here := opened.OtherRecipients(); len(there)+len(here) > 0 && d.speaks() {
 		d.Log.Warn(fmt.Sprintf("%s: it was made for other recipients than those of this machine: what is stored from now on can be read with "+
 			"the secret keys for the recipients of this machine", d))
 	}

@@ -14,6 +14,9 @@ func Join(members []*Destination, set bool) {
 	}
 }
 
+// speaks tells that this one tells what is to be known of the store, for all of them.
+func (d *Destination) speaks() bool { return len(d.joined) == 0 || d.joined[0] == d }
+
 // members gives the names in the store of the sources of a set; none if there is no set.
 func (d *Destination) members() (names []string, err error) {
 	if !d.inSet {

@@ -30,11 +30,17 @@ func newStored(t testing.TB) *rig {
 // useStore adds a store to the destinations.
 func (r *rig) useStore() {
 	r.Helper()
+	r.spec.Stores.Recipients, r.spec.Stores.OneRecipient = filepath.Join(r.given.State, "recipients"), true
+	r.spec.Destinations = append(r.spec.Destinations, job.Store{Path: r.stored()})
+	r.useOtherKey()
+}
+
+// useOtherKey makes a new key the only recipient.
+func (r *rig) useOtherKey() {
+	r.Helper()
 	identity, err := age.GenerateX25519Identity()
 	btrfstest.Check(r, err)
-	r.spec.Stores.Recipients, r.spec.Stores.OneRecipient = filepath.Join(r.given.State, "recipients"), true
 	btrfstest.Check(r, os.WriteFile(r.spec.Stores.Recipients, []byte(identity.Recipient().String()+"\n"), 0o644))
-	r.spec.Destinations = append(r.spec.Destinations, job.Store{Path: r.stored()})
 }
 
 // stored gives the folder of the store.
@@ -175,6 +181,8 @@ func TestSubvolumesBelowASourceGoToAStore(t *testing.T) {
 			}
 		}
 	}
+	r.useOtherKey()
+	r.log.Reset()
 	gone := "home/alice/mail"
 	btrfstest.Run(t, "sh", "-c", `for s in "$1"/snapshot/2*; do btrfs subvolume delete "$s"; done; btrfs subvolume delete "$1"`, "-", r.at("root", gone))
 	r.subvolume("root", "srv")
@@ -182,4 +190,7 @@ func TestSubvolumesBelowASourceGoToAStore(t *testing.T) {
 	r.storeHolds(r.inStore("root", gone), days(1, 2)...)
 	r.storeHolds(r.inStore("root", "srv"), day(3))
 	r.storeHolds(r.inStore("root", "home"), days(1, 2, 3)...)
+	if told := strings.Count(r.log.String(), "made for other recipients"); told != 1 {
+		t.Errorf("told %d times that the keys are others", told)
+	}
 }
