@@ -112,7 +112,7 @@ func (r *Relay) list(ctx context.Context, ours func(string) bool) (engine.Snapsh
 	if len(shelf.backups) == 0 {
 		return found, hint.New(fmt.Errorf("source %s: holds no backups that can be sent on", r), r.insteadOf(content, ours))
 	}
-	if err := shelf.check(r, ours); err != nil {
+	if err := shelf.check(r); err != nil {
 		return found, err
 	}
 	r.of = host.Origin{Subvolume: shelf.sources[0], Origin: shelf.origin, Via: host.OriginOf(r.host, r.path).Source}
@@ -229,7 +229,7 @@ func (s *shelf) add(b btrfs.Subvolume, source btrfs.UUID, origin tree.Origin) {
 }
 
 // check refuses backups of several sources, and tells of those that are left out.
-func (s *shelf) check(r *Relay, ours func(string) bool) error {
+func (s *shelf) check(r *Relay) error {
 	if len(s.others) > 0 {
 		all := append([]string{s.origin.Source}, s.others...)
 		return hint.New(fmt.Errorf("source %s: holds backups of several sources: %s", r, engine.Few(all)),
