@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/btrfstest"
+	"btrfs-backup/internal/object/objecttest"
 	"btrfs-backup/internal/seal"
 )
 
@@ -178,6 +180,12 @@ func TestADamagedPartIsToldAndLeavesNothing(t *testing.T) {
 			}
 			btrfstest.Check(r, os.WriteFile(part, whole, 0o600))
 		}
+		for _, unneeded := range []string{"manifest", "names.000000"} { // which the index has, and which single files need
+			btrfstest.Check(r, os.Remove(filepath.Join(r.folder, c.Backups[1].Dir, unneeded)))
+		}
+		newer := filepath.Join(smallFS(r).Dir, "newer")
+		expect(r, exitDone, r.restores(nil, "", "-i", r.key, newer))
+		r.isBack(newer, taken[1])
 		flip(r, part)
 		target := filepath.Join(smallFS(r).Dir, "older")
 		expect(r, exitDone, r.restores(nil, "/"+taken[0], "-i", r.key, target))
@@ -268,6 +276,8 @@ func TestSingleFilesComeBackFromAStoreWithTheFewPartsTheyNeed(t *testing.T) {
 			r.Error(dry.stdout)
 		}
 		expect(r, exitFailed, r.restores(nil, "/"+taken[0], "-i", r.key, "--path", "papers", "--to", to), "papers is not in")
+		btrfstest.Check(r, os.Remove(filepath.Join(r.source, "name")))
+		expect(r, exitFailed, r.restores(nil, "", "-i", r.key, filepath.Join(r.source, "name")), "name is a file in", "--path name")
 		btrfstest.Check(r, os.RemoveAll(filepath.Join(r.source, "papers")))
 		expect(r, exitDone, r.restores(nil, "", "-i", r.key, "--path", "papers", "--scratch", to))
 		btrfstest.Equal(r, filepath.Join(snapshot, "papers"), filepath.Join(r.source, "papers"))
@@ -339,4 +349,30 @@ func TestWhatChattrSetComesBackFromAStore(t *testing.T) {
 	btrfstest.Run(t, "chattr", "-A", filepath.Join(r.source, "moved"))
 	expect(t, exitDone, r.restores(nil, "", "-i", r.key, "--in-place", r.source))
 	has(r.source)
+}
+
+func TestARestoreOutlivesConnectionsToItsStore(t *testing.T) {
+	t.Parallel()
+	r := newServedRig(t)
+	taken := r.grow(3)
+	target := filepath.Join(btrfstest.New(t, rigSize).Dir, "home")
+	last := r.catalog().Backups[2].Dir
+	isPartOf := func(dir string) func(*http.Request) bool {
+		return func(req *http.Request) bool {
+			return objecttest.Kind(req) == "GET" && strings.Contains(req.URL.Path, dir+"data.")
+		}
+	}
+	r.server.Fail(objecttest.Fault{Match: isPartOf(last), Status: http.StatusForbidden, Code: "AccessDenied"})
+	expect(t, exitFailed, r.restores(nil, "", "-i", r.key, target), taken[2])
+	if exists(target) {
+		t.Error("there is a target")
+	}
+	r.server.Heal()
+	r.server.Counts()
+	r.server.Fail(objecttest.Fault{Match: isPartOf(last), Short: 1000, Times: 3})
+	expect(t, exitDone, r.restores(nil, "", "-i", r.key, target), "of 1 backup")
+	r.isBack(target, taken[2])
+	if n := r.server.Counts()["GET"]; n < 6 || n > 12 { // three parts, three of them twice, and what tells of them
+		t.Errorf("%d objects were read", n)
+	}
 }

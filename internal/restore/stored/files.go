@@ -153,17 +153,9 @@ func (x *extraction) choose(ctx context.Context) error {
 	if !x.missing.IsZero() {
 		return x.instead(fmt.Errorf("%s cannot be restored: it builds on %s, which is not in %s", x.name(), x.missing, x.Found.Place))
 	}
-	var streams []partial.Stream
-	for _, b := range x.chain {
-		names, err := x.Found.Store.Names(ctx, &b.Manifest, x.ids)
-		if err != nil {
-			return unreadable(err)
-		}
-		streams = append(streams, streamOf(b, names))
-	}
 	var err error
-	if x.selection, err = partial.Follow(streams); err != nil {
-		return hint.New(fmt.Errorf("what %s holds cannot be told from its names: %w", x.name(), err), "restore all of it: leave out --path")
+	if x.selection, err = x.follow(ctx, x.ids); err != nil {
+		return err
 	}
 	p, err := x.backup.Private(x.ids)
 	if err != nil {

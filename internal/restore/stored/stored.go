@@ -93,6 +93,9 @@ func Run(ctx context.Context, o Whole) (*Report, error) {
 		}
 	}
 	inputs, err := s.inputs(ids)
+	if err == nil && !o.DryRun && o.To.String() == "" {
+		err = s.refuseFile(ctx, o.Target, ids)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -195,6 +198,43 @@ func unreadable(err error) error {
 	return err
 }
 
+// refuseFile refuses to make a subvolume under the name of a file that is in the backup: that file is meant.
+func (s *source) refuseFile(ctx context.Context, target string, ids seal.Identities) error {
+	p, err := s.backup.Private(ids)
+	if err != nil {
+		return unreadable(err)
+	}
+	below, ok := strings.CutPrefix(target, strings.TrimSuffix(p.Path, "/")+"/")
+	if !ok || p.Path == "" || !s.missing.IsZero() {
+		return nil
+	}
+	selection, err := s.follow(ctx, ids)
+	if err != nil { // what is damaged there is of no use to the whole
+		return ctx.Err()
+	}
+	if there, isDirectory := selection.Has(below); there && !isDirectory {
+		return hint.Newf(fmt.Errorf("%s is a file in %s, and no subvolume", progress.Name(target), s.name()), "restore that alone: --path %s", below)
+	}
+	return nil
+}
+
+// follow fetches all names of the chain.
+func (s *source) follow(ctx context.Context, ids seal.Identities) (*partial.Selection, error) {
+	var streams []partial.Stream
+	for _, b := range s.chain {
+		names, err := s.Found.Store.Names(ctx, &b.Manifest, ids)
+		if err != nil {
+			return nil, unreadable(err)
+		}
+		streams = append(streams, streamOf(b, names))
+	}
+	selection, err := partial.Follow(streams)
+	if err != nil {
+		err = hint.New(fmt.Errorf("what %s holds cannot be told from its names: %w", s.name(), err), "all of it can be restored: leave out --path")
+	}
+	return selection, err
+}
+
 // of gives the backups that streams are of.
 func (s *source) of(way []chain.Link) (backups []*store.Backup) {
 	for _, b := range s.chain {
@@ -208,13 +248,8 @@ func (s *source) of(way []chain.Link) (backups []*store.Backup) {
 // plan refuses what cannot be fetched, and tells what is to be.
 func (s *source) plan(ctx context.Context, way []*store.Backup, dryRun bool, f *Fetched) error {
 	for _, b := range way {
-		if len(b.Faults) > 0 {
-			s.bad[b.Dir] = true
-		}
-	}
-	for _, b := range way {
-		if len(b.Faults) > 0 {
-			return s.instead(fmt.Errorf("%s is damaged: %s", s.title(b), progress.Few(b.Faults)))
+		if faults := faultsOf(b); len(faults) > 0 {
+			return s.instead(fmt.Errorf("%s is damaged: %s", s.title(b), progress.Few(faults)))
 		}
 	}
 	*f = Fetched{Backups: len(way)}
@@ -239,6 +274,16 @@ func (s *source) plan(ctx context.Context, way []*store.Backup, dryRun bool, f *
 		return nil
 	}
 	return s.callBack(ctx, way)
+}
+
+// faultsOf gives those faults of a backup that its stream suffers from.
+func faultsOf(b *store.Backup) (faults []string) {
+	for _, fault := range b.Faults {
+		if !strings.HasPrefix(fault, "names.") && !strings.Contains(fault, "manifest") {
+			faults = append(faults, fault)
+		}
+	}
+	return faults
 }
 
 // title names a backup of the chain.
@@ -299,7 +344,7 @@ func (s *source) instead(err error) error {
 	for i := len(s.catalog.Backups) - 1; i >= 0; i-- {
 		b := &s.catalog.Backups[i]
 		needed, missing := s.catalog.Chain(b)
-		if missing.IsZero() && !slices.ContainsFunc(needed, func(b *store.Backup) bool { return len(b.Faults) > 0 || s.bad[b.Dir] }) {
+		if missing.IsZero() && !slices.ContainsFunc(needed, func(b *store.Backup) bool { return len(faultsOf(b)) > 0 || s.bad[b.Dir] }) {
 			return hint.Newf(err, "the newest one of which all is there is %s: restore that", b.Name)
 		}
 	}
