@@ -1,6 +1,7 @@
 package offsite
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"os"
@@ -12,6 +13,7 @@ import (
 
 	"btrfs-backup/internal/inventory"
 	"btrfs-backup/internal/seal"
+	"btrfs-backup/internal/store"
 	"btrfs-backup/internal/tree"
 	"btrfs-backup/internal/verify"
 )
@@ -99,5 +101,31 @@ func TestAStreamThatIsNotWhatWasStoredIsFound(t *testing.T) {
 	all, told := s.verify(verify.StoredOptions{Restore: true, Identities: s.ids})
 	if len(all) != 2 || len(all[0].Differences) > 0 || len(all[1].Differences) != 1 || !strings.Contains(told, "another one than was stored") {
 		t.Error(told)
+	}
+}
+
+func TestADamagedManifestIsDamageAndThatOfOthersIsNone(t *testing.T) {
+	in := inFolder(t.TempDir())
+	s := newShop(t, in)
+	damaged := s.save("20260101-000000", "")
+	s.save("20260102-000000", "")
+	must(t, os.Remove(filepath.Join(string(in), "index", source)))
+	file := filepath.Join(string(in), damaged.Dir, "manifest")
+	content, err := os.ReadFile(file)
+	must(t, err)
+	content[bytes.Index(content, []byte("20260101"))] = '3'
+	must(t, os.WriteFile(file, content, 0o600))
+	if all, told := s.verify(verify.StoredOptions{}); len(all) != 2 || len(all[1].Differences) != 1 || !strings.Contains(told, "manifest") {
+		t.Errorf("a damaged one: %s", told)
+	}
+	o, _ := options(t)
+	b, closer, err := in.Open(t.Context(), nil)
+	must(t, err)
+	defer closer.Close()
+	other, err := store.Open(t.Context(), b, o)
+	must(t, err)
+	all, err := verify.InStore(t.Context(), verify.Stored{Store: other, At: "all", Source: source}, verify.StoredOptions{Now: time.Now}, &watcher{})
+	if len(all) != 1 || !strings.Contains(all[0].Backup, "20260101") { // which nobody signed so
+		t.Errorf("those of others: %+v, %v", all, err)
 	}
 }

@@ -42,6 +42,7 @@ type Rest struct {
 	Superseded bool
 	// Foreign tells that it may be somebody else's backup. It is never deleted.
 	Foreign bool
+	Damaged bool // its manifest is
 }
 
 // Sources gives the names of all sources: those that have an index or, if none has, those that have anything.
@@ -95,7 +96,9 @@ func (s *Store) Catalog(ctx context.Context, source string) (*Catalog, error) {
 		case errors.As(err, new(*unreadableError)):
 			return nil, err
 		default:
-			c.Rest = append(c.Rest, f.rest(dir, err.Error(), true))
+			rest := f.rest(dir, err.Error(), true)
+			rest.Damaged = errors.Is(err, ErrDamaged)
+			c.Rest = append(c.Rest, rest)
 		}
 	}
 	for dir, content := range indexed.manifests {

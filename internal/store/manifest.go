@@ -107,10 +107,10 @@ func (s *Store) decode(dir string, content []byte) (*Manifest, error) {
 	line, signature, _ := bytes.Cut(content, []byte("\n"))
 	m := new(Manifest)
 	if err := json.Unmarshal(line, m); err != nil {
-		return nil, errors.New("the manifest is damaged")
+		return nil, fmt.Errorf("the manifest %w", ErrDamaged)
 	}
 	if err := seal.Verify(m.Signer, line, signature); err != nil {
-		return nil, fmt.Errorf("the manifest is damaged, or forged: %w", err)
+		return nil, fmt.Errorf("the manifest %w, or forged: %w", ErrDamaged, err)
 	}
 	switch {
 	case s.Trusts != nil && !s.Trusts(m.Signer):

@@ -97,7 +97,7 @@ func InStore(ctx context.Context, s Stored, o StoredOptions, w Watcher) (all []R
 
 // rest tells of what is no backup since its manifest is damaged.
 func (s Stored) rest(rest store.Rest) (r Result, isDamaged bool) {
-	if !rest.Foreign || rest.Why == store.ErrForeign.Error() {
+	if !rest.Damaged {
 		return r, false
 	}
 	return Result{Backup: s.At + "/" + rest.Name, Read: Sums, Stored: true, Differences: []tree.Difference{{Path: "manifest", Kind: tree.Damaged, Got: rest.Why}}}, true
