@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -64,4 +65,29 @@ func TestASetInAStoreIsListedAndDeletedAsSuch(t *testing.T) {
 	does(exitDone, []string{"delete", "--even-member", "--even-parent", data + "/" + newest}, newest)
 	does(exitDone, []string{"list", home}, "INCOMPLETE set,", other.sourceName(), "set of 2")
 	does(exitDone, []string{"list", r.place}, "1 in INCOMPLETE sets")
+}
+
+func TestSubvolumesBelowASourceGoToAStoreByAKeyThatMayOnlyAdd(t *testing.T) {
+	t.Parallel()
+	r := newOffsiteSource(t)
+	alice := *r
+	alice.source = filepath.Join(r.source, "alice")
+	btrfstest.Run(t, "btrfs", "subvolume", "create", alice.source)
+	r.folder = filepath.Join(r.fs.Dir, "store")
+	btrfstest.Check(t, os.Mkdir(r.folder, 0o700))
+	far := newRestricted(t, "--restrict-to '"+r.folder+"' --append-only")
+	r.keep = far.arguments("--recursive", "--keep-backups", "last=1")
+	r.place = "store+" + far.place(r.folder)
+	for range 3 {
+		r.write("data", smallPart)
+		alice.write("data", smallPart)
+		expect(t, exitDone, r.saves(), "complete")
+	}
+	r.place = "store:" + r.folder
+	alice.place, alice.folder = r.place, r.folder
+	for _, one := range []*offsiteRig{r, &alice} {
+		if taken, held := one.snapshots(), one.held(); len(taken) != 3 || !slices.Equal(taken, held) {
+			t.Errorf("of %s: %q, held %q", one.source, taken, held)
+		}
+	}
 }
