@@ -14,6 +14,7 @@ import (
 	"btrfs-backup/btrfs/btrfstest"
 	"btrfs-backup/internal/object/objecttest"
 	"btrfs-backup/internal/seal"
+	"btrfs-backup/transport/sshtest"
 )
 
 // restores runs a restore from the store: of the source, or of what is below it there.
@@ -375,4 +376,20 @@ func TestARestoreOutlivesConnectionsToItsStore(t *testing.T) {
 	if n := r.server.Counts()["GET"]; n < 6 || n > 12 { // three parts, three of them twice, and what tells of them
 		t.Errorf("%d objects were read", n)
 	}
+}
+
+func TestAStoreOnAnotherMachineGivesBackThereAndHere(t *testing.T) {
+	t.Parallel()
+	r := newOffsiteRig(t)
+	taken := r.grow(2)
+	far := newRemote(t, sshtest.Options{})
+	r.place = "store+" + far.place(r.folder)
+	here, there := filepath.Join(smallFS(t).Dir, "home"), filepath.Join(smallFS(t).Dir, "home")
+	for target, place := range map[string]string{here: here, there: far.place(there)} {
+		expect(t, exitDone, r.restores(nil, "", append(far.options, "-i", r.key, place)...))
+		r.isBack(target, taken[1])
+	}
+	to := t.TempDir()
+	expect(t, exitDone, r.restores(nil, "", append(far.options, "-i", r.key, "--path", "data", "--to", to, "--scratch", filepath.Dir(here))...))
+	btrfstest.Equal(t, filepath.Join(r.source, "snapshot", taken[1], "data"), filepath.Join(to, "data"))
 }
