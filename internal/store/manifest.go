@@ -14,27 +14,25 @@ import (
 
 // A Manifest tells what a backup is, and of what objects it consists. Whoever can read the bucket can read it, but for what is sealed.
 type Manifest struct {
-	Version  int        `json:"version"`
-	Dir      string     `json:"dir"` // of its objects, and of the manifest itself
-	Name     string     `json:"name"`
-	UUID     btrfs.UUID `json:"uuid"`    // of the snapshot, as it stands in the stream
-	TransID  uint64     `json:"transid"` // of the snapshot, when it was sent
-	Parent   btrfs.UUID `json:"parent,omitzero"`
-	ParentID uint64     `json:"parent_transid,omitempty"`
-	Source   btrfs.UUID `json:"source,omitzero"` // the subvolume of which the snapshot was taken
-	Made     time.Time  `json:"made"`            // by the clock of the machine that stored it
-	Protocol int        `json:"protocol"`
-	Bytes    int64      `json:"bytes"`           // of the stream
-	Locked   time.Time  `json:"locked,omitzero"` // until then the server was told to let nobody delete the objects
-	Parts    []Part     `json:"parts"`
-	Names    []Part     `json:"names,omitempty"`
-	Sealed   []byte     `json:"sealed"` // a Private, encrypted
-	// Set has the names in the store of all members of the set of which the source is one, itself included; none if it is no such.
-	Set []string `json:"set,omitempty"`
-	// Attributes tells that those of files which no stream holds are in it.
-	Attributes bool   `json:"attributes,omitempty"`
-	For        string `json:"for,omitempty"` // identifies the recipients, see recipientsID
-	Signer     string `json:"signer"`        // public key of the machine that stored it
+	Version    int        `json:"version"`
+	Dir        string     `json:"dir"` // of its objects, and of the manifest itself
+	Name       string     `json:"name"`
+	UUID       btrfs.UUID `json:"uuid"`    // of the snapshot, as it stands in the stream
+	TransID    uint64     `json:"transid"` // of the snapshot, when it was sent
+	Parent     btrfs.UUID `json:"parent,omitzero"`
+	ParentID   uint64     `json:"parent_transid,omitempty"`
+	Source     btrfs.UUID `json:"source,omitzero"` // the subvolume of which the snapshot was taken
+	Made       time.Time  `json:"made"`            // by the clock of the machine that stored it
+	Protocol   int        `json:"protocol"`
+	Bytes      int64      `json:"bytes"`           // of the stream
+	Locked     time.Time  `json:"locked,omitzero"` // until then the server was told to let nobody delete the objects
+	Parts      []Part     `json:"parts"`
+	Names      []Part     `json:"names,omitempty"`
+	Sealed     []byte     `json:"sealed"`               // a Private, encrypted
+	Set        []string   `json:"set,omitempty"`        // names in the store of the sources of all members, itself included, if the source is one of a set
+	Attributes bool       `json:"attributes,omitempty"` // those of files that no stream holds are in Sealed
+	For        string     `json:"for,omitempty"`        // identifies the recipients, see recipientsID
+	Signer     string     `json:"signer"`               // public key of the machine that stored it
 }
 
 // A Part is an object that holds a piece of the stream.
