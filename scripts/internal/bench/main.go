@@ -23,6 +23,7 @@ type settings struct {
 	remote  bool           // measure transfers over SSH
 	mirror  bool           // measure copies by rsync
 	restore bool           // measure getting data back, and looking at it
+	offsite bool           // measure encrypted backups to a server, and to a folder
 }
 
 func main() {
@@ -38,6 +39,7 @@ func main() {
 	flag.BoolVar(&s.remote, "remote", false, "measure transfers over SSH")
 	flag.BoolVar(&s.mirror, "mirror", false, "measure copies of a directory by rsync")
 	flag.BoolVar(&s.restore, "restore", false, "measure getting data back, and looking at it")
+	flag.BoolVar(&s.offsite, "offsite", false, "measure encrypted backups to a server, and to a folder")
 	flag.Parse()
 	if *quick {
 		s.rounds, s.scale = 1, 10
@@ -51,6 +53,9 @@ func main() {
 	}
 	if s.restore {
 		measure = benchRestore
+	}
+	if s.offsite {
+		measure = benchOffsite
 	}
 	err := os.Setenv("XDG_STATE_HOME", filepath.Join(s.dir, "state")) // where this machine remembers runs
 	if err == nil {
