@@ -15,6 +15,7 @@ import (
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/process"
 	"btrfs-backup/internal/progress"
+	"btrfs-backup/lock"
 )
 
 // environment is what the program takes from outside. What is written to its streams upsets no terminal.
@@ -57,7 +58,7 @@ func runtimeDir() string {
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "btrfs-backup")
 	}
-	return machineState()
+	return lock.StateDir()
 }
 
 // needProc refuses to begin without /proc, by which folders that are open are named.

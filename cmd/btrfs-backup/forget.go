@@ -49,7 +49,7 @@ func (o *forgetOptions) forget(ctx context.Context, env environment, args []stri
 	}
 	defer machines.Close()
 	h, at := machines.At(places[0])
-	parting := removal.Parting{Host: h, Source: at, Folder: o.folder, NeverReached: o.neverReached, State: lock.State{Dir: machineState()},
+	parting := removal.Parting{Host: h, Source: at, Folder: o.folder, NeverReached: o.neverReached, State: lock.State{Dir: lock.StateDir()},
 		DryRun: o.DryRun, Log: o.Log}
 	for _, text := range args[1:] {
 		parting.Destinations = append(parting.Destinations, job.ForsakenOf(text))

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"btrfs-backup/internal/arguments"
-	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/job"
 )
 
@@ -64,7 +63,7 @@ func (o *freezeOptions) freeze(ctx context.Context, env environment, args []stri
 	if len(args) > 0 {
 		dir = args[0]
 	}
-	if module := os.Getenv(modulePathVariable); len(args) > 0 && module != "" && contains(dir, module) {
+	if module := os.Getenv(modulePathVariable); len(args) > 0 && module != "" && job.Contains(dir, module) {
 		return misused(fmt.Sprintf("%s holds $%s (%s): backups of it would hold backups", dir, modulePathVariable, module),
 			"leave out DIR, or name the directory that the module takes files into")
 	}
@@ -78,7 +77,7 @@ func (o *freezeOptions) freeze(ctx context.Context, env environment, args []stri
 	s := &o.spec
 	s.Source, s.Destinations, s.Engine = job.Local{Path: dir}, []job.Place{job.Local{Path: filepath.Dir(dir)}}, job.Rsync
 	s.Copy.Frozen = true
-	if s.Copy.Incomplete, err = transferStatus(os.Getenv(exitStatusVariable)); err != nil {
+	if s.Copy.Incomplete, err = job.IncompleteBy(exitStatusVariable); err != nil {
 		return err
 	}
 	var c job.Complaints
@@ -87,22 +86,4 @@ func (o *freezeOptions) freeze(ctx context.Context, env environment, args []stri
 		return err
 	}
 	return runJob(ctx, env, s, o.output)
-}
-
-// contains tells that a path lies below a directory.
-func contains(dir, path string) bool {
-	rel, err := filepath.Rel(dir, path)
-	return err == nil && rel != "." && filepath.IsLocal(rel)
-}
-
-// transferStatus refuses what a failed transfer left, and tells what is missing after one that was not complete.
-func transferStatus(status string) (incomplete string, err error) {
-	switch status {
-	case "", "0", "24": // vanished files are normal
-		return "", nil
-	case "23":
-		return "the transfer was not complete: rsync ended with status 23", nil
-	}
-	return "", hint.New(fmt.Errorf("the transfer failed ($%s is %s): no backup is made", exitStatusVariable, status),
-		"the next transfer puts it right; see the daemon's log for the reason")
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"btrfs-backup/internal/disk"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/schedule"
 	"btrfs-backup/transport"
@@ -78,7 +77,7 @@ func (o *installOptions) install(ctx context.Context, env environment) error {
 	if err != nil { // each run would fail
 		return err
 	}
-	if i.Disks, err = pluggable(found.Disks); err != nil {
+	if i.Disks, err = schedule.DisksOf(found.Disks); err != nil {
 		return err
 	}
 	if o.config != "" {
@@ -93,18 +92,7 @@ func (o *installOptions) install(ctx context.Context, env environment) error {
 		return err
 	}
 	if o.print {
-		if err := i.CheckNames(); err != nil {
-			return err
-		}
-		for _, line := range i.Unnoticed() {
-			fmt.Fprintf(env.stdout, "# %s\n\n", line)
-		}
-		for _, f := range i.Files() {
-			if _, err := fmt.Fprintf(env.stdout, "# %s\n%s\n", f.Path, f.Content); err != nil {
-				return err
-			}
-		}
-		return nil
+		return i.Print(env.stdout)
 	}
 	return o.change(env, func() error { return i.Install(ctx) })
 }
@@ -115,18 +103,6 @@ func (o *installOptions) uninstall(ctx context.Context, env environment) error {
 		return err
 	}
 	return o.change(env, func() error { return i.Uninstall(ctx) })
-}
-
-// pluggable gives the disks as udev sees them.
-func pluggable(disks []disk.Disk) (all []schedule.Disk, err error) {
-	for _, d := range disks {
-		uuid, lack, err := d.Plugged()
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, schedule.Disk{Name: d.Name, UUID: uuid, Lack: lack})
-	}
-	return all, nil
 }
 
 // change changes what the system runs.

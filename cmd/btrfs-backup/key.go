@@ -15,6 +15,7 @@ import (
 	"btrfs-backup/internal/keys"
 	"btrfs-backup/internal/seal"
 	"btrfs-backup/internal/terminal"
+	"btrfs-backup/lock"
 )
 
 func newKey(env environment) *cobra.Command {
@@ -140,7 +141,7 @@ func newKeyList(env environment) *cobra.Command {
 this machine are encrypted, and the keys whose signatures count here: that of
 this machine, and those in /var/lib/btrfs-backup/signers.`,
 		Args: needNothing,
-		RunE: func(*cobra.Command, []string) error { return env.conversation().List(recipients, machineState()) },
+		RunE: func(*cobra.Command, []string) error { return env.conversation().List(recipients, lock.StateDir()) },
 	}
 	defineRecipients(&recipients, c.Flags())
 	return c

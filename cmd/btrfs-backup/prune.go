@@ -90,7 +90,7 @@ func (o *pruneOptions) choice(p job.Place) (choice removal.ByPolicy, err error) 
 	case 1:
 		spec := found.Job(names[0]).Spec
 		o.folder = spec.Subvolume.Folder
-		if choice, err = spec.PolicyAt(p, lock.State{Dir: machineState()}); hint.Of(err) == job.GivePolicy {
+		if choice, err = spec.PolicyAt(p, lock.State{Dir: lock.StateDir()}); hint.Of(err) == job.GivePolicy {
 			err = misused(err.Error(), job.GivePolicy)
 		}
 		return choice, err

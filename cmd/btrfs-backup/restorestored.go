@@ -94,7 +94,7 @@ func (s *storedRestore) restore(ctx context.Context, env environment, o *restore
 		defer power.KeepAwake(log, "a backup is being restored")()
 	}
 	order := o.whole.order
-	order.Settings = engine.Settings{NoWait: o.noWait, DryRun: o.dryRun, Log: log, Now: env.now, State: lock.State{Dir: machineState()}}
+	order.Settings = engine.Settings{NoWait: o.noWait, DryRun: o.dryRun, Log: log, Now: env.now, State: lock.State{Dir: lock.StateDir()}}
 	order.Progress = display
 	if !f.Found.IsLimited() {
 		order.RateLimit = rate.Limit(o.limit)

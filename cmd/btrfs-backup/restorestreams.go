@@ -87,7 +87,7 @@ func (s *streamsRestore) restore(ctx context.Context, env environment, o *restor
 	}
 	order := s.whole.order
 	order.To, order.Target = machines.At(places[0])
-	order.Settings = engine.Settings{NoWait: o.noWait, DryRun: o.dryRun, Log: log, Now: env.now, State: lock.State{Dir: machineState()}}
+	order.Settings = engine.Settings{NoWait: o.noWait, DryRun: o.dryRun, Log: log, Now: env.now, State: lock.State{Dir: lock.StateDir()}}
 	order.RateLimit, order.Progress = rate.Limit(o.limit), display
 	did, err := restore.RunStreams(ctx, order, restore.Streams{Inputs: inputs, Until: o.until, Keep: s.keep})
 	if err != nil {

@@ -57,7 +57,7 @@ func (w *wholeRestore) restore(ctx context.Context, env environment, o *restoreO
 	} else if isTree {
 		return w.tree(ctx, env, o, log, display)
 	}
-	w.order.Settings = engine.Settings{NoWait: o.noWait, DryRun: o.dryRun, Log: log, Now: env.now, State: lock.State{Dir: machineState()}}
+	w.order.Settings = engine.Settings{NoWait: o.noWait, DryRun: o.dryRun, Log: log, Now: env.now, State: lock.State{Dir: lock.StateDir()}}
 	w.order.RateLimit, w.order.Progress = rate.Limit(o.limit), display
 	did, err := restore.Run(ctx, w.order)
 	if err != nil {

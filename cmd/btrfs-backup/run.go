@@ -5,11 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
-	"slices"
 	"time"
 
 	"btrfs-backup/internal/engine"
@@ -19,7 +16,7 @@ import (
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/report"
 	"btrfs-backup/internal/terminal"
-	"btrfs-backup/transport"
+	"btrfs-backup/lock"
 )
 
 // runJob does a job of which there is nothing to complain, tells what was done, and adds it to the history.
@@ -94,18 +91,7 @@ func resultOf(did *engine.Report, err error) report.Result {
 
 // ofJob gives what a job is given beside its Spec.
 func (e environment) ofJob(log *slog.Logger, display *progress.Display) job.Environment {
-	return job.Environment{Log: log, Progress: display, Now: e.now, Version: programVersion(), State: machineState(), Ask: e.ask()}
-}
-
-// machineState is the directory in which this machine remembers runs and destinations. $XDG_STATE_HOME counts for root, too.
-func machineState() string {
-	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "btrfs-backup")
-	}
-	if home, err := os.UserHomeDir(); err == nil && os.Geteuid() != 0 {
-		return filepath.Join(home, ".local/state/btrfs-backup")
-	}
-	return "/var/lib/btrfs-backup"
+	return job.Environment{Log: log, Progress: display, Now: e.now, Version: programVersion(), State: lock.StateDir(), Ask: e.ask()}
 }
 
 // conclude tells what a run did, and gives the error that the program ends with. ended is what ended the run early; after a
@@ -137,23 +123,7 @@ func tellFailures(env environment, r report.Result, ended error, kept time.Durat
 	for _, f := range r.AllFailures() {
 		errs = append(errs, f.Err)
 	}
-	complain(env, withoutRoot(errs)...)
-}
-
-// withoutRoot makes one error of those that all come from a lack of privilege.
-func withoutRoot(errs []error) []error {
-	allowed := func(err error) bool { return !errors.Is(err, fs.ErrPermission) }
-	if os.Geteuid() == 0 || len(errs) == 0 || slices.ContainsFunc(errs, allowed) {
-		return errs
-	}
-	err, more := errs[0], len(errs)-1
-	if more == 0 && hint.Of(err) != "" {
-		return errs
-	}
-	if more > 0 {
-		err = fmt.Errorf("%w; permission was denied %d more times", err, more)
-	}
-	return []error{hint.Newf(err, `sudo btrfs-backup %s (without root: see "Without root" in btrfs-backup(8))`, transport.Quote(os.Args[1:]...))}
+	complain(env, report.WithoutRoot(errs, os.Args[1:])...)
 }
 
 // remember adds a run to the history. It is no reason for the run to fail that it cannot, nor to say so each time.

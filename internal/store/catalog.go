@@ -108,7 +108,7 @@ func (s *Store) Catalog(ctx context.Context, source string) (*Catalog, error) {
 	}
 	c.sort()
 	s.recall(c)
-	c.dropSuperseded(dirs)
+	c.dropSuperseded(dirs, s.recipientsID())
 	return c, nil
 }
 
@@ -209,12 +209,26 @@ func (m *Manifest) objects() (all []anObject) {
 	return all
 }
 
-// dropSuperseded leaves one backup of each snapshot: the last one of those without faults, or else the last one. What is left out is
-// rest.
-func (c *Catalog) dropSuperseded(dirs map[string]*found) {
+// dropSuperseded leaves one backup of each snapshot: of those without faults, or else of all, the one for the recipients that count, or
+// else the last one; and of several for the same ones the first, since whoever stole the keys can only make later ones. What is left
+// out is rest.
+func (c *Catalog) dropSuperseded(dirs map[string]*found, recipients string) {
 	best := make(map[btrfs.UUID]int)
-	for i, b := range c.Backups {
-		if j, again := best[b.UUID]; !again || len(b.Faults) == 0 || len(c.Backups[j].Faults) > 0 {
+	isBetter := func(b, than *Backup) bool {
+		whole, wholeThan := len(b.Faults) == 0, len(than.Faults) == 0
+		switch {
+		case whole != wholeThan:
+			return whole
+		case !whole || b.For == than.For:
+			return !whole && b.Committed.After(than.Committed) || whole && b.Committed.Before(than.Committed)
+		case b.For == recipients || than.For == recipients:
+			return b.For == recipients
+		}
+		return b.Committed.After(than.Committed)
+	}
+	for i := range c.Backups {
+		b := &c.Backups[i]
+		if j, again := best[b.UUID]; !again || isBetter(b, &c.Backups[j]) {
 			best[b.UUID] = i
 		}
 	}

@@ -4,15 +4,16 @@ import (
 	"encoding/binary"
 
 	"btrfs-backup/btrfs/sendstream"
+	"btrfs-backup/internal/store/pack"
 )
 
 // A cutter cuts a stream into parts between its commands. Equal streams are cut equally, however they arrive. What of a part single files
 // need is gathered besides: its commands about names, and which files it has data of.
 type cutter struct {
-	size int                                           // bytes of a part at most, unless a single command is larger
-	emit func(kind string, n int, plain *buffer) error // takes it over
+	size int                                                // bytes of a part at most, unless a single command is larger
+	emit func(kind string, n int, plain *pack.Buffer) error // takes it over
 
-	part          *buffer // nil between two
+	part          *pack.Buffer // nil between two
 	names         []byte
 	parts, tables int
 	summary       partNames
@@ -22,13 +23,13 @@ type cutter struct {
 const maxNames = 4 << 20
 
 func (c *cutter) add(raw []byte) error {
-	if c.part != nil && len(c.part.content)+len(raw) > c.size {
+	if c.part != nil && c.part.Len()+len(raw) > c.size {
 		if err := c.end(); err != nil {
 			return err
 		}
 	}
 	if c.part == nil {
-		c.part = newBuffer(c.size)
+		c.part = pack.NewBuffer(c.size)
 	}
 	_, err := c.part.Write(raw)
 	return err
@@ -45,7 +46,7 @@ func (c *cutter) command(cmd sendstream.Command) error {
 // drop gives up what was not emitted.
 func (c *cutter) drop() {
 	if c.part != nil {
-		c.part.free()
+		c.part.Free()
 	}
 }
 
@@ -65,7 +66,7 @@ func (c *cutter) endNames() error {
 	names := c.names
 	c.names = nil
 	c.tables++
-	return c.emit(namesName, c.tables-1, &buffer{content: names})
+	return c.emit(namesName, c.tables-1, pack.BufferOf(names))
 }
 
 // finish ends the last part.

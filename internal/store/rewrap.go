@@ -22,9 +22,13 @@ import (
 	"btrfs-backup/internal/seal"
 )
 
-// recipientsID identifies the recipients of a store: it is the same for the same public keys in any order.
+// recipientsID identifies the recipients: those of this machine or, if it has none, those that the store tells of. It is the same for the
+// same public keys in any order.
 func (s *Store) recipientsID() string {
 	texts := s.Recipients.Texts()
+	if len(texts) == 0 {
+		texts = slices.Clone(s.listed)
+	}
 	slices.Sort(texts)
 	sum := blake2b.Sum256([]byte(strings.Join(texts, "\n")))
 	return hex.EncodeToString(sum[:8])

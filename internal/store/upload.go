@@ -16,13 +16,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
 	"github.com/zeebo/xxh3"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
 	"btrfs-backup/internal/failpoint"
 	"btrfs-backup/internal/object"
+	"btrfs-backup/internal/store/pack"
 )
 
 // An Order tells what is to be stored.
@@ -173,16 +173,16 @@ func (u *Upload) read(from io.Reader) error {
 }
 
 // emit stores an object as soon as there is room for it.
-func (u *Upload) emit(kind string, n int, plain *buffer) error {
+func (u *Upload) emit(kind string, n int, plain *pack.Buffer) error {
 	select {
 	case u.slots <- struct{}{}:
 	case <-u.ctx.Done():
-		plain.free()
+		plain.Free()
 		return context.Cause(u.ctx)
 	}
 	u.storing.Go(func() {
 		defer func() { <-u.slots }()
-		defer plain.free()
+		defer plain.Free()
 		if err := u.put(partKey(u.journal.dir, kind, n), plain); err != nil {
 			u.cancel(err)
 		}
@@ -191,8 +191,8 @@ func (u *Upload) emit(kind string, n int, plain *buffer) error {
 }
 
 // put stores an object, unless it is there.
-func (u *Upload) put(key string, plain *buffer) error {
-	sum, length := xxh3.Hash128(plain.content).Bytes(), int64(len(plain.content))
+func (u *Upload) put(key string, plain *pack.Buffer) error {
+	sum, length := xxh3.Hash128(plain.Bytes()).Bytes(), int64(plain.Len())
 	if known, ok := u.journal.of(key); ok {
 		size, there := u.there[key]
 		same := bytes.Equal(known.Plain, sum[:]) && known.Length == length
@@ -211,12 +211,12 @@ func (u *Upload) put(key string, plain *buffer) error {
 	if err != nil {
 		return err
 	}
-	defer packed.free()
-	size := int64(len(packed.content))
+	defer packed.Free()
+	size := int64(packed.Len())
 	if err := u.journal.write(entry{Key: key, Plain: sum[:], Length: length, Size: size, SHA256: digest}); err != nil {
 		return err
 	}
-	err = u.store.putOnce(u.ctx, key, packed.content, object.PutOptions{SHA256: digest, Until: u.Until, Class: u.Class})
+	err = u.store.putOnce(u.ctx, key, packed.Bytes(), object.PutOptions{SHA256: digest, Until: u.Until, Class: u.Class})
 	if errors.Is(err, fs.ErrExist) {
 		return errors.Join(errOvertaken, err)
 	}
@@ -274,87 +274,36 @@ func (s *Store) putOnce(ctx context.Context, key string, content []byte, o objec
 var errOvertaken = fmt.Errorf("%w: an object arrived late", sendstream.ErrPrefixDiffers)
 
 // pack compresses and encrypts a part, of which nothing is needed any more then, and gives the SHA-256 of what comes of it.
-func (u *Upload) pack(plain *buffer) (packed *buffer, sum []byte, err error) {
+func (u *Upload) pack(plain *pack.Buffer) (packed *pack.Buffer, sum []byte, err error) {
 	select {
 	case u.packing <- struct{}{}:
 	case <-u.ctx.Done():
 		return nil, nil, context.Cause(u.ctx)
 	}
 	defer func() { <-u.packing }()
-	defer plain.free()
-	size := len(plain.content)
-	packed = newBuffer(size + size/1000 + 4096)
+	defer plain.Free()
+	size := plain.Len()
+	packed = pack.NewBuffer(size + size/1000 + 4096)
 	hash := sha256.New()
 	sealing, err := u.store.Recipients.Encrypt(io.MultiWriter(packed, hash))
 	if err != nil {
-		packed.free()
+		packed.Free()
 		return nil, nil, fmt.Errorf("encrypting: %w", err)
 	}
 	if u.loose.Load() > 0 {
 		u.loose.Add(-1)
-		err = writeRaw(sealing, plain)
+		err = pack.Raw(sealing, plain)
 	} else {
-		err = compress(sealing, plain)
-		if float64(len(packed.content)) > hardly*float64(size) {
+		err = pack.Compress(sealing, plain)
+		if float64(packed.Len()) > hardly*float64(size) {
 			u.loose.Store(tryAgainIn)
 		}
 	}
 	if err = cmp.Or(err, sealing.Close()); err != nil {
-		packed.free()
+		packed.Free()
 		return nil, nil, fmt.Errorf("compressing and encrypting: %w", err)
 	}
 	return packed, hash.Sum(nil), nil
-}
-
-var encoders = sync.Pool{New: func() any {
-	e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(2<<20))
-	if err != nil {
-		panic("internal error: " + err.Error())
-	}
-	return e
-}}
-
-func compress(w io.Writer, plain *buffer) error {
-	e := encoders.Get().(*zstd.Encoder)
-	defer encoders.Put(e)
-	e.Reset(w)
-	err := plain.eat(func(piece []byte, _ bool) error {
-		_, err := e.Write(piece)
-		return err
-	})
-	return cmp.Or(err, e.Close())
-}
-
-// writeRaw writes a frame of zstd that is not compressed. RFC 8878, section 3.1.1
-func writeRaw(w io.Writer, plain *buffer) error {
-	const (
-		magic      = "\x28\xb5\x2f\xfd"
-		descriptor = 0         // no content size, no checksum, a window follows
-		window     = 7 << 3    // 128 KiB: 10 + 7 bits
-		mostBlock  = 128 << 10 // bytes
-		lastBlock  = 1         // bit 0 of a block's header; bits 1 and 2: a raw block
-	)
-	if _, err := w.Write([]byte(magic + string([]byte{descriptor, window}))); err != nil {
-		return err
-	}
-	return plain.eat(func(piece []byte, last bool) error {
-		for more := true; more; {
-			block := piece[:min(len(piece), mostBlock)]
-			piece = piece[len(block):]
-			more = len(piece) > 0
-			header := uint32(len(block)) << 3
-			if last && !more {
-				header |= lastBlock
-			}
-			if _, err := w.Write([]byte{byte(header), byte(header >> 8), byte(header >> 16)}); err != nil {
-				return err
-			}
-			if _, err := w.Write(block); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }
 
 // wait ends all that goes on.

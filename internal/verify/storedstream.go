@@ -53,7 +53,8 @@ func (s Stored) record(ctx context.Context, c *store.Catalog, whole map[*store.B
 		verified[path.Base(b.Dir)] = lock.Verified{At: now, Damaged: !isWhole}
 	}
 	isThere := func(dir string) bool {
-		return slices.ContainsFunc(c.Backups, func(b store.Backup) bool { return path.Base(b.Dir) == dir })
+		return slices.ContainsFunc(c.Backups, func(b store.Backup) bool { return path.Base(b.Dir) == dir }) ||
+			slices.ContainsFunc(c.Rest, func(r store.Rest) bool { return path.Base(r.Dir) == dir }) // stored once more, since it is damaged
 	}
 	return lock.State{Dir: s.State}.SetVerified(ctx, s.ID+" "+c.Source, verified, isThere)
 }

@@ -1,4 +1,4 @@
-package store
+package pack
 
 import (
 	"os"
@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A buffer holds a part of a stream. It is none of the memory that Go collects, since parts are large, and several are under way:
+// A Buffer holds a part of a stream. It is none of the memory that Go collects, since parts are large, and several are under way:
 // the collector would let the program have about twice as much.
-type buffer struct {
+type Buffer struct {
 	region  []byte // as the kernel gave it; nil if it is memory that Go collects
 	content []byte
 }
@@ -22,29 +22,38 @@ var spare struct {
 
 const mostSpare = 16
 
-// newBuffer gives one with room for some bytes.
-func newBuffer(room int) *buffer {
+// NewBuffer gives one with room for some bytes.
+func NewBuffer(room int) *Buffer {
 	spare.Lock()
 	defer spare.Unlock()
 	for i, region := range spare.regions {
 		if len(region) >= room && len(region) <= 2*room+os.Getpagesize() {
 			spare.regions = append(spare.regions[:i], spare.regions[i+1:]...)
-			return &buffer{region, region[:0]}
+			return &Buffer{region, region[:0]}
 		}
 	}
 	region, err := unix.Mmap(-1, 0, max(room, 1), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
-		return &buffer{content: make([]byte, 0, room)}
+		return &Buffer{content: make([]byte, 0, room)}
 	}
-	return &buffer{region, region[:0]}
+	return &Buffer{region, region[:0]}
 }
 
+// BufferOf gives one that holds a content.
+func BufferOf(content []byte) *Buffer { return &Buffer{content: content} }
+
+// Bytes gives the content, which must not be used when the buffer is not any more.
+func (b *Buffer) Bytes() []byte { return b.content }
+
+// Len gives the number of bytes in it.
+func (b *Buffer) Len() int { return len(b.content) }
+
 // Write appends.
-func (b *buffer) Write(p []byte) (int, error) {
+func (b *Buffer) Write(p []byte) (int, error) {
 	if len(b.content)+len(p) > cap(b.content) && b.region != nil { // a single command can be larger than a part
-		larger := newBuffer(2 * (len(b.content) + len(p)))
+		larger := NewBuffer(2 * (len(b.content) + len(p)))
 		larger.content = append(larger.content, b.content...)
-		b.free()
+		b.Free()
 		*b = *larger
 	}
 	b.content = append(b.content, p...)
@@ -52,7 +61,7 @@ func (b *buffer) Write(p []byte) (int, error) {
 }
 
 // eat calls f for one piece of the content after the other, whose memory is given back then.
-func (b *buffer) eat(f func(piece []byte, last bool) error) error {
+func (b *Buffer) eat(f func(piece []byte, last bool) error) error {
 	const most = 1 << 20 // a multiple of the size of pages
 	for at := 0; at == 0 || at < len(b.content); at += most {
 		end := min(at+most, len(b.content))
@@ -66,8 +75,8 @@ func (b *buffer) eat(f func(piece []byte, last bool) error) error {
 	return nil
 }
 
-// free gives the memory back. Nothing of the content may be used any more.
-func (b *buffer) free() {
+// Free gives the memory back. Nothing of the content may be used any more.
+func (b *Buffer) Free() {
 	region := b.region
 	b.region, b.content = nil, nil
 	if region == nil {
