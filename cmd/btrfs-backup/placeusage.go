@@ -76,13 +76,7 @@ func (o *usageOptions) usage(ctx context.Context, env environment, texts []strin
 func (o *usageOptions) policyAt(asked job.Place, folder inventory.Place) inventory.Policy {
 	prune := o.prune
 	prune.Prefix = o.prefix
-	var at job.Place = job.Local{Path: folder.Path}
-	if machine, ok := asked.(job.Machine); ok {
-		at = job.Machine{Target: machine.Target, Path: folder.Path}
-	} else if folder.Stored {
-		at = asked
-	}
-	choice, err := prune.choice(at)
+	choice, err := prune.choice(job.FolderOf(asked, folder))
 	if err != nil {
 		return inventory.Policy{Prefix: o.prefix}
 	}

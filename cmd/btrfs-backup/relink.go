@@ -59,12 +59,8 @@ func relink(ctx context.Context, env environment, o *relinkOptions, backup strin
 		return err
 	}
 	defer machines.Close()
-	var places []verify.Place
-	for _, p := range found {
-		h, path := machines.At(p)
-		places = append(places, verify.Place{Host: h, Path: path})
-	}
-	r, err := verify.Relink(ctx, places[0], places[1], o.dryRun, verifying{env, display, o.json})
+	places := machines.Trees(found)
+	r, err := verify.Relink(ctx, places[0], places[1], o.dryRun, env.verifying(display, o.json))
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 
 	"github.com/spf13/cobra"
@@ -107,24 +106,22 @@ func verifyBackups(ctx context.Context, env environment, o *verifyOptions, texts
 		return err
 	}
 	defer machines.Close()
-	told := verifying{env, display, o.json}
+	told := env.verifying(display, o.json)
 	if areStored, err := job.AreStores(found); err != nil {
 		return misused(err.Error(), hint.Of(err))
 	} else if areStored {
-		return o.verifyStored(ctx, machines, found, told)
-	} else if o.stored.isAsked() {
+		return o.verifyStored(ctx, env, machines, found, told)
+	} else if o.stored.Download || o.stored.Restore {
 		return misused("--download and --restore are for backups in stores", "without them all of a backup is read")
 	}
-	var places []verify.Place
-	for _, p := range found {
-		h, path := machines.At(p)
-		if o.export {
-			if err := verify.Export(ctx, h, path, env.data); err != nil {
+	places := machines.Trees(found)
+	if o.export {
+		for _, p := range places {
+			if err := verify.Export(ctx, p.Host, p.Path, env.data); err != nil {
 				return err
 			}
-			continue
 		}
-		places = append(places, verify.Place{Host: h, Path: path})
+		return nil
 	}
 	all := []verify.Result{}
 	if o.against != "" {
@@ -145,7 +142,7 @@ func (o *verifyOptions) conclude(ctx context.Context, env environment, all []ver
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if o.json && !o.export {
+	if o.json {
 		if err := report.WriteJSON(env.stdout, all); err != nil {
 			return err
 		}
@@ -174,33 +171,7 @@ func verdictOf(env environment, all []verify.Result) error {
 	return nil
 }
 
-// verifying prints what is found as it is found.
-type verifying struct {
-	environment
-	display *progress.Display
-	json    bool
-}
-
-func (v verifying) Begin(ctx context.Context, name string) (tell func(read, total int64), end func()) {
-	shown := v.display.Start(ctx, "reading "+name, nil)
-	return func(read, total int64) {
-		shown.Set(read)
-		shown.SetTotal(progress.Total{Bytes: total})
-	}, shown.Vanish
-}
-
-func (v verifying) Found(d tree.Difference) {
-	if !v.json {
-		fmt.Fprintln(v.stdout, verify.Line(d))
-	}
-}
-
-func (v verifying) Done(r verify.Result) {
-	if v.json || r.Failure != nil {
-		return
-	}
-	if r.NotKept != "" {
-		v.tell("warning", fmt.Sprintf("%s: its manifest is not kept: %s", r.Backup, r.NotKept))
-	}
-	fmt.Fprintln(v.stdout, r.Summary())
+// verifying gives what prints what is found.
+func (e environment) verifying(display *progress.Display, json bool) verify.Shown {
+	return verify.Shown{Out: e.stdout, Display: display, Tell: e.tell, Quiet: json}
 }

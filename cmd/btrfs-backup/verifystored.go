@@ -24,21 +24,19 @@ func (o *storedVerify) define(f *pflag.FlagSet) {
 	o.defineReading(f)
 }
 
-func (o *storedVerify) isAsked() bool { return o.Download || o.Restore }
-
-func (o *verifyOptions) verifyStored(ctx context.Context, m *job.Machines, places []job.Place, told verifying) error {
+func (o *verifyOptions) verifyStored(ctx context.Context, env environment, m *job.Machines, places []job.Place, told verify.Watcher) error {
 	if o.fast || o.all || o.export || o.against != "" {
 		return misused("--fast, --all, --export and --against are for backups that are no streams", "leave them out")
 	}
 	s := o.stored.StoredOptions
-	s.Subset, s.Now = o.subset, told.now
+	s.Subset, s.Now = o.subset, env.now
 	if err := s.Check(len(o.stored.identities) > 0); err != nil {
 		return misused(err.Error(), hint.Of(err))
 	}
 	all, failed := m.VerifyStored(ctx, places, s, told)
-	err := o.conclude(ctx, told.environment, all)
+	err := o.conclude(ctx, env, all)
 	if failed != nil && err != nil {
-		complain(told.environment, failed)
+		complain(env, failed)
 		return err
 	}
 	return cmp.Or(failed, err)

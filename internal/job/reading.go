@@ -62,6 +62,26 @@ func (m *Machines) FindStored(ctx context.Context, s Store) (offsite.Reader, *of
 	return r, found, err
 }
 
+// Trees gives places that are looked into as directories, to be verified.
+func (m *Machines) Trees(places []Place) []verify.Place {
+	all := make([]verify.Place, len(places))
+	for i, p := range places {
+		all[i].Host, all[i].Path = m.At(p)
+	}
+	return all
+}
+
+// FolderOf gives a folder that was found in a place, as a place.
+func FolderOf(p Place, found inventory.Place) Place {
+	switch p := p.(type) {
+	case Machine:
+		return Machine{Target: p.Target, Path: found.Path}
+	case Store:
+		return p
+	}
+	return Local{Path: found.Path}
+}
+
 // AreStores tells that all places are stores, and fails if only some are.
 func AreStores(places []Place) (bool, error) {
 	stores := 0
