@@ -16,7 +16,6 @@ import (
 const rootExample = `  btrfs-backup /home /mnt/usb/home               snapshot, send changes
   btrfs-backup -N 7 -n 60 /home /mnt/usb/home    keep 7 snapshots, 60 backups
   btrfs-backup /home nas:/backup/home            to another machine
-  btrfs-backup nas:/home /mnt/usb/nas            from another machine
   btrfs-backup /home s3://my-bucket/laptop       encrypted, to a store
   btrfs-backup /etc /mnt/usb/etc                 any directory, by rsync`
 
