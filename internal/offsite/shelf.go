@@ -166,7 +166,7 @@ func (s *shelf) place(c *store.Catalog) inventory.Place {
 	for _, r := range c.Rest {
 		streams.Content = append(streams.Content, s.rest(folder, r))
 	}
-	streams.Chains.Unfinished = s.mayBuildOn(c)
+	streams.Chains.Unfinished, streams.Chains.Locked = s.mayBuildOn(c), lockedIn(c, s.reader.Now())
 	newest := streams.Newest()
 	for i := range streams.Content {
 		if e := &streams.Content[i]; e.Name == newest {
