@@ -49,7 +49,9 @@ func (s *Store) readIndex(ctx context.Context, source string) (*index, error) {
 		if err != nil {
 			return i, nil
 		}
-		i.manifests[path.Dir(header.Name)+"/"] = manifest
+		if dir := path.Dir(header.Name) + "/"; path.Dir(path.Clean(dir)) == path.Clean(backupsPrefix+source) { // it may be that of another source
+			i.manifests[dir] = manifest
+		}
 	}
 }
 

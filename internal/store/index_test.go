@@ -96,3 +96,19 @@ func TestAnIndexThatChangedMeanwhileIsReadAgain(t *testing.T) {
 		t.Errorf("listing read %v", counted.keys)
 	}
 }
+
+func TestAnIndexOfAnotherSourceTellsOfNothing(t *testing.T) {
+	f := newFixture(t)
+	f.save("20260101-000000", stream(btrfs.UUID{1}, btrfs.UUID{}, 10<<10, rand.Reader))
+	content, err := os.ReadFile(f.indexFile())
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(f.dir, "index", "host_other"), content, 0o600))
+	c, err := f.store.Catalog(t.Context(), "host_other")
+	must(t, err)
+	for _, b := range c.Backups {
+		t.Errorf("a backup of another source: %s %v", b.Dir, b.Faults)
+	}
+	if c, err = f.store.Indexed(t.Context(), "host_other"); err != nil || len(c.Backups) > 0 {
+		t.Errorf("the index tells of %d backups: %v", len(c.Backups), err)
+	}
+}

@@ -217,6 +217,27 @@ func TestAnUploadGoesOnWhereItWas(t *testing.T) {
 	}
 }
 
+func TestAnUploadForOtherRecipientsBeginsAnew(t *testing.T) {
+	f := newFixture(t)
+	content := stream(btrfs.UUID{1}, btrfs.UUID{}, 500<<10, rand.Reader)
+	u, err := f.store.Begin(t.Context(), Order{Source: "host_home", Name: "20260101-000000", Key: "20260101-000000"})
+	must(t, err)
+	_, err = u.Write(content[:400<<10])
+	must(t, err)
+	must(t, u.Stop())
+
+	identity, recipients := newKey(t)
+	f.options.Recipients = recipients
+	f.store, err = Open(t.Context(), f.folder, f.options)
+	must(t, err)
+	b := f.save("20260101-000000", content)
+	r := f.store.Stream(t.Context(), &b.Manifest, seal.Identities{identity})
+	if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("the new key reads %d bytes of %d: %v", len(got), len(content), err)
+	}
+	must(t, r.Close())
+}
+
 func TestAnotherStreamDoesNotGoOn(t *testing.T) {
 	f := newFixture(t)
 	f.failAfter(5, errors.New("gone"))

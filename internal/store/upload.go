@@ -89,10 +89,11 @@ func (s *Store) Begin(ctx context.Context, o Order) (*Upload, error) {
 	return u, nil
 }
 
-// open opens the journal, and looks for what is there. An attempt that became a backup, which is stored once more, is no beginning.
+// open opens the journal, and looks for what is there. An attempt that became a backup, which is stored once more, is no beginning, nor
+// is one for other recipients: one backup must not take two keys to read.
 func (u *Upload) open(ctx context.Context) (err error) {
 	for {
-		if u.journal, err = u.store.openJournal(u.store.journalPath(u.Key), u.Source, u.Name); err != nil {
+		if u.journal, err = u.store.openJournal(u.store.journalPath(u.Key+u.store.recipientsID()), u.Source, u.Name); err != nil {
 			return err
 		}
 		u.there = make(map[string]int64)
