@@ -123,20 +123,38 @@ type PartError struct {
 func (e *PartError) Error() string { return e.Backup.Name + ": " + e.Err.Error() }
 func (e *PartError) Unwrap() error { return e.Err }
 
-// fetch reads an object, and compares it with what the manifest tells. Where the server keeps versions, the oldest one counts, if the
-// newest is another: whoever stole the credentials can only add newer ones.
-func (s *Store) fetch(ctx context.Context, o anObject) ([]byte, error) {
-	content, err := s.fetchVersion(ctx, object.Ref{Key: o.key}, o)
-	if !errors.Is(err, ErrDamaged) && !errors.Is(err, fs.ErrNotExist) {
-		return content, err
-	}
-	if first, listErr := s.first(ctx, o.key); listErr == nil && first.Version != "" {
-		return s.fetchVersion(ctx, first, o)
-	}
+// damaged tells what is wrong with an object.
+func (s *Store) damaged(key, why string) error {
+	return fmt.Errorf("%s of %s %w: %s", path.Base(key), s, ErrDamaged, why)
+}
+
+// fetch reads an object, and compares it with what the manifest tells. One that is missing is damaged.
+func (s *Store) fetch(ctx context.Context, o anObject) (content []byte, err error) {
+	err = s.tryVersions(ctx, o.key, func(r object.Ref) (err error) {
+		content, err = s.fetchVersion(ctx, r, o)
+		return err
+	})
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%s of %s %w: %s", path.Base(o.key), s, ErrDamaged, isMissing)
+		err = s.damaged(o.key, isMissing)
 	}
-	return nil, err
+	return content, err
+}
+
+// tryVersions reads the newest version of an object or, if that is damaged or missing, the oldest one: where the server keeps versions,
+// whoever stole the credentials can only add newer ones.
+func (s *Store) tryVersions(ctx context.Context, key string, read func(object.Ref) error) error {
+	err := read(object.Ref{Key: key})
+	if !errors.Is(err, ErrDamaged) && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	first, listErr := s.first(ctx, key)
+	switch {
+	case listErr == nil && first.Version != "":
+		return read(first)
+	case listErr != nil && !errors.Is(listErr, fs.ErrNotExist):
+		return listErr
+	}
+	return err
 }
 
 // first gives the oldest version of an object.
@@ -166,12 +184,12 @@ func (s *Store) fetchVersion(ctx context.Context, r object.Ref, o anObject) (con
 	defer func() { err = errors.Join(err, body.Close()) }()
 	content = make([]byte, o.Size)
 	if n, err := io.ReadFull(body, content); errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%s of %s %w: it has %d bytes in place of %d", path.Base(o.key), s, ErrDamaged, n, o.Size)
+		return nil, s.damaged(o.key, fmt.Sprintf("it has %d bytes in place of %d", n, o.Size))
 	} else if err != nil {
 		return nil, fmt.Errorf("reading %s of %s: %w", o.key, s, err)
 	}
 	if sum := sha256.Sum256(content); !bytes.Equal(sum[:], o.SHA256) {
-		return nil, fmt.Errorf("%s of %s %w: it has another SHA-256", path.Base(o.key), s, ErrDamaged)
+		return nil, s.damaged(o.key, "it has another SHA-256")
 	}
 	return content, nil
 }

@@ -182,14 +182,11 @@ func (s *Store) putCanary(ctx context.Context) error {
 }
 
 // Canary gives what is encrypted for all recipients, to try secret keys with.
-func (s *Store) Canary(ctx context.Context) ([]byte, error) {
-	content, err := object.Read(ctx, s.bucket, object.Ref{Key: canaryKey})
-	if errors.Is(err, fs.ErrNotExist) {
-		var first object.Ref
-		if first, err = s.first(ctx, canaryKey); err == nil {
-			content, err = object.Read(ctx, s.bucket, first)
-		}
-	}
+func (s *Store) Canary(ctx context.Context) (content []byte, err error) {
+	err = s.tryVersions(ctx, canaryKey, func(r object.Ref) (err error) {
+		content, err = object.Read(ctx, s.bucket, r)
+		return err
+	})
 	return content, err
 }
 

@@ -42,8 +42,12 @@ type Damage struct {
 // Verify compares the objects of a backup with its manifest, and that with its signature. What could not be asked or fetched is an error,
 // and no damage.
 func (s *Store) Verify(ctx context.Context, b *Backup, c Check) (v Verified, err error) {
-	if err := s.verifyManifest(ctx, b, &v); err != nil {
-		return v, err
+	if err := s.verifyManifest(ctx, b); err != nil {
+		damage, isDamaged := damageOf(manifestName, err)
+		if !isDamaged {
+			return v, err
+		}
+		v.Damaged = append(v.Damaged, damage)
 	}
 	all := slices.DeleteFunc(b.objects(), func(o anObject) bool { return c.Takes != nil && !c.Takes(o.key) })
 	var mu sync.Mutex
@@ -57,16 +61,17 @@ func (s *Store) Verify(ctx context.Context, b *Backup, c Check) (v Verified, err
 		mu.Lock()
 		defer mu.Unlock()
 		switch {
-		case err == nil && !proved:
-			v.Unproved++
-		case err == nil:
+		case err != nil:
+			damage, isDamaged := damageOf(o.key, err)
+			if !isDamaged {
+				return err
+			}
+			v.Damaged = append(v.Damaged, damage)
+		case proved:
 			v.Objects++
 			v.Bytes += o.Size
-		case errors.Is(err, fs.ErrNotExist), errors.Is(err, ErrDamaged):
-			why := whyOf(err)
-			v.Damaged = append(v.Damaged, Damage{path.Base(o.key), why, why == isMissing})
 		default:
-			return err
+			v.Unproved++
 		}
 		if c.Read != nil {
 			c.Read(o.Size)
@@ -77,70 +82,51 @@ func (s *Store) Verify(ctx context.Context, b *Backup, c Check) (v Verified, err
 	return v, err
 }
 
-// whyOf gives what is wrong with an object, without its name.
-func whyOf(err error) string {
-	if errors.Is(err, fs.ErrNotExist) {
-		return isMissing
-	}
+// damageOf gives what an error tells of an object, if that is what is wrong.
+func damageOf(key string, err error) (d Damage, ok bool) {
 	_, why, _ := strings.Cut(err.Error(), ErrDamaged.Error()+": ")
-	return why
+	if errors.Is(err, fs.ErrNotExist) {
+		why = isMissing
+	} else if !errors.Is(err, ErrDamaged) {
+		return d, false
+	}
+	return Damage{path.Base(key), why, why == isMissing}, true
 }
 
 // verifyManifest looks whether the manifest is there as it was signed.
-func (s *Store) verifyManifest(ctx context.Context, b *Backup, v *Verified) error {
+func (s *Store) verifyManifest(ctx context.Context, b *Backup) error {
 	key := b.Dir + manifestName
-	content, err := object.Read(ctx, s.bucket, object.Ref{Key: key})
-	if err == nil {
-		if _, err := s.decode(b.Dir, content); err == nil {
-			return nil
+	return s.tryVersions(ctx, key, func(r object.Ref) error {
+		content, err := object.Read(ctx, s.bucket, r)
+		if err != nil {
+			return err
 		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	first, firstErr := s.first(ctx, key)
-	if firstErr == nil {
-		if content, err = object.Read(ctx, s.bucket, first); err == nil {
-			_, err = s.decode(b.Dir, content)
+		if _, err := s.decode(b.Dir, content); err != nil {
+			return s.damaged(key, "it is not what was signed")
 		}
-		if err == nil {
-			return nil
-		}
-	}
-	isGone := errors.Is(firstErr, fs.ErrNotExist)
-	why := "it is not what was signed"
-	if isGone {
-		why = isMissing
-	}
-	v.Damaged = append(v.Damaged, Damage{manifestName, why, isGone})
-	return nil
+		return nil
+	})
 }
 
-// compare tells whether an object was proved to be what the manifest tells. One that is not is ErrDamaged, a missing one fs.ErrNotExist.
+// compare tells whether an object was proved to be what the manifest tells. One that is not is ErrDamaged, a missing one that or
+// fs.ErrNotExist.
 func (s *Store) compare(ctx context.Context, o anObject, download bool) (proved bool, err error) {
 	if download {
 		_, err := s.fetch(ctx, o)
 		return err == nil, err
 	}
-	info, err := s.bucket.Stat(ctx, object.Ref{Key: o.key})
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, err
-	}
-	if wrong := o.differs(info); err != nil || wrong != "" {
-		first, firstErr := s.first(ctx, o.key)
-		if firstErr != nil {
-			return false, firstErr
+	err = s.tryVersions(ctx, o.key, func(r object.Ref) error {
+		info, err := s.bucket.Stat(ctx, r)
+		if err != nil {
+			return err
 		}
-		if first.Version != "" {
-			if info, err = s.bucket.Stat(ctx, first); err != nil {
-				return false, err
-			}
-			wrong = o.differs(info)
+		if wrong := o.differs(info); wrong != "" {
+			return s.damaged(o.key, wrong)
 		}
-		if wrong != "" {
-			return false, fmt.Errorf("%s of %s %w: %s", path.Base(o.key), s, ErrDamaged, wrong)
-		}
-	}
-	return info.SHA256 != nil, nil
+		proved = info.SHA256 != nil
+		return nil
+	})
+	return proved, err
 }
 
 // differs tells in what an object is not what the manifest tells.

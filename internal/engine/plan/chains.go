@@ -89,16 +89,11 @@ func (c *Chains) lost(name string) string {
 	if c == nil {
 		return ""
 	}
-	steps := 0
-	for at := name; at != ""; steps++ {
-		on, there := c.On[at]
-		switch {
-		case !there && at == name: // it is none of them
-			return ""
-		case !there, steps > len(c.On): // a circle
-			return fmt.Sprintf("cannot be restored: %s is missing, on which it builds", at)
-		}
-		at = on
+	if _, there := c.On[name]; !there { // it is none of them
+		return ""
+	}
+	if _, lost := c.Line(name); lost != "" {
+		return fmt.Sprintf("cannot be restored: %s is missing, on which it builds", lost)
 	}
 	return ""
 }
