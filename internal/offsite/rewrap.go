@@ -102,7 +102,7 @@ func (w Rewrapping) source(ctx context.Context, f *Found, source string, backups
 	}
 	defer func() { err = errors.Join(err, release()) }()
 	for _, b := range backups {
-		if _, err := f.Store.Rewrap(ctx, source, b, w.Identities, nil); err != nil {
+		if _, err := f.Store.Rewrap(ctx, source, b, w.Identities); err != nil {
 			return left, err
 		}
 		_, err := f.Store.Delete(ctx, source, []*store.Backup{b})

@@ -142,6 +142,12 @@ func (s *Store) list(ctx context.Context, source string) (dirs map[string]*found
 	return dirs, order, err
 }
 
+// sizes gives those of the objects below a directory, by key.
+func (s *Store) sizes(ctx context.Context, dir string) (map[string]int64, error) {
+	sizes := make(map[string]int64)
+	return sizes, s.bucket.List(ctx, dir, func(i object.Info) error { sizes[i.Key] = i.Size; return nil })
+}
+
 func (f *found) rest(dir, why string, foreign bool) Rest {
 	return Rest{Dir: dir, Name: titleOf(dir), Keys: f.keys, Bytes: f.bytes, Written: f.written, Why: why, Foreign: foreign}
 }

@@ -39,7 +39,7 @@ func (s *Store) IsFor(b *Backup) bool { return b.For == s.recipientsID() }
 
 // Rewrap stores a backup once more, in another directory, so that the recipients can read it, and gives the copy. The content stays as it
 // is, and only what wraps its keys is made anew. What an earlier attempt copied is not copied again.
-func (s *Store) Rewrap(ctx context.Context, source string, b *Backup, ids seal.Identities, copied func(n int64)) (_ *Backup, err error) {
+func (s *Store) Rewrap(ctx context.Context, source string, b *Backup, ids seal.Identities) (_ *Backup, err error) {
 	if len(b.Faults) > 0 {
 		return nil, hint.New(fmt.Errorf("%s of %s lacks something: %s", b.Name, s, b.Faults[0]), "`btrfs-backup verify` tells all that is wrong")
 	}
@@ -52,7 +52,7 @@ func (s *Store) Rewrap(ctx context.Context, source string, b *Backup, ids seal.I
 			err = errors.Join(err, j.file.Close())
 		}
 	}()
-	r := rewrapper{Store: s, journal: j, ids: ids, there: make(map[string]int64), classes: make(map[string]string), copied: copied}
+	r := rewrapper{Store: s, journal: j, ids: ids, classes: make(map[string]string)}
 	if b.Locked.After(time.Now()) {
 		r.until = b.Locked
 	}
@@ -70,17 +70,8 @@ func (s *Store) Rewrap(ctx context.Context, source string, b *Backup, ids seal.I
 		return nil, fmt.Errorf("reading the manifest of %s: %w", b.Name, err)
 	}
 	m.Dir, m.Signer, m.For, m.Locked = j.dir, s.Signer.PublicKey(), s.recipientsID(), r.until
-	content, err := s.encode(&m)
-	if err != nil {
+	if err := s.commit(ctx, source, &m); err != nil {
 		return nil, err
-	}
-	failpoint.Reach("all rewrapped")
-	if err := s.putOnce(ctx, m.Dir+manifestName, content, object.PutOptions{Until: r.until}); err != nil {
-		return nil, err
-	}
-	failpoint.Reach("manifest rewrapped")
-	if err := s.changeIndex(ctx, source, func(manifests map[string][]byte) { manifests[m.Dir] = content }); err != nil {
-		s.Log.Warn(fmt.Sprintf("%s: %s is stored, but not in the index, so that listing takes longer: %v", s, b.Name, err))
 	}
 	return &Backup{Manifest: m, Committed: time.Now()}, j.remove()
 }
@@ -93,12 +84,14 @@ type rewrapper struct {
 	there   map[string]int64  // sizes of what was copied, by key
 	classes map[string]string // storage classes of the objects, by key
 	until   time.Time
-	copied  func(n int64)
 }
 
-func (r *rewrapper) look(ctx context.Context, old string) error {
-	err := r.bucket.List(ctx, old, func(i object.Info) error { r.classes[i.Key] = i.Class; return nil })
-	return errors.Join(err, r.bucket.List(ctx, r.journal.dir, func(i object.Info) error { r.there[i.Key] = i.Size; return nil }))
+// look looks for what is there, and what was copied.
+func (r *rewrapper) look(ctx context.Context, old string) (err error) {
+	if err = r.bucket.List(ctx, old, func(i object.Info) error { r.classes[i.Key] = i.Class; return nil }); err == nil {
+		r.there, err = r.sizes(ctx, r.journal.dir)
+	}
+	return err
 }
 
 func (r *rewrapper) rewrap(content []byte) ([]byte, error) {
@@ -138,20 +131,13 @@ func (r *rewrapper) part(ctx context.Context, o anObject, key string) (made Part
 	if err := r.putOnce(ctx, key, content, object.PutOptions{Until: r.until, Class: r.classes[o.key]}); err != nil {
 		return made, err
 	}
-	failpoint.Reach("rewrapped")
-	if r.copied != nil {
-		r.copied(made.Size)
-	}
+	failpoint.Reach("stored")
 	return made, nil
 }
 
 // Announce tells in the store for whom it is encrypted from now on.
 func (s *Store) Announce(ctx context.Context) error {
-	canary, err := seal.Canary(s.Recipients)
-	if err != nil {
-		return err
-	}
-	if err := s.bucket.Put(ctx, canaryKey, canary, object.PutOptions{Replace: true}); err != nil {
+	if err := s.putCanary(ctx); err != nil {
 		return err
 	}
 	content, err := format{Version: version, ID: s.ID, Recipients: s.Recipients.Texts()}.encode()

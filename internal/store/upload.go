@@ -96,12 +96,10 @@ func (u *Upload) open(ctx context.Context) (err error) {
 		if u.journal, err = u.store.openJournal(u.store.journalPath(u.Key+u.store.recipientsID()), u.Source, u.Name); err != nil {
 			return err
 		}
-		u.there = make(map[string]int64)
-		if len(u.journal.entries) == 0 {
+		if u.there = nil; len(u.journal.entries) == 0 {
 			return nil
 		}
-		err := u.store.bucket.List(ctx, u.journal.dir, func(i object.Info) error { u.there[i.Key] = i.Size; return nil })
-		if err != nil {
+		if u.there, err = u.store.sizes(ctx, u.journal.dir); err != nil {
 			return errors.Join(err, u.journal.file.Close())
 		}
 		if _, committed := u.there[u.journal.dir+manifestName]; !committed {
@@ -133,9 +131,9 @@ func (u *Upload) start(ctx context.Context) {
 }
 
 // Again makes the stream begin once more, after a connection was lost.
-func (u *Upload) Again(ctx context.Context) error {
+func (u *Upload) Again(ctx context.Context) (err error) {
 	u.wait(errors.New("it begins once more"))
-	err := u.store.bucket.List(ctx, u.journal.dir, func(i object.Info) error { u.there[i.Key] = i.Size; return nil })
+	u.there, err = u.store.sizes(ctx, u.journal.dir)
 	u.start(ctx)
 	return err
 }
@@ -340,23 +338,30 @@ func (u *Upload) Commit(ctx context.Context, source btrfs.UUID, made time.Time, 
 	if m.Sealed, err = u.store.sealPrivate(p); err != nil {
 		return nil, err
 	}
-	content, err := u.store.encode(m)
-	if err != nil {
-		return nil, err
-	}
-	failpoint.Reach("all stored")
-	if err := u.store.putOnce(ctx, m.Dir+manifestName, content, object.PutOptions{Until: u.Until}); err != nil {
+	if err := u.store.commit(ctx, u.Source, m); err != nil {
 		return nil, u.failed(err)
-	}
-	failpoint.Reach("manifest stored")
-	err = u.store.changeIndex(ctx, u.Source, func(manifests map[string][]byte) { manifests[m.Dir] = content })
-	if err != nil {
-		u.store.Log.Warn(fmt.Sprintf("%s: %s is stored, but not in the index, so that listing takes longer: %v", u.store, u.Name, err))
 	}
 	if err := u.journal.remove(); err != nil {
 		u.store.Log.Debug("removing a journal: " + err.Error())
 	}
 	return &Backup{Manifest: *m, Committed: m.Made}, nil
+}
+
+// commit signs and stores a manifest, whose objects are stored, and adds it to the index.
+func (s *Store) commit(ctx context.Context, source string, m *Manifest) error {
+	content, err := s.encode(m)
+	if err != nil {
+		return err
+	}
+	failpoint.Reach("all stored")
+	if err := s.putOnce(ctx, m.Dir+manifestName, content, object.PutOptions{Until: m.Locked}); err != nil {
+		return err
+	}
+	failpoint.Reach("manifest stored")
+	if err := s.changeIndex(ctx, source, func(manifests map[string][]byte) { manifests[m.Dir] = content }); err != nil {
+		s.Log.Warn(fmt.Sprintf("%s: %s is stored, but not in the index, so that listing takes longer: %v", s, m.Name, err))
+	}
+	return nil
 }
 
 // stored gives the parts of a kind, in order.
