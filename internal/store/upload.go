@@ -171,26 +171,30 @@ func (u *Upload) read(from io.Reader) error {
 	return nil
 }
 
-// emit stores an object as soon as there is room for it.
+// emit stores an object as soon as there is room for it, and a processor: parts that wait for one would take memory for nothing.
 func (u *Upload) emit(kind string, n int, plain *pack.Buffer) error {
-	select {
-	case u.slots <- struct{}{}:
-	case <-u.ctx.Done():
-		plain.Free()
-		return context.Cause(u.ctx)
+	for _, free := range []chan struct{}{u.slots, u.packing} {
+		select {
+		case free <- struct{}{}:
+		case <-u.ctx.Done():
+			plain.Free()
+			return context.Cause(u.ctx)
+		}
 	}
 	u.storing.Go(func() {
 		defer func() { <-u.slots }()
+		packed := sync.OnceFunc(func() { <-u.packing })
+		defer packed()
 		defer plain.Free()
-		if err := u.put(partKey(u.journal.dir, kind, n), plain); err != nil {
+		if err := u.put(partKey(u.journal.dir, kind, n), plain, packed); err != nil {
 			u.cancel(err)
 		}
 	})
 	return nil
 }
 
-// put stores an object, unless it is there.
-func (u *Upload) put(key string, plain *pack.Buffer) error {
+// put stores an object, unless it is there, and tells when it needs no processor any more.
+func (u *Upload) put(key string, plain *pack.Buffer, done func()) error {
 	sum, length := xxh3.Hash128(plain.Bytes()).Bytes(), int64(plain.Len())
 	if known, ok := u.journal.of(key); ok {
 		size, there := u.there[key]
@@ -210,6 +214,7 @@ func (u *Upload) put(key string, plain *pack.Buffer) error {
 	if err != nil {
 		return err
 	}
+	done()
 	defer packed.Free()
 	size := int64(packed.Len())
 	if err := u.journal.write(entry{Key: key, Plain: sum[:], Length: length, Size: size, SHA256: digest}); err != nil {
@@ -274,12 +279,6 @@ var errOvertaken = fmt.Errorf("%w: an object arrived late", sendstream.ErrPrefix
 
 // pack compresses and encrypts a part, of which nothing is needed any more then, and gives the SHA-256 of what comes of it.
 func (u *Upload) pack(plain *pack.Buffer) (packed *pack.Buffer, sum []byte, err error) {
-	select {
-	case u.packing <- struct{}{}:
-	case <-u.ctx.Done():
-		return nil, nil, context.Cause(u.ctx)
-	}
-	defer func() { <-u.packing }()
 	defer plain.Free()
 	size := plain.Len()
 	packed = pack.NewBuffer(size + size/1000 + 4096)

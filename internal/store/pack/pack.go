@@ -4,29 +4,41 @@ package pack
 import (
 	"cmp"
 	"io"
-	"sync"
 
 	"github.com/klauspost/compress/zstd"
 )
 
-var encoders = sync.Pool{New: func() any {
-	e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(2<<20))
+// idle are encoders that are not in use. Each has several MiB, so that they are not left to the collector.
+var idle = make(chan *zstd.Encoder, 2)
+
+func encoder() *zstd.Encoder {
+	select {
+	case e := <-idle:
+		return e
+	default:
+	}
+	// with less memory it would copy more, and take a third more time
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(2<<20), zstd.WithLowerEncoderMem(false))
 	if err != nil {
 		panic("internal error: " + err.Error())
 	}
 	return e
-}}
+}
 
 // Compress writes a frame of zstd, and gives the memory of the buffer back meanwhile.
 func Compress(w io.Writer, plain *Buffer) error {
-	e := encoders.Get().(*zstd.Encoder)
-	defer encoders.Put(e)
+	e := encoder()
 	e.Reset(w)
 	err := plain.eat(func(piece []byte, _ bool) error {
 		_, err := e.Write(piece)
 		return err
 	})
-	return cmp.Or(err, e.Close())
+	err = cmp.Or(err, e.Close())
+	select {
+	case idle <- e:
+	default:
+	}
+	return err
 }
 
 // Raw writes a frame of zstd that is not compressed, and gives the memory of the buffer back meanwhile. RFC 8878, section 3.1.1
