@@ -184,7 +184,7 @@ func (d *Destination) nameOf(s stream.Sender) (string, error) {
 
 // isGarbage tells that nobody goes on with what is no backup.
 func (d *Destination) isGarbage(r store.Rest) bool {
-	return !r.Foreign && (r.Superseded || d.Now().Sub(r.Written) > store.ResumeWindow)
+	return !r.Foreign && !r.Spare && (r.Superseded || d.Now().Sub(r.Written) > store.ResumeWindow)
 }
 
 // titleOf names what is no backup, as no backup is named.

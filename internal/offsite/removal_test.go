@@ -200,3 +200,22 @@ func TestWhatTheServerLocksStaysWithWhatItBuildsOn(t *testing.T) {
 func (s *shop) untilText() string {
 	return "locked until " + time.Now().Add(time.Hour).Format(time.DateOnly)
 }
+
+// The machine that stored it once more knows that the first one is damaged, and this one does not.
+func TestOneMoreCopyOfABackupIsNotPruned(t *testing.T) {
+	s := newShop(t, inFolder(t.TempDir()))
+	first := s.save("20260101-000000", "")
+	delete(s.number, first.Name) // it is the same snapshot
+	second := s.save("20260101-000000", "")
+	s.save("20260102-000000", "")
+	_, err := s.remove(keep(9), nil)
+	must(t, err)
+	for _, b := range []*store.Backup{first, second} {
+		if _, err := os.Stat(filepath.Join(s.place.String()[len("store:"):], b.Dir, "data.000000")); err != nil {
+			t.Error(err)
+		}
+	}
+	_, err = s.remove(removal.Named{"20260101-000000"}, func(o *removal.Options) { o.EvenParent = true })
+	must(t, err)
+	s.has("20260101-000000", "20260102-000000")
+}

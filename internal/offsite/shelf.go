@@ -191,6 +191,8 @@ func (s *shelf) rest(folder string, r store.Rest) inventory.Entry {
 	switch {
 	case r.Foreign:
 		e.Kind, e.Faults, e.Notes = inventory.Foreign, []string{r.Why}, []string{"FOREIGN: " + r.Why}
+	case r.Spare:
+		e.Notes = []string{"one more copy, in case the other is damaged"}
 	case r.Superseded:
 		e.Kind, e.Notes = inventory.Deleting, []string{"stored once more since"}
 	case s.reader.Now().Sub(r.Written) > store.ResumeWindow:
@@ -205,7 +207,7 @@ func (s *shelf) rest(folder string, r store.Rest) inventory.Entry {
 func (s *shelf) mayBuildOn(c *store.Catalog) (names []string) {
 	for _, r := range c.Rest {
 		isDone := slices.ContainsFunc(c.Backups, func(b store.Backup) bool { return b.Name == r.Name })
-		if r.Foreign || r.Superseded || isDone || s.reader.Now().Sub(r.Written) > store.ResumeWindow {
+		if r.Foreign || r.Superseded || r.Spare || isDone || s.reader.Now().Sub(r.Written) > store.ResumeWindow {
 			continue
 		}
 		for _, b := range c.Backups {

@@ -38,8 +38,10 @@ type Rest struct {
 	Bytes   int64     // of all of them
 	Written time.Time // the last one, by the clock of the bucket
 	Why     string    // in words
-	// Superseded tells that there is another backup of the same snapshot.
+	// Superseded tells that there is a better backup of the same snapshot.
 	Superseded bool
+	// Spare tells that there is a backup of the same snapshot that may be no better. It stays as long as that one.
+	Spare bool
 	// Foreign tells that it may be somebody else's backup. It is never deleted.
 	Foreign bool
 	Damaged bool // its manifest is
@@ -243,8 +245,10 @@ func (c *Catalog) dropSuperseded(dirs map[string]*found, recipients string) {
 		if best[b.UUID] == i {
 			kept = append(kept, b)
 		} else if f := dirs[b.Dir]; f != nil {
+			than := &c.Backups[best[b.UUID]]
 			rest := f.rest(b.Dir, "stored once more", false)
-			rest.Superseded = true
+			rest.Superseded = len(than.Faults) == 0 && (len(b.Faults) > 0 || b.For != than.For)
+			rest.Spare = !rest.Superseded
 			c.Rest = append(c.Rest, rest)
 		}
 	}

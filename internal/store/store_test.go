@@ -388,11 +388,13 @@ func TestOfTwoCopiesTheFirstCounts(t *testing.T) {
 	first := f.save("20260101-000000", content)
 	must(t, os.Chtimes(filepath.Join(f.dir, first.Dir, "manifest"), time.Time{}, time.Now().Add(-time.Hour)))
 	f.save("20260101-000000", stream(btrfs.UUID{1}, btrfs.UUID{}, 100<<10, rand.Reader)) // by a thief, who has all keys of the machine
-	if c := f.catalog(); len(c.Backups) != 1 || c.Backups[0].Dir != first.Dir || len(c.Rest) != 1 || !c.Rest[0].Superseded {
+	if c := f.catalog(); len(c.Backups) != 1 || c.Backups[0].Dir != first.Dir || len(c.Rest) != 1 || c.Rest[0].Superseded || !c.Rest[0].Spare {
 		t.Errorf("%+v", c)
 	}
 	must(t, os.Remove(filepath.Join(f.dir, first.Dir, "data.000000")))
 	if c := f.catalog(); len(c.Backups) != 1 || c.Backups[0].Dir == first.Dir {
 		t.Errorf("of a damaged one and a whole one: %+v", c)
+	} else if len(c.Rest) != 1 || !c.Rest[0].Superseded {
+		t.Errorf("a damaged one stays: %+v", c.Rest)
 	}
 }
