@@ -124,7 +124,7 @@ func (o *keyTestOptions) test(ctx context.Context, env environment, args []strin
 	if len(places) == 0 {
 		return env.conversation().Test(o.recipients, ids)
 	}
-	canary, err := o.stores.Canary(ctx, places[0].(job.Store), machines, log)
+	canary, err := machines.Canary(ctx, places[0].(job.Store))
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,6 @@ import (
 	"btrfs-backup/internal/seal"
 	"btrfs-backup/internal/store"
 	"btrfs-backup/internal/verify"
-	"btrfs-backup/transport"
 
 	"golang.org/x/time/rate"
 )
@@ -42,7 +41,7 @@ func (m *Machines) Look(ctx context.Context, p Place, snapshotFolder string) (in
 	if err != nil {
 		return inventory.Place{}, err
 	}
-	place, found, err := r.Look(ctx, m.storesOf(s).At(s, m, m.env.Log))
+	place, found, err := r.Look(ctx, m.place(s))
 	if err == nil {
 		m.keep(found)
 	}
@@ -55,7 +54,7 @@ func (m *Machines) FindStored(ctx context.Context, s Store) (offsite.Reader, *of
 	if err != nil {
 		return r, nil, err
 	}
-	found, err := offsite.Find(ctx, m.storesOf(s).At(s, m, m.env.Log), r.Options)
+	found, err := offsite.Find(ctx, m.place(s), r.Options)
 	if err == nil {
 		m.keep(found)
 	}
@@ -130,16 +129,28 @@ func (m *Machines) storedAt(ctx context.Context, s Store) (all []verify.Stored, 
 		}
 	}
 	for _, source := range sources {
-		all = append(all, verify.Stored{Store: found.Store, At: found.Place.String() + "/" + source, Source: source, Name: found.Name})
+		all = append(all, verify.Stored{Store: found.Store, At: found.At(source, ""), Source: source, Name: found.Name})
 	}
 	return all, nil
 }
 
-func (m *Machines) storesOf(s Store) Stores {
-	if of, ok := m.Of[s.String()]; ok {
-		return of
+// place gives where a store lies that is looked at.
+func (m *Machines) place(s Store) offsite.Place {
+	settings, ok := m.Of[s.String()]
+	if !ok {
+		settings = m.Stores
 	}
-	return m.Stores
+	return settings.placeOf(s, m, m.env.Log, m.Limit)
+}
+
+// Canary reads what secret keys are tried with in a store.
+func (m *Machines) Canary(ctx context.Context, s Store) (content []byte, err error) {
+	found, err := offsite.Find(ctx, m.place(s), store.Options{Log: m.env.Log})
+	if err != nil {
+		return nil, err
+	}
+	m.keep(found)
+	return found.Store.Canary(ctx)
 }
 
 // keep closes what was opened with all else.
@@ -188,16 +199,11 @@ func (m *Machines) signers() (signers *seal.Signers, signer seal.Signer, err err
 // FindTrusted tells what the place of a store means, and whose signatures count there.
 func (m *Machines) FindTrusted(ctx context.Context, s Store) (*offsite.Found, offsite.Trust, error) {
 	signers, _, err := m.signers()
-	t := offsite.Trust{Known: signers, More: m.Signers}
+	t := offsite.Trust{Known: signers, Named: m.Signers}
 	if err != nil {
 		return nil, t, err
 	}
-	at := m.storesOf(s).At(s, m, m.env.Log)
-	if server, ok := at.(offsite.Server); ok && m.Limit > 0 {
-		server.Limit = transport.NewLimiter(m.Limit)
-		at = server
-	}
-	found, err := offsite.Find(ctx, at, store.Options{Log: m.env.Log, State: m.env.State})
+	found, err := offsite.Find(ctx, m.place(s), store.Options{Log: m.env.Log, State: m.env.State})
 	if err == nil {
 		m.keep(found)
 	}

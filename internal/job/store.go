@@ -16,6 +16,8 @@ import (
 	"btrfs-backup/internal/stream"
 	"btrfs-backup/transport"
 	"btrfs-backup/transport/ssh"
+
+	"golang.org/x/time/rate"
 )
 
 // Store is a store of encrypted streams: on a server, or in a folder.
@@ -140,12 +142,15 @@ func KeysAt(p Place) []string {
 // StoresAt gives the settings for a destination, or for what is in it.
 func (s *Spec) StoresAt(p Place) Stores { return s.Stores.with(s.at(p).Stores) }
 
-// At gives where a store lies.
-func (s Stores) At(p Store, m *Machines, log *slog.Logger) offsite.Place {
+// placeOf gives where a store lies, from and to which as many bytes a second go as the limit tells, if it is a server.
+func (s Stores) placeOf(p Store, m *Machines, log *slog.Logger, limit rate.Limit) offsite.Place {
 	switch {
 	case p.URL != "":
-		return offsite.Server{Name: p.URL, S3Options: object.S3Options{Log: log, LockMode: s.Lock,
-			Credentials: object.Credentials{File: s.Credentials, Command: s.CredentialsCommand}}}
+		o := object.S3Options{Log: log, LockMode: s.Lock, Credentials: object.Credentials{File: s.Credentials, Command: s.CredentialsCommand}}
+		if limit > 0 {
+			o.Limit = transport.NewLimiter(limit)
+		}
+		return offsite.Server{Name: p.URL, S3Options: o}
 	case p.Target != (ssh.Target{}):
 		h, folder := m.At(Machine{p.Target, p.Path})
 		return offsite.Folder{Name: p.String(), Host: h, Path: folder}
@@ -169,12 +174,6 @@ func (b *builder) storeTo(p Store, source stream.Sender) (*offsite.Destination, 
 	if err != nil {
 		return nil, err
 	}
-	at := s.At(p, b.Machines, b.Log)
-	server, isServer := at.(offsite.Server)
-	if isServer && b.limitTo(p) > 0 {
-		server.Limit = transport.NewLimiter(b.limitTo(p))
-		at = server
-	}
 	classes, err := s.classes()
 	if err != nil {
 		return nil, err
@@ -182,13 +181,13 @@ func (b *builder) storeTo(p Store, source stream.Sender) (*offsite.Destination, 
 	o := offsite.Options{Progress: b.Progress, Now: b.Now, Program: b.Version, MaxParentAge: cmp.Or(s.MaxParentAge, defaultParentAge),
 		Options: store.Options{Log: b.Log, Recipients: recipients, Signer: signer, State: b.State, PartSize: s.PartSize,
 			Trusts: signers.Trusts}}
-	if isServer { // folders can neither
+	if p.URL != "" { // folders can neither
 		o.Locks, o.Classes = s.Lock != object.Unlocked, classes
 	}
 	if s.HideNames {
 		o.HideNames = signer.Secret("names")
 	}
-	return offsite.NewDestination(at, source, o), nil
+	return offsite.NewDestination(s.placeOf(p, b.Machines, b.Log, b.limitTo(p)), source, o), nil
 }
 
 // recipients reads the public keys.

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path/filepath"
+	"path"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -132,7 +132,7 @@ func (d *Destination) Lock(ctx context.Context, waiting func(*lock.HeldError)) (
 	if err != nil {
 		return nil, d.named(err)
 	}
-	return lockSource(ctx, filepath.Join(d.State, "stores", d.store.ID, name), d.String(), waiting)
+	return lockSource(ctx, d.store, name, d.String(), waiting)
 }
 
 // List tells what the store has of the source.
@@ -159,41 +159,37 @@ func (d *Destination) List(ctx context.Context) (c engine.Contents, err error) {
 		c.Origins[b.UUID] = b.Source
 	}
 	for _, r := range catalog.Rest {
-		if d.isGarbage(r) {
-			c.Deleting = append(c.Deleting, titleOf(r))
+		if r.IsGarbage(d.Now()) {
+			c.Deleting = append(c.Deleting, restName(r))
 		}
 	}
 	return c, nil
 }
 
-// sourceName gives the name of the source in the store. What was restored goes on under that which it had.
+// sourceName gives the name of the source in the store.
 func (d *Destination) sourceName() (string, error) { return d.nameOf(d.from) }
 
+// nameOf gives the name of a source in the store. What was restored goes on under that which it had.
 func (d *Destination) nameOf(s stream.Sender) (string, error) {
 	source := s.Origin().Source
 	if name, err := (lock.State{Dir: d.State}).StoredAs(d.store.ID, source); name != "" || err != nil {
 		return name, err
 	}
-	machine, path, _ := strings.Cut(source, ":")
-	name := store.SourceName(machine, path)
+	machine, dir, _ := strings.Cut(source, ":")
+	name := store.SourceName(machine, dir)
 	if d.HideNames != nil {
 		name = store.HiddenName(name, d.HideNames)
 	}
 	return name, nil
 }
 
-// isGarbage tells that nobody goes on with what is no backup.
-func (d *Destination) isGarbage(r store.Rest) bool {
-	return !r.Foreign && !r.Spare && (r.Superseded || d.Now().Sub(r.Written) > store.ResumeWindow)
-}
-
-// titleOf names what is no backup, as no backup is named.
-func titleOf(r store.Rest) string { return filepath.Base(r.Dir) }
+// restName names what is no backup, as no backup is named.
+func restName(r store.Rest) string { return path.Base(r.Dir) }
 
 // Delete deletes backups, and what is left of attempts. What builds on others goes before them. Credentials that may only add leave
 // that to others: it is no failure.
 func (d *Destination) Delete(ctx context.Context, names []string) (deleted []string, err error) {
-	isWanted := func(r store.Rest) bool { return d.isGarbage(r) && slices.Contains(names, titleOf(r)) }
+	isWanted := func(r store.Rest) bool { return r.IsGarbage(d.Now()) && slices.Contains(names, restName(r)) }
 	deleted, err = deleteFrom(ctx, d.store, d.catalog, names, isWanted)
 	if isOnlyRefused(err) {
 		d.Log.Info(fmt.Sprintf("%s: %d could go, which these credentials may not delete, or not yet: that is left to `btrfs-backup prune`", d,
@@ -331,8 +327,8 @@ func (r *receiver) Close(context.Context) (s btrfs.Subvolume, err error) {
 
 // Commit makes it a backup.
 func (r *receiver) Commit(ctx context.Context, of host.Origin) error {
-	machine, path, _ := strings.Cut(of.Source, ":")
-	b, err := r.upload.Commit(ctx, of.Subvolume, r.d.Now(), store.Private{Host: machine, Path: path, Machine: of.Machine, Via: of.Via, Program: r.d.Program,
+	machine, dir, _ := strings.Cut(of.Source, ":")
+	b, err := r.upload.Commit(ctx, of.Subvolume, r.d.Now(), store.Private{Host: machine, Path: dir, Machine: of.Machine, Via: of.Via, Program: r.d.Program,
 		Kernel: kernel(), Attributes: of.Attributes})
 	if err != nil {
 		return err

@@ -23,9 +23,12 @@ type Found struct {
 }
 
 // String names what was found as people know it.
-func (f *Found) String() string {
+func (f *Found) String() string { return f.At(f.Source, f.Name) }
+
+// At names a source of the store, and a backup of it unless its name is "", as people know them.
+func (f *Found) At(source, name string) string {
 	text := f.Place.String()
-	for _, name := range []string{f.Source, f.Name} {
+	for _, name := range []string{source, name} {
 		if name != "" {
 			text += "/" + name
 		}

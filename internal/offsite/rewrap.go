@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/progress"
@@ -94,7 +93,7 @@ func (w Rewrapping) todo(ctx context.Context, f *Found, sources []string) (todo 
 
 // source rewraps backups of a source, and tells how many could not be deleted.
 func (w Rewrapping) source(ctx context.Context, f *Found, source string, backups []*store.Backup) (left int, err error) {
-	release, err := lockSource(ctx, filepath.Join(f.Store.State, "stores", f.Store.ID, source), f.Place.String(), func(held *lock.HeldError) {
+	release, err := lockSource(ctx, f.Store, source, f.Place.String(), func(held *lock.HeldError) {
 		w.Tell("waiting for " + held.Holder())
 	})
 	if err != nil {
@@ -112,7 +111,7 @@ func (w Rewrapping) source(ctx context.Context, f *Found, source string, backups
 		case err != nil:
 			return left, err
 		}
-		w.Tell(fmt.Sprintf("%s/%s/%s: done", f.Place, source, b.Name))
+		w.Tell(f.At(source, b.Name) + ": done")
 	}
 	if left > 0 {
 		return left, nil

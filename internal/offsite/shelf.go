@@ -126,7 +126,7 @@ func membersIn(c *store.Catalog) (others []string) {
 // place describes what a catalog tells of.
 func (s *shelf) place(c *store.Catalog) inventory.Place {
 	all, broken := listing(c)
-	folder := s.found.Place.String() + "/" + s.found.Source
+	folder := s.found.At(s.found.Source, "")
 	streams := &inventory.Streams{Shelf: s, Source: s.sourceName(c), Of: make(map[string]btrfs.UUID), Chains: chainsOf(all, broken, 0),
 		Unknown: s.reader.Trusts == nil}
 	names := make(map[btrfs.UUID]string)
@@ -137,7 +137,7 @@ func (s *shelf) place(c *store.Catalog) inventory.Place {
 	for _, b := range c.Backups {
 		stored := uint64(b.Stored())
 		sent := b.Stored()
-		e := inventory.Entry{Place: folder, Name: b.Name, Time: cmp.Or(inventory.TimeIn(b.Name), b.Made), UUID: uuidOf(b.Manifest),
+		e := inventory.Entry{Place: folder, Name: b.Name, Time: timeOf(b.Manifest), UUID: uuidOf(b.Manifest),
 			ReceivedUUID: b.UUID, Parent: names[b.Parent], ReadOnly: true, Kind: inventory.Backup, Sent: &sent, Freed: &stored, Faults: b.Faults,
 			Signer: b.Signer, Written: b.Committed, Members: b.Set}
 		_, lost := streams.Chains.Line(b.Name)
@@ -186,7 +186,7 @@ func orUnknown(name, lost string) string {
 // rest describes what is no backup.
 func (s *shelf) rest(folder string, r store.Rest) inventory.Entry {
 	size, sent := uint64(r.Bytes), r.Bytes
-	e := inventory.Entry{Place: folder, Name: titleOf(r), Time: cmp.Or(inventory.TimeIn(r.Name), r.Written), Kind: inventory.Unfinished, Sent: &sent, Freed: &size,
+	e := inventory.Entry{Place: folder, Name: restName(r), Time: cmp.Or(inventory.TimeIn(r.Name), r.Written), Kind: inventory.Unfinished, Sent: &sent, Freed: &size,
 		Written: r.Written}
 	switch {
 	case r.Foreign:
@@ -195,7 +195,7 @@ func (s *shelf) rest(folder string, r store.Rest) inventory.Entry {
 		e.Notes = []string{"one more copy, in case the other is damaged"}
 	case r.Superseded:
 		e.Kind, e.Notes = inventory.Deleting, []string{"stored once more since"}
-	case s.reader.Now().Sub(r.Written) > store.ResumeWindow:
+	case r.IsGarbage(s.reader.Now()):
 		e.Kind, e.Notes = inventory.Deleting, []string{"unfinished, and given up"}
 	default:
 		e.Notes = []string{"unfinished"}
@@ -207,7 +207,7 @@ func (s *shelf) rest(folder string, r store.Rest) inventory.Entry {
 func (s *shelf) mayBuildOn(c *store.Catalog) (names []string) {
 	for _, r := range c.Rest {
 		isDone := slices.ContainsFunc(c.Backups, func(b store.Backup) bool { return b.Name == r.Name })
-		if r.Foreign || r.Superseded || r.Spare || isDone || s.reader.Now().Sub(r.Written) > store.ResumeWindow {
+		if r.Foreign || r.Spare || isDone || r.IsGarbage(s.reader.Now()) {
 			continue
 		}
 		for _, b := range c.Backups {
@@ -233,7 +233,7 @@ func (s *shelf) sourceName(c *store.Catalog) string {
 
 // Lock keeps other runs of this machine out, as Destination.Lock does.
 func (s *shelf) Lock(ctx context.Context, waiting func(*lock.HeldError)) (func() error, error) {
-	return lockSource(ctx, filepath.Join(s.reader.State, "stores", s.found.Store.ID, s.found.Source), s.found.Place.String(), waiting)
+	return lockSource(ctx, s.found.Store, s.found.Source, s.found.Place.String(), waiting)
 }
 
 // Locked asks the server of the manifests: what belongs to them is locked as long.
@@ -256,7 +256,7 @@ func (s *shelf) Locked(ctx context.Context, names []string) (map[string]time.Tim
 
 // Delete deletes what Look found.
 func (s *shelf) Delete(ctx context.Context, names []string) ([]string, error) {
-	isWanted := func(r store.Rest) bool { return !r.Foreign && slices.Contains(names, titleOf(r)) }
+	isWanted := func(r store.Rest) bool { return !r.Foreign && slices.Contains(names, restName(r)) }
 	return deleteFrom(ctx, s.found.Store, s.catalog, names, isWanted)
 }
 
@@ -271,7 +271,7 @@ func deleteFrom(ctx context.Context, in *store.Store, c *store.Catalog, names []
 			errs = append(errs, err)
 			continue
 		}
-		deleted = append(deleted, titleOf(r))
+		deleted = append(deleted, restName(r))
 	}
 	var backups []*store.Backup
 	for i := range c.Backups {
@@ -309,14 +309,15 @@ func chainsOf(all []btrfs.Subvolume, broken []store.Backup, maxParentAge time.Du
 	return c
 }
 
-// lockSource keeps other runs of this machine out of what a store has of a source, by a directory of this machine.
-func lockSource(ctx context.Context, path, name string, waiting func(*lock.HeldError)) (release func() error, err error) {
+// lockSource keeps other runs of this machine out of what a store at a place has of a source, by a directory of this machine.
+func lockSource(ctx context.Context, in *store.Store, source, at string, waiting func(*lock.HeldError)) (release func() error, err error) {
+	path := filepath.Join(in.State, "stores", in.ID, source)
 	if err := os.MkdirAll(path, 0o700); err != nil {
-		return nil, fmt.Errorf("locking %s: %w", name, err)
+		return nil, fmt.Errorf("locking %s: %w", at, err)
 	}
 	dir, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("locking %s: %w", name, err)
+		return nil, fmt.Errorf("locking %s: %w", at, err)
 	}
 	l, err := lock.Acquire(ctx, dir, waiting)
 	if err != nil {

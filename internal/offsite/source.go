@@ -1,6 +1,7 @@
 package offsite
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 
 	"btrfs-backup/internal/engine"
 	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/inventory"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/seal"
 	"btrfs-backup/internal/store"
@@ -42,9 +44,8 @@ func (f *Found) ChooseSource(ctx context.Context) error {
 // Trust tells whose signatures count where backups are read.
 type Trust struct {
 	Known *seal.Signers
-	More  []string // public keys that count besides
-	taken string
-	of    string
+	Named []string // those of them that the user named, which Record makes known for good
+	taken string   // the one that signed all backups of a source, where none was known
 }
 
 // Catalog lists the backups of the source, of which those count that a known key signed. Where no key is known at all, the one that
@@ -52,7 +53,7 @@ type Trust struct {
 func (f *Found) Catalog(ctx context.Context, t *Trust) (*store.Catalog, error) {
 	var others []string
 	f.Store.Trusts = func(key string) bool {
-		isKnown := t.Known.Trusts(key) || slices.Contains(t.More, key)
+		isKnown := t.Known.Trusts(key)
 		if !isKnown && !slices.Contains(others, key) {
 			others = append(others, key)
 		}
@@ -68,7 +69,7 @@ func (f *Found) Catalog(ctx context.Context, t *Trust) (*store.Catalog, error) {
 		f.Store.Log.Warn(fmt.Sprintf("%s: what other keys signed is left out, since this machine does not know them: %s; --signer KEY counts one in",
 			f, engine.Few(others)))
 		return c, nil
-	case len(t.More) > 0 || len(t.Known.All()) > 0:
+	case len(t.Known.All()) > 0:
 		return nil, hint.New(fmt.Errorf("%s: no key that this machine knows signed a backup of it, but %s did", f, engine.Few(others)),
 			"if that is the machine that made the backups, as `btrfs-backup key list` shows it there: --signer "+others[0])
 	case len(others) > 1:
@@ -77,7 +78,7 @@ func (f *Found) Catalog(ctx context.Context, t *Trust) (*store.Catalog, error) {
 	}
 	f.Store.Log.Warn(fmt.Sprintf("%s: its backups were signed by the key %s, which this machine does not know; it is taken for that of the machine "+
 		"that made them", f, others[0]))
-	t.taken, t.of = others[0], f.Source
+	t.taken = others[0]
 	f.Store.Trusts = func(key string) bool { return key == t.taken }
 	return f.Store.Catalog(ctx, f.Source)
 }
@@ -85,7 +86,7 @@ func (f *Found) Catalog(ctx context.Context, t *Trust) (*store.Catalog, error) {
 // Record makes the key known that was taken since none was known, and those that the user named.
 func (t *Trust) Record(source string) error {
 	var errs []error
-	for _, key := range append(slices.Clone(t.More), t.taken) {
+	for _, key := range append(slices.Clone(t.Named), t.taken) {
 		if key != "" {
 			errs = append(errs, t.Known.Add(key, "backups of "+source))
 		}
@@ -95,7 +96,7 @@ func (t *Trust) Record(source string) error {
 
 // Choose gives the backup that is meant: the named one, or the newest until a time, unless that is zero.
 func (f *Found) Choose(c *store.Catalog, until time.Time) (*store.Backup, error) {
-	at := f.Place.String() + "/" + f.Source
+	at := f.At(f.Source, "")
 	if f.Name != "" && f.Name != Latest && !until.IsZero() {
 		return nil, hint.New(fmt.Errorf("%s is a backup, and --at chooses one of a source", f), "leave one of them out")
 	}
@@ -108,7 +109,7 @@ func (f *Found) Choose(c *store.Catalog, until time.Time) (*store.Backup, error)
 		return nil, hint.Newf(fmt.Errorf("%s has no backup %s: %w", at, progress.Name(f.Name), fs.ErrNotExist), "%s", choices(c))
 	}
 	for i := len(c.Backups) - 1; i >= 0; i-- {
-		if b := &c.Backups[i]; until.IsZero() || !timeOf(b).After(until) {
+		if b := &c.Backups[i]; until.IsZero() || !timeOf(b.Manifest).After(until) {
 			return b, nil
 		}
 	}
@@ -126,14 +127,7 @@ func choices(c *store.Catalog) string {
 }
 
 // timeOf gives the time of a backup, by its name or else by the clock of the machine that made it.
-func timeOf(b *store.Backup) time.Time {
-	if naming, ok := engine.NamingOf(b.Name); ok {
-		if t, ok := naming.Time(b.Name); ok {
-			return t
-		}
-	}
-	return b.Made
-}
+func timeOf(m store.Manifest) time.Time { return cmp.Or(inventory.TimeIn(m.Name), m.Made) }
 
 // IsLimited tells that the store itself keeps to a rate.
 func (f *Found) IsLimited() bool {

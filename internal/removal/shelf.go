@@ -113,7 +113,7 @@ func (w *shelfWork) examine(ctx context.Context, all []chosen) error {
 
 // decide makes steps of what may go.
 func (w *shelfWork) decide(all []chosen, entries map[string]inventory.Entry, never map[string]string) error {
-	needed := w.needed(all, entries, never)
+	needed := w.needed(all, never)
 	var refusals []error
 	refuse := func(item Item, text, forward string) {
 		refusals = append(refusals, hint.New(fmt.Errorf("%s: refused: %s", item.Path(), text), forward))
@@ -176,7 +176,7 @@ func (w *shelfWork) membership(e inventory.Entry) (why, forward string) {
 const young = 24 * time.Hour
 
 // needed tells of what is chosen why it is needed: by others that stay, by an upload, or as the newest.
-func (w *shelfWork) needed(all []chosen, entries map[string]inventory.Entry, never map[string]string) map[string]string {
+func (w *shelfWork) needed(all []chosen, never map[string]string) map[string]string {
 	goes := make(map[string]bool)
 	for _, c := range all {
 		goes[c.name] = never[c.name] == ""

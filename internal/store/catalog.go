@@ -47,6 +47,11 @@ type Rest struct {
 	Damaged bool // its manifest is
 }
 
+// IsGarbage tells that nobody goes on with it.
+func (r Rest) IsGarbage(now time.Time) bool {
+	return !r.Foreign && !r.Spare && (r.Superseded || now.Sub(r.Written) > ResumeWindow)
+}
+
 // Sources gives the names of all sources: those that have an index or, if none has, those that have anything.
 func (s *Store) Sources(ctx context.Context) (names []string, err error) {
 	for _, prefix := range []string{indexPrefix, backupsPrefix} {

@@ -70,7 +70,7 @@ func open(ctx context.Context, f From) (*source, error) {
 
 // name names the backup.
 func (s *source) name() string {
-	return s.Found.Place.String() + "/" + s.Found.Source + "/" + s.backup.Name
+	return s.Found.At(s.Found.Source, s.backup.Name)
 }
 
 // Whole is an order to restore a subvolume.
