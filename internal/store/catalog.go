@@ -205,6 +205,16 @@ func (f *found) faults(m *Manifest) (faults []string) {
 	return faults
 }
 
+// StreamFaults gives those faults that its stream suffers from: the names and the manifest are no part of it.
+func (b *Backup) StreamFaults() (faults []string) {
+	for _, fault := range b.Faults {
+		if !strings.HasPrefix(fault, namesName) && !strings.Contains(fault, manifestName) {
+			faults = append(faults, fault)
+		}
+	}
+	return faults
+}
+
 // anObject is one that a manifest tells of.
 type anObject struct {
 	key string

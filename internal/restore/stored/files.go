@@ -19,7 +19,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/attributes"
 	"btrfs-backup/internal/files"
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/host"
@@ -201,35 +200,26 @@ func (x *extraction) line() string {
 	var some, all Fetched
 	for i, b := range x.chain {
 		for _, n := range x.selection.Parts(i) {
-			some.Objects++
-			some.Bytes += b.Parts[n].Size
+			some.add(b.Parts[n])
 		}
 		for _, p := range b.Parts {
-			all.Objects++
-			all.Bytes += p.Size
+			all.add(p)
 		}
 	}
-	line := fmt.Sprintf("to be fetched: %s of %s, %s of %s", report.Count(some.Objects, "part"), report.Count(all.Objects, "part"),
-		progress.Bytes(some.Bytes), progress.Bytes(all.Bytes))
-	if some.price(x.Price); some.Cost != nil {
-		line += fmt.Sprintf("; that costs %.2f", *some.Cost)
-	}
-	return line
+	some.price(x.Price)
+	return fmt.Sprintf("to be fetched: %s of %s, %s of %s", report.Count(some.Objects, "part"), report.Count(all.Objects, "part"),
+		progress.Bytes(some.Bytes), progress.Bytes(all.Bytes)) + some.costs()
 }
 
 // receive makes subvolumes with the files.
 func (x *extraction) receive(ctx context.Context, dir string) error {
 	var inputs []*chain.Input
 	for i, b := range x.chain {
-		p, err := b.Private(x.ids)
+		k, err := x.known(b, x.ids)
 		if err != nil {
 			return err
 		}
-		k := chain.Known{Title: b.Name, Wanted: b == x.backup, Origin: originOf(b, p), Attributes: p.Attributes, Link: chain.Link{Name: b.Name,
-			UUID: x.selection.UUID(b.UUID), TransID: b.TransID, Parent: x.selection.UUID(b.Parent), ParentTransID: b.ParentID, Protocol: b.Protocol}}
-		list, err := attributes.Decode(p.Attributes)
-		k.Complete = err == nil && !list.Since
-		k.All = func(ctx context.Context) ([]byte, error) { return x.attributes(ctx, b, x.ids) }
+		k.UUID, k.Parent, k.Bytes = x.selection.UUID(b.UUID), x.selection.UUID(b.Parent), 0
 		for _, n := range x.selection.Parts(i) {
 			k.Bytes += b.Parts[n].Plain
 		}

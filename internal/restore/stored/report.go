@@ -2,11 +2,11 @@ package stored
 
 import (
 	"fmt"
-	"io"
 
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/report"
 	"btrfs-backup/internal/restore"
+	"btrfs-backup/internal/store"
 )
 
 // A Report tells what was done, or with DryRun what would be.
@@ -24,6 +24,11 @@ type Fetched struct {
 	Cost    *float64 `json:"cost,omitempty"`
 }
 
+func (f *Fetched) add(p store.Part) {
+	f.Objects++
+	f.Bytes += p.Size
+}
+
 func (f *Fetched) price(perGiB float64) {
 	if perGiB > 0 {
 		cost := float64(f.Bytes) / (1 << 30) * perGiB
@@ -32,13 +37,13 @@ func (f *Fetched) price(perGiB float64) {
 }
 
 func (f *Fetched) line() string {
-	line := fmt.Sprintf("to be fetched: %s of %s, %s, which hold %s", report.Count(f.Objects, "object"), report.Count(f.Backups, "backup"),
-		progress.Bytes(f.Bytes), progress.Bytes(f.Stream))
-	if f.Cost != nil {
-		line += fmt.Sprintf("; that costs %.2f", *f.Cost)
-	}
-	return line
+	return fmt.Sprintf("to be fetched: %s of %s, %s, which hold %s", report.Count(f.Objects, "object"), report.Count(f.Backups, "backup"),
+		progress.Bytes(f.Bytes), progress.Bytes(f.Stream)) + f.costs()
 }
 
-// Write tells people of it.
-func (r *Report) Write(w io.Writer) error { return r.Report.Write(w) }
+func (f *Fetched) costs() string {
+	if f.Cost == nil {
+		return ""
+	}
+	return fmt.Sprintf("; that costs %.2f", *f.Cost)
+}

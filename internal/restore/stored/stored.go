@@ -117,24 +117,34 @@ func Run(ctx context.Context, o Whole) (*Report, error) {
 // inputs gives the streams of the chain.
 func (s *source) inputs(ids seal.Identities) (inputs []*chain.Input, err error) {
 	for _, b := range s.chain {
-		k := chain.Known{Title: b.Name, Bytes: b.Bytes, Wanted: b == s.backup, Link: chain.Link{Name: b.Name, UUID: b.UUID, TransID: b.TransID,
-			Parent: b.Parent, ParentTransID: b.ParentID, Protocol: b.Protocol}}
-		k.Open = func(ctx context.Context) (io.ReadCloser, error) {
-			return s.Found.Store.Stream(ctx, &b.Manifest, ids), nil
-		}
-		if ids != nil {
-			p, err := b.Private(ids)
-			if err != nil {
-				return nil, unreadable(fmt.Errorf("%s: %w", b.Name, err))
-			}
-			k.Origin, k.Attributes = originOf(b, p), p.Attributes
-			list, err := attributes.Decode(p.Attributes)
-			k.Complete = err == nil && !list.Since
-			k.All = func(ctx context.Context) ([]byte, error) { return s.attributes(ctx, b, ids) }
+		k, err := s.known(b, ids)
+		if err != nil {
+			return nil, err
 		}
 		inputs = append(inputs, chain.Stored(k))
 	}
 	return inputs, nil
+}
+
+// known tells of the stream of a backup of the chain, without secret keys only what its manifest shows everybody.
+func (s *source) known(b *store.Backup, ids seal.Identities) (chain.Known, error) {
+	k := chain.Known{Title: b.Name, Bytes: b.Bytes, Wanted: b == s.backup, Link: chain.Link{Name: b.Name, UUID: b.UUID, TransID: b.TransID,
+		Parent: b.Parent, ParentTransID: b.ParentID, Protocol: b.Protocol}}
+	k.Open = func(ctx context.Context) (io.ReadCloser, error) {
+		return s.Found.Store.Stream(ctx, &b.Manifest, ids), nil
+	}
+	if ids == nil {
+		return k, nil
+	}
+	p, err := b.Private(ids)
+	if err != nil {
+		return k, unreadable(fmt.Errorf("%s: %w", b.Name, err))
+	}
+	k.Origin, k.Attributes = originOf(b, p), p.Attributes
+	list, err := attributes.Decode(p.Attributes)
+	k.Complete = err == nil && !list.Since
+	k.All = func(ctx context.Context) ([]byte, error) { return s.attributes(ctx, b, ids) }
+	return k, nil
 }
 
 // attributes gives what chattr had set of all files of a backup of the chain, by the names that they have got since it was known.
@@ -248,7 +258,7 @@ func (s *source) of(way []chain.Link) (backups []*store.Backup) {
 // plan refuses what cannot be fetched, and tells what is to be.
 func (s *source) plan(ctx context.Context, way []*store.Backup, dryRun bool, f *Fetched) error {
 	for _, b := range way {
-		if faults := faultsOf(b); len(faults) > 0 {
+		if faults := b.StreamFaults(); len(faults) > 0 {
 			return s.instead(fmt.Errorf("%s is damaged: %s", s.title(b), progress.Few(faults)))
 		}
 	}
@@ -257,8 +267,7 @@ func (s *source) plan(ctx context.Context, way []*store.Backup, dryRun bool, f *
 	for _, b := range way {
 		archived = archived || b.Archived
 		for _, p := range b.Parts {
-			f.Objects++
-			f.Bytes += p.Size
+			f.add(p)
 		}
 		f.Stream += b.Bytes
 	}
@@ -274,16 +283,6 @@ func (s *source) plan(ctx context.Context, way []*store.Backup, dryRun bool, f *
 		return nil
 	}
 	return s.callBack(ctx, way)
-}
-
-// faultsOf gives those faults of a backup that its stream suffers from.
-func faultsOf(b *store.Backup) (faults []string) {
-	for _, fault := range b.Faults {
-		if !strings.HasPrefix(fault, "names.") && !strings.Contains(fault, "manifest") {
-			faults = append(faults, fault)
-		}
-	}
-	return faults
 }
 
 // title names a backup of the chain.
@@ -344,7 +343,7 @@ func (s *source) instead(err error) error {
 	for i := len(s.catalog.Backups) - 1; i >= 0; i-- {
 		b := &s.catalog.Backups[i]
 		needed, missing := s.catalog.Chain(b)
-		if missing.IsZero() && !slices.ContainsFunc(needed, func(b *store.Backup) bool { return len(faultsOf(b)) > 0 || s.bad[b.Dir] }) {
+		if missing.IsZero() && !slices.ContainsFunc(needed, func(b *store.Backup) bool { return len(b.StreamFaults()) > 0 || s.bad[b.Dir] }) {
 			return hint.Newf(err, "the newest one of which all is there is %s: restore that", b.Name)
 		}
 	}
