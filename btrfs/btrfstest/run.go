@@ -26,10 +26,13 @@ func RequireRoot(t testing.TB) {
 // for what takes long, and repeats in other surroundings what other tests show.
 func OnlyInAll(t testing.TB) {
 	t.Helper()
-	if os.Getenv("BTRFS_BACKUP_TEST_ALL") != "1" {
+	if !All() {
 		t.Skip("only with --all")
 	}
 }
+
+// All tells whether BTRFS_BACKUP_TEST_ALL=1, for tests that go through more cases then.
+func All() bool { return os.Getenv("BTRFS_BACKUP_TEST_ALL") == "1" }
 
 // Run runs a program, in the C locale so that its words can be relied on, and
 // returns its standard output without surrounding space. It fails the test with

@@ -225,7 +225,7 @@ func TestABadStreamIsNeverCommittedToAStore(t *testing.T) {
 	r.saves()
 	for kind, faults := range map[string][]streamFault{"truncated": truncations, "flipped bit": flippedBits} {
 		for i, fault := range faults {
-			if i%3 > 0 && os.Getenv("BTRFS_BACKUP_TEST_ALL") != "1" {
+			if i%3 > 0 && !btrfstest.All() {
 				continue
 			}
 			r.write("data", 2*smallPart)

@@ -41,10 +41,7 @@ func (w *world) checkLocks() {
 
 func TestWhatIsKeptIsLockedForYears(t *testing.T) {
 	inZone(t, "Europe/Berlin")
-	for keep, days := range map[string]int{
-		"14d 8w 12m 3y": 3 * 366, "24h 7d": 500, "12m": 700, "30d": 500, "last=30": 400, "": 320, "14d 8w 12m": 500, "8w": 400, "4q 7d": 500,
-		"3y": 320, "within=3w": 320, "compat=btrbk 14d 8w 12m": 500, "7d week-start=sunday day-start=04:00": 400, "compat=btrbk within=3w 4w 2y": 1100,
-	} {
+	for keep, days := range policies() {
 		w := newWorld(t, time.Date(2026, 3, 14, 1, 0, 0, 0, time.Local), keep, "last=2")
 		for range days {
 			w.run()
@@ -77,7 +74,7 @@ func mostIdle(p retention.Policy) time.Duration {
 
 func TestWhatIsKeptIsLockedThroughHoursAndPauses(t *testing.T) {
 	inZone(t, "Europe/Berlin")
-	for _, month := range []time.Month{3, 10, 12} { // the clock is changed, and the year ends
+	for _, month := range months() {
 		w := newWorld(t, time.Date(2026, month, 25, 0, 30, 0, 0, time.Local), "48h 14d 8w 12m", "24h")
 		for i := range 24 * 8 {
 			if w.now = w.now.Add(time.Hour); i%50 == 49 {
