@@ -232,40 +232,56 @@ func (m *Manifest) objects() (all []anObject) {
 	return all
 }
 
-// dropSuperseded leaves one backup of each snapshot: of those without faults, or else of all, the one for the recipients that count, or
-// else the last one; and of several for the same ones the first, since whoever stole the keys can only make later ones. What is left
-// out is rest.
+// dropSuperseded leaves one backup of each snapshot: of those that can be restored, or else of all, the one for the recipients that
+// count, or else the last one; and of several for the same ones the first, since whoever stole the keys can only make later ones. What is
+// left out is rest. Of two that seem to be whole, another machine may know that the one which counts is damaged.
 func (c *Catalog) dropSuperseded(dirs map[string]*found, recipients string) {
 	best := make(map[btrfs.UUID]int)
-	isBetter := func(b, than *Backup) bool {
-		whole, wholeThan := len(b.Faults) == 0, len(than.Faults) == 0
+	whole := c.whole()
+	isBetter := func(i, than int) bool {
+		b, other := &c.Backups[i], &c.Backups[than]
 		switch {
-		case whole != wholeThan:
-			return whole
-		case !whole || b.For == than.For:
-			return !whole && b.Committed.After(than.Committed) || whole && b.Committed.Before(than.Committed)
-		case b.For == recipients || than.For == recipients:
+		case whole[i] != whole[than]:
+			return whole[i]
+		case !whole[i] || b.For == other.For:
+			return !whole[i] && b.Committed.After(other.Committed) || whole[i] && b.Committed.Before(other.Committed)
+		case b.For == recipients || other.For == recipients:
 			return b.For == recipients
 		}
-		return b.Committed.After(than.Committed)
+		return b.Committed.After(other.Committed)
 	}
 	for i := range c.Backups {
 		b := &c.Backups[i]
-		if j, again := best[b.UUID]; !again || isBetter(b, &c.Backups[j]) {
+		if j, again := best[b.UUID]; !again || isBetter(i, j) {
 			best[b.UUID] = i
 		}
 	}
 	kept := c.Backups[:0:0]
 	for i, b := range c.Backups {
-		if best[b.UUID] == i {
+		counts := best[b.UUID]
+		if counts == i {
 			kept = append(kept, b)
 		} else if f := dirs[b.Dir]; f != nil {
-			than := &c.Backups[best[b.UUID]]
 			rest := f.rest(b.Dir, "stored once more", false)
-			rest.Superseded = len(than.Faults) == 0 && (len(b.Faults) > 0 || b.For != than.For)
+			rest.Superseded = whole[counts] && (!whole[i] || b.For != c.Backups[counts].For)
 			rest.Spare = !rest.Superseded
 			c.Rest = append(c.Rest, rest)
 		}
 	}
 	c.Backups = kept
+}
+
+// whole tells of each backup whether it can be restored: it has no faults, and what it builds on has none.
+func (c *Catalog) whole() []bool {
+	whole, there := make([]bool, len(c.Backups)), make(map[btrfs.UUID]bool)
+	for found := true; found; {
+		found = false
+		for i := range c.Backups {
+			b := &c.Backups[i]
+			if !whole[i] && len(b.Faults) == 0 && (b.Full() || there[b.Parent]) {
+				whole[i], there[b.UUID], found = true, true, true
+			}
+		}
+	}
+	return whole
 }

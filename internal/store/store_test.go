@@ -398,3 +398,19 @@ func TestOfTwoCopiesTheFirstCounts(t *testing.T) {
 		t.Errorf("a damaged one stays: %+v", c.Rest)
 	}
 }
+
+func TestOfTwoCopiesTheOneCountsThatCanBeRestored(t *testing.T) {
+	f := newFixture(t)
+	root := f.save("20260101-000000", stream(btrfs.UUID{1}, btrfs.UUID{}, 10<<10, rand.Reader))
+	increment := f.save("20260102-000000", stream(btrfs.UUID{2}, btrfs.UUID{1}, 10<<10, rand.Reader))
+	_, err := f.store.Delete(t.Context(), "host_home", []*Backup{root})
+	must(t, err)
+	complete := f.save("20260102-000000", stream(btrfs.UUID{2}, btrfs.UUID{}, 10<<10, rand.Reader))
+	c := f.catalog()
+	if len(c.Backups) != 1 || c.Backups[0].Dir != complete.Dir {
+		t.Errorf("%+v", c.Backups)
+	}
+	if len(c.Rest) != 1 || c.Rest[0].Dir != increment.Dir || !c.Rest[0].Superseded {
+		t.Errorf("%+v", c.Rest)
+	}
+}

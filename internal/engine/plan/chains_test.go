@@ -69,7 +69,7 @@ func TestABackupBuildsOnThatOfTheCalendar(t *testing.T) {
 		{"the first of the year is: the oldest stands in", daily, "20260101-0100 20260201-0100", "20260101-0100", "", "20260301-0100",
 			"20260201-0100", "the first of its month, on the oldest of its year that the source still has"},
 		{"all of the year are", daily, "20260101-0100 20260201-0100", "20260101-0100 20260201-0100", "", "20260301-0100", "", "nothing of its year can be built on"},
-		{"what builds on something lost is no parent", daily, "20260101-0100 20260201-0100 20260209-0100", "20260101-0100", "20260101-0100", "20260210-0100", "", "the first of its year"},
+		{"what builds on something lost is no parent", daily, "20260101-0100 20260201-0100 20260209-0100", "20260101-0100 20260201-0100 20260209-0100", "20260101-0100", "20260210-0100", "", "the first of its year"},
 		{"a parent is no older than 400 days", "3y", "20260101-0100", "", "", "20261231-0100", "20260101-0100", "one more of its year, on the first of its year"},
 		{"a new year within a week", daily, "20261228-0100 20261231-0100 20270101-0100", "", "", "20270102-0100", "20270101-0100", "the first of its day, on the one before"},
 		{"a new month within a week", hourly, "20260101-0000 20260629-0000 20260701-0000", "", "", "20260702-0000", "20260701-0000 20260101-0000", "the first of its day, on the first of its week"},
@@ -214,6 +214,8 @@ func TestWhatCannotBeRestoredPushesNothingOut(t *testing.T) {
 		w.now = at(t, when)
 		w.keepAll(w.keep)
 	}
+	lost := w.snapshots[1]
+	w.snapshots = slices.Delete(w.snapshots, 1, 2)
 	w.chains.On["20260301-010000"] = "20260102-010000" // which is lost
 	w.chains.On["20260302-010000"], w.chains.On["20260401-010000"] = "20260101-010000", "20260101-010000"
 	got := make(map[string]string)
@@ -224,10 +226,29 @@ func TestWhatCannotBeRestoredPushesNothingOut(t *testing.T) {
 	if len(made.Delete) > 0 || !strings.Contains(got["20260302-010000"], "month 2 of 12") || !strings.Contains(got["20260301-010000"], "20260102-010000 is missing") {
 		t.Errorf("%v", made.Verdicts)
 	}
+	newest := w.snapshots[2]
+	w.snapshots = w.snapshots[:2]
 	w.chains.On["20260401-010000"] = "20260315-010000" // lost, too
 	if told := fmt.Sprint(w.planner().Plan().Verdicts); !strings.Contains(told, "keep 20260302-010000: newest common with the source") {
 		t.Errorf("of those that can be restored, the newest common one: %s", told)
 	}
+	w.snapshots = append(w.snapshots[:1:1], lost, w.snapshots[1], newest)
+	made = w.planner().Plan()
+	var again []string
+	for _, t := range made.Transfers {
+		again = append(again, t.Snapshot.Name+" on "+t.ParentName())
+	}
+	if want := []string{"20260301-010000 on 20260101-010000", "20260401-010000 on 20260301-010000"}; !slices.Equal(again, want) || len(made.Foreign) > 0 {
+		t.Errorf("what the source has is saved again: %q, want %q; %v", again, want, made.Foreign)
+	}
+	w.snapshots = slices.Insert(w.snapshots, 1, w.snapshots[0])
+	w.snapshots[1].Name, w.snapshots[1].UUID = "20260102-010000", btrfs.UUID{77}
+	for _, t2 := range w.planner().Plan().Transfers {
+		if t2.Snapshot.Name == "20260301-010000" {
+			t.Error("what is whole as soon as its parent is saved is saved once more")
+		}
+	}
+	w.snapshots = slices.Delete(w.snapshots, 1, 2)
 	w.chains.On["20260401-010000"] = "20260101-010000"
 	var candidates []retention.Snapshot
 	for _, b := range w.backups {

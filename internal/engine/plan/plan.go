@@ -200,7 +200,8 @@ func (p Planner) Plan() Plan {
 			plan.Delete = append(plan.Delete, name)
 		}
 	}
-	plan.Foreign = r.foreign()
+	again := setOf(NamesOf(missing))
+	plan.Foreign = slices.DeleteFunc(r.foreign(), func(v retention.Verdict) bool { return again[v.Name] && p.Chains.lost(v.Name) != "" })
 	plan.Verdicts = slices.Concat(plan.Foreign, verdicts)
 	return plan
 }
@@ -286,7 +287,10 @@ func (p Planner) missing(r relation) (missing, inTheWay []btrfs.Subvolume, newes
 			has, lost = true, false
 		}
 		switch {
+		case has && lost && (!p.Transfer || p.heals(versions, holds)):
 		case has && lost:
+			missing = append(missing, *s)
+			newest = s
 		case has:
 			newest = s
 		case !p.Transfer:
@@ -304,6 +308,14 @@ func (p Planner) missing(r relation) (missing, inTheWay []btrfs.Subvolume, newes
 		slices.Reverse(missing)
 	}
 	return missing, inTheWay, newest
+}
+
+// heals tells that a version at the source is what backups lack that cannot be restored: they can as soon as that is saved.
+func (p Planner) heals(versions []btrfs.Subvolume, backups []string) bool {
+	return slices.ContainsFunc(backups, func(name string) bool {
+		_, lost := p.Chains.Line(name)
+		return slices.ContainsFunc(versions, func(s btrfs.Subvolume) bool { return s.Name == lost || s.Identity().String() == lost })
+	})
 }
 
 // takenNames gives the names at the destination that no version can get. Leftovers are deleted first.
