@@ -15,6 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// inStaging is the name of the new subvolume beside what was received for it, which has any other: also that which it gets in the end.
+const inStaging = ".new"
+
 // asNew makes a subvolume under a name that is free. Beside it is a directory under a hidden name, with what was received in it; the
 // new subvolume is made there, gets what was received, and leaves it.
 func (w *work) asNew(ctx context.Context) error {
@@ -40,16 +43,16 @@ func (w *work) asNew(ctx context.Context) error {
 		return err
 	}
 	defer snapshot.Close()
-	made, err := btrfs.InfoAt(staging, w.name)
+	made, err := btrfs.InfoAt(staging, inStaging)
 	isIn := err == nil && info.Container == made.ID // an earlier attempt came that far
 	if err == nil && !isIn {
-		err = deleteAll(staging, w.name)
+		err = deleteAll(staging, inStaging)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if !isIn {
-		if err := btrfs.SnapshotWritable(snapshot, staging, w.name); err != nil {
+		if err := btrfs.SnapshotWritable(snapshot, staging, inStaging); err != nil {
 			return err
 		}
 		failpoint.Reach("writable snapshot made")
@@ -80,7 +83,7 @@ func (w *work) goOn(ctx context.Context, staging *os.File) error {
 	if err := arriveAll(staging); err != nil {
 		return err
 	}
-	folder, err := btrfs.OpenDirAt(staging, path.Join(w.name, w.Folder))
+	folder, err := btrfs.OpenDirAt(staging, path.Join(inStaging, w.Folder))
 	if err == nil {
 		err = arriveAll(folder)
 		folder.Close()
@@ -103,7 +106,7 @@ func (w *work) takeIn(ctx context.Context, staging *os.File, snapshot btrfs.Subv
 	if err != nil || w.Folder == "" {
 		return err
 	}
-	made, err := btrfs.OpenDirAt(staging, w.name)
+	made, err := btrfs.OpenDirAt(staging, inStaging)
 	if err != nil {
 		return err
 	}
@@ -124,14 +127,14 @@ func (w *work) takeIn(ctx context.Context, staging *os.File, snapshot btrfs.Subv
 
 // leave gives the new subvolume its name.
 func (w *work) leave(ctx context.Context, staging *os.File) error {
-	made, err := btrfs.InfoAt(staging, w.name)
+	made, err := btrfs.InfoAt(staging, inStaging)
 	if err != nil {
 		return err
 	}
 	if err := btrfs.SyncFilesystem(w.top); err != nil {
 		return err
 	}
-	if err := btrfs.Move(staging, w.name, w.parent, w.name); err != nil {
+	if err := btrfs.Move(staging, inStaging, w.parent, w.name); err != nil {
 		return err
 	}
 	failpoint.Reach("subvolume in its place")

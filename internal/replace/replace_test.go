@@ -331,6 +331,21 @@ func TestANewSubvolumeTakesWhatWasReceivedForIt(t *testing.T) {
 	}, "writable snapshot made", "snapshot writable", "snapshot moved", "snapshot arrived", "subvolume in its place")
 }
 
+func TestANewSubvolumeMayHaveTheNameOfWhatWasReceivedForIt(t *testing.T) {
+	top := btrfstest.New(t, 512<<20).Dir
+	l := newLab(t, top, "lab")
+	check(t, os.MkdirAll(l.path(Hidden("2")+"/.btrfs-backup"), 0o700))
+	l.write(Hidden("2")+"/.btrfs-backup/origins.json", "{}")
+	run(t, "sh", "-c", `btrfs -q send -q "$1/home/snapshot/2" | btrfs -q receive -q "$2"`, "sh", l.dir, l.path(Hidden("2")))
+	received := l.info(Hidden("2") + "/2")
+	_, err := l.do(Order{Snapshot: received.UUID, Name: "2", Folder: "snapshot"})
+	check(t, err)
+	l.reads("2/file", "two")
+	if s := l.info("2/snapshot/2"); s.UUID != received.UUID || l.info("2").ParentUUID != s.UUID {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestTheDefaultSubvolumeStaysTheDefault(t *testing.T) {
 	l := newLab(t, btrfstest.New(t, 256<<20).Dir, "lab")
 	run(t, "btrfs", "subvolume", "set-default", l.path("home"))
