@@ -15,16 +15,11 @@ const canaryTitle = "# This was encrypted for these recipients."
 // Canary gives a small file that is encrypted for the recipients: whoever can read it can read what is encrypted for them.
 func Canary(r Recipients) ([]byte, error) {
 	var content bytes.Buffer
-	w, err := r.Encrypt(&content)
-	if err != nil {
-		return nil, err
-	}
-	fmt.Fprintf(w, "%s\n\n", canaryTitle)
+	fmt.Fprintf(&content, "%s\n\n", canaryTitle)
 	for _, one := range r {
-		fmt.Fprintf(w, "# %s\n%s\n", one.Name, one.Text)
+		fmt.Fprintf(&content, "# %s\n%s\n", one.Name, one.Text)
 	}
-	err = w.Close()
-	return content.Bytes(), err
+	return r.Seal(content.Bytes())
 }
 
 // TestCanary reads a canary with secret keys, and tells which of its recipients they are.

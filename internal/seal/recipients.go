@@ -9,6 +9,7 @@ package seal
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -202,3 +203,19 @@ func (r Recipients) keys() []age.Recipient {
 
 // Encrypt encrypts what is written to it. Its Close ends the encrypted file, and leaves w open.
 func (r Recipients) Encrypt(w io.Writer) (io.WriteCloser, error) { return age.Encrypt(w, r.keys()...) }
+
+// Seal encrypts a small content.
+func (r Recipients) Seal(content []byte) ([]byte, error) {
+	var sealed bytes.Buffer
+	w, err := r.Encrypt(&sealed)
+	if err == nil {
+		_, err = w.Write(content)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("encrypting: %w", err)
+	}
+	return sealed.Bytes(), nil
+}

@@ -3,8 +3,6 @@ package seal
 import (
 	"bufio"
 	"bytes"
-	"encoding/base64"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -103,35 +101,4 @@ func (s *Signers) Add(key, comment string) error {
 	}
 	s.read = added
 	return nil
-}
-
-// ErrUnknownSigner says that somebody signed a content whose signatures do not count here.
-var ErrUnknownSigner = errors.New("this machine does not know the key that signed it")
-
-// Verify fails unless a known signer signed a content, and gives who that was.
-func (s *Signers) Verify(content, signature []byte) (KnownSigner, error) {
-	id := signerID(signature)
-	if id == nil {
-		return KnownSigner{}, ErrBadSignature
-	}
-	for _, k := range s.All() {
-		if known, _, err := parsePublicKey(k.Key); err == nil && bytes.Equal(known, id) {
-			return k, Verify(k.Key, content, signature)
-		}
-	}
-	return KnownSigner{}, hint.New(fmt.Errorf("%w: %016X", ErrUnknownSigner, binary.LittleEndian.Uint64(id)), // as minisign shows it
-		"if another machine of yours stored it: `btrfs-backup key list` shows its key there, for "+s.path+" here")
-}
-
-// signerID gives the number of the key that is said to have signed, nil if that is no signature.
-func signerID(signature []byte) []byte {
-	lines := strings.Split(string(signature), "\n")
-	if len(lines) < 2 {
-		return nil
-	}
-	signed, err := base64.StdEncoding.DecodeString(lines[1])
-	if err != nil || len(signed) != signedSize {
-		return nil
-	}
-	return signed[len(algSigned) : len(algSigned)+keyIDSize]
 }

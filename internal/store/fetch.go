@@ -195,7 +195,7 @@ func (s *Store) fetchVersion(ctx context.Context, r object.Ref, o anObject) (con
 }
 
 // unpack decrypts and decompresses.
-func unpack(from io.Reader, ids seal.Identities) (io.Reader, error) {
+func unpack(from io.Reader, ids seal.Identities) (io.ReadCloser, error) {
 	plain, err := ids.Decrypt(from)
 	if err != nil {
 		return nil, err

@@ -85,7 +85,7 @@ func (s *Store) sealPrivate(p Private) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.sealed(content)
+	return s.Recipients.Seal(content)
 }
 
 // encode gives the object: the line that is signed, and its signature.

@@ -80,8 +80,6 @@ func readAll(content []byte, ids seal.Identities) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if closer, ok := r.(io.Closer); ok {
-		defer closer.Close()
-	}
+	defer r.Close()
 	return io.ReadAll(r)
 }

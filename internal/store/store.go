@@ -190,22 +190,6 @@ func (s *Store) Canary(ctx context.Context) (content []byte, err error) {
 	return content, err
 }
 
-// sealed encrypts a small content.
-func (s *Store) sealed(content []byte) ([]byte, error) {
-	var sealed bytes.Buffer
-	w, err := s.Recipients.Encrypt(&sealed)
-	if err == nil {
-		_, err = w.Write(content)
-	}
-	if err == nil {
-		err = w.Close()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("encrypting: %w", err)
-	}
-	return sealed.Bytes(), nil
-}
-
 // OtherRecipients gives the public keys for which the store was made, and which this machine does not use, and the other way round.
 // The store tells it, so it may be a lie: it is worth a warning, and no more.
 func (s *Store) OtherRecipients() (there, here []string) {
