@@ -18,7 +18,7 @@ func encoder() *zstd.Encoder {
 	default:
 	}
 	// with less memory it would copy more, and take a third more time
-	e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(2<<20), zstd.WithLowerEncoderMem(false))
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(false))
 	if err != nil {
 		panic("internal error: " + err.Error())
 	}
