@@ -124,7 +124,7 @@ func (m *Machines) storedAt(ctx context.Context, s Store) (all []verify.Stored, 
 	}
 	sources := []string{found.Source}
 	if found.Source == "" {
-		if sources, err = found.Store.Sources(ctx); err != nil {
+		if sources, err = found.Store.AllSources(ctx); err != nil {
 			return nil, err
 		}
 	}

@@ -201,6 +201,22 @@ func (s *shop) untilText() string {
 	return "locked until " + time.Now().Add(time.Hour).Format(time.DateOnly)
 }
 
+func TestAnUploadInPlaceOfADamagedBackupKeepsWhatItMayBuildOn(t *testing.T) {
+	in := inFolder(t.TempDir())
+	s := newShop(t, in)
+	s.save("20260101-000000", "")
+	s.save("20260102-000000", "20260101-000000")
+	damaged := s.save("20260103-000000", "20260102-000000")
+	s.save("20260104-000000", "20260101-000000")
+	must(t, os.Remove(filepath.Join(string(in), damaged.Dir, "data.000000")))
+	upload := filepath.Join(string(in), "backups", source, "20260103-000000.deadbeef")
+	must(t, os.MkdirAll(upload, 0o700))
+	must(t, os.WriteFile(filepath.Join(upload, "data.000000"), []byte("part"), 0o600))
+	_, err := s.remove(keep(1), nil)
+	must(t, err)
+	s.has("20260101-000000", "20260102-000000", "20260103-000000", "20260103-000000.deadbeef", "20260104-000000")
+}
+
 // The machine that stored it once more knows that the first one is damaged, and this one does not.
 func TestOneMoreCopyOfABackupIsNotPruned(t *testing.T) {
 	s := newShop(t, inFolder(t.TempDir()))

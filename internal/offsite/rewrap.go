@@ -32,7 +32,7 @@ func (w Rewrapping) Do(ctx context.Context, f *Found) error {
 	sources := []string{f.Source}
 	if f.Source == "" {
 		var err error
-		if sources, err = in.Sources(ctx); err != nil {
+		if sources, err = in.AllSources(ctx); err != nil {
 			return err
 		}
 	}

@@ -206,7 +206,7 @@ func (s *shelf) rest(folder string, r store.Rest) inventory.Entry {
 // mayBuildOn gives what an upload under way may build on: nobody but its machine knows that, so it is all that is older.
 func (s *shelf) mayBuildOn(c *store.Catalog) (names []string) {
 	for _, r := range c.Rest {
-		isDone := slices.ContainsFunc(c.Backups, func(b store.Backup) bool { return b.Name == r.Name })
+		isDone := slices.ContainsFunc(c.Backups, func(b store.Backup) bool { return b.Name == r.Name && len(b.Faults) == 0 })
 		if r.Foreign || r.Spare || isDone || r.IsGarbage(s.reader.Now()) {
 			continue
 		}

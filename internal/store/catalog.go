@@ -69,6 +69,21 @@ func (s *Store) Sources(ctx context.Context) (names []string, err error) {
 	return names, err
 }
 
+// AllSources gives the names of all sources that have anything, for which it takes to list all objects: an index may be lost.
+func (s *Store) AllSources(ctx context.Context) (names []string, err error) {
+	for _, prefix := range []string{indexPrefix, backupsPrefix} {
+		err = errors.Join(err, s.bucket.List(ctx, prefix, func(i object.Info) error {
+			name, _, _ := strings.Cut(strings.TrimPrefix(i.Key, prefix), "/")
+			if _, isBackup := dirOf(i.Key); (isBackup || prefix == indexPrefix) && !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+			return nil
+		}))
+	}
+	slices.Sort(names)
+	return names, err
+}
+
 // found are the objects of one directory.
 type found struct {
 	manifest *object.Info

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"btrfs-backup/btrfs"
@@ -110,5 +111,15 @@ func TestAnIndexOfAnotherSourceTellsOfNothing(t *testing.T) {
 	}
 	if c, err = f.store.Indexed(t.Context(), "host_other"); err != nil || len(c.Backups) > 0 {
 		t.Errorf("the index tells of %d backups: %v", len(c.Backups), err)
+	}
+}
+
+func TestASourceWhoseIndexIsLostIsFound(t *testing.T) {
+	f := newFixture(t)
+	f.save("20260101-000000", stream(btrfs.UUID{1}, btrfs.UUID{}, 10<<10, rand.Reader))
+	must(t, os.Remove(f.indexFile()))
+	must(t, os.WriteFile(filepath.Join(f.dir, "index", "host_other"), nil, 0o600))
+	if all, err := f.store.AllSources(t.Context()); err != nil || !slices.Equal(all, []string{"host_home", "host_other"}) {
+		t.Errorf("%q, %v", all, err)
 	}
 }
