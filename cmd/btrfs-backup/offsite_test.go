@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -198,4 +199,33 @@ func TestARunToABucketOfAThousandMachinesMakesFewRequests(t *testing.T) {
 	}
 	r.makesFewRequests()
 	r.isSaved()
+}
+
+func TestANewStoreOnTheFilesystemOfTheSourceIsRefused(t *testing.T) {
+	t.Parallel()
+	r := newOffsiteSource(t)
+	r.folder = filepath.Join(r.fs.Dir, "nas", "pc") // as if nothing were mounted at nas
+	r.place = "store:" + r.folder
+	for _, option := range []string{"--dry-run", "--no-progress"} {
+		expect(t, exitFailed, r.run(nil, option), "lies on the same filesystem as "+r.source, "is its disk mounted?")
+	}
+	if exists(filepath.Dir(r.folder)) || exists(filepath.Join(r.source, "snapshot")) {
+		t.Error("the refused run left something")
+	}
+	r.saves("--same-filesystem")
+	r.saves()
+}
+
+func TestAMachineThatForgotItsKeyIsToldWhoSignedItsBackups(t *testing.T) {
+	t.Parallel()
+	r := newOffsiteRig(t)
+	r.saves()
+	r.state = t.TempDir()
+	told := expect(t, exitFailed, r.run(nil), "its backups do not count", "the backups that were made there are gone").stderr
+	command := regexp.MustCompile(`echo RW\S+ >>\S+`).FindString(told)
+	btrfstest.Run(t, "sh", "-c", command)
+	sent := sentTo(t, r.saves("--json"), r.place)
+	if len(sent) == 0 || sent[0].Parent == "" {
+		t.Errorf("after %q: sent %+v", command, sent)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -21,9 +22,11 @@ import (
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/object"
 	"btrfs-backup/internal/progress"
+	"btrfs-backup/internal/seal"
 	"btrfs-backup/internal/store"
 	"btrfs-backup/internal/stream"
 	"btrfs-backup/lock"
+	"btrfs-backup/transport"
 )
 
 // Destination is an engine.Destination: a store, in which a source has a place of its own.
@@ -32,8 +35,11 @@ type Destination struct {
 	from  stream.Sender
 	Options
 
+	near    host.Status // of the folder, or the nearest directory above it, on this machine
 	bucket  io.Closer
 	store   *store.Store
+	unknown []string       // public keys that signed what is of the source, and are not trusted
+	told    bool           // see tellUnknown
 	source  string         // its name in the store
 	joined  []*Destination // see Join
 	inSet   bool
@@ -47,6 +53,7 @@ var (
 	_ engine.Prospect    = (*Destination)(nil)
 	_ engine.Lister      = (*Destination)(nil)
 	_ engine.Marker      = (*Destination)(nil)
+	_ engine.Placed      = (*Destination)(nil)
 	_ engine.Keeper      = (*Destination)(nil)
 	_ engine.Rehearser   = (*Destination)(nil)
 	_ stream.Target      = (*Destination)(nil)
@@ -69,7 +76,17 @@ func (d *Destination) countWire(n int64) {
 
 // Open opens the store.
 func (d *Destination) Open(ctx context.Context) error {
+	if f, ok := d.place.(Folder); ok && f.Host.String() == "" {
+		d.near, _ = host.Above(ctx, f.Host, path.Join(f.Path, "format")) // else opening tells what is wrong
+	}
 	return d.named(d.open(ctx, store.Open))
+}
+
+// At tells where the filesystem of a folder is.
+func (d *Destination) At() engine.Position {
+	at := engine.Position{Empty: d.near.Empty}
+	at.Filesystem = d.near.DirID.Filesystem
+	return at
 }
 
 // Create makes the store, unless that was done meanwhile, for another source.
@@ -89,7 +106,9 @@ func (d *Destination) open(ctx context.Context, open func(context.Context, objec
 	if err != nil {
 		return err
 	}
-	opened, err := open(ctx, bucket, d.Options.Options)
+	o := d.Options.Options
+	o.Trusts = d.trusts
+	opened, err := open(ctx, bucket, o)
 	if err != nil {
 		return errors.Join(err, closer.Close())
 	}
@@ -146,11 +165,13 @@ func (d *Destination) List(ctx context.Context) (c engine.Contents, err error) {
 	if err != nil {
 		return c, d.named(err)
 	}
+	d.unknown = nil
 	catalog, err := d.store.Catalog(ctx, d.source)
 	if err != nil {
 		return c, d.named(err)
 	}
 	d.catalog = catalog
+	d.tellUnknown()
 	all, broken := listing(catalog)
 	c = engine.Contents{Listing: btrfs.Listing{InDirectory: all, All: all}, Origins: make(map[btrfs.UUID]btrfs.UUID), Identity: d.store.ID,
 		Chains: chainsOf(all, broken, d.MaxParentAge), Broken: brokenError(d.String(), broken)}
@@ -164,6 +185,29 @@ func (d *Destination) List(ctx context.Context) (c engine.Contents, err error) {
 		}
 	}
 	return c, nil
+}
+
+// tellUnknown tells once that there are backups of the source, and none that counts.
+func (d *Destination) tellUnknown() {
+	if len(d.unknown) == 0 || len(d.catalog.Backups) > 0 || d.told {
+		return
+	}
+	d.told = true
+	forward := "add the key of this machine to " + filepath.Join(d.State, seal.SignersFile) + "; others may be a thief's"
+	if len(d.unknown) == 1 {
+		forward = "if it did, before it was set up anew: " + fmt.Sprintf("echo %s >>%s", d.unknown[0], transport.Quote(filepath.Join(d.State, seal.SignersFile)))
+	}
+	d.Log.Warn(fmt.Sprintf("%s/%s: its backups do not count, since this machine does not know who signed them: %s; %s", d, d.source,
+		engine.Few(d.unknown), forward))
+}
+
+// trusts is Options.Trusts, and takes down which keys it does not know.
+func (d *Destination) trusts(key string) bool {
+	isKnown := d.Options.Trusts == nil || d.Options.Trusts(key)
+	if !isKnown && !slices.Contains(d.unknown, key) {
+		d.unknown = append(d.unknown, key)
+	}
+	return isKnown
 }
 
 // sourceName gives the name of the source in the store.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"time"
 
@@ -37,7 +36,7 @@ func (f *Found) ChooseSource(ctx context.Context) error {
 	case f.Source == "":
 		return hint.Newf(fmt.Errorf("%s has backups of several sources: %s", f.Place, engine.Few(all)), "name one: %s/%s", f.Place, all[0])
 	}
-	return hint.Newf(fmt.Errorf("%s has no backups of a source %s: %w", f.Place, progress.Name(f.Source), fs.ErrNotExist),
+	return hint.Newf(missingError(fmt.Sprintf("%s has no backups of a source %s", f.Place, progress.Name(f.Source))),
 		"it has those of %s", engine.Few(all))
 }
 
@@ -106,7 +105,7 @@ func (f *Found) Choose(c *store.Catalog, until time.Time) (*store.Backup, error)
 				return b, nil
 			}
 		}
-		return nil, hint.Newf(fmt.Errorf("%s has no backup %s: %w", at, progress.Name(f.Name), fs.ErrNotExist), "%s", choices(c))
+		return nil, hint.Newf(missingError(fmt.Sprintf("%s has no backup %s", at, progress.Name(f.Name))), "%s", choices(c))
 	}
 	for i := len(c.Backups) - 1; i >= 0; i-- {
 		if b := &c.Backups[i]; until.IsZero() || !timeOf(b.Manifest).After(until) {
