@@ -115,12 +115,18 @@ func (s *storedRestore) files(ctx context.Context, env environment, o *restoreOp
 	places []job.Place, more []string) error {
 	files := stored.Files{Order: order, From: f, Paths: slices.Concat(o.single.paths, more)}
 	here, at := machines.At(job.Local{Path: s.scratch})
-	files.To, files.Scratch = here, stored.ScratchOr(at, o.single.to)
+	var to string // where the files go on this machine
+	if len(places) > 0 {
+		if local, ok := places[0].(job.Local); ok {
+			to = local.Path
+		}
+	}
+	files.To, files.Scratch = here, stored.ScratchOr(at, to)
 	e, err := stored.Extract(ctx, &files)
 	if err != nil || o.dryRun {
 		return err
 	}
-	ask := retrieval.Ask{Order: retrieval.Order{Backup: e.Found, Paths: files.Paths, Overwrite: o.single.overwrite}, Here: here}
+	ask := retrieval.Ask{Order: retrieval.Order{Backup: e.Found, Paths: files.Paths, Overwrite: o.single.overwrite, Passing: true}, Here: here}
 	if len(places) > 0 {
 		ask.To.Host, ask.To.Dir = machines.At(places[0])
 	}

@@ -149,12 +149,16 @@ func (p *place) openParent(ctx context.Context, o Order) (err error) {
 }
 
 func occupied(o Order, s host.Status) error {
+	inside := path.Join(o.Target, path.Base(o.Backup.Folder))
+	if path.Base(o.Backup.Folder) == "" || inside == path.Clean(o.Target) {
+		inside = path.Join(o.Target, "NAME")
+	}
 	forward := "restore to another name, or put it in the place of this subvolume, which is kept: --in-place"
 	switch {
 	case s.Btrfs && s.IsRoot && s.Subvolume.Container == 0:
-		forward = "name a new subvolume in it: " + path.Join(o.Target, path.Base(o.Backup.Folder))
+		forward = "name a new subvolume in it: " + inside
 	case !s.Btrfs || !s.IsRoot:
-		forward = "name a new subvolume in it, such as " + path.Join(o.Target, path.Base(o.Backup.Folder)) + ", or restore files into it: --path . --to"
+		forward = "name a new subvolume in it, such as " + inside + ", or restore files into it: --path . --to"
 	}
 	return hint.New(errors.New("is there already"), forward)
 }

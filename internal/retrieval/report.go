@@ -35,6 +35,7 @@ type Report struct {
 	name    string // of the backup
 	inPlace bool   // each is where it was
 	backup  string // for a command
+	passing bool   // see Order
 	placed  []files.Placed
 	written int64 // in earlier attempts
 }
@@ -54,7 +55,7 @@ type Item struct {
 
 func newReport(o Order, found []files.Found, placed []files.Placed) *Report {
 	r := &Report{DryRun: o.DryRun, Backup: host.PlaceName(o.Backup.Host.String() + o.Backup.Path()), Target: o.To.String(),
-		name: o.Backup.Name, inPlace: o.To.InPlace, placed: placed,
+		name: o.Backup.Name, passing: o.Passing, inPlace: o.To.InPlace, placed: placed,
 		backup: transport.Quote(host.PlaceName(o.Backup.Host.String() + path.Join(o.Backup.Folder, o.Backup.Name)))}
 	for i, f := range found {
 		p := placed[i]
@@ -133,7 +134,7 @@ func (i Item) describe() string {
 func (r *Report) after() string {
 	text := fmt.Sprintf("restored %s%s, %s", count(r.Files, "file"), r.where(), progress.Bytes(r.Bytes))
 	var more []string
-	if r.Shared > 0 && r.Shared == r.Bytes {
+	if r.Shared > 0 && r.Shared == r.Bytes && !r.passing {
 		more = append(more, "which share their space with the backup")
 	}
 	if r.Present > 0 {

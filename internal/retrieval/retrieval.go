@@ -32,6 +32,7 @@ type Order struct {
 	Overwrite bool
 	RateLimit rate.Limit // bytes per second from one machine to another; 0: as many as go
 	DryRun    bool
+	Passing   bool // the backup was taken out of a store, and is deleted afterwards
 }
 
 // A Target is where files are written to.

@@ -67,6 +67,9 @@ func Extract(ctx context.Context, o *Files) (e *Extracted, err error) {
 		return &Extracted{}, nil
 	}
 	e = &Extracted{host: o.To}
+	if len(o.Scratch) > 1 && x.from != "" { // none was named
+		o.Scratch = append(slices.Clone(o.Scratch), path.Dir(x.from), x.from)
+	}
 	if e.dir, err = scratch(ctx, o.To, o.Scratch); err != nil {
 		return nil, err
 	}
@@ -144,6 +147,7 @@ type extraction struct {
 	order     *Files
 	ids       seal.Identities
 	selection *partial.Selection
+	from      string     // the path of the source of the backup
 	writing   sync.Mutex // of one stream after another
 }
 
@@ -160,6 +164,7 @@ func (x *extraction) choose(ctx context.Context) error {
 	if err != nil {
 		return unreadable(err)
 	}
+	x.from = p.Path
 	if len(x.order.Paths) == 0 {
 		x.order.Paths = []string{"."}
 	}
