@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"btrfs-backup/internal/hint"
@@ -83,6 +84,9 @@ func ParsePlace(text string) (Place, error) {
 		machine, module, _ := strings.Cut(strings.TrimPrefix(text, rsyncScheme), "/")
 		return daemonAt(text, machine, module)
 	}
+	if err := misspelt(text); err != nil {
+		return nil, err
+	}
 	if machine, remote, ok := cutMachine(text); ok {
 		if module, ok := strings.CutPrefix(remote, ":"); ok {
 			return daemonAt(text, machine, module)
@@ -94,6 +98,23 @@ func ParsePlace(text string) (Place, error) {
 		return nil, badPlace(text, "the working directory is gone: "+err.Error(), "name it by an absolute path")
 	}
 	return Local{abs}, nil
+}
+
+// misspelt refuses what would be the path of a machine of the name of a scheme.
+func misspelt(text string) error {
+	name, rest, _ := strings.Cut(text, ":")
+	scheme, below := strings.ToLower(name), strings.TrimLeft(rest, "/")
+	switch {
+	case !strings.HasPrefix(rest, "/"):
+		return nil
+	case scheme == "http", scheme == "https":
+		return badPlace(text, "what is on a web server is no place", "a bucket there is "+object.Scheme+below)
+	case scheme+"://" == object.Scheme, scheme+"://" == storeSSHScheme:
+		return badPlace(text, "this looks like a store, and is none", "use "+scheme+"://"+below)
+	case name != scheme && slices.Contains([]string{sink.Scheme, sshScheme, rsyncScheme}, scheme+"://"), name != scheme && scheme+":" == storeScheme:
+		return badPlace(text, name+" is in capital letters", "use "+scheme+":"+rest)
+	}
+	return nil
 }
 
 // ParsePlaces understands several places, and complains of all that it does not understand.

@@ -65,6 +65,8 @@ func TestPlacesThatMeanNothingAreRefusedWithAHint(t *testing.T) {
 		"ssh://-oProxyCommand=x/y", "ssh://-x@nas/y", "ssh://[::1]x/y", "ssh://::1/x",
 		"nas:", "nas:x", "nas:22:/x", "-x:/y", "@nas:x", "shell://", "shell:// ",
 		"nas::", "::photos", "rsync://", "rsync://nas", "rsync://nas/", "rsync://nas/..", "rsync://nas:x/photos", "-x::photos",
+		"S3://nas.example/bucket/x", "s3:/bucket/x", "https://nas.example/bucket/x", "http://nas.example:9000/bucket", "Store:/x", "SSH://nas/x",
+		"store+ssh:/nas/x", "STORE+SSH://nas/x", "Rsync://nas/photos",
 	} {
 		t.Run(text, func(t *testing.T) {
 			got, err := ParsePlace(text)
