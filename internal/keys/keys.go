@@ -19,6 +19,7 @@ import (
 
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/seal"
+	"btrfs-backup/lock"
 )
 
 // A Conversation is how the user is asked and told.
@@ -116,8 +117,11 @@ func (c Conversation) check(r Request) (before string, err error) {
 // probe fails if no file can be made in a directory.
 func probe(dir string) error {
 	file, err := os.CreateTemp(dir, ".btrfs-backup-probe.*")
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no directory %s", dir)
+	}
 	if err != nil {
-		return hint.WithoutPath(err, dir)
+		return fmt.Errorf("%s: %w", dir, lock.Cause(err))
 	}
 	return errors.Join(file.Close(), os.Remove(file.Name()))
 }

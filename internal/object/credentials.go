@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"strings"
@@ -42,6 +43,10 @@ func (c Credentials) find(ctx context.Context) (access, error) {
 	switch {
 	case c.File != "":
 		a, err := c.read()
+		if errors.Is(err, fs.ErrNotExist) { // which would tell that the store is missing
+			return access{}, hint.New(fmt.Errorf("the file %s of credentials does not exist", c.File),
+				"write two lines to it, key = KEY and secret = SECRET, and then: "+transport.Quote("chmod", "600", c.File))
+		}
 		if err != nil {
 			return access{}, fmt.Errorf("credentials in %s: %w", c.File, lock.Cause(err))
 		}

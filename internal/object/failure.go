@@ -229,7 +229,8 @@ func (s *S3) broken(err error) error {
 		return hint.New(fmt.Errorf("the certificate of %s is not trusted: %w", host, certificate(err)),
 			"if it comes from an authority of your own, name the file with that one's certificate in the variable SSL_CERT_FILE")
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return told{fmt.Sprintf("%s refuses connections", host), transport.ErrUnreachable}
+		return hint.New(told{fmt.Sprintf("%s refuses connections", host), transport.ErrUnreachable},
+			"is the port right, and does the server run?")
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return told{fmt.Sprintf("%s does not answer", host), transport.ErrUnreachable}
 	case broken && strings.HasPrefix(err.Error(), "Connection closed by foreign host"):

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -100,6 +101,10 @@ func (p Prompt) ReadIdentities(ctx context.Context, names ...string) (all Identi
 
 func (p Prompt) readFile(ctx context.Context, name string) (Identities, error) {
 	file, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, hint.Newf(fmt.Errorf("the file %s of a secret key does not exist", name),
+			"is the USB stick mounted? -i - lets you type the paper key")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading a secret key: %w", err)
 	}

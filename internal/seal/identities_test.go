@@ -134,7 +134,7 @@ func TestWhatIsNoSecretKeyIsRefused(t *testing.T) {
 		{gone, locked, "its passphrase was not typed"},
 		{gone, lockedSSH, "its passphrase was not typed"},
 		{gone, Typed, "no secret key was typed"},
-		{Prompt{}, filepath.Join(t.TempDir(), "none"), "no such file"},
+		{Prompt{}, filepath.Join(t.TempDir(), "none"), "does not exist"},
 	} {
 		_, err := c.p.ReadIdentities(t.Context(), c.file)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
