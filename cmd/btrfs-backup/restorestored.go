@@ -38,8 +38,7 @@ func (s *storedRestore) define(f *pflag.FlagSet) {
 
 func (s *storedRestore) defineFurther(f *pflag.FlagSet) {
 	f.StringVar(&s.scratch, "scratch", "", "take files of a store out in `DIR`, on a btrfs")
-	f.StringArrayVar(&s.reading.signers, "signer", nil, "let signatures of public `KEY` count")
-	defineCredentials(&s.reading.stores, f)
+	s.reading.defineReading(f)
 }
 
 // check complains of what does not fit together. What is to be opened beside the store is given.

@@ -28,8 +28,8 @@ type Environment struct {
 	Ask func(ctx context.Context, question string, secret bool) (string, error)
 }
 
-// Machines are those of a run, this one among them, and how stores are read from it. Others are reached when they are first needed, by one connection each. Several
-// jobs may be built at a time.
+// Machines are those of a run, this one among them, and how stores are read from it. Others are reached when they are first needed, by
+// one connection each. Several jobs may be built at a time.
 type Machines struct {
 	Reading
 	mu      sync.Mutex

@@ -186,8 +186,8 @@ func orUnknown(name, lost string) string {
 // rest describes what is no backup.
 func (s *shelf) rest(folder string, r store.Rest) inventory.Entry {
 	size, sent := uint64(r.Bytes), r.Bytes
-	e := inventory.Entry{Place: folder, Name: restName(r), Time: cmp.Or(inventory.TimeIn(r.Name), r.Written), Kind: inventory.Unfinished, Sent: &sent, Freed: &size,
-		Written: r.Written}
+	e := inventory.Entry{Place: folder, Name: restName(r), Time: cmp.Or(inventory.TimeIn(r.Name), r.Written), Kind: inventory.Unfinished,
+		Sent: &sent, Freed: &size, Written: r.Written}
 	switch {
 	case r.Foreign:
 		e.Kind, e.Faults, e.Notes = inventory.Foreign, []string{r.Why}, []string{"FOREIGN: " + r.Why}

@@ -175,6 +175,8 @@ func (w *shelfWork) membership(e inventory.Entry) (why, forward string) {
 // young is how long what is unfinished may still be written to.
 const young = 24 * time.Hour
 
+const isNewest = "the newest one"
+
 // needed tells of what is chosen why it is needed: by others that stay, by an upload, or as the newest.
 func (w *shelfWork) needed(all []chosen, never map[string]string) map[string]string {
 	goes := make(map[string]bool)
@@ -190,7 +192,7 @@ func (w *shelfWork) needed(all []chosen, never map[string]string) map[string]str
 			why[e.Name] = "an upload may be under way"
 		case e.Kind != inventory.Backup || !e.Complete:
 		case e.Name == newest && goes[e.Name]:
-			why[e.Name] = "the newest one"
+			why[e.Name] = isNewest
 			fallthrough
 		default:
 			verdicts = append(verdicts, retention.Verdict{Name: e.Name, Keep: !goes[e.Name] || e.Name == newest && !w.order.Choice.named()})
@@ -220,7 +222,7 @@ func (w *shelfWork) meaning(name, why string, all []chosen) []string {
 		means = append(means, fmt.Sprintf("what builds on it can never be restored again: %s", engine.Few(lost)))
 	}
 	switch {
-	case why == "the newest one":
+	case why == isNewest:
 		means = append(means, "it is the newest one there")
 	case len(lost) == 0:
 		means = append(means, why)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"btrfs-backup/internal/hint"
+	"btrfs-backup/internal/object"
 	"btrfs-backup/internal/progress"
 	"btrfs-backup/internal/report"
 	"btrfs-backup/internal/seal"
@@ -100,7 +101,8 @@ func (s Stored) rest(rest store.Rest) (r Result, isDamaged bool) {
 	if !rest.Damaged {
 		return r, false
 	}
-	return Result{Backup: s.At + "/" + rest.Name, Read: Sums, Stored: true, Differences: []tree.Difference{{Path: "manifest", Kind: tree.Damaged, Got: rest.Why}}}, true
+	return Result{Backup: s.At + "/" + rest.Name, Read: Sums, Stored: true,
+		Differences: []tree.Difference{{Path: object.ManifestName, Kind: tree.Damaged, Got: rest.Why}}}, true
 }
 
 // one verifies a backup.
