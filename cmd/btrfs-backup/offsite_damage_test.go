@@ -165,3 +165,39 @@ func (r *offsiteRig) restorable() (all []string) {
 	slices.Sort(all)
 	return all
 }
+
+func TestVerifyNamesEachByteThatIsFlippedInAStoreAndRestoreRefusesIt(t *testing.T) {
+	t.Parallel()
+	withStores(t, func(r *offsiteRig) {
+		r.saveThree()
+		verify := func(status int, texts ...string) {
+			r.Helper()
+			args := []string{"verify", "--download", r.place}
+			if r.access != "" {
+				args = append(args, "--credentials", r.access)
+			}
+			cmd := prepare(r.environ(), args...)
+			expect(r, status, invokeCmd(r, cmd), texts...)
+		}
+		verify(exitDone)
+		name := r.snapshots()[1]
+		for _, object := range []string{"data.000001", "names.000000", "manifest"} {
+			path := r.only("backups/*/" + name + ".*/" + object)
+			content, err := os.ReadFile(path)
+			btrfstest.Check(r, err)
+			flip(r, path)
+			verify(exitDiffer, name, object)
+			if object == "data.000001" {
+				args := []string{"restore", "-i", r.key, r.place + "/" + r.sourceName() + "/" + name, filepath.Join(r.fs.Dir, "back")}
+				if r.access != "" {
+					args = append(args, "--credentials", r.access)
+				}
+				failed := invokeCmd(r, prepare(r.environ(), args...))
+				if failed.status == exitDone || !strings.Contains(failed.stderr, object) || !strings.Contains(failed.stderr, "damaged") {
+					r.Errorf("restore: status %d: %s", failed.status, failed.stderr)
+				}
+			}
+			btrfstest.Check(r, os.WriteFile(path, content, 0o600))
+		}
+	})
+}
