@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -178,14 +176,7 @@ func (m *Machines) reader(ctx context.Context) (r offsite.Reader, err error) {
 
 // signers gives whose signatures count, and the key of this machine, if it has one. None is made.
 func (m *Machines) signers() (signers *seal.Signers, signer seal.Signer, err error) {
-	var own []seal.Signer
-	signer, err = seal.ReadSigner(filepath.Join(m.env.State, seal.SigningKeyFile))
-	if err == nil {
-		own = append(own, signer)
-	} else if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
-		return nil, signer, err
-	}
-	if signers, err = seal.ReadSigners(filepath.Join(m.env.State, seal.SignersFile), own...); err != nil {
+	if signers, signer, err = seal.SignersIn(m.env.State); err != nil {
 		return nil, signer, err
 	}
 	for _, key := range m.Signers {

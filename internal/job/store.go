@@ -170,7 +170,7 @@ func (b *builder) storeTo(p Store, source stream.Sender) (*offsite.Destination, 
 	if err != nil {
 		return nil, err
 	}
-	signers, err := seal.ReadSigners(filepath.Join(b.State, seal.SignersFile), signer)
+	signers, _, err := seal.SignersIn(b.State)
 	if err != nil {
 		return nil, err
 	}

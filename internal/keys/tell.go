@@ -111,14 +111,10 @@ func (c Conversation) List(file, state string) error {
 		}
 		c.Tell(r.Text)
 	}
-	var own []seal.Signer
-	switch signer, err := seal.ReadSigner(filepath.Join(state, seal.SigningKeyFile)); {
-	case err == nil:
-		own = append(own, signer)
-	case !errors.Is(err, fs.ErrNotExist):
-		return err
+	if _, err := seal.ReadSigner(filepath.Join(state, seal.SigningKeyFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err // that of this machine is what is looked for
 	}
-	signers, err := seal.ReadSigners(filepath.Join(state, seal.SignersFile), own...)
+	signers, _, err := seal.SignersIn(state)
 	if err != nil {
 		return err
 	}

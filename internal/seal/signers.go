@@ -58,6 +58,19 @@ func ReadSigners(path string, own ...Signer) (*Signers, error) {
 	return s, lines.Err()
 }
 
+// SignersIn reads whose signatures count by the state of a machine, and its own key, if it has one that this user may read.
+func SignersIn(state string) (s *Signers, own Signer, err error) {
+	var known []Signer
+	own, err = ReadSigner(filepath.Join(state, SigningKeyFile))
+	if err == nil {
+		known = append(known, own)
+	} else if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+		return nil, own, err
+	}
+	s, err = ReadSigners(filepath.Join(state, SignersFile), known...)
+	return s, own, err
+}
+
 // All gives the known signers, those of this machine first.
 func (s *Signers) All() []KnownSigner { return slices.Concat(s.own, s.read, s.more) }
 
