@@ -19,7 +19,6 @@ import (
 
 	"btrfs-backup/internal/hint"
 	"btrfs-backup/internal/seal"
-	"btrfs-backup/lock"
 )
 
 // A Conversation is how the user is asked and told.
@@ -120,8 +119,12 @@ func probe(dir string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("there is no directory %s", dir)
 	}
+	var named *fs.PathError
+	if errors.As(err, &named) { // after the file, whose name says nothing
+		err = named.Err
+	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", dir, lock.Cause(err))
+		return fmt.Errorf("%s: %w", dir, err)
 	}
 	return errors.Join(file.Close(), os.Remove(file.Name()))
 }
