@@ -34,7 +34,7 @@ func newRoot(env environment) *cobra.Command {
 filesystem. Either may be [USER@]HOST:/PATH or ssh://[USER@]HOST[:PORT]/PATH,
 DEST also an encrypted store, s3://[HOST/]BUCKET/PREFIX, store:/FOLDER or
 store+ssh://HOST/FOLDER, or shell://COMMAND, which reads the stream. rsync
-copies any other directory ("help rsync"). @FILE holds more arguments.`,
+copies other directories ("help rsync", "help stores"). @FILE holds arguments.`,
 		Version:       programVersion(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -52,7 +52,7 @@ copies any other directory ("help rsync"). @FILE holds more arguments.`,
 	for _, c := range help.WithCommands(root) {
 		c.PreRunE = needProc
 	}
-	root.AddCommand(newRsh(env), newReceive(env), newRsyncTopic())
+	root.AddCommand(newRsh(env), newReceive(env), newRsyncTopic(), newStoresTopic())
 	help.AddPages(root, jobKeys)
 	for _, c := range help.WithCommands(root) {
 		c.DisableFlagsInUseLine, c.Flags().SortFlags = true, false

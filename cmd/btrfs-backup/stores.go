@@ -4,9 +4,11 @@ import (
 	"context"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"btrfs-backup/internal/arguments"
+	"btrfs-backup/internal/help"
 	"btrfs-backup/internal/job"
 	"btrfs-backup/internal/seal"
 )
@@ -17,10 +19,39 @@ func defineStores(s *job.Stores, f *pflag.FlagSet) {
 	f.BoolVar(&s.OneRecipient, "one-recipient", false, "let a single key be enough")
 	f.Var((*arguments.Size)(&s.PartSize), "part-size", "store parts of `SIZE`, such as 64M; 16M")
 	f.Var(arguments.Time{Of: &s.MaxParentAge, Least: time.Hour}, "max-parent-age", "build on nothing older than `TIME`; 400d")
-	f.StringVar((*string)(&s.Lock), "object-lock", "", "lock what is wanted by `MODE`: governance or compliance")
-	f.StringVar(&s.Classes, "storage-class", "", "`UNIT=CLASS` of the first of a year (y), month (m), ...")
+	f.StringVar((*string)(&s.Lock), "object-lock", "", "lock by `MODE`: governance or compliance")
+	f.StringVar(&s.Classes, "storage-class", "", "`UNIT=CLASS` of the first of a year (y), ...")
 	f.BoolVar(&s.HideNames, "hide-names", false, "let names in stores tell nothing of sources")
 	defineCredentials(s, f)
+}
+
+// newStoresTopic explains the options that the main help leaves out.
+func newStoresTopic() *cobra.Command {
+	c := &cobra.Command{
+		Use:         "stores",
+		Short:       "Keep encrypted backups where nobody is trusted",
+		Annotations: map[string]string{help.UsageAnnotation: "btrfs-backup [options] SOURCE DEST..."},
+		Example: `  btrfs-backup key new -o /media/stick/btrfs-backup.key      first of all
+  btrfs-backup /home store:/mnt/nas/laptop                   a folder
+  btrfs-backup /home store+ssh://me@friend/srv/laptop        by SSH
+  btrfs-backup --credentials s3.key /home s3://nas.example:9000/bucket/laptop
+  btrfs-backup restore -i /media/stick/btrfs-backup.key STORE /mnt/new/home`,
+		Long: `A DEST that is a store gets what "btrfs send" gives, encrypted for the public
+keys in /etc/btrfs-backup/recipients before it leaves. Reading it takes one of
+the secret keys, which this machine should not have. s3://BUCKET/PREFIX is at
+AWS, s3://HOST[:PORT]/BUCKET/PREFIX at another server; the bucket must be there.
+"list STORE" shows the sources in a store, "list STORE/SOURCE" the backups.
+Backups that rsync made are sent on from a btrfs: --relay.`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return misused("stores is not a command", "use: btrfs-backup SOURCE store:/FOLDER")
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	defineStores(new(job.Stores), c.Flags())
+	return c
 }
 
 // defineCredentials defines how servers are reached.

@@ -78,7 +78,7 @@ func NeedKnown(c *cobra.Command, args []string) error {
 	for _, word := range args {
 		next := Subcommand(among, word)
 		if next == nil {
-			return Misused(fmt.Sprintf("%s: there is no %q", c.CommandPath(), word), Suggestion(NearestCommand(among, word)))
+			return Misused(fmt.Sprintf("%s: there is no %q", c.CommandPath(), word), cmp.Or(Suggestion(NearestCommand(among, word)), "`"+among.CommandPath()+" --help` lists what there is"))
 		}
 		among = next
 	}

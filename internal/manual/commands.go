@@ -398,6 +398,9 @@ that is forwarded through SSH, for which an account needs no shell. On xfs a dae
   btrfs-backup --nice 10 --ionice idle / /mnt/usb/root                  leave the machine to others`,
 		SeeAlso: "btrfs-backup(8), btrfs-backup-verify(8), btrfs-backup-index(8), btrfs-backup-freeze(8), rsync(1), rsyncd.conf(5)",
 	},
+	"stores": {
+		SeeAlso: "btrfs-backup(8), btrfs-backup-key(8), btrfs-backup-list(8), btrfs-backup-restore(8), age(1)",
+	},
 	"index": {
 		SeeAlso: "btrfs-backup(8), btrfs-backup-rsync(8)",
 	},
