@@ -44,7 +44,11 @@ func (w Rewrapping) Do(ctx context.Context, f *Found) error {
 	for _, backups := range todo {
 		number += len(backups)
 	}
-	w.Tell(fmt.Sprintf("%s: %d backups for %d public keys: %s are read, and stored again", f, number, len(w.Recipients), progress.Bytes(bytes)))
+	if number == 0 {
+		w.Tell(fmt.Sprintf("%s: nothing is to be stored again: all of it is for the %d public keys of this machine", f, len(w.Recipients)))
+	} else {
+		w.Tell(fmt.Sprintf("%s: %d backups for %d public keys: %s are read, and stored again", f, number, len(w.Recipients), progress.Bytes(bytes)))
+	}
 	if w.DryRun {
 		return nil
 	}

@@ -43,7 +43,7 @@ func ReadRecipients(path string) (Recipients, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe that nobody writes to is refused, too
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, hint.New(fmt.Errorf("%s, the file of public keys to encrypt for, does not exist", path),
-			"`btrfs-backup key new` makes keys, and this file")
+			"`btrfs-backup key new --output FILE` makes keys, and this file: let FILE be on a USB stick")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the recipients: %w", err)
