@@ -119,8 +119,8 @@ func Verify(publicKey string, content, signature []byte) error {
 		return ErrBadSignature
 	}
 	comment, commented := strings.CutPrefix(lines[2], "trusted comment: ")
-	signed, err := base64.StdEncoding.DecodeString(lines[1])
-	global, globalErr := base64.StdEncoding.DecodeString(lines[3])
+	signed, err := base64.StdEncoding.Strict().DecodeString(lines[1])
+	global, globalErr := base64.StdEncoding.Strict().DecodeString(lines[3])
 	if err != nil || globalErr != nil || !commented || len(signed) != signedSize || string(signed[:len(algSigned)]) != algSigned {
 		return ErrBadSignature
 	}
