@@ -130,8 +130,7 @@ func (b *objects) put(ctx context.Context, call protocol.PutObjectCall, content 
 	if err := b.enter(ctx); err != nil {
 		return err
 	}
-	reply, err := protocol.PutObject.Call(ctx, on, call)
-	b.leave()
+	reply, err := b.begin(ctx, on, call)
 	if err != nil || reply.Done {
 		return err
 	}
@@ -142,6 +141,29 @@ func (b *objects) put(ctx context.Context, call protocol.PutObjectCall, content 
 	}
 	_, err = protocol.EndObject.Call(ctx, on, protocol.EndObjectCall{ID: reply.ID, Complete: true})
 	return err
+}
+
+// begin sends the first piece. What was begun when ctx ended is given up as soon as it is known.
+func (b *objects) begin(ctx context.Context, on protocol.Direct, call protocol.PutObjectCall) (protocol.PutObjectReply, error) {
+	var reply protocol.PutObjectReply
+	var err error
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		defer b.leave()
+		reply, err = protocol.PutObject.Call(context.WithoutCancel(ctx), on, call)
+	}()
+	select {
+	case <-answered:
+		return reply, err
+	case <-ctx.Done():
+	}
+	go func() {
+		if <-answered; err == nil && !reply.Done {
+			b.giveUp(on, reply.ID)
+		}
+	}()
+	return protocol.PutObjectReply{}, context.Cause(ctx)
 }
 
 // write sends the pieces from an offset on.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -34,6 +35,7 @@ func must(t testing.TB, err error) {
 type archive struct {
 	object.Bucket
 	ready  time.Time
+	mu     sync.Mutex
 	asked  map[string]bool // what was called back
 	listed bool            // a listing tells of it
 	thawed bool
@@ -50,6 +52,8 @@ func (a *archive) List(ctx context.Context, prefix string, visit func(object.Inf
 
 func (a *archive) Get(ctx context.Context, r object.Ref, offset, length int64) (io.ReadCloser, error) {
 	if isPart(r.Key) && !a.thawed {
+		a.mu.Lock()
+		defer a.mu.Unlock()
 		a.asked[r.Key] = true
 		return nil, &object.ArchivedError{Key: r.Key, Ready: a.ready}
 	}
