@@ -176,6 +176,9 @@ func (d *Destination) List(ctx context.Context) (c engine.Contents, err error) {
 	c = engine.Contents{Listing: btrfs.Listing{InDirectory: all, All: all}, Origins: make(map[btrfs.UUID]btrfs.UUID), Identity: d.store.ID,
 		Chains: chainsOf(all, broken, d.MaxParentAge), Broken: brokenError(d.String(), broken)}
 	c.Chains.Locked = lockedIn(catalog, d.Now())
+	if d.Locks {
+		c.Chains.Until = lockedIn(catalog, time.Time{})
+	}
 	for _, b := range catalog.Backups {
 		c.Origins[b.UUID] = b.Source
 	}

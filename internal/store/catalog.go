@@ -130,7 +130,7 @@ func (s *Store) Catalog(ctx context.Context, source string) (*Catalog, error) {
 	}
 	c.sort()
 	s.recall(c)
-	c.dropSuperseded(dirs, s.recipientsID())
+	c.dropSuperseded(dirs, s.recipientsID(), len(s.Recipients) > 0)
 	return c, nil
 }
 
@@ -249,8 +249,9 @@ func (m *Manifest) objects() (all []anObject) {
 
 // dropSuperseded leaves one backup of each snapshot: of those that can be restored, or else of all, the one for the recipients that
 // count, or else the last one; and of several for the same ones the first, since whoever stole the keys can only make later ones. What is
-// left out is rest. Of two that seem to be whole, another machine may know that the one which counts is damaged.
-func (c *Catalog) dropSuperseded(dirs map[string]*found, recipients string) {
+// left out is rest. Of two that seem to be whole, another machine may know that the one which counts is damaged. Where the recipients that
+// count are known from the store alone, that is no reason to delete any.
+func (c *Catalog) dropSuperseded(dirs map[string]*found, recipients string, isKnown bool) {
 	best := make(map[btrfs.UUID]int)
 	whole := c.whole()
 	isBetter := func(i, than int) bool {
@@ -278,7 +279,7 @@ func (c *Catalog) dropSuperseded(dirs map[string]*found, recipients string) {
 			kept = append(kept, b)
 		} else if f := dirs[b.Dir]; f != nil {
 			rest := f.rest(b.Dir, "stored once more", false)
-			rest.Superseded = whole[counts] && (!whole[i] || b.For != c.Backups[counts].For)
+			rest.Superseded = whole[counts] && (!whole[i] || isKnown && b.For != c.Backups[counts].For)
 			rest.Spare = !rest.Superseded
 			c.Rest = append(c.Rest, rest)
 		}

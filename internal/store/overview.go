@@ -24,7 +24,7 @@ func (s *Store) Indexed(ctx context.Context, source string) (*Catalog, error) {
 		c.Backups = append(c.Backups, Backup{Manifest: *m, Committed: m.Made})
 	}
 	c.sort()
-	c.dropSuperseded(nil, s.recipientsID())
+	c.dropSuperseded(nil, s.recipientsID(), len(s.Recipients) > 0)
 	return c, nil
 }
 

@@ -86,9 +86,10 @@ type tree struct {
 	zone   *time.Location
 	maxAge time.Duration
 	levels []retention.Unit
-	most   int                 // steps
-	there  map[periods][]*leaf // in each bucket of whatever level, in the order of time
-	steps  map[uint64]int      // of snapshots, by ID
+	most   int                  // steps
+	there  map[periods][]*leaf  // in each bucket of whatever level, in the order of time
+	steps  map[uint64]int       // of snapshots, by ID
+	until  map[string]time.Time // see Chains.untilOf; none of what this run sends, and where nothing is locked
 	now    time.Time
 	every  time.Duration // there is a new version
 }
@@ -97,13 +98,16 @@ type tree struct {
 func newTree(p Planner, b basesByUUID, own []string, snapshots map[string]*btrfs.Subvolume) *tree {
 	t := &tree{basesByUUID: b, naming: p.Backups.Naming, policy: p.Keep, zone: p.Now.Location(), maxAge: p.Chains.MaxParentAge,
 		levels: Levels(p.Keep), most: MostSteps(p.Keep), there: make(map[periods][]*leaf), steps: make(map[uint64]int),
-		now: p.Now, every: retention.Interval(p.Now, p.times())}
+		until: make(map[string]time.Time), now: p.Now, every: retention.Interval(p.Now, p.times())}
 	isOwn := setOf(own)
 	steps := p.Chains.Steps()
 	for _, name := range slices.Sorted(maps.Keys(steps)) { // mostly the order of time
 		n := steps[name]
 		if snapshot := snapshots[name]; snapshot != nil || isOwn[name] {
 			t.add(name, n, snapshot)
+			if p.Chains.Until != nil {
+				t.until[name] = p.Chains.untilOf(name)
+			}
 		}
 	}
 	return t
@@ -149,8 +153,11 @@ func (t *tree) sent(s, parent *btrfs.Subvolume) {
 	t.add(s.Name, steps, s)
 }
 
-// isUsable tells that a version can build on what is there.
-func (t *tree) isUsable(l, of *leaf) bool {
+// isUsable tells that a version can build on what is there, which must be locked for as long as the version itself will be needed.
+func (t *tree) isUsable(l, of *leaf, needed time.Time) bool {
+	if until, locked := t.until[l.Name]; locked && until.Before(needed) {
+		return false
+	}
 	return l.snapshot != nil && l.steps < t.most && (t.maxAge == 0 || of.Time.Sub(l.Time) <= t.maxAge) && t.isSingle(l.snapshot) && t.AreKin(of.snapshot, l.snapshot)
 }
 
@@ -166,23 +173,57 @@ func (t *tree) placeOf(of *leaf) place {
 	n := len(t.levels)
 	p := place{first: make([]*leaf, n), oldest: make([]*leaf, n)}
 	for i := range n {
+		if older := t.older(of, i+1); len(older) > 0 {
+			p.oldest[i] = older[0]
+		}
+	}
+	t.choose(&p, of, t.neededUntil(of, p.oldestOf(t.levels)))
+	return p
+}
+
+// choose finds what can be built on by a version that is needed until a time.
+func (t *tree) choose(p *place, of *leaf, needed time.Time) {
+	n := len(t.levels)
+	for i := range n {
+		p.first[i] = nil
 		for _, l := range t.older(of, i+1) {
-			if p.oldest[i] == nil {
-				p.oldest[i] = l
-			}
-			if t.isUsable(l, of) {
+			if t.isUsable(l, of, needed) {
 				p.first[i] = l
 				break
 			}
 		}
 	}
+	if p.last = nil; n == 1 {
+		return
+	}
 	for _, l := range slices.Backward(t.older(of, n-1)) {
-		if t.there[l.periods][0] == l && t.isUsable(l, of) {
+		if t.there[l.periods][0] == l && t.isUsable(l, of, needed) {
 			p.last = l
-			break
+			return
 		}
 	}
-	return p
+}
+
+// neededUntil tells until when the policy wants a version at least that is the oldest of its periods of some units, but no more than five years from now.
+func (t *tree) neededUntil(of *leaf, oldestOf []retention.Unit) time.Time {
+	if len(t.until) == 0 {
+		return time.Time{}
+	}
+	until := t.policy.Until(of.Time.In(t.zone), oldestOf, 0)
+	if far := t.now.AddDate(5, 0, 0); until.After(far) {
+		return far
+	}
+	return until
+}
+
+// oldestOf gives the units of the levels in whose periods nothing is older.
+func (p place) oldestOf(levels []retention.Unit) (units []retention.Unit) {
+	for i, u := range levels {
+		if p.oldest[i] == nil {
+			units = append(units, u)
+		}
+	}
+	return units
 }
 
 // older gives what is older than a version, in its bucket of so many levels.
@@ -306,9 +347,17 @@ func (p Planner) Parents(done []Transfer) (names []string) {
 	if place.last != nil && place.level() == len(t.levels)-1 {
 		add(place.last.snapshot)
 	}
-	for _, l := range place.first {
-		if l != nil {
-			add(l.snapshot)
+	for i := len(t.levels); i >= 0; i-- { // what comes may be the first of any period, and needed for as long as that
+		if i < len(t.levels) {
+			t.choose(&place, next, t.neededUntil(next, t.levels[i:]))
+		}
+		for _, l := range place.first[:min(i+1, len(t.levels))] {
+			if l != nil {
+				add(l.snapshot)
+			}
+		}
+		if len(t.until) == 0 {
+			break // it makes no difference
 		}
 	}
 	return names

@@ -16,6 +16,7 @@ type Chains struct {
 	On           map[string]string    // of each backup that is there, the one that its stream builds on; "" of a complete one
 	Unfinished   []string             // backups that uploads under way build on, perhaps those of other runs
 	Locked       map[string]time.Time // of those that nobody can delete before, which is to come
+	Until        map[string]time.Time // the same of all, past times included; nil where nothing is locked
 	MaxParentAge time.Duration        // by how much a parent may be older than what builds on it; 0: by any time
 }
 
@@ -70,6 +71,17 @@ func (c *Chains) Add(made btrfs.Subvolume, there []btrfs.Subvolume) {
 		}
 	}
 	c.On[made.Name] = on
+}
+
+// untilOf gives until when all that a backup builds on is locked, and itself.
+func (c *Chains) untilOf(name string) (until time.Time) {
+	line, _ := c.Line(name)
+	for i, at := range line {
+		if u := c.Until[at]; i == 0 || u.Before(until) {
+			until = u
+		}
+	}
+	return until
 }
 
 // Clone gives a copy to be changed.

@@ -24,17 +24,11 @@ func (t *tree) roleOf(s *btrfs.Subvolume) (role Role) {
 		return role
 	}
 	p := t.placeOf(l)
-	var oldestOf []retention.Unit
-	for i, u := range t.levels {
-		if p.oldest[i] == nil {
-			oldestOf = append(oldestOf, u)
-		}
-	}
 	level := p.level()
 	if level < len(t.levels) {
 		role.First = t.levels[level].String()[:1]
 	}
-	role.Until = LockUntil(t.policy, t.levels, level, oldestOf, l.Time.In(t.zone), t.every)
+	role.Until = LockUntil(t.policy, t.levels, level, p.oldestOf(t.levels), l.Time.In(t.zone), t.every)
 	if soon := t.now.Add(margin + t.every); role.Until.Before(soon) { // it is sent late
 		role.Until = soon
 	}

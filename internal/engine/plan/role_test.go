@@ -43,10 +43,15 @@ func TestWhatIsKeptIsLockedForYears(t *testing.T) {
 	inZone(t, "Europe/Berlin")
 	for keep, days := range policies() {
 		w := newWorld(t, time.Date(2026, 3, 14, 1, 0, 0, 0, time.Local), keep, "last=2")
+		w.chains.Until = make(map[string]time.Time)
+		from := w.now.Year()
 		for range days {
 			w.run()
 			w.checkLocks()
 			w.now = w.now.AddDate(0, 0, 1)
+		}
+		if years := w.now.Year() - from + 1; w.complete != years {
+			t.Errorf("%s: %d complete copies in %d years", keep, w.complete, years)
 		}
 		t.Logf("%s: locks lasted %.0f days too long at most, that of %s", keep, w.idle.Hours()/24, w.idleOf)
 		if p := policyOf(t, keep); keep != "" && w.idle > mostIdle(p) {
@@ -84,6 +89,30 @@ func TestWhatIsKeptIsLockedThroughHoursAndPauses(t *testing.T) {
 			w.checkLocks()
 		}
 		t.Logf("from %s on: that of %s %s too long at most", month, w.idleOf, w.idle)
+	}
+}
+
+func TestNothingBuildsOnWhatIsLockedForLessThanItIsNeeded(t *testing.T) {
+	inZone(t, "Europe/Berlin")
+	w := newWorld(t, time.Date(2026, 3, 14, 1, 0, 0, 0, time.Local), "30d", "last=2")
+	w.chains.Until = make(map[string]time.Time)
+	runTo := func(year int, month time.Month) (complete int) {
+		before := w.complete
+		for ; w.now.Before(time.Date(year, month, 2, 0, 0, 0, 0, time.Local)); w.now = w.now.AddDate(0, 0, 1) {
+			w.run()
+		}
+		return w.complete - before
+	}
+	if n := runTo(2026, 6); n != 1 {
+		t.Errorf("%d complete copies under one policy", n)
+	}
+	w.mayLockLess = true
+	w.keep = policyOf(t, "30d 24m") // longer than anything is locked
+	if n := runTo(2026, 7); n != 1 {
+		t.Errorf("%d complete copies in the month after the policy was changed", n)
+	}
+	if n := runTo(2026, 12); n != 0 {
+		t.Errorf("%d complete copies under one policy again", n)
 	}
 }
 
