@@ -142,21 +142,22 @@ func KeysAt(p Place) []string {
 // StoresAt gives the settings for a destination, or for what is in it.
 func (s *Spec) StoresAt(p Place) Stores { return s.Stores.with(s.at(p).Stores) }
 
-// placeOf gives where a store lies, from and to which as many bytes a second go as the limit tells, if it is a server.
+// placeOf gives where a store lies, to which as many bytes a second go as the limit tells, and from which if it is a server.
 func (s Stores) placeOf(p Store, m *Machines, log *slog.Logger, limit rate.Limit) offsite.Place {
-	switch {
-	case p.URL != "":
-		o := object.S3Options{Log: log, LockMode: s.Lock, Credentials: object.Credentials{File: s.Credentials, Command: s.CredentialsCommand}}
-		if limit > 0 {
-			o.Limit = transport.NewLimiter(limit)
-		}
-		return offsite.Server{Name: p.URL, S3Options: o}
-	case p.Target != (ssh.Target{}):
-		h, folder := m.At(Machine{p.Target, p.Path})
-		return offsite.Folder{Name: p.String(), Host: h, Path: folder}
+	var limiter *rate.Limiter
+	if limit > 0 {
+		limiter = transport.NewLimiter(limit)
 	}
-	h, folder := m.At(Local{p.Path})
-	return offsite.Folder{Name: p.String(), Host: h, Path: folder}
+	if p.URL != "" {
+		return offsite.Server{Name: p.URL, S3Options: object.S3Options{Log: log, LockMode: s.Lock, Limit: limiter,
+			Credentials: object.Credentials{File: s.Credentials, Command: s.CredentialsCommand}}}
+	}
+	at := Place(Local{p.Path})
+	if p.Target != (ssh.Target{}) {
+		at = Machine{p.Target, p.Path}
+	}
+	h, folder := m.At(at)
+	return offsite.Folder{Name: p.String(), Host: h, Path: folder, Limit: limiter}
 }
 
 // storeTo gives a destination that is a store.

@@ -96,7 +96,9 @@ func (d *Destination) Create(ctx context.Context) error {
 		err = d.open(ctx, store.Open)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		err = d.open(ctx, store.Create)
+		if err = d.open(ctx, store.Create); err == nil {
+			d.Log.Info(fmt.Sprintf("%s: a new store is made there", d))
+		}
 	}
 	return d.named(err)
 }

@@ -8,6 +8,8 @@ import (
 
 	"btrfs-backup/internal/host"
 	"btrfs-backup/internal/object"
+
+	"golang.org/x/time/rate"
 )
 
 // Folder is a store in a folder of a machine.
@@ -15,13 +17,19 @@ type Folder struct {
 	Name string
 	Host host.Host
 	Path string // absolute
+	// Limit is of bytes that are stored; nil: there is none.
+	Limit *rate.Limiter
 }
 
 func (f Folder) String() string { return f.Name }
 
 // Open opens the folder.
 func (f Folder) Open(ctx context.Context, _ func(n int64)) (object.Bucket, io.Closer, error) {
-	return host.Bucket(ctx, f.Host, f.Path)
+	b, closer, err := host.Bucket(ctx, f.Host, f.Path)
+	if err != nil {
+		return nil, nil, err
+	}
+	return object.Limit(b, f.Limit), closer, nil
 }
 
 // Create makes the folder.
