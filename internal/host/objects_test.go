@@ -418,8 +418,8 @@ func TestObjectsArriveOverConnectionsThatBreak(t *testing.T) {
 	a, proxy := newDisturbed(t, time.Minute)
 	folder := t.TempDir()
 	b := openBucket(t, a, folder)
-	content := noise(16 << 20)
-	for i, at := range []int64{1, 1 << 20, 5 << 20, 15 << 20} {
+	content := noise(6 << 20)
+	for i, at := range []int64{1, 1 << 20, 3 << 20, 5 << 20} {
 		key := fmt.Sprintf("backups/s/n/data.%04d", i)
 		cut := cutAfter(t, proxy, at)
 		check(t, b.Put(t.Context(), key, content, object.PutOptions{}))
@@ -475,7 +475,7 @@ func TestAnObjectWhoseReplyIsLostIsThere(t *testing.T) {
 func TestAMachineThatIsLostEndsTransfersOfObjects(t *testing.T) {
 	a, proxy := newDisturbed(t, time.Second)
 	b := openBucket(t, a, t.TempDir())
-	content := noise(16 << 20)
+	content := noise(6 << 20)
 	check(t, b.Put(t.Context(), "whole", content, object.PutOptions{}))
 	body, err := b.Get(t.Context(), object.Ref{Key: "whole"}, 0, -1)
 	check(t, err)
