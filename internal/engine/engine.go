@@ -205,6 +205,7 @@ type Result struct {
 	Wire    int64           // that crossed networks
 	Resumed int             // times that it went on after a break
 	Kept    bool            // what failed left a part, and a later Save goes on with it
+	KeptFor time.Duration   // for how long, if the destination tells; 0: as the run says
 	Backup  btrfs.Subvolume // under its final name; zero where it is no subvolume, or the destination cannot be listed
 	// Unchanged tells that no backup was made, since the version that it was to build upon is the same.
 	Unchanged bool

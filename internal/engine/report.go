@@ -58,6 +58,7 @@ type TransferReport struct {
 	Bytes      int64         `json:"bytes"`                // of the stream
 	Wire       int64         `json:"wire_bytes,omitempty"` // that crossed networks
 	Resumed    int           `json:"resumed,omitempty"`    // times that the transfer went on after a break
+	KeptFor    time.Duration `json:"-"`                    // as in Result
 	Kept       bool          `json:"kept,omitempty"`       // of what failed: the destination keeps a part, and the next run goes on there
 	Locked     time.Time     `json:"locked_until,omitzero"`
 	Unverified bool          `json:"not_verified,omitempty"` // the destination cannot be listed

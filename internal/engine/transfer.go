@@ -51,6 +51,7 @@ func (s *TransferReport) take(t Transfer, r Result) {
 		s.Why = ""
 	}
 	s.Parent, s.Bytes, s.Wire, s.Kept = t.ParentName(), r.Bytes, r.Wire, r.Kept
+	s.KeptFor = r.KeptFor
 	s.Resumed += r.Resumed
 	s.unchanged = r.Unchanged
 	if s.Incomplete, s.Missing = nil, nil; r.Incomplete != nil {

@@ -386,6 +386,9 @@ func (r *receiver) Commit(ctx context.Context, of host.Origin) error {
 	return nil
 }
 
+// Keeps tells for how long what was stored is no garbage.
+func (r *receiver) Keeps() time.Duration { return store.ResumeWindow }
+
 // Keep keeps what is stored if the store failed, unless it is full: then there is room again.
 func (r *receiver) Keep(failure error) bool {
 	if r.upload.Failure() == nil || ladder.IsAboutSpace(failure) {

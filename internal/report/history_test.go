@@ -199,6 +199,8 @@ func TestAnInterruptionTellsWhatIsKeptAndHowToGoOn(t *testing.T) {
 	saved := engine.TransferReport{Snapshot: "1"}
 	kept := engine.TransferReport{Snapshot: "2", Bytes: 36 << 20, Kept: true, Failure: &failure}
 	broken := engine.TransferReport{Snapshot: "2", Failure: &failure}
+	stored := engine.TransferReport{Snapshot: "2", Bytes: 36 << 20, Kept: true, KeptFor: 7 * 24 * time.Hour, Failure: &failure}
+	store := engine.DestinationReport{Destination: "store:/s", Transfers: []engine.TransferReport{stored}}
 	nas := engine.DestinationReport{Destination: "ssh://nas/b", Transfers: []engine.TransferReport{saved, kept}}
 	usb := engine.DestinationReport{Destination: "/usb", Transfers: []engine.TransferReport{broken}}
 	away := engine.DestinationReport{Destination: "/away", Failures: []engine.Failure{failure}}
@@ -208,6 +210,7 @@ func TestAnInterruptionTellsWhatIsKeptAndHowToGoOn(t *testing.T) {
 	}{
 		{report(false, "2", nas, usb, away), "snapshot 2 is kept, one backup was finished",
 			"the same command goes on there: ssh://nas/b keeps 36 MiB for 1 h; it begins anew at /usb, /away"},
+		{report(false, "2", store), "snapshot 2 is kept, no backup was finished", "the same command goes on there: store:/s keeps what it has for 7 days"},
 		{report(true, "", nas), "one backup was finished", "the same command goes on there: ssh://nas/b keeps 36 MiB"},
 		{report(false, "2", usb), "snapshot 2 is kept, no backup was finished", "the next run saves what is missing"},
 		{report(false, "", usb), "no backup was finished", ""},

@@ -61,6 +61,9 @@ func finished(saved int) string {
 // keeps tells what a destination holds of a transfer that did not end.
 func keeps(r *engine.Report, t engine.TransferReport, kept time.Duration) string {
 	what := "keeps what it has"
+	if t.KeptFor > 0 { // it takes a while until what was sent is stored
+		return fmt.Sprintf("%s for %d days", what, t.KeptFor/(24*time.Hour))
+	}
 	if t.Bytes > 0 {
 		what = "keeps " + progress.Bytes(t.Bytes)
 	}

@@ -60,12 +60,16 @@ func (c Course) attempt(ctx context.Context, t engine.Transfer) (result engine.R
 	if err == nil {
 		return result, nil
 	}
+	keeper, isKeeper := d.receiver.(Keeper)
+	if isKeeper {
+		result.KeptFor = keeper.Keeps()
+	}
 	lost := errors.Is(err, transport.ErrDisconnected) || errors.Is(err, transport.ErrUnreachable)
 	if _, resumable := d.receiver.(Resumer); resumable && (ctx.Err() != nil || lost) {
 		result.Kept = true
 		return result, hint.New(err, keptHint)
 	}
-	if k, ok := d.receiver.(Keeper); ok && k.Keep(err) {
+	if isKeeper && keeper.Keep(err) {
 		if result.Kept = true; hint.Of(err) == "" {
 			err = hint.New(err, keptHint)
 		}

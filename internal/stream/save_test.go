@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
@@ -231,6 +232,28 @@ func TestOnlyABadStreamIsSentOnceMore(t *testing.T) {
 	} {
 		if got := isBadStream(err); got != want {
 			t.Errorf("%v: %t", err, got)
+		}
+	}
+}
+
+// keepingReceiver keeps what it has, whatever failed.
+type keepingReceiver struct{ *resumableReceiver }
+
+func (keepingReceiver) Keep(error) bool      { return true }
+func (keepingReceiver) Keeps() time.Duration { return 48 * time.Hour }
+
+func TestWhatIsKeptTellsForHowLong(t *testing.T) {
+	from, to := newFakes()
+	r := to.receiver(snapshot)
+	r.closeErr = errSome
+	to.receivers = []Receiver{keepingReceiver{&resumableReceiver{fakeReceiver: r}}}
+	result, err := Course{From: from, To: to, Log: slog.New(slog.DiscardHandler)}.Save(t.Context(), engine.Transfer{Snapshot: snapshot})
+	if !errors.Is(err, errSome) || !result.Kept || result.KeptFor != 48*time.Hour {
+		t.Errorf("%+v, %v", result, err)
+	}
+	for _, entry := range from.entries {
+		if entry == "abort" {
+			t.Error("what was to be kept was given up")
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"time"
 
 	"btrfs-backup/btrfs"
 	"btrfs-backup/btrfs/sendstream"
@@ -87,6 +88,8 @@ type Resumer interface {
 type Keeper interface {
 	// Keep tells whether a later transfer goes on with what was taken in spite of a failure. If so, it ends receiving.
 	Keep(failure error) bool
+	// Keeps tells for how long a later transfer can.
+	Keeps() time.Duration
 }
 
 // A Course is the way from a source to a destination.
