@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -54,12 +53,7 @@ func openBucket(t testing.TB, h host.Host, folder string) object.Bucket {
 	return b
 }
 
-// noise is content that nothing compresses.
-func noise(size int) []byte {
-	content := make([]byte, size)
-	_, _ = rand.NewChaCha8([32]byte{byte(size), byte(size >> 8)}).Read(content)
-	return content
-}
+func noise(size int) []byte { return objecttest.Content(uint64(size), size) }
 
 func get(t testing.TB, b object.Bucket, key string, offset, length int64) []byte {
 	t.Helper()
