@@ -14,6 +14,7 @@ func FuzzWhateverIsReadBecomesTOMLOrAnError(f *testing.F) {
 	f.Add("destination = '/b'\n[[sources]]\npath = '/a'\n[[backup_hooks]]\npre = ['a', 'b']\npost = 'c'\n")
 	f.Add("[/mnt/disk/system]\nhourly = 24 * 7\ndaily: always\n")
 	f.Add("/mnt/disk/system/latest")
+	f.Add("app_cfg: {intervals: {often: 0}}\njobs:\n- rsync_src: /a/\n  rsync_dst: /b\n  snapshots: {often: 7}\n")
 	f.Add("a: 1\rb: 2\rc: 3") // three lines to YAML
 	f.Fuzz(func(t *testing.T, text string) {
 		for name, take := range map[string]func(string, []byte) (Result, error){

@@ -136,6 +136,7 @@ func (v *vhpi) readLibrary(app *yaml.Node) {
 				seconds, err := strconv.Atoi(interval.value.Value)
 				if err != nil || seconds <= 0 {
 					v.complain(interval.value.Line, "it is a number of seconds", "%s cannot be the interval %s", quoted(interval.value.Value), interval.key)
+					seconds = 1 // that it is missing is no second complaint
 				}
 				v.seconds[interval.key] = seconds
 			}
