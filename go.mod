@@ -1,4 +1,4 @@
-module btrfs-backup
+module github.com/btrfs-backup/btrfs-backup
 
 go 1.26.0
 

@@ -3,7 +3,7 @@ package btrfs_test
 import (
 	"testing"
 
-	"btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
 )
 
 func TestHiddenNamesTellTheNamesToCome(t *testing.T) {

@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"testing"
 
-	"btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
 )
 
 func TestUUIDIsReadBackFromItsText(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 func every(string) bool { return true }

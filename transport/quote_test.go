@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 // shells are those whose reading of a quoted line is compared.

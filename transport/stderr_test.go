@@ -10,7 +10,7 @@ import (
 	"sync"
 	"testing"
 
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 // recorder is a slog.Handler that keeps what is logged.

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"unsafe"
 
-	"btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
 
 	"golang.org/x/sys/unix"
 )

@@ -12,7 +12,7 @@ import (
 	"os"
 	"slices"
 
-	"btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
 
 	"golang.org/x/sys/unix"
 )

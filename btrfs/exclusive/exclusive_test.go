@@ -11,10 +11,10 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/btrfs/exclusive"
-	"btrfs-backup/btrfs/reflink"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/exclusive"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/reflink"
 
 	"golang.org/x/sys/unix"
 )

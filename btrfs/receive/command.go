@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"strings"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
 
 	"golang.org/x/sys/unix"
 )

@@ -6,9 +6,9 @@ import (
 	"io"
 	"os"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/reflink"
-	"btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/reflink"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
 
 	"golang.org/x/sys/unix"
 )

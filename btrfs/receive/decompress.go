@@ -8,8 +8,8 @@ import (
 	"fmt"
 	"io"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
 
 	"github.com/anchore/go-lzo"
 	"github.com/klauspost/compress/zstd"

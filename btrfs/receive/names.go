@@ -3,7 +3,7 @@ package receive
 import (
 	"errors"
 
-	"btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
 
 	"golang.org/x/sys/unix"
 )

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/btrfs/sendstream/streamtest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream/streamtest"
 )
 
 // Much data is written at once, but not before what precedes it in the stream.

@@ -4,8 +4,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/btrfs/sendstream/streamtest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream/streamtest"
 
 	"golang.org/x/sys/unix"
 )

@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
 
 	"golang.org/x/sys/unix"
 )

@@ -22,8 +22,8 @@ import (
 	"os"
 	"strconv"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
 )
 
 // Format is the best variety of stream that there is, and is received.

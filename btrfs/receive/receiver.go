@@ -9,8 +9,8 @@ import (
 	"os"
 	"slices"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
 
 	"golang.org/x/sys/unix"
 )

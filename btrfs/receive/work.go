@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"sync/atomic"
 
-	"btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
 
 	"golang.org/x/sys/unix"
 )

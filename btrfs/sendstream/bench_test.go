@@ -5,7 +5,7 @@ import (
 	"io"
 	"testing"
 
-	"btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
 )
 
 func BenchmarkCopy(b *testing.B) {

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"testing/iotest"
 
-	"btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
 )
 
 // copyAll returns what Copy makes of input.

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"testing"
 
-	"btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
 )
 
 // seeds returns streams, and what accidents make of them.

@@ -6,7 +6,7 @@ import (
 	"math"
 	"testing"
 
-	"btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
 )
 
 func updateExtent(size uint64) []byte {

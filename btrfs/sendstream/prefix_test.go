@@ -7,7 +7,7 @@ import (
 	"testing"
 	"testing/iotest"
 
-	"btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
 )
 
 // prefixOf identifies data as the beginning of a stream.

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"testing"
 
-	"btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
 )
 
 func TestReaderReturnsCommandsOfBothProtocols(t *testing.T) {

@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
 )
 
 // sends are the ways to call btrfs send that the tests below go through.

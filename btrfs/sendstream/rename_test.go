@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
 )
 
 const hidden = ".home.incoming"

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"testing/iotest"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
 )
 
 func TestCopyDropsRestartAtEveryByte(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"testing/iotest"
 
-	"btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
 )
 
 func TestStreamsBehindEachOtherAreReadOneByOne(t *testing.T) {

@@ -7,9 +7,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"btrfs-backup/internal/adopt"
-	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/internal/adopt"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
 )
 
 type adoptOptions struct {

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/inventory"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/inventory"
 )
 
 // twins are a source and what was restored of it on another disk, with backups in one folder.

@@ -7,11 +7,11 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/attributes"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/transport/sshtest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/attributes"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/transport/sshtest"
 )
 
 // setFlags gives files of a source what no stream holds.

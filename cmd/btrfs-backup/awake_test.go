@@ -8,7 +8,7 @@ import (
 	"syscall"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"

@@ -6,10 +6,10 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"btrfs-backup/internal/arguments"
-	"btrfs-backup/internal/help"
-	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/priority"
+	"github.com/btrfs-backup/btrfs-backup/internal/arguments"
+	"github.com/btrfs-backup/btrfs-backup/internal/help"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/priority"
 )
 
 // backupOptions are the options of the main command.

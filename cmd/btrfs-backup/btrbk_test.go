@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 )
 
 // A btrbkPool is a filesystem with a subvolume home, and a folder on another one, which the real btrbk serves.

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 )
 
 // vault is a directory into which a shell command puts each stream, under the name of its snapshot, and what it was told.

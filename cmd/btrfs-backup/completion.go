@@ -7,9 +7,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"btrfs-backup/internal/arguments"
-	"btrfs-backup/internal/config"
-	"btrfs-backup/internal/help"
+	"github.com/btrfs-backup/btrfs-backup/internal/arguments"
+	"github.com/btrfs-backup/btrfs-backup/internal/config"
+	"github.com/btrfs-backup/btrfs-backup/internal/help"
 )
 
 // chosen are the values of options that have few.

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 )
 
 // typed drives an interactive shell on a terminal: it types a line, presses TAB, and writes what the line has become.

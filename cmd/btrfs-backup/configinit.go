@@ -11,9 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"btrfs-backup/internal/config"
-	"btrfs-backup/internal/draft"
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/config"
+	"github.com/btrfs-backup/btrfs-backup/internal/draft"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 func newConfigInit(env environment) *cobra.Command {

@@ -5,8 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 func TestADiskThatIsMountedElsewhereIsTheSameDestination(t *testing.T) {

@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/transport/sshtest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/transport/sshtest"
 )
 
 // A daemon is a real rsync daemon with one module, laptop, that only takes files, and freezes what it took.

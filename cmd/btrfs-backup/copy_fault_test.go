@@ -11,9 +11,9 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/inventory"
-	"btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/inventory"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 )
 
 // An rsyncShim is a program in front of the real rsync in PATH.

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 )
 
 // refuses fails the test unless a run is refused with these texts, a hint among them, and leaves the destination as it was.

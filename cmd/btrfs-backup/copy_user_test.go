@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 )
 
 // copyUser is a user who is not root, with a directory and a folder of his own.

@@ -4,7 +4,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"btrfs-backup/transport/sshtest"
+	"github.com/btrfs-backup/btrfs-backup/transport/sshtest"
 )
 
 func TestBackupsOfAnotherMachineAreDeletedIfTheKeyMayDoSo(t *testing.T) {

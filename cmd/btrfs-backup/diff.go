@@ -6,10 +6,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"btrfs-backup/internal/inventory"
-	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/report"
-	"btrfs-backup/internal/versions"
+	"github.com/btrfs-backup/btrfs-backup/internal/inventory"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/internal/versions"
 )
 
 type diffOptions struct {

@@ -12,10 +12,10 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/process"
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/process"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 // environment is what the program takes from outside. What is written to its streams upsets no terminal.

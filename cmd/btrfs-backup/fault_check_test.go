@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
 )
 
 var finalName = regexp.MustCompile(`^([a-z]+-)?\d{8}-\d{6}$`)

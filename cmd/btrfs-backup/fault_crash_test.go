@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 )
 
 // neverCommits keeps the kernel from writing what nobody asked it to write, as far as a test lasts.

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 )
 
 // death is a way for the disk of a destination to go away.

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 )
 
 func TestAFileThatTheDestinationCannotStoreIsNamedAndTriedWithOneParent(t *testing.T) {

@@ -4,7 +4,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 )
 
 // withoutParents runs while subvolumes are away from a folder that it is about to build upon.

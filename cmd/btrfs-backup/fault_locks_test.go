@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 )
 
 // hold begins a run that keeps its locks until the tap is opened.

@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 // A rig is a small source with one backup at a destination, and an increment due.

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 )
 
 const beganAgain = "the kernel was interrupted while it sent, and began again"

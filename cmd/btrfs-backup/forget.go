@@ -7,10 +7,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/removal"
-	"btrfs-backup/internal/report"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/removal"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 type forgetOptions struct {

@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"btrfs-backup/internal/arguments"
-	"btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/arguments"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
 )
 
 // Variables that an rsync daemon sets for the program of `post-xfer exec`, see rsyncd.conf(5).

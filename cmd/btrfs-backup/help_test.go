@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/internal/help"
+	"github.com/btrfs-backup/btrfs-backup/internal/help"
 )
 
 func TestTheHelpOfEveryCommandFitsAScreen(t *testing.T) {

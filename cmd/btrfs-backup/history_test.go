@@ -8,8 +8,8 @@ import (
 	"syscall"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
 )
 
 func TestARunThatASignalEndedIsInTheHistory(t *testing.T) {

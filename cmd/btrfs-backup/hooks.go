@@ -5,9 +5,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"btrfs-backup/internal/disk"
-	"btrfs-backup/internal/hook"
-	"btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/disk"
+	"github.com/btrfs-backup/btrfs-backup/internal/hook"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
 )
 
 func newHooks(env environment) *cobra.Command {

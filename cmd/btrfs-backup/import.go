@@ -7,9 +7,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"btrfs-backup/internal/draft"
-	"btrfs-backup/internal/report"
-	"btrfs-backup/internal/takeover"
+	"github.com/btrfs-backup/btrfs-backup/internal/draft"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/internal/takeover"
 )
 
 func newImport(env environment) *cobra.Command {

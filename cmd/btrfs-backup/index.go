@@ -7,11 +7,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/internal/tree"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 type indexOptions struct {

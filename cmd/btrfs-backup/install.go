@@ -11,9 +11,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/schedule"
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/schedule"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 type installOptions struct {

@@ -5,9 +5,9 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/hook"
-	"btrfs-backup/internal/schedule"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/hook"
+	"github.com/btrfs-backup/btrfs-backup/internal/schedule"
 )
 
 func TestTheServiceThatIsStoppedLeavesAHookItsTime(t *testing.T) {

@@ -7,14 +7,14 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"btrfs-backup/internal/config"
-	"btrfs-backup/internal/disk"
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/internal/report"
-	"btrfs-backup/internal/round"
-	"btrfs-backup/internal/terminal"
+	"github.com/btrfs-backup/btrfs-backup/internal/config"
+	"github.com/btrfs-backup/btrfs-backup/internal/disk"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/internal/round"
+	"github.com/btrfs-backup/btrfs-backup/internal/terminal"
 )
 
 type runOptions struct {

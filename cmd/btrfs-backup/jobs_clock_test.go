@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
 )
 
 // newDaily gives a machine with one job, and its destination, which has a backup of each of three days.

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 )
 
 // onDisk is a configuration with a destination that is always there, and one on a disk, with hooks that tell whether that is mounted.

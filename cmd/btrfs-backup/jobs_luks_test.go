@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 )
 
 // Programs that stand in for those that make mappings, since not every kernel has a device mapper: internal/disk has the test with a

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 )
 
 // noticed is a daily job whose notices a program writes into the diary.

@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/engine/plan"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/plan"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 // sampleJobs is the configuration that the README explains, with a second folder in place of another machine.

@@ -10,12 +10,12 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
-	"btrfs-backup/internal/help"
-	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/keys"
-	"btrfs-backup/internal/seal"
-	"btrfs-backup/internal/terminal"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/internal/help"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/keys"
+	"github.com/btrfs-backup/btrfs-backup/internal/seal"
+	"github.com/btrfs-backup/btrfs-backup/internal/terminal"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 func newKey(env environment) *cobra.Command {

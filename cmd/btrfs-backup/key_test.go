@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 )
 
 // A dialog is the program on a terminal of its own, to which a user types. Its standard output is a file.

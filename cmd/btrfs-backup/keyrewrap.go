@@ -8,9 +8,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"btrfs-backup/internal/help"
-	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/seal"
+	"github.com/btrfs-backup/btrfs-backup/internal/help"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/seal"
 )
 
 type keyRewrapOptions struct {

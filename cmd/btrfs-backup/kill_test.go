@@ -8,8 +8,8 @@ import (
 	"syscall"
 	"testing"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 )
 
 func TestKilledAtAnyStepLeavesOnlyCompleteBackupsAndHeals(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 // entry is what a ledger says of a snapshot.

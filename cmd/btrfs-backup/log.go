@@ -3,7 +3,7 @@ package main
 import (
 	"log/slog"
 
-	"btrfs-backup/internal/terminal"
+	"github.com/btrfs-backup/btrfs-backup/internal/terminal"
 )
 
 // newLog gives a log of the lines at a level and above. Log files get all.

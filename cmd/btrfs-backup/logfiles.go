@@ -6,9 +6,9 @@ import (
 	"log/slog"
 	"path/filepath"
 
-	"btrfs-backup/internal/logfile"
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/internal/terminal"
+	"github.com/btrfs-backup/btrfs-backup/internal/logfile"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/terminal"
 )
 
 // logFiles are those that a configuration asks for: one has a line for each outcome of a job, one has everything.

@@ -10,9 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/terminal"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/terminal"
 )
 
 func readFile(t testing.TB, path string) string {

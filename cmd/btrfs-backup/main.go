@@ -13,16 +13,16 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"btrfs-backup/internal/arguments"
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/process"
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/internal/report"
-	"btrfs-backup/internal/restore/stored"
-	"btrfs-backup/internal/terminal"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/internal/arguments"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/process"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/internal/restore/stored"
+	"github.com/btrfs-backup/btrfs-backup/internal/terminal"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 // Exit statuses. Those of signals are 128 and their number.

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/internal/failpoint"
+	"github.com/btrfs-backup/btrfs-backup/internal/failpoint"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )

@@ -19,11 +19,11 @@ import (
 
 	"filippo.io/age"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/object"
-	"btrfs-backup/internal/object/objecttest"
-	"btrfs-backup/internal/seal"
-	"btrfs-backup/internal/store"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/object/objecttest"
+	"github.com/btrfs-backup/btrfs-backup/internal/seal"
+	"github.com/btrfs-backup/btrfs-backup/internal/store"
 )
 
 // An offsiteRig is a small source whose backups go to a store.

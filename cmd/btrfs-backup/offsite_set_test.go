@@ -7,7 +7,7 @@ import (
 	"slices"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 )
 
 func TestSubvolumesBelowASourceComeBackFromAStore(t *testing.T) {

@@ -6,9 +6,9 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/object"
-	"btrfs-backup/internal/object/objecttest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/object/objecttest"
 )
 
 func TestAKeyOfSSHThatMayOnlyAddMakesBackupsInAStore(t *testing.T) {

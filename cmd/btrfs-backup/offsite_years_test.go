@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/engine/plan"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/plan"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 const yearsPolicy = "14d 8w 12m 3y"

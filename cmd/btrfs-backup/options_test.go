@@ -16,10 +16,10 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/arguments"
-	"btrfs-backup/internal/job"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/arguments"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 // printed is what the program prints with --json.

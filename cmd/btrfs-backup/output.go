@@ -6,9 +6,9 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
 )
 
 // outputOptions choose what is told of a run.

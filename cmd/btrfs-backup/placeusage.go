@@ -6,9 +6,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"btrfs-backup/internal/inventory"
-	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/internal/inventory"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
 )
 
 type usageOptions struct {

@@ -3,9 +3,9 @@ package main
 import (
 	"github.com/spf13/pflag"
 
-	"btrfs-backup/internal/arguments"
-	"btrfs-backup/internal/job"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/internal/arguments"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 // defineNames defines how snapshots and backups are named.

@@ -8,12 +8,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/inventory"
-	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/removal"
-	"btrfs-backup/lock"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/inventory"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/removal"
+	"github.com/btrfs-backup/btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 type pruneOptions struct {

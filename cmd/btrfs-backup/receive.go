@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"btrfs-backup/internal/byhand"
+	"github.com/btrfs-backup/btrfs-backup/internal/byhand"
 )
 
 // newReceive is for scripts that call `btrfs receive`, whose options it has.

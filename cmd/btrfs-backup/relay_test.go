@@ -13,11 +13,11 @@ import (
 
 	"filippo.io/age"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/object"
-	"btrfs-backup/internal/seal"
-	"btrfs-backup/internal/store"
-	"btrfs-backup/transport/sshtest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/seal"
+	"github.com/btrfs-backup/btrfs-backup/internal/store"
+	"github.com/btrfs-backup/btrfs-backup/transport/sshtest"
 )
 
 // A relayRig has a disk with backups of the machine's source, which are sent on to a store, and to a folder on another filesystem.

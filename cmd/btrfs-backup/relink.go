@@ -7,9 +7,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/report"
-	"btrfs-backup/internal/verify"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/internal/verify"
 )
 
 type relinkOptions struct {

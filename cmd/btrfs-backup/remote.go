@@ -7,8 +7,8 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/terminal"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/terminal"
 )
 
 // defineReach defines how other machines are reached.

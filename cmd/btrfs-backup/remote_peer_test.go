@@ -9,9 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/transport/sshtest"
-	"btrfs-backup/transport/wire"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/transport/sshtest"
+	"github.com/btrfs-backup/btrfs-backup/transport/wire"
 )
 
 // insteadOf runs the program, or what the test put in its place.

@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/transport/sshtest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/transport/sshtest"
 )
 
 // alert are options with which silence is noticed soon.

@@ -5,9 +5,9 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/transport/ssh"
-	"btrfs-backup/transport/sshtest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/transport/ssh"
+	"github.com/btrfs-backup/btrfs-backup/transport/sshtest"
 )
 
 // The delay is for telling what waits for an answer. It need only be longer than what is sent at once takes to be sent.

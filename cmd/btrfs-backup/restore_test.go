@@ -8,10 +8,10 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/restore"
-	"btrfs-backup/transport/sshtest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/restore"
+	"github.com/btrfs-backup/btrfs-backup/transport/sshtest"
 )
 
 // restored runs restore, which must succeed, and gives its report.

@@ -10,11 +10,11 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/time/rate"
 
-	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/internal/report"
-	"btrfs-backup/internal/restore"
-	"btrfs-backup/internal/retrieval"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/internal/restore"
+	"github.com/btrfs-backup/btrfs-backup/internal/retrieval"
 )
 
 // fileRestore restores single files and trees.

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/retrieval"
-	"btrfs-backup/transport/sshtest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/retrieval"
+	"github.com/btrfs-backup/btrfs-backup/transport/sshtest"
 )
 
 // thesis is a file that was saved on two days.

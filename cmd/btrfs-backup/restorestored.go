@@ -11,16 +11,16 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/time/rate"
 
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/power"
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/internal/report"
-	"btrfs-backup/internal/restore"
-	"btrfs-backup/internal/restore/stored"
-	"btrfs-backup/internal/retrieval"
-	"btrfs-backup/internal/seal"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/power"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/internal/restore"
+	"github.com/btrfs-backup/btrfs-backup/internal/restore/stored"
+	"github.com/btrfs-backup/btrfs-backup/internal/retrieval"
+	"github.com/btrfs-backup/btrfs-backup/internal/seal"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 // storedRestore restores from a store.

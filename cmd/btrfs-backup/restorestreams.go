@@ -9,12 +9,12 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/time/rate"
 
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/power"
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/internal/restore"
-	"btrfs-backup/internal/restore/chain"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/power"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/restore"
+	"github.com/btrfs-backup/btrfs-backup/internal/restore/chain"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 // streamsRestore restores a subvolume from streams that were stored.

@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/transport/sshtest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/transport/sshtest"
 )
 
 // newRestricted starts an sshd whose key runs `serve` with these options, whatever its client asks for.

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 func TestParentOfADestinationThatIsAwayIsKept(t *testing.T) {

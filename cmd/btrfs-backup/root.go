@@ -8,9 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"btrfs-backup/internal/arguments"
-	"btrfs-backup/internal/help"
-	"btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/arguments"
+	"github.com/btrfs-backup/btrfs-backup/internal/help"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
 )
 
 const rootExample = `  btrfs-backup /home /mnt/usb/home               snapshot, send changes

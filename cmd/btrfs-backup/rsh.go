@@ -3,7 +3,7 @@ package main
 import (
 	"os"
 
-	"btrfs-backup/internal/rsh"
+	"github.com/btrfs-backup/btrfs-backup/internal/rsh"
 
 	"github.com/spf13/cobra"
 )

@@ -4,8 +4,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"btrfs-backup/internal/help"
-	"btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/help"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
 )
 
 // defineRsync defines the options for sources that are copied by rsync.

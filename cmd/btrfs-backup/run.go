@@ -9,14 +9,14 @@ import (
 	"os"
 	"time"
 
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/power"
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/internal/report"
-	"btrfs-backup/internal/terminal"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/power"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/internal/terminal"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 // runJob does a job of which there is nothing to complain, tells what was done, and adds it to the history.

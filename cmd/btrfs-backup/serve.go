@@ -11,12 +11,12 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"btrfs-backup/internal/arguments"
-	"btrfs-backup/internal/arrivals"
-	"btrfs-backup/internal/host/serve"
-	"btrfs-backup/internal/job"
-	"btrfs-backup/retention"
-	"btrfs-backup/transport/wire"
+	"github.com/btrfs-backup/btrfs-backup/internal/arguments"
+	"github.com/btrfs-backup/btrfs-backup/internal/arrivals"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/serve"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/transport/wire"
 )
 
 type serveOptions struct {

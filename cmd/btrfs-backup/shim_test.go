@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 )
 
 // A shim is a program in front of the real btrfs in PATH. It misbehaves in the command receive, for which it has a script, and else

@@ -11,11 +11,11 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"btrfs-backup/internal/arguments"
-	"btrfs-backup/internal/config"
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/internal/report"
-	"btrfs-backup/internal/standing"
+	"github.com/btrfs-backup/btrfs-backup/internal/arguments"
+	"github.com/btrfs-backup/btrfs-backup/internal/config"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/internal/standing"
 )
 
 type statusOptions struct {

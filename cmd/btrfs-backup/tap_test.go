@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/failpoint"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/failpoint"
 )
 
 // testOnlyTap is the directory of a tap for the streams that the kernel makes for the program.

@@ -9,8 +9,8 @@ import (
 	"syscall"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/inventory"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/inventory"
 )
 
 const ordinaryUser = 12345

@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"btrfs-backup/internal/repair"
-	"btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/internal/repair"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
 )
 
 // repairOptions are for healing what cannot be read of a backup.

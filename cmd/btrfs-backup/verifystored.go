@@ -6,9 +6,9 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/verify"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/verify"
 )
 
 // storedVerify tells how backups in stores are verified.

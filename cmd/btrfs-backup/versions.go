@@ -8,11 +8,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/report"
-	"btrfs-backup/internal/standing"
-	"btrfs-backup/internal/versions"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/internal/standing"
+	"github.com/btrfs-backup/btrfs-backup/internal/versions"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 func newVersions(env environment) *cobra.Command {

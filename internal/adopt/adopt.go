@@ -14,13 +14,13 @@ import (
 	"strings"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/inventory"
-	"btrfs-backup/internal/report"
-	"btrfs-backup/internal/tree"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/inventory"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 // A Source is a subvolume or a directory that is to go on with a history.

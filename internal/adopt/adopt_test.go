@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/host/local"
-	"btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/local"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 )
 
 var check, run = btrfstest.Check, btrfstest.Run

@@ -10,13 +10,13 @@ import (
 	"strings"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/engine/copies"
-	"btrfs-backup/internal/engine/kin"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/inventory"
-	"btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/copies"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/kin"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/inventory"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 )
 
 // histories gives what a place holds that a source of its kind can go on with, the newest first.

@@ -6,9 +6,9 @@ import (
 	"io"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
 )
 
 // short gives as much of a UUID as is needed to choose by.

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	module = "btrfs-backup"
+	module = "github.com/btrfs-backup/btrfs-backup"
 	root   = "../.."
 )
 

@@ -13,8 +13,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"btrfs-backup/internal/help"
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/help"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 // An Error is a command line that cannot be carried out as it is written. It may have a hint.

@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 // Misused makes an Error with a hint, which is empty when there is nothing helpful to say.

@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/time/rate"
 
-	"btrfs-backup/internal/due"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/internal/due"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 // Rate is a number of bytes per second: 10M, 1.5G, 500K.

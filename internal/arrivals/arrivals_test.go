@@ -10,10 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/tree"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 // selfPruning is a folder that prunes itself.

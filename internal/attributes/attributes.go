@@ -14,7 +14,7 @@ import (
 	"slices"
 	"strings"
 
-	"btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
 
 	"github.com/klauspost/compress/zstd"
 )

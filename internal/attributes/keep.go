@@ -10,8 +10,8 @@ import (
 	"os"
 	"slices"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/tree/state"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/state"
 
 	"golang.org/x/sys/unix"
 )

@@ -5,8 +5,8 @@ import (
 	"slices"
 	"strings"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/tree/state"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/state"
 )
 
 // A Folder is an open folder of snapshots or backups.

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"os"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
 
 	"golang.org/x/sys/unix"
 )

@@ -8,9 +8,9 @@ import (
 	"path/filepath"
 	"testing"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/byhand"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/byhand"
 )
 
 var check, open = btrfstest.Check, btrfstest.Open

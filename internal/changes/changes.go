@@ -8,7 +8,7 @@ package changes
 import (
 	"cmp"
 
-	"btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
 )
 
 // A Kind tells what became of a name.

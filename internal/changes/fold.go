@@ -6,7 +6,7 @@ import (
 	"io"
 	"strings"
 
-	"btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
 )
 
 const (

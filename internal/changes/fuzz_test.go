@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -3,7 +3,7 @@ package changes
 import (
 	"io"
 
-	"btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
 )
 
 // Manifests tells the changes between two trees that manifests describe, by path. What has another path was deleted and created. If

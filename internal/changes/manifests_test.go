@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
 )
 
 func written(t *testing.T, entries ...manifest.Entry) io.Reader {

@@ -4,7 +4,7 @@ import (
 	"io"
 	"slices"
 
-	"btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
 )
 
 // Of gives the changes that a stream made by btrfs send --no-data makes to the older tree, which is nil if the stream builds upon

@@ -16,12 +16,12 @@ import (
 	"strings"
 	"time"
 
-	"btrfs-backup/internal/disk"
-	"btrfs-backup/internal/due"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/hook"
-	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/notify"
+	"github.com/btrfs-backup/btrfs-backup/internal/disk"
+	"github.com/btrfs-backup/btrfs-backup/internal/due"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hook"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/notify"
 )
 
 // SystemFile is the configuration of the machine.

@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/job"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 // testOptions are some like those of the command line.

@@ -1,12 +1,13 @@
 package config
 
 import (
-	"btrfs-backup/internal/due"
 	"encoding"
 	"fmt"
 	"math"
 	"reflect"
 	"time"
+
+	"github.com/btrfs-backup/btrfs-backup/internal/due"
 )
 
 // fill sets the fields of a struct by their tags.

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
 
 	"golang.org/x/sys/unix"
 )

@@ -10,12 +10,12 @@ import (
 	"strings"
 	"time"
 
-	"btrfs-backup/internal/disk"
-	"btrfs-backup/internal/due"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/hook"
-	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/online"
+	"github.com/btrfs-backup/btrfs-backup/internal/disk"
+	"github.com/btrfs-backup/btrfs-backup/internal/due"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hook"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/online"
 )
 
 // topKeys are those of a file itself.

@@ -6,10 +6,10 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/internal/disk"
-	"btrfs-backup/internal/hook"
-	pages "btrfs-backup/internal/manual"
-	"btrfs-backup/internal/notify"
+	"github.com/btrfs-backup/btrfs-backup/internal/disk"
+	"github.com/btrfs-backup/btrfs-backup/internal/hook"
+	pages "github.com/btrfs-backup/btrfs-backup/internal/manual"
+	"github.com/btrfs-backup/btrfs-backup/internal/notify"
 )
 
 // explained gives the keys that have an item of their own in a section of btrfs-backup.toml(5), and the text of that.

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 
 	"golang.org/x/sys/unix"
 )

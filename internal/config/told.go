@@ -1,7 +1,7 @@
 package config
 
 import (
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 // At tells what is wrong with a job at the lines of its keys.

@@ -15,8 +15,8 @@ import (
 	"os"
 	"strings"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
 )
 
 // An Index knows the contents in a folder. It is for one goroutine at a time.

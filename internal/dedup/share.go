@@ -9,9 +9,9 @@ import (
 	"os"
 	"slices"
 
-	"btrfs-backup/btrfs/reflink"
-	"btrfs-backup/internal/manifest"
-	"btrfs-backup/internal/tree/state"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/reflink"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/state"
 
 	"golang.org/x/sys/unix"
 )

@@ -15,8 +15,8 @@ import (
 	"path"
 	"slices"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
 
 	"golang.org/x/sys/unix"
 )

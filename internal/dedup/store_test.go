@@ -7,7 +7,7 @@ import (
 	"slices"
 	"testing"
 
-	"btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
 
 	"golang.org/x/sys/unix"
 )

@@ -9,8 +9,8 @@ import (
 	"slices"
 	"strings"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 // wholeDevices gives the names of the drives that hold what is mounted at a directory: those below partitions, mappings and arrays.

@@ -10,8 +10,8 @@ import (
 	"strconv"
 	"strings"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 // An entry is a line of /etc/crypttab.

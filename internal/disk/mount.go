@@ -10,8 +10,8 @@ import (
 	"slices"
 	"strings"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"

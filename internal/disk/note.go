@@ -9,7 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 
 	"github.com/gofrs/flock"
 	"golang.org/x/sys/unix"

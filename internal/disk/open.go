@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"btrfs-backup/internal/failpoint"
+	"github.com/btrfs-backup/btrfs-backup/internal/failpoint"
 
 	"github.com/gofrs/flock"
 )

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 // Plugged gives the UUID, as udev writes it, of what appears when the disk is plugged in: its LUKS container, or its filesystem.

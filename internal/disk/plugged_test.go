@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 )
 
 func TestWhatAppearsOfADiskIsItsContainerOrItsFilesystem(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"strings"
 
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 // table gives the words of each line of a file such as fstab. A file that is missing has no lines.

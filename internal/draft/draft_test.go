@@ -6,8 +6,8 @@ import (
 	"reflect"
 	"testing"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 )
 
 func TestSourcesAreWhatPeopleWorkInAndDisksAreElsewhere(t *testing.T) {

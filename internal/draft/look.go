@@ -12,7 +12,7 @@ import (
 	"slices"
 	"strings"
 
-	"btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"

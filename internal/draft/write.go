@@ -6,7 +6,7 @@ import (
 	"io/fs"
 	"os"
 
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 // Write writes a file that others cannot read, since it may name commands.

@@ -5,7 +5,7 @@ import (
 	"time"
 	_ "time/tzdata"
 
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 func must(t testing.TB, text string) Every {

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 // Every says how often a job runs: once in each period of the calendar, or when a duration has passed. The zero value says

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 var named = map[string]string{"six-hourly": "6h", "workweek": " weekly week-start=friday ", "bad": "6x", "loop": "six-hourly"}

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/lock"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 func TestWhatAnAbsentDestinationNeedsIsKeptAndItsAbsenceIsNoFailure(t *testing.T) {

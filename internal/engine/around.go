@@ -6,7 +6,7 @@ import (
 	"errors"
 	"slices"
 
-	"btrfs-backup/internal/hook"
+	"github.com/btrfs-backup/btrfs-backup/internal/hook"
 )
 
 // Around is called around phases of a run.

@@ -4,9 +4,9 @@ import (
 	"context"
 	"sync"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/engine/plan"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/plan"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 // An Attempt is a Job under way as a member of a set: of several whose versions bear one name, and on which the retention decides

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/internal/engine/plan"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/plan"
 )
 
 func TestBtrbksNamesOfAllKindsAreOneSeries(t *testing.T) {

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/lock"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 // fakeDirectory is a directory, or none.

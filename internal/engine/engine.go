@@ -17,12 +17,12 @@ import (
 	"log/slog"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/engine/kin"
-	"btrfs-backup/internal/engine/plan"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/lock"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/kin"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/plan"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 // A Source is a subvolume or a directory to be backed up.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"testing"
 
-	"btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
 )
 
 // firstSource has no snapshot folder at first, and so no lock: another run prunes what this one takes.

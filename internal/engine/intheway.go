@@ -6,8 +6,8 @@ import (
 	"io/fs"
 	"slices"
 
-	"btrfs-backup/internal/engine/plan"
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/plan"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 // tellInTheWay tells of versions whose names are taken. It is a failure only if the newest one cannot be saved.

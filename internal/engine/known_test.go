@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 func TestACopyRemembersItsDestinationAndADryRunDoesNot(t *testing.T) {

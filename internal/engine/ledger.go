@@ -4,8 +4,8 @@ import (
 	"context"
 	"time"
 
-	"btrfs-backup/internal/engine/ladder"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/ladder"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 // updateLedger changes the ledger and writes it. A dry run changes it in memory only, as one does whose source is

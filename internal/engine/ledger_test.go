@@ -7,7 +7,7 @@ import (
 	"syscall"
 	"testing"
 
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 // TestWhereTheLedgerCannotBeWritten has snapshots 1 to 3, of which /backups is on record as holding 1, and /away 2.

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
 )
 
 // inZone makes a time zone the local one until the end of the test.

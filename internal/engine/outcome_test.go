@@ -8,8 +8,8 @@ import (
 	"slices"
 	"testing"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 var errSome = errors.New("something failed")

@@ -13,12 +13,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/engine/plan"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/hook"
-	"btrfs-backup/lock"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/plan"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hook"
+	"github.com/btrfs-backup/btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 // run is a Job under way.

@@ -7,8 +7,8 @@ import (
 	"maps"
 	"slices"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/engine/kin"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/kin"
 )
 
 // recall reads of which subvolumes there are backups under the source's name.

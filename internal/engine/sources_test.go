@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/engine/kin"
-	"btrfs-backup/internal/engine/plan"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/kin"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/plan"
 )
 
 // volumeOf is a subvolume that can be written to.

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/engine/ladder"
-	"btrfs-backup/internal/engine/plan"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/ladder"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/plan"
 )
 
 // save brings one version to the destination: as an increment where possible, falling back to other parents and at last to a

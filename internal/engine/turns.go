@@ -8,7 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 // Each of two runs may have as its source what is the other's destination. So no run waits for the lock of a destination while it

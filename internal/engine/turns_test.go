@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 // contested is a folder in use by a run that waits for the source.

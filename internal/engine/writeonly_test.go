@@ -5,11 +5,11 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/engine/kin"
-	"btrfs-backup/internal/engine/plan"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/kin"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/plan"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 // saveBlindly runs a job for a destination that cannot be listed, with the newest snapshot on record as sent there.

@@ -12,8 +12,8 @@ import (
 	"fmt"
 	"strings"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
 )
 
 // A Selection is what is to be read: paths beneath a backup, as Clean gives them.

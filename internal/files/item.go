@@ -6,9 +6,9 @@ import (
 	"os"
 	"path"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/manifest"
-	"btrfs-backup/internal/tree/walk"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/walk"
 
 	"golang.org/x/sys/unix"
 )

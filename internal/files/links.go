@@ -4,7 +4,7 @@ import (
 	"errors"
 	"path"
 
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 
 	"golang.org/x/sys/unix"
 )

@@ -10,9 +10,9 @@ import (
 	"path"
 	"strings"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
 
 	"golang.org/x/sys/unix"
 )

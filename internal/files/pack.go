@@ -9,10 +9,10 @@ import (
 	"path"
 	"strings"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/attributes"
-	"btrfs-backup/internal/manifest"
-	"btrfs-backup/internal/tree/walk"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/attributes"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/walk"
 
 	"golang.org/x/sys/unix"
 )

@@ -8,9 +8,9 @@ import (
 	"os"
 	"strings"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/manifest"
-	"btrfs-backup/internal/tree/walk"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/walk"
 
 	"golang.org/x/sys/unix"
 )

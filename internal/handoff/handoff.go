@@ -16,7 +16,7 @@ import (
 	"strings"
 	"time"
 
-	"btrfs-backup/transport/wire"
+	"github.com/btrfs-backup/btrfs-backup/transport/wire"
 
 	"golang.org/x/sys/unix"
 )

@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 )
 
 func TestANoticeIsOfItsLivingProcessOnly(t *testing.T) {

@@ -5,7 +5,7 @@ import (
 	"io"
 	"os"
 
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 
 	"golang.org/x/sys/unix"
 )

@@ -6,7 +6,7 @@ import (
 	"os"
 	"unsafe"
 
-	"btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
 
 	"golang.org/x/sys/unix"
 )

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
 
 	"golang.org/x/sys/unix"
 )

@@ -1,6 +1,6 @@
 package heal
 
-import "btrfs-backup/btrfs"
+import "github.com/btrfs-backup/btrfs-backup/btrfs"
 
 // OpenDevice opens the device of a copy.
 func OpenDevice(c btrfs.Copy) error {

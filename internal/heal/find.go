@@ -8,7 +8,7 @@ import (
 	"os"
 	"path"
 
-	"btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
 
 	"golang.org/x/sys/unix"
 )

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"os"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 // A Folder is an open directory of backups, which is borrowed.

@@ -8,11 +8,11 @@ import (
 	"os"
 	"slices"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/reflink"
-	"btrfs-backup/internal/failpoint"
-	"btrfs-backup/internal/tree/state"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/reflink"
+	"github.com/btrfs-backup/btrfs-backup/internal/failpoint"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/state"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 
 	"golang.org/x/sys/unix"
 )

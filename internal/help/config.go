@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"btrfs-backup/internal/manual"
+	"github.com/btrfs-backup/btrfs-backup/internal/manual"
 )
 
 // configPage is the page of the configuration.

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"btrfs-backup/internal/manual"
+	"github.com/btrfs-backup/btrfs-backup/internal/manual"
 )
 
 // AddPages adds a command that writes the man pages; scripts/man runs it. Only a build with the tag man has it, which

@@ -24,8 +24,8 @@ import (
 	"syscall"
 	"time"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 // A Phase is a part of a backup.

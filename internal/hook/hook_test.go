@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 func TestHooksThatCannotRunAreComplainedOf(t *testing.T) {

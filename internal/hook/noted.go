@@ -13,8 +13,8 @@ import (
 	"strings"
 	"time"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 
 	"golang.org/x/sys/unix"
 )

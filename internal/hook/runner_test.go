@@ -16,8 +16,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 func TestAftersRunInReverse(t *testing.T) {

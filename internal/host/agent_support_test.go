@@ -15,12 +15,12 @@ import (
 
 	"os/signal"
 
-	"btrfs-backup/internal/failpoint"
-	"btrfs-backup/internal/host/agent"
-	"btrfs-backup/internal/host/serve"
-	"btrfs-backup/transport/ssh"
-	"btrfs-backup/transport/sshtest"
-	"btrfs-backup/transport/wire"
+	"github.com/btrfs-backup/btrfs-backup/internal/failpoint"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/agent"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/serve"
+	"github.com/btrfs-backup/btrfs-backup/transport/ssh"
+	"github.com/btrfs-backup/btrfs-backup/transport/sshtest"
+	"github.com/btrfs-backup/btrfs-backup/transport/wire"
 )
 
 const (

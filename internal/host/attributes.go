@@ -3,7 +3,7 @@ package host
 import (
 	"context"
 
-	"btrfs-backup/internal/attributes"
+	"github.com/btrfs-backup/btrfs-backup/internal/attributes"
 )
 
 // Attributed tells of attributes of chattr(1), which no stream holds.

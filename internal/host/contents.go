@@ -4,7 +4,7 @@ import (
 	"context"
 	"io"
 
-	"btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 )
 
 // Contents are what subvolumes and copies of directories in a directory hold.

@@ -3,7 +3,7 @@ package host
 import (
 	"context"
 
-	"btrfs-backup/internal/heal"
+	"github.com/btrfs-backup/btrfs-backup/internal/heal"
 )
 
 // Healing is for what the disk does not give any more of the backups in a directory; see package heal. All of it needs root.

@@ -8,9 +8,9 @@ import (
 	"os"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/heal"
-	"btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/heal"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
 )
 
 func TestDamageIsFoundAndHealed(t *testing.T) {

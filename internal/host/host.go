@@ -17,11 +17,11 @@ import (
 	"path"
 	"syscall"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/tree/received"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/received"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 
 	"golang.org/x/time/rate"
 )

@@ -3,8 +3,8 @@ package host
 import (
 	"fmt"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 // ParseLedger reads the ledger of a folder; see lock.ParseLedger.

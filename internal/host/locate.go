@@ -4,9 +4,9 @@ import (
 	"context"
 	"path"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/tree"
-	"btrfs-backup/internal/tree/state"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/state"
 )
 
 // A Locator is a Host that tells what paths mean to whoever looks for backups. Both hosts are.

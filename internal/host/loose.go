@@ -3,7 +3,7 @@ package host
 import (
 	"context"
 
-	"btrfs-backup/internal/files"
+	"github.com/btrfs-backup/btrfs-backup/internal/files"
 )
 
 // Loose files come out of backups in a directory, and into a directory; see package files for what its methods promise.

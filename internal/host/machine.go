@@ -9,7 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 )
 
 // machineIDFiles hold the identity of this machine, see machine-id(5).

@@ -1,13 +1,14 @@
 package host
 
 import (
-	"btrfs-backup/internal/tree/walk"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/walk"
 
 	"github.com/moby/sys/mountinfo"
 )

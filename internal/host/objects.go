@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 
-	"btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
 )
 
 // Objects is a Host that can keep objects in its folders; see package object for what buckets promise.

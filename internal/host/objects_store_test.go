@@ -13,12 +13,12 @@ import (
 
 	"filippo.io/age"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/btrfs/sendstream/streamtest"
-	"btrfs-backup/internal/host/agent"
-	"btrfs-backup/internal/seal"
-	"btrfs-backup/internal/store"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream/streamtest"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/agent"
+	"github.com/btrfs-backup/btrfs-backup/internal/seal"
+	"github.com/btrfs-backup/btrfs-backup/internal/store"
 )
 
 // streamOf makes the stream of a subvolume with a large file.

@@ -15,17 +15,17 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/host/agent"
-	"btrfs-backup/internal/host/local"
-	"btrfs-backup/internal/object"
-	"btrfs-backup/internal/object/objecttest"
-	"btrfs-backup/transport"
-	"btrfs-backup/transport/ssh"
-	"btrfs-backup/transport/sshtest"
-	"btrfs-backup/transport/wire"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/agent"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/local"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/object/objecttest"
+	"github.com/btrfs-backup/btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/transport/ssh"
+	"github.com/btrfs-backup/btrfs-backup/transport/sshtest"
+	"github.com/btrfs-backup/btrfs-backup/transport/wire"
 )
 
 // eachBucket runs a test on a folder of this machine, and on one that is reached through a real sshd.

@@ -6,9 +6,9 @@ import (
 	"maps"
 	"os"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 )
 
 // The kernel does not record of what subvolume a received snapshot was taken, so a file in the directory does. It keeps the

@@ -3,8 +3,8 @@ package host_test
 import (
 	"testing"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
 )
 
 func TestOfCopiesOfTwoSourcesWithOneReceivedUUIDNoneHasAnOrigin(t *testing.T) {

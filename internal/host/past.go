@@ -4,8 +4,8 @@ import (
 	"context"
 	"io"
 
-	"btrfs-backup/internal/changes"
-	"btrfs-backup/internal/past"
+	"github.com/btrfs-backup/btrfs-backup/internal/changes"
+	"github.com/btrfs-backup/btrfs-backup/internal/past"
 )
 
 // The Past is what snapshots and backups in a directory held.

@@ -5,8 +5,8 @@ import (
 	"context"
 	"slices"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 )
 
 // Records tell whose the backups of subvolumes in a folder are.

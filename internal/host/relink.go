@@ -3,7 +3,7 @@ package host
 import (
 	"context"
 
-	"btrfs-backup/internal/relink"
+	"github.com/btrfs-backup/btrfs-backup/internal/relink"
 )
 
 // A Relinker gives backups back what they are copies of.

@@ -3,8 +3,8 @@ package host
 import (
 	"context"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/replace"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/replace"
 )
 
 // A Restorer brings subvolumes back on the machine where they belong.

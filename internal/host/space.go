@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"btrfs-backup/internal/tree/space"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/space"
 )
 
 // UnknownSpace is in place of a number of bytes that could not be told.

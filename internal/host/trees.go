@@ -4,7 +4,7 @@ import (
 	"context"
 	"io"
 
-	"btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 )
 
 // Trees is a Host that can keep backups of directory trees.

@@ -7,10 +7,10 @@ import (
 	"slices"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 // A Policy tells what is to stay of the entries of a place.

@@ -6,10 +6,10 @@ import (
 	"strings"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 )
 
 // An Entry is a snapshot, a backup, or something else that stands among them.

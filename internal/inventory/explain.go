@@ -8,8 +8,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
 )
 
 // WriteDecided tells people what stays and goes in a place, in at most 80 columns where names are no longer than usual. Names are never

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 func TestAnExplanationFitsAScreen(t *testing.T) {

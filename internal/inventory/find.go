@@ -10,10 +10,10 @@ import (
 	"strings"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
 )
 
 // A Found is what a path means: a snapshot, backup or set, or something in it; or else, without a Name, a directory.

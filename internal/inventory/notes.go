@@ -8,9 +8,9 @@ import (
 	"strings"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
 )
 
 // Noted gives the entries as Entries does, with all that is on record of them besides. What cannot be read is missing, and an error.

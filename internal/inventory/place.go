@@ -10,12 +10,12 @@ import (
 	"path/filepath"
 	"slices"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/report"
-	"btrfs-backup/internal/set"
-	"btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/internal/set"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 )
 
 // A Place is a folder of snapshots or backups, or a directory in which there are such folders.

@@ -7,11 +7,11 @@ import (
 	"strings"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/engine/plan"
-	"btrfs-backup/lock"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/plan"
+	"github.com/btrfs-backup/btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 // Streams are the backups of one source in a place that keeps each as the stream which made it: to restore one takes all that it

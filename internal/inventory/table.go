@@ -8,8 +8,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
 )
 
 // screen is how many columns a table has at most where names are no longer than usual. Names are never cut.

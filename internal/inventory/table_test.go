@@ -7,11 +7,11 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/tree"
-	"btrfs-backup/internal/tree/received"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/received"
 )
 
 func TestAListOfUsualNamesFitsEightyColumns(t *testing.T) {

@@ -6,9 +6,9 @@ import (
 	"strings"
 	"time"
 
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/engine/plan"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/plan"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 // JoinMembers tells the sources of a store, by their names there, which of them are members of one set: as the newest backup of each

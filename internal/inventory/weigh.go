@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
 )
 
 // A Listed is what a list tells of a place.

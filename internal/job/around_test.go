@@ -14,11 +14,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/hook"
-	"btrfs-backup/internal/job"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/hook"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 // A rig is a job with hooks that tell in a diary when they ran, and how many snapshots and backups there were.

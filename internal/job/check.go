@@ -9,13 +9,13 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/mirror"
-	"btrfs-backup/internal/object"
-	"btrfs-backup/retention"
-	"btrfs-backup/transport/wire"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/mirror"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/transport/wire"
 )
 
 // Complaints are all that is wrong with a job.

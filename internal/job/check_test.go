@@ -6,9 +6,9 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/retention"
-	"btrfs-backup/transport/ssh"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/transport/ssh"
 )
 
 // localSpec gives a job of this machine, with settings as if none were given.

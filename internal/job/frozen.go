@@ -5,7 +5,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 // Contains tells that a path lies below a directory.

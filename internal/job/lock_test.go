@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
 )
 
 func TestALockThatProtectsNothingIsRefused(t *testing.T) {

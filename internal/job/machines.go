@@ -8,12 +8,12 @@ import (
 	"sync"
 	"time"
 
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/host/agent"
-	"btrfs-backup/internal/host/local"
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/transport/ssh"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/agent"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/local"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/transport/ssh"
 )
 
 // An Environment is what a run is given beside what its user wants.

@@ -9,10 +9,10 @@ import (
 	"slices"
 	"strings"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/object"
-	"btrfs-backup/internal/sink"
-	"btrfs-backup/transport/ssh"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/sink"
+	"github.com/btrfs-backup/btrfs-backup/transport/ssh"
 )
 
 // A Place is where a source or a destination lies: a Local, a Machine, a Daemon, a Command or a Store.

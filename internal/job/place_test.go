@@ -5,8 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/transport/ssh"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/transport/ssh"
 )
 
 func TestPlacesAreWhatTheirUsersMean(t *testing.T) {

@@ -7,13 +7,13 @@ import (
 	"slices"
 	"strings"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/inventory"
-	"btrfs-backup/internal/object"
-	"btrfs-backup/internal/offsite"
-	"btrfs-backup/internal/seal"
-	"btrfs-backup/internal/store"
-	"btrfs-backup/internal/verify"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/inventory"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/offsite"
+	"github.com/btrfs-backup/btrfs-backup/internal/seal"
+	"github.com/btrfs-backup/btrfs-backup/internal/store"
+	"github.com/btrfs-backup/btrfs-backup/internal/verify"
 
 	"golang.org/x/time/rate"
 )

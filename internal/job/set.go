@@ -8,11 +8,11 @@ import (
 	"slices"
 	"strings"
 
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/offsite"
-	"btrfs-backup/internal/set"
-	"btrfs-backup/internal/volume"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/offsite"
+	"github.com/btrfs-backup/btrfs-backup/internal/set"
+	"github.com/btrfs-backup/btrfs-backup/internal/volume"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 // A Member is one of several sources that are backed up as one.

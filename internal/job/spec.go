@@ -9,9 +9,9 @@ import (
 	"maps"
 	"time"
 
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 
 	"golang.org/x/time/rate"
 )

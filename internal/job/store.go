@@ -9,13 +9,13 @@ import (
 	"strings"
 	"time"
 
-	"btrfs-backup/internal/object"
-	"btrfs-backup/internal/offsite"
-	"btrfs-backup/internal/seal"
-	"btrfs-backup/internal/store"
-	"btrfs-backup/internal/stream"
-	"btrfs-backup/transport"
-	"btrfs-backup/transport/ssh"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/offsite"
+	"github.com/btrfs-backup/btrfs-backup/internal/seal"
+	"github.com/btrfs-backup/btrfs-backup/internal/store"
+	"github.com/btrfs-backup/btrfs-backup/internal/stream"
+	"github.com/btrfs-backup/btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/transport/ssh"
 
 	"golang.org/x/time/rate"
 )

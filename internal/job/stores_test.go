@@ -3,7 +3,7 @@ package job
 import (
 	"testing"
 
-	"btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
 )
 
 func TestWhatIsSaidOfADestinationComesBeforeWhatIsSaidOfItsJob(t *testing.T) {

@@ -9,9 +9,9 @@ import (
 	"sync"
 	"time"
 
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/engine/plan"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/plan"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 // Survey tells what there is of the source, as engine.Survey does. Where the engine depends on what the source is, and that cannot

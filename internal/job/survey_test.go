@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/engine/plan"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/plan"
 )
 
 func TestOfASetThatCountsWhichEveryMemberHas(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"btrfs-backup/transport/ssh"
+	"github.com/btrfs-backup/btrfs-backup/transport/ssh"
 )
 
 const rsyncPort = 873

@@ -17,8 +17,8 @@ import (
 
 	"github.com/google/renameio/v2"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/seal"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/seal"
 )
 
 // A Conversation is how the user is asked and told.

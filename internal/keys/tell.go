@@ -6,8 +6,8 @@ import (
 	"io/fs"
 	"path/filepath"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/seal"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/seal"
 )
 
 // tellNew tells what was made, and what is to be done with it.

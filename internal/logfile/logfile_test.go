@@ -9,7 +9,7 @@ import (
 	"sync"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 )
 
 func open(t testing.TB, path string, limit int64) *File {

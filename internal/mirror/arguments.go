@@ -4,7 +4,7 @@ import (
 	"math"
 	"strconv"
 
-	"btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 
 	"golang.org/x/time/rate"
 )

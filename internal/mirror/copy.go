@@ -4,9 +4,9 @@ import (
 	"context"
 	"fmt"
 
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/internal/rsh"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/rsh"
 )
 
 // A copier makes one copy of a source by rsync.

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"strings"
 
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/rsh"
-	"btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/rsh"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 )
 
 // Daemon is an engine.Destination: a directory of an rsync daemon, which holds the latest copy only. What the daemon's machine

@@ -12,13 +12,13 @@ import (
 	"strings"
 	"syscall"
 
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/rsh"
-	"btrfs-backup/internal/tree"
-	"btrfs-backup/internal/tree/walk"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/rsh"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/walk"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 
 	"golang.org/x/sys/unix"
 )

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 )
 
 func TestADoubtfulSourceIsRefused(t *testing.T) {

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 )
 
 // A machine is renamed, and backups go on; a clone of it that has an identity of its own does not take them for its own.

@@ -13,7 +13,7 @@ import (
 	"log/slog"
 	"time"
 
-	"btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
 
 	"golang.org/x/time/rate"
 )

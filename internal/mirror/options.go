@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 
 	"github.com/kballard/go-shellquote"
 )

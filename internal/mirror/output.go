@@ -4,7 +4,7 @@ import (
 	"strconv"
 	"strings"
 
-	"btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
 )
 
 // output is what rsync tells on its way, by --info=progress2, and at the end, by --stats.

@@ -12,10 +12,10 @@ import (
 	"os/exec"
 	"time"
 
-	"btrfs-backup/internal/failpoint"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/rsh"
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/internal/failpoint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/rsh"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 // program is one run of rsync.

@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 
 	"golang.org/x/sys/unix"
 )

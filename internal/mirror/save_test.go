@@ -5,7 +5,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
 )
 
 func TestAReadingIsShownIfItTakesMoreThanAMoment(t *testing.T) {

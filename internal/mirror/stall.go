@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 // A pulse is what the processes of a group have done so far. Bytes alone are not enough: rsync may look at files for hours, of

@@ -13,7 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 )
 
 func TestAnRsyncThatDoesNothingIsEnded(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"syscall"
 
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 // Check gives all that can be said against the settings. What may change from one day to the next, such as a program that is

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 func TestWrongSettingsAreComplainedAbout(t *testing.T) {

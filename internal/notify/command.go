@@ -11,9 +11,9 @@ import (
 	"path/filepath"
 	"strings"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 
 	"golang.org/x/sys/unix"
 )

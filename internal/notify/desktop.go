@@ -11,7 +11,7 @@ import (
 	"sync"
 	"syscall"
 
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 // runtimeDirs holds a directory for each user who is logged in.

@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 
 	"github.com/godbus/dbus/v5"
 )

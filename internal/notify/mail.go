@@ -13,9 +13,9 @@ import (
 	"strings"
 	"time"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 
 	gomail "github.com/wneessen/go-mail"
 )

@@ -25,7 +25,7 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 // elsewhere is an address of this machine that does not look like one.

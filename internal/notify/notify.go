@@ -16,9 +16,9 @@ import (
 	"sync"
 	"time"
 
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/lock"
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 // An Event is what a notice is about.

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 // patience is how long a test waits for what must happen; soon is how long a target is waited for that never answers.

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
 )
 
 const maxText = 256 << 10 // of a report in a mail

@@ -11,7 +11,7 @@ import (
 	"path"
 	"time"
 
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 // post sends a body to an address. It follows no redirection: the body would go to somebody else, or be lost.

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/internal/object"
-	"btrfs-backup/internal/object/objecttest"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/object/objecttest"
 )
 
 // open opens a bucket as the user who may do everything, with little patience.

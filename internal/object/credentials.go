@@ -17,9 +17,9 @@ import (
 
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/lock"
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 // Credentials tell where the key of a server is found: in a file, or else by a command, or else in the environment, in the variables

@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/object"
-	"btrfs-backup/internal/object/objecttest"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/object/objecttest"
 )
 
 // secrets are in nothing that is shown.

@@ -20,8 +20,8 @@ import (
 
 	"github.com/minio/minio-go/v7"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 // told is an error of a kind in words of its own.

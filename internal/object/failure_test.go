@@ -15,11 +15,11 @@ import (
 
 	"github.com/minio/minio-go/v7"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/object"
-	"btrfs-backup/internal/object/objecttest"
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/object/objecttest"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 var ctx = context.Background()

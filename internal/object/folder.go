@@ -14,7 +14,7 @@ import (
 	"strings"
 	"syscall"
 
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 
 	"golang.org/x/sys/unix"
 )

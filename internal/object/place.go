@@ -8,7 +8,7 @@ import (
 
 	"github.com/minio/minio-go/v7/pkg/s3utils"
 
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 // amazon is the endpoint of those who name none.

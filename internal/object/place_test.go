@@ -4,8 +4,8 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
 )
 
 func TestPlacesNameEndpointBucketAndPrefix(t *testing.T) {

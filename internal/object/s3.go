@@ -16,7 +16,7 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 	"golang.org/x/time/rate"
 
-	"btrfs-backup/internal/failpoint"
+	"github.com/btrfs-backup/btrfs-backup/internal/failpoint"
 )
 
 // S3 is a Bucket on an S3-compatible server. It may be used by several goroutines.

@@ -15,18 +15,18 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/engine/ladder"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/object"
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/internal/seal"
-	"btrfs-backup/internal/store"
-	"btrfs-backup/internal/stream"
-	"btrfs-backup/lock"
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/ladder"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/seal"
+	"github.com/btrfs-backup/btrfs-backup/internal/store"
+	"github.com/btrfs-backup/btrfs-backup/internal/stream"
+	"github.com/btrfs-backup/btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 // Destination is an engine.Destination: a store, in which a source has a place of its own.

@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/store"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/store"
 )
 
 // Found is a store, or a source or a backup in it. It must be closed.

@@ -14,9 +14,9 @@ import (
 
 	"filippo.io/age"
 
-	"btrfs-backup/internal/object"
-	"btrfs-backup/internal/seal"
-	"btrfs-backup/internal/store"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/seal"
+	"github.com/btrfs-backup/btrfs-backup/internal/store"
 )
 
 // inFolder is a place in a folder of this machine.

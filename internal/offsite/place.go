@@ -6,8 +6,8 @@ import (
 	"path"
 	"strings"
 
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
 
 	"golang.org/x/time/rate"
 )

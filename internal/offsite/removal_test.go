@@ -9,12 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/internal/inventory"
-	"btrfs-backup/internal/object"
-	"btrfs-backup/internal/object/objecttest"
-	"btrfs-backup/internal/removal"
-	"btrfs-backup/internal/store"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/internal/inventory"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/object/objecttest"
+	"github.com/btrfs-backup/btrfs-backup/internal/removal"
+	"github.com/btrfs-backup/btrfs-backup/internal/store"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 // remove carries out what is chosen of the source.

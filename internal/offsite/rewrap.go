@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/internal/seal"
-	"btrfs-backup/internal/store"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/seal"
+	"github.com/btrfs-backup/btrfs-backup/internal/store"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 // A Rewrapping lets other recipients read what a store holds, in place of those until now.

@@ -3,7 +3,7 @@ package offsite
 import (
 	"fmt"
 
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 // Join tells the destinations of several sources in one store of each other. In a set, each manifest names the sources of all: a set

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/internal/inventory"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/internal/inventory"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 // newMembers gives a store with backups of the members of a set, one of which came later.

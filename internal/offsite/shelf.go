@@ -10,14 +10,14 @@ import (
 	"slices"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/engine/plan"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/inventory"
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/internal/seal"
-	"btrfs-backup/internal/store"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/plan"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/inventory"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/seal"
+	"github.com/btrfs-backup/btrfs-backup/internal/store"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 // A Reader looks at what stores hold.

@@ -8,14 +8,14 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/btrfs/sendstream/streamtest"
-	"btrfs-backup/internal/inventory"
-	"btrfs-backup/internal/object"
-	"btrfs-backup/internal/object/objecttest"
-	"btrfs-backup/internal/seal"
-	"btrfs-backup/internal/store"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream/streamtest"
+	"github.com/btrfs-backup/btrfs-backup/internal/inventory"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/object/objecttest"
+	"github.com/btrfs-backup/btrfs-backup/internal/seal"
+	"github.com/btrfs-backup/btrfs-backup/internal/store"
 )
 
 // a shop is a store with backups of a source, each of a UUID by its number.

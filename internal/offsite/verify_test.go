@@ -11,11 +11,11 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/internal/inventory"
-	"btrfs-backup/internal/seal"
-	"btrfs-backup/internal/store"
-	"btrfs-backup/internal/tree"
-	"btrfs-backup/internal/verify"
+	"github.com/btrfs-backup/btrfs-backup/internal/inventory"
+	"github.com/btrfs-backup/btrfs-backup/internal/seal"
+	"github.com/btrfs-backup/btrfs-backup/internal/store"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/internal/verify"
 )
 
 // watcher notes what is found.

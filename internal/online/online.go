@@ -17,9 +17,9 @@ import (
 	"strings"
 	"time"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/transport"
-	"btrfs-backup/transport/ssh"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/transport/ssh"
 )
 
 // ErrAway is in errors of what is not there.

@@ -13,8 +13,8 @@ import (
 	"path/filepath"
 	"slices"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
 
 	"golang.org/x/sys/unix"
 )

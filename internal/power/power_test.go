@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"

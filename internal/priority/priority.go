@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 
 	"golang.org/x/sys/unix"
 )

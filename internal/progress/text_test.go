@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
 )
 
 func TestNothingThatIsPrintedUpsetsATerminal(t *testing.T) {

@@ -14,11 +14,11 @@ import (
 	"path/filepath"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/failpoint"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/tree/received"
-	"btrfs-backup/internal/tree/state"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/failpoint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/received"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/state"
 )
 
 // file is the state file that is there meanwhile.

@@ -6,8 +6,8 @@ import (
 	"slices"
 	"strings"
 
-	"btrfs-backup/internal/inventory"
-	"btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/inventory"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
 )
 
 // Deleted tells that anything was.

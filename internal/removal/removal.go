@@ -14,10 +14,10 @@ import (
 	"log/slog"
 	"time"
 
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/inventory"
-	"btrfs-backup/internal/tree/space"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/inventory"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/space"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 // An Order tells what is to be deleted in a folder.

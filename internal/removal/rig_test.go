@@ -9,15 +9,15 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/host/local"
-	"btrfs-backup/internal/inventory"
-	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/removal"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/local"
+	"github.com/btrfs-backup/btrfs-backup/internal/inventory"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/removal"
 )
 
 var check = btrfstest.Check

@@ -8,12 +8,12 @@ import (
 	"strings"
 	"time"
 
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/engine/plan"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/inventory"
-	"btrfs-backup/lock"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/plan"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/inventory"
+	"github.com/btrfs-backup/btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 // shelfWork is an order about backups that are kept as streams.

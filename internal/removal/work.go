@@ -9,10 +9,10 @@ import (
 	"slices"
 	"strings"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/inventory"
-	"btrfs-backup/internal/tree/space"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/inventory"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/space"
 )
 
 // work is one order.

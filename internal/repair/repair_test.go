@@ -11,12 +11,12 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/heal"
-	"btrfs-backup/internal/host/local"
-	"btrfs-backup/internal/inventory"
-	"btrfs-backup/internal/repair"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/heal"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/local"
+	"github.com/btrfs-backup/btrfs-backup/internal/inventory"
+	"github.com/btrfs-backup/btrfs-backup/internal/repair"
 
 	"golang.org/x/sys/unix"
 )

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"strings"
 
-	"btrfs-backup/internal/heal"
-	"btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/heal"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
 )
 
 // String names each place that cannot be read, and what became of it.

@@ -3,8 +3,8 @@ package replace
 import (
 	"fmt"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/attributes"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/attributes"
 )
 
 // giveAttributes gives files of the new subvolume what its snapshot lacks, when nothing is to be moved in it any more: some keep it as it

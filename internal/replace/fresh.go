@@ -7,10 +7,10 @@ import (
 	"os"
 	"path"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/failpoint"
-	"btrfs-backup/internal/tree/state"
-	"btrfs-backup/internal/tree/walk"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/failpoint"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/state"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/walk"
 
 	"golang.org/x/sys/unix"
 )

@@ -8,9 +8,9 @@ import (
 	"os"
 	"path"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/failpoint"
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/failpoint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 // inPlace puts the new subvolume in the place of another one. Until both exchange their names, the new one has a hidden name, and the

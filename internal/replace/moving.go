@@ -5,8 +5,8 @@ import (
 	"os"
 	"strings"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/failpoint"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/failpoint"
 )
 
 // A read-only subvolume cannot change its directory (linux/fs/btrfs/inode.c: btrfs_rename). So it is writable for a moment, under a

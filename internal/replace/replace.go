@@ -15,10 +15,10 @@ import (
 	"os"
 	"path"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/attributes"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/tree/walk"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/attributes"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/walk"
 
 	"golang.org/x/sys/unix"
 )

@@ -12,8 +12,8 @@ import (
 	"slices"
 	"time"
 
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 // A Run is what the history tells of a run: one line of JSON.

@@ -5,8 +5,8 @@ import (
 	"strings"
 	"time"
 
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
 )
 
 // Interruption tells what a run that a signal ended leaves, and how to go on. Streams that were received in part are kept for

@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 // resultOf is that of a run which saved something, and in which something may have failed.

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"strings"
 
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
 )
 
 // Line tells in a line how a run ended, and what it did at each destination.

@@ -14,9 +14,9 @@ import (
 	"unicode/utf16"
 	"unicode/utf8"
 
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 const gap = 2 // cells between columns

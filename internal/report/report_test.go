@@ -12,8 +12,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 // manyFates is a report in which everything occurs that can become of a transfer.

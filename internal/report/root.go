@@ -1,13 +1,14 @@
 package report
 
 import (
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/transport"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"slices"
+
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 // WithoutRoot makes one error of those that all come from a lack of privilege. The hint has the arguments of the program.

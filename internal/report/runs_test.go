@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 func TestRunsAreReadNewestFirstWithoutWhatIsDamaged(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
 )
 
 // ofSet is the report on a set of two, of which the second failed at one destination.

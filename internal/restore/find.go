@@ -5,8 +5,8 @@ import (
 	"path"
 	"time"
 
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/inventory"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/inventory"
 )
 
 // Find gives the backup that a path means or, with a time, the newest in the folder there until then.

@@ -6,11 +6,11 @@ import (
 	"path"
 	"slices"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/engine/plan"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/plan"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 // remember notes that the target continues what the backup is of, so that the retention of its backups goes on: beside the backup, and in

@@ -9,11 +9,11 @@ import (
 	"strings"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/internal/replace"
-	"btrfs-backup/internal/report"
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/replace"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 // A Report tells what was done, or with DryRun what would be.

@@ -8,16 +8,16 @@ import (
 	"syscall"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/engine/copies"
-	"btrfs-backup/internal/engine/kin"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/internal/restore/chain"
-	"btrfs-backup/internal/stream"
-	"btrfs-backup/internal/volume"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/copies"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/kin"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/restore/chain"
+	"github.com/btrfs-backup/btrfs-backup/internal/stream"
+	"github.com/btrfs-backup/btrfs-backup/internal/volume"
 )
 
 // Streams are what a subvolume is restored from in place of a backup.

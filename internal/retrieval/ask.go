@@ -8,12 +8,12 @@ import (
 	"path"
 	"slices"
 
-	"btrfs-backup/internal/files"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/inventory"
-	"btrfs-backup/internal/manifest"
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/internal/files"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/inventory"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 // An Ask is an order as people give it.

@@ -9,11 +9,11 @@ import (
 	"syscall"
 	"time"
 
-	"btrfs-backup/internal/files"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/manifest"
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/internal/files"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 // A Report tells what was done, or with DryRun what would be.

@@ -7,10 +7,10 @@ import (
 	"io/fs"
 	"path"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/inventory"
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/inventory"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 // IsTree tells that all of a backup comes back as files: it is a copy, and no subvolume, or its target is where there are none.

@@ -9,14 +9,14 @@ import (
 	"sync"
 	"time"
 
-	"btrfs-backup/internal/config"
-	"btrfs-backup/internal/due"
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/online"
-	"btrfs-backup/internal/power"
-	"btrfs-backup/internal/report"
-	"btrfs-backup/internal/standing"
+	"github.com/btrfs-backup/btrfs-backup/internal/config"
+	"github.com/btrfs-backup/btrfs-backup/internal/due"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/online"
+	"github.com/btrfs-backup/btrfs-backup/internal/power"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/internal/standing"
 )
 
 const clock = "2006-01-02 15:04"

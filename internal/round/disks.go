@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"slices"
 
-	"btrfs-backup/internal/disk"
-	"btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/disk"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
 )
 
 // openedDisk is a disk of this round, or why there is none.

@@ -7,14 +7,14 @@ import (
 	"strings"
 	"time"
 
-	"btrfs-backup/internal/config"
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/hook"
-	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/report"
-	"btrfs-backup/internal/standing"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/internal/config"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hook"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/internal/standing"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 // An Entry is a job in a round.

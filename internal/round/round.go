@@ -14,14 +14,14 @@ import (
 	"path/filepath"
 	"slices"
 
-	"btrfs-backup/internal/config"
-	"btrfs-backup/internal/disk"
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/hook"
-	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/report"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/internal/config"
+	"github.com/btrfs-backup/btrfs-backup/internal/disk"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hook"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 // A Round is what is to be done now.

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"slices"
 
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/standing"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/standing"
 )
 
 // Stale tells by job which backups are older than they may be, or were never made, unless the round made newer ones. Of jobs that

@@ -7,10 +7,10 @@ import (
 	"slices"
 	"strings"
 
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/notify"
-	"btrfs-backup/internal/report"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/notify"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 func (r *Round) send(ctx context.Context, n notify.Notice) error {

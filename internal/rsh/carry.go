@@ -11,9 +11,9 @@ import (
 	"strings"
 	"sync"
 
-	"btrfs-backup/internal/handoff"
-	"btrfs-backup/transport"
-	"btrfs-backup/transport/wire"
+	"github.com/btrfs-backup/btrfs-backup/internal/handoff"
+	"github.com/btrfs-backup/btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/transport/wire"
 )
 
 // A request is what Run asks for, with two files: the streams of rsync.

@@ -11,9 +11,9 @@ import (
 	"strings"
 	"sync"
 
-	"btrfs-backup/internal/handoff"
-	"btrfs-backup/transport"
-	"btrfs-backup/transport/ssh"
+	"github.com/btrfs-backup/btrfs-backup/internal/handoff"
+	"github.com/btrfs-backup/btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/transport/ssh"
 )
 
 // A Link is how an rsync on this machine reaches another one. The zero Link leads to this machine.

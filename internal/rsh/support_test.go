@@ -9,9 +9,9 @@ import (
 	"syscall"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/host/serve"
-	"btrfs-backup/internal/rsh"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/serve"
+	"github.com/btrfs-backup/btrfs-backup/internal/rsh"
 )
 
 // testOnlyServe makes a process that runs this test binary an agent.

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 // An Installation has a setup run by the system.

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 
 	"golang.org/x/sys/unix"
 )

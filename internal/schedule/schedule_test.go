@@ -9,8 +9,8 @@ import (
 	"syscall"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 var disks = []Disk{{"usb", "7c1b3f2a-0000-4000-8000-000000000001", ""}, {"my-disk_2.b", "AB12-34CD", ""}}

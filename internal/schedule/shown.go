@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"io"
 
-	"btrfs-backup/internal/disk"
+	"github.com/btrfs-backup/btrfs-backup/internal/disk"
 )
 
 // DisksOf gives disks as udev sees them.

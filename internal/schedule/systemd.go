@@ -7,7 +7,7 @@ import (
 	"os/exec"
 	"strings"
 
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 // A Manager is a systemd that runs.

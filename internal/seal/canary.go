@@ -7,7 +7,7 @@ import (
 	"io"
 	"strings"
 
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 const canaryTitle = "# This was encrypted for these recipients."

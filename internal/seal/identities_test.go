@@ -13,8 +13,8 @@ import (
 	"filippo.io/age"
 	"filippo.io/age/armor"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 // typing gives a Prompt to which a user types lines. What was asked is written to asked.

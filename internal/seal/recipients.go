@@ -21,7 +21,7 @@ import (
 	"filippo.io/age/agessh"
 	"golang.org/x/sys/unix"
 
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 // RecipientsFile is where the recipients of this machine are. They are read from no other place: whoever adds one can read backups.

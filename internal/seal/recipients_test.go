@@ -11,8 +11,8 @@ import (
 
 	"filippo.io/age"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 // newKey makes a secret key of age.

@@ -12,7 +12,7 @@ import (
 
 	"filippo.io/age"
 
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 )
 
 func TestARewrappedFileIsForTheNewKeysOnly(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/crypto/blake2b"
 
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 // A Signer signs what this machine stores.

@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 // A KnownSigner is a public key whose signatures count.

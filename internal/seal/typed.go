@@ -9,7 +9,7 @@ import (
 
 	"filippo.io/age"
 
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 // Secret keys of age, and of what they consist behind that: bip-0173, Bech32.

@@ -8,10 +8,10 @@ import (
 	"slices"
 	"strings"
 
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/lock"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 // A Folder is the directory at a destination in which the members have their folders, and complete sets their links.

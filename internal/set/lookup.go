@@ -7,8 +7,8 @@ import (
 	"path"
 	"slices"
 
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
 
 	"golang.org/x/sys/unix"
 )

@@ -12,10 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/hook"
-	"btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/hook"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
 )
 
 func TestASetIsSavedUnderOneNameAndMarkedWhenAllOfItIsThere(t *testing.T) {

@@ -10,12 +10,12 @@ import (
 
 	"filippo.io/age"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/object"
-	"btrfs-backup/internal/store"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/store"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 // newStored is a rig whose set is root and data, and goes to a store, too.

@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/internal/config"
-	"btrfs-backup/internal/disk"
-	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/standing"
+	"github.com/btrfs-backup/btrfs-backup/internal/config"
+	"github.com/btrfs-backup/btrfs-backup/internal/disk"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/standing"
 )
 
 func TestABackupIsGoodUntilItIsTooOld(t *testing.T) {

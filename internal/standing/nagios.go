@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
 )
 
 // The statuses of a plugin of Nagios (monitoring-plugins.org/doc/guidelines.html).

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"time"
 
-	"btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
 )
 
 // A record has the runs of one job, newest first, and those that were started by hand, of the same source.

@@ -1,9 +1,9 @@
 package standing
 
 import (
-	"btrfs-backup/internal/config"
-	"btrfs-backup/internal/report"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/internal/config"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 // Recorded is a source with destinations of it, as text.

@@ -9,15 +9,15 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/config"
-	"btrfs-backup/internal/disk"
-	"btrfs-backup/internal/due"
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/job"
-	"btrfs-backup/internal/report"
-	"btrfs-backup/internal/standing"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/config"
+	"github.com/btrfs-backup/btrfs-backup/internal/disk"
+	"github.com/btrfs-backup/btrfs-backup/internal/due"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/internal/standing"
 )
 
 var check = btrfstest.Check

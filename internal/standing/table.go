@@ -6,9 +6,9 @@ import (
 	"strings"
 	"time"
 
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
 )
 
 // WriteTable shows jobs to people, on a terminal of that width: a line for each destination, then the last run.

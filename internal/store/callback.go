@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
 )
 
 // CallBack asks for those parts of backups that are in an archive; needed tells which parts, nil: all. It tells how many there are, and

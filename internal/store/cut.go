@@ -3,8 +3,8 @@ package store
 import (
 	"encoding/binary"
 
-	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/internal/store/pack"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/internal/store/pack"
 )
 
 // A cutter cuts a stream into parts between its commands. Equal streams are cut equally, however they arrive. What of a part single files

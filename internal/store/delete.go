@@ -9,9 +9,9 @@ import (
 	"maps"
 	"slices"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/failpoint"
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/failpoint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 // Delete deletes backups of a source, in this order, and tells of which it did. The index, which is a copy, tells nothing of them before

@@ -12,8 +12,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"btrfs-backup/internal/object"
-	"btrfs-backup/internal/seal"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/seal"
 )
 
 // Stream gives the stream of a backup, as it was. Each part is compared with its SHA-256 before anything of it is decrypted. Parts are

@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
 )
 
 func TestNothingIsReadBehindADamagedPart(t *testing.T) {

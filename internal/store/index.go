@@ -12,7 +12,7 @@ import (
 	"path"
 	"slices"
 
-	"btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
 )
 
 // An index is that of a source, as it was read.

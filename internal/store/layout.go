@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
 
 	"golang.org/x/crypto/blake2b"
 )

@@ -8,8 +8,8 @@ import (
 	"io"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/seal"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/seal"
 )
 
 // A Manifest tells what a backup is, and of what objects it consists. Whoever can read the bucket can read it, but for what is sealed.

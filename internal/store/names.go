@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"io"
 
-	"btrfs-backup/internal/seal"
+	"github.com/btrfs-backup/btrfs-backup/internal/seal"
 )
 
 // Names are the stream of a backup without the content of files, part by part.

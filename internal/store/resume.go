@@ -17,7 +17,7 @@ import (
 	"github.com/zeebo/xxh3"
 	"golang.org/x/crypto/blake2b"
 
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 // A journal tells which objects of an attempt were stored, or may have been: each is written down before it is sent, since the

@@ -16,10 +16,10 @@ import (
 
 	"golang.org/x/crypto/blake2b"
 
-	"btrfs-backup/internal/failpoint"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/object"
-	"btrfs-backup/internal/seal"
+	"github.com/btrfs-backup/btrfs-backup/internal/failpoint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/seal"
 )
 
 // recipientsID identifies the recipients: those of this machine or, if it has none, those that the store tells of. It is the same for the

@@ -13,8 +13,8 @@ import (
 
 	"filippo.io/age"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/seal"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/seal"
 )
 
 // newKey gives a secret key, and what is encrypted for it.

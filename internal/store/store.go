@@ -29,10 +29,10 @@ import (
 	"slices"
 	"sync"
 
-	"btrfs-backup/internal/failpoint"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/object"
-	"btrfs-backup/internal/seal"
+	"github.com/btrfs-backup/btrfs-backup/internal/failpoint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/seal"
 )
 
 // A Store is open. It is safe for concurrent use.

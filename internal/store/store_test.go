@@ -19,11 +19,11 @@ import (
 
 	"filippo.io/age"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/btrfs/sendstream/streamtest"
-	"btrfs-backup/internal/object"
-	"btrfs-backup/internal/seal"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream/streamtest"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/seal"
 )
 
 // fixture is a store in a folder, with a secret key.

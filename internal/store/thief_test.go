@@ -14,9 +14,9 @@ import (
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/object"
-	"btrfs-backup/internal/object/objecttest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/object/objecttest"
 )
 
 // documentedPolicy gives the policy of docs/offsite.md for a bucket of the test server, and a folder in it, with more that the user may do.

@@ -18,11 +18,11 @@ import (
 
 	"github.com/zeebo/xxh3"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/internal/failpoint"
-	"btrfs-backup/internal/object"
-	"btrfs-backup/internal/store/pack"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/internal/failpoint"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/store/pack"
 )
 
 // An Order tells what is to be stored.

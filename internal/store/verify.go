@@ -13,8 +13,8 @@ import (
 	"sync"
 	"time"
 
-	"btrfs-backup/internal/object"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 // A Check tells how a backup is verified.

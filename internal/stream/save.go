@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"sync/atomic"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/failpoint"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/failpoint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 // Save sends a snapshot and makes it a backup, or leaves nothing but what a later Save can go on with.

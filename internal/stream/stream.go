@@ -11,11 +11,11 @@ import (
 	"log/slog"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
 )
 
 // A Sender is a source that writes send streams.

@@ -10,9 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
 
 	"github.com/pelletier/go-toml/v2"
 )

@@ -10,8 +10,8 @@ import (
 	"slices"
 	"strings"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 // addJobs makes a job of a subvolume, or one of each that its pattern matches now.

@@ -16,7 +16,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
 )
 
 // A Result is a configuration in TOML.

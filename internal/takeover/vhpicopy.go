@@ -5,8 +5,8 @@ import (
 	"slices"
 	"strings"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/job"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/job"
 
 	"github.com/kballard/go-shellquote"
 )

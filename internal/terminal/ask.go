@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/term"
 
-	"btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
 )
 
 // Ask asks a question on the terminal of this process, wherever its streams go. What is answered to a secret one is not shown. An

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
 )
 
 // Lines are those of a log, like those of earlier versions, which people's scripts look for:

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"os"
 
-	"btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
 )
 
 // What xterm and its likes do with a screen beside the one that scrolls: XTerm Control Sequences, DECSET 1049.

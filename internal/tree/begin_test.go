@@ -13,9 +13,9 @@ import (
 	"testing"
 	"unsafe"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/tree/state"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/state"
 
 	"golang.org/x/sys/unix"
 )

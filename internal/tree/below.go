@@ -3,7 +3,7 @@ package tree
 import (
 	"os"
 
-	"btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
 )
 
 // mostEntries is how many entries of a directory are looked at for folders of backups.

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
 
 	"golang.org/x/sys/unix"
 )

@@ -12,10 +12,10 @@ import (
 	"slices"
 	"strings"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/tree/index"
-	"btrfs-backup/internal/tree/state"
-	"btrfs-backup/internal/tree/survey"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/index"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/state"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/survey"
 )
 
 // describe puts the manifest on disk, after new files took the space of older ones, and completes the record.

@@ -10,10 +10,10 @@ import (
 	"sync"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/failpoint"
-	"btrfs-backup/internal/tree/state"
-	"btrfs-backup/internal/tree/survey"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/failpoint"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/state"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/survey"
 )
 
 const (

@@ -11,11 +11,11 @@ import (
 	"path/filepath"
 	"strings"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/failpoint"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/tree/state"
-	"btrfs-backup/internal/tree/walk"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/failpoint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/state"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/walk"
 
 	"golang.org/x/sys/unix"
 )

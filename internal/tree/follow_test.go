@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/internal/tree/state"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/state"
 
 	"golang.org/x/sys/unix"
 )

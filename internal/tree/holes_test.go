@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 )
 
 // allocated gives the bytes that a file takes.

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"slices"
 
-	"btrfs-backup/internal/tree/index"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/index"
 )
 
 // Index makes the index of contents anew; see index.Rebuild.

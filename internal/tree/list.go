@@ -9,8 +9,8 @@ import (
 	"os"
 	"slices"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/tree/walk"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/walk"
 
 	"golang.org/x/sys/unix"
 )

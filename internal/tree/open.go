@@ -7,8 +7,8 @@ import (
 	"os"
 	"path/filepath"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/tree/walk"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/walk"
 
 	"golang.org/x/sys/unix"
 )

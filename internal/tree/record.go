@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"btrfs-backup/internal/tree/state"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/state"
 )
 
 // writeRecord puts the record of a backup on disk.

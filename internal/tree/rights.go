@@ -6,9 +6,9 @@ import (
 	"os"
 	"path/filepath"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/tree/state"
-	"btrfs-backup/internal/tree/walk"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/state"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/walk"
 
 	"golang.org/x/sys/unix"
 )

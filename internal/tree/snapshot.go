@@ -5,7 +5,7 @@ import (
 	"errors"
 	"os"
 
-	"btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
 
 	"golang.org/x/sys/unix"
 )

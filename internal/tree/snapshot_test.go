@@ -5,8 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 )
 
 func TestABackupOfASubvolumeBesideItIsASnapshot(t *testing.T) {

@@ -8,11 +8,11 @@ import (
 	"syscall"
 	"testing"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/manifest"
-	"btrfs-backup/internal/tree/state"
-	"btrfs-backup/internal/tree/survey"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/state"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/survey"
 
 	"golang.org/x/sys/unix"
 )

@@ -20,11 +20,11 @@ import (
 	"strings"
 	"time"
 
-	"btrfs-backup/internal/manifest"
-	"btrfs-backup/internal/tree/index"
-	"btrfs-backup/internal/tree/state"
-	"btrfs-backup/internal/tree/survey"
-	"btrfs-backup/internal/tree/verify"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/index"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/state"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/survey"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/verify"
 )
 
 // StateDir is the directory in a folder that holds what this program knows about its backups:

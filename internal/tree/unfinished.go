@@ -8,7 +8,7 @@ import (
 	"os"
 	"strings"
 
-	"btrfs-backup/internal/tree/state"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/state"
 )
 
 // unfinished is what unfinished.json holds: the hidden directories of this package by their names, and nothing else may be

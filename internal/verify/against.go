@@ -9,9 +9,9 @@ import (
 	"slices"
 	"sync"
 
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/manifest"
-	"btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 )
 
 // A side is one of two trees that are compared.

@@ -5,8 +5,8 @@ import (
 	"io"
 	"path"
 
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 )
 
 // Export writes the checksums of all backups that a path stands for, as sha256sum takes them.

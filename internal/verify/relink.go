@@ -7,11 +7,11 @@ import (
 	"path"
 	"slices"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/engine/copies"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/relink"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/copies"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/relink"
 )
 
 // A Relinked tells what came of relinking a backup.

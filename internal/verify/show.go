@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"io"
 
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 )
 
 // Shown is a Watcher that tells people what is found as it is found.

@@ -12,10 +12,10 @@ import (
 
 	"github.com/zeebo/xxh3"
 
-	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/internal/seal"
-	"btrfs-backup/internal/store"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/internal/seal"
+	"github.com/btrfs-backup/btrfs-backup/internal/store"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 // verifyStream decrypts a backup, checks its stream, and compares that with the sum that was taken when it was stored.

@@ -6,8 +6,8 @@ import (
 	"slices"
 	"strings"
 
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 )
 
 // Line tells a difference to people.

@@ -8,10 +8,10 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"btrfs-backup/internal/changes"
-	"btrfs-backup/internal/manifest"
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/internal/changes"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
 )
 
 // A Difference is what differs between two snapshots or backups.

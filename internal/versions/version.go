@@ -8,11 +8,11 @@ import (
 	"strings"
 	"time"
 
-	"btrfs-backup/internal/manifest"
-	"btrfs-backup/internal/past"
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/internal/report"
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/internal/past"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 // Versions are those of a file.

@@ -5,11 +5,11 @@ import (
 	"os/exec"
 	"strings"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/receive"
-	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/receive"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 
 	"golang.org/x/sys/unix"
 )

@@ -4,9 +4,9 @@ import (
 	"cmp"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/engine/kin"
-	"btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/kin"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
 )
 
 // held tells what a folder holds of each source: when its backups came, and which others are on record as apart from it.

@@ -4,10 +4,10 @@ import (
 	"context"
 	"io"
 
-	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/internal/stream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/stream"
 )
 
 // A sender is a folder that subvolumes are sent from.

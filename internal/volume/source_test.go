@@ -9,13 +9,13 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/stream"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/stream"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 // sendTwo takes two snapshots, and sends the second as an increment to the first.

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 // Examples show what is understood.

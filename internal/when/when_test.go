@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 // now is a Sunday, a month after the clocks went back.

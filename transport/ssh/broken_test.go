@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/transport"
-	"btrfs-backup/transport/ssh"
-	"btrfs-backup/transport/sshtest"
+	"github.com/btrfs-backup/btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/transport/ssh"
+	"github.com/btrfs-backup/btrfs-backup/transport/sshtest"
 )
 
 func TestAMachineThatDoesNotAnswerIsUnreachable(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 	"strings"
 	"time"
 
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 const (

@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 
 	"golang.org/x/crypto/ssh"
 )

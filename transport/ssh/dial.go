@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 
 	"golang.org/x/crypto/ssh"
 )

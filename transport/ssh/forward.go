@@ -9,7 +9,7 @@ import (
 	"strings"
 	"sync"
 
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 
 	"golang.org/x/crypto/ssh"
 )

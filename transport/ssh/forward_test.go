@@ -8,9 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/transport"
-	"btrfs-backup/transport/ssh"
-	"btrfs-backup/transport/sshtest"
+	"github.com/btrfs-backup/btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/transport/ssh"
+	"github.com/btrfs-backup/btrfs-backup/transport/sshtest"
 )
 
 // programs are the ways to reach a machine: the built-in client, and an ssh program.

@@ -14,7 +14,7 @@ import (
 	"strconv"
 	"strings"
 
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 
 	"github.com/skeema/knownhosts"
 	"golang.org/x/crypto/ssh"

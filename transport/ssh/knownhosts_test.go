@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/transport/ssh"
-	"btrfs-backup/transport/sshtest"
+	"github.com/btrfs-backup/btrfs-backup/transport/ssh"
+	"github.com/btrfs-backup/btrfs-backup/transport/sshtest"
 
 	xssh "golang.org/x/crypto/ssh"
 )

@@ -10,7 +10,7 @@ import (
 	"slices"
 	"sync"
 
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 // Options are how a machine is reached.

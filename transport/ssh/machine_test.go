@@ -14,9 +14,9 @@ import (
 	"sync"
 	"testing"
 
-	"btrfs-backup/transport"
-	"btrfs-backup/transport/ssh"
-	"btrfs-backup/transport/sshtest"
+	"github.com/btrfs-backup/btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/transport/ssh"
+	"github.com/btrfs-backup/btrfs-backup/transport/sshtest"
 )
 
 // sshOptions are those that let a client into a server. The user's own files and agent are kept out.

@@ -13,7 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 // startProgram runs a line through an ssh program.

@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 // A Target names a machine as its user types it.

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/transport/sshtest"
+	"github.com/btrfs-backup/btrfs-backup/transport/sshtest"
 )
 
 // echo serves connections that send back what they get.

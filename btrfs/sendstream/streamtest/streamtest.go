@@ -6,8 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
 )
 
 // An Attribute is one of a command.

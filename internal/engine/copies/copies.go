@@ -5,7 +5,7 @@ import (
 	"errors"
 	"slices"
 
-	"btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
 )
 
 // A Finder finds the copies of a snapshot at a destination, by UUID and by what the transactions tell: a received UUID counts for what was

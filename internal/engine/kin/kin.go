@@ -6,7 +6,7 @@ import (
 	"iter"
 	"slices"
 
-	"btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
 )
 
 // ByAge orders subvolumes of one filesystem by their creation, whatever the clock said.

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
 )
 
 // A Record is what is on record of sources and their backups.

@@ -7,11 +7,11 @@ import (
 	"syscall"
 	"testing"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/receive"
-	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/internal/engine/copies"
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/receive"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/copies"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 func TestWhatIsWorthAnotherTry(t *testing.T) {

@@ -9,9 +9,9 @@ import (
 	"slices"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/engine/kin"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/kin"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 // Where backups are chains of streams, these follow the calendar: the first of a year is complete, the first of a month builds on the

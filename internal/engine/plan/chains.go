@@ -6,8 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 // Chains tells how the backups of a source build on each other at a destination that keeps each as the stream which made it: to

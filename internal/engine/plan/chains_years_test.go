@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 )
 
 // slack is how many backups there may be beyond those that the policy wants: the leaves of one period, one of each level, and two that

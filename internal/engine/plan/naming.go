@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 // Naming is how the snapshots of one series are named: the prefix, then the local time.

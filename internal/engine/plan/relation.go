@@ -4,10 +4,10 @@ import (
 	"iter"
 	"slices"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/engine/copies"
-	"btrfs-backup/internal/engine/kin"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/copies"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine/kin"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 // byUUID relates received subvolumes with the snapshots that they are backups of.

@@ -3,8 +3,8 @@ package plan
 import (
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 // A Role is what a version is at a destination that keeps chains.

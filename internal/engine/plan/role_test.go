@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/retention"
+	"github.com/btrfs-backup/btrfs-backup/retention"
 )
 
 // checkLocks fails if anything is not locked that the policy keeps, or something that is kept builds on; and notes how much longer

@@ -4,7 +4,7 @@ import (
 	"math"
 	"time"
 
-	"btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
 )
 
 // A Transfer is one version to be saved.

@@ -11,14 +11,14 @@ import (
 	"sync/atomic"
 	"time"
 
-	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/host/bring"
-	"btrfs-backup/internal/host/protocol"
-	"btrfs-backup/internal/rsh"
-	"btrfs-backup/transport"
-	"btrfs-backup/transport/ssh"
-	"btrfs-backup/transport/wire"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/bring"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/internal/rsh"
+	"github.com/btrfs-backup/btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/transport/ssh"
+	"github.com/btrfs-backup/btrfs-backup/transport/wire"
 )
 
 // Options are how an agent is used.

@@ -10,12 +10,12 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/host/protocol"
-	"btrfs-backup/internal/tree"
-	"btrfs-backup/transport"
-	"btrfs-backup/transport/ssh"
-	"btrfs-backup/transport/wire"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/transport/ssh"
+	"github.com/btrfs-backup/btrfs-backup/transport/wire"
 )
 
 // connectTo connects to an agent that answers with handle.

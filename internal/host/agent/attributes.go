@@ -3,8 +3,8 @@ package agent
 import (
 	"context"
 
-	"btrfs-backup/internal/attributes"
-	"btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/internal/attributes"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
 )
 
 func (d *dir) Attributes(ctx context.Context, name, parent string) (l attributes.List, err error) {

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"time"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/host/protocol"
-	"btrfs-backup/transport"
-	"btrfs-backup/transport/wire"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/transport/wire"
 )
 
 // Call makes a call, with the locks that ended with an earlier connection taken again before. One that may be repeated is made

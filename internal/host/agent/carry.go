@@ -9,12 +9,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/host/protocol"
-	"btrfs-backup/transport"
-	"btrfs-backup/transport/wire"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/transport/wire"
 )
 
 // carry lets sessions carry a stream, and hands them to add. The error is that of the first one. The others, without which it only

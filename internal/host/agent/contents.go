@@ -5,8 +5,8 @@ import (
 	"context"
 	"io"
 
-	"btrfs-backup/internal/host/protocol"
-	"btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 )
 
 func (d *dir) VerifyTree(ctx context.Context, name string, o tree.VerifyOptions, found func(tree.Difference), progress func(read, total int64)) (tree.Verified, error) {

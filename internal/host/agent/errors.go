@@ -3,8 +3,8 @@ package agent
 import (
 	"strings"
 
-	"btrfs-backup/transport"
-	"btrfs-backup/transport/ssh"
+	"github.com/btrfs-backup/btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/transport/ssh"
 )
 
 // withoutSudo is the hint where there is no sudo.

@@ -3,8 +3,8 @@ package agent
 import (
 	"context"
 
-	"btrfs-backup/internal/heal"
-	"btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/internal/heal"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
 )
 
 func (d *dir) FindDamage(ctx context.Context, name string, found func(heal.Damage), progress func(bytes int64)) (heal.Searched, error) {

@@ -3,8 +3,8 @@ package agent
 import (
 	"context"
 
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
 )
 
 var _ host.Locator = (*Host)(nil)

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"slices"
 
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/host/protocol"
-	"btrfs-backup/lock"
-	"btrfs-backup/transport/wire"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/transport/wire"
 )
 
 // heldLock is a lock that the agent holds. It is taken again after a reconnection, since it ended with the connection.

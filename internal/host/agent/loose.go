@@ -5,9 +5,9 @@ import (
 	"context"
 	"sync"
 
-	"btrfs-backup/internal/files"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/internal/files"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
 )
 
 func (d *dir) FindFiles(ctx context.Context, s files.Selection) ([]files.Found, error) {

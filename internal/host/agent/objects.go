@@ -9,10 +9,10 @@ import (
 	"sync"
 	"time"
 
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/host/protocol"
-	"btrfs-backup/internal/object"
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 var _ host.Objects = (*Host)(nil)

@@ -5,10 +5,10 @@ import (
 	"context"
 	"io"
 
-	"btrfs-backup/internal/changes"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/host/protocol"
-	"btrfs-backup/internal/past"
+	"github.com/btrfs-backup/btrfs-backup/internal/changes"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/internal/past"
 )
 
 func (d *dir) Changes(ctx context.Context, o host.ChangesOrder, each func(changes.Change)) error {

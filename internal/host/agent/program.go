@@ -9,11 +9,11 @@ import (
 	"path"
 	"strings"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/host/bring"
-	"btrfs-backup/internal/host/protocol"
-	"btrfs-backup/transport"
-	"btrfs-backup/transport/wire"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/bring"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/transport/wire"
 )
 
 // serving are the arguments that make the program an agent. The option keeps older programs of the same name, which know

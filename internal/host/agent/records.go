@@ -3,9 +3,9 @@ package agent
 import (
 	"context"
 
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/host/protocol"
-	"btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 )
 
 func (d *dir) Continue(ctx context.Context, c host.Continuation) error {

@@ -3,8 +3,8 @@ package agent
 import (
 	"context"
 
-	"btrfs-backup/internal/host/protocol"
-	"btrfs-backup/internal/relink"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/internal/relink"
 )
 
 func (d *dir) Relink(ctx context.Context, o relink.Order) error {

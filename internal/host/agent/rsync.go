@@ -7,10 +7,10 @@ import (
 	"io"
 	"strings"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/rsh"
-	"btrfs-backup/transport"
-	"btrfs-backup/transport/ssh"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/rsh"
+	"github.com/btrfs-backup/btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/transport/ssh"
 )
 
 // noClient is in what `btrfs-backup serve` says when something else than this program calls (wire.NoAgentError).

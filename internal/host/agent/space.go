@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
 )
 
 func (d *dir) Freed(ctx context.Context, groups [][]string, within time.Duration) ([]int64, error) {

@@ -19,8 +19,8 @@ import (
 	"runtime"
 	"strings"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 // DefaultAgents is where the programs for other CPUs are looked for.

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/host/bring"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/bring"
 )
 
 func TestTheProgramIsBroughtOnceThroughAnyLoginShell(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 // A program is what can be brought.

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 )
 
 func TestTheProgramIsCutAndStillRuns(t *testing.T) {

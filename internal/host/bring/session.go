@@ -14,8 +14,8 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 //go:embed bring.sh

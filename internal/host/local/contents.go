@@ -5,11 +5,11 @@ import (
 	"io"
 	"path/filepath"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/changes"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/tree"
-	"btrfs-backup/internal/tree/received"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/changes"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/received"
 )
 
 func (d *Dir) VerifyTree(ctx context.Context, name string, o tree.VerifyOptions, found func(tree.Difference), progress func(read, total int64)) (tree.Verified, error) {

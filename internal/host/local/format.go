@@ -8,7 +8,7 @@ import (
 	"strings"
 	"sync"
 
-	"btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
 )
 
 const program = "btrfs"

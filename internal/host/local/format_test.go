@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
 )
 
 func TestMajorVersion(t *testing.T) {

@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/receive"
-	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/receive"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
 
 	"golang.org/x/sys/unix"
 )

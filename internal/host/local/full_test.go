@@ -11,11 +11,11 @@ import (
 	"strings"
 	"testing"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 
 	"golang.org/x/sys/unix"
 )

@@ -8,9 +8,9 @@ import (
 	"strconv"
 	"strings"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/tree/walk"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/walk"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"

@@ -4,8 +4,8 @@ import (
 	"context"
 	"io"
 
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
 )
 
 var _ host.Objects = (*Host)(nil)

@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"os"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/receive"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/receive"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
 )
 
 // findParent opens the copy of what had a UUID, as of a transaction of the sender. What was received from somewhere else than the

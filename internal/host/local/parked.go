@@ -7,9 +7,9 @@ import (
 	"path"
 	"slices"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/handoff"
-	"btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/handoff"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 
 	"golang.org/x/sys/unix"
 )

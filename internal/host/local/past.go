@@ -6,10 +6,10 @@ import (
 	"io"
 	"path/filepath"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/changes"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/past"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/changes"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/past"
 )
 
 // Changes lets the kernel make the stream of the difference, without data.

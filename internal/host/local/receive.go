@@ -9,13 +9,13 @@ import (
 	"io/fs"
 	"path/filepath"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/receive"
-	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/internal/failpoint"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/receive"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/internal/failpoint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 
 	"golang.org/x/sys/unix"
 )

@@ -4,11 +4,11 @@ import (
 	"context"
 	"path"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/attributes"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/host/records"
-	"btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/attributes"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/records"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 )
 
 // records are those of the backups in the directory.

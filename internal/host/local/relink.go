@@ -3,9 +3,9 @@ package local
 import (
 	"context"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/relink"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/relink"
 )
 
 func (d *Dir) Relink(_ context.Context, o relink.Order) error { return d.relinking().Relink(o) }

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/replace"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/replace"
 )
 
 func (d *Dir) Relatives(ctx context.Context, of []btrfs.UUID) (host.Content, error) {

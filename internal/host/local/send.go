@@ -11,10 +11,10 @@ import (
 	"path/filepath"
 	"strings"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/internal/failpoint"
-	"btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/internal/failpoint"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
 
 	"golang.org/x/sys/unix"
 )

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"btrfs-backup/internal/tree/space"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/space"
 )
 
 func (d *Dir) Freed(ctx context.Context, groups [][]string, within time.Duration) ([]int64, error) {

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
 
 	"golang.org/x/sys/unix"
 )

@@ -4,8 +4,8 @@ import (
 	"context"
 	"io"
 
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 )
 
 // OpenTrees opens a folder of backups of directory trees, on any filesystem.

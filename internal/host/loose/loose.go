@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"os"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/files"
-	"btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/files"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
 )
 
 // A Dir is a directory, open as long as it is used.

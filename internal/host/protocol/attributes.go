@@ -1,6 +1,6 @@
 package protocol
 
-import "btrfs-backup/internal/attributes"
+import "github.com/btrfs-backup/btrfs-backup/internal/attributes"
 
 // The verbs for attributes that no stream holds. What they do is what the methods of host.Attributed do. Lists are encoded.
 var (

@@ -1,6 +1,6 @@
 package protocol
 
-import "btrfs-backup/internal/tree"
+import "github.com/btrfs-backup/btrfs-backup/internal/tree"
 
 // The verbs for what subvolumes and copies of directories hold. What they do is what the methods of host.Contents do.
 var (

@@ -1,6 +1,6 @@
 package protocol
 
-import "btrfs-backup/internal/heal"
+import "github.com/btrfs-backup/btrfs-backup/internal/heal"
 
 // The verbs for damaged backups. What they do is what the methods of host.Healing do.
 var (

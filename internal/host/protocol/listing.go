@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
 )
 
 // A Listing is a btrfs.Listing as it travels: as CBOR maps, thousands of subvolumes take longer to encode and decode than to be found.

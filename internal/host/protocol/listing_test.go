@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/transport/wire"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/transport/wire"
 )
 
 // filled has another value in each field.

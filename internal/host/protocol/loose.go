@@ -1,9 +1,9 @@
 package protocol
 
 import (
-	"btrfs-backup/internal/files"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/transport/wire"
+	"github.com/btrfs-backup/btrfs-backup/internal/files"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/transport/wire"
 )
 
 // The verbs for single files of backups. What they do is what the methods of host.Loose and host.Unpacking do.

@@ -1,7 +1,7 @@
 package protocol
 
 import (
-	"btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
 )
 
 // The verbs for folders of objects. What they do is what the methods of object.Bucket do, in pieces: no object is in one message

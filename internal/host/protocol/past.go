@@ -1,9 +1,9 @@
 package protocol
 
 import (
-	"btrfs-backup/internal/changes"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/past"
+	"github.com/btrfs-backup/btrfs-backup/internal/changes"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/past"
 )
 
 // The verbs for what snapshots and backups held.

@@ -1,8 +1,8 @@
 package protocol
 
 import (
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 )
 
 // The verbs for what is on record of backups. What they do is what the methods of host.Records and host.TreeRecords do.

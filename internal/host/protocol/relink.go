@@ -1,6 +1,6 @@
 package protocol
 
-import "btrfs-backup/internal/relink"
+import "github.com/btrfs-backup/btrfs-backup/internal/relink"
 
 // Relink does what the method of host.Relinker does.
 var Relink = verb[RelinkCall, Nothing, Nothing]("relink", Owner, once)

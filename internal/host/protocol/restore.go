@@ -1,8 +1,8 @@
 package protocol
 
 import (
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/replace"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/replace"
 )
 
 // The verbs for bringing subvolumes back. What they do is what the methods of host.Restorer do.

@@ -1,8 +1,8 @@
 package protocol
 
 import (
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 )
 
 // The verbs for folders of backups of directory trees. What they do is what the methods of host.TreeDir do.

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"slices"
 
-	"btrfs-backup/transport/wire"
+	"github.com/btrfs-backup/btrfs-backup/transport/wire"
 )
 
 // A Role is what a verb is for. What a client may do is told in roles.

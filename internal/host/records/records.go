@@ -9,10 +9,10 @@ import (
 	"slices"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/attributes"
-	"btrfs-backup/internal/failpoint"
-	"btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/attributes"
+	"github.com/btrfs-backup/btrfs-backup/internal/failpoint"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
 )
 
 // A Folder is an open folder of backups.

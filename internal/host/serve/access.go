@@ -5,9 +5,9 @@ import (
 	"os"
 	"path/filepath"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/host/local"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/local"
 
 	"golang.org/x/sys/unix"
 )

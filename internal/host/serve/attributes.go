@@ -3,9 +3,9 @@ package serve
 import (
 	"context"
 
-	"btrfs-backup/internal/attributes"
-	"btrfs-backup/internal/host/local"
-	"btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/internal/attributes"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/local"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
 )
 
 func (s *server) attributes(ctx context.Context, d *local.Dir, c protocol.AttributesCall) ([]byte, error) {

@@ -11,14 +11,14 @@ import (
 	"slices"
 	"strings"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/host/local"
-	"btrfs-backup/internal/host/protocol"
-	"btrfs-backup/internal/tree"
-	"btrfs-backup/internal/tree/walk"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/local"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/walk"
 
 	"golang.org/x/sys/unix"
 )

@@ -3,9 +3,9 @@ package serve
 import (
 	"context"
 
-	"btrfs-backup/internal/host/local"
-	"btrfs-backup/internal/host/protocol"
-	"btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/local"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 )
 
 func (s *server) verifyTree(ctx context.Context, d *local.Dir, c protocol.VerifyTreeCall, tell func(protocol.VerifyNotice)) (tree.Verified, error) {

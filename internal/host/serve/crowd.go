@@ -9,9 +9,9 @@ import (
 	"path/filepath"
 	"time"
 
-	"btrfs-backup/internal/handoff"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/host/local"
+	"github.com/btrfs-backup/btrfs-backup/internal/handoff"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/local"
 
 	"golang.org/x/sys/unix"
 )

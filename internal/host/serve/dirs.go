@@ -6,12 +6,12 @@ import (
 	"errors"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/host/local"
-	"btrfs-backup/internal/host/protocol"
-	"btrfs-backup/lock"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/local"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 func (s *server) format(ctx context.Context, _ protocol.Nothing) (sendstream.Format, error) {

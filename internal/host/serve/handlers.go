@@ -3,9 +3,9 @@ package serve
 import (
 	"context"
 
-	"btrfs-backup/internal/host/local"
-	"btrfs-backup/internal/host/protocol"
-	"btrfs-backup/transport/wire"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/local"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/transport/wire"
 )
 
 // A handler answers the calls of a verb.

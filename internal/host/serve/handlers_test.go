@@ -3,7 +3,7 @@ package serve
 import (
 	"testing"
 
-	"btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
 )
 
 func TestEveryVerbIsAnsweredUnderANameOfItsOwn(t *testing.T) {

@@ -3,9 +3,9 @@ package serve
 import (
 	"context"
 
-	"btrfs-backup/internal/heal"
-	"btrfs-backup/internal/host/local"
-	"btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/internal/heal"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/local"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
 )
 
 func (s *server) findDamage(ctx context.Context, d *local.Dir, c protocol.NameCall, tell func(protocol.DamageNotice)) (heal.Searched, error) {

@@ -3,7 +3,7 @@ package serve
 import (
 	"context"
 
-	"btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
 )
 
 func (s *server) locate(ctx context.Context, path string) (host.Location, error) {

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"sync"
 
-	"btrfs-backup/internal/files"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/host/local"
-	"btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/internal/files"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/local"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
 )
 
 func (s *server) findFiles(ctx context.Context, d *local.Dir, c protocol.SelectCall) ([]files.Found, error) {

@@ -10,10 +10,10 @@ import (
 	"io/fs"
 	"strings"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/host/local"
-	"btrfs-backup/internal/host/protocol"
-	"btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/local"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
 )
 
 // checkBucket refuses a client with limits what is no folder of objects. In an empty one, what makes it one comes first: so no other

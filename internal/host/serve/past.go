@@ -3,10 +3,10 @@ package serve
 import (
 	"context"
 
-	"btrfs-backup/internal/changes"
-	"btrfs-backup/internal/host/local"
-	"btrfs-backup/internal/host/protocol"
-	"btrfs-backup/internal/past"
+	"github.com/btrfs-backup/btrfs-backup/internal/changes"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/local"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/internal/past"
 )
 
 // changes tells them piece by piece.

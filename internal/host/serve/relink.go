@@ -3,8 +3,8 @@ package serve
 import (
 	"context"
 
-	"btrfs-backup/internal/host/local"
-	"btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/local"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
 )
 
 func (s *server) relink(ctx context.Context, d *local.Dir, c protocol.RelinkCall) (none protocol.Nothing, err error) {

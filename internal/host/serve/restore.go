@@ -3,9 +3,9 @@ package serve
 import (
 	"context"
 
-	"btrfs-backup/internal/host/local"
-	"btrfs-backup/internal/host/protocol"
-	"btrfs-backup/internal/replace"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/local"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/internal/replace"
 )
 
 func (s *server) relatives(ctx context.Context, d *local.Dir, c protocol.RelativesCall) (protocol.ListReply, error) {

@@ -10,13 +10,13 @@ import (
 	"sync"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/handoff"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/host/local"
-	"btrfs-backup/internal/host/protocol"
-	"btrfs-backup/internal/tree"
-	"btrfs-backup/transport/wire"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/handoff"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/local"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/transport/wire"
 )
 
 // Options are what an agent does for whoever calls.

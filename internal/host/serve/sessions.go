@@ -6,11 +6,11 @@ import (
 	"io"
 	"os"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/internal/handoff"
-	"btrfs-backup/internal/host/protocol"
-	"btrfs-backup/transport/wire"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/internal/handoff"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/transport/wire"
 )
 
 // Each session of a client is a process of its own. The one that sends, or runs `btrfs receive`, holds the stream; the

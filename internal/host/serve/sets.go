@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"slices"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/host"
-	"btrfs-backup/internal/host/local"
-	"btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/local"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
 )
 
 func (s *server) listSets(ctx context.Context, d *local.Dir, _ protocol.Dir) ([]host.Set, error) {

@@ -5,8 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
 )
 
 func TestAClientMakesSetsAndRemovesThemAsItsLimitsAllow(t *testing.T) {

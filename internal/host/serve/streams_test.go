@@ -6,10 +6,10 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs/btrfstest"
-	"btrfs-backup/internal/handoff"
-	"btrfs-backup/internal/host/protocol"
-	"btrfs-backup/transport/wire"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/handoff"
+	"github.com/btrfs-backup/btrfs-backup/internal/host/protocol"
+	"github.com/btrfs-backup/btrfs-backup/transport/wire"
 )
 
 func TestWhatCameOfAStreamThatAnotherProcessHoldsIsAskedNoLongerThanSomebodyWaits(t *testing.T) {

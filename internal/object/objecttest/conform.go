@@ -14,7 +14,7 @@ import (
 	"sync"
 	"testing"
 
-	"btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/object"
 )
 
 // Traits are what buckets may differ in.

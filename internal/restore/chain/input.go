@@ -10,9 +10,9 @@ import (
 	"os"
 	"strings"
 
-	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"

@@ -4,7 +4,7 @@ import (
 	"context"
 	"io"
 
-	"btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/host"
 )
 
 // Known is a stream of which all is known before it is read.

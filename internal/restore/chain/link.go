@@ -9,10 +9,10 @@ import (
 	"strings"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/engine"
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
 )
 
 // A Link is a stream, as it describes itself.

@@ -3,7 +3,7 @@ package partial
 import (
 	"maps"
 
-	"btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
 )
 
 // Flags are those of files by their paths: of all files, or of those that differ from the parent.

@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/crypto/blake2b"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
 )
 
 // A Stream is one in parts.

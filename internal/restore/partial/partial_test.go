@@ -7,9 +7,9 @@ import (
 	"slices"
 	"testing"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/sendstream"
-	"btrfs-backup/btrfs/sendstream/streamtest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream/streamtest"
 )
 
 func check(t testing.TB, err error) {

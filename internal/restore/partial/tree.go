@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strings"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/btrfs/sendstream"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
 )
 
 // A node is a file or directory of the subvolume that streams make, whatever names it gets. Its number is the same whenever the same

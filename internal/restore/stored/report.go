@@ -3,10 +3,10 @@ package stored
 import (
 	"fmt"
 
-	"btrfs-backup/internal/progress"
-	"btrfs-backup/internal/report"
-	"btrfs-backup/internal/restore"
-	"btrfs-backup/internal/store"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/internal/restore"
+	"github.com/btrfs-backup/btrfs-backup/internal/store"
 )
 
 // A Report tells what was done, or with DryRun what would be.

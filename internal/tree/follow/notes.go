@@ -7,7 +7,7 @@ import (
 	"io"
 	"slices"
 
-	"btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
 )
 
 // Notes are what Copy read of files, sorted by inode. In a file, each is the inode and the time of the last change in nanoseconds,

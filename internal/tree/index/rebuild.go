@@ -13,11 +13,11 @@ import (
 	"path/filepath"
 	"strings"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/dedup"
-	"btrfs-backup/internal/manifest"
-	"btrfs-backup/internal/tree/state"
-	"btrfs-backup/internal/tree/walk"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/dedup"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/state"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/walk"
 
 	"golang.org/x/sys/unix"
 )

@@ -6,9 +6,9 @@ import (
 	"io"
 	"slices"
 
-	"btrfs-backup/internal/dedup"
-	"btrfs-backup/internal/manifest"
-	"btrfs-backup/internal/tree/state"
+	"github.com/btrfs-backup/btrfs-backup/internal/dedup"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/state"
 )
 
 // A Backup is one that is being made.

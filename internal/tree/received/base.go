@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"slices"
 
-	"btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
 )
 
 // Base gives what a subvolume of the folder can be verified upon: one that was verified as a whole, in which nothing differed, and which

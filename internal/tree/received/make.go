@@ -7,10 +7,10 @@ import (
 	"io/fs"
 	"os"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/tree/state"
-	"btrfs-backup/internal/tree/survey"
-	"btrfs-backup/internal/tree/verify"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/state"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/survey"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/verify"
 )
 
 // Make makes the manifest of a subvolume that was just received, if there is none. Files that it has unchanged from its parent in the folder,

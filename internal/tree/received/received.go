@@ -17,12 +17,12 @@ import (
 	"sync"
 	"time"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/manifest"
-	"btrfs-backup/internal/tree/state"
-	"btrfs-backup/internal/tree/survey"
-	"btrfs-backup/internal/tree/verify"
-	"btrfs-backup/internal/tree/walk"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/state"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/survey"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/verify"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/walk"
 )
 
 // A Folder is an open folder of subvolumes.

@@ -13,8 +13,8 @@ import (
 	"slices"
 	"strings"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/failpoint"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/failpoint"
 
 	"golang.org/x/sys/unix"
 )

@@ -7,7 +7,7 @@ import (
 	"os"
 	"strings"
 
-	"btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
 )
 
 // baseBatch is how many entries are decoded ahead at a time.

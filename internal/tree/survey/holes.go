@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"fmt"
 
-	"btrfs-backup/internal/manifest"
-	"btrfs-backup/internal/tree/walk"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/walk"
 
 	"golang.org/x/sys/unix"
 )

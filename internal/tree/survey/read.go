@@ -8,8 +8,8 @@ import (
 	"strings"
 	"sync"
 
-	"btrfs-backup/internal/manifest"
-	"btrfs-backup/internal/tree/walk"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/walk"
 )
 
 // contents are what cannot be told of a file without reading it. All names of a file have the same.

@@ -12,9 +12,9 @@ import (
 	"slices"
 	"sync"
 
-	"btrfs-backup/btrfs"
-	"btrfs-backup/internal/manifest"
-	"btrfs-backup/internal/tree/walk"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/walk"
 
 	"golang.org/x/sys/unix"
 )

@@ -3,7 +3,7 @@ package survey
 import (
 	"testing"
 
-	"btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
 )
 
 func TestAFileIsUnchangedOnlyIfNothingSpeaksAgainstIt(t *testing.T) {

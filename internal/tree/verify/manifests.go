@@ -6,7 +6,7 @@ import (
 	"hash"
 	"io"
 
-	"btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
 )
 
 // ManifestOptions tell what of two manifests is compared.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"io"
 
-	"btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
 )
 
 // Unshared gives the paths of regular files that are not the same inodes, with the same contents and in the same place on the disk, under

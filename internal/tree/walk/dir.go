@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
 
 	"golang.org/x/sys/unix"
 )

@@ -7,7 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 // ExplainMissing makes the error of a missing path another one where a symbolic link leads nowhere: no directory can be made there.

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 func TestALinkThatLeadsNowhereIsNotMissing(t *testing.T) {

@@ -4,8 +4,8 @@ import (
 	"errors"
 	"os"
 
-	"btrfs-backup/internal/hint"
-	"btrfs-backup/transport"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 
 	"golang.org/x/sys/unix"
 )

@@ -8,7 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
 
 	"golang.org/x/sys/unix"
 )

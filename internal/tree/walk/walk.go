@@ -9,7 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"btrfs-backup/internal/manifest"
+	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
 
 	"golang.org/x/sys/unix"
 )

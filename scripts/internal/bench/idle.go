@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
 )
 
 // idleTimes is how long runs took that had nothing to save.

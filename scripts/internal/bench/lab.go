@@ -7,7 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
 )
 
 // lab holds the filesystems of one case. close takes them away.

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 )
 
 func TestMeasureCountsWhatOutlivesItsConnection(t *testing.T) {
