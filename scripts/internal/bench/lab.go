@@ -26,7 +26,9 @@ const imageSize = 8 << 30
 func (l *lab) image(name string) string { return filepath.Join(l.dir, name+".img") }
 
 // create makes a filesystem.
-func (l *lab) create(name string) error {
+func (l *lab) create(name string) error { return l.createBy(name, "mkfs.btrfs", "--quiet") }
+
+func (l *lab) createBy(name string, mkfs ...string) error {
 	f, err := os.Create(l.image(name))
 	if err != nil {
 		return err
@@ -34,7 +36,7 @@ func (l *lab) create(name string) error {
 	if err := errors.Join(f.Truncate(imageSize), f.Close()); err != nil {
 		return err
 	}
-	return run("mkfs.btrfs", "--quiet", l.image(name))
+	return run(append(mkfs, l.image(name))...)
 }
 
 // mount gives the directory at which a filesystem is mounted.

@@ -180,15 +180,10 @@ func ignoreExit(err error) error {
 // killChildren kills the children of this process, and theirs once they are orphans.
 func killChildren() {
 	for {
-		lists, _ := filepath.Glob("/proc/self/task/*/children") // fails for a bad pattern only
 		var living int
-		for _, list := range lists {
-			pids, _ := os.ReadFile(list) // empty when the thread has ended
-			for _, word := range strings.Fields(string(pids)) {
-				pid, _ := strconv.Atoi(word)
-				if unix.Kill(pid, unix.SIGKILL) == nil && !isZombie(pid) {
-					living++
-				}
+		for _, pid := range children("self") {
+			if unix.Kill(pid, unix.SIGKILL) == nil && !isZombie(pid) {
+				living++
 			}
 		}
 		if living == 0 {

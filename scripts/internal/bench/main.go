@@ -24,6 +24,9 @@ type settings struct {
 	mirror  bool           // measure copies by rsync
 	restore bool           // measure getting data back, and looking at it
 	offsite bool           // measure encrypted backups to a server, and to a folder
+	peers   bool           // measure other programs, too
+	size    int            // MiB of the tree for these
+	into    string         // document that gets the results of these
 }
 
 func main() {
@@ -40,6 +43,9 @@ func main() {
 	flag.BoolVar(&s.mirror, "mirror", false, "measure copies of a directory by rsync")
 	flag.BoolVar(&s.restore, "restore", false, "measure getting data back, and looking at it")
 	flag.BoolVar(&s.offsite, "offsite", false, "measure encrypted backups to a server, and to a folder")
+	flag.BoolVar(&s.peers, "peers", false, "measure whole runs of several programs")
+	flag.IntVar(&s.size, "size", 512, "`MIB` of the tree for --peers")
+	flag.StringVar(&s.into, "into", "", "replace the results of --peers in the `DOCUMENT`, too")
 	flag.Parse()
 	if *quick {
 		s.rounds, s.scale = 1, 10
@@ -56,6 +62,9 @@ func main() {
 	}
 	if s.offsite {
 		measure = benchOffsite
+	}
+	if s.peers {
+		measure = benchPeers
 	}
 	err := os.Setenv("XDG_STATE_HOME", filepath.Join(s.dir, "state")) // where this machine remembers runs
 	if err == nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -19,7 +20,12 @@ type usage struct {
 }
 
 // measure runs a program.
-func measure(argv []string) (usage, error) {
+func measure(argv []string) (usage, error) { return measureBy(highWater, argv) }
+
+// measureTogether is measure, but for the memory, which is that of all processes together at one moment.
+func measureTogether(argv []string) (usage, error) { return measureBy(resident, argv) }
+
+func measureBy(memory func(pid int) int64, argv []string) (usage, error) {
 	var said bytes.Buffer
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Stdout, cmd.Stderr = &said, &said
@@ -28,7 +34,7 @@ func measure(argv []string) (usage, error) {
 		return usage{}, err
 	}
 	stop := make(chan struct{})
-	peak := watchMemory(cmd.Process.Pid, stop)
+	peak := watchMemory(func() int64 { return memory(cmd.Process.Pid) }, stop)
 	err := cmd.Wait()
 	wall := time.Since(started)
 	close(stop)
@@ -38,16 +44,16 @@ func measure(argv []string) (usage, error) {
 	return usage{wall: wall, cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), peak: <-peak}, nil
 }
 
-// watchMemory reads the high-water mark of a process until stop is closed. The kernel's own figure at the end of a process
+// watchMemory gives the highest that memory was until stop is closed. The kernel's own figure at the end of a process
 // (ru_maxrss) will not do: it is the highest among the process and its children.
-func watchMemory(pid int, stop <-chan struct{}) <-chan int64 {
+func watchMemory(memory func() int64, stop <-chan struct{}) <-chan int64 {
 	peak := make(chan int64, 1)
 	go func() {
 		tick := time.NewTicker(5 * time.Millisecond)
 		defer tick.Stop()
 		var highest int64
 		for {
-			highest = max(highest, highWater(pid))
+			highest = max(highest, memory())
 			select {
 			case <-stop:
 				peak <- highest
@@ -60,12 +66,37 @@ func watchMemory(pid int, stop <-chan struct{}) <-chan int64 {
 }
 
 // highWater gives the most memory that a process had, in bytes, or 0 when it has ended.
-func highWater(pid int) int64 {
+func highWater(pid int) int64 { return statusOf(pid, "VmHWM:") }
+
+// resident gives the memory that a process and all below it have now, in bytes. What they share counts for each of them.
+func resident(pid int) int64 {
+	sum := statusOf(pid, "VmRSS:")
+	for _, child := range children(strconv.Itoa(pid)) {
+		sum += resident(child)
+	}
+	return sum
+}
+
+// children gives the processes that the threads of a process started.
+func children(pid string) (pids []int) {
+	lists, _ := filepath.Glob("/proc/" + pid + "/task/*/children") // fails for a bad pattern only
+	for _, list := range lists {
+		words, _ := os.ReadFile(list) // empty when the thread has ended
+		for _, word := range strings.Fields(string(words)) {
+			child, _ := strconv.Atoi(word)
+			pids = append(pids, child)
+		}
+	}
+	return pids
+}
+
+// statusOf gives an amount of memory in the status of a process, in bytes, or 0 when it has ended.
+func statusOf(pid int, field string) int64 {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0
 	}
-	_, rest, _ := strings.Cut(string(status), "VmHWM:")
+	_, rest, _ := strings.Cut(string(status), field)
 	fields := strings.Fields(rest)
 	if len(fields) == 0 {
 		return 0
