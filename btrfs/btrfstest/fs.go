@@ -33,7 +33,7 @@ import (
 
 // busyPatience is how long a mount may stay busy after its test: a killed
 // program needs a moment to let go of its files.
-const busyPatience = 30 * time.Second
+const busyPatience = 5 * time.Minute
 
 // FS is a filesystem that lives as long as one test.
 type FS struct {
@@ -165,16 +165,14 @@ func makeImage(t testing.TB, kind, path string, size int64) {
 // mounted, and fails if another test detaches one at this moment.
 func makeFilesystem(t testing.TB, argv ...string) {
 	t.Helper()
-	const tries = 20
-	for i := range tries {
+	for end := time.Now().Add(busyPatience); ; time.Sleep(50 * time.Millisecond) {
 		said, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
 		if err == nil {
 			return
 		}
-		if i == tries-1 || !bytes.Contains(said, []byte("cannot check mount status")) {
+		if time.Now().After(end) || !bytes.Contains(said, []byte("cannot check mount status")) {
 			t.Fatalf("%q: %v\n%s", argv, err, said)
 		}
-		time.Sleep(50 * time.Millisecond)
 	}
 }
 

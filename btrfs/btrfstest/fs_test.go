@@ -170,7 +170,7 @@ func traces(t *testing.T, fs *FS) int {
 // waitForNoTrace allows for a moment in which udev still probes the device.
 func waitForNoTrace(t *testing.T, fs *FS) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); traces(t, fs) > 0; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(busyPatience); traces(t, fs) > 0; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%s or its loop device %s is left", fs.Dir, fs.Device)
 		}

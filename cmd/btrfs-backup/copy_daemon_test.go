@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -36,7 +35,7 @@ func newDaemon(r *copyRig, freezeOptions string, more ...string) *daemon {
 	} else {
 		btrfstest.Check(r, os.Mkdir(d.current, 0o755))
 	}
-	d.port = freePort(r)
+	d.port = sshtest.Port(r)
 	config := fmt.Sprintf(`address = 127.0.0.1
 port = %d
 log file = %s
@@ -55,7 +54,6 @@ log file = %s
 	btrfstest.Check(r, os.WriteFile(file, []byte(config), 0o600))
 	cmd := exec.Command("rsync", "--daemon", "--no-detach", "--config="+file)
 	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+r.state)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	btrfstest.Check(r, cmd.Start())
 	r.Cleanup(func() {
 		_ = cmd.Process.Kill()
@@ -77,14 +75,6 @@ func latest(t testing.TB, folder string) string {
 	backup, err := filepath.EvalSymlinks(filepath.Join(folder, ".latest"))
 	btrfstest.Check(t, err)
 	return backup
-}
-
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	btrfstest.Check(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 func (d *daemon) url() string { return fmt.Sprintf("rsync://127.0.0.1:%d/laptop", d.port) }

@@ -157,7 +157,7 @@ func (u *usb) unplug() {
 	if u.device != "" {
 		btrfstest.Run(u, "losetup", "--detach", u.device)
 		u.device = ""
-		for end := time.Now().Add(time.Minute); btrfstest.Run(u, "losetup", "--associated", u.image) != ""; { // while something looks at it
+		for end := time.Now().Add(5 * time.Minute); btrfstest.Run(u, "losetup", "--associated", u.image) != ""; { // while something looks at it
 			if time.Now().After(end) {
 				u.Fatal("the loop device of the disk does not go away")
 			}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -41,7 +42,7 @@ var absences = []absence{
 		name: "connections closed at once", error: "closed during the handshake", hint: "is it sshd that listens",
 		leave: func(t testing.TB, l *link) func() {
 			l.proxy.Refuse(true)
-			listener, err := sshtest.ListenAgain(l.proxy.Addr)
+			listener, err := net.Listen("tcp", l.proxy.Addr)
 			btrfstest.Check(t, err)
 			go func() {
 				for c, err := listener.Accept(); err == nil; c, err = listener.Accept() {

@@ -165,7 +165,7 @@ func TestNothingIsWrittenWhileDataAreMoved(t *testing.T) {
 	})
 	defer balances.Wait()
 	defer close(stop)
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(5 * time.Minute); time.Now().Before(end); {
 		btrfstest.Damage(t, w.path(2), 0)
 		d := w.find("2")[0]
 		before := btrfstest.ReadBlock(t, d.Copies[0].Device, d.Copies[0].Offset)

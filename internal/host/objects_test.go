@@ -360,7 +360,7 @@ func TestACancelledTransferLeavesNothing(t *testing.T) {
 		if err != nil && !errors.Is(err, cause) {
 			t.Errorf("it ended with %v", err)
 		}
-		for end := time.Now().Add(time.Minute); leftovers(t, folder) != nil && time.Now().Before(end); {
+		for end := time.Now().Add(5 * time.Minute); leftovers(t, folder) != nil && time.Now().Before(end); {
 			time.Sleep(10 * time.Millisecond)
 		}
 		if left, found := leftovers(t, folder), keys(t, b, "part"); left != nil || err != nil && found != nil {
@@ -430,7 +430,7 @@ func TestObjectsArriveOverConnectionsThatBreak(t *testing.T) {
 	if found := keys(t, b, ""); len(found) != 4 {
 		t.Errorf("there are %q", found)
 	}
-	for end := time.Now().Add(time.Minute); leftovers(t, folder) != nil && time.Now().Before(end); {
+	for end := time.Now().Add(5 * time.Minute); leftovers(t, folder) != nil && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	if left := leftovers(t, folder); left != nil {

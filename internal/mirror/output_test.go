@@ -60,7 +60,7 @@ func TestProgressAndStatisticsAreRead(t *testing.T) {
 	if o.atMost != 6000006 { // the percentage of what rsync did not know yet counts for nothing
 		t.Fatalf("the total is taken for %d", o.atMost)
 	}
-	late := time.After(time.Minute)
+	late := time.After(5 * time.Minute)
 	for !strings.Contains(diary.String(), progress.Bytes(6000006)) || !strings.Contains(diary.String(), progress.Bytes(3000003)) {
 		select {
 		case line := <-shown:

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/btrfs-backup/btrfs-backup/internal/host"
 	"github.com/btrfs-backup/btrfs-backup/internal/host/local"
 	"github.com/btrfs-backup/btrfs-backup/internal/rsh"
+	"github.com/btrfs-backup/btrfs-backup/transport/sshtest"
 )
 
 // elsewhere is this machine, which rsync takes for another one.
@@ -123,12 +125,8 @@ func daemon(t *testing.T) (address, dir string) {
 	config += "auth users = me\nsecrets file = /nonexistent\n" // of the last one
 	check(t, os.WriteFile(filepath.Join(dir, "config"), []byte(config), 0o600))
 	check(t, os.WriteFile(filepath.Join(dir, "motd"), []byte("-rw-r--r-- 1 2 3 4 welcome\n"), 0o600))
-	listener, err := net.Listen("tcp", "localhost:0")
-	check(t, err)
-	address = listener.Addr().String()
-	check(t, listener.Close())
-	_, port, err := net.SplitHostPort(address)
-	check(t, err)
+	port := strconv.Itoa(sshtest.Port(t))
+	address = "localhost:" + port
 	cmd := exec.Command("rsync", "--daemon", "--no-detach", "--address=127.0.0.1", "--port="+port, "--config="+filepath.Join(dir, "config"),
 		"--log-file="+filepath.Join(dir, "log"))
 	check(t, cmd.Start())
@@ -136,7 +134,7 @@ func daemon(t *testing.T) (address, dir string) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	for range 200 {
+	for end := time.Now().Add(5 * time.Minute); time.Now().Before(end); {
 		if c, err := net.Dial("tcp", address); err == nil {
 			c.Close()
 			return address, dir

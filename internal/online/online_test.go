@@ -3,6 +3,7 @@ package online
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -62,11 +63,12 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 }
 
 func TestPortIsThereWhenItAccepts(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address := fmt.Sprintf("127.0.0.1:%d", sshtest.Port(t))
+	mustBeAway(t, parse(t, "tcp:"+address), quiet, "away: connection refused")
+	l, err := net.Listen("tcp", address)
 	btrfstest.Check(t, err)
-	mustBeThere(t, "tcp:"+l.Addr().String(), quiet)
-	btrfstest.Check(t, l.Close())
-	mustBeAway(t, parse(t, "tcp:"+l.Addr().String()), quiet, "away: connection refused")
+	defer l.Close()
+	mustBeThere(t, "tcp:"+address, quiet)
 }
 
 func TestHostIsThereWhenItReplies(t *testing.T) {

@@ -275,10 +275,7 @@ func daemon(t testing.TB) (address, dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	config := filepath.Join(t.TempDir(), "rsyncd.conf")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	check(t, err)
-	port := l.Addr().(*net.TCPAddr).Port
-	check(t, l.Close())
+	port := strconv.Itoa(sshtest.Port(t))
 	check(t, os.WriteFile(config, []byte(fmt.Sprintf(`use chroot = no
 uid = root
 gid = root
@@ -286,13 +283,13 @@ gid = root
 path = %s
 read only = no
 `, dir)), 0o600))
-	cmd := exec.Command("rsync", "--daemon", "--no-detach", "--address=127.0.0.1", "--port="+strconv.Itoa(port), "--config="+config)
+	cmd := exec.Command("rsync", "--daemon", "--no-detach", "--address=127.0.0.1", "--port="+port, "--config="+config)
 	check(t, cmd.Start())
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait() // it was killed
 	})
-	address = l.Addr().String()
+	address = "127.0.0.1:" + port
 	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		c, err := net.Dial("tcp", address)
 		if err == nil {
@@ -342,10 +339,7 @@ func tunnel(t testing.TB, server *sshtest.Server, program, address string) linke
 }
 
 func TestATunnelTellsWhyItReachesNoDaemon(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	check(t, err)
-	nobody := l.Addr().String()
-	check(t, l.Close())
+	nobody := fmt.Sprintf("127.0.0.1:%d", sshtest.Port(t))
 	server := sshtest.Start(t, sshtest.Options{})
 	for _, program := range []string{"", "ssh"} {
 		to := tunnel(t, server, program, nobody)

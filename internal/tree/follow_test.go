@@ -54,13 +54,13 @@ func arrive(t *testing.T, dir string, paths ...string) {
 // awaitRead waits until so many files were read.
 func (r *rig) awaitRead(name string, n int) {
 	r.t.Helper()
-	for range 600 {
+	for range 3000 {
 		if r.countRead(name) >= n {
 			return
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	r.t.Fatalf("%d files were read in a minute, want %d", r.countRead(name), n)
+	r.t.Fatalf("%d files were read in five minutes, want %d", r.countRead(name), n)
 }
 
 // countRead tells how many times a file was read.

@@ -3,6 +3,7 @@ package ssh_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -119,10 +120,7 @@ func TestARefusedSessionLeavesForwardedConnectionsAlone(t *testing.T) {
 func TestADialTellsWhyItWasRefused(t *testing.T) {
 	t.Parallel()
 	open, closed := sshtest.Start(t, sshtest.Options{}), sshtest.Start(t, sshtest.Options{Config: []string{"AllowTcpForwarding no"}})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	check(t, err)
-	nobody := l.Addr().String()
-	check(t, l.Close())
+	nobody := fmt.Sprintf("127.0.0.1:%d", sshtest.Port(t))
 	for _, program := range programs {
 		try := func(server *sshtest.Server) error {
 			o := sshOptions(t, server)

@@ -1,11 +1,10 @@
 package sshtest
 
 import (
-	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -29,7 +28,7 @@ type Proxy struct {
 // NewProxy starts a proxy before addr that ends with the test.
 func NewProxy(t testing.TB, addr string) *Proxy {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", Port(t)))
 	check(t, err)
 	p := &Proxy{Addr: l.Addr().String(), target: addr, listen: l, conns: map[net.Conn]bool{}}
 	p.changed = sync.NewCond(&p.mu)
@@ -83,22 +82,12 @@ func (p *Proxy) Refuse(on bool) {
 		p.listen.Close()
 		p.listen = nil
 	case !on && p.listen == nil:
-		l, err := ListenAgain(p.Addr)
+		l, err := net.Listen("tcp", p.Addr)
 		if err != nil {
-			panic(err) // the port was ours a moment ago
+			panic(err) // the port is ours
 		}
 		p.listen = l
 		go p.serve(l)
-	}
-}
-
-// ListenAgain listens where a listener was closed a moment ago. A connection of another test may have the port meanwhile.
-func ListenAgain(addr string) (net.Listener, error) {
-	for until := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		l, err := net.Listen("tcp", addr)
-		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(until) {
-			return l, err
-		}
 	}
 }
 

@@ -76,44 +76,38 @@ func Start(t testing.TB, o Options) *Server {
 	return s
 }
 
-// start runs sshd on a free port, and on another one if a process takes that before sshd does.
+// start runs sshd on a port of its own.
 func (s *Server) start(t testing.TB, o Options) {
 	t.Helper()
 	config := filepath.Join(s.Dir, "sshd_config")
-	for listens := false; !listens; listens = s.listens(t) {
-		s.Port = freePort(t)
-		check(t, os.WriteFile(config, []byte(s.config(o)), 0o600))
-		check(t, os.RemoveAll(s.logFile()))
-		cmd, ended := exec.Command("/usr/sbin/sshd", "-D", "-E", s.logFile(), "-f", config), make(chan struct{})
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-		started := make(chan error)
-		go func() {
-			defer close(ended)
-			runtime.LockOSThread() // the death signal comes when the thread ends
-			defer runtime.UnlockOSThread()
-			err := cmd.Start()
-			started <- err
-			if err == nil {
-				_ = cmd.Wait() // it is killed
-			}
-		}()
-		check(t, <-started)
-		s.cmd, s.ended = cmd, ended
-	}
+	s.Port = Port(t)
+	check(t, os.WriteFile(config, []byte(s.config(o)), 0o600))
+	cmd, ended := exec.Command("/usr/sbin/sshd", "-D", "-E", s.logFile(), "-f", config), make(chan struct{})
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	started := make(chan error)
+	go func() {
+		defer close(ended)
+		runtime.LockOSThread() // the death signal comes when the thread ends
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // it is killed
+		}
+	}()
+	check(t, <-started)
+	s.cmd, s.ended = cmd, ended
+	s.awaitListening(t)
 }
 
-// listens waits until sshd listens. It tells false if the port was taken.
-func (s *Server) listens(t testing.TB) bool {
+func (s *Server) awaitListening(t testing.TB) {
 	t.Helper()
 	for end := time.Now().Add(patience); ; {
 		if strings.Contains(s.Log(), "Server listening on") {
-			return true
+			return
 		}
 		select {
 		case <-s.ended:
-			if strings.Contains(s.Log(), "Address already in use") {
-				return false
-			}
 			t.Fatalf("sshd does not start:\n%s", s.Log())
 		case <-time.After(5 * time.Millisecond):
 		}
@@ -232,14 +226,6 @@ func NewKey(t testing.TB, file string) string {
 	check(t, os.WriteFile(file, pem.EncodeToMemory(block), 0o600))
 	check(t, os.WriteFile(file+".pub", line, 0o600))
 	return strings.TrimSpace(string(line))
-}
-
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	check(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 func check(t testing.TB, err error) {

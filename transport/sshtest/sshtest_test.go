@@ -90,7 +90,7 @@ func TestADelayDoesNotLimitTheRate(t *testing.T) {
 	conn, err := net.Dial("tcp", p.Addr)
 	check(t, err)
 	defer conn.Close()
-	const size = 32 << 20 // more than all buffers of sockets hold
+	const size = 128 << 20 // more than all buffers of sockets hold
 	begin := time.Now()
 	go func() { _, _ = conn.Write(make([]byte, size)) }()
 	_, err = io.ReadFull(conn, make([]byte, size))

@@ -15,6 +15,7 @@ import (
 	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 	"github.com/btrfs-backup/btrfs-backup/transport"
 	"github.com/btrfs-backup/btrfs-backup/transport/ssh"
+	"github.com/btrfs-backup/btrfs-backup/transport/sshtest"
 	"github.com/btrfs-backup/btrfs-backup/transport/wire"
 )
 
@@ -74,10 +75,7 @@ func TestALockThatWasGivenUpIsNotInTheWayOfTheNext(t *testing.T) {
 }
 
 func TestAMachineThatWasNeverReachedIsNotWaitedFor(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	btrfstest.Check(t, err)
-	btrfstest.Check(t, l.Close()) // nobody listens there any more
-	target := ssh.Target{Host: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port}
+	target := ssh.Target{Host: "127.0.0.1", Port: sshtest.Port(t)} // where nobody listens
 	h := New(ssh.New(target, ssh.Options{}), Options{Log: slog.New(slog.DiscardHandler), ResumeWindow: 24 * time.Hour})
 	defer h.Close()
 	if _, err := h.Open(t.Context(), "/"); !errors.Is(err, transport.ErrUnreachable) {

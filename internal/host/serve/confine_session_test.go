@@ -100,7 +100,7 @@ func TestAParkedTransferMakesWayForAnotherStreamOfItsName(t *testing.T) {
 	btrfstest.Check(t, first.conn.Close())
 	call := protocol.ReceiveCall{Dir: dir, Order: host.ReceiveOrder{Name: name, Key: "other"}}
 	var reply protocol.ReceiveReply
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		if err = second.call(protocol.Receive.Name, call, &reply); err == nil || time.Now().After(end) {
 			break // until the first session has ended
 		}

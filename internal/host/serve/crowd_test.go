@@ -80,10 +80,7 @@ func TestNothingIsParkedBeforeAByteCame(t *testing.T) {
 		btrfstest.Check(t, c.call(protocol.Receive.Name, protocol.ReceiveCall{Dir: protocol.Dir{Path: s.folder}, Order: order}, &r))
 	}
 	c.conn.Close()
-	for range 1000 {
-		if len(notices(s.folder)) == 0 {
-			break
-		}
+	for end := time.Now().Add(5 * time.Minute); len(notices(s.folder)) > 0 && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	d := open(t, newHost(), s.folder)

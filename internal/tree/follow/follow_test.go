@@ -49,13 +49,13 @@ func follow(t *testing.T, dir string) *followedCopy {
 // awaitRead waits until so many files were read.
 func (c *followedCopy) awaitRead(t *testing.T, n int) {
 	t.Helper()
-	for range 600 {
+	for range 3000 {
 		if c.countRead(t) >= n {
 			return
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	t.Fatalf("%d files were read in a minute, want %d", c.countRead(t), n)
+	t.Fatalf("%d files were read in five minutes, want %d", c.countRead(t), n)
 }
 
 // countRead tells how many times a file was read.
