@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/btrfs-backup/btrfs-backup/btrfs"
@@ -171,6 +172,10 @@ func (s stuck) Open(context.Context) error {
 }
 
 func TestADestinationThatHangsKeepsNoOtherFromAnswering(t *testing.T) {
+	synctest.Test(t, whileOneHangs)
+}
+
+func whileOneHangs(t *testing.T) {
 	s, d := newFakes(snap(1))
 	d.here = subvolumes{backup(snap(1))}
 	hangs := stuck{d, make(chan struct{})}
@@ -179,6 +184,7 @@ func TestADestinationThatHangsKeepsNoOtherFromAnswering(t *testing.T) {
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 200*time.Millisecond, errLate)
 	defer cancel()
 	job := jobOf(s, d)
+	job.Now = func() time.Time { return time.Date(2026, 1, 20, 12, 0, 0, 0, time.Local) }
 	job.Destinations = append(job.Destinations, hangs, Absent("/away", "its disk is not there"))
 	got := Survey(ctx, job).Destinations
 	if got[0].Err != nil || got[0].Number != 1 {

@@ -15,7 +15,7 @@ func open(t testing.TB, place string, change func(*object.S3Options)) *object.S3
 	t.Helper()
 	o := object.S3Options{Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Credentials: object.Credentials{File: objecttest.Credentials(t, objecttest.Key, objecttest.Secret)},
-		Patience:    20 * time.Second, Silence: 10 * time.Second}
+		Patience:    20 * time.Second, Silence: 5 * time.Minute}
 	if change != nil {
 		change(&o)
 	}

@@ -55,7 +55,8 @@ func fill(t testing.TB, b object.Bucket, contents map[string]string) {
 	}
 }
 
-func impatient(o *object.S3Options) { o.Patience, o.Silence = time.Second, 5*time.Second }
+// impatient tries again for a second only. It waits for what is silent.
+func impatient(o *object.S3Options) { o.Patience = time.Second }
 
 func TestAServerThatIsDownIsUnreachable(t *testing.T) {
 	t.Parallel()
@@ -86,7 +87,7 @@ func TestWhatMayHelpIsTriedAgain(t *testing.T) {
 		t.Run(fmt.Sprintf("%+v", f), func(t *testing.T) {
 			t.Parallel()
 			s := objecttest.Start(t, objecttest.Options{Versions: true})
-			b := open(t, s.VersionedBucket(t, "backups"), func(o *object.S3Options) { o.Silence = 500 * time.Millisecond })
+			b := open(t, s.VersionedBucket(t, "backups"), func(o *object.S3Options) { o.Patience, o.Silence = 5*time.Minute, 500*time.Millisecond })
 			fill(t, b, map[string]string{"there": "there"})
 			for _, kind := range []string{"LIST", "GET", "HEAD", "PUT", "DELETE"} {
 				f.Match, f.Times = objecttest.Of(kind), 2
@@ -108,19 +109,24 @@ func TestWhatMayHelpIsTriedAgain(t *testing.T) {
 func TestAServerThatCannotIsGivenUpInTime(t *testing.T) {
 	t.Parallel()
 	s := objecttest.Start(t, objecttest.Options{})
-	b := open(t, s.Bucket(t, "backups"), impatient)
+	place := s.Bucket(t, "backups")
+	b := open(t, place, impatient)
 	fill(t, b, map[string]string{"there": "there"})
+	hasty := open(t, place, func(o *object.S3Options) { o.Patience, o.Silence = time.Second, time.Second })
 	for text, f := range map[string]objecttest.Fault{
 		"(SlowDown: ": {Status: 503, Code: "SlowDown"}, "(InternalError: ": {Status: 500, Code: "InternalError"}, "closed the connection": {Cut: true},
 		"does not answer": {Hang: true},
 	} {
 		s.Fail(f)
-		began := time.Now()
+		b, began := b, time.Now()
+		if f.Hang {
+			b = hasty
+		}
 		err := b.Put(ctx, "new", []byte("new"), object.PutOptions{})
 		if !errors.Is(err, transport.ErrUnreachable) || f.Status > 0 && !strings.Contains(err.Error(), text) {
 			t.Errorf("%+v: %v", f, err)
 		}
-		if took := time.Since(began); took > 20*time.Second {
+		if took := time.Since(began); took > 2*time.Minute {
 			t.Errorf("%+v: took %s", f, took)
 		}
 		s.Heal()
@@ -144,15 +150,15 @@ func TestAServerIsLeftAloneForAsLongAsItWants(t *testing.T) {
 func TestAContextEndsWhatIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	s := objecttest.Start(t, objecttest.Options{})
-	b := open(t, s.Bucket(t, "backups"), nil)
+	b := open(t, s.Bucket(t, "backups"), func(o *object.S3Options) { o.Patience = time.Hour })
 	why := errors.New("the user had enough")
-	for _, f := range []objecttest.Fault{{Status: 503, Code: "SlowDown", RetryAfter: "10"}, {Hang: true}} {
+	for _, f := range []objecttest.Fault{{Status: 503, Code: "SlowDown", RetryAfter: "1000"}, {Hang: true}} {
 		s.Fail(f)
 		ending, cancel := context.WithCancelCause(ctx)
 		time.AfterFunc(300*time.Millisecond, func() { cancel(why) })
 		began := time.Now()
 		err := b.Put(ending, "new", []byte("new"), object.PutOptions{})
-		if took := time.Since(began); !errors.Is(err, why) || took > 5*time.Second {
+		if took := time.Since(began); !errors.Is(err, why) || took > 2*time.Minute {
 			t.Errorf("%+v: %v after %s", f, err, took)
 		}
 		s.Heal()
@@ -359,8 +365,8 @@ func TestAFullServerIsTold(t *testing.T) {
 func TestASlowServerIsNoBrokenOne(t *testing.T) {
 	t.Parallel()
 	s := objecttest.Start(t, objecttest.Options{})
-	b := open(t, s.Bucket(t, "backups"), func(o *object.S3Options) { o.Patience, o.Silence = 15*time.Second, time.Second })
-	content := objecttest.Content(1, 8<<20)
+	b := open(t, s.Bucket(t, "backups"), func(o *object.S3Options) { o.Patience, o.Silence = 5*time.Minute, time.Second })
+	content := objecttest.Content(1, 4<<20)
 	s.Fail(objecttest.Fault{Match: func(r *http.Request) bool { return r.Method == "PUT" || r.Method == "GET" }, Slow: 150 * time.Millisecond})
 	began := time.Now()
 	if err := b.Put(ctx, "much", content, object.PutOptions{Replace: true}); err != nil {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+	"golang.org/x/time/rate"
 
 	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 	"github.com/btrfs-backup/btrfs-backup/internal/hint"
@@ -259,8 +260,13 @@ func TestUploadsKeepToTheLimit(t *testing.T) {
 	t.Parallel()
 	s := objecttest.Start(t, objecttest.Options{})
 	moved := make(chan int64, 1<<16)
-	b := open(t, s.Bucket(t, "backups"), func(o *object.S3Options) {
+	place := s.Bucket(t, "backups")
+	b := open(t, place, func(o *object.S3Options) {
 		o.Limit = transport.NewLimiter(1 << 20)
+		o.Wire = func(n int64) { moved <- n }
+	})
+	slow := open(t, place, func(o *object.S3Options) { // which would take five minutes
+		o.Limit = rate.NewLimiter(7<<10, 7<<10)
 		o.Wire = func(n int64) { moved <- n }
 	})
 	content := objecttest.Content(1, 2<<20)
@@ -268,14 +274,15 @@ func TestUploadsKeepToTheLimit(t *testing.T) {
 	if err := b.Put(ctx, "much", content, object.PutOptions{Replace: true}); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(began); took < 1800*time.Millisecond || took > time.Minute {
+	if took := time.Since(began); took < 1800*time.Millisecond || took > 2*time.Minute {
 		t.Errorf("2 MiB at 1 MiB/s took %s", took)
 	}
 	began = time.Now()
-	if _, err := object.Read(ctx, b, object.Ref{Key: "much"}); err != nil || time.Since(began) > 1500*time.Millisecond {
+	if _, err := object.Read(ctx, slow, object.Ref{Key: "much"}); err != nil || time.Since(began) > 2*time.Minute {
 		t.Errorf("reading took %s, %v", time.Since(began), err)
 	}
 	b.Close()
+	slow.Close()
 	close(moved)
 	var sum int64
 	for n := range moved {
