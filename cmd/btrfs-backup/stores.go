@@ -76,9 +76,9 @@ func (o *readingOptions) defineReading(f *pflag.FlagSet) {
 func (o *readingOptions) reading(env environment, config string, places []job.Place) job.Reading {
 	r := job.Reading{Stores: o.stores, Signers: o.signers, Of: make(map[string]job.Stores)}
 	for _, p := range places {
-		if s, ok := p.(job.Store); ok && o.stores.Credentials == "" && o.stores.CredentialsCommand == "" {
+		if s, ok := p.(job.Store); ok {
 			if found, err := lookInto(config); err == nil { // who uses it tells what is wrong with it
-				found.StoresAt(s, r.Of)
+				found.ReadStore(s, &r)
 			}
 		}
 	}

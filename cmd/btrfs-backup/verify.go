@@ -45,10 +45,9 @@ The filesystem compares its checksums with all that is read: where the disk does
 not give a block, its place in the file is told, and the rest is read.
 
 A set stands for the backups of all its members, and a folder of sets for all of
-them. In a store, or STORE/SOURCE, all objects are compared with the checksums
-that the store computes; with --download they are fetched, and with --restore
-decrypted and checked.
-
+them. Objects in a STORE, or STORE/SOURCE, are compared with checksums that the
+store computes; with --download they are fetched, and --restore restores backups
+into a hidden directory for a while, and compares them with snapshots left here.
 Exit status 4 tells that something differs, or is damaged.`,
 		Args: needPlace("BACKUP"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -111,8 +110,8 @@ func verifyBackups(ctx context.Context, env environment, o *verifyOptions, texts
 		return misused(err.Error(), hint.Of(err))
 	} else if areStored {
 		return o.verifyStored(ctx, env, machines, found, told)
-	} else if o.stored.Download || o.stored.Restore {
-		return misused("--download and --restore are for backups in stores", "without them all of a backup is read")
+	} else if o.stored.Download || o.stored.Restore || o.stored.Scratch != "" {
+		return misused("--download, --restore and --scratch are for backups in stores", "without them all of a backup is read")
 	}
 	places := machines.Trees(found)
 	if o.export {

@@ -19,7 +19,8 @@ type storedVerify struct {
 
 func (o *storedVerify) define(f *pflag.FlagSet) {
 	f.BoolVar(&o.Download, "download", false, "fetch all that a store has, and compare it")
-	f.BoolVar(&o.Restore, "restore", false, "decrypt what a store has, and check it")
+	f.BoolVar(&o.Restore, "restore", false, "restore for a while, compare with snapshots")
+	f.StringVar(&o.Scratch, "scratch", "", "let --restore use `DIR`, on a btrfs")
 	defineIdentities(&o.identities, f)
 	o.defineReading(f)
 }

@@ -42,11 +42,12 @@ func (c *Config) DiskNames() (names []string) {
 	return names
 }
 
-// StoresAt notes by its place how the job that has a store, or something in it, reaches that.
-func (c *Config) StoresAt(p job.Store, all map[string]job.Stores) {
+// ReadStore notes what the jobs that have a store, or something in it, tell of it.
+func (c *Config) ReadStore(p job.Store, r *job.Reading) {
 	for _, j := range c.Jobs {
 		if j.Spec.Has(p) {
-			all[p.String()] = j.Spec.Stores
+			r.Of[p.String()] = j.Spec.StoresAt(p)
+			r.Folders = append(r.Folders, j.Spec.SnapshotFolders()...)
 		}
 	}
 }

@@ -7,13 +7,16 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
 	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 	"github.com/btrfs-backup/btrfs-backup/internal/inventory"
 	"github.com/btrfs-backup/btrfs-backup/internal/object"
 	"github.com/btrfs-backup/btrfs-backup/internal/offsite"
+	"github.com/btrfs-backup/btrfs-backup/internal/restore/stored"
 	"github.com/btrfs-backup/btrfs-backup/internal/seal"
 	"github.com/btrfs-backup/btrfs-backup/internal/store"
 	"github.com/btrfs-backup/btrfs-backup/internal/verify"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 
 	"golang.org/x/time/rate"
 )
@@ -21,7 +24,8 @@ import (
 // Reading tells how stores are looked at.
 type Reading struct {
 	Stores  Stores            // how they are reached
-	Of      map[string]Stores // how single ones are, by their places
+	Of      map[string]Stores // how single ones are, by their places, unless Stores has credentials
+	Folders []string          // where snapshots of what is in them may be
 	Signers []string          // public keys whose signatures count, beside those on record
 	Limit   rate.Limit        // bytes a second from a server; 0: as many as go
 	// Identities gives secret keys. It is nil if none are given: few things need one.
@@ -96,17 +100,18 @@ func AreStores(places []Place) (bool, error) {
 // VerifyStored verifies what is in stores: all sources, those of one, or one backup. Each place may fail alone.
 func (m *Machines) VerifyStored(ctx context.Context, places []Place, o verify.StoredOptions, w verify.Watcher) (all []verify.Result, err error) {
 	all = []verify.Result{}
+	var ids seal.Identities
 	if o.Restore {
-		if o.Identities, err = m.Identities(ctx); err != nil {
+		if ids, err = m.Identities(ctx); err != nil {
 			return nil, err
 		}
 		m.Identities = nil // they are known now
 	}
 	var errs []error
 	for _, p := range places {
-		stored, err := m.storedAt(ctx, p.(Store))
+		sources, err := m.storedAt(ctx, p.(Store), ids, o.Scratch)
 		errs = append(errs, err)
-		for _, s := range stored {
+		for _, s := range sources {
 			results, err := verify.InStore(ctx, s, o, w)
 			all, errs = append(all, results...), append(errs, err)
 		}
@@ -114,8 +119,8 @@ func (m *Machines) VerifyStored(ctx context.Context, places []Place, o verify.St
 	return all, errors.Join(errs...)
 }
 
-// storedAt gives the sources, or the backup, that the place of a store means.
-func (m *Machines) storedAt(ctx context.Context, s Store) (all []verify.Stored, err error) {
+// storedAt gives the sources, or the backup, that the place of a store means. Scratch is as in stored.ScratchOr.
+func (m *Machines) storedAt(ctx context.Context, s Store, ids seal.Identities, scratch string) (all []verify.Stored, err error) {
 	_, found, err := m.FindStored(ctx, s)
 	if err != nil {
 		return nil, err
@@ -126,8 +131,14 @@ func (m *Machines) storedAt(ctx context.Context, s Store) (all []verify.Stored, 
 			return nil, err
 		}
 	}
+	here, at := m.At(Local{scratch})
+	bench := stored.BenchOptions{Found: found, Identities: ids, Here: here, Scratch: stored.ScratchOr(at, ""),
+		Settings: engine.Settings{Log: m.env.Log, Now: m.env.Now, State: lock.State{Dir: m.env.State}}}
 	for _, source := range sources {
-		all = append(all, verify.Stored{Store: found.Store, At: found.At(source, ""), Source: source, Name: found.Name})
+		all = append(all, verify.Stored{Store: found.Store, At: found.At(source, ""), Source: source, Name: found.Name, Here: here,
+			Folders: m.Folders, Bench: func(ctx context.Context, c *store.Catalog, wanted []*store.Backup) (verify.Bench, error) {
+				return stored.NewBench(ctx, c, wanted, bench)
+			}})
 	}
 	return all, nil
 }
@@ -135,7 +146,7 @@ func (m *Machines) storedAt(ctx context.Context, s Store) (all []verify.Stored, 
 // place gives where a store lies that is looked at.
 func (m *Machines) place(s Store) offsite.Place {
 	settings, ok := m.Of[s.String()]
-	if !ok {
+	if !ok || m.Stores.Credentials != "" || m.Stores.CredentialsCommand != "" {
 		settings = m.Stores
 	}
 	return settings.placeOf(s, m, m.env.Log, m.Limit)

@@ -126,6 +126,23 @@ func isAt(one, p Place) bool {
 	return one.String() == p.String()
 }
 
+// SnapshotFolders gives the folders of this machine in which there are snapshots of the sources, or what is sent on.
+func (s *Spec) SnapshotFolders() (all []string) {
+	for _, p := range s.sources() {
+		local, ok := p.(Local)
+		switch {
+		case !ok:
+		case s.Subvolume.Relay:
+			all = append(all, local.Path)
+		case path.IsAbs(s.Subvolume.Folder):
+			all = append(all, s.Subvolume.Folder)
+		default:
+			all = append(all, path.Join(local.Path, s.Subvolume.Folder))
+		}
+	}
+	return all
+}
+
 func (s *Spec) sources() (all []Place) {
 	if s.Source != nil {
 		all = append(all, s.Source)

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,7 +14,6 @@ import (
 	"time"
 
 	"github.com/btrfs-backup/btrfs-backup/internal/inventory"
-	"github.com/btrfs-backup/btrfs-backup/internal/seal"
 	"github.com/btrfs-backup/btrfs-backup/internal/store"
 	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 	"github.com/btrfs-backup/btrfs-backup/internal/verify"
@@ -27,11 +28,25 @@ func (w *watcher) Begin(context.Context, string) (func(read, total int64), func(
 func (w *watcher) Found(d tree.Difference) { w.lines = append(w.lines, verify.Line(d)) }
 func (w *watcher) Done(r verify.Result)    { w.lines = append(w.lines, r.Summary()) }
 
+// reading is a verify.Bench that reads streams, and receives nothing.
+type reading struct{ *shop }
+
+func (r reading) Receive(ctx context.Context, b *store.Backup, _ func(int)) (string, error) {
+	content := r.store.Stream(ctx, &b.Manifest, r.ids)
+	_, err := io.Copy(io.Discard, content)
+	return "", errors.Join(err, content.Close())
+}
+func (reading) Original(context.Context, *store.Backup, []string) string { return "" }
+func (reading) Done(*store.Backup) error                                 { return nil }
+func (reading) Close() error                                             { return nil }
+
 func (s *shop) verify(o verify.StoredOptions) ([]verify.Result, string) {
 	s.Helper()
 	o.Now = time.Now
 	w := &watcher{}
-	all, err := verify.InStore(s.Context(), verify.Stored{Store: s.store, At: s.place.String() + "/" + source, Source: source}, o, w)
+	of := verify.Stored{Store: s.store, At: s.place.String() + "/" + source, Source: source}
+	of.Bench = func(context.Context, *store.Catalog, []*store.Backup) (verify.Bench, error) { return reading{s}, nil }
+	all, err := verify.InStore(s.Context(), of, o, w)
 	must(s, err)
 	return all, strings.Join(w.lines, "\n")
 }
@@ -43,7 +58,7 @@ func TestDamageIsToldWithAllThatIsLost(t *testing.T) {
 	s.save("20260102-000000", "20260101-000000")
 	s.save("20260103-000000", "20260102-000000")
 	s.save("20260104-000000", "")
-	if all, told := s.verify(verify.StoredOptions{Restore: true, Identities: s.ids}); verify.Differs(all) || len(all) != 4 || all[0].Failure != nil {
+	if all, told := s.verify(verify.StoredOptions{Restore: true}); verify.Differs(all) || len(all) != 4 || all[0].Failure != nil {
 		t.Errorf("whole: %s", told)
 	}
 	if e := entry(t, s.look(source), "20260102-000000"); !slices.Contains(e.Notes, "verified "+time.Now().Format(time.DateOnly)) {
@@ -54,7 +69,7 @@ func TestDamageIsToldWithAllThatIsLost(t *testing.T) {
 	must(t, err)
 	content[len(content)/2] ^= 1
 	must(t, os.WriteFile(part, content, 0o600))
-	for _, o := range []verify.StoredOptions{{}, {Download: true}, {Restore: true, Identities: s.ids}} {
+	for _, o := range []verify.StoredOptions{{}, {Download: true}, {Restore: true}} {
 		all, told := s.verify(o)
 		if len(all) != 4 || !verify.Differs(all) || !slices.Equal(all[3].Lost, []string{"20260102-000000", "20260103-000000"}) {
 			t.Errorf("%+v", all)
@@ -75,13 +90,12 @@ func TestDamageIsToldWithAllThatIsLost(t *testing.T) {
 func TestAKeyThatReadsNothingIsNoDamage(t *testing.T) {
 	s := newShop(t, inFolder(t.TempDir()))
 	s.save("20260101-000000", "")
-	_, other := options(t)
-	all, _ := s.verify(verify.StoredOptions{Restore: true, Identities: other})
+	_, s.ids = options(t)
+	all, _ := s.verify(verify.StoredOptions{Restore: true})
 	if verify.Differs(all) || all[0].Failure == nil {
 		t.Errorf("%+v", all[0])
 	}
-	var none seal.Identities
-	if all, _ := s.verify(verify.StoredOptions{Identities: none}); all[0].Failure != nil {
+	if all, _ := s.verify(verify.StoredOptions{}); all[0].Failure != nil {
 		t.Errorf("%+v", all[0])
 	}
 }
@@ -98,7 +112,7 @@ func TestAStreamThatIsNotWhatWasStoredIsFound(t *testing.T) {
 	content := append(append(line, '\n'), s.o.Signer.Sign(line, forged.Dir)...)
 	must(t, os.WriteFile(filepath.Join(string(in), forged.Dir, "manifest"), content, 0o600))
 	must(t, os.Remove(filepath.Join(string(in), "index", source)))
-	all, told := s.verify(verify.StoredOptions{Restore: true, Identities: s.ids})
+	all, told := s.verify(verify.StoredOptions{Restore: true})
 	if len(all) != 2 || len(all[0].Differences) > 0 || len(all[1].Differences) != 1 || !strings.Contains(told, "another one than was stored") {
 		t.Error(told)
 	}

@@ -11,16 +11,18 @@ import (
 	"path"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/zeebo/xxh3"
 
 	"github.com/btrfs-backup/btrfs-backup/internal/object"
 	"github.com/btrfs-backup/btrfs-backup/internal/seal"
 )
 
-// Stream gives the stream of a backup, as it was. Each part is compared with its SHA-256 before anything of it is decrypted. Parts are
-// fetched ahead as soon as the first one was read. It must be closed.
+// Stream gives the stream of a backup, as it was. Each part is compared with its SHA-256 before anything of it is decrypted, and the whole
+// with the sum that was taken when it was stored before it ends. Parts are fetched ahead as soon as the first one was read. It must be
+// closed.
 func (s *Store) Stream(ctx context.Context, m *Manifest, ids seal.Identities) io.ReadCloser {
 	ctx, cancel := context.WithCancel(ctx)
-	return &reader{store: s, manifest: m, ids: ids, ctx: ctx, cancel: cancel}
+	return &reader{store: s, manifest: m, ids: ids, ctx: ctx, cancel: cancel, sum: xxh3.New()}
 }
 
 // A reader reads the parts of a backup one behind the other.
@@ -35,7 +37,8 @@ type reader struct {
 	left  int64     // bytes of the stream that are to come of it
 	next  int       // the one after it
 	ahead []chan fetched
-	begun int   // parts that are being fetched, or were
+	begun int // parts that are being fetched, or were
+	sum   *xxh3.Hasher
 	err   error // the end: nothing is read behind an error, or a part would be missing that nobody misses
 }
 
@@ -58,11 +61,12 @@ func (r *reader) Read(p []byte) (n int, err error) {
 func (r *reader) read(p []byte) (n int, err error) {
 	if r.part == nil {
 		if r.next == len(r.manifest.Parts) {
-			return 0, io.EOF
+			return 0, r.end()
 		}
 		return 0, r.open()
 	}
 	n, err = r.part.Read(p)
+	_, _ = r.sum.Write(p[:n]) // which never fails
 	if r.left -= int64(n); errors.Is(err, io.EOF) {
 		r.part, err = nil, nil
 		if r.left != 0 {
@@ -73,6 +77,18 @@ func (r *reader) read(p []byte) (n int, err error) {
 		err = fmt.Errorf("reading part %d of %s: %w", r.next-1, r.manifest.Name, err)
 	}
 	return n, err
+}
+
+// end is io.EOF if what was read is what was stored.
+func (r *reader) end() error {
+	private, err := r.manifest.Private(r.ids)
+	if err != nil {
+		return err
+	}
+	if got := r.sum.Sum128().Bytes(); !bytes.Equal(got[:], private.Stream) {
+		return &PartError{r.manifest, fmt.Errorf("the stream %w: it is another one than was stored", ErrDamaged)}
+	}
+	return io.EOF
 }
 
 // open begins the next part.
@@ -122,6 +138,11 @@ type PartError struct {
 
 func (e *PartError) Error() string { return e.Backup.Name + ": " + e.Err.Error() }
 func (e *PartError) Unwrap() error { return e.Err }
+
+// A LostError tells that a backup cannot be restored since another one cannot.
+type LostError struct{ On, Why string }
+
+func (e *LostError) Error() string { return e.On + ", on which it builds, " + e.Why }
 
 // damaged tells what is wrong with an object.
 func (s *Store) damaged(key, why string) error {

@@ -58,6 +58,8 @@ type Result struct {
 	Unproved    int               `json:"unproved,omitempty"` // objects of which the store tells no checksum
 	Lost        []string          `json:"lost,omitempty"`     // backups that build on this one, and cannot be restored without it
 	Failure     *engine.Failure   `json:"failure,omitempty"`
+
+	doubtful bool // what differs may be another thing than the backup
 }
 
 // A Reading is how much of the contents was read.
@@ -174,18 +176,24 @@ func (r Result) failed(err error) Result {
 // WayOn tells how to heal what the disk does not give; "": it gives all.
 func WayOn(all []Result) string {
 	for _, r := range all {
+		if r.Stored && slices.ContainsFunc(r.Differences, isOfOriginal) {
+			return fmt.Sprintf("it is the snapshot %s that is damaged, and not the backup", r.Against)
+		}
 		if r.Stored && len(r.Differences) > 0 {
 			return "the next run from this machine stores once more what the source still has, and so heals what builds on it; to be rid of the rest: btrfs-backup delete"
 		}
 		if slices.ContainsFunc(r.Differences, func(d tree.Difference) bool { return d.Damage != nil && d.Got == "" }) {
 			return fmt.Sprintf("`btrfs-backup verify --repair-from SNAPSHOT %s` heals it by the snapshot that was sent", r.Backup)
 		}
-		if slices.ContainsFunc(r.Differences, func(d tree.Difference) bool { return d.Damage != nil }) {
+		if slices.ContainsFunc(r.Differences, isOfOriginal) {
 			return fmt.Sprintf("it is %s that is damaged: verify --repair-from may heal it by the backup", r.Against)
 		}
 	}
 	return ""
 }
+
+// isOfOriginal tells that it is not the backup that is damaged, but what it is compared with.
+func isOfOriginal(d tree.Difference) bool { return d.Damage != nil && d.Got != "" }
 
 // Differs tells that one of the backups is not what it was.
 func Differs(all []Result) bool {

@@ -70,7 +70,7 @@ func Extract(ctx context.Context, o *Files) (e *Extracted, err error) {
 	if len(o.Scratch) > 1 && x.from != "" { // none was named
 		o.Scratch = append(slices.Clone(o.Scratch), path.Dir(x.from), x.from)
 	}
-	if e.dir, err = scratch(ctx, o.To, o.Scratch); err != nil {
+	if e.dir, err = scratch(ctx, o.To, o.Scratch, 0); err != nil {
 		return nil, err
 	}
 	if err = x.receive(ctx, e.dir); err == nil {
@@ -116,8 +116,9 @@ func clear(dir string) error {
 
 const scratchPrefix = ".btrfs-backup-files."
 
-// scratch makes a directory for what is extracted, and removes those that killed processes left.
-func scratch(ctx context.Context, h host.Trees, candidates []string) (string, error) {
+// scratch makes a directory for what is received to be looked at, and removes those that killed processes left. Of several candidates
+// only those count that have room for so many bytes.
+func scratch(ctx context.Context, h host.Trees, candidates []string, room int64) (string, error) {
 	for _, at := range candidates {
 		dir, err := h.Open(ctx, at)
 		if err != nil {
@@ -134,10 +135,18 @@ func scratch(ctx context.Context, h host.Trees, candidates []string) (string, er
 				_ = clear(old) // which the next one tries again
 			}
 		}
+		var free unix.Statfs_t
+		if len(candidates) > 1 && unix.Statfs(at, &free) == nil && int64(free.Bavail)*free.Bsize < room {
+			continue
+		}
 		made := filepath.Join(at, scratchPrefix+strconv.Itoa(os.Getpid()))
 		return made, os.Mkdir(made, 0o700)
 	}
-	return "", hint.New(fmt.Errorf("files are taken out of a stream on a btrfs, and there is none at %s", strings.Join(candidates, ", ")),
+	needed := "a btrfs is needed to receive a stream on"
+	if room > 0 {
+		needed = "a btrfs with " + progress.Bytes(room) + " of free space is needed to receive streams on"
+	}
+	return "", hint.New(fmt.Errorf("%s, and there is none at %s", needed, strings.Join(candidates, ", ")),
 		"name a directory on one of this machine: --scratch DIR; it is needed for a while")
 }
 
