@@ -158,7 +158,7 @@ func benchPeers(s settings) error {
 		}
 	}
 	var table bytes.Buffer
-	fmt.Fprintln(&table, about.sentence(s.rounds, tree))
+	fmt.Fprintln(&table, about.sentences(s.rounds, tree))
 	printPeers(&table, all, courses)
 	if s.into != "" {
 		if err := replaceResults(s.into, table.Bytes()); err != nil {
@@ -172,6 +172,8 @@ func benchPeers(s settings) error {
 // A peerTree is what is backed up: half of the bytes are in files of up to 32 KiB, half in 8 large ones, and of both every other is
 // text, which compresses; the rest does not.
 type peerTree struct{ bytes int }
+
+const largeFiles = 8
 
 func (t peerTree) small() int        { return max(t.bytes/2/(16*kib), 100) }
 func (t peerTree) changed() int      { return t.small() / 100 }
@@ -187,9 +189,8 @@ func (t peerTree) grow(dir string) error {
 			return err
 		}
 	}
-	const n = 8
-	for i := range n {
-		if err := write(large(dir, i), content[i%2], t.bytes/2/n); err != nil {
+	for i := range largeFiles {
+		if err := write(large(dir, i), content[i%2], t.bytes/2/largeFiles); err != nil {
 			return err
 		}
 	}

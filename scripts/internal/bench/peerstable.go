@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"regexp"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -82,11 +83,19 @@ func load() string {
 	return strings.Fields(string(average))[0]
 }
 
-// sentence tells what the results are of, at the end of the measurement.
-func (m machineState) sentence(rounds int, tree peerTree) string {
-	return fmt.Sprintf(`Medians of %d rounds at commit %s on %s: a tree of %d MiB in %d files. Load %s at the beginning, and %s at the
-end; %d cores, %s; %s.`, rounds, m.commit, time.Now().Format(time.DateOnly), tree.bytes/mib, tree.small()+8, m.load, load(),
-		runtime.NumCPU(), m.cpu, strings.Join(m.versions, ", "))
+// sentences tell what the results are of, at the end of the measurement.
+func (m machineState) sentences(rounds int, tree peerTree) string {
+	figures := fmt.Sprintf("Medians of %d rounds", rounds)
+	if rounds == 1 {
+		figures = "One round"
+	}
+	busy := ""
+	if before, err := strconv.ParseFloat(m.load, 64); err == nil && before > 1 {
+		busy = " **The machine was busy with other work**, so times may be a multiple of those of one that is not."
+	}
+	return fmt.Sprintf(`%s at commit %s on %s: a tree of %d MiB in %d files. Load %s before, and %s at the end; %d cores, %s;
+%s.%s`, figures, m.commit, time.Now().Format(time.DateOnly), tree.bytes/mib, tree.small()+largeFiles, m.load, load(),
+		runtime.NumCPU(), m.cpu, strings.Join(m.versions, ", "), busy)
 }
 
 // The lines of a document between which its results are.
