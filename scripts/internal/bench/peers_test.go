@@ -111,3 +111,22 @@ func TestResultsTakeTheirPlaceInADocument(t *testing.T) {
 		t.Error("a document without a place for results was written")
 	}
 }
+
+func TestThePageHasAPlaceForResultsOfAllPeers(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/compared.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied := filepath.Join(t.TempDir(), "compared.md")
+	if err := os.WriteFile(copied, page, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := replaceResults(copied, nil); err != nil {
+		t.Error(err)
+	}
+	for _, p := range peers("btrfs-backup") {
+		if !strings.Contains(string(page), "| "+p.name+" ") {
+			t.Errorf("there are no results of %s", p.name)
+		}
+	}
+}
