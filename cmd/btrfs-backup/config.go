@@ -14,6 +14,7 @@ import (
 	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 	"github.com/btrfs-backup/btrfs-backup/internal/job"
 	"github.com/btrfs-backup/btrfs-backup/internal/report"
+	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
 // jobOptions are the options of the main command as keys of a job in a file.
@@ -103,10 +104,14 @@ func newConfigCheck(env environment) *cobra.Command {
 		Short:   "Tell all that is wrong with the configuration",
 		Example: "  btrfs-backup config check --config new.toml",
 		Long: `Read the configuration as a run does, and tell all that is wrong with it, each
-with its line. No disk and no other machine is looked at.`,
+with its line, also what is wrong with the credentials and keys for stores. No
+disk and no other machine is looked at.`,
 		Args: needNothing,
 		RunE: func(*cobra.Command, []string) error {
 			found, err := readConfig(file)
+			if err == nil {
+				err = found.CheckFiles(lock.StateDir())
+			}
 			if err == nil {
 				fmt.Fprintf(env.stdout, "%s, nothing is wrong\n", report.Count(len(found.Jobs), "job"))
 			}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,8 +36,9 @@ func newExplain(env environment) *cobra.Command {
 		Long: `Show for each snapshot or backup in each PLACE, as "list" knows them, whether a
 policy keeps it now, why, and the day on which a run will delete it, if as many
 are made as lately. Nothing is changed. Snapshots are kept by --keep-snapshots,
-backups by --keep-backups, those of each source and prefix by themselves. What a
-run knows besides, of both sides, "btrfs-backup --dry-run SOURCE DEST" tells.`,
+backups by --keep-backups, those of each source and prefix by themselves. Without
+a policy, it is that of the job in the configuration which has PLACE. What a run
+knows besides, of both sides, "btrfs-backup --dry-run SOURCE DEST" tells.`,
 		Args: needPlace("PLACE"),
 		RunE: func(c *cobra.Command, args []string) error { return o.explain(c.Context(), env, args) },
 	}
@@ -50,6 +52,7 @@ func (o *explainOptions) define(f *pflag.FlagSet) {
 	f.IntVar(&o.days, "days", 400, "look `N` days ahead")
 	f.BoolVar(&o.all, "all", false, "show all lines; --json has all, too")
 	o.listOptions.define(f)
+	defineConfig(&o.config, f)
 	o.defineReading(f)
 	defineIdentities(&o.identities, f)
 }
@@ -72,6 +75,7 @@ func (o *explainOptions) explain(ctx context.Context, env environment, places []
 		return err
 	}
 	defer machines.Close()
+	asked, _ := job.ParseHoldings(places) // of which look complained
 	all := []inventory.Decided{}
 	var failures []error
 	for i, c := range contents {
@@ -85,13 +89,15 @@ func (o *explainOptions) explain(ctx context.Context, env environment, places []
 				failures = append(failures, err)
 				continue
 			}
-			found, err := folder.Decide(o.policy(), env.now())
+			policy, told := o.policyFor(asked[i], folder)
+			found, err := folder.Decide(policy, env.now())
 			if err != nil {
 				failures = append(failures, err)
 				continue
 			}
 			all = append(all, found...)
 			if !o.json {
+				fmt.Fprint(env.stdout, told)
 				failures = append(failures, inventory.WriteDecided(env.stdout, folder.Folder, found, o.all))
 			}
 		}
@@ -104,6 +110,17 @@ func (o *explainOptions) explain(ctx context.Context, env environment, places []
 	return errors.Join(failures...)
 }
 
-func (o *explainOptions) policy() inventory.Policy {
-	return inventory.Policy{Prefix: o.prefix, Snapshots: o.snapshots, Backups: o.backups, Rule: o.compat, Days: o.days}
+// policyFor gives the policy for a folder in a place: what is given or else what the configuration has, of which a line is told.
+func (o *explainOptions) policyFor(asked job.Place, folder inventory.Place) (p inventory.Policy, told string) {
+	p = inventory.Policy{Prefix: o.prefix, Snapshots: o.snapshots, Backups: o.backups, Rule: o.compat, Days: o.days}
+	prune := pruneOptions{Policy: p, config: o.config}
+	choice, err := prune.choice(asked)
+	if err != nil {
+		choice, err = prune.choice(job.FolderOf(asked, folder))
+	}
+	if err != nil || p.Snapshots != (retention.Policy{}) || p.Backups != (retention.Policy{}) {
+		return p, ""
+	}
+	p.Snapshots, p.Backups, p.Rule, p.Prefix = choice.Snapshots, choice.Backups, choice.Rule, cmp.Or(p.Prefix, choice.Prefix)
+	return p, fmt.Sprintf("By the policy of the configuration, %s:\n", cmp.Or(p.Snapshots, p.Backups))
 }

@@ -17,6 +17,7 @@ import (
 )
 
 type listOptions struct {
+	config string
 	folder string
 	prefix string
 	json   bool
@@ -99,7 +100,7 @@ func list(ctx context.Context, env environment, o *listOptions, texts []string) 
 
 // look lists the places, all at once, since some may be far away.
 func (o *listOptions) look(ctx context.Context, env environment, texts []string) ([]inventory.Place, *job.Machines, []error, error) {
-	places, machines, err := lookAtAll(env, env.newLog(slog.LevelWarn), o.reach, o.readingOptions, "", texts)
+	places, machines, err := lookAtAll(env, env.newLog(slog.LevelWarn), o.reach, o.readingOptions, o.config, texts)
 	if err != nil {
 		return nil, nil, nil, err
 	}

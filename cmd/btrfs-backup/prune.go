@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -78,22 +77,13 @@ func (o *pruneOptions) choice(p job.Place) (choice removal.ByPolicy, err error) 
 	if err != nil {
 		return choice, errors.Join(misused(fmt.Sprintf("%s: there is no policy", p), job.GivePolicy), err)
 	}
-	var names []string
-	for _, j := range found.Jobs {
-		if j.Spec.Has(p) {
-			names = append(names, j.Name)
-		}
+	j, err := found.JobAt(p)
+	if err == nil {
+		o.folder = j.Spec.Subvolume.Folder
+		choice, err = j.Spec.PolicyAt(p, lock.State{Dir: lock.StateDir()})
 	}
-	switch len(names) {
-	case 0:
-		return choice, misused(fmt.Sprintf("%s: there is no policy: no job of the configuration has it as a source or destination", p), job.GivePolicy)
-	case 1:
-		spec := found.Job(names[0]).Spec
-		o.folder = spec.Subvolume.Folder
-		if choice, err = spec.PolicyAt(p, lock.State{Dir: lock.StateDir()}); hint.Of(err) == job.GivePolicy {
-			err = misused(err.Error(), job.GivePolicy)
-		}
-		return choice, err
+	if hint.Of(err) == job.GivePolicy {
+		err = misused(err.Error(), job.GivePolicy)
 	}
-	return choice, misused(fmt.Sprintf("%s: several jobs have it: %s", p, strings.Join(names, ", ")), job.GivePolicy)
+	return choice, err
 }

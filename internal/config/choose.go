@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -40,6 +41,28 @@ func (c *Config) DiskNames() (names []string) {
 		names = append(names, d.Name)
 	}
 	return names
+}
+
+// JobAt gives the one job that has a place as a source or destination. Of several that share a store, it is the one whose source is
+// meant. The hint of the error may be job.GivePolicy: a policy is what the job is asked for.
+func (c *Config) JobAt(p job.Place) (*Job, error) {
+	all := slices.DeleteFunc(slices.Clone(c.Jobs), func(j *Job) bool { return !j.Spec.Has(p) })
+	if len(all) > 1 {
+		if named := slices.DeleteFunc(slices.Clone(all), func(j *Job) bool { return !j.Spec.Names(p) }); len(named) > 0 {
+			all = named
+		}
+	}
+	switch len(all) {
+	case 0:
+		return nil, hint.New(fmt.Errorf("%s: there is no policy: no job of the configuration has it as a source or destination", p), job.GivePolicy)
+	case 1:
+		return all[0], nil
+	}
+	var names []string
+	for _, j := range all {
+		names = append(names, j.Name)
+	}
+	return nil, hint.New(fmt.Errorf("%s: several jobs have it: %s", p, strings.Join(names, ", ")), job.GivePolicy)
 }
 
 // ReadStore notes what the jobs that have a store, or something in it, tell of it.

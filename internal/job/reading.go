@@ -78,6 +78,9 @@ func FolderOf(p Place, found inventory.Place) Place {
 	case Machine:
 		return Machine{Target: p.Target, Path: found.Path}
 	case Store:
+		if in, err := parseStore(found.Folder); err == nil {
+			return in
+		}
 		return p
 	}
 	return Local{Path: found.Path}

@@ -14,6 +14,7 @@ import (
 	"github.com/btrfs-backup/btrfs-backup/internal/host"
 	"github.com/btrfs-backup/btrfs-backup/internal/inventory"
 	"github.com/btrfs-backup/btrfs-backup/internal/removal"
+	"github.com/btrfs-backup/btrfs-backup/internal/store"
 	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 	"github.com/btrfs-backup/btrfs-backup/lock"
 	"github.com/btrfs-backup/btrfs-backup/retention"
@@ -118,6 +119,18 @@ func (s *Spec) Has(p Place) bool {
 	return slices.ContainsFunc(places, func(other Place) bool { return isAt(other, p) })
 }
 
+// Names tells that a place is what a store has of a source of the job, as far as its name tells.
+func (s *Spec) Names(p Place) bool {
+	return slices.ContainsFunc(s.sources(), func(source Place) bool {
+		machine, dir, _ := strings.Cut(originOf(source).Source, ":")
+		return slices.ContainsFunc(s.Destinations, func(to Place) bool {
+			below, ok := strings.CutPrefix(p.String(), to.String()+"/")
+			below, _, _ = strings.Cut(below, "/")
+			return ok && below == store.SourceName(machine, dir)
+		})
+	})
+}
+
 // isAt tells that one place is another one or, of a store, something in it.
 func isAt(one, p Place) bool {
 	if _, ok := one.(Store); ok && strings.HasPrefix(p.String(), one.String()+"/") {
@@ -193,13 +206,18 @@ func (s *Spec) at(p Place) To {
 // GivePolicy is the hint where no policy is known.
 const GivePolicy = "give one: --keep-backups 14d8w12m, --keep-snapshots 24h7d"
 
+// originOf tells how a source is known where backups of it are.
+func originOf(source Place) tree.Origin {
+	if local, ok := source.(Local); ok {
+		return host.OriginHere(local.Path)
+	}
+	return tree.Origin{Source: engine.PlaceName(source.String())}
+}
+
 // ownerOf tells how backups of a source are known.
 func ownerOf(source Place, known lock.State) (owner inventory.Owner, err error) {
 	name := engine.PlaceName(source.String())
-	owner.Origin = tree.Origin{Source: name}
-	if local, ok := source.(Local); ok {
-		owner.Origin = host.OriginHere(local.Path)
-	}
+	owner.Origin = originOf(source)
 	texts, err := known.Source(name)
 	for _, text := range texts {
 		var uuid btrfs.UUID

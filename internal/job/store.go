@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 	"github.com/btrfs-backup/btrfs-backup/internal/object"
 	"github.com/btrfs-backup/btrfs-backup/internal/offsite"
 	"github.com/btrfs-backup/btrfs-backup/internal/seal"
@@ -189,6 +190,23 @@ func (b *builder) storeTo(p Store, source stream.Sender) (*offsite.Destination, 
 		o.HideNames = signer.Secret("names")
 	}
 	return offsite.NewDestination(s.placeOf(p, b.Machines, b.Log, b.limitTo(p)), source, o), nil
+}
+
+// CheckFiles complains of files that a store needs, where they cannot be used as they are. Nothing is made, and no command is run.
+func (s Stores) CheckFiles(p Store, state string) (c Complaints) {
+	add := func(setting string, err error) {
+		if err != nil {
+			c = append(c, hint.Complaint{Setting: setting, Err: err})
+		}
+	}
+	_, err := s.recipients()
+	add("recipients", err)
+	if p.URL != "" && s.Credentials != "" {
+		add("credentials", object.Credentials{File: s.Credentials}.Check())
+	}
+	_, _, err = seal.SignersIn(state)
+	add("destination", err)
+	return c
 }
 
 // recipients reads the public keys.

@@ -38,6 +38,15 @@ type access struct {
 	expires            time.Time // zero: never
 }
 
+// Check fails unless the file, if one is named, can be used as it is.
+func (c Credentials) Check() error {
+	if c.File == "" {
+		return nil
+	}
+	_, err := c.find(context.Background())
+	return err
+}
+
 // find looks for them.
 func (c Credentials) find(ctx context.Context) (access, error) {
 	switch {
