@@ -79,13 +79,26 @@ func (y *yard) try(commands ...[]byte) error {
 
 func (y *yard) end(err error) {
 	y.t.Helper()
-	dir := open(y.t, y.in)
-	if s, missing := btrfs.InfoAt(dir, "new"); missing == nil {
-		if err != nil && (s.ReadOnly || !s.ReceivedUUID.IsZero()) {
-			y.t.Errorf("it counts as a backup, after %v", err)
-		}
-		check(y.t, btrfs.Delete(dir, "new"))
+	if _, missing := os.Lstat(y.in + "/new"); missing == nil {
+		y.endOf("new", err)
 	}
+	y.isUntouched()
+}
+
+// endOf takes away what was made under a name, which must not count as a backup after an error.
+func (y *yard) endOf(name string, err error) {
+	y.t.Helper()
+	dir := open(y.t, y.in)
+	s, infoErr := btrfs.InfoAt(dir, name)
+	check(y.t, infoErr)
+	if err != nil && (s.ReadOnly || !s.ReceivedUUID.IsZero()) {
+		y.t.Errorf("%s counts as a backup, after %v", name, err)
+	}
+	check(y.t, btrfs.Delete(dir, name))
+}
+
+func (y *yard) isUntouched() {
+	y.t.Helper()
 	now := y.look()
 	for _, path := range slices.Sorted(maps.Keys(y.outside)) {
 		if now[path] != y.outside[path] {
