@@ -171,7 +171,7 @@ func TestBackupsOnADiskAreSentOnForWeeksWhileBothSidesArePruned(t *testing.T) {
 
 func TestBackupsAreSentOnFromAnotherMachine(t *testing.T) {
 	t.Parallel()
-	r, l := newRelayRig(t, "btrfs"), newBareLink(t, sshtest.Options{})
+	r, l := newRelayRig(t, "btrfs"), newLink(t, sshtest.Options{})
 	r.configure("[job.first]\nsource = \"SOURCE\"\ndestination = [%q]\n", r.disk)
 	r.pass(2)
 	far := []string{"--relay", "--recipients", filepath.Join(r.dir, "recipients"), "--one-recipient"}

@@ -83,7 +83,7 @@ func TestRemoteKilledInMidTransferLeavesOnlyCompleteBackupsAndHeals(t *testing.T
 		t.Fatalf("the backups are %v instead of %v", got, before)
 	}
 	f.lacks(f.newest(), f.url)
-	f.far = newBareLink(t, sshtest.Options{})
+	f.far = newLink(t, sshtest.Options{})
 	f.url = f.far.place(f.destination)
 	f.healsFar()
 }

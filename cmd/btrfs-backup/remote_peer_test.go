@@ -108,7 +108,7 @@ func TestRemoteOfAnotherProtocolThatIsAForcedCommandIsToldAsSuch(t *testing.T) {
 	t.Parallel()
 	agent := newAgent(t, insteadOf)
 	f := newFarRig(t, sshtest.Options{})
-	f.far = newBareLink(t, forced(agent.greets(t, wire.Protocol-1)))
+	f.far = newLink(t, forced(agent.greets(t, wire.Protocol-1)))
 	refused := expect(t, exitFailed, invokeCmd(t, f.to(nil, f.far.place(f.destination))), "speaks protocol", "hint: update btrfs-backup on the far side")
 	tellsOnce(t, refused)
 }
@@ -116,7 +116,7 @@ func TestRemoteOfAnotherProtocolThatIsAForcedCommandIsToldAsSuch(t *testing.T) {
 func TestRemoteForcedCommandThatIsMissingIsToldAndNothingBrought(t *testing.T) {
 	t.Parallel()
 	f := newFarRig(t, sshtest.Options{})
-	f.far = newBareLink(t, forced("/opt/btrfs-backup serve"))
+	f.far = newLink(t, forced("/opt/btrfs-backup serve"))
 	before := f.far.proxy.Up.Load()
 	refused := expect(t, exitFailed, invokeCmd(t, f.to(nil, f.far.place(f.destination))), "does not run commands", "/opt/btrfs-backup",
 		"hint: ", "bound to a command")
@@ -175,7 +175,7 @@ func TestRemoteWhoseShellOnlySpeaksIsToldWithItsWords(t *testing.T) {
 	t.Parallel()
 	const words = "This account is currently not available." // nologin(8)
 	f := newFarRig(t, sshtest.Options{})
-	f.far = newBareLink(t, forced("echo "+words+"; exit 1"))
+	f.far = newLink(t, forced("echo "+words+"; exit 1"))
 	refused := expect(t, exitFailed, invokeCmd(t, f.to(nil, f.far.place(f.destination))), words, "btrfs-backup: hint: ")
 	tellsOnce(t, refused)
 }

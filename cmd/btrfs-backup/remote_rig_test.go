@@ -32,7 +32,7 @@ func newFarRig(t testing.TB, o sshtest.Options) *farRig {
 func newFarRigOn(t testing.TB, o sshtest.Options, size int64) *farRig {
 	t.Helper()
 	btrfstest.RequireRoot(t)
-	f := &farRig{far: newBareLink(t, o)}
+	f := &farRig{far: newLink(t, o)}
 	f.rig = &rig{TB: t, sourceFS: btrfstest.New(t, rigSize), destinationFS: btrfstest.New(t, size), past: &past{}}
 	f.source, f.destination = filepath.Join(f.sourceFS.Dir, "home"), filepath.Join(f.destinationFS.Dir, "backups")
 	f.url = f.far.place(f.destination)
@@ -42,13 +42,6 @@ func newFarRigOn(t testing.TB, o sshtest.Options, size int64) *farRig {
 	expect(t, exitDone, f.send())
 	f.change()
 	return f
-}
-
-// newBareLink makes a link to a machine whose login shell has no start-up files: killed, they may leave something behind.
-func newBareLink(t testing.TB, o sshtest.Options) *link {
-	t.Helper()
-	o.Env = append(o.Env, "HOME="+t.TempDir())
-	return newLink(t, o)
 }
 
 // inFar gives the rig to a subtest.

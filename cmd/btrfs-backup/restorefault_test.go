@@ -26,7 +26,7 @@ func TestARestoreGoesOnWhereItWasWhenTheMachineWasLost(t *testing.T) {
 	btrfstest.RequireRoot(t)
 	const size = 12 << 20
 	backup := largeBackup(t, size)
-	l := newBareLink(t, sshtest.Options{})
+	l := newLink(t, sshtest.Options{})
 	begin := func(options ...string) *background {
 		args := slices.Concat([]string{"restore", "--compress", "none", "--rate-limit", "16M"}, l.options, options)
 		return start(t, prepare(nil, args...))

@@ -119,7 +119,7 @@ func TestAnOrdinaryUserRestoresHisOwnFile(t *testing.T) {
 func TestARestoreOfFilesGoesOnAfterTheMachineWasLost(t *testing.T) {
 	t.Parallel()
 	btrfstest.RequireRoot(t)
-	l := newBareLink(t, sshtest.Options{})
+	l := newLink(t, sshtest.Options{})
 	folder, to := filepath.Join(btrfstest.New(t, 256<<20).Dir, "home"), t.TempDir()
 	source := newSource(t, btrfstest.New(t, 256<<20).Dir, "home")
 	btrfstest.SmallFiles(t, source, 50, 1)

@@ -12,6 +12,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -33,7 +34,8 @@ type Options struct {
 	KeyOptions string
 	// Shell runs the command lines in place of the login shell: "dash", "bash", "busybox sh".
 	Shell string
-	// Env are variables of the sessions as KEY=VALUE, such as PATH and HOME.
+	// Env are variables of the sessions as KEY=VALUE, such as PATH. HOME is Server.Dir unless it is among them: what a shell reads in
+	// that of the user may take long, or wait for other shells.
 	Env []string
 }
 
@@ -133,13 +135,11 @@ func (s *Server) config(o Options) string {
 		"MaxStartups 100",
 		"LogLevel VERBOSE",
 	)
-	if len(o.Env) > 0 {
-		env := "SetEnv"
-		for _, e := range o.Env {
-			env += ` "` + e + `"`
-		}
-		lines = append(lines, env)
+	env := o.Env
+	if !slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, "HOME=") }) {
+		env = append(slices.Clone(env), "HOME="+s.Dir)
 	}
+	lines = append(lines, `SetEnv "`+strings.Join(env, `" "`)+`"`)
 	if o.Shell != "" {
 		lines = append(lines, fmt.Sprintf(`ForceCommand exec %s -c "$SSH_ORIGINAL_COMMAND"`, o.Shell))
 	}

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"strconv"
 	"testing"
 	"time"
@@ -144,5 +145,18 @@ func TestKillEndsTheServerAndItsSessions(t *testing.T) {
 	s.Kill()
 	if _, err := io.ReadAll(conn); os.IsTimeout(err) {
 		t.Errorf("error: %v", err)
+	}
+}
+
+func TestSessionsReadNoFilesOfTheUser(t *testing.T) {
+	s := sshtest.Start(t, sshtest.Options{})
+	argv := []string{"-F", "none", "-p", strconv.Itoa(s.Port)}
+	for _, o := range s.Options() {
+		argv = append(argv, "-o", o)
+	}
+	home, err := exec.Command("ssh", append(argv, s.User+"@"+s.Host, `printf %s "$HOME"`)...).CombinedOutput()
+	check(t, err)
+	if string(home) != s.Dir {
+		t.Errorf("HOME is %q", home)
 	}
 }
