@@ -239,14 +239,33 @@ func with(yes bool, text string) string {
 }
 
 // foldersOf sums up the folders of backups in a place. If that is too wide, times of day are left out, and then what they have for
-// themselves.
+// themselves; of the sources in a store rather what their names tell as well, and what is of less use than what they take.
 func (t Table) foldersOf(p Place, freed map[string]uint64) [][]string {
 	rows := t.below(p, freed, "2006-01-02 15:04")
-	for _, narrower := range []map[string]uint64{freed, nil} {
+	leftOut := []string{"", "EXCLUSIVE"}
+	if p.Stored {
+		if leftOut = []string{"", "OLDEST", "BACKUPS"}; !slices.ContainsFunc(rows[1:], func(row []string) bool { return row[1] != "-" && asName(row[1]) != row[0] }) {
+			leftOut = []string{"", "OF", "OLDEST", "BACKUPS"}
+		}
+	}
+	for i := range leftOut {
 		if t.Wide || width(rows, len(rows[0])-1)+width(rows, -1) <= screen {
 			break
 		}
-		rows = t.below(p, narrower, time.DateOnly)
+		rows = without(t.below(p, freed, time.DateOnly), leftOut[:i+1])
+	}
+	return rows
+}
+
+// asName writes a source as its name in a store, where that has letters, digits and slashes only.
+func asName(of string) string { return strings.NewReplacer(":/", "_", "/", "_").Replace(of) }
+
+// without leaves columns out.
+func without(rows [][]string, titles []string) [][]string {
+	head := slices.Clone(rows[0])
+	for i := range rows {
+		at := -1
+		rows[i] = slices.DeleteFunc(rows[i], func(string) bool { at++; return slices.Contains(titles, head[at]) })
 	}
 	return rows
 }

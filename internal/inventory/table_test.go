@@ -53,6 +53,26 @@ func TestAListOfUsualNamesFitsEightyColumns(t *testing.T) {
 	}
 }
 
+func TestAListOfAStoreFitsEightyColumnsAndTellsWhatIsStored(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ name, of, head string }{
+		{"laptop_home", "laptop:/home", "FOLDER       OF            BACKUPS  OLDEST      NEWEST            STORED"},
+		{"workstation_home", "workstation:/home", "FOLDER            OF                 BACKUPS  OLDEST      NEWEST      STORED"},
+		{"workstation_srv_photos_raw", "workstation:/srv/photos/raw", "FOLDER                      BACKUPS  OLDEST      NEWEST      STORED"},
+		{"9d0c0e5f3b1a4c0d8e7f6a5b4c3d2e1f", "laptop:/home", "FOLDER                            OF            BACKUPS  NEWEST      STORED"},
+		{strings.Repeat("9d0c0e5f", 4), "laptop:/srv/virtual", "FOLDER                            OF                   NEWEST      STORED"},
+	} {
+		place := Place{Folder: "s3://bucket/pc", Stored: true, Below: []Place{{Folder: "s3://bucket/pc/" + test.name, Stored: true,
+			Streams: &Streams{Source: test.of, Content: []Entry{{Name: "20261128-013000", Kind: Backup, Time: time.Date(2026, 11, 28, 1, 30, 0, 0, time.Local)}}}}}}
+		var b strings.Builder
+		btrfstest.Check(t, Table{W: &b}.Write(place, Listed{Freed: map[string]uint64{"s3://bucket/pc/" + test.name: 1 << 30}}))
+		lines := strings.Split(b.String(), "\n")
+		if lines[1] != test.head || !strings.HasSuffix(lines[2], "1.0 GiB") || len(lines[1]) > 80 || len(lines[2]) > 80 {
+			t.Errorf("%d columns:\n%s", len(lines[2]), b.String())
+		}
+	}
+}
+
 func TestWhatWasVerifiedAndWhatNoStreamHoldsIsNoted(t *testing.T) {
 	t.Parallel()
 	at, files := time.Date(2026, 11, 20, 12, 0, 0, 0, time.Local), int64(3)
