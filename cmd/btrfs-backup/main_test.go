@@ -10,10 +10,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
 	"github.com/btrfs-backup/btrfs-backup/internal/failpoint"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -23,7 +25,7 @@ import (
 const (
 	testOnlyKillAt = "BTRFS_BACKUP_TEST_KILL_AT" // the program kills itself behind this many of its steps, or the first of this name
 	testOnlyHoldAt = "BTRFS_BACKUP_TEST_HOLD_AT" // the program waits at the step of this name for as long as a directory exists: STEP=DIRECTORY
-	testOnlyNow    = "BTRFS_BACKUP_TEST_NOW"     // its clock starts at this time, in RFC 3339
+	testOnlyNow    = "BTRFS_BACKUP_TEST_NOW"     // its clock stands at this time, in RFC 3339, until it waits for the next second
 	testOnlyWait   = "BTRFS_BACKUP_TEST_WAIT"    // for how long it waits for a server
 	testOnlyRun    = "BTRFS_BACKUP_TEST_RUN"     // the directory of what runs keep until the machine stops
 )
@@ -51,18 +53,26 @@ func testOnlyMain() { os.Exit(run(testOnlyEnvironment(), os.Args[1:])) }
 
 func testOnlyEnvironment() environment {
 	env := newEnvironment()
-	if at := os.Getenv(testOnlyKillAt); at != "" {
-		failpoint.OnReach(killAt(at))
+	var waited atomic.Int64 // seconds
+	at := func(step string) {}
+	if kill := os.Getenv(testOnlyKillAt); kill != "" {
+		at = killAt(kill)
 	}
-	if at := os.Getenv(testOnlyHoldAt); at != "" {
-		failpoint.OnReach(holdAt(at))
+	if hold := os.Getenv(testOnlyHoldAt); hold != "" {
+		at = holdAt(hold)
 	}
+	failpoint.OnReach(func(step string) {
+		if step == engine.SecondAwaited {
+			waited.Add(1)
+			return
+		}
+		at(step)
+	})
 	if dir := os.Getenv(testOnlyTap); dir != "" {
 		testOnlyTapStreams(dir)
 	}
 	if start, err := time.Parse(time.RFC3339, os.Getenv(testOnlyNow)); err == nil {
-		began := time.Now()
-		env.now = func() time.Time { return start.Add(time.Since(began)) }
+		env.now = func() time.Time { return start.Add(time.Duration(waited.Load()) * time.Second) }
 	}
 	if d, err := time.ParseDuration(os.Getenv(testOnlyWait)); err == nil {
 		failpoint.SetPatience(d)

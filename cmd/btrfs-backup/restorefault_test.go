@@ -84,12 +84,13 @@ func TestARestoreToADiskThatGetsFullLeavesTheOldOneAndGoesOn(t *testing.T) {
 	ballast := filepath.Join(disk, "ballast")
 	for _, args := range [][]string{{backup, filepath.Join(disk, "new")}, {"--in-place", backup, old}} {
 		target := args[len(args)-1]
-		run := start(t, prepare(march(2), append([]string{"restore", "--rate-limit", "4M"}, args...)...))
+		held := newTap(t, "hold 100") // when the subvolume is made
+		run := start(t, prepare(append(march(2), held.environ()...), append([]string{"restore"}, args...)...))
 		within(func() bool {
 			run.isRunning()
-			large, _ := filepath.Glob(disk + "/*/snapshot/.*.incoming/large")
-			more, _ := filepath.Glob(disk + "/.*.restoring/.*.incoming/large")
-			return len(large)+len(more) > 0
+			made, _ := filepath.Glob(disk + "/*/snapshot/.*.incoming")
+			more, _ := filepath.Glob(disk + "/.*.restoring/.*.incoming")
+			return len(made)+len(more) > 0
 		})
 		f, err := os.Create(ballast)
 		btrfstest.Check(t, err)
@@ -97,6 +98,7 @@ func TestARestoreToADiskThatGetsFullLeavesTheOldOneAndGoesOn(t *testing.T) {
 			_, err = f.Write(make([]byte, 1<<20))
 		}
 		btrfstest.Check(t, f.Close())
+		held.open(t)
 		expect(t, exitFailed, run.wait(), "o space left on device", "hint: make room at "+disk+": the same command goes on")
 		holds(t, filepath.Join(old, "file"), len("content of home"))
 		want(t, "what is there", names(t, disk), "ballast", "home")

@@ -15,6 +15,7 @@ import (
 
 	"github.com/btrfs-backup/btrfs-backup/btrfs"
 	"github.com/btrfs-backup/btrfs-backup/internal/engine/plan"
+	"github.com/btrfs-backup/btrfs-backup/internal/failpoint"
 	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 	"github.com/btrfs-backup/btrfs-backup/internal/hook"
 	"github.com/btrfs-backup/btrfs-backup/lock"
@@ -330,10 +331,15 @@ func (r *run) freeName(ctx context.Context, taken []string, try func(name string
 	}
 }
 
+// SecondAwaited is reached when a second was waited for, by which the clock of a test goes on.
+const SecondAwaited = "second awaited"
+
 // AwaitNext waits until the name that now gives is another one.
 func (s Settings) AwaitNext(ctx context.Context, name string, now time.Time) error {
 	s.Log.Info(name + " exists already, waiting for the next second")
-	return pause(ctx, now.Truncate(time.Second).Add(time.Second).Sub(now))
+	err := pause(ctx, now.Truncate(time.Second).Add(time.Second).Sub(now))
+	failpoint.Reach(SecondAwaited)
+	return err
 }
 
 func (r *run) take(ctx context.Context, name string) (btrfs.Subvolume, error) {
