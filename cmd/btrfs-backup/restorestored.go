@@ -81,8 +81,12 @@ func (s *storedRestore) restore(ctx context.Context, env environment, o *restore
 	if f.Found, f.Trust, err = machines.FindTrusted(ctx, places[0].(job.Store)); err != nil {
 		return err
 	}
-	f.Identities = func(ctx context.Context) (seal.Identities, error) {
-		return stored.ReadIdentities(ctx, env.prompt(), s.reading.identities)
+	var ids seal.Identities
+	f.Identities = func(ctx context.Context) (_ seal.Identities, err error) {
+		if ids == nil { // who types one does so once
+			ids, err = stored.ReadIdentities(ctx, env.prompt(), s.reading.identities)
+		}
+		return ids, err
 	}
 	f.Tell = func(line string) {
 		if !o.output.json && !o.output.quiet {
@@ -102,7 +106,10 @@ func (s *storedRestore) restore(ctx context.Context, env environment, o *restore
 		return s.files(ctx, env, o, f, order, machines, places[1:], args[1:])
 	}
 	order.To, order.Target = machines.At(places[1])
-	did, err := stored.Run(ctx, stored.Whole{Order: order, From: f, Keep: s.streams.keep})
+	did, err := stored.Run(ctx, stored.Whole{Order: order, From: f, Keep: s.streams.keep, Named: len(s.reading.identities) > 0})
+	if meant := new(stored.FilesError); errors.As(err, &meant) && !o.whole.isAsked() && !s.streams.keep {
+		return s.files(ctx, env, o, f, order, machines, nil, []string{meant.Path})
+	}
 	if err != nil {
 		return err
 	}

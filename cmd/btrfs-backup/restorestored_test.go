@@ -278,7 +278,20 @@ func TestSingleFilesComeBackFromAStoreWithTheFewPartsTheyNeed(t *testing.T) {
 		}
 		expect(r, exitFailed, r.restores(nil, "/"+taken[0], "-i", r.key, "--path", "papers", "--to", to), "papers is not in")
 		btrfstest.Check(r, os.Remove(filepath.Join(r.source, "name")))
-		expect(r, exitFailed, r.restores(nil, "", "-i", r.key, filepath.Join(r.source, "name")), "name is a file in", "--path name")
+		name := filepath.Join(r.source, "name")
+		expect(r, exitFailed, r.restores(nil, "", "-i", r.key, "--keep-chain", name), "name is the path of something in")
+		dry = expect(r, exitDone, r.restores(nil, "", "-i", r.key, "--dry-run", name), "to be fetched: ")
+		if exists(name) || !strings.Contains(dry.stdout, " parts of ") {
+			r.Errorf("a rehearsal of a file: %s", dry.stdout)
+		}
+		expect(r, exitFailed, r.restores(nil, "", "-i", r.key, filepath.Join(r.source, "papers", "none")), "papers/none is not in", "--at DATE")
+		expect(r, exitDone, r.restores(nil, "", "-i", r.key, "--scratch", to, name))
+		btrfstest.Equal(r, filepath.Join(snapshot, "name"), name)
+		write(r, name, "another")
+		expect(r, exitDone, r.restores(nil, "", "-i", r.key, "--scratch", to, name)) // beside it
+		if beside, _ := filepath.Glob(name + ".*"); len(beside) != 1 {
+			r.Errorf("beside what is there: %q", beside)
+		}
 		btrfstest.Check(r, os.RemoveAll(filepath.Join(r.source, "papers")))
 		expect(r, exitDone, r.restores(nil, "", "-i", r.key, "--path", "papers", "--scratch", to))
 		btrfstest.Equal(r, filepath.Join(snapshot, "papers"), filepath.Join(r.source, "papers"))

@@ -202,9 +202,9 @@ func (m *Machines) signers() (signers *seal.Signers, signer seal.Signer, err err
 }
 
 // FindTrusted tells what the place of a store means, and whose signatures count there.
-func (m *Machines) FindTrusted(ctx context.Context, s Store) (*offsite.Found, offsite.Trust, error) {
+func (m *Machines) FindTrusted(ctx context.Context, s Store) (*offsite.Found, *offsite.Trust, error) {
 	signers, _, err := m.signers()
-	t := offsite.Trust{Known: signers, Named: m.Signers}
+	t := &offsite.Trust{Known: signers, Named: m.Signers}
 	if err != nil {
 		return nil, t, err
 	}

@@ -52,7 +52,7 @@ type Trust struct {
 func (f *Found) Catalog(ctx context.Context, t *Trust) (*store.Catalog, error) {
 	var others []string
 	f.Store.Trusts = func(key string) bool {
-		isKnown := t.Known.Trusts(key)
+		isKnown := t.Known.Trusts(key) || t.taken != "" && key == t.taken
 		if !isKnown && !slices.Contains(others, key) {
 			others = append(others, key)
 		}

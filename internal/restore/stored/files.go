@@ -205,8 +205,12 @@ func (x *extraction) find(wanted, source string) (string, error) {
 			return below, nil
 		}
 	}
-	return "", hint.Newf(fmt.Errorf("%s is not in %s: %w", progress.Name(wanted), x.name(), fs.ErrNotExist),
-		"--path names a file by its path in %s; another backup may have it: --at DATE", source)
+	return "", notIn(wanted, x.name(), source)
+}
+
+func notIn(wanted, backup, source string) error {
+	return hint.Newf(fmt.Errorf("%s is not in %s: %w", progress.Name(wanted), backup, fs.ErrNotExist),
+		"a file is named by its path in %s; another backup may have it: --at DATE", source)
 }
 
 // line tells how much is to be fetched.

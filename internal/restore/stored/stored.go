@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -33,7 +34,7 @@ import (
 // From tells which backup is meant, and how it is read.
 type From struct {
 	Found      *offsite.Found
-	Trust      offsite.Trust
+	Trust      *offsite.Trust
 	Until      time.Time                                      // the newest backup until then; zero: the newest, or the named one
 	Identities func(context.Context) (seal.Identities, error) // gives the secret keys, when they are needed
 	Price      float64                                        // of a GiB that is fetched; 0: unknown
@@ -58,7 +59,7 @@ func open(ctx context.Context, f From) (*source, error) {
 	}
 	s := &source{From: f, bad: make(map[string]bool)}
 	var err error
-	if s.catalog, err = f.Found.Catalog(ctx, &s.Trust); err != nil {
+	if s.catalog, err = f.Found.Catalog(ctx, s.Trust); err != nil {
 		return nil, err
 	}
 	if s.backup, err = f.Found.Choose(s.catalog, f.Until); err != nil {
@@ -77,7 +78,8 @@ func (s *source) name() string {
 type Whole struct {
 	restore.Order
 	From
-	Keep bool // all that was needed is received in the target, and no more is made
+	Named bool // secret keys were named, so that a dry run may use them
+	Keep  bool // all that was needed is received in the target, and no more is made
 }
 
 // Run restores a subvolume.
@@ -87,14 +89,14 @@ func Run(ctx context.Context, o Whole) (*Report, error) {
 		return nil, err
 	}
 	var ids seal.Identities
-	if !o.DryRun { // which needs no secret key
+	if !o.DryRun || o.Named { // else no secret key is needed
 		if ids, err = o.Identities(ctx); err != nil {
 			return nil, err
 		}
 	}
 	inputs, err := s.inputs(ids)
-	if err == nil && !o.DryRun && o.To.String() == "" {
-		err = s.refuseFile(ctx, o.Target, ids)
+	if err == nil && ids != nil && o.To.String() == "" {
+		err = s.checkTarget(ctx, o.Target, ids)
 	}
 	if err != nil {
 		return nil, err
@@ -208,8 +210,20 @@ func unreadable(err error) error {
 	return err
 }
 
-// refuseFile refuses to make a subvolume under the name of a file that is in the backup: that file is meant.
-func (s *source) refuseFile(ctx context.Context, target string, ids seal.Identities) error {
+// A FilesError tells that a target is the path that something in the backup had: files are wanted, and no subvolume.
+type FilesError struct{ Path, Backup string }
+
+func (e *FilesError) Error() string {
+	return fmt.Sprintf("%s is the path of something in %s, and of no subvolume", progress.Name(e.Path), e.Backup)
+}
+
+// Hint gives the way forward.
+func (e *FilesError) Hint() string {
+	return "leave out what is about whole subvolumes, or name a new one"
+}
+
+// checkTarget fails with a FilesError if the target is the path of what the backup holds, or else, if only what it was in is there.
+func (s *source) checkTarget(ctx context.Context, target string, ids seal.Identities) error {
 	p, err := s.backup.Private(ids)
 	if err != nil {
 		return unreadable(err)
@@ -222,8 +236,13 @@ func (s *source) refuseFile(ctx context.Context, target string, ids seal.Identit
 	if err != nil { // what is damaged there is of no use to the whole
 		return ctx.Err()
 	}
-	if there, isDirectory := selection.Has(below); there && !isDirectory {
-		return hint.Newf(fmt.Errorf("%s is a file in %s, and no subvolume", progress.Name(target), s.name()), "restore that alone: --path %s", below)
+	if there, _ := selection.Has(below); there {
+		return &FilesError{target, s.name()}
+	}
+	if above := path.Dir(below); above != "." {
+		if there, _ := selection.Has(above); there {
+			return notIn(target, s.name(), p.Path)
+		}
 	}
 	return nil
 }

@@ -101,7 +101,7 @@ func newArchive(t *testing.T) (*archive, From) {
 	must(t, err)
 	known, err := seal.ReadSigners(filepath.Join(state, "signers"), signer)
 	must(t, err)
-	return a, From{Found: found, Trust: offsite.Trust{Known: known}, Tell: func(string) {},
+	return a, From{Found: found, Trust: &offsite.Trust{Known: known}, Tell: func(string) {},
 		Identities: func(context.Context) (seal.Identities, error) { return seal.Identities{identity}, nil }}
 }
 
