@@ -91,7 +91,7 @@ func (m machineState) sentences(rounds int, tree peerTree) string {
 	}
 	busy := ""
 	if before, err := strconv.ParseFloat(m.load, 64); err == nil && before > 1 {
-		busy = " **The machine was busy with other work**, so times may be a multiple of those of one that is not."
+		busy = "\n**The machine was busy with other work**, so times may be a multiple of those of one that is not."
 	}
 	return fmt.Sprintf(`%s at commit %s on %s: a tree of %d MiB in %d files. Load %s before, and %s at the end; %d cores, %s;
 %s.%s`, figures, m.commit, time.Now().Format(time.DateOnly), tree.bytes/mib, tree.small()+largeFiles, m.load, load(),
