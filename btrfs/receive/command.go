@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/btrfs-backup/btrfs-backup/btrfs"
 	"github.com/btrfs-backup/btrfs-backup/btrfs/sendstream"
@@ -95,10 +96,15 @@ func (c *command) offset(t sendstream.AttrType) int64 {
 	return int64(n)
 }
 
-// time is a struct btrfs_timespec (linux/btrfs_tree.h).
+// time is a struct btrfs_timespec (linux/btrfs_tree.h). CPUs of 32 bits have no times after 2038.
 func (c *command) time(t sendstream.AttrType) unix.Timespec {
 	value := c.bytes(t, 12)
-	return unix.Timespec{Sec: int64(binary.LittleEndian.Uint64(value)), Nsec: int64(binary.LittleEndian.Uint32(value[8:]))}
+	at := time.Unix(int64(binary.LittleEndian.Uint64(value)), int64(binary.LittleEndian.Uint32(value[8:])))
+	spec, err := unix.TimeToTimespec(at)
+	if err != nil && c.bad == nil {
+		c.bad = fmt.Errorf("this system does not know the time %s of a file: %w", at, err)
+	}
+	return spec
 }
 
 // path is that of what the command is about.
