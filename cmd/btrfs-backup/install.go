@@ -36,8 +36,8 @@ func newInstall(env environment) *cobra.Command {
 ("btrfs-backup run"), and start the timer. For each [disk] of the configuration
 whose UUID is known, a rule of udev starts "btrfs-backup run --disk NAME" when
 it is plugged in; others are named. Without systemd, write a file for cron.
-Files that were changed are left alone, so the command can be given again, after
-each change of a [disk].`,
+Units that came with a package are used. Files that were changed are left alone,
+so the command can be given again, after each change of a [disk].`,
 		Example: `  sudo btrfs-backup install
   btrfs-backup install --print               show the files, write none`,
 		Args: needNothing,
@@ -58,8 +58,8 @@ func newUninstall(env environment) *cobra.Command {
 		Use:   "uninstall [options]",
 		Short: "Have the system run nothing any more",
 		Long: `Stop the timer, and remove the files that "btrfs-backup install" wrote. Files
-that were changed are named and left. Backups, the configuration and this
-program stay.`,
+that were changed are named and left. Backups, the configuration, this program
+and the units of a package stay.`,
 		Example: "  sudo btrfs-backup uninstall",
 		Args:    needNothing,
 		RunE:    func(c *cobra.Command, _ []string) error { return o.uninstall(c.Context(), env) },

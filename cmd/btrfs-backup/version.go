@@ -21,11 +21,12 @@ func programVersion() string {
 	return versionOf(info)
 }
 
-// versionOf tells the tag of which the program was built, or the commit as far as it is known.
+// versionOf tells the tag of which the program was built, if there is one, and the commit as far as it is known.
 func versionOf(info *debug.BuildInfo) string {
-	const untagged, none = "v0.0.0-", "(devel)"
+	const untagged, none, modified = "v0.0.0-", "(devel)", "+dirty"
+	tag := next
 	if v := info.Main.Version; v != "" && v != none && !strings.HasPrefix(v, untagged) {
-		return strings.TrimPrefix(v, "v")
+		tag = strings.TrimSuffix(strings.TrimPrefix(v, "v"), modified)
 	}
 	vcs := make(map[string]string)
 	for _, s := range info.Settings {
@@ -33,7 +34,7 @@ func versionOf(info *debug.BuildInfo) string {
 	}
 	commit := vcs["vcs.revision"]
 	if commit == "" {
-		return next
+		return tag
 	}
 	about := []string{commit[:min(len(commit), 12)]}
 	if at, err := time.Parse(time.RFC3339, vcs["vcs.time"]); err == nil {
@@ -42,5 +43,5 @@ func versionOf(info *debug.BuildInfo) string {
 	if vcs["vcs.modified"] == "true" {
 		about = append(about, "modified")
 	}
-	return next + " (" + strings.Join(about, ", ") + ")"
+	return tag + " (" + strings.Join(about, ", ") + ")"
 }

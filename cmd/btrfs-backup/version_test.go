@@ -14,8 +14,9 @@ func TestEveryBuildHasAVersion(t *testing.T) {
 		settings []debug.BuildSetting
 		want     string
 	}{
-		{"v1.2.3", commit, "1.2.3"},
-		{"v1.2.4-0.20261129121813-b2734dab2689", commit, "1.2.4-0.20261129121813-b2734dab2689"},
+		{"v1.2.3", nil, "1.2.3"},
+		{"v1.2.3+dirty", commit, "1.2.3 (b2734dab2689, 2026-11-29, modified)"},
+		{"v1.2.4-0.20261129121813-b2734dab2689", nil, "1.2.4-0.20261129121813-b2734dab2689"},
 		{"v0.0.0-20261129121813-b2734dab2689", commit, next + " (b2734dab2689, 2026-11-29, modified)"},
 		{"(devel)", commit[:2], next + " (b2734dab2689, 2026-11-29)"},
 		{"(devel)", nil, next},

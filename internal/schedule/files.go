@@ -51,13 +51,23 @@ const (
 	Wrote     Fate = "wrote"
 	Unchanged Fate = "unchanged"
 	Removed   Fate = "removed"
+	Used      Fate = "uses" // it is one of a package
 	Left      Fate = "left"
 )
 
-// write writes files below a root directory, and removes of the others in paths those that it wrote earlier. An error ends it.
+// write writes files below a root directory that no package has there, and removes of the others in paths those that it wrote
+// earlier: they would hide what a package has. An error ends it.
 func write(root string, files []File, paths []string) (changes []Change, err error) {
 	var wanted []string
 	for _, f := range files {
+		packaged, err := f.isPackaged(root)
+		if err != nil {
+			return changes, err
+		}
+		if packaged {
+			changes = append(changes, Change{packagedPath(f.Path), Used, f.Purpose})
+			continue
+		}
 		fate, err := f.write(root)
 		if err != nil {
 			return changes, err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -61,7 +62,7 @@ func (i Installation) Install(ctx context.Context) error {
 		err = i.Tell("Try it now: " + try)
 	}
 	if err == nil && !i.byCron() {
-		err = i.start(ctx, changes[0])
+		err = i.start(ctx, changes)
 	}
 	return cmp.Or(err, left(changes))
 }
@@ -75,12 +76,14 @@ func (i Installation) prepare(ctx context.Context) error {
 		return hint.New(errors.New("there is neither systemd nor /etc/cron.d"),
 			"have what runs commands at times here run: "+i.cronCommand())
 	}
-	return i.stop(ctx)
+	_, err := i.stop(ctx)
+	return err
 }
 
 // start has systemd use what was written. A timer that is not ours is not touched.
-func (i Installation) start(ctx context.Context, timer Change) error {
-	if timer.Fate == Left {
+func (i Installation) start(ctx context.Context, changes []Change) error {
+	isAnothers := func(c Change) bool { return c.Fate == Left && c.Path == i.unit(Timer) }
+	if slices.ContainsFunc(changes, isAnothers) {
 		return i.Manager.reload(ctx)
 	}
 	if err := i.Manager.enable(ctx); err != nil {
@@ -104,16 +107,21 @@ func (i Installation) start(ctx context.Context, timer Change) error {
 	return nil
 }
 
-// Uninstall stops the timer and removes the files, as Install wrote them.
+// Uninstall stops the timer and removes the files, as Install wrote them. Those of a package stay.
 func (i Installation) Uninstall(ctx context.Context) error {
-	if err := i.stop(ctx); err != nil {
+	packaged, err := i.stop(ctx)
+	if err != nil {
 		return err
 	}
 	changes, err := remove("/", i.Paths())
 	if err == nil {
 		err = i.tell(changes)
 	}
-	if err == nil && len(changes) == 0 {
+	switch {
+	case err != nil:
+	case packaged:
+		err = i.Tell("stopped " + Timer + ", which is part of a package and stays")
+	case len(changes) == 0:
 		err = i.Tell("nothing is installed")
 	}
 	removed := func(c Change) bool { return c.Fate == Removed }
@@ -125,12 +133,34 @@ func (i Installation) Uninstall(ctx context.Context) error {
 
 func (i Installation) isManaged() bool { return i.Manager.User || booted() }
 
-// stop stops a timer that is installed.
-func (i Installation) stop(ctx context.Context) error {
-	if ours, err := isInstalled("/", i.Paths()[0]); err != nil || !ours || !i.isManaged() {
-		return err
+// usesPackage tells that the timer of a package runs.
+func (i Installation) usesPackage(ctx context.Context) (bool, error) {
+	if i.Dir != "" {
+		return false, nil
 	}
-	return i.Manager.disable(ctx)
+	for _, path := range []string{i.unit(Timer), packagedPath(i.unit(Timer))} {
+		if _, err := os.Stat(path); err == nil {
+			return path != i.unit(Timer) && i.Manager.isEnabled(ctx), nil
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// stop stops a timer that is installed, or that of a package.
+func (i Installation) stop(ctx context.Context) (packaged bool, err error) {
+	if !i.isManaged() {
+		return false, nil
+	}
+	ours, err := isInstalled("/", i.unit(Timer))
+	if err == nil && !ours {
+		packaged, err = i.usesPackage(ctx)
+	}
+	if err != nil || !ours && !packaged {
+		return false, err
+	}
+	return packaged, i.Manager.disable(ctx)
 }
 
 func (i Installation) tell(changes []Change) error {

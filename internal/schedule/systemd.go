@@ -52,6 +52,11 @@ func (m Manager) disable(ctx context.Context) error {
 	return nil
 }
 
+func (m Manager) isEnabled(ctx context.Context) bool {
+	_, err := m.Run(ctx, m.argv("is-enabled", "--quiet", Timer)...)
+	return err == nil
+}
+
 // reload makes the manager and udev read their files again.
 func (m Manager) reload(ctx context.Context) error {
 	if _, err := m.Run(ctx, m.argv("daemon-reload")...); err != nil {
