@@ -38,6 +38,7 @@ type Entry struct {
 	Faults       []string   `json:"faults,omitempty"`        // what is wrong with a backup that is kept as a stream
 	Signer       string     `json:"signer,omitempty"`        // public key of the machine that stored such a one
 	Written      time.Time  `json:"written,omitzero"`        // when the last object of such a one was stored
+	UnderWay     bool       `json:"-"`                       // an upload may go on with such a one
 }
 
 // A Kind tells what an Entry is, as far as it can be seen from outside.

@@ -144,8 +144,12 @@ func TestAnUploadUnderWayKeepsWhatItMayBuildOn(t *testing.T) {
 	_, err := s.remove(keep(1), nil)
 	must(t, err)
 	s.has("20260101-000000", "20260102-000000", "20260103-000000", "20260104-000000.deadbeef")
-	if _, err := s.remove(removal.Named{"20260104-000000.deadbeef"}, nil); err == nil {
-		t.Error("it is deleted while it may go on")
+	for _, age := range []time.Duration{0, store.ResumeWindow - time.Hour} {
+		written := time.Now().Add(-age)
+		must(t, os.Chtimes(part, written, written))
+		if _, err := s.remove(removal.Named{"20260104-000000.deadbeef"}, nil); err == nil {
+			t.Errorf("it is deleted while it may go on, after %v", age)
+		}
 	}
 	old := time.Now().Add(-store.ResumeWindow - time.Hour)
 	must(t, os.Chtimes(part, old, old))

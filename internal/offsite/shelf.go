@@ -198,7 +198,7 @@ func (s *shelf) rest(folder string, r store.Rest) inventory.Entry {
 	case r.IsGarbage(s.reader.Now()):
 		e.Kind, e.Notes = inventory.Deleting, []string{"unfinished, and given up"}
 	default:
-		e.Notes = []string{"unfinished"}
+		e.UnderWay, e.Notes = true, []string{"unfinished"}
 	}
 	return e
 }

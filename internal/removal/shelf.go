@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/btrfs-backup/btrfs-backup/internal/engine"
 	"github.com/btrfs-backup/btrfs-backup/internal/engine/plan"
@@ -172,9 +171,6 @@ func (w *shelfWork) membership(e inventory.Entry) (why, forward string) {
 	return "", ""
 }
 
-// young is how long what is unfinished may still be written to.
-const young = 24 * time.Hour
-
 const isNewest = "the newest one"
 
 // needed tells of what is chosen why it is needed: by others that stay, by an upload, or as the newest.
@@ -188,7 +184,7 @@ func (w *shelfWork) needed(all []chosen, never map[string]string) map[string]str
 	var verdicts []retention.Verdict // oldest first
 	for _, e := range w.place.ByTime() {
 		switch {
-		case e.Kind == inventory.Unfinished && time.Since(e.Written) < young:
+		case e.UnderWay:
 			why[e.Name] = "an upload may be under way"
 		case e.Kind != inventory.Backup || !e.Complete:
 		case e.Name == newest && goes[e.Name]:
