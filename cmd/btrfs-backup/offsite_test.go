@@ -229,3 +229,47 @@ func TestAMachineThatForgotItsKeyIsToldWhoSignedItsBackups(t *testing.T) {
 		t.Errorf("after %q: sent %+v", command, sent)
 	}
 }
+
+func TestAStoreThatCannotBeMadeIsRefusedBeforeTheSnapshot(t *testing.T) {
+	t.Parallel()
+	r := newOffsiteSource(t)
+	r.folder = filepath.Join(r.fs.Dir, "store")
+	far := newRestricted(t, "--restrict-to '"+r.folder+"' --append-only")
+	r.keep = far.arguments()
+	r.place = "store+" + far.place(r.folder)
+	for _, option := range []string{"--dry-run", "--no-progress"} {
+		expect(t, exitFailed, r.run(nil, option), "the folder that this key is confined to", "mkdir "+r.folder)
+	}
+	if exists(filepath.Join(r.source, "snapshot")) {
+		t.Error("the refused run took a snapshot")
+	}
+	makeDir(t, r.folder)
+	r.saves()
+}
+
+func TestAStoreOnADiskThatIsNotMountedIsRefused(t *testing.T) {
+	t.Parallel()
+	r := newOffsiteSource(t)
+	disk, mounted := btrfstest.New(t, rigSize).Dir, t.TempDir()
+	mount := func() { btrfstest.Run(t, "mount", "--bind", disk, mounted) }
+	unmount := func() { btrfstest.Run(t, "umount", "-l", mounted) }
+	r.folder = filepath.Join(mounted, "pc")
+	r.place = "store:" + r.folder
+	for _, option := range []string{"--dry-run", "--no-progress"} {
+		expect(t, exitFailed, r.run(nil, "--mount-point", mounted, option), "not mounted", "mount it and try again")
+	}
+	if exists(r.folder) || exists(filepath.Join(r.source, "snapshot")) {
+		t.Error("the refused run left something")
+	}
+	mount()
+	r.saves("--mount-point", mounted)
+	r.isSaved()
+	unmount()
+	expect(t, exitFailed, r.run(nil), "but backups were made there", "is its disk mounted?")
+	if exists(r.folder) {
+		t.Error("it was made anew")
+	}
+	mount()
+	r.saves()
+	unmount()
+}

@@ -87,8 +87,9 @@ func (v *visit) open(ctx context.Context, opener Opener) error {
 // opened tells what the result of opening the destination means.
 func (v *visit) opened(err error) error {
 	var unmakeable *UnmakeableError
-	switch v.missing = errors.Is(err, fs.ErrNotExist); {
-	case v.known && (v.missing || errors.As(err, &unmakeable)):
+	isUnmakeable := errors.As(err, &unmakeable) // perhaps since something else is missing
+	switch v.missing = errors.Is(err, fs.ErrNotExist) && !isUnmakeable; {
+	case v.known && (v.missing || isUnmakeable):
 		return hint.New(fmt.Errorf("%w, but backups were made there", err), mountIt)
 	case v.missing:
 		return nil

@@ -274,9 +274,10 @@ func (s *Spec) isGiven(o option) bool { return o.given && !slices.Contains(s.Sha
 // onlyRsync are the settings for sources that are copied by rsync.
 func (s *Spec) onlyRsync() []option {
 	o := s.Copy
+	toFolder := slices.ContainsFunc(s.Destinations, func(p Place) bool { to, ok := p.(Store); return ok && to.URL == "" })
 	all := []option{
 		{"multi-fs", o.MultiFS}, {"rsync-options", o.Options != ""}, {"marker", o.Marker != ""},
-		{"max-delete", o.MaxDelete != defaultDelete}, {"mount-point", o.MountPoint != ""}, {"stall-timeout", o.StallTimeout != defaultStall},
+		{"max-delete", o.MaxDelete != defaultDelete}, {"mount-point", o.MountPoint != "" && !toFolder}, {"stall-timeout", o.StallTimeout != defaultStall},
 		{"dedup", o.Dedup != nil && *o.Dedup}, {"no-dedup", o.Dedup != nil && !*o.Dedup}, {"tunnel", o.Tunnel != ""},
 	}
 	for _, rule := range slices.Sorted(maps.Keys(filterRules)) {

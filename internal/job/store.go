@@ -189,7 +189,12 @@ func (b *builder) storeTo(p Store, source stream.Sender) (*offsite.Destination, 
 	if s.HideNames {
 		o.HideNames = signer.Secret("names")
 	}
-	return offsite.NewDestination(s.placeOf(p, b.Machines, b.Log, b.limitTo(p)), source, o), nil
+	place := s.placeOf(p, b.Machines, b.Log, b.limitTo(p))
+	if folder, ok := place.(offsite.Folder); ok {
+		folder.MountPoint = cmp.Or(b.at(p).MountPoint, b.Copy.MountPoint)
+		place = folder
+	}
+	return offsite.NewDestination(place, source, o), nil
 }
 
 // CheckFiles complains of files that a store needs, where they cannot be used as they are. Nothing is made, and no command is run.

@@ -76,10 +76,23 @@ func (d *Destination) countWire(n int64) {
 
 // Open opens the store.
 func (d *Destination) Open(ctx context.Context) error {
-	if f, ok := d.place.(Folder); ok && f.Host.String() == "" {
-		d.near, _ = host.Above(ctx, f.Host, path.Join(f.Path, "format")) // else opening tells what is wrong
+	err := d.open(ctx, store.Open)
+	f, ok := d.place.(Folder)
+	isMissing := errors.Is(err, fs.ErrNotExist)
+	if !ok || f.Host.String() != "" && !isMissing {
+		return d.named(err)
 	}
-	return d.named(d.open(ctx, store.Open))
+	near, aboveErr := host.Above(ctx, f.Host, path.Join(f.Path, "format"))
+	if aboveErr == nil {
+		aboveErr = near.CheckWritable()
+	}
+	if isMissing && aboveErr != nil {
+		err = engine.Unmakeable(aboveErr)
+	}
+	if f.Host.String() == "" {
+		d.near = near
+	}
+	return d.named(err)
 }
 
 // At tells where the filesystem of a folder is.

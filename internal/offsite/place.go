@@ -2,12 +2,15 @@ package offsite
 
 import (
 	"context"
+	"errors"
 	"io"
+	"io/fs"
 	"path"
 	"strings"
 
 	"github.com/btrfs-backup/btrfs-backup/internal/host"
 	"github.com/btrfs-backup/btrfs-backup/internal/object"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 
 	"golang.org/x/time/rate"
 )
@@ -19,12 +22,17 @@ type Folder struct {
 	Path string // absolute
 	// Limit is of bytes that are stored; nil: there is none.
 	Limit *rate.Limiter
+	// MountPoint is where the filesystem must be mounted that the folder is on; "": any will do.
+	MountPoint string
 }
 
 func (f Folder) String() string { return f.Name }
 
 // Open opens the folder.
 func (f Folder) Open(ctx context.Context, _ func(n int64)) (object.Bucket, io.Closer, error) {
+	if err := f.checkMounted(ctx); err != nil {
+		return nil, nil, err
+	}
 	b, closer, err := host.Bucket(ctx, f.Host, f.Path)
 	if err != nil {
 		return nil, nil, err
@@ -33,7 +41,28 @@ func (f Folder) Open(ctx context.Context, _ func(n int64)) (object.Bucket, io.Cl
 }
 
 // Create makes the folder.
-func (f Folder) Create(ctx context.Context) error { return f.Host.MkdirAll(ctx, f.Path) }
+func (f Folder) Create(ctx context.Context) error {
+	if err := f.checkMounted(ctx); err != nil {
+		return err
+	}
+	return f.Host.MkdirAll(ctx, f.Path)
+}
+
+// checkMounted fails unless the folder is, or would be, on the filesystem that is to be mounted.
+func (f Folder) checkMounted(ctx context.Context) error {
+	trees, ok := f.Host.(host.Trees)
+	if f.MountPoint == "" || !ok {
+		return nil
+	}
+	dir, err := trees.OpenTrees(ctx, f.Path, tree.OpenOptions{MountPoint: f.MountPoint})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // what is above it is
+	}
+	if err != nil {
+		return err
+	}
+	return dir.Close()
+}
 
 // Above gives the folder above.
 func (f Folder) Above() (Place, string) {

@@ -159,7 +159,7 @@ func (l Limits) confinement() (*confinement, error) {
 	}
 	root, err := os.OpenFile(path.Clean(l.Root), os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
-		return nil, err
+		return nil, hint.Newf(fmt.Errorf("the folder that this key is confined to: %w", err), "make it there: mkdir %s", l.Root)
 	}
 	return &confinement{root, root.Name()}, nil
 }
