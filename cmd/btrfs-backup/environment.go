@@ -15,6 +15,7 @@ import (
 	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 	"github.com/btrfs-backup/btrfs-backup/internal/process"
 	"github.com/btrfs-backup/btrfs-backup/internal/progress"
+	"github.com/btrfs-backup/btrfs-backup/internal/terminal"
 	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
@@ -26,8 +27,8 @@ type environment struct {
 	terminal *os.File  // what bars are drawn on; nil without a terminal
 	journal  bool      // standard error goes to systemd's journal
 	now      func() time.Time
-	files    *logFiles // nil without a configuration that names them
-	runtime  string    // the directory of what runs keep on this machine until it stops
+	files    *terminal.Files // nil without a configuration that names them
+	runtime  string          // the directory of what runs keep on this machine until it stops
 }
 
 // newEnvironment gives the environment of this process.

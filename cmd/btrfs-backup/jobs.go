@@ -146,7 +146,9 @@ func record(ctx context.Context, env environment, given job.Environment, e *roun
 		run.Outcome = engine.Interrupted
 	}
 	remember(ctx, given, run)
-	env.logOutcome(e.Name, run.Line())
+	if env.files != nil {
+		env.files.Outcome(e.Name + ": " + run.Line())
+	}
 }
 
 // conclude tells what a round did, and gives the error that the program ends with.

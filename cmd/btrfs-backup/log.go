@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"log/slog"
 
 	"github.com/btrfs-backup/btrfs-backup/internal/terminal"
@@ -12,5 +13,17 @@ func (e environment) newLog(level slog.Level) *slog.Logger {
 	if e.files == nil {
 		return slog.New(shown)
 	}
-	return slog.New(slog.NewMultiHandler(shown, e.files.debug))
+	return slog.New(slog.NewMultiHandler(shown, e.files.Handler()))
+}
+
+// withLogFiles gives the environment whose lines also go to files in a directory, and closes these. Nothing fails because they
+// cannot be written.
+func (e environment) withLogFiles(dir string) (environment, func()) {
+	files, err := terminal.OpenFiles(dir, e.now)
+	if err != nil {
+		e.newLog(slog.LevelWarn).Warn(fmt.Sprintf("nothing is logged to files: %v", err))
+		return e, func() {}
+	}
+	e.files = files
+	return e, files.Close
 }

@@ -32,7 +32,7 @@ func TestLogFilesHaveTheOutcomeOfAJobAndAllThatLedToIt(t *testing.T) {
 		log.Debug("a detail")
 		log.Warn("a warning\x1b[2J")
 		complain(env, hint.New(errors.New("it failed"), "do better"))
-		env.logOutcome("home", "failed\nstatus 1")
+		env.files.Outcome("home: failed\nstatus 1")
 		closeLogs()
 	}
 	const date = "2026-03-01 12:00:00 +0000"
@@ -56,7 +56,6 @@ func TestALogThatCannotBeWrittenIsAWarning(t *testing.T) {
 	env, closeLogs := writtenTo(&b, true).withLogFiles("/dev/null/log")
 	defer closeLogs()
 	env.newLog(slog.LevelInfo).Info("on with it")
-	env.logOutcome("home", "done")
 	if want := "<4>nothing is logged to files: mkdir /dev/null: not a directory\n<6>on with it\n"; b.String() != want {
 		t.Errorf("%s\nwant\n%s", b.String(), want)
 	}
@@ -65,11 +64,11 @@ func TestALogThatCannotBeWrittenIsAWarning(t *testing.T) {
 	f, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	btrfstest.Check(t, err)
 	defer f.Close()
-	full.files = &logFiles{f, &terminal.Lines{W: f, Level: slog.LevelDebug, Now: full.now}}
+	full.files = &terminal.Files{Info: f, Debug: f, Now: full.now}
 	b.Reset()
 	complain(full, io.EOF)
 	full.newLog(slog.LevelInfo).Info("still at it")
-	full.logOutcome("home", "done")
+	full.files.Outcome("home: done")
 	if want := "btrfs-backup: error: EOF\n12:00:00  [INFO ]  still at it\n"; b.String() != want {
 		t.Errorf("%s\nwant\n%s", b.String(), want)
 	}

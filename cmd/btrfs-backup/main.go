@@ -164,7 +164,7 @@ func complain(env environment, errs ...error) {
 // tell writes a line about a failure.
 func (e environment) tell(kind, text string) {
 	if e.files != nil {
-		slog.New(e.files.debug).Error(kind + ": " + text)
+		slog.New(e.files.Handler()).Error(kind + ": " + text)
 	}
 	if e.journal {
 		fmt.Fprintf(e.stderr, "<%d>%s: %s\n", terminal.Priority(slog.LevelError), kind, progress.Line(text))

@@ -251,7 +251,7 @@ var rules = []rule{
 	{
 		reason:   "people are asked and told without knowing what about",
 		packages: []string{"internal/terminal"},
-		breaks:   importing(beside([]string{"internal/progress"})),
+		breaks:   importing(beside([]string{"internal/logfile", "internal/progress"})),
 	},
 	{
 		reason:   "what heals a backup decides on its machine: here pieces are only brought there",
