@@ -111,7 +111,7 @@ func (o *runOptions) do(ctx context.Context, env environment, e *round.Entry) (r
 		defer display.Close()
 	}
 	e.Spec.DryRun = o.dryRun
-	t := task{spec: &e.Spec, heading: "job " + e.Name}
+	t := task{spec: &e.Spec, job: e.Name, runtime: env.runtime, heading: "job " + e.Name}
 	if !env.journal {
 		t.heading = terminal.Heading("Job " + e.Name)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/btrfs-backup/btrfs-backup/internal/progress"
 	"github.com/btrfs-backup/btrfs-backup/internal/report"
 	"github.com/btrfs-backup/btrfs-backup/internal/terminal"
+	"github.com/btrfs-backup/btrfs-backup/internal/underway"
 	"github.com/btrfs-backup/btrfs-backup/lock"
 )
 
@@ -27,7 +28,7 @@ func runJob(ctx context.Context, env environment, spec *job.Spec, o outputOption
 	}
 	given := env.ofJob(log, display)
 	began := env.now()
-	t := task{spec: spec}
+	t := task{spec: spec, runtime: env.runtime}
 	if !env.journal {
 		t.heading = terminal.Heading("Started at " + began.Format(time.ANSIC))
 	}
@@ -53,12 +54,19 @@ func runJob(ctx context.Context, env environment, spec *job.Spec, o outputOption
 // A task is a job of which there is nothing to complain, and what runs around its parts.
 type task struct {
 	spec    *job.Spec
+	job     string        // its name in the configuration; "": none
+	runtime string        // where others are told of it
 	heading string        // is logged when it begins; "": nothing
 	around  engine.Around // nil: nothing
 }
 
 // do does the job. The second error is why it could not begin; the first one ended it early, and is among the failures, too.
 func (t task) do(ctx context.Context, given job.Environment) (result report.Result, ended, err error) {
+	if !t.spec.DryRun {
+		var end func()
+		given.Progress, end = underway.Begin(ctx, t.runtime, underway.Run{Job: t.job, Source: t.spec.SourceName(), Began: given.Now()}, given.Progress)
+		defer end()
+	}
 	machines := job.NewMachines(t.spec.Reach, given)
 	defer machines.Close()
 	given.Around = t.around

@@ -176,7 +176,7 @@ func (s *Spec) only(e Engine) {
 // BuildSet is Build for a job with several sources.
 func (s *Spec) BuildSet(ctx context.Context, m *Machines, e Environment) (set.Set, error) {
 	b := builder{s, m, e}
-	made := set.Set{Source: s.setName(), Naming: b.naming(), Volatile: s.Recursive, Settings: b.settings()}
+	made := set.Set{Source: s.SourceName(), Naming: b.naming(), Volatile: s.Recursive, Settings: b.settings()}
 	members, covered, err := b.members(ctx)
 	if err != nil {
 		return made, err
@@ -220,9 +220,9 @@ func joinAt(destination int, members []set.Member, isSet bool) {
 	offsite.Join(all, isSet)
 }
 
-// setName names the sources in messages.
-func (s *Spec) setName() string {
-	if s.Recursive {
+// SourceName names the source, or all of several, in messages.
+func (s *Spec) SourceName() string {
+	if s.Recursive || len(s.Members) == 0 {
 		return engine.PlaceName(s.Source.String())
 	}
 	var all []string
@@ -270,7 +270,7 @@ func (b *builder) below(ctx context.Context) (members []Member, covered [][]stri
 		covered = append(covered, found.Nested[at])
 		names = append(names, at)
 	}
-	name := b.setName()
+	name := b.SourceName()
 	b.Log.Info(fmt.Sprintf("%s: %d subvolumes, itself included; skipped: %d read-only, %d excluded", name, len(members), found.ReadOnly, found.Excluded))
 	if len(found.Hidden) > 0 {
 		b.Log.Warn(fmt.Sprintf("%s: not in its backups, since something else is mounted there: %s", name, engine.Few(found.Hidden)))

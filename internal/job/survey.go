@@ -57,7 +57,7 @@ func (b builder) surveySet(ctx context.Context) (*engine.Standing, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	s := &engine.Standing{Source: b.setName()}
+	s := &engine.Standing{Source: b.SourceName()}
 	for _, one := range all {
 		s.Err = cmp.Or(s.Err, one.Err)
 		if one.History && (!s.History || one.Snapshots.Newest.Before(s.Snapshots.Newest)) {
@@ -74,7 +74,7 @@ func (b builder) surveySet(ctx context.Context) (*engine.Standing, error) {
 
 // remembered gives the subvolumes that a recursive job had the last time, for a source that cannot be looked at.
 func (b builder) remembered() (members []Member) {
-	names, _ := b.settings().State.MembersOf(b.setName()) // none if it cannot be read
+	names, _ := b.settings().State.MembersOf(b.SourceName()) // none if it cannot be read
 	for _, at := range names {
 		members = append(members, Member{at, inside(b.Source, at)})
 	}

@@ -21,8 +21,9 @@ type Transfer struct {
 	began   time.Time
 	bytes   atomic.Int64
 	wire    atomic.Int64
-	meter   meter // and clock: guarded by display.mu
+	meter   meter // and what follows: guarded by display.mu
 	clock   countdown
+	watched gauge // by who watches, at other times than those at which it is shown
 
 	measure   func() // asks for the total; only the first call counts
 	measured  atomic.Pointer[Total]
@@ -34,7 +35,7 @@ func newTransfer(ctx context.Context, d *Display, title string, total func(conte
 	run := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	now := time.Now()
-	t := &Transfer{ctx: run, display: d, title: Line(title), began: now, meter: newMeter(now), cancel: cancel}
+	t := &Transfer{ctx: run, display: d, title: Line(title), began: now, meter: newMeter(now), watched: gauge{meter: newMeter(now)}, cancel: cancel}
 	t.measure = sync.OnceFunc(func() {
 		if total == nil {
 			return
@@ -69,6 +70,8 @@ func (t *Transfer) Resume(n int64) {
 	t.bytes.Store(n)
 	t.meter.restart(time.Now(), n)
 	t.clock = countdown{}
+	t.watched.meter.restart(time.Now(), n)
+	t.watched.clock = countdown{}
 }
 
 // Done ends the transfer: err says why it failed, nil that it is complete. If its context has ended, it is as Vanish: who ended
@@ -98,15 +101,18 @@ func (t *Transfer) stopMeasuring() {
 }
 
 // status takes a new sample of t.
-func (t *Transfer) status() status {
+func (t *Transfer) status() status { return t.sample(&t.meter, &t.clock) }
+
+// sample takes one for whoever has the meter and the clock.
+func (t *Transfer) sample(m *meter, clock *countdown) status {
 	n, now := t.bytes.Load(), time.Now()
-	s := status{bytes: n, wire: t.wire.Load(), rate: t.meter.sample(now, n)}
+	s := status{bytes: n, wire: t.wire.Load(), rate: m.sample(now, n)}
 	// A total that was overtaken was wrong, and is not shown any more.
 	if total := t.measured.Load(); total != nil && n <= total.Bytes {
 		s.total = *total
 	}
-	if left, ok := s.estimate(); ok && now.Sub(t.meter.began) >= settled {
-		s.remaining, s.canTell = t.clock.show(left, now, n), true
+	if left, ok := s.estimate(); ok && now.Sub(m.began) >= settled {
+		s.remaining, s.canTell = clock.show(left, now, n), true
 	}
 	return s
 }
