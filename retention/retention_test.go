@@ -120,3 +120,36 @@ func check(t *testing.T, last int, snapshots []Snapshot, verdicts []Verdict) {
 		t.Fatal("a larger count keeps less")
 	}
 }
+
+func TestTheOutlookIsWhatTheForecastLeaves(t *testing.T) {
+	now := time.Date(2026, 11, 29, 9, 0, 0, 0, time.UTC)
+	in := now.AddDate(1, 0, 0)
+	for _, text := range []string{"14d 8w 12m", "last=7", "within=3d 2y", "24h 7d", "compat=btrbk 14d 8w *m"} {
+		policy, err := Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all []Snapshot
+		for i := range 400 {
+			at := now.AddDate(0, 0, -i).Add(-time.Hour)
+			all = append(all, Snapshot{Name: at.Format("20060102-150405"), Time: at})
+		}
+		all[100].Holds = []string{"somebody needs it"}
+		goes := Forecast(policy, now, all, 24*time.Hour, in)
+		left := make(map[string]bool)
+		toCome := 0
+		for _, s := range Outlook(policy, now, all, 24*time.Hour, in) {
+			if left[s.Name] = true; s.Name == "" {
+				toCome++
+			}
+		}
+		for _, v := range Decide(policy, now, all) {
+			if want := v.Keep && goes[v.Name].IsZero(); left[v.Name] != want {
+				t.Errorf("%s: %s is left: %t; it goes at %v", text, v.Name, left[v.Name], goes[v.Name])
+			}
+		}
+		if toCome == 0 {
+			t.Errorf("%s: nothing that comes is left", text)
+		}
+	}
+}

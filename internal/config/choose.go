@@ -81,6 +81,14 @@ func (c *Config) Named(names []string) ([]*Job, error) {
 	return jobs, unknown.Err()
 }
 
+// Chosen gives those, and all if there are no names.
+func (c *Config) Chosen(names []string) ([]*Job, error) {
+	if len(names) == 0 {
+		return c.Jobs, nil
+	}
+	return c.Named(names)
+}
+
 func (c *Config) named(names []string) (jobs []*Job, unknown hint.Complaints) {
 	for _, name := range names {
 		if j := c.Job(name); j != nil {

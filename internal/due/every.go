@@ -25,6 +25,14 @@ type Every struct {
 // IsZero tells that nothing is said.
 func (e Every) IsZero() bool { return e.Length == 0 }
 
+// Name gives the word for a period of the calendar, and "" for anything else.
+func (e Every) Name() string {
+	if !e.calendar {
+		return ""
+	}
+	return periods[e.unit].name
+}
+
 const day = 24 * time.Hour
 
 type period struct {

@@ -39,7 +39,8 @@ type DestinationReport struct {
 	Transfers   []TransferReport    `json:"transfers,omitempty"`
 	Verdicts    []retention.Verdict `json:"verdicts,omitempty"` // on the backups
 	Deleted     []string            `json:"deleted,omitempty"`
-	OfSet       bool                `json:"of_set,omitempty"` // this is about all members of a set
+	OfSet       bool                `json:"of_set,omitempty"`     // this is about all members of a set
+	Free        *uint64             `json:"free_bytes,omitempty"` // that could be written before the run saved anything; nil: unknown
 	Sets        []SetReport         `json:"sets,omitempty"`
 	Failures    []Failure           `json:"failures,omitempty"` // those of transfers stand with these
 }

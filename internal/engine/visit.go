@@ -87,8 +87,7 @@ func (v *visit) fail(ctx context.Context, err error) {
 		return
 	}
 	v.failed = true
-	wasReached := v.known || v.away == nil && !v.missing
-	if !v.NoTransfer && wasReached {
+	if wasReached := v.known || v.away == nil && !v.missing; wasReached && !v.NoTransfer {
 		v.recordOutstanding(context.WithoutCancel(ctx))
 	}
 }
@@ -124,7 +123,7 @@ func (v *visit) prepare(ctx context.Context, found Contents) error {
 	v.former = v.formerNames(found.Identity)
 	v.planner = v.plannerOf(found)
 	p := &v.planner
-	v.noPrune, v.broken = found.NoPrune, found.Broken
+	v.noPrune, v.broken, v.saved.Free = found.NoPrune, found.Broken, found.Free
 	switch {
 	case v.history == nil:
 		if err := v.nameVersion(ctx, found); err != nil {

@@ -33,6 +33,9 @@ type Entry struct {
 	Source       string     `json:"source,omitempty"`        // of a backup made by rsync
 	Files        int64      `json:"files,omitempty"`         // in it
 	MissingFiles int        `json:"missing_files,omitempty"` // that could not be read when it was made
+	Shared       int64      `json:"shared,omitempty"`        // bytes of files that rsync copied, and whose content was there already
+	Verified     time.Time  `json:"verified,omitzero"`       // when all of it was verified last, as far as that is on record
+	Damaged      bool       `json:"damaged,omitempty"`       // as it was found to be then
 	Members      []string   `json:"members,omitempty"`       // of a set
 	Lacks        []string   `json:"lacks,omitempty"`         // members of a set whose backups are gone
 	Faults       []string   `json:"faults,omitempty"`        // what is wrong with a backup that is kept as a stream
@@ -142,7 +145,7 @@ func (p Place) record(name string) (tree.Record, bool) {
 
 func (l *Entry) describe(r tree.Record) {
 	l.Altered = false // it was made writable, and filled
-	l.Kind, l.Complete, l.Source, l.Files, l.MissingFiles = Backup, r.Complete(), r.Source, r.Files, r.Missing
+	l.Kind, l.Complete, l.Source, l.Files, l.MissingFiles, l.Shared = Backup, r.Complete(), r.Source, r.Files, r.Missing, r.Shared
 	size := uint64(r.Bytes)
 	l.Parent, l.Size = r.Base, &size
 }

@@ -97,8 +97,10 @@ func (p Place) noteContent(l *Entry, about host.About) {
 	if v, ok := p.Verified[l.Name]; ok {
 		switch {
 		case v.Differences > 0:
+			l.Verified, l.Damaged = v.At, true
 			l.note("DAMAGED, as verified " + v.At.Local().Format(time.DateOnly))
 		case v.Whole:
+			l.Verified = v.At
 			l.note("verified " + v.At.Local().Format(time.DateOnly))
 		}
 	}

@@ -166,9 +166,18 @@ func (s *Spec) sources() (all []Place) {
 	return all
 }
 
-// PolicyAt gives what the retention of the job is at one of its places: for snapshots at a source, else for what is certainly a backup of
-// its sources. It is an error if the job keeps all there.
+// PolicyAt is RetentionAt where the job does not keep all, which is an error.
 func (s *Spec) PolicyAt(p Place, known lock.State) (choice removal.ByPolicy, err error) {
+	choice, err = s.RetentionAt(p, known)
+	if err == nil && choice.Snapshots == (retention.Policy{}) && choice.Backups == (retention.Policy{}) {
+		err = hint.New(fmt.Errorf("%s: its job keeps all", p), GivePolicy)
+	}
+	return choice, err
+}
+
+// RetentionAt gives what the retention of the job is at one of its places: for snapshots at a source, else for what is certainly a backup
+// of its sources.
+func (s *Spec) RetentionAt(p Place, known lock.State) (choice removal.ByPolicy, err error) {
 	choice = removal.ByPolicy{Naming: &engine.Naming{Prefix: s.Prefix, Scheme: s.Scheme}, Of: []inventory.Owner{},
 		Policy: inventory.Policy{Prefix: s.Prefix, Rule: s.Compat}}
 	isSource := func(source Place) bool { return source.String() == p.String() }
@@ -176,9 +185,6 @@ func (s *Spec) PolicyAt(p Place, known lock.State) (choice removal.ByPolicy, err
 		choice.Snapshots = s.KeepSnapshots
 	} else if choice.Backups = s.KeepBackups; s.at(p).KeepBackups != (retention.Policy{}) {
 		choice.Backups = s.at(p).KeepBackups
-	}
-	if choice.Snapshots == (retention.Policy{}) && choice.Backups == (retention.Policy{}) {
-		return choice, hint.New(fmt.Errorf("%s: its job keeps all", p), GivePolicy)
 	}
 	for _, d := range s.Destinations {
 		choice.Destinations = append(choice.Destinations, engine.PlaceName(d.String()))

@@ -139,7 +139,7 @@ func (s *shelf) place(c *store.Catalog) inventory.Place {
 		sent := b.Stored()
 		e := inventory.Entry{Place: folder, Name: b.Name, Time: timeOf(b.Manifest), UUID: uuidOf(b.Manifest),
 			ReceivedUUID: b.UUID, Parent: names[b.Parent], ReadOnly: true, Kind: inventory.Backup, Sent: &sent, Freed: &stored, Faults: b.Faults,
-			Signer: b.Signer, Written: b.Committed, Members: b.Set}
+			Signer: b.Signer, Written: b.Committed, Members: b.Set, Verified: b.Verified}
 		_, lost := streams.Chains.Line(b.Name)
 		switch {
 		case len(b.Faults) > 0:

@@ -34,8 +34,9 @@ type Run struct {
 type Destination struct {
 	Destination string           `json:"destination"`
 	Absent      string           `json:"absent,omitempty"`
-	Saved       []string         `json:"saved,omitempty"` // the names of the backups
-	Bytes       int64            `json:"bytes,omitempty"` // of what was saved
+	Saved       []string         `json:"saved,omitempty"`      // the names of the backups
+	Bytes       int64            `json:"bytes,omitempty"`      // of what was saved
+	Free        *uint64          `json:"free_bytes,omitempty"` // that could be written when the run began
 	Deleted     []string         `json:"deleted,omitempty"`
 	Failures    []engine.Failure `json:"failures,omitempty"`
 }
@@ -68,7 +69,7 @@ func Summarize(r Result) Run {
 }
 
 func summarize(d engine.DestinationReport) Destination {
-	told := Destination{Destination: d.Destination, Absent: d.Absent, Deleted: d.Deleted}
+	told := Destination{Destination: d.Destination, Absent: d.Absent, Deleted: d.Deleted, Free: d.Free}
 	var failures []engine.Failure
 	for _, t := range d.Transfers {
 		if t.Failure != nil {
@@ -133,6 +134,15 @@ func (h History) Runs() ([]Run, error) {
 	}
 	slices.Reverse(runs)
 	return runs, nil
+}
+
+// Changed gives the time at which a run was added last; zero if none was.
+func (h History) Changed() time.Time {
+	info, err := os.Stat(h.path())
+	if err != nil {
+		return time.Time{}
+	}
+	return info.ModTime()
 }
 
 // FailuresOf gives the times at which a job failed since it was last done, newest first as the runs are.

@@ -38,10 +38,10 @@ func WriteNagios(w io.Writer, jobs []Job, now time.Time) (status int, err error)
 				status, worst, of = nagiosStatus[p.State], p, j.Name
 			}
 			places++
-			lines = append(lines, harmless(fmt.Sprintf("%s %s at %s: %s", nagiosWords[nagiosStatus[p.State]], j.Name, p.name(), p.told(now))))
+			lines = append(lines, harmless(fmt.Sprintf("%s %s at %s: %s", nagiosWords[nagiosStatus[p.State]], j.Name, p.Name(), p.told(now))))
 		}
 	}
-	head := fmt.Sprintf("%s at %s: %s", of, worst.name(), worst.told(now))
+	head := fmt.Sprintf("%s at %s: %s", of, worst.Name(), worst.told(now))
 	if places == 0 {
 		status, head = nagiosUnknown, "no job"
 	}

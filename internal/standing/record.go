@@ -20,6 +20,11 @@ func recordOf(name, source string, runs []report.Run) record {
 	return record{own: slices.DeleteFunc(slices.Clone(all), isByHand), all: all}
 }
 
+// RunsOf gives the runs of a job, and those by hand of its source, newest first as they are.
+func RunsOf(name, source string, runs []report.Run) []report.Run {
+	return recordOf(name, source, runs).all
+}
+
 func (r record) last() *report.Run {
 	if len(r.own) == 0 {
 		return nil

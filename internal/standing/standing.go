@@ -69,6 +69,7 @@ type Place struct {
 	Damage      *engine.Failure `json:"damage,omitempty"`  // which backups are not what they were
 	Warning     string          `json:"warning,omitempty"` // what is odd about it
 
+	Names   []string  `json:"-"` // of the complete backups, oldest first
 	Overdue time.Time `json:"-"` // the first run of the job, if that is older than the maximum age and no backup is known
 }
 
@@ -104,12 +105,12 @@ func (q Question) Survey(ctx context.Context, jobs []*config.Job) []Job {
 		asking.Go(func() { found[i] = q.ask(ctx, j, machines[keyOf(j)], now) })
 	}
 	asking.Wait()
-	closeAll(machines)
+	CloseAll(machines)
 	return found
 }
 
-// closeAll ends the connections, but for what hangs.
-func closeAll(machines map[string]*job.Machines) {
+// CloseAll ends the connections, but for what hangs.
+func CloseAll(machines map[string]*job.Machines) {
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
@@ -214,7 +215,7 @@ func (q Question) maxAge(j *config.Job, destination string) time.Duration {
 }
 
 func placeOf(at engine.StandingAt, r record) Place {
-	p := Place{Destination: at.Destination, Newest: at.Newest, Oldest: at.Oldest, Backups: at.Number, Ahead: at.Ahead, Free: at.Free,
+	p := Place{Destination: at.Destination, Newest: at.Newest, Oldest: at.Oldest, Backups: at.Number, Ahead: at.Ahead, Free: at.Free, Names: at.Complete,
 		Asked: at.Err == nil && !at.OnRecord, Away: at.Absent}
 	if at.Err != nil && at.Absent == "" {
 		p.Failure = &engine.Failure{Err: at.Err}

@@ -19,7 +19,7 @@ func WriteTable(w io.Writer, jobs []Job, now time.Time, width int) error {
 		for _, p := range j.Places {
 			rows = append(rows, p.row(j.Name, now))
 			if p.Warning != "" {
-				notes = append(notes, fmt.Sprintf("%s: %s: %s", j.Name, p.name(), p.Warning))
+				notes = append(notes, fmt.Sprintf("%s: %s: %s", j.Name, p.Name(), p.Warning))
 			}
 		}
 	}
@@ -38,8 +38,8 @@ func WriteTable(w io.Writer, jobs []Job, now time.Time, width int) error {
 	return nil
 }
 
-// name gives the place in its shortest form that the configuration takes.
-func (p Place) name() string {
+// Name gives the place in its shortest form that the configuration takes.
+func (p Place) Name() string {
 	if p.Destination == "" {
 		return "(snapshots)"
 	}
@@ -63,11 +63,11 @@ func (p Place) row(job string, now time.Time) []string {
 			free = progress.Bytes(int64(*p.Free))
 		}
 	}
-	return []string{job, p.name(), newest, report.Age(p.Newest, now), kept, free, p.words()}
+	return []string{job, p.Name(), newest, report.Age(p.Newest, now), kept, free, p.Words()}
 }
 
-// words tells the state. What is not good stands out.
-func (p Place) words() string {
+// Words tell the state. What is not good stands out.
+func (p Place) Words() string {
 	most, words := time.Duration(p.MaxAge), string(p.State)
 	switch p.State {
 	case Good, Away, OnRecord:
