@@ -33,7 +33,7 @@ func addCompletion(root *cobra.Command) {
 	root.ValidArgsFunction = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return nil, cobra.ShellCompDirectiveDefault // paths, beside the commands
 	}
-	for _, names := range [][]string{{"run"}, {"status"}, {"config", "show"}} {
+	for _, names := range [][]string{{"run"}, {"status"}, {"report"}, {"config", "show"}} {
 		c, _, _ := root.Find(names)
 		c.ValidArgsFunction = completed((*config.Config).JobNames)
 	}

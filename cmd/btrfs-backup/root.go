@@ -72,7 +72,7 @@ copies other directories ("help rsync", "help stores"). @FILE holds arguments.`,
 
 // addCommands adds all commands, by what people need them for.
 func addCommands(root *cobra.Command, env environment) {
-	help.Group(root, "Every day", newRun(env), newStatus(env), newList(env), newExplain(env), newUsage(env), newHooks(env))
+	help.Group(root, "Every day", newRun(env), newStatus(env), newReport(env), newList(env), newExplain(env), newUsage(env), newHooks(env))
 	help.Group(root, "Getting data back", newVersions(env), newDiff(env), newRestore(env))
 	help.Group(root, "Trust", newVerify(env), newRelink(env), newAdopt(env), newIndex(env))
 	help.Group(root, "Making room", newDelete(env), newPrune(env), newForget(env))

@@ -77,12 +77,9 @@ func (o *statusOptions) status(ctx context.Context, env environment, names []str
 	if err != nil {
 		return err
 	}
-	jobs, err := found.Named(names)
+	jobs, err := found.Chosen(names)
 	if err != nil {
 		return err
-	}
-	if len(names) == 0 {
-		jobs = found.Jobs
 	}
 	all := ask(ctx, env, jobs, standing.Question{Disks: found.Disks, MaxAge: o.maxAge, Patience: o.patience})
 	if ctx.Err() != nil {
@@ -111,15 +108,20 @@ func toldNagios(env environment, err error) error {
 	return errors.Join(statusError(status), writeErr)
 }
 
-// ask asks the destinations of jobs. A history that cannot be read is told, and counts as empty.
+// ask asks the destinations of jobs.
 func ask(ctx context.Context, env environment, jobs []*config.Job, q standing.Question) []standing.Job {
+	return withRecord(env, q).Survey(ctx, jobs)
+}
+
+// withRecord gives a question with what is on record. A history that cannot be read is told, and counts as empty.
+func withRecord(env environment, q standing.Question) standing.Question {
 	q.Environment = env.ofJob(slog.New(slog.DiscardHandler), nil)
 	q.Ask = nil
 	var err error
 	if q.Runs, err = (report.History{Dir: q.State}).Runs(); err != nil {
 		complain(env, fmt.Errorf("reading the history of runs: %w", err))
 	}
-	return q.Survey(ctx, jobs)
+	return q
 }
 
 // writeTextfile tells Prometheus of all jobs, if the configuration names a file.

@@ -275,6 +275,17 @@ var rules = []rule{
 		breaks:   importing(beside(leaves, []string{"internal/config", "internal/disk", "internal/engine", "internal/job", "internal/report"})),
 	},
 	{
+		reason:   "what there is is shown while nothing is changed: it is judged and decided elsewhere, and nothing that runs a backup is at hand",
+		packages: []string{"internal/picture"},
+		breaks: importing(beside(leaves, []string{"internal/config", "internal/engine", "internal/inventory", "internal/job", "internal/removal",
+			"internal/report", "internal/standing", "internal/underway"})),
+	},
+	{
+		reason:   "what is served is a picture and what runs tell, and whoever asks reaches nothing else",
+		packages: []string{"internal/picture/web"},
+		breaks:   importing(beside([]string{"internal/hint", "internal/picture", "internal/report", "internal/underway", "lock"})),
+	},
+	{
 		reason:   "what runs around a backup can be used without one",
 		packages: []string{"internal/disk", "internal/hook", "internal/online"},
 		breaks:   importing(beside(leaves)),

@@ -339,6 +339,7 @@ disk until it is too old, and not good for the others. A disk that is away and o
 		},
 		SeeAlso: "btrfs-backup(8), btrfs-backup-list(8), btrfs-backup-verify(8)",
 	},
+	"report": reportPage,
 	"rsync": {
 		Description: []Section{
 			{Macro: "SS", Title: "Backups", Text: `
