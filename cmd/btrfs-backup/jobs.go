@@ -14,6 +14,7 @@ import (
 	"github.com/btrfs-backup/btrfs-backup/internal/progress"
 	"github.com/btrfs-backup/btrfs-backup/internal/report"
 	"github.com/btrfs-backup/btrfs-backup/internal/round"
+	"github.com/btrfs-backup/btrfs-backup/internal/standing"
 	"github.com/btrfs-backup/btrfs-backup/internal/terminal"
 )
 
@@ -79,7 +80,8 @@ func (o *runOptions) run(ctx context.Context, env environment, names []string) e
 		},
 		Record: func(ctx context.Context, e *round.Entry) { record(ctx, env, given, e) },
 		End: func(ctx context.Context) {
-			if err := writeTextfile(ctx, env, c); err != nil {
+			q := withRecord(env, standing.Question{Disks: c.Disks, Patience: defaultPatience})
+			if err := q.WriteTextfile(ctx, c); err != nil {
 				log.Warn(err.Error())
 			}
 		},

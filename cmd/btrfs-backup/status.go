@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/btrfs-backup/btrfs-backup/internal/arguments"
-	"github.com/btrfs-backup/btrfs-backup/internal/config"
 	"github.com/btrfs-backup/btrfs-backup/internal/progress"
 	"github.com/btrfs-backup/btrfs-backup/internal/report"
 	"github.com/btrfs-backup/btrfs-backup/internal/standing"
@@ -81,7 +80,7 @@ func (o *statusOptions) status(ctx context.Context, env environment, names []str
 	if err != nil {
 		return err
 	}
-	all := ask(ctx, env, jobs, standing.Question{Disks: found.Disks, MaxAge: o.maxAge, Patience: o.patience})
+	all := withRecord(env, standing.Question{Disks: found.Disks, MaxAge: o.maxAge, Patience: o.patience}).Survey(ctx, jobs)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -108,11 +107,6 @@ func toldNagios(env environment, err error) error {
 	return errors.Join(statusError(status), writeErr)
 }
 
-// ask asks the destinations of jobs.
-func ask(ctx context.Context, env environment, jobs []*config.Job, q standing.Question) []standing.Job {
-	return withRecord(env, q).Survey(ctx, jobs)
-}
-
 // withRecord gives a question with what is on record. A history that cannot be read is told, and counts as empty.
 func withRecord(env environment, q standing.Question) standing.Question {
 	q.Environment = env.ofJob(slog.New(slog.DiscardHandler), nil)
@@ -122,18 +116,6 @@ func withRecord(env environment, q standing.Question) standing.Question {
 		complain(env, fmt.Errorf("reading the history of runs: %w", err))
 	}
 	return q
-}
-
-// writeTextfile tells Prometheus of all jobs, if the configuration names a file.
-func writeTextfile(ctx context.Context, env environment, c *config.Config) error {
-	if c.Textfile == "" {
-		return nil
-	}
-	all := ask(ctx, env, c.Jobs, standing.Question{Disks: c.Disks, Patience: defaultPatience})
-	if ctx.Err() != nil { // nobody answered
-		return nil
-	}
-	return standing.WriteTextfile(c.Textfile, all)
 }
 
 func (o *statusOptions) write(env environment, all []standing.Job) error {

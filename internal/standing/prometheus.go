@@ -1,6 +1,7 @@
 package standing
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strconv"
@@ -8,6 +9,8 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+
+	"github.com/btrfs-backup/btrfs-backup/internal/config"
 )
 
 // A metric is written for each destination or each job of which it knows a value.
@@ -103,6 +106,18 @@ var labelEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
 
 func label(value string) string {
 	return `"` + labelEscapes.Replace(strings.ToValidUTF8(value, "�")) + `"`
+}
+
+// WriteTextfile tells Prometheus of all jobs, if the configuration names a file. When the context ends before all answered, it does not.
+func (q Question) WriteTextfile(ctx context.Context, c *config.Config) error {
+	if c.Textfile == "" {
+		return nil
+	}
+	all := q.Survey(ctx, c.Jobs)
+	if ctx.Err() != nil { // nobody answered
+		return nil
+	}
+	return WriteTextfile(c.Textfile, all)
 }
 
 // WriteTextfile replaces the file that the node exporter of Prometheus reads.
