@@ -71,39 +71,55 @@ func TestAReleaseRefusesWhatIsNoVersion(t *testing.T) {
 	}
 }
 
-// inDebian is run in a Debian, where /packages has the packages and /disk is a place for filesystems.
+// inDebian is run in a Debian, where /packages has the packages and /disk is a place for filesystems. The package is upgraded
+// before and after what sets it up.
 const inDebian = `
 export DEBIAN_FRONTEND=noninteractive HOME=/root
-dpkg -i /packages/old.deb && dpkg -i /packages/new.deb # an upgrade
+dpkg -i /packages/old.deb
+dpkg -i /packages/new.deb
 btrfs-backup --version | grep -F 'btrfs-backup 9.9.9 ('
 man -w btrfs-backup btrfs-backup-restore btrfs-backup.toml
-bash -c '. /usr/share/bash-completion/bash_completion && _load_completion btrfs-backup; complete -p btrfs-backup'
+bash -c '. /usr/share/bash-completion/bash_completion ; _completion_loader btrfs-backup; complete -p btrfs-backup'
 test -s /usr/share/zsh/vendor-completions/_btrfs-backup -a -s /usr/share/fish/vendor_completions.d/btrfs-backup.fish
-ln -s btrfs-backup-disk@.service /tmp/btrfs-backup-disk@usb.service && cp /usr/lib/systemd/system/btrfs-backup-disk@.service /tmp/
+ln -s btrfs-backup-disk@.service /tmp/btrfs-backup-disk@usb.service
+cp /usr/lib/systemd/system/btrfs-backup-disk@.service /tmp/
 systemd-analyze verify /usr/lib/systemd/system/btrfs-backup.timer /tmp/btrfs-backup-disk@usb.service
 test "$(systemctl is-enabled btrfs-backup.timer || true)" = disabled
 test ! -e /etc/btrfs-backup
 
-mkfs.btrfs -q /disk/a.img && mkfs.btrfs -q /disk/b.img && mkdir /disk/a /disk/b
-mount -o loop /disk/a.img /disk/a && mount -o loop /disk/b.img /disk/b
-btrfs subvolume create /disk/a/home && echo hello >/disk/a/home/file
+mkfs.btrfs -q /disk/a.img
+mkfs.btrfs -q /disk/b.img
+mkdir /disk/a /disk/b
+mount -o loop /disk/a.img /disk/a
+mount -o loop /disk/b.img /disk/b
+btrfs subvolume create /disk/a/home
+echo hello >/disk/a/home/file
 mkdir /etc/btrfs-backup
 printf '[job.home]\nsource = "/disk/a/home"\ndestination = "/disk/b/home"\nevery = "daily"\n' >/etc/btrfs-backup/config.toml
 chmod 600 /etc/btrfs-backup/config.toml
-btrfs-backup run && btrfs-backup status && grep -r hello /disk/b/home/2*
+btrfs-backup run
+btrfs-backup status
+grep -r hello /disk/b/home/2*
 for example in /usr/share/doc/btrfs-backup/examples/*.toml; do
-	cp $example /tmp/example.toml && chmod 600 /tmp/example.toml
+	cp $example /tmp/example.toml
+	chmod 600 /tmp/example.toml
 	btrfs-backup config check --config /tmp/example.toml
 done
-mkdir -p /etc/cron.d && btrfs-backup install && grep ' /usr/bin/btrfs-backup run' /etc/cron.d/btrfs-backup
+mkdir -p /etc/cron.d
+btrfs-backup install
+grep ' /usr/bin/btrfs-backup run' /etc/cron.d/btrfs-backup
 systemctl enable btrfs-backup.timer
-dpkg -i /packages/new.deb && test -e /etc/cron.d/btrfs-backup # an upgrade ends nothing
-dpkg -i /packages/agents.deb && test -x /usr/lib/btrfs-backup/agents/btrfs-backup-linux-arm && dpkg -P btrfs-backup-agents
-dpkg -r btrfs-backup && test ! -e /etc/cron.d/btrfs-backup
+dpkg -i /packages/new.deb
+test -e /etc/cron.d/btrfs-backup
+dpkg -i /packages/agents.deb
+test -x /usr/lib/btrfs-backup/agents/btrfs-backup-linux-arm
+dpkg -P btrfs-backup-agents
+dpkg -r btrfs-backup
+test ! -e /etc/cron.d/btrfs-backup
 dpkg -P btrfs-backup
 grep -r hello /disk/b/home/2*
 umount /disk/a /disk/b
-find / -xdev -name '*btrfs-backup*' -not -path '/tmp/*' -not -path '/proc/*' -not -path '/var/log/*' >/left
+find /etc /usr /var/lib /root /home -name '*btrfs-backup*' | sort >/left
 printf '/etc/btrfs-backup\n/var/lib/btrfs-backup\n' | diff - /left
 test -s /etc/btrfs-backup/config.toml -a -s /var/lib/btrfs-backup/destinations.json
 `
@@ -119,9 +135,14 @@ func TestADebianInstallsUsesUpgradesAndPurgesThePackage(t *testing.T) {
 	deb := filepath.Join(dir, "btrfs-backup_"+version+"-1_amd64.deb")
 	btrfstest.Run(t, "cp", deb, packages+"/new.deb")
 	btrfstest.Run(t, "cp", filepath.Join(dir, "btrfs-backup-agents_"+version+"-1_all.deb"), packages+"/agents.deb")
-	btrfstest.Run(t, "sh", "-ec", `cd "$1" && dpkg-deb -R new.deb old && sed -i 's/^Version: .*/Version: 0.9.0-1/' old/DEBIAN/control
-		dpkg-deb -b old old.deb && rm -r old && truncate -s 256M ../disk/a.img ../disk/b.img`, "sh", packages)
-	btrfstest.Run(t, "unshare", "--mount", "--pid", "--fork", "sh", "-ec", `mount --rbind /dev "$1/dev" && mount -t proc proc "$1/proc"
+	btrfstest.Run(t, "sh", "-ec", `cd "$1"
+		dpkg-deb -R new.deb old
+		sed -i 's/^Version: .*/Version: 0.9.0-1/' old/DEBIAN/control
+		dpkg-deb -Znone -b old old.deb
+		rm -r old
+		truncate -s 256M ../disk/a.img ../disk/b.img`, "sh", packages)
+	btrfstest.Run(t, "unshare", "--mount", "--pid", "--fork", "sh", "-ec", `mount --rbind /dev "$1/dev"
+		mount -t proc proc "$1/proc"
 		chroot "$1" bash -exc "$2"`, "sh", root, inDebian)
 }
 
@@ -180,7 +201,9 @@ func TestThePKGBUILDBuildsFromTheSources(t *testing.T) {
 const goInstall = `
 path=github.com/btrfs-backup/btrfs-backup cache=$(go env GOMODCACHE)
 at=$1/proxy/$path/@v
-mkdir -p "$at" && cp go.mod "$at/v9.9.9.mod" && echo '{"Version":"v9.9.9"}' >"$at/v9.9.9.info"
+mkdir -p "$at"
+cp go.mod "$at/v9.9.9.mod"
+echo '{"Version":"v9.9.9"}' >"$at/v9.9.9.info"
 git -c safe.directory='*' archive --format=zip --prefix="$path@v9.9.9/" -o "$at/v9.9.9.zip" HEAD . ':!scripts/objectserver' ':!scripts/packages'
 cd "$1"
 export GOMODCACHE=$1/cache GOBIN=$1/bin GOSUMDB=off GOFLAGS=-modcacherw
