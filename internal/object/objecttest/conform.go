@@ -64,7 +64,7 @@ func put(t testing.TB, b object.Bucket, key string, content []byte) {
 
 func readsWhatWasPut(t *testing.T, b object.Bucket, traits Traits) {
 	ctx := context.Background()
-	for key, size := range map[string]int{"empty": 0, "one": 1, "folder/some": 100_000, "folder/much": 16 << 20, "folder/a b+c%d&é": 3} {
+	for key, size := range map[string]int{"empty": 0, "one": 1, "folder/some": 100_000, "folder/much": 6 << 20, "folder/a b+c%d&é": 3} {
 		content := Content(uint64(size), size)
 		put(t, b, key, content)
 		for _, span := range [][2]int64{{0, -1}, {0, 0}, {0, 1}, {1, -1}, {int64(size) / 3, int64(size) / 3}, {int64(size), -1}, {0, int64(size) + 5}, {int64(size) + 1, 2}} {
