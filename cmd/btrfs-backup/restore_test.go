@@ -82,6 +82,11 @@ func TestARestoredSubvolumeIsBackedUpByIncrementsInOneHistory(t *testing.T) {
 func TestARestoreIsAnIncrementToTheOriginalThatIsLeft(t *testing.T) {
 	t.Parallel()
 	source, destination := newSmallPair(t)
+	for range 10 { // so that the transactions of the two filesystems are no longer the same
+		write(t, filepath.Join(filepath.Dir(destination), "other"), "")
+		btrfstest.Run(t, "btrfs", "filesystem", "sync", filepath.Dir(destination))
+		btrfstest.Check(t, os.Remove(filepath.Join(filepath.Dir(destination), "other")))
+	}
 	taken := changed(t, 2, source, destination)
 	deleteSubvolume(t, filepath.Join(source, "snapshot", taken[1]))
 	back := filepath.Join(filepath.Dir(source), "back")

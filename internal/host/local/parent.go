@@ -11,7 +11,8 @@ import (
 )
 
 // findParent opens the copy of what had a UUID, as of a transaction of the sender. What was received from somewhere else than the
-// sender has another transaction: then the copy in this folder, which whoever sends has seen, will do, if it was never altered.
+// sender has another transaction: then the copy in this folder, which whoever sends has seen, will do, if it was never altered, or what
+// had the UUID itself, in any folder: whatever was received from it holds what it has always held.
 func (d *Dir) findParent(uuid btrfs.UUID, transaction uint64) (*os.File, error) {
 	listing, err := btrfs.List(d.dir, uuid)
 	if err == nil && d.host.confine != nil {
@@ -37,6 +38,11 @@ func (d *Dir) findParent(uuid btrfs.UUID, transaction uint64) (*os.File, error) 
 	for _, s := range listing.InDirectory {
 		if isCopy(s) {
 			return d.openSubvolume(s.Name)
+		}
+	}
+	for _, s := range listing.All {
+		if isCopy(s) && s.UUID == uuid {
+			return btrfs.OpenSubvolume(d.dir, s.ID)
 		}
 	}
 	return nil, hint.New(fmt.Errorf("parent %s not found in %s: %w", uuid, d.status.Path, receive.ErrNoParent),
