@@ -87,9 +87,8 @@ func (v *visit) open(ctx context.Context, opener Opener) error {
 // opened tells what the result of opening the destination means.
 func (v *visit) opened(err error) error {
 	var unmakeable *UnmakeableError
-	isUnmakeable := errors.As(err, &unmakeable) // perhaps since something else is missing
-	switch v.missing = errors.Is(err, fs.ErrNotExist) && !isUnmakeable; {
-	case v.known && (v.missing || isUnmakeable):
+	switch v.missing = !errors.As(err, &unmakeable) && errors.Is(err, fs.ErrNotExist); {
+	case v.known && (v.missing || unmakeable != nil):
 		return hint.New(fmt.Errorf("%w, but backups were made there", err), mountIt)
 	case v.missing:
 		return nil

@@ -105,6 +105,26 @@ func (s *Store) changeIndex(ctx context.Context, source string, change func(mani
 	return nil
 }
 
+// sequence gives that of the next backup of a source, as far as what was read last tells.
+func (s *Store) sequence(ctx context.Context, source string) (next uint64, err error) {
+	s.mu.Lock()
+	known := s.indexes[source]
+	s.mu.Unlock()
+	if known == nil {
+		if known, err = s.readIndex(ctx, source); err != nil {
+			return 0, err
+		}
+	}
+	for _, manifests := range []map[string][]byte{known.manifests, known.lacking} {
+		for dir, content := range manifests {
+			if m, err := s.decode(dir, content); err == nil {
+				next = max(next, m.Sequence)
+			}
+		}
+	}
+	return next + 1, nil
+}
+
 // encode gives the object.
 func (i *index) encode() ([]byte, error) {
 	var content bytes.Buffer

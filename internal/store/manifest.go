@@ -21,8 +21,9 @@ type Manifest struct {
 	TransID    uint64     `json:"transid"` // of the snapshot, when it was sent
 	Parent     btrfs.UUID `json:"parent,omitzero"`
 	ParentID   uint64     `json:"parent_transid,omitempty"`
-	Source     btrfs.UUID `json:"source,omitzero"` // the subvolume of which the snapshot was taken
-	Made       time.Time  `json:"made"`            // by the clock of the machine that stored it
+	Source     btrfs.UUID `json:"source,omitzero"`    // the subvolume of which the snapshot was taken
+	Made       time.Time  `json:"made"`               // by the clock of the machine that stored it
+	Sequence   uint64     `json:"sequence,omitempty"` // greater than those that its machine knew, whatever clocks tell; 0: an earlier version stored it
 	Protocol   int        `json:"protocol"`
 	Bytes      int64      `json:"bytes"`           // of the stream
 	Locked     time.Time  `json:"locked,omitzero"` // until then the server was told to let nobody delete the objects

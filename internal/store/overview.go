@@ -28,9 +28,10 @@ func (s *Store) Indexed(ctx context.Context, source string) (*Catalog, error) {
 	return c, nil
 }
 
+// sort puts backups in the order in which they were stored. Clocks tell that of what has no sequence, or the same.
 func (c *Catalog) sort() {
 	slices.SortStableFunc(c.Backups, func(a, b Backup) int {
-		return cmp.Or(a.Made.Compare(b.Made), a.Committed.Compare(b.Committed), cmp.Compare(a.Dir, b.Dir))
+		return cmp.Or(cmp.Compare(a.Sequence, b.Sequence), a.Made.Compare(b.Made), a.Committed.Compare(b.Committed), cmp.Compare(a.Dir, b.Dir))
 	})
 }
 

@@ -337,6 +337,9 @@ func (u *Upload) Commit(ctx context.Context, source btrfs.UUID, made time.Time, 
 	if m.Sealed, err = u.store.sealPrivate(p); err != nil {
 		return nil, err
 	}
+	if m.Sequence, err = u.store.sequence(ctx, u.Source); err != nil {
+		return nil, u.failed(err)
+	}
 	if err := u.store.commit(ctx, u.Source, m); err != nil {
 		return nil, u.failed(err)
 	}
