@@ -136,7 +136,7 @@ func scratch(ctx context.Context, h host.Trees, candidates []string, room int64)
 			}
 		}
 		var free unix.Statfs_t
-		if len(candidates) > 1 && unix.Statfs(at, &free) == nil && int64(free.Bavail)*free.Bsize < room {
+		if len(candidates) > 1 && unix.Statfs(at, &free) == nil && int64(free.Bavail)*int64(free.Bsize) < room {
 			continue
 		}
 		made := filepath.Join(at, scratchPrefix+strconv.Itoa(os.Getpid()))
