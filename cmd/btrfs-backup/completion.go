@@ -16,7 +16,7 @@ import (
 var chosen = map[string][]string{
 	"agent":     {"auto", "installed"},
 	"compress":  {"auto", "zstd", "none"},
-	"engine":    {"auto", "btrfs", "rsync"},
+	"engine":    {"auto", "btrfs", "rsync", "mirror"},
 	"receiver":  {"auto", "native", "stock"},
 	"ionice":    {"idle", "best-effort", "realtime"},
 	"verbosity": {"debug", "info", "warning", "error"},

@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/btrfs-backup/btrfs-backup/internal/arguments"
 	"github.com/btrfs-backup/btrfs-backup/internal/help"
 	"github.com/btrfs-backup/btrfs-backup/internal/job"
 )
@@ -11,7 +12,7 @@ import (
 // defineRsync defines the options for sources that are copied by rsync.
 func (o *backupOptions) defineRsync(f *pflag.FlagSet) {
 	c := &o.spec.Copy
-	f.StringVar((*string)(&o.spec.Engine), "engine", string(o.spec.Engine), "`HOW`: auto, btrfs or rsync")
+	f.StringVar((*string)(&o.spec.Engine), "engine", string(o.spec.Engine), "`HOW`: auto, btrfs, rsync, mirror")
 	for _, rule := range [][2]string{
 		{"exclude", "leave out files that match the rsync `PATTERN`"},
 		{"exclude-from", "read patterns from `FILE`"},
@@ -27,6 +28,7 @@ func (o *backupOptions) defineRsync(f *pflag.FlagSet) {
 	defineMaxDelete(c, f)
 	f.StringVar(&c.MountPoint, "mount-point", "", "refuse a DEST that is not on the disk at `DIR`")
 	o.dedup.define(f)
+	f.Var(arguments.Time{Of: &c.FullEvery}, "full-every", "how old a mirror's last full comparison may be; 30d")
 	f.DurationVar(&c.StallTimeout, "stall-timeout", c.StallTimeout, "end an idle rsync after `TIME`")
 	f.StringVar(&c.Tunnel, "tunnel", "", "reach an rsync daemon by SSH to `HOST`")
 }

@@ -27,6 +27,7 @@ type Change struct {
 	Path string        // in the newer tree; of what was deleted, in the older one. "." is the root
 	From string        // in the older tree, if it has another path there: it was renamed, or a directory above it was
 	Type manifest.Type // of what was deleted, in the older tree
+	Link string        // of a further name of a file that is in the older tree, and in which nothing differs: one of its paths there
 
 	// What differs of something that is in both trees. Of a file, what holds the content may differ while the content is the same.
 	Content  bool

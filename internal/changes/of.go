@@ -153,6 +153,9 @@ func (c *comparison) addLinks() error {
 	for _, g := range c.gained {
 		gone := c.moved[g.entry.Inode]
 		if len(gone) == 0 {
+			if err := c.addFurther(g); err != nil {
+				return err
+			}
 			continue
 		}
 		c.moved[g.entry.Inode] = gone[1:]
@@ -163,6 +166,23 @@ func (c *comparison) addLinks() error {
 		}
 		one.compare(g.inode, was, g.entry)
 		c.all[g.at], c.all[gone[0]] = one, Change{}
+	}
+	return nil
+}
+
+// addFurther tells of which file a further name is, if nothing differs in that.
+func (c *comparison) addFurther(g gain) error {
+	names, err := c.older.Names(g.entry.Inode)
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	was, err := c.older.Stat(names[0])
+	if err != nil {
+		return err
+	}
+	var file Change
+	if file.compare(g.inode, was, g.entry); !file.differs() {
+		c.all[g.at].Link = names[0]
 	}
 	return nil
 }

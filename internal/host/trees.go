@@ -37,6 +37,8 @@ type TreeBackups interface {
 // A TreeWriter makes backups of what is copied between BeginTree and FinishTree.
 type TreeWriter interface {
 	BeginTree(ctx context.Context, o tree.Order) (tree.Work, error)
+	// GrowTree makes all of what BeginTree began but what changed since the base, which is to be copied.
+	GrowTree(ctx context.Context, g tree.Growth) error
 	// FollowTree reads files soon after they were copied, until the context ends, for FinishTree to have less to do. That it
 	// failed is of no consequence.
 	FollowTree(ctx context.Context, name string) error

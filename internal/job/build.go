@@ -155,7 +155,25 @@ func (b *builder) addVolumes(ctx context.Context, job *engine.Job) error {
 		}
 		destinations = slices.Concat(destinations, more)
 	}
+	if b.Engine == Mirror {
+		b.addMirrors(job, source, destinations)
+		return nil
+	}
 	return b.addStreams(job, source, destinations)
+}
+
+// addMirrors adds folders of directories that are copies of snapshots.
+func (b *builder) addMirrors(job *engine.Job, source *volume.Source, destinations []Place) {
+	h, _ := b.At(b.Source)
+	job.Manifests = false // each copy has one
+	options, of := b.mirrorOptions(), b.directory()
+	for _, p := range destinations {
+		to := b.copyTo(p, of, options)
+		if d, ok := to.(*mirror.Destination); ok {
+			to = mirror.Follow(d, source, h, b.Copy.FullEvery)
+		}
+		job.Destinations = addOnce(job.Destinations, to)
+	}
 }
 
 // addStreams adds destinations of the streams of a source.

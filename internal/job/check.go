@@ -25,8 +25,8 @@ type Complaints = hint.Complaints
 // when it was read, and is passed over.
 func (s *Spec) Check() Complaints {
 	var c Complaints
-	if !slices.Contains([]Engine{Automatic, Btrfs, Rsync}, s.Engine) {
-		c.Add("engine", "use auto, btrfs or rsync", "%s is unknown", s.Engine)
+	if !slices.Contains([]Engine{Automatic, Btrfs, Rsync, Mirror}, s.Engine) {
+		c.Add("engine", "use auto, btrfs, rsync or mirror", "%s is unknown", s.Engine)
 	}
 	s.checkReceiver(&c)
 	CheckNumber("num-snapshots", s.KeepSnapshots.Last, &c)
@@ -84,7 +84,7 @@ func (s *Spec) checkRelay(c *Complaints) {
 	if !s.Subvolume.Relay {
 		return
 	}
-	if s.Engine == Rsync {
+	if s.Engine == Rsync || s.Engine == Mirror {
 		c.Add("relay", "leave out --engine", "sends subvolumes on, which rsync does not")
 	}
 	if len(s.Destinations) == 0 {
@@ -153,6 +153,9 @@ func (o *Copy) check(c *Complaints) {
 	if o.MaxDelete < 0 || o.MaxDelete > 100 {
 		c.Add("max-delete", "use 0 to 100; 100 allows all", "%d is not a percentage", o.MaxDelete)
 	}
+	if o.FullEvery < 0 {
+		c.Add("full-every", "use a time such as 30d; 0 compares nothing", "%s is not a time to wait", o.FullEvery)
+	}
 	if o.StallTimeout < 0 {
 		c.Add("stall-timeout", "use a time such as 15m; 0 waits for ever", "%s is not a time to wait", o.StallTimeout)
 	}
@@ -202,6 +205,8 @@ func (s *Spec) engine() (e Engine, known bool) {
 	switch {
 	case s.Engine == Rsync || s.Engine == Automatic && isDaemon:
 		return Rsync, true
+	case s.Engine == Mirror:
+		return Mirror, true
 	case s.Engine == Btrfs || s.Subvolume.Relay || s.Engine == Automatic && s.Subvolume.SkipChecks:
 		return Btrfs, true
 	}
@@ -210,10 +215,39 @@ func (s *Spec) engine() (e Engine, known bool) {
 
 // checkFor gives what can be said against backing up by an engine.
 func (s *Spec) checkFor(e Engine) Complaints {
-	if e == Rsync {
-		return s.checkForRsync()
+	var c Complaints
+	if o := (option{"full-every", s.Copy.FullEvery != defaultFull}); e != Mirror && s.isGiven(o) {
+		c.Add(o.name, "leave it out, or use --engine mirror", "is about mirrors of snapshots")
 	}
-	return s.checkForBtrfs()
+	switch e {
+	case Rsync:
+		return append(c, s.checkForRsync()...)
+	case Mirror:
+		return append(c, s.checkForMirror()...)
+	}
+	return append(c, s.checkForBtrfs()...)
+}
+
+// checkForMirror complains of what tells rsync what to copy: the kernel does not know of it.
+func (s *Spec) checkForMirror() Complaints {
+	var c Complaints
+	const forward = "leave it out, or use --engine rsync, which looks at all files each time"
+	for _, o := range s.onlyRsync() {
+		useful := slices.Contains([]string{"marker", "max-delete", "mount-point", "stall-timeout", "dedup", "no-dedup"}, o.name)
+		if s.isGiven(o) && !useful {
+			c.Add(o.name, forward, "has no place in a mirror, which holds all of a snapshot")
+		}
+	}
+	if d, ok := s.Source.(Daemon); ok {
+		c.Add("", "--engine rsync copies from a daemon", "%s: has no snapshots, of which a mirror is made", d)
+	}
+	for _, p := range s.Destinations {
+		switch p.(type) {
+		case Command, Store, Daemon:
+			c.Add("", "name a folder, on this machine or another", "%s: cannot hold a mirror", p)
+		}
+	}
+	return c
 }
 
 func (s *Spec) checkForBtrfs() Complaints {

@@ -142,7 +142,7 @@ func (s *Spec) member(m Member) Spec {
 			one.To[inner.String()] = to
 		}
 	}
-	if s.Recursive && m.Name != "" { // a subvolume in which there are backups is one to be backed up, too
+	if s.Recursive && m.Name != "" && s.Engine != Mirror { // a subvolume in which there are backups is one to be backed up, too
 		one.Engine = Btrfs
 	}
 	if path.IsAbs(s.Subvolume.Folder) {
@@ -170,7 +170,9 @@ func (s *Spec) only(e Engine) {
 		s.KeepSnapshots = retention.Policy{}
 		return
 	}
-	s.Copy = Default().Copy
+	if e == Btrfs {
+		s.Copy = Default().Copy
+	}
 }
 
 // BuildSet is Build for a job with several sources.
@@ -193,7 +195,7 @@ func (s *Spec) BuildSet(ctx context.Context, m *Machines, e Environment) (set.Se
 		built.Covered, built.NoSnapshot, built.NoTransfer = covered[i], s.Subvolume.NoSnapshot, s.Subvolume.NoTransfer
 		made.Members = append(made.Members, set.Member{Name: cmp.Or(member.Name, "."), Job: built, Inside: use == Rsync && s.CopyInside})
 	}
-	if !engines[Rsync] && !s.Recursive {
+	if !engines[Rsync] && !engines[Mirror] && !s.Recursive {
 		c = append(c, s.checkForBtrfs()...)
 	}
 	for i, p := range s.Destinations {

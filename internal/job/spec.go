@@ -80,6 +80,7 @@ const (
 	Automatic Engine = "auto"
 	Btrfs     Engine = "btrfs"
 	Rsync     Engine = "rsync"
+	Mirror    Engine = "mirror" // directories that are copies of snapshots
 )
 
 // A Receiver is what makes subvolumes of send streams.
@@ -120,6 +121,8 @@ type Copy struct {
 	MaxDelete  int      // percent of the files that may be gone
 	MountPoint string   // that destinations must lie on
 	Dedup      *bool    // nil: where files are linked
+	// FullEvery is how often a mirror is compared with its snapshot as a whole; 0: never after the first copy.
+	FullEvery time.Duration
 	// StallTimeout is how long rsync may make no progress; 0 for ever.
 	StallTimeout time.Duration
 	Tunnel       string // [USER@]HOST[:PORT], through which daemons are reached by SSH
@@ -153,6 +156,7 @@ const (
 	defaultChannels = 4
 	defaultDelete   = 50
 	defaultStall    = 15 * time.Minute
+	defaultFull     = 30 * 24 * time.Hour
 	autoCompress    = "auto"
 	autoAgent       = "auto"
 )
@@ -162,7 +166,7 @@ func Default() Spec {
 	return Spec{
 		Engine:    Automatic,
 		Subvolume: Subvolume{Folder: host.SnapshotFolder, Receiver: AutoReceiver},
-		Copy:      Copy{MaxDelete: defaultDelete, StallTimeout: defaultStall},
+		Copy:      Copy{MaxDelete: defaultDelete, StallTimeout: defaultStall, FullEvery: defaultFull},
 		Reach: Reach{Command: defaultCommand, Agent: autoAgent, Channels: defaultChannels, Compress: autoCompress,
 			ResumeWindow: time.Hour},
 	}

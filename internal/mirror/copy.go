@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/btrfs-backup/btrfs-backup/internal/engine"
 	"github.com/btrfs-backup/btrfs-backup/internal/progress"
@@ -22,6 +23,10 @@ type copier struct {
 	name   string    // of the backup, in messages
 	atMost int64     // bytes, until more is known
 
+	list      *os.File          // of the files that are to be copied, see listOf; nil: all
+	rootAlone bool              // is to be copied, and nothing in it
+	tells     func(line string) // is told what rsync tells; may be nil
+
 	mayGo func(files int64) error // refuses a rehearsal after which so many files are gone; nil: none
 }
 
@@ -31,11 +36,21 @@ func (c *copier) run(ctx context.Context) (told *output, missing *IncompleteErro
 	if unknown != nil {
 		c.Log.Debug(fmt.Sprintf("%s: looking for what is mounted in it: %v", c.source, unknown))
 	}
-	args := append(c.arguments(c.source, append(borders, c.first...), c.own), c.reach...)
+	args := c.arguments(c.source, append(borders, c.first...), c.own)
+	switch {
+	case c.list != nil: // what differs is known, whatever sizes and times say
+		args = append(listed(args), "--ignore-times")
+	case c.rootAlone:
+		args = append(withoutDelete(args), "--exclude=*")
+	}
+	args = append(args, c.reach...)
 	args = append(args, "--", c.source.argument(c.link)+"/", c.to)
 	told = &output{shown: c.show(ctx, c.dest+": "+c.name, c.atMost)}
 	defer func() { told.shown.Done(err) }()
-	rsync := program{log: c.Log, args: args, link: c.link, line: told.line, source: c.source, dest: c.dest}
+	rsync := program{log: c.Log, args: args, link: c.link, line: told.line, source: c.source, dest: c.dest, stdin: c.list}
+	if c.tells != nil {
+		rsync.line = c.tells
+	}
 	if c.reach == nil {
 		rsync.stall = c.StallTimeout
 	}

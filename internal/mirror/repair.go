@@ -3,7 +3,6 @@ package mirror
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -68,6 +67,15 @@ func unescaped(path string) string {
 	}
 }
 
+// listed turns options for a whole tree into those for files whose list rsync reads.
+func listed(options []string) []string {
+	return append(withoutDelete(options), "--files-from=-", "--from0", "--no-implied-dirs")
+}
+
+func withoutDelete(options []string) []string {
+	return slices.DeleteFunc(slices.Clone(options), func(option string) bool { return strings.HasPrefix(option, "--delete") })
+}
+
 // mayLack tells whether a file has attributes that do not stay, as it may where nobody can look.
 func (d *Destination) mayLack(w tree.Work, path string) bool {
 	if !d.isLocal() {
@@ -92,22 +100,12 @@ func (d *Destination) repair(ctx context.Context, c copier, w tree.Work, paths [
 		return nil
 	}
 	d.Log.Debug(fmt.Sprintf("%s: copying the attributes of %d files again", d, len(paths)))
-	list, err := os.CreateTemp("", "btrfs-backup-")
+	list, err := listOf(paths)
 	if err != nil {
 		return err
 	}
 	defer list.Close()
-	if err := os.Remove(list.Name()); err != nil {
-		return err
-	}
-	if _, err := list.WriteString(strings.Join(paths, "\x00") + "\x00"); err != nil {
-		return err
-	}
-	if _, err := list.Seek(0, 0); err != nil {
-		return err
-	}
-	args := slices.DeleteFunc(slices.Clone(defaults), func(option string) bool { return strings.HasPrefix(option, "--delete") })
-	args = append(args, "--files-from=-", "--from0", "--no-implied-dirs", "--ignore-missing-args")
+	args := append(listed(defaults), "--ignore-missing-args")
 	args = append(append(args, d.faithful(w)...), c.reach...)
 	args = append(args, "--", d.source.argument(c.link)+"/", c.to)
 	_, err = runRsync(ctx, program{log: d.Log, args: args, link: c.link, line: func(string) {}, stdin: list, source: d.source, dest: c.dest})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,47 +57,63 @@ func (d *Destination) copy(ctx context.Context, t engine.Transfer,
 }
 
 func (d *Destination) save(ctx context.Context, t engine.Transfer, c copier) (engine.Result, error) {
-	name := t.Snapshot.Name
-	order := tree.Order{Name: name, Base: t.ParentName(), Origin: d.source.origin, OnlyChanges: d.source.Frozen}
+	order := tree.Order{Name: t.Snapshot.Name, Base: t.ParentName(), Origin: d.source.origin, OnlyChanges: d.source.Frozen}
 	if d.source.Frozen {
 		order.Snapshot = d.source.path
 	}
-	filled, err := d.fill(ctx, order, c)
+	filled, err := d.fillAnyhow(ctx, order, c, nil)
+	copied, _, err := d.conclude(ctx, t, order, c, filled, err)
+	return copied, err
+}
+
+// fillAnyhow makes a partial copy also where files have many names.
+func (d *Destination) fillAnyhow(ctx context.Context, order tree.Order, c copier, g *tree.Growth) (filling, error) {
+	filled, err := d.fill(ctx, order, c, g)
 	if errors.Is(err, unix.EMLINK) && filled.work.LinkDest != "" {
 		d.Log.Info(fmt.Sprintf("%s: the backups have as many names of a file as the filesystem allows: it is copied anew", d))
 		order.Full = true
-		filled, err = d.fill(ctx, order, c)
+		filled, err = d.fill(ctx, order, c, nil)
 	}
 	if errors.Is(err, unix.EMLINK) {
 		d.Log.Info(fmt.Sprintf("%s: a file has more names than the filesystem allows: copying each name as a file", d))
 		c.own = append(c.own, "--no-hard-links")
-		filled, err = d.fill(ctx, order, c)
+		filled, err = d.fill(ctx, order, c, nil)
 		filled.missing = filled.missing.with("hard links: a file has more names than the filesystem allows, so each name became a file")
 	}
+	return filled, err
+}
+
+// conclude makes a backup of a partial copy, unless filling it failed.
+func (d *Destination) conclude(ctx context.Context, t engine.Transfer, order tree.Order, c copier, filled filling, err error) (
+	copied engine.Result, made tree.Record, _ error,
+) {
 	if filled.told == nil { // nothing was begun
-		return engine.Result{}, d.explained(err)
+		return copied, made, d.explained(err)
 	}
 	missing := d.source.missing(filled.missing)
 	if err == nil {
-		missing, err = d.finish(ctx, t, filled, missing)
+		missing, made, err = d.finish(ctx, t, order, filled, missing)
 	}
-	copied := filled.told.copied(missing, c.reach != nil)
+	copied = filled.told.copied(missing, c.reach != nil)
 	if err != nil {
-		return d.savePartial(ctx, name, copied, err)
+		copied, err = d.savePartial(ctx, order.Name, copied, err)
 	}
-	return copied, nil
+	return copied, made, err
 }
 
 // A filling is a partial copy to which all was copied that could be.
 type filling struct {
 	work    tree.Work
-	told    *output // nil if there is no partial copy
+	options []string // of rsync, for that
+	grew    bool     // out of its base
+	told    *output  // nil if there is no partial copy
 	missing *IncompleteError
 	began   time.Time // see tree.Original
+	of      tree.Version
 }
 
-// fill makes a partial copy, or goes on with one.
-func (d *Destination) fill(ctx context.Context, order tree.Order, c copier) (f filling, err error) {
+// fill makes a partial copy, or goes on with one. It grows, if it can.
+func (d *Destination) fill(ctx context.Context, order tree.Order, c copier, g *tree.Growth) (f filling, err error) {
 	if f.work, err = d.dir.BeginTree(ctx, order); err != nil {
 		return f, err
 	}
@@ -106,19 +123,25 @@ func (d *Destination) fill(ctx context.Context, order tree.Order, c copier) (f f
 	if f.work.Resumed && !order.Full {
 		d.Log.Info(fmt.Sprintf("%s: resuming the partial copy of an interrupted run", d))
 	}
+	f.options = fillingOptions(f.work)
+	if d.Rsync == nil {
+		f.options = append(append(f.options, d.faithful(f.work)...), itemize)
+	}
 	// with the dot, rsync makes no such directory where it is gone, since its disk was unmounted meanwhile
-	c.own, c.to = append(fillingOptions(f.work), c.own...), d.argument(c.link, f.work.Path+"/.")
+	c.own, c.to = append(slices.Clone(f.options), c.own...), d.argument(c.link, f.work.Path+"/.")
 	if f.work.Resumed && !(f.work.Subvolume && order.Base != "") {
 		// without a backup below it, all that is in the directory and not in the source was left by the interrupted run
 		c.own = append(c.own, "--delete", "--delete-excluded")
-	}
-	if d.Rsync == nil {
-		c.own = append(append(c.own, d.faithful(f.work)...), itemize)
 	}
 	if !f.work.Nanoseconds && order.Base == "" {
 		d.Log.Warn(fmt.Sprintf("%s: the filesystem keeps no nanoseconds of times", d))
 	}
 	f.began = tree.CopyingBegins()
+	if g != nil && !f.work.Resumed {
+		if err := d.grow(ctx, g, &f, c); f.grew || err != nil {
+			return f, err
+		}
+	}
 	unfollow := d.follow(ctx, order.Name, f.work)
 	f.told, f.missing, err = c.run(ctx)
 	unfollow()
@@ -166,9 +189,11 @@ func (d *Destination) faithful(w tree.Work) (options []string) {
 }
 
 // finish makes a backup of the partial copy, and adds what it turns out to lack to what is missing.
-func (d *Destination) finish(ctx context.Context, t engine.Transfer, f filling, missing *IncompleteError) (*IncompleteError, error) {
-	name, work, atMost := t.Snapshot.Name, f.work, f.told.bytes
-	r := tree.Result{Name: name, Base: t.ParentName(), Origin: d.source.origin, OnlyChanges: d.source.Frozen, Started: t.Started,
+func (d *Destination) finish(ctx context.Context, t engine.Transfer, order tree.Order, f filling, missing *IncompleteError) (
+	_ *IncompleteError, record tree.Record, err error,
+) {
+	name, work, atMost := order.Name, f.work, f.told.bytes
+	r := tree.Result{Name: name, Base: order.Base, Origin: order.Origin, OnlyChanges: order.OnlyChanges, Started: t.Started, Of: f.of, Grew: f.grew,
 		InPlace: work.InPlace, MaxDelete: d.MaxDelete, Dedup: !work.Subvolume}
 	if d.Dedup != nil {
 		r.Dedup = *d.Dedup
@@ -183,10 +208,10 @@ func (d *Destination) finish(ctx context.Context, t engine.Transfer, f filling, 
 	read := rereading{began: time.Now(), show: func() *progress.Transfer {
 		return d.show(ctx, fmt.Sprintf("reading %s: %s", d, name), atMost)
 	}}
-	record, err := d.dir.FinishTree(ctx, r, read.add)
+	record, err = d.dir.FinishTree(ctx, r, read.add)
 	read.done()
 	if err != nil {
-		return missing, d.explained(err)
+		return missing, record, d.explained(err)
 	}
 	if record.Missing > r.Missing {
 		missing = &IncompleteError{record.Incomplete, record.Missing}
@@ -194,7 +219,7 @@ func (d *Destination) finish(ctx context.Context, t engine.Transfer, f filling, 
 	d.Log.Debug(fmt.Sprintf("%s: %s has %d files with %s, of which %s were there already; %s were read in the end, in %s", d, name,
 		record.Files, progress.Bytes(record.Bytes), progress.Bytes(record.Shared), progress.Bytes(read.bytes),
 		time.Since(read.began).Round(time.Millisecond)))
-	return missing, nil
+	return missing, record, nil
 }
 
 // A rereading counts the bytes that are read of the new backup. It is shown if it takes more than a moment.

@@ -61,6 +61,9 @@ func (b *making) addLost(found survey.Findings) {
 // survey describes the tree in the draft of its manifest. If the manifest of the base turns out to be damaged, nothing
 // that was taken from it can be relied on.
 func (b *making) survey(ctx context.Context, draft *state.Draft) (survey.Findings, error) {
+	if b.Grew {
+		return b.surveyGrown(ctx, draft)
+	}
 	base, err := b.baseManifest()
 	if err != nil {
 		return survey.Findings{}, err
@@ -100,12 +103,18 @@ func (b *making) surveyUpon(ctx context.Context, base *os.File, draft *state.Dra
 	if err != nil {
 		b.log.Warn(fmt.Sprintf("reading all new files once more: %v", err))
 	}
-	return survey.Tree(ctx, b.root, survey.Options{
-		Base: base, Read: notes.Find, Subvolume: b.subvolume, Original: b.Original, Holes: b.InPlace, Progress: b.progress,
+	o := b.surveyOptions(base)
+	o.Read = notes.Find
+	return survey.Tree(ctx, b.root, o, draft)
+}
+
+func (b *making) surveyOptions(base *os.File) survey.Options {
+	return survey.Options{
+		Base: base, Subvolume: b.subvolume, Original: b.Original, Holes: b.InPlace, Progress: b.progress,
 		Unread: func(path string, err error) {
 			b.log.Warn(fmt.Sprintf("%s: %s cannot be verified: %v", b.pathOf(b.Name), path, err))
 		},
-	}, draft)
+	}
 }
 
 // redraft begins a manifest that differs from a draft in the files that took the space of older ones.

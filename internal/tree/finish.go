@@ -12,6 +12,7 @@ import (
 
 	"github.com/btrfs-backup/btrfs-backup/btrfs"
 	"github.com/btrfs-backup/btrfs-backup/internal/failpoint"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/grow"
 	"github.com/btrfs-backup/btrfs-backup/internal/tree/state"
 	"github.com/btrfs-backup/btrfs-backup/internal/tree/survey"
 )
@@ -76,7 +77,7 @@ func (b *making) make(ctx context.Context) (err error) {
 	if err := b.checkFree(b.Name); err != nil {
 		return err
 	}
-	b.record = Record{Name: b.Name, Origin: b.Origin, Started: b.Started, Base: b.Base,
+	b.record = Record{Name: b.Name, Origin: b.Origin, Version: b.Of, Started: b.Started, Base: b.Base,
 		Incomplete: slices.Clip(b.Incomplete[:min(len(b.Incomplete), maxIncomplete)]), Missing: max(b.Missing, len(b.Incomplete))}
 	if err := b.identify(); err != nil {
 		return err
@@ -94,7 +95,8 @@ func (b *making) make(ctx context.Context) (err error) {
 	if err := b.name(); err != nil {
 		return err
 	}
-	err = errors.Join(b.dropUnfinished(btrfs.Incoming(b.Name)), b.dropFull(ctx), b.endContinuation(b.Origin), b.state.Remove(notesFile(b.Name)+state.TemporaryEnd))
+	err = errors.Join(b.dropUnfinished(btrfs.Incoming(b.Name)), b.dropFull(ctx), b.endContinuation(b.Origin),
+		b.state.Remove(notesFile(b.Name)+state.TemporaryEnd), grow.Forget(b.dir, b.Name))
 	if err != nil { // the next Begin will see that there is nothing under the hidden name
 		b.log.Warn(err.Error())
 	}

@@ -51,6 +51,13 @@ type Record struct {
 	Shared     int64     `json:"shared,omitempty"`     // bytes of new files whose content was there already
 	Subvolume  string    `json:"subvolume,omitempty"`  // UUID, on btrfs
 	Sticky     [][]byte  `json:"sticky,omitempty"`     // paths of sticky directories with attributes
+	Version
+}
+
+// A Version tells of which snapshot of a subvolume a backup is a copy. It is zero where there is none.
+type Version struct {
+	Snapshot string    `json:"snapshot,omitempty"` // UUID that tells copies of it
+	Compared time.Time `json:"compared,omitzero"`  // when a backup from which this one grew was last compared with its snapshot as a whole
 }
 
 // Complete tells that nothing of the source is missing in the backup.
@@ -124,6 +131,8 @@ type Result struct {
 	Incomplete  []string // see Record
 	Missing     int
 	OnlyChanges bool // as in the Order
+	Of          Version
+	Grew        bool // out of the base, see Folder.Grow: all but what was copied is known
 	MaxDelete   int  // percent of the base's files that may be gone; 100 for any number
 	Dedup       bool
 	Original    Original `cbor:"-"` // with which the copy is compared; never by order of another machine

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/changes"
 	"github.com/btrfs-backup/btrfs-backup/internal/engine"
 	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 	"github.com/btrfs-backup/btrfs-backup/internal/host"
@@ -107,6 +108,23 @@ func (s *Source) checkFolder(dir host.Status) error {
 
 	}
 	return nil
+}
+
+// Folder gives the absolute path of the snapshot folder.
+func (s *Source) Folder() string { return s.path }
+
+// Changes tells what differs between two snapshots.
+func (s *Source) Changes(ctx context.Context, name, parent string, each func(changes.Change)) error {
+	return s.senderError(s.dir.Changes(ctx, host.ChangesOrder{Name: name, From: path.Join(s.path, parent)}, each))
+}
+
+// Nested gives the paths of the subvolumes in the source.
+func (s *Source) Nested(ctx context.Context) (paths []string, err error) {
+	all, err := s.source.Nested(ctx)
+	for _, n := range all {
+		paths = append(paths, n.Path)
+	}
+	return paths, err
 }
 
 // Close closes the source and its folder.

@@ -7,7 +7,7 @@ import (
 )
 
 // Protocol is the version of what follows the hello.
-const Protocol = 7
+const Protocol = 8
 
 // The magic is no text, and is damaged by a terminal, which turns CR LF into something else.
 const magic = "\x00\xffbtrfs-backup\r\n"

@@ -40,6 +40,11 @@ func (d *dir) BeginTree(ctx context.Context, o tree.Order) (tree.Work, error) {
 	return protocol.BeginTree.Call(ctx, d.host, protocol.BeginTreeCall{Dir: d.name(), Order: o})
 }
 
+func (d *dir) GrowTree(ctx context.Context, g tree.Growth) error {
+	_, err := protocol.GrowTree.Call(ctx, d.host, protocol.GrowTreeCall{Dir: d.name(), Growth: g})
+	return err
+}
+
 func (d *dir) SavePartialTree(ctx context.Context, name string) error {
 	_, err := protocol.SavePartialTree.Call(ctx, d.host, d.named(name))
 	return err

@@ -49,6 +49,8 @@ func (d *Dir) BeginTree(ctx context.Context, o tree.Order) (tree.Work, error) {
 	return d.trees().Begin(ctx, o)
 }
 
+func (d *Dir) GrowTree(ctx context.Context, g tree.Growth) error { return d.trees().Grow(ctx, g) }
+
 func (d *Dir) SavePartialTree(ctx context.Context, name string) error {
 	return d.trees().SavePartial(ctx, name)
 }

@@ -11,6 +11,7 @@ var (
 	ListTrees       = verb[Dir, tree.Listing, Nothing]("list-trees", Trees, repeatable)
 	MarkTrees       = verb[Dir, string, Nothing]("mark-trees", Trees, repeatable)
 	BeginTree       = verb[BeginTreeCall, tree.Work, Nothing]("begin-tree", Trees, once)
+	GrowTree        = verb[GrowTreeCall, Nothing, Nothing]("grow-tree", Trees, once)
 	SavePartialTree = verb[NameCall, Nothing, Nothing]("save-partial-tree", Trees, once)
 	FollowTree      = verb[NameCall, Nothing, Nothing]("follow-tree", Trees, once) // until it is cancelled
 	FinishTree      = verb[FinishTreeCall, tree.Record, BytesRead]("finish-tree", Trees, once)
@@ -27,6 +28,11 @@ type OpenTreesCall struct {
 type BeginTreeCall struct {
 	Dir
 	Order tree.Order
+}
+
+type GrowTreeCall struct {
+	Dir
+	Growth tree.Growth
 }
 
 type FinishTreeCall struct {

@@ -78,6 +78,7 @@ var handlers = byName(
 	handleDir(protocol.ListTrees, (*server).listTrees),
 	handleDir(protocol.MarkTrees, (*server).markTrees),
 	handleDir(protocol.BeginTree, (*server).beginTree),
+	handleDir(protocol.GrowTree, (*server).growTree),
 	handleDir(protocol.SavePartialTree, (*server).savePartialTree),
 	handleDir(protocol.FollowTree, (*server).followTree),
 	handleDirTold(protocol.FinishTree, (*server).finishTree),

@@ -29,6 +29,10 @@ func (s *server) beginTree(ctx context.Context, d *local.Dir, c protocol.BeginTr
 	return d.BeginTree(ctx, c.Order)
 }
 
+func (s *server) growTree(ctx context.Context, d *local.Dir, c protocol.GrowTreeCall) (none protocol.Nothing, err error) {
+	return none, d.GrowTree(ctx, c.Growth)
+}
+
 func (s *server) savePartialTree(ctx context.Context, d *local.Dir, c protocol.NameCall) (none protocol.Nothing, err error) {
 	return none, d.SavePartialTree(ctx, c.Name)
 }

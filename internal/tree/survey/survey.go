@@ -97,11 +97,17 @@ type item struct {
 	old      *manifest.Entry // where the base has the same path; nil for nothing
 	contents *contents       // nil if the entry has them already
 	fresh    bool
+	taken    bool // over from the base, unseen
 }
 
 // Tree surveys the tree at root, which it borrows, and writes its manifest. A BaseError tells that what was taken from the manifest
 // of the base cannot be relied on.
 func Tree(ctx context.Context, root *os.File, o Options, manifestTo io.Writer) (Findings, error) {
+	return run(ctx, root, o, manifestTo, func(ctx context.Context, s *survey) error { return s.walk(ctx, root) })
+}
+
+// run lets meet hand what a survey is about to the other goroutines.
+func run(ctx context.Context, root *os.File, o Options, manifestTo io.Writer, meet func(context.Context, *survey) error) (Findings, error) {
 	out, err := manifest.NewWriter(manifestTo)
 	if err != nil {
 		return Findings{}, err
@@ -124,8 +130,11 @@ func Tree(ctx context.Context, root *os.File, o Options, manifestTo io.Writer) (
 		running.Go(func() { s.readAll(ctx) })
 	}
 	running.Go(func() { s.write(ctx, out) })
-	if err := s.walk(ctx, root); err != nil {
+	s.batch = newBatch()
+	if err := meet(ctx, &s); err != nil {
 		fail(err)
+	} else {
+		s.batches <- s.batch
 	}
 	close(s.readings)
 	close(s.batches)
@@ -145,7 +154,6 @@ func Tree(ctx context.Context, root *os.File, o Options, manifestTo io.Writer) (
 
 // walk hands all files of the tree to the other goroutines.
 func (s *survey) walk(ctx context.Context, root *os.File) error {
-	s.batch = newBatch()
 	v := walk.Visitor{Visit: s.visit, Closed: s.closed}
 	if s.Bad != nil {
 		v.Lost = s.lost
@@ -153,7 +161,6 @@ func (s *survey) walk(ctx context.Context, root *os.File) error {
 	if err := walk.Tree(ctx, root, v); err != nil {
 		return err
 	}
-	s.batches <- s.batch
 	return s.base.end()
 }
 
@@ -200,12 +207,16 @@ func (s *survey) visit(f walk.File) error {
 	} else if it.contents = s.seen(&f.Entry); it.contents == nil {
 		it.contents, it.fresh = s.read(f), f.Type == manifest.Regular
 	}
+	s.add(it)
+	return nil
+}
+
+func (s *survey) add(it item) {
 	s.batch.items = append(s.batch.items, it)
 	if len(s.batch.items) == cap(s.batch.items) {
 		s.batches <- s.batch
 		s.batch = newBatch()
 	}
-	return nil
 }
 
 // unchanged tells that a file is the very one of the base: its snapshot that was not written to since, or the same
@@ -289,7 +300,7 @@ func (s *survey) writeItem(out *manifest.Writer, it *item) error {
 	if e.Type == manifest.Directory && e.Mode&unix.S_ISVTX != 0 && e.Xattrs != (manifest.Digest{}) {
 		s.found.Sticky = append(s.found.Sticky, []byte(e.Path))
 	}
-	if s.original != nil {
+	if s.original != nil && !it.taken {
 		s.original.look(&e, it.contents != nil)
 	}
 	if it.fresh && e.SHA256 != (manifest.Digest{}) {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -63,6 +64,23 @@ func (d *Dir) Dir(name string) (*Dir, error) {
 		return nil, err
 	}
 	return newDir(fd), nil
+}
+
+// Below opens a directory below this one, by a path of any length. What Dir refuses on the way is refused.
+func (d *Dir) Below(path string) (*Dir, error) {
+	below := d.Hold()
+	if path == "." {
+		return below, nil
+	}
+	for name := range strings.SplitSeq(path, "/") {
+		next, err := below.Dir(name)
+		below.Release()
+		if err != nil {
+			return nil, err
+		}
+		below = next
+	}
+	return below, nil
 }
 
 // Names reads the names in the directory, sorted, through a buffer. It can be done once.

@@ -1,0 +1,52 @@
+package tree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/grow"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/state"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/survey"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/walk"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Growth tells of what a partial copy is to be made.
+type Growth struct {
+	Name    string // of the backup to be, which Begin began, and of which nothing was copied yet
+	Base    string // a backup, which is complete
+	Changes grow.Changes
+}
+
+// Grow makes all of a partial copy but what changed since the base: that is to be copied, and Finish to be told that it Grew. It fails if
+// somebody changed the base. After an error, the partial copy is as it was before, unless the context ended.
+func (f *Folder) Grow(ctx context.Context, g Growth) error {
+	into, err := f.openPartial(g.Name)
+	if err == nil {
+		defer into.Close()
+		err = checkName(g.Base)
+	}
+	if err == nil {
+		err = grow.Into(ctx, f.dir, g.Name, g.Base, into, g.Changes)
+		if hidden := btrfs.Incoming(g.Name); err != nil && ctx.Err() == nil {
+			err = errors.Join(err, walk.Remove(ctx, f.dir, hidden), unix.Mkdirat(int(f.dir.Fd()), hidden, 0o700))
+		}
+	}
+	if err != nil {
+		err = fmt.Errorf("making %s out of %s: %w", f.pathOf(g.Name), g.Base, err)
+	}
+	return err
+}
+
+// surveyGrown describes a partial copy that grew.
+func (b *making) surveyGrown(ctx context.Context, draft *state.Draft) (found survey.Findings, err error) {
+	taken, anew, err := grow.Known(b.dir, b.Name)
+	if err != nil {
+		return found, err
+	}
+	defer taken.Close()
+	return survey.Grown(ctx, b.root, survey.Known{Manifests: taken.Readers(), Anew: anew}, b.surveyOptions(nil), draft)
+}
