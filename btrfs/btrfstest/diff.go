@@ -26,6 +26,9 @@ const (
 	// root and dropped it from its cache.
 	// linux/fs/btrfs/send.c (6.18): SEND_MAX_DIR_UTIMES_CACHE_SIZE.
 	RootTime = "/root time"
+	// OwnAttributes stands for extended attributes that say something of a filesystem: properties of btrfs, and ACLs as xfs shows them to
+	// root a second time.
+	OwnAttributes = "/attributes of filesystems"
 )
 
 // Equal fails the test when the tree got is not a faithful copy of want, as told
@@ -53,8 +56,8 @@ func Equal(t testing.TB, want, got string, ignore ...string) {
 // directory that stands for a nested subvolume in a snapshot, for example.
 func Diff(want, got string, ignore ...string) ([]string, error) {
 	c := comparison{
-		want:   newSide(want),
-		got:    newSide(got),
+		want:   newSide(want, ignore),
+		got:    newSide(got, ignore),
 		ignore: ignore,
 	}
 	if err := c.entry("."); err != nil {

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -53,13 +55,14 @@ func (e *entry) fact(kind string) string {
 // side is one of the two trees of a comparison.
 type side struct {
 	root  string
+	own   bool // with OwnAttributes
 	first map[inode]*entry // of the path that an inode was met under first
 }
 
 type inode struct{ dev, ino uint64 }
 
-func newSide(root string) *side {
-	return &side{root: root, first: make(map[inode]*entry)}
+func newSide(root string, ignore []string) *side {
+	return &side{root: root, own: !slices.Contains(ignore, OwnAttributes), first: make(map[inode]*entry)}
 }
 
 func (s *side) path(path string) string { return filepath.Join(s.root, path) }
@@ -128,6 +131,9 @@ func (s *side) addXattrs(e *entry, path string) error {
 		return &os.PathError{Op: "reading xattrs", Path: s.path(path), Err: err}
 	}
 	for name, value := range attrs {
+		if !s.own && (strings.HasPrefix(name, "btrfs.") || strings.HasPrefix(name, "trusted.SGI_ACL_")) {
+			continue
+		}
 		e.facts[fmt.Sprintf("xattr %q", name)] = fmt.Sprintf("%q", value)
 	}
 	return nil

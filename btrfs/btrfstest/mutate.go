@@ -21,10 +21,11 @@ const (
 )
 
 // Mutate does n random operations to a tree of any state, an empty one or what it left before. The same seed does the same to
-// the same tree. It gives what it did, a line for each. It needs root.
-func Mutate(t testing.TB, dir string, seed int64, n int) (done []string) {
+// the same tree. Operations that are named without do not occur. It gives what it did, a line for each. It needs root.
+func Mutate(t testing.TB, dir string, seed int64, n int, without ...string) (done []string) {
 	t.Helper()
 	m := &mutator{tree: newTree(t, dir, "mutate", seed)}
+	m.operations = slices.DeleteFunc(slices.Clone(operations), func(o operation) bool { return slices.Contains(without, o.name) })
 	m.check(filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err == nil {
 			path, err = filepath.Rel(dir, path)
@@ -33,7 +34,7 @@ func Mutate(t testing.TB, dir string, seed int64, n int) (done []string) {
 		return err
 	}))
 	total := 0
-	for _, o := range operations {
+	for _, o := range m.operations {
 		total += o.weight
 	}
 	for _, n := range m.nodes {
@@ -60,10 +61,11 @@ var operations = slices.Concat(ofNames, ofData, ofMetadata)
 // mutator keeps a list of all that there is, so that each operation finds what it needs.
 type mutator struct {
 	*tree
-	nodes  []node
-	locked []string // paths
-	doing  string
-	done   []string
+	operations []operation
+	nodes      []node
+	locked     []string // paths
+	doing      string
+	done       []string
 }
 
 type node struct {
@@ -78,7 +80,7 @@ func (m *mutator) operate(total int) {
 		return
 	}
 	at := m.rng.IntN(total)
-	for _, o := range operations {
+	for _, o := range m.operations {
 		if at -= o.weight; at < 0 {
 			m.doing = o.name
 			o.do(m)

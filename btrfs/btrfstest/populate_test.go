@@ -27,7 +27,7 @@ func TestPopulateIsDeterministic(t *testing.T) {
 func TestPopulateMakesEveryType(t *testing.T) {
 	tr := populated(t)
 	found := make(map[string]bool)
-	side := newSide(tr.root)
+	side := newSide(tr.root, nil)
 	var visit func(string)
 	visit = func(path string) {
 		e, err := side.read(path)

@@ -30,7 +30,8 @@ type rig struct {
 	spec   job.Spec
 	hooks  []hook.Hook
 	now    time.Time
-	atNow  func() // is called whenever the time is asked for; may be nil
+	log    slog.Handler // nil: nobody sees it
+	atNow  func()       // is called whenever the time is asked for; may be nil
 }
 
 func newRig(t testing.TB, engine job.Engine) *rig {
@@ -66,7 +67,11 @@ func (r *rig) add(name string, phase hook.Phase, before, after string, changes .
 func (r *rig) run(ctx context.Context) (*engine.Report, error) {
 	r.t.Helper()
 	r.now = r.now.Add(24 * time.Hour)
-	given := job.Environment{Log: slog.New(slog.DiscardHandler), State: filepath.Join(r.dir, "state"), Now: func() time.Time {
+	handler := r.log
+	if handler == nil {
+		handler = slog.DiscardHandler
+	}
+	given := job.Environment{Log: slog.New(handler), State: filepath.Join(r.dir, "state"), Now: func() time.Time {
 		if r.atNow != nil {
 			r.atNow()
 		}

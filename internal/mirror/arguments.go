@@ -54,6 +54,9 @@ func kibibytes(limit rate.Limit) string {
 // Without the modifiers s and r, --delete-excluded would have them deleted all the same.
 var asRoot = []string{"--filter=-xsr trusted.SGI_ACL_*", "--filter=-xsr system.*"}
 
+// withoutProperties leaves out those of btrfs, such as how a file is compressed, where no other filesystem can have them.
+const withoutProperties = "--filter=-xsr btrfs.*"
+
 // nanoseconds makes rsync compare times to the nanosecond: else it takes what changed within a second for unchanged if the size
 // is the same. Where the destination cannot hold such times, everything would seem to have changed.
 const nanoseconds = "--modify-window=-1"

@@ -183,13 +183,14 @@ var itemized = regexp.MustCompile(`^([<>ch.][fdLDS].{9} .{9} |\*deleting +\S* *)
 func (f *Follower) compare(ctx context.Context, order tree.Order, c copier, filled filling) (filling, error) {
 	f.Log.Info(fmt.Sprintf("%s: comparing all of %s with its snapshot, which was last done before %s", f, order.Name, order.Base))
 	var differ []string
-	c.tells = func(line string) {
+	look := c
+	look.tells = func(line string) {
 		if at := itemized.FindStringIndex(line); at != nil {
 			differ = append(differ, unescaped(line[at[1]:]))
 		}
 	}
-	c.own, c.to = append(append(filled.options, c.own...), "--dry-run"), f.argument(c.link, filled.work.Path+"/.")
-	_, missing, err := c.run(ctx)
+	look.own, look.to = slices.Concat(filled.options, c.own, []string{"--dry-run"}), f.argument(c.link, filled.work.Path+"/.")
+	_, missing, err := look.run(ctx)
 	switch {
 	case err != nil:
 		return filled, err

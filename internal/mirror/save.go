@@ -172,9 +172,13 @@ func (d *Destination) follow(ctx context.Context, name string, w tree.Work) (end
 // faithful are the options with which the default ones copy everything to what the folder lies on.
 func (d *Destination) faithful(w tree.Work) (options []string) {
 	if d.dir.Status().Privileged {
-		options = append(options, asRoot...)
+		rules := slices.Clone(asRoot)
+		if !w.Subvolume {
+			rules = append(rules, withoutProperties)
+		}
+		options = append(options, rules...)
 		if !d.isLocal() { // rsync does not tell the other side its rules for attributes
-			for _, option := range asRoot {
+			for _, option := range rules {
 				options = append(options, "--remote-option="+option)
 			}
 		}
