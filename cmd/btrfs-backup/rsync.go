@@ -28,7 +28,7 @@ func (o *backupOptions) defineRsync(f *pflag.FlagSet) {
 	defineMaxDelete(c, f)
 	f.StringVar(&c.MountPoint, "mount-point", "", "refuse a DEST that is not on the disk at `DIR`")
 	o.dedup.define(f)
-	f.Var(arguments.Time{Of: &c.FullEvery}, "full-every", "how old a mirror's last full comparison may be; 30d")
+	f.Var(arguments.Time{Of: &c.FullEvery}, "full-every", "compare all of a mirror after `TIME`; 30d")
 	f.DurationVar(&c.StallTimeout, "stall-timeout", c.StallTimeout, "end an idle rsync after `TIME`")
 	f.StringVar(&c.Tunnel, "tunnel", "", "reach an rsync daemon by SSH to `HOST`")
 }
@@ -77,13 +77,15 @@ func newRsyncTopic() *cobra.Command {
 		Annotations: map[string]string{help.UsageAnnotation: "btrfs-backup [options] SOURCE DEST..."},
 		Example: `  btrfs-backup /etc /mnt/usb/etc                      any directory
   btrfs-backup -n 60 --skip-dir .cache /home nas:/backup/home
+  btrfs-backup --engine mirror /home /mnt/ext4/home   copies of snapshots
   btrfs-backup --engine rsync /home rsync://nas/home  to an rsync daemon
   btrfs-backup --tunnel me@nas /etc nas::etc          by SSH`,
 		Long: `A SOURCE that is not a btrfs subvolume is copied by rsync to each DEST: on btrfs
 into a snapshot of the backup before it, elsewhere into a directory in which
 unchanged files are hard links. SOURCE may also be HOST::MODULE/DIR or
 rsync://HOST/MODULE/DIR of an rsync daemon, and so may DEST; the daemon's
-machine then makes the backup by "btrfs-backup freeze".`,
+machine then makes the backup by "btrfs-backup freeze". --engine mirror copies
+snapshots of a subvolume in the same way, without looking at all files again.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return misused("rsync is not a command", "use: btrfs-backup --engine rsync SOURCE DEST")

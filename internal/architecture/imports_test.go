@@ -22,7 +22,7 @@ const (
 var (
 	leaves = []string{"btrfs", "btrfs/exclusive", "btrfs/receive", "btrfs/reflink", "btrfs/sendstream", "internal/failpoint", "internal/hint", "internal/logfile", "internal/manifest", "internal/progress", "lock", "retention", "transport", "transport/ssh", "transport/wire"}
 	stores = append([]string{"internal/attributes", "internal/changes", "internal/dedup", "internal/files", "internal/heal", "internal/object", "internal/past", "internal/relink", "internal/replace", "internal/seal", "internal/store", "internal/store/pack", "internal/tree", "internal/tree/received", "internal/tree/state", "internal/tree/walk"}, rooms...)
-	rooms  = []string{"internal/tree/follow", "internal/tree/index", "internal/tree/space", "internal/tree/survey", "internal/tree/verify"}
+	rooms  = []string{"internal/tree/follow", "internal/tree/grow", "internal/tree/index", "internal/tree/space", "internal/tree/survey", "internal/tree/verify"}
 	hands  = []string{"internal/handoff", "internal/rsh"}
 	hosts  = []string{"internal/host", "internal/host/agent", "internal/host/bring", "internal/host/local", "internal/host/loose", "internal/host/protocol", "internal/host/records", "internal/host/serve"}
 	pure   = []string{"internal/engine/copies", "internal/engine/kin", "internal/engine/plan"}

@@ -11,6 +11,7 @@ import (
 	"github.com/btrfs-backup/btrfs-backup/internal/engine"
 	"github.com/btrfs-backup/btrfs-backup/internal/host"
 	"github.com/btrfs-backup/btrfs-backup/internal/mirror"
+	"github.com/btrfs-backup/btrfs-backup/internal/mirror/options"
 	"github.com/btrfs-backup/btrfs-backup/internal/rsh"
 	"github.com/btrfs-backup/btrfs-backup/internal/sink"
 	"github.com/btrfs-backup/btrfs-backup/internal/stream"
@@ -170,7 +171,7 @@ func (b *builder) addMirrors(job *engine.Job, source *volume.Source, destination
 	for _, p := range destinations {
 		to := b.copyTo(p, of, options)
 		if d, ok := to.(*mirror.Destination); ok {
-			to = mirror.Follow(d, source, h, b.Copy.FullEvery)
+			to = mirror.Follow(d, source, h, cmp.Or(b.Copy.FullEvery, defaultFull))
 		}
 		job.Destinations = addOnce(job.Destinations, to)
 	}
@@ -264,8 +265,8 @@ var filterRules = map[string]func(value string) string{
 	"exclude":      func(pattern string) string { return "--exclude=" + pattern },
 	"exclude-from": func(file string) string { return "--exclude-from=" + file },
 	"include":      func(pattern string) string { return "--include=" + pattern },
-	"skip":         mirror.Skip,
-	"skip-dir":     mirror.SkipDir,
+	"skip":         options.Skip,
+	"skip-dir":     options.SkipDir,
 }
 
 func (b *builder) mirrorOptions() mirror.Options {
@@ -276,16 +277,16 @@ func (b *builder) mirrorOptions() mirror.Options {
 		m.Filters = append(m.Filters, filterRules[f.Rule](f.Value))
 	}
 	if o.Options != "" {
-		m.Rsync, _ = mirror.SplitOptions(o.Options) // which was checked
+		m.Rsync, _ = options.Split(o.Options) // which was checked
 	}
 	return m
 }
 
 // directory gives the source of copies.
 func (b *builder) directory() *mirror.Source {
-	words, _ := mirror.SplitOptions(b.Copy.Options) // which was checked
+	words, _ := options.Split(b.Copy.Options) // which was checked
 	options := mirror.SourceOptions{Log: b.Log, Marker: b.Copy.Marker, Frozen: b.Copy.Frozen, Incomplete: b.Copy.Incomplete,
-		MultiFS: b.Copy.MultiFS || len(words) > 0 && !mirror.OneFileSystem(words)}
+		MultiFS: b.Copy.MultiFS || len(words) > 0 && !options.OneFileSystem(words)}
 	if d, ok := b.Source.(Daemon); ok {
 		options.Tunnel = b.tunnel(d)
 		return mirror.NewModule(d.URL, options)

@@ -12,7 +12,7 @@ import (
 	"github.com/btrfs-backup/btrfs-backup/btrfs"
 	"github.com/btrfs-backup/btrfs-backup/internal/engine"
 	"github.com/btrfs-backup/btrfs-backup/internal/hint"
-	"github.com/btrfs-backup/btrfs-backup/internal/mirror"
+	"github.com/btrfs-backup/btrfs-backup/internal/mirror/options"
 	"github.com/btrfs-backup/btrfs-backup/internal/object"
 	"github.com/btrfs-backup/btrfs-backup/retention"
 	"github.com/btrfs-backup/btrfs-backup/transport/wire"
@@ -154,7 +154,7 @@ func (o *Copy) check(c *Complaints) {
 		c.Add("max-delete", "use 0 to 100; 100 allows all", "%d is not a percentage", o.MaxDelete)
 	}
 	if o.FullEvery < 0 {
-		c.Add("full-every", "use a time such as 30d; 0 compares nothing", "%s is not a time to wait", o.FullEvery)
+		c.Add("full-every", "use a time such as 30d", "%s is not a time to wait", o.FullEvery)
 	}
 	if o.StallTimeout < 0 {
 		c.Add("stall-timeout", "use a time such as 15m; 0 waits for ever", "%s is not a time to wait", o.StallTimeout)
@@ -167,7 +167,7 @@ func (o *Copy) check(c *Complaints) {
 			c.Add("", "use exclude, exclude-from, include, skip or skip-dir", "%s %s: there is no such filter", f.Rule, f.Value)
 		}
 	}
-	if _, err := mirror.SplitOptions(o.Options); err != nil {
+	if _, err := options.Split(o.Options); err != nil {
 		c.Add("rsync-options", hint.Of(err), "%q: %w", o.Options, err)
 	}
 	if o.Tunnel != "" {
@@ -216,7 +216,7 @@ func (s *Spec) engine() (e Engine, known bool) {
 // checkFor gives what can be said against backing up by an engine.
 func (s *Spec) checkFor(e Engine) Complaints {
 	var c Complaints
-	if o := (option{"full-every", s.Copy.FullEvery != defaultFull}); e != Mirror && s.isGiven(o) {
+	if o := (option{"full-every", s.Copy.FullEvery != 0}); e != Mirror && s.isGiven(o) {
 		c.Add(o.name, "leave it out, or use --engine mirror", "is about mirrors of snapshots")
 	}
 	switch e {

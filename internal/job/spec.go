@@ -114,15 +114,14 @@ type Subvolume struct {
 
 // Copy has the settings for sources that are copied by rsync.
 type Copy struct {
-	Options    string   // of rsync in place of the usual ones, quoted as for a shell
-	Filters    []Filter // the first that matches a name counts
-	MultiFS    bool     // also copy filesystems that are mounted in the source
-	Marker     string   // a file in the source without which that is refused
-	MaxDelete  int      // percent of the files that may be gone
-	MountPoint string   // that destinations must lie on
-	Dedup      *bool    // nil: where files are linked
-	// FullEvery is how often a mirror is compared with its snapshot as a whole; 0: never after the first copy.
-	FullEvery time.Duration
+	Options    string        // of rsync in place of the usual ones, quoted as for a shell
+	Filters    []Filter      // the first that matches a name counts
+	MultiFS    bool          // also copy filesystems that are mounted in the source
+	Marker     string        // a file in the source without which that is refused
+	MaxDelete  int           // percent of the files that may be gone
+	MountPoint string        // that destinations must lie on
+	Dedup      *bool         // nil: where files are linked
+	FullEvery  time.Duration // how often a mirror is compared with its snapshot as a whole; 0 is 30 days
 	// StallTimeout is how long rsync may make no progress; 0 for ever.
 	StallTimeout time.Duration
 	Tunnel       string // [USER@]HOST[:PORT], through which daemons are reached by SSH
@@ -166,7 +165,7 @@ func Default() Spec {
 	return Spec{
 		Engine:    Automatic,
 		Subvolume: Subvolume{Folder: host.SnapshotFolder, Receiver: AutoReceiver},
-		Copy:      Copy{MaxDelete: defaultDelete, StallTimeout: defaultStall, FullEvery: defaultFull},
+		Copy:      Copy{MaxDelete: defaultDelete, StallTimeout: defaultStall},
 		Reach: Reach{Command: defaultCommand, Agent: autoAgent, Channels: defaultChannels, Compress: autoCompress,
 			ResumeWindow: time.Hour},
 	}

@@ -359,6 +359,15 @@ do it, and no shell is involved. It takes the options that tell how files are co
 --exclude --include --exclude-from --include-from --filter). Others are refused. Patterns are those of rsync(1), FILTER RULES, and the first that matches
 counts. Sparse files stay sparse. In a backup on btrfs that builds upon another one, those that are new or
 changed take their full size at first: holes of at least 64 KiB are made when all is copied.`},
+			{Macro: "SS", Title: "Mirrors", Text: `
+With --engine mirror, SOURCE is a btrfs subvolume of which snapshots are taken and kept as usual, and DEST a folder on a
+filesystem with hard links, such as ext4 or xfs. Each backup is a copy of a snapshot. The kernel tells what differs between
+two snapshots: what was renamed is renamed, what changed is copied by rsync, and all else is linked, if it is still what the manifest
+of the backup before says. No directory is read, here or there. All files are looked at by rsync for the first backup; if somebody
+changed the backup before, or files are missing in it; if the snapshot that it is a copy of is gone; if more than 100,000 names differ; and
+after --full-every, when it compares the backup with the snapshot: there must be no difference, and if there is one it is told and
+put right. It needs root on both sides. With --only-changed, a source in which nothing changed gets neither a snapshot nor a backup.
+Filters and options of rsync have no place in a mirror. Subvolumes in SOURCE are left out.`},
 			{Macro: "SS", Title: "Equal contents", Text: `
 A new file whose content is in any earlier backup in the folder takes no space. Where the filesystem can
 share blocks (btrfs, xfs), it shares them, and the kernel compares the contents. Elsewhere it becomes a hard

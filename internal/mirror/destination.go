@@ -15,6 +15,7 @@ import (
 	"github.com/btrfs-backup/btrfs-backup/internal/engine"
 	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/mirror/options"
 	"github.com/btrfs-backup/btrfs-backup/internal/rsh"
 	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 	"github.com/btrfs-backup/btrfs-backup/internal/tree/walk"
@@ -144,7 +145,7 @@ func (d *Destination) checkApart() error {
 	if deviceOf(from) != deviceOf(to) && d.Rsync == nil && !d.source.MultiFS {
 		return nil // rsync does not go there
 	}
-	d.within = []string{exclude("/" + literal(below))}
+	d.within = []string{options.Exclude("/" + options.Literal(below))}
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/btrfs-backup/btrfs-backup/internal/engine"
 	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/mirror/options"
 	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 )
 
@@ -34,7 +35,7 @@ type Follower struct {
 	*Destination
 	of Snapshots
 	at host.Host // of the snapshots
-	// FullEvery is how old the last comparison may be, 0 for any age.
+	// FullEvery is how old the last comparison as a whole may be.
 	FullEvery time.Duration
 
 	made tree.Record // by the last Save
@@ -159,7 +160,7 @@ func (f *Follower) save(ctx context.Context, t engine.Transfer, c copier) (r eng
 	filled, err := f.fillAnyhow(ctx, order, c, g)
 	switch {
 	case err != nil || !filled.grew:
-	case f.FullEvery == 0 || t.Started.Sub(base.Compared) < f.FullEvery:
+	case t.Started.Sub(base.Compared) < f.FullEvery:
 		compared = base.Compared
 	default:
 		filled, err = f.compare(ctx, order, c, filled)
@@ -178,7 +179,7 @@ func (f *Follower) leavingOutNested(ctx context.Context, filters []string) ([]st
 	}
 	filters = slices.Clone(filters)
 	for _, at := range nested {
-		filters = append(filters, exclude("/"+literal(at)))
+		filters = append(filters, options.Exclude("/"+options.Literal(at)))
 	}
 	return filters, nil
 }

@@ -23,7 +23,7 @@ type Options struct {
 	Log      *slog.Logger
 	Progress *progress.Display // nil: not shown
 	Limit    rate.Limit        // bytes per second, which rsync rounds to KiB; 0: as many as go
-	Rsync    []string          // rsync's options in place of the default ones, as SplitOptions gives them; nil for those
+	Rsync    []string          // rsync's options in place of the default ones, as options.Split gives them; nil for those
 	Filters  []string          // rsync's --exclude=..., --include=... and so on, in their order
 
 	MaxDelete int   // percent of the files of the backup before that may be missing

@@ -18,6 +18,7 @@ import (
 	"github.com/btrfs-backup/btrfs-backup/internal/engine"
 	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 	"github.com/btrfs-backup/btrfs-backup/internal/host"
+	"github.com/btrfs-backup/btrfs-backup/internal/mirror/options"
 	"github.com/btrfs-backup/btrfs-backup/internal/replace"
 	"github.com/btrfs-backup/btrfs-backup/internal/rsh"
 	"github.com/btrfs-backup/btrfs-backup/internal/tree"
@@ -202,7 +203,7 @@ func (s *Source) checkThere(ctx context.Context) error {
 		return nil
 	}
 	found := false
-	err = s.list(ctx, link, s.argument(link)+"/"+literal(s.Marker), func(kind byte) { found = kind == '-' })
+	err = s.list(ctx, link, s.argument(link)+"/"+options.Literal(s.Marker), func(kind byte) { found = kind == '-' })
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !found {
 		return s.noMarker()
 	}
@@ -258,13 +259,13 @@ func (s *Source) argument(link *rsh.Link) string {
 		daemon, rest := cutDaemon(s.url)
 		module, dir, _ := strings.Cut(strings.TrimPrefix(rest, "/"), "/")
 		if dir != "" {
-			module += "/" + undashed(literal(dir))
+			module += "/" + undashed(options.Literal(dir))
 		}
 		return daemon + "/" + module
 	case s.isLocal():
 		return strings.TrimSuffix(s.path, "/")
 	}
-	return link.Prefix + literal(strings.TrimSuffix(s.path, "/"))
+	return link.Prefix + options.Literal(strings.TrimSuffix(s.path, "/"))
 }
 
 // root is the path of the source in rsync's messages.
@@ -332,9 +333,9 @@ func (s *Source) borders() (filters []string, err error) {
 	mounts, err := s.leftOut()
 	for _, m := range mounts {
 		if m.Private {
-			filters = append(filters, exclude("/"+literal(m.Path)))
+			filters = append(filters, options.Exclude("/"+options.Literal(m.Path)))
 		} else {
-			filters = append(filters, exclude("/"+wildcards.Replace(m.Path)+"/*"))
+			filters = append(filters, options.Exclude("/"+options.Pattern(m.Path)+"/*"))
 		}
 	}
 	return filters, err

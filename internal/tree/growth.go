@@ -3,7 +3,6 @@ package tree
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/btrfs-backup/btrfs-backup/btrfs"
 	"github.com/btrfs-backup/btrfs-backup/internal/tree/grow"
@@ -25,18 +24,16 @@ type Growth struct {
 // somebody changed the base. After an error, the partial copy is as it was before, unless the context ended.
 func (f *Folder) Grow(ctx context.Context, g Growth) error {
 	into, err := f.openPartial(g.Name)
-	if err == nil {
-		defer into.Close()
-		err = checkName(g.Base)
-	}
-	if err == nil {
-		err = grow.Into(ctx, f.dir, g.Name, g.Base, into, g.Changes)
-		if hidden := btrfs.Incoming(g.Name); err != nil && ctx.Err() == nil {
-			err = errors.Join(err, walk.Remove(ctx, f.dir, hidden), unix.Mkdirat(int(f.dir.Fd()), hidden, 0o700))
-		}
-	}
 	if err != nil {
-		err = fmt.Errorf("making %s out of %s: %w", f.pathOf(g.Name), g.Base, err)
+		return err
+	}
+	defer into.Close()
+	if err := checkName(g.Base); err != nil {
+		return err
+	}
+	err = grow.Into(ctx, f.dir, g.Name, g.Base, into, g.Changes)
+	if hidden := btrfs.Incoming(g.Name); err != nil && ctx.Err() == nil {
+		err = errors.Join(err, walk.Remove(ctx, f.dir, hidden), unix.Mkdirat(int(f.dir.Fd()), hidden, 0o700))
 	}
 	return err
 }

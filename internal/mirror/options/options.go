@@ -1,4 +1,5 @@
-package mirror
+// Package options knows the options of rsync that a user may give, and writes patterns for it.
+package options
 
 import (
 	"cmp"
@@ -76,17 +77,17 @@ var refused = []struct{ names, reason, forward string }{
 	{"--", "the words after it would be further sources", "run btrfs-backup once for each source"},
 }
 
-// SplitOptions splits options for rsync as a shell does, without a shell. It refuses all but those that are known to be safe.
-func SplitOptions(text string) ([]string, error) {
+// Split splits options for rsync as a shell does, without a shell. It refuses all but those that are known to be safe.
+func Split(text string) ([]string, error) {
 	words, err := shellquote.Split(text)
 	if err != nil {
 		return nil, hint.New(err, "quote it as for a shell")
 	}
-	given, err := parseOptions(words)
+	given, err := parse(words)
 	if err != nil {
 		return nil, err
 	}
-	recurses := func(o rsyncOption) bool {
+	recurses := func(o option) bool {
 		return slices.Contains([]string{"-a", "--archive", "-r", "--recursive"}, o.name)
 	}
 	if text != "" && !slices.ContainsFunc(given, recurses) {
@@ -95,23 +96,23 @@ func SplitOptions(text string) ([]string, error) {
 	return words, nil
 }
 
-// A rsyncOption is one as rsync reads it.
-type rsyncOption struct{ name, value string }
+// An option is one as rsync reads it.
+type option struct{ name, value string }
 
-// parseOptions reads words as rsync does (popt): short options may stand together, and values behind them or in the next word.
-func parseOptions(words []string) (all []rsyncOption, err error) {
+// parse reads words as rsync does (popt): short options may stand together, and values behind them or in the next word.
+func parse(words []string) (all []option, err error) {
 	for i := 0; i < len(words); i++ {
 		word := words[i]
 		if !strings.HasPrefix(word, "-") || word == "-" {
 			return nil, hint.New(fmt.Errorf("%s is no option: rsync would take it for a further source", word),
 				"run btrfs-backup once for each source")
 		}
-		names, value, hasValue := optionsIn(word)
+		names, value, hasValue := namesIn(word)
 		for _, name := range names {
-			if err := checkOption(name); err != nil {
+			if err := check(name); err != nil {
 				return nil, err
 			}
-			all = append(all, rsyncOption{name: name})
+			all = append(all, option{name: name})
 		}
 		last := &all[len(all)-1]
 		switch {
@@ -131,9 +132,9 @@ func parseOptions(words []string) (all []rsyncOption, err error) {
 	return all, nil
 }
 
-// optionsIn gives the options that a word holds, and the value of the last one, if that stands in it: "-avB700" is -a, -v, and -B
+// namesIn gives the options that a word holds, and the value of the last one, if that stands in it: "-avB700" is -a, -v, and -B
 // with 700.
-func optionsIn(word string) (names []string, value string, hasValue bool) {
+func namesIn(word string) (names []string, value string, hasValue bool) {
 	if strings.HasPrefix(word, "--") {
 		name, value, hasValue := strings.Cut(word, "=")
 		return []string{name}, value, hasValue
@@ -148,8 +149,8 @@ func optionsIn(word string) (names []string, value string, hasValue bool) {
 	return names, "", false
 }
 
-// checkOption refuses an option that is not known to be safe.
-func checkOption(name string) error {
+// check refuses an option that is not known to be safe.
+func check(name string) error {
 	if _, ok := allowed[name]; ok {
 		return nil
 	}
@@ -167,7 +168,7 @@ func checkOption(name string) error {
 var infoWord = regexp.MustCompile(`^(all|none|backup|copy|del|flist|misc|mount|name|nonreg|progress|remove|skip|stats|symsafe)[0-9]?$`)
 
 // check looks at the value of an option.
-func (o rsyncOption) check() error {
+func (o option) check() error {
 	switch o.name {
 	case "--info":
 		for word := range strings.SplitSeq(o.value, ",") {
@@ -176,40 +177,42 @@ func (o rsyncOption) check() error {
 			}
 		}
 	case "-M", "--remote-option":
-		_, err := parseOptions([]string{o.value})
+		_, err := parse([]string{o.value})
 		return err
 	}
 	return nil
 }
 
 // SkipDir is the option of rsync that leaves out every directory called name.
-func SkipDir(name string) string { return exclude(literal(name) + "/") }
+func SkipDir(name string) string { return Exclude(Literal(name) + "/") }
 
 // Skip is the option of rsync that leaves out everything whose name matches the pattern.
-func Skip(pattern string) string { return exclude(pattern) }
+func Skip(pattern string) string { return Exclude(pattern) }
 
-// exclude keeps rsync from taking the beginning of a pattern for that of a rule ("+ x" would include x, "!" forget all rules).
-func exclude(pattern string) string {
+// Exclude is the option of rsync that leaves out what matches a pattern. It keeps rsync from taking the beginning of a pattern for that of a rule ("+ x" would include x, "!" forget all rules).
+func Exclude(pattern string) string {
 	if pattern == "!" || strings.HasPrefix(pattern, "+ ") || strings.HasPrefix(pattern, "- ") {
 		pattern = "- " + pattern
 	}
 	return "--exclude=" + pattern
 }
 
-// literal escapes a name where rsync would take it for a pattern. A backslash is one to rsync only in what has wildcards.
-func literal(name string) string {
+// Literal escapes a name where rsync would take it for a pattern. A backslash is one to rsync only in what has wildcards.
+func Literal(name string) string {
 	if !strings.ContainsAny(name, "*?[") {
 		return name
 	}
-	return wildcards.Replace(name)
+	return Pattern(name)
 }
 
-// wildcards escapes a name in a pattern that has wildcards.
+// Pattern escapes a name in a pattern that has wildcards.
+func Pattern(name string) string { return wildcards.Replace(name) }
+
 var wildcards = strings.NewReplacer("*", `\*`, "?", `\?`, "[", `\[`, `\`, `\\`)
 
 // OneFileSystem tells that among options is the one to stay on one filesystem.
 func OneFileSystem(options []string) bool {
-	given, _ := parseOptions(options)
+	given, _ := parse(options)
 	stays := false
 	for _, o := range given {
 		switch o.name {
