@@ -51,7 +51,7 @@ func TestArgumentsAreExactlyThese(t *testing.T) {
 		fresh     = " --no-inplace --no-append --partial"
 		linked    = fresh + " --link-dest=/b/1"
 		inPlace   = " --inplace --no-whole-file"
-		asRoot    = " --filter=-xsr·trusted.SGI_ACL_* --filter=-xsr·system.*"
+		asRoot    = " --filter=-xsr·trusted.SGI_ACL_* --filter=-xsr·system.* --filter=-xsr·btrfs.*"
 		itemized  = " --out-format=%i·%B·%n"
 		precisely = asRoot + " --sparse --modify-window=-1" + itemized
 		unsparing = asRoot + " --modify-window=-1" + itemized
@@ -67,6 +67,7 @@ func TestArgumentsAreExactlyThese(t *testing.T) {
 		{Options{}, tree.Work{}, standard + stay + fresh + precisely + told + end},
 		{Options{}, tree.Work{LinkDest: "/b/1"}, standard + stay + linked + precisely + told + end},
 		{Options{}, tree.Work{InPlace: true}, standard + stay + inPlace + unsparing + told + end},
+		{Options{}, tree.Work{InPlace: true, Subvolume: true}, standard + stay + inPlace + strings.ReplaceAll(unsparing, " --filter=-xsr·btrfs.*", "") + told + end},
 		{Options{}, tree.Work{Checksum: true}, standard + stay + fresh + " --checksum" + precisely + told + end},
 		{Options{Progress: progress.Silent()}, tree.Work{}, standard + stay + fresh + precisely + told + " --info=progress2" + end},
 		{Options{Filters: []string{"--include=a", "--exclude=*"}}, tree.Work{}, standard + stay + " --include=a --exclude=*" + fresh + precisely + told + end},
