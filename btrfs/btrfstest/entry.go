@@ -55,7 +55,7 @@ func (e *entry) fact(kind string) string {
 // side is one of the two trees of a comparison.
 type side struct {
 	root  string
-	own   bool // with OwnAttributes
+	own   bool             // with OwnAttributes
 	first map[inode]*entry // of the path that an inode was met under first
 }
 
