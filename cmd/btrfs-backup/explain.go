@@ -36,9 +36,10 @@ func newExplain(env environment) *cobra.Command {
 		Long: `Show for each snapshot or backup in each PLACE, as "list" knows them, whether a
 policy keeps it now, why, and the day on which a run will delete it, if as many
 are made as lately. Nothing is changed. Snapshots are kept by --keep-snapshots,
-backups by --keep-backups, those of each source and prefix by themselves. Without
-a policy, it is that of the job in the configuration which has PLACE. What a run
-knows besides, of both sides, "btrfs-backup --dry-run SOURCE DEST" tells.`,
+backups by --keep-backups, those of each source and prefix by themselves.
+Without a policy, it is that of the job in the configuration which has PLACE.
+What a run knows besides, of both sides, is told by
+"btrfs-backup --dry-run SOURCE DEST".`,
 		Args: needPlace("PLACE"),
 		RunE: func(c *cobra.Command, args []string) error { return o.explain(c.Context(), env, args) },
 	}

@@ -41,7 +41,7 @@ good, the exit status of "btrfs-backup status" tells.`,
 	}
 	f := c.Flags()
 	f.StringVar(&o.html, "html", "", "write the page to `FILE`; - is standard output")
-	f.StringVar(&o.serve, "serve", "", "serve the page at `ADDRESS` of this machine: 127.0.0.1:8090")
+	f.StringVar(&o.serve, "serve", "", "serve the page at `ADDRESS` of this host: 127.0.0.1:8090")
 	f.BoolVar(&o.json, "json", false, "show as JSON")
 	f.Var(arguments.Time{Of: &o.patience, Least: time.Second}, "timeout", "wait `TIME` for answers")
 	defineConfig(&o.config, f)
