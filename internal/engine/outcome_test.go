@@ -105,16 +105,3 @@ func TestAHintChangesNothingButTheHint(t *testing.T) {
 		t.Errorf("a hint out of nothing: %q", got)
 	}
 }
-
-func TestManyNamesAreAbbreviated(t *testing.T) {
-	for want, names := range map[string][]string{
-		"":            nil,
-		"a":           {"a"},
-		"a b c d":     {"a", "b", "c", "d"},
-		"a b c d ...": {"a", "b", "c", "d", "e"},
-	} {
-		if got := abbreviate(names); got != want {
-			t.Errorf("%q: %q, want %q", names, got, want)
-		}
-	}
-}

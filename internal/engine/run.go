@@ -18,6 +18,7 @@ import (
 	"github.com/btrfs-backup/btrfs-backup/internal/failpoint"
 	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 	"github.com/btrfs-backup/btrfs-backup/internal/hook"
+	"github.com/btrfs-backup/btrfs-backup/internal/progress"
 	"github.com/btrfs-backup/btrfs-backup/lock"
 	"github.com/btrfs-backup/btrfs-backup/retention"
 )
@@ -486,18 +487,10 @@ func (s Settings) delete(ctx context.Context, at fmt.Stringer, d Deleter, names 
 	if len(names) == 0 || s.DryRun {
 		return names
 	}
-	s.Log.Info(fmt.Sprintf("%s: deleting %d: %s", at, len(names), abbreviate(names)))
+	s.Log.Info(fmt.Sprintf("%s: deleting %d: %s", at, len(names), progress.Few(names)))
 	deleted, err := d.Delete(ctx, names)
 	if err != nil {
 		fail(err)
 	}
 	return deleted
-}
-
-// abbreviate names a few of many.
-func abbreviate(names []string) string {
-	if len(names) > 4 {
-		names = append(slices.Clone(names[:4]), "...")
-	}
-	return strings.Join(names, " ")
 }
