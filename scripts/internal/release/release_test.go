@@ -202,19 +202,20 @@ const goInstall = `
 path=github.com/btrfs-backup/btrfs-backup cache=$(go env GOMODCACHE)
 at=$1/proxy/$path/@v
 mkdir -p "$at"
-cp go.mod "$at/v9.9.9.mod"
-echo '{"Version":"v9.9.9"}' >"$at/v9.9.9.info"
-git -c safe.directory='*' archive --format=zip --prefix="$path@v9.9.9/" -o "$at/v9.9.9.zip" HEAD . ':!scripts/objectserver' ':!scripts/packages'
+cp go.mod "$at/v1.9.9.mod"
+echo '{"Version":"v1.9.9"}' >"$at/v1.9.9.info"
+echo v1.9.9 >"$at/list"
+git -c safe.directory='*' archive --format=zip --prefix="$path@v1.9.9/" -o "$at/v1.9.9.zip" HEAD . ':!scripts/objectserver' ':!scripts/packages'
 cd "$1"
 export GOMODCACHE=$1/cache GOBIN=$1/bin GOSUMDB=off GOFLAGS=-modcacherw
-GOPROXY=file://$1/proxy,file://$cache/cache/download go install $path/cmd/btrfs-backup@v9.9.9
+GOPROXY=file://$1/proxy,file://$cache/cache/download go install $path/cmd/btrfs-backup@v1.9.9
 `
 
 func TestGoInstallFetchesTheProgram(t *testing.T) {
 	btrfstest.OnlyInAll(t)
 	dir := t.TempDir()
 	btrfstest.Run(t, "bash", "-euc", goInstall, "bash", dir)
-	if told := btrfstest.Run(t, filepath.Join(dir, "bin/btrfs-backup"), "--version"); told != "btrfs-backup 9.9.9" {
+	if told := btrfstest.Run(t, filepath.Join(dir, "bin/btrfs-backup"), "--version"); told != "btrfs-backup 1.9.9" {
 		t.Errorf("--version tells %q", told)
 	}
 }
