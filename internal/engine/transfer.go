@@ -81,11 +81,12 @@ func (v *visit) add(t Transfer, r Result) {
 	if r.Unchanged {
 		return
 	}
+	v.planner.Incomplete = r.Incomplete != nil
 	if v.history == nil {
-		v.planner.Incomplete = r.Incomplete != nil
 		return
 	}
 	made := r.Backup
+	v.planner.Recorded = append(v.planner.Recorded, Recorded{Name: t.Snapshot.Name, Complete: r.Incomplete == nil})
 	if v.lister == nil {
 		made = plan.Assumed(t.Snapshot)
 	}

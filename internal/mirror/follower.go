@@ -24,8 +24,8 @@ type Snapshots interface {
 	Folder() string // absolute path
 	// Changes tells what differs between two of them.
 	Changes(ctx context.Context, name, parent string, each func(changes.Change)) error
-	// Nested gives the paths of subvolumes in the subvolume, for each of which a snapshot holds an empty directory.
-	Nested(ctx context.Context) ([]string, error)
+	// Nested gives the paths of subvolumes in the subvolume for each of which the named snapshot holds an empty directory.
+	Nested(ctx context.Context, name string) ([]string, error)
 }
 
 // Follower is an engine.Destination: a folder of dated directories, each the copy of a snapshot. It grows out of the one before it by what
@@ -73,7 +73,7 @@ func (f *Follower) List(ctx context.Context) (engine.Contents, error) {
 		c.InDirectory = append(c.InDirectory, b)
 		c.Origins[b.ReceivedUUID] = source
 	}
-	c.All, c.Recorded = c.InDirectory, nil
+	c.All = c.InDirectory
 	return c, nil
 }
 
@@ -149,7 +149,7 @@ func (f *Follower) save(ctx context.Context, t engine.Transfer, c copier) (r eng
 	base := f.baseOf(t)
 	order := tree.Order{Name: t.Snapshot.Name, Base: base.Name, Origin: f.source.origin}
 	c.atMost = base.Bytes
-	if c.first, err = f.leavingOutNested(ctx, c.first); err != nil {
+	if c.first, err = f.leavingOutNested(ctx, t.Snapshot.Name, c.first); err != nil {
 		return r, err
 	}
 	g, err := f.growthFor(ctx, t, base)
@@ -172,8 +172,8 @@ func (f *Follower) save(ctx context.Context, t engine.Transfer, c copier) (r eng
 
 // leavingOutNested adds filters for the empty directories that snapshots hold in the place of other subvolumes, of which no difference
 // of snapshots tells.
-func (f *Follower) leavingOutNested(ctx context.Context, filters []string) ([]string, error) {
-	nested, err := f.of.Nested(ctx)
+func (f *Follower) leavingOutNested(ctx context.Context, snapshot string, filters []string) ([]string, error) {
+	nested, err := f.of.Nested(ctx, snapshot)
 	if err != nil {
 		return nil, hint.Newf(fmt.Errorf("looking for the subvolumes in %s: %w", f.of, err), "the next run tries again")
 	}

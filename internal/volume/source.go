@@ -118,11 +118,24 @@ func (s *Source) Changes(ctx context.Context, name, parent string, each func(cha
 	return s.senderError(s.dir.Changes(ctx, host.ChangesOrder{Name: name, From: path.Join(s.path, parent)}, each))
 }
 
-// Nested gives the paths of the subvolumes in the source.
-func (s *Source) Nested(ctx context.Context) (paths []string, err error) {
+// Nested gives the paths of the subvolumes in the source that a snapshot holds an empty directory for. What is another directory there
+// became a subvolume later.
+func (s *Source) Nested(ctx context.Context, name string) (paths []string, err error) {
 	all, err := s.source.Nested(ctx)
 	for _, n := range all {
-		paths = append(paths, n.Path)
+		dir, err := s.host.Open(ctx, path.Join(s.path, name, n.Path))
+		switch {
+		case err == nil:
+			err = dir.Close()
+		case errors.Is(err, unix.ENOTTY): // of all directories, these alone know no ioctl (linux/fs/btrfs/inode.c: new_simple_dir)
+			paths = append(paths, n.Path)
+			continue
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	return paths, err
 }

@@ -75,6 +75,27 @@ func (p Planner) mayLive() map[string]string {
 	return names
 }
 
+// lastWhole names the newest complete backup of a history whose records tell of that, if incomplete ones came after it; "" if none
+// did, or a newer version is to be saved, which is taken to become complete.
+func (p Planner) lastWhole(r relation, own []string, newest *btrfs.Subvolume) string {
+	if !p.History || newest != nil && len(r.holds(*newest)) == 0 {
+		return ""
+	}
+	behind := false
+	for _, c := range slices.Backward(p.Recorded) {
+		switch {
+		case !slices.Contains(own, c.Name):
+		case !c.Complete:
+			behind = true
+		case behind:
+			return c.Name
+		default:
+			return ""
+		}
+	}
+	return ""
+}
+
 // Complete gives the names of the complete backups that are certainly the source's, oldest first.
 func (p Planner) Complete() []string {
 	incomplete := make(map[string]bool)

@@ -350,6 +350,7 @@ func (p Planner) candidates(r relation, own []string, missing []btrfs.Subvolume,
 	var candidates []retention.Snapshot
 	needed, reason := r.needs(newest)
 	mayLive := p.mayLive()
+	whole := p.lastWhole(r, own, newest)
 	taken := setOf(own)
 	add := func(name string) {
 		c, _ := p.Backups.Naming.Snapshot(name)
@@ -359,6 +360,9 @@ func (p Planner) candidates(r relation, own []string, missing []btrfs.Subvolume,
 		}
 		if why, ok := mayLive[name]; ok {
 			c.Holds = append(c.Holds, why)
+		}
+		if name == whole {
+			c.Holds = append(c.Holds, newestComplete)
 		}
 		candidates = append(candidates, c)
 	}

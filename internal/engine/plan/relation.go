@@ -189,9 +189,11 @@ func (r byRecord) series() []Recorded {
 	return slices.DeleteFunc(slices.Clone(r.Recorded), func(c Recorded) bool { return !r.Backups.Naming.Ours(c.Name) })
 }
 
+const newestComplete = "the newest complete one"
+
 // needs names the newest complete backup, however many incomplete ones came after it.
 func (r byRecord) needs(newest *btrfs.Subvolume) (names []string, reason string) {
-	reason = "the newest complete one"
+	reason = newestComplete
 	if newest != nil && !r.Incomplete {
 		return []string{newest.Name}, reason
 	}
