@@ -21,6 +21,7 @@ import (
 	"github.com/btrfs-backup/btrfs-backup/internal/host/agent"
 	"github.com/btrfs-backup/btrfs-backup/internal/host/local"
 	"github.com/btrfs-backup/btrfs-backup/internal/tree"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/grow"
 	"github.com/btrfs-backup/btrfs-backup/lock"
 	"github.com/btrfs-backup/btrfs-backup/transport"
 	"github.com/btrfs-backup/btrfs-backup/transport/ssh"
@@ -153,6 +154,66 @@ func TestDifferencesOfATreeAreAllTold(t *testing.T) {
 }
 
 func unwatched(int64, int64) {}
+
+func TestATreeGrowsOutOfItsBase(t *testing.T) {
+	eachTrees(t, func(t *testing.T, h host.Trees, folder string) {
+		d := openTrees(t, h, folder)
+		const base, name = "20260101-000000", "20260102-000000"
+		addTree(t, d, base, "", numbered(700)...)
+		w, err := d.BeginTree(t.Context(), tree.Order{Name: name, Base: base, Origin: tree.Origin{Source: "here"}})
+		check(t, err)
+		changed, from, to, more := numbered(5)[1], numbered(5)[2], oddNames[0], "more"
+		growth := func(anew ...string) tree.Growth {
+			return tree.Growth{Name: name, Base: base, Changes: grow.Changes{Gone: []string{changed}, Moved: []grow.Move{{From: from, To: to}},
+				Links: []grow.Move{{From: from, To: more}}, Anew: append(anew, changed, ".")}}
+		}
+		if d.Status().Btrfs { // where nothing is linked
+			if err := d.GrowTree(t.Context(), growth()); err == nil || !strings.Contains(err.Error(), "snapshot") {
+				t.Errorf("on btrfs: %v", err)
+			}
+			if _, err := d.FinishTree(t.Context(), result(name, base), nil); err != nil {
+				t.Errorf("the partial copy was not left alone: %v", err)
+			}
+			return
+		}
+		grown := result(name, base)
+		grown.Grew = true
+		for _, anew := range []string{"../" + base, "/etc", "x\x00../y", ""} {
+			if err := d.GrowTree(t.Context(), growth(anew)); err == nil {
+				t.Errorf("it grew with %q", anew)
+			}
+		}
+		for _, g := range []tree.Growth{{Name: "20200101-000000", Base: base}, {Name: name, Base: "20200101-000000"}, {Name: name, Base: "../" + base}, {Name: name, Base: ".btrfs-backup"},
+			{Name: name, Base: base, Changes: grow.Changes{Gone: []string{"none"}}}} {
+			if err := d.GrowTree(t.Context(), g); err == nil {
+				t.Errorf("%+v grew", g)
+			}
+		}
+		if _, err := d.FinishTree(t.Context(), grown, nil); err == nil {
+			t.Error("what did not grow is finished as if it had")
+		}
+		check(t, d.GrowTree(t.Context(), growth()))
+		if err := d.GrowTree(t.Context(), growth()); err == nil || !strings.Contains(err.Error(), "something was copied already") {
+			t.Errorf("it grew twice: %v", err)
+		}
+		check(t, os.WriteFile(filepath.Join(w.Path, changed), []byte("other"), 0o644))
+		record, err := d.FinishTree(t.Context(), grown, nil)
+		if err != nil || record.Files != 701 {
+			t.Errorf("%+v, %v", record, err)
+		}
+		for at, was := range map[string]string{to: from, more: from, numbered(5)[3]: numbered(5)[3]} {
+			a, errA := os.Stat(filepath.Join(folder, name, at))
+			b, errB := os.Stat(filepath.Join(folder, base, was))
+			if err := errors.Join(errA, errB); err != nil || !os.SameFile(a, b) {
+				t.Errorf("%q is not %q: %v", at, was, err)
+			}
+		}
+		v, err := d.VerifyTree(t.Context(), name, tree.VerifyOptions{}, func(diff tree.Difference) { t.Errorf("%+v", diff) }, unwatched)
+		if err != nil || v.Files != 701 {
+			t.Errorf("%+v, %v", v, err)
+		}
+	})
+}
 
 func TestChecksumsOfATreeAreExported(t *testing.T) {
 	eachTrees(t, func(t *testing.T, h host.Trees, folder string) {

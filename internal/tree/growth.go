@@ -2,15 +2,10 @@ package tree
 
 import (
 	"context"
-	"errors"
 
-	"github.com/btrfs-backup/btrfs-backup/btrfs"
 	"github.com/btrfs-backup/btrfs-backup/internal/tree/grow"
 	"github.com/btrfs-backup/btrfs-backup/internal/tree/state"
 	"github.com/btrfs-backup/btrfs-backup/internal/tree/survey"
-	"github.com/btrfs-backup/btrfs-backup/internal/tree/walk"
-
-	"golang.org/x/sys/unix"
 )
 
 // A Growth tells of what a partial copy is to be made.
@@ -31,11 +26,7 @@ func (f *Folder) Grow(ctx context.Context, g Growth) error {
 	if err := checkName(g.Base); err != nil {
 		return err
 	}
-	err = grow.Into(ctx, f.dir, g.Name, g.Base, into, g.Changes)
-	if hidden := btrfs.Incoming(g.Name); err != nil && ctx.Err() == nil {
-		err = errors.Join(err, walk.Remove(ctx, f.dir, hidden), unix.Mkdirat(int(f.dir.Fd()), hidden, 0o700))
-	}
-	return err
+	return grow.Into(ctx, f.dir, g.Name, g.Base, into, g.Changes)
 }
 
 // surveyGrown describes a partial copy that grew.

@@ -26,6 +26,7 @@ func TestAClientWithLimitsKeepsNoTrees(t *testing.T) {
 			protocol.OpenTrees.Name: protocol.OpenTreesCall{Path: folder + "/new", Options: tree.OpenOptions{Create: true}},
 			protocol.ListTrees.Name: protocol.Dir{Path: folder}, protocol.MarkTrees.Name: protocol.Dir{Path: folder}, protocol.IndexTrees.Name: protocol.Dir{Path: folder},
 			protocol.BeginTree.Name:       protocol.BeginTreeCall{Dir: protocol.Dir{Path: folder}, Order: tree.Order{Name: "20260101-000000"}},
+			protocol.GrowTree.Name:        protocol.GrowTreeCall{Dir: protocol.Dir{Path: folder}, Growth: tree.Growth{Name: "20260101-000000", Base: "20260102-000000"}},
 			protocol.SavePartialTree.Name: protocol.NameCall{Dir: protocol.Dir{Path: folder}, Name: "20260101-000000"},
 			protocol.FinishTree.Name:      protocol.FinishTreeCall{Dir: protocol.Dir{Path: folder}, Result: tree.Result{Name: "20260101-000000"}},
 			protocol.DeleteTrees.Name:     protocol.DeleteTreesCall{Dir: protocol.Dir{Path: folder}, Names: []string{"20260101-000000"}},

@@ -13,6 +13,9 @@ import (
 	"github.com/btrfs-backup/btrfs-backup/btrfs"
 	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
 	"github.com/btrfs-backup/btrfs-backup/internal/tree/state"
+	"github.com/btrfs-backup/btrfs-backup/internal/tree/walk"
+
+	"golang.org/x/sys/unix"
 )
 
 // What is known of a tree that grew stays in three files until the backup is finished: manifests of what was taken over, and the paths
@@ -24,8 +27,28 @@ const (
 )
 
 // Into makes a tree out of the backup base in a folder, and leaves what is known of it there under the name of the backup to be. All that
-// is open is borrowed.
+// is open is borrowed. After an error, the directory is empty as it was before, unless the context ended.
 func Into(ctx context.Context, folder *os.File, name, base string, into *os.File, c Changes) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	if btrfs.CheckFilesystem(folder) == nil {
+		return errors.New("on btrfs, a backup begins as a snapshot of its base")
+	}
+	switch _, err := into.Readdirnames(1); {
+	case err == nil:
+		return errors.New("something was copied already")
+	case err != io.EOF:
+		return err
+	}
+	err := fill(ctx, folder, name, base, into, c)
+	if hidden := btrfs.Incoming(name); err != nil && ctx.Err() == nil {
+		err = errors.Join(err, Forget(folder, name), walk.Remove(ctx, folder, hidden), unix.Mkdirat(int(folder.Fd()), hidden, 0o700))
+	}
+	return err
+}
+
+func fill(ctx context.Context, folder *os.File, name, base string, into *os.File, c Changes) error {
 	files := state.In(folder)
 	o := Order{Changes: c, Into: into}
 	var err error

@@ -15,7 +15,9 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 
+	"github.com/btrfs-backup/btrfs-backup/internal/failpoint"
 	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
 	"github.com/btrfs-backup/btrfs-backup/internal/tree/walk"
 
@@ -38,6 +40,8 @@ func (c Changes) Names() int { return len(c.Gone) + len(c.Moved) + len(c.Links) 
 
 // maxMoved bounds memory: so many files may have another path than in the base, with all in directories that were moved.
 const maxMoved = 500_000
+
+var most = maxMoved // smaller in a test
 
 // An AlteredError tells that the base is not what its manifest says, or not what the changes are about.
 type AlteredError struct{ Path, What string }
@@ -99,7 +103,7 @@ func (c Changes) check() error {
 		paths = append(paths, m.To)
 	}
 	for _, p := range paths {
-		if !filepath.IsLocal(p) || path.Clean(p) != p {
+		if !filepath.IsLocal(p) || path.Clean(p) != p || strings.ContainsRune(p, 0) {
 			return fmt.Errorf("%q is no path in a tree", p)
 		}
 	}
@@ -342,6 +346,7 @@ func (g *grower) link(from *level, name, to string, e manifest.Entry) error {
 	if err := unix.Linkat(from.from.Descriptor(), name, into.Descriptor(), path.Base(to), 0); err != nil {
 		return &os.LinkError{Op: "link", Old: e.Path, New: to, Err: err}
 	}
+	failpoint.Reach("linked")
 	return g.write(e, to)
 }
 
@@ -362,7 +367,7 @@ func (g *grower) write(e manifest.Entry, to string) error {
 	if to == e.Path {
 		return g.kept.Write(e)
 	}
-	if len(g.apart) >= maxMoved {
+	if len(g.apart) >= most {
 		return ErrTooMany
 	}
 	e.Path = to
@@ -416,5 +421,9 @@ func (g *grower) finish() error {
 			return err
 		}
 	}
-	return moved.Close()
+	if err := moved.Close(); err != nil {
+		return err
+	}
+	failpoint.Reach("grown")
+	return nil
 }
