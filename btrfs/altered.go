@@ -19,7 +19,7 @@ const (
 
 // made gives the transaction in which s got its content, and when that was.
 func (s Subvolume) made() (transaction uint64, at time.Time) {
-	if s.Received() {
+	if s.Received() || s.Filled() {
 		return s.ReceivedIn, s.ReceivedAt
 	}
 	return s.CreatedIn, s.Created
@@ -125,6 +125,17 @@ func setReceived(dir, sent *os.File, uuid UUID) error {
 // own filesystem.
 func SetReceivedFrom(dir *os.File, uuid UUID, sentIn uint64) error {
 	return markReceived(dir, uuid, native.AppendUint64(nil, sentIn), nil)
+}
+
+// SetFilled lets a writable subvolume of dir count as made now that its data is on disk: what was written to it before is not altered, what is
+// written in a later transaction is. So that no change comes in this one, sync the filesystem once the subvolume is read-only, before
+// anybody is told of it. It counts once: somebody may have received what was filled then. Of what it was a received copy is forgotten.
+func SetFilled(dir *os.File) error {
+	s, err := Info(dir)
+	if err != nil || s.Filled() {
+		return err
+	}
+	return markReceived(dir, UUID{}, native.AppendUint64(nil, s.ChangedIn), nil)
 }
 
 func markReceived(dir *os.File, uuid UUID, sentIn, sentAt []byte) error {

@@ -130,6 +130,58 @@ func TestAReadOnlySnapshotOfAReceivedOneWasNotReceived(t *testing.T) {
 	}
 }
 
+// fill makes the subvolumes anew in a folder, written to in several transactions and then settled.
+func fill(t testing.TB, top string, names []string) *os.File {
+	t.Helper()
+	dir := newDir(t, top, "filled")
+	for _, name := range names {
+		check(t, btrfs.SnapshotWritable(open(t, top+"/received/"+name), dir, name))
+		btrfstest.Run(t, "sync", "-f", top)
+		check(t, os.WriteFile(dir.Name()+"/"+name+"/later", []byte("content"), 0o644))
+		btrfstest.Run(t, "sync", "-f", top)
+		check(t, btrfs.SetFilled(open(t, dir.Name()+"/"+name)))
+		check(t, btrfs.SetReadOnly(dir, name, true))
+	}
+	btrfstest.Run(t, "sync", "-f", top)
+	return dir
+}
+
+func TestWhatWasFilledIsAlteredByWhatCameLater(t *testing.T) {
+	top, names := newVersions(t)
+	dir := fill(t, top, names)
+	for _, s := range list(t, dir).InDirectory {
+		if s.AlteredIn != 0 || !s.Filled() || s.Received() || s.WasReceived() || !s.ReceivedUUID.IsZero() || s.SentIn != s.ChangedIn {
+			t.Errorf("not altered: %+v", s)
+		}
+		snapshot(t, open(t, dir.Name()+"/"+s.Name), newDir(t, top, "of filled"), s.Name)
+	}
+	for _, name := range names { // at once: within one transaction
+		alter := harmless[name]
+		if alter == nil {
+			alter = harmful[name]
+		}
+		btrfstest.Run(t, "btrfs", "property", "set", "-f", "-ts", dir.Name()+"/"+name, "ro", "false")
+		alter(t, filepath.Join(dir.Name(), name))
+		btrfstest.Run(t, "btrfs", "property", "set", "-ts", dir.Name()+"/"+name, "ro", "true")
+	}
+	btrfstest.Run(t, "sync", "-f", top)
+	for _, s := range list(t, dir).InDirectory {
+		check(t, btrfs.SetReadOnly(dir, s.Name, false))
+		check(t, btrfs.SetFilled(open(t, dir.Name()+"/"+s.Name)))
+		check(t, btrfs.SetReadOnly(dir, s.Name, true))
+	}
+	for _, s := range list(t, dir).InDirectory {
+		if altered := harmful[s.Name] != nil; s.AlteredIn != 0 != altered || s.AlteredIn > s.ChangedIn {
+			t.Errorf("%s is altered in %d, changed in %d, filled in %d", s.Name, s.AlteredIn, s.ChangedIn, s.ReceivedIn)
+		}
+	}
+	for _, s := range list(t, open(t, top+"/of filled")).InDirectory {
+		if s.Filled() || s.WasReceived() || s.AlteredIn != 0 {
+			t.Errorf("a snapshot: %+v", s)
+		}
+	}
+}
+
 func TestTheReceivedUUIDIsChanged(t *testing.T) {
 	top, names := newVersions(t)
 	folder := open(t, top+"/received")

@@ -78,7 +78,7 @@ type Subvolume struct {
 	// Transaction numbers of this filesystem, except SentIn: they grow with each change, whatever the clock does.
 	ChangedIn  uint64
 	CreatedIn  uint64
-	SentIn     uint64 // ChangedIn of the sent snapshot, in the sender's filesystem
+	SentIn     uint64 // ChangedIn of the sent snapshot, in the sender's filesystem; of what is Filled its own, when it was
 	ReceivedIn uint64
 	AlteredIn  uint64 // the newest in which somebody altered what is read-only now; 0: never. Only List tells
 
@@ -106,7 +106,12 @@ func (s Subvolume) Received() bool { return !s.ReceivedUUID.IsZero() && s.Receiv
 
 // WasReceived tells that s itself was received, and lost its received UUID when somebody made it writable, as btrfs-progs do.
 func (s Subvolume) WasReceived() bool {
-	return s.ReadOnly && s.ReceivedUUID.IsZero() && s.ReceivedIn != 0 && s.ReceivedIn >= s.CreatedIn
+	return s.ReadOnly && s.ReceivedUUID.IsZero() && s.SentIn == 0 && s.ReceivedIn != 0 && s.ReceivedIn >= s.CreatedIn
+}
+
+// Filled tells that s itself got its content otherwise than by receiving, and that SetFilled said when. A snapshot of it is not.
+func (s Subvolume) Filled() bool {
+	return s.ReceivedUUID.IsZero() && s.SentIn != 0 && s.ReceivedIn >= s.CreatedIn
 }
 
 // Identity is the UUID by which copies of s are known: the received one if s is itself a copy.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -62,11 +63,10 @@ func TestACopyComesBackAsATreeWhereThereAreNoSubvolumes(t *testing.T) {
 func TestACopyOnBtrfsComesBackAsASubvolumeOrAsATree(t *testing.T) {
 	t.Parallel()
 	r := newCopyRig(t, "btrfs")
-	// What rsync writes in another transaction than the one that made the backup's subvolume counts as altered later.
-	btrfstest.Run(t, "mount", "-o", "remount,commit=300", filepath.Dir(r.destination))
 	r.write("file", "content")
 	r.write("dir/a", "")
-	backup := r.saves()
+	expect(t, exitDone, r.withShim(fmt.Sprintf("sync -f %q", r.destination))) // it takes longer than a transaction
+	backup := r.newest()
 	restore := func(args ...string) result {
 		return invokeCmd(t, r.commandTo(nil, append([]string{"restore", backup}, args...)...))
 	}
@@ -87,4 +87,49 @@ func TestACopyOnBtrfsComesBackAsASubvolumeOrAsATree(t *testing.T) {
 	r.write("dir/b", "")
 	expect(t, exitDone, invokeCmd(t, r.commandTo(nil, "restore", "--in-place", r.saves(), home)))
 	btrfstest.Equal(t, filepath.Join(r.source, "dir"), filepath.Join(home, "dir"))
+}
+
+func TestNothingBuildsOnACopyThatSomebodyAlteredAfterItsRestore(t *testing.T) {
+	t.Parallel()
+	r := newCopyRig(t, "btrfs")
+	r.write("file", "content")
+	backup := r.saves()
+	home := filepath.Join(smallFS(t).Dir, "home")
+	expect(t, exitDone, invokeCmd(t, r.commandTo(nil, "restore", backup, home)))
+	btrfstest.Run(t, "btrfs", "property", "set", "-ts", backup, "ro", "false")
+	write(t, filepath.Join(backup, "file"), "altered")
+	btrfstest.Run(t, "btrfs", "property", "set", "-ts", backup, "ro", "true")
+	btrfstest.Run(t, "sync", "-f", backup)
+	next := expect(t, exitDone, invokeCmd(t, r.commandTo(nil, home, r.destination)))
+	if strings.Contains(next.stderr, "saved: increment") {
+		t.Error(next.stderr)
+	}
+	isRestored(t, home, r.newest())
+}
+
+func TestCopiesThatTookLongAreSentOnByIncrements(t *testing.T) {
+	t.Parallel()
+	r := newCopyRig(t, "btrfs")
+	far := filepath.Join(smallFS(t).Dir, "far")
+	var made []string
+	for content := range 3 {
+		r.write("file", fmt.Sprint("content ", content))
+		expect(t, exitDone, r.withShim(fmt.Sprintf("sync -f %q", r.destination)))
+		made = append(made, filepath.Base(r.newest()))
+		sent := expect(t, exitDone, invokeCmd(t, r.commandTo(nil, "--relay", r.destination, far)))
+		if content > 0 && !strings.Contains(sent.stderr, "saved: increment to "+made[content-1]) {
+			t.Error(sent.stderr)
+		}
+	}
+	for _, name := range made {
+		btrfstest.Equal(t, filepath.Join(r.destination, name), filepath.Join(far, name))
+	}
+	home := filepath.Join(smallFS(t).Dir, "home")
+	expect(t, exitDone, invokeCmd(t, r.commandTo(nil, "restore", filepath.Join(far, made[2]), home)))
+	for _, destination := range []string{far, r.destination} { // both have what came back
+		next := expect(t, exitDone, invokeCmd(t, r.commandTo(nil, home, destination)))
+		if !strings.Contains(next.stderr, "saved: increment to "+made[2]) {
+			t.Error(next.stderr)
+		}
+	}
 }

@@ -15,6 +15,9 @@ func TestPairing(t *testing.T) {
 	received := snap(2, receivedAs(77)) // home itself was received, or s was restored from a backup
 	inherited := snap(6, inherits(77))  // the source was received, and made writable
 	alteredOne := snap(1, altered)
+	filled := func(in uint64) change {
+		return func(s *btrfs.Subvolume) { s.UUID, s.SentIn, s.ReceivedIn, s.ChangedIn = uuid(77), in, in+1, in }
+	}
 	dedup := func(s *btrfs.Subvolume) { s.ChangedIn += 100 }
 	tests := []struct {
 		name    string
@@ -30,6 +33,10 @@ func TestPairing(t *testing.T) {
 		{"the very subvolume", s, subvolumes{s}, day(1), nil},
 		{"both are copies of a third", received, subvolumes{foreign(3, receivedAs(77))}, day(3), nil},
 		{"it is a copy of what stands there", received, subvolumes{snap(5, func(s *btrfs.Subvolume) { s.UUID = uuid(77) })}, day(5), nil},
+		{"it is a copy of what was filled there", received, subvolumes{snap(5, filled(4), func(s *btrfs.Subvolume) { s.CreatedIn = 2 })}, day(5), nil},
+		{"it is a copy of what was altered there", received, subvolumes{snap(5, filled(4), altered, func(s *btrfs.Subvolume) { s.CreatedIn = 2 })}, "", nil},
+		{"altered, and what it is a copy of was filled in a transaction of that number", changed(received, []change{altered, sentIn(500)}),
+			subvolumes{snap(5, filled(200))}, "", nil},
 		{"a copy of it before it was received", received, subvolumes{foreign(3, receivedAs(2))}, "", nil},
 		{"a writable copy", s, subvolumes{backup(s, writable)}, "", nil},
 		{"an unfinished copy", s, subvolumes{backup(s, hidden)}, "", nil},

@@ -153,10 +153,13 @@ func (b *making) name() error {
 	failpoint.Reach("synced")
 	hidden := btrfs.Incoming(b.Name)
 	if b.subvolume {
-		if err := btrfs.SetReadOnly(b.dir, hidden, true); err != nil {
+		if err := errors.Join(btrfs.SetFilled(b.root), btrfs.SetReadOnly(b.dir, hidden, true)); err != nil {
 			return err
 		}
 		failpoint.Reach("read-only")
+		if err := btrfs.SyncFilesystem(b.dir); err != nil { // from here on, any change counts as one
+			return err
+		}
 	}
 	err := b.rename(hidden, b.Name)
 	if errors.Is(err, fs.ErrExist) { // what took the name just now is not what the record tells of

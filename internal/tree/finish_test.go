@@ -63,6 +63,61 @@ func TestBackupsAreReadOnlySubvolumes(t *testing.T) {
 	}
 }
 
+func TestACopyIsAlteredByWhatComesAfterItWasFinished(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "btrfs")
+	is := func(name string, altered bool) {
+		t.Helper()
+		btrfstest.Run(t, "sync", "-f", r.fs.Dir)
+		listing, err := btrfs.List(r.folder.dir)
+		check(t, err)
+		for _, s := range listing.InDirectory {
+			if s.Name == name && (!s.Filled() || s.AlteredIn != 0 != altered) {
+				t.Errorf("%s is altered in %d: %+v", name, s.AlteredIn, s)
+			}
+		}
+	}
+	base := ""
+	for _, name := range []string{"1", "2", "3"} {
+		r.write("file", "content of "+name)
+		r.copy(name, base)
+		btrfstest.Run(t, "sync", "-f", r.fs.Dir)
+		check(t, os.WriteFile(r.path(btrfs.Incoming(name)+"/file"), []byte("copied in another transaction"), 0o644))
+		_, err := r.folder.Finish(t.Context(), result(name, base), nil)
+		check(t, err)
+		base = name
+		if name == "2" { // at once, as whoever waits for it can
+			check(t, btrfs.SetReadOnly(r.folder.dir, name, false))
+			check(t, os.WriteFile(r.path(name+"/file"), []byte("altered"), 0o644))
+			check(t, btrfs.SetReadOnly(r.folder.dir, name, true))
+		}
+	}
+	is("1", false)
+	is("2", true)
+	is("3", false)
+}
+
+func TestACopyIsAlteredByWhatComesBeforeItHasItsName(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "btrfs")
+	r.write("file", "content")
+	r.copy("1", "")
+	take := func(int64) { check(t, os.MkdirAll(r.path("1"), 0o755)) }
+	if _, err := r.folder.Finish(t.Context(), result("1", ""), take); !errors.Is(err, fs.ErrExist) {
+		t.Fatal(err)
+	}
+	hidden := btrfs.Incoming("1")
+	check(t, btrfs.SetReadOnly(r.folder.dir, hidden, false))
+	check(t, os.WriteFile(r.path(hidden+"/file"), []byte("altered"), 0o644))
+	check(t, btrfs.SetReadOnly(r.folder.dir, hidden, true))
+	btrfstest.Run(t, "sync", "-f", r.fs.Dir)
+	listing, err := btrfs.List(r.folder.dir)
+	check(t, err)
+	if got := listing.InDirectory; len(got) != 1 || !got[0].Filled() || got[0].AlteredIn == 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestTooManyMissingFilesAreRefused(t *testing.T) {
 	t.Parallel()
 	for i, test := range []struct {

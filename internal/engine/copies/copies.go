@@ -72,7 +72,7 @@ func (f Finder) Of(s btrfs.Subvolume) (copies []btrfs.Subvolume) {
 // fits tells that b, which the UUIDs tell to be a copy of s, holds what s holds. Where several subvolumes here have the received UUID
 // of s but are not copies of the same state, the number must tell which of them b is a copy of.
 func (f Finder) fits(s, b *btrfs.Subvolume) bool {
-	sent := s.CreatedIn <= b.SentIn && b.SentIn <= s.ChangedIn // by s itself
+	sent := b.Received() && s.CreatedIn <= b.SentIn && b.SentIn <= s.ChangedIn // by s itself
 	switch {
 	case !b.ReadOnly || b.AlteredIn != 0 || b.UUID != s.Identity() && !b.Received():
 		return false
