@@ -19,7 +19,10 @@ const (
 
 // made gives the transaction in which s got its content, and when that was.
 func (s Subvolume) made() (transaction uint64, at time.Time) {
-	if s.Received() || s.Filled() {
+	switch {
+	case s.Filled():
+		return s.SentIn, s.ReceivedAt
+	case s.Received():
 		return s.ReceivedIn, s.ReceivedAt
 	}
 	return s.CreatedIn, s.Created
@@ -58,7 +61,8 @@ func (s *Subvolume) findAltered(dir *os.File) error {
 			return
 		}
 		in := le.Uint64(item[8:])
-		if in > max(since, s.AlteredIn) && (clockWentBack || timeAt(le, item, 124).After(made)) {
+		at := timeAt(le, item, 124)
+		if in > max(since, s.AlteredIn) && (clockWentBack || at.After(made) || s.Filled() && at.Equal(made)) {
 			s.AlteredIn = in
 		}
 	})
@@ -127,9 +131,9 @@ func SetReceivedFrom(dir *os.File, uuid UUID, sentIn uint64) error {
 	return markReceived(dir, uuid, native.AppendUint64(nil, sentIn), nil)
 }
 
-// SetFilled lets a writable subvolume of dir count as made now that its data is on disk: what was written to it before is not altered, what is
-// written in a later transaction is. So that no change comes in this one, sync the filesystem once the subvolume is read-only, before
-// anybody is told of it. It counts once: somebody may have received what was filled then. Of what it was a received copy is forgotten.
+// SetFilled lets a writable subvolume of dir count as made now. All of it must be on disk: what was written to it before is not altered,
+// whatever comes after is, if only in the same tick of the clock. It counts once: somebody may have received what was filled then. Of what
+// it was a received copy is forgotten.
 func SetFilled(dir *os.File) error {
 	s, err := Info(dir)
 	if err != nil || s.Filled() {

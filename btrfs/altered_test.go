@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -130,6 +131,11 @@ func TestAReadOnlySnapshotOfAReceivedOneWasNotReceived(t *testing.T) {
 	}
 }
 
+func changeTime(info os.FileInfo) int64 {
+	at := info.Sys().(*syscall.Stat_t).Ctim
+	return at.Nano()
+}
+
 // fill makes the subvolumes anew in a folder, written to in several transactions and then settled.
 func fill(t testing.TB, top string, names []string) *os.File {
 	t.Helper()
@@ -175,9 +181,35 @@ func TestWhatWasFilledIsAlteredByWhatCameLater(t *testing.T) {
 			t.Errorf("%s is altered in %d, changed in %d, filled in %d", s.Name, s.AlteredIn, s.ChangedIn, s.ReceivedIn)
 		}
 	}
+	s := list(t, dir).InDirectory[slices.IndexFunc(list(t, dir).InDirectory, func(s btrfs.Subvolume) bool { return s.Name == "a mode" })]
+	st, err := os.Lstat(dir.Name() + "/a mode/a")
+	check(t, err)
+	s.ReceivedAt, s.Changed, s.AlteredIn = time.Unix(0, changeTime(st)), time.Now(), 0 // in one tick
+	if err := btrfs.FindAltered(&s, dir); err != nil || s.AlteredIn == 0 {
+		t.Errorf("altered in the tick in which it was filled: %+v, %v", s, err)
+	}
 	for _, s := range list(t, open(t, top+"/of filled")).InDirectory {
 		if s.Filled() || s.WasReceived() || s.AlteredIn != 0 {
 			t.Errorf("a snapshot: %+v", s)
+		}
+	}
+}
+
+func TestWhatChangesRightAfterItWasFilledIsAltered(t *testing.T) {
+	top := btrfstest.New(t, testSize).Dir
+	dir := open(t, top)
+	for _, name := range []string{"1", "2"} {
+		sub := newSubvolume(t, top, name)
+		check(t, os.WriteFile(sub.Name()+"/a", []byte("content"), 0o644))
+		btrfstest.Run(t, "sync", "-f", top)
+		check(t, btrfs.SetFilled(sub))
+		if name == "1" {
+			check(t, os.WriteFile(sub.Name()+"/a", []byte("altered"), 0o644))
+		}
+		check(t, btrfs.SetReadOnly(dir, name, true))
+		btrfstest.Run(t, "sync", "-f", top)
+		if s := find(t, list(t, dir).InDirectory, info(t, sub).ID); s.AlteredIn != 0 != (name == "1") || !s.Filled() {
+			t.Errorf("%+v", s)
 		}
 	}
 }

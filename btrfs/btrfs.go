@@ -78,7 +78,7 @@ type Subvolume struct {
 	// Transaction numbers of this filesystem, except SentIn: they grow with each change, whatever the clock does.
 	ChangedIn  uint64
 	CreatedIn  uint64
-	SentIn     uint64 // ChangedIn of the sent snapshot, in the sender's filesystem; of what is Filled its own, when it was
+	SentIn     uint64 // ChangedIn of the sent snapshot, in the sender's filesystem; of what is Filled its own, until then
 	ReceivedIn uint64
 	AlteredIn  uint64 // the newest in which somebody altered what is read-only now; 0: never. Only List tells
 

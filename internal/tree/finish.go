@@ -157,9 +157,6 @@ func (b *making) name() error {
 			return err
 		}
 		failpoint.Reach("read-only")
-		if err := btrfs.SyncFilesystem(b.dir); err != nil { // from here on, any change counts as one
-			return err
-		}
 	}
 	err := b.rename(hidden, b.Name)
 	if errors.Is(err, fs.ErrExist) { // what took the name just now is not what the record tells of
