@@ -145,6 +145,7 @@ func fill(t testing.TB, top string, names []string) *os.File {
 		btrfstest.Run(t, "sync", "-f", top)
 		check(t, os.WriteFile(dir.Name()+"/"+name+"/later", []byte("content"), 0o644))
 		btrfstest.Run(t, "sync", "-f", top)
+		time.Sleep(100 * time.Millisecond) // in another tick of the clock than the last change
 		check(t, btrfs.SetFilled(open(t, dir.Name()+"/"+name)))
 		check(t, btrfs.SetReadOnly(dir, name, true))
 	}
