@@ -131,9 +131,8 @@ func SetReceivedFrom(dir *os.File, uuid UUID, sentIn uint64) error {
 	return markReceived(dir, uuid, native.AppendUint64(nil, sentIn), nil)
 }
 
-// SetFilled lets a writable subvolume of dir count as made now. All of it must be on disk: what was written to it before is not altered,
-// whatever comes after is, if only in the same tick of the clock. It counts once: somebody may have received what was filled then. Of what
-// it was a received copy is forgotten.
+// SetFilled lets a writable subvolume of dir, all of which is on disk, count as made now, and as nothing received: whatever changes later
+// is altered. It counts once: somebody may have received what was filled then.
 func SetFilled(dir *os.File) error {
 	s, err := Info(dir)
 	if err != nil || s.Filled() {
