@@ -27,7 +27,7 @@ var deaths = []death{
 		},
 		revive: func(t testing.TB, fs *btrfstest.FS) { fs.Mount(t, fs.Dir) },
 	}, {
-		name: "folder on another kind of filesystem", hint: "If it has no btrfs: --engine rsync",
+		name: "folder on another kind of filesystem", hint: "If it has no btrfs: --engine mirror",
 		die: func(t testing.TB, fs *btrfstest.FS) {
 			btrfstest.Unmount(t, fs.Dir)
 			btrfstest.Run(t, "mkdir", filepath.Join(fs.Dir, "backups"))

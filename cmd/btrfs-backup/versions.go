@@ -56,7 +56,7 @@ func showVersions(ctx context.Context, env environment, o *listOptions, texts []
 		case job.Command:
 			return versions.At{}, fmt.Errorf("%s (a command: `restore --from-stream` gets from it what it stored)", p)
 		}
-		return versions.At{}, fmt.Errorf("%s (a daemon, which tells nothing of its files)", p)
+		return versions.At{}, fmt.Errorf("%s (a daemon, or an encrypted store, which tells nothing of its files)", p)
 	}
 	file, _ := at(places[0])
 	search := versions.Search{File: file, SnapshotFolder: o.folder, Places: texts[1:]}

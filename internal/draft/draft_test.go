@@ -8,6 +8,7 @@ import (
 
 	"github.com/btrfs-backup/btrfs-backup/btrfs"
 	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 )
 
 func TestSourcesAreWhatPeopleWorkInAndDisksAreElsewhere(t *testing.T) {
@@ -78,6 +79,9 @@ func TestWhereAFolderWouldBeMadeCounts(t *testing.T) {
 	btrfstest.Check(t, os.WriteFile(file, nil, 0o600))
 	if _, err := SourceAt(file); err == nil {
 		t.Error("a file is no source")
+	}
+	if _, err := SourceAt(file + "s"); err == nil || err.Error() != "there is no directory "+file+"s" || hint.Of(err) == "" {
+		t.Errorf("of what is missing it tells %v", err)
 	}
 }
 

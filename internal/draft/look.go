@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/btrfs-backup/btrfs-backup/btrfs"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -192,6 +193,9 @@ func FilesystemAt(path string) (f Filesystem, err error) {
 // SourceAt gives the source that a directory is.
 func SourceAt(path string) (Source, error) {
 	dir, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Source{}, hint.New(fmt.Errorf("there is no directory %s", path), "check the spelling; several are divided by blanks or commas")
+	}
 	if err != nil {
 		return Source{}, err
 	}

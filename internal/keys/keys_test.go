@@ -111,7 +111,7 @@ func TestBothKeysReadWhatIsEncrypted(t *testing.T) {
 	if info, err := os.Stat(r.Recipients); err != nil || info.Mode() != 0o644 {
 		t.Errorf("%v, %v", info, err)
 	}
-	for _, want := range []string{"If both keys are lost, the backups are lost. Nobody can help.\n", "away from this\nmachine", "key test -i " + r.Output} {
+	for _, want := range []string{"If both keys are lost, the backups are lost. Nobody can help.\n", "away from this machine", "key test -i " + r.Output} {
 		if !strings.Contains(told, want) {
 			t.Errorf("%s\nlacks %s", told, want)
 		}

@@ -20,11 +20,11 @@ func (c Conversation) tellNew(r Request, all []made, recipients seal.Recipients)
 	c.Tell(fmt.Sprintf("wrote %s: backups are encrypted for %s", r.Recipients, count(len(recipients))))
 	c.Tell("")
 	if r.Output != "" {
-		c.Tell("Making backups needs no secret key. Keep " + r.Output + " away from this")
-		c.Tell("machine: on a USB stick, or on another machine. Whoever steals this machine")
-		c.Tell("with the key can read the backups. What was deleted from a disk may still be")
-		c.Tell("on it, and in snapshots: if the file is on a disk of this machine, make")
-		c.Tell("another key on a stick in its place.")
+		c.Tell("Making backups needs no secret key. Keep the file away from this machine: on a")
+		c.Tell("USB stick, or on another machine. Whoever steals this machine with the key can")
+		c.Tell("read the backups. What was deleted from a disk may still be on it, and in")
+		c.Tell("snapshots: if the file is on a disk of this machine, make another key on a")
+		c.Tell("stick in its place.")
 	}
 	if r.Paper != "" {
 		c.Tell("")

@@ -73,8 +73,7 @@ func (d *Destination) check(dir host.Status) error {
 	}
 	if !dir.Btrfs && !d.SkipChecks {
 		return hint.New(fmt.Errorf("%s is %w", dir.Path, btrfs.ErrNotBtrfs),
-			"is its disk mounted? If it has no btrfs: --engine rsync")
-
+			"is its disk mounted? If it has no btrfs: --engine mirror")
 	}
 	return withHint(dir.CheckWritable(), d.lacking(needToWrite))
 }
