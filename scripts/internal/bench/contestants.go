@@ -11,7 +11,8 @@ import (
 type contestant struct {
 	name    string
 	command func(b backup) ([]string, error)
-	ours    bool // its first process does the work, so that its memory says something
+	upon    string // the contestant upon whose first backup it builds, if not upon its own
+	ours    bool   // its first process does the work, so that its memory says something
 }
 
 // backup is what contestants are asked to do.

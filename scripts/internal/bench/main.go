@@ -22,6 +22,7 @@ type settings struct {
 	only    *regexp.Regexp // the names of the cases to measure
 	remote  bool           // measure transfers over SSH
 	mirror  bool           // measure copies by rsync
+	who     *regexp.Regexp // the names of the contestants, of these
 	restore bool           // measure getting data back, and looking at it
 	offsite bool           // measure encrypted backups to a server, and to a folder
 	peers   bool           // measure other programs, too
@@ -37,6 +38,11 @@ func main() {
 	flag.IntVar(&s.rounds, "rounds", 5, "`NUMBER` of times that everything is measured")
 	flag.Func("only", "measure only the cases whose names match `REGEXP`", func(text string) (err error) {
 		s.only, err = regexp.Compile(text)
+		return err
+	})
+	s.who = regexp.MustCompile("")
+	flag.Func("who", "with --mirror, measure only those whose names match `REGEXP`", func(text string) (err error) {
+		s.who, err = regexp.Compile(text)
 		return err
 	})
 	flag.BoolVar(&s.remote, "remote", false, "measure transfers over SSH")

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -26,7 +28,7 @@ func mirrorCases(files int) []mirrorCase {
 // rsyncDefaults are the options that btrfs-backup gives rsync.
 const rsyncDefaults = "--archive --hard-links --acls --xattrs --numeric-ids --delete --delete-excluded --one-file-system --sparse"
 
-// mirrorContestants copy a directory, $1, to the folder $2, each upon its own backup before, and have all of it on disk at the
+// mirrorContestants copy a subvolume, $1, to the folder $2, each upon its own backup before, and have all of it on disk at the
 // end. The first is the one that the others are compared with.
 func mirrorContestants(program string) []contestant {
 	script := func(text string) func(b backup) ([]string, error) {
@@ -37,16 +39,20 @@ func mirrorContestants(program string) []contestant {
 			return append(append([]string{program, "-q"}, options...), b.source, b.to), nil
 		}
 	}
+	const snapshots = " --exclude=/" + snapshotFolder
 	const last = `last=$(ls "$2" | tail -n 1); new="$2/$(date +%s%N)"; `
 	return []contestant{
-		{name: "rsync --link-dest", command: script(last + `rsync ` + rsyncDefaults + ` ${last:+--link-dest="$2/$last"} "$1/" "$new/"; sync -f "$2"`)},
-		{name: "cp -al, rsync", command: script(last + `[ -z "$last" ] || cp -al "$2/$last" "$new"; rsync ` + rsyncDefaults + ` "$1/" "$new/"; sync -f "$2"`)},
-		{name: "btrfs-backup --no-dedup", command: own("--no-dedup"), ours: true},
-		{name: "btrfs-backup", command: own(), ours: true},
+		{name: "rsync --link-dest", command: script(last + `rsync ` + rsyncDefaults + snapshots + ` ${last:+--link-dest="$2/$last"} "$1/" "$new/"; sync -f "$2"`)},
+		{name: "cp -al, rsync", command: script(last + `[ -z "$last" ] || cp -al "$2/$last" "$new"; rsync ` + rsyncDefaults + snapshots + ` "$1/" "$new/"; sync -f "$2"`)},
+		{name: "btrfs-backup --engine rsync --no-dedup", command: own("--engine", "rsync", "--no-dedup"), ours: true},
+		{name: "btrfs-backup --engine rsync", command: own("--engine", "rsync"), ours: true},
+		{name: "btrfs-backup --engine mirror", command: own("--engine", "mirror"), ours: true},
+		{name: "btrfs-backup --engine mirror --only-changed", upon: "btrfs-backup --engine mirror",
+			command: own("--engine", "mirror", "--only-changed"), ours: true},
 	}
 }
 
-// benchMirror measures copies of a directory with a million small files.
+// benchMirror measures copies of a subvolume with a million small files.
 func benchMirror(s settings) error {
 	if _, err := exec.LookPath("rsync"); err != nil {
 		return err
@@ -58,12 +64,17 @@ func benchMirror(s settings) error {
 	if err != nil {
 		return err
 	}
-	all := mirrorContestants(s.program)
+	all := slices.DeleteFunc(mirrorContestants(s.program), func(c contestant) bool { return !s.who.MatchString(c.name) })
 	first, err := l.firstCopies(all, source, files)
 	if err != nil {
 		return err
 	}
-	printComparison(os.Stdout, testCase{name: fmt.Sprintf("%d files, first copy", files)}, all, first)
+	begin := slices.DeleteFunc(slices.Clone(all), func(c contestant) bool { return c.upon != "" })
+	printComparison(os.Stdout, testCase{name: fmt.Sprintf("%d files, first copy", files)}, begin, first)
+	snapshot := ""
+	if snapshots, err := list(filepath.Join(source, snapshotFolder)); err == nil { // that of the mirror, if there is one
+		snapshot = snapshots[0].Name
+	}
 	for _, c := range mirrorCases(files) {
 		if !s.only.MatchString(c.name) {
 			continue
@@ -76,7 +87,7 @@ func benchMirror(s settings) error {
 		results := make(map[string][]usage)
 		for round := range s.rounds {
 			for _, i := range rand.Perm(len(all)) { // nobody always follows the same one
-				u, err := l.copyOnce(all[i], source)
+				u, err := l.copyOnce(all[i], source, snapshot)
 				if err != nil {
 					return fmt.Errorf("%s: %s: %w", c.name, all[i].name, err)
 				}
@@ -89,14 +100,13 @@ func benchMirror(s settings) error {
 	return nil
 }
 
-// newTree makes a directory of files of 100 bytes, a hundred to a directory, on an ext4 of its own.
+// newTree makes a subvolume of files of 100 bytes, a hundred to a directory.
 func (l *lab) newTree(files int) (string, error) {
 	progress("making %d files", files)
-	top, err := l.newExt4("source", files)
+	source, err := l.newSource()
 	if err != nil {
 		return "", err
 	}
-	source := filepath.Join(top, "data")
 	return source, rewrite(source, files, 1)
 }
 
@@ -133,12 +143,17 @@ func (l *lab) newExt4(name string, files int) (string, error) {
 }
 
 // firstImage is where the destination of a contestant lies with one backup on it.
-func firstImage(who contestant) string { return "first-" + strings.ReplaceAll(who.name, " ", "-") }
+func firstImage(who contestant) string {
+	return "first-" + strings.ReplaceAll(cmp.Or(who.upon, who.name), " ", "-")
+}
 
 // firstCopies gives each contestant a destination with a backup that it made itself, and tells what that took.
 func (l *lab) firstCopies(all []contestant, source string, files int) (map[string][]usage, error) {
 	results := make(map[string][]usage)
 	for _, who := range all {
+		if who.upon != "" {
+			continue
+		}
 		top, err := l.newExt4(firstImage(who), files)
 		if err != nil {
 			return nil, err
@@ -172,9 +187,12 @@ func (l *lab) copyTo(who contestant, source, top string) (usage, error) {
 }
 
 // copyOnce measures one contestant once. What the destination holds has to be read from its disk, as on any day.
-func (l *lab) copyOnce(who contestant, source string) (usage, error) {
-	// the folder is known by its identity: it is the same disk as before, or a new one
-	if err := forgetRuns(); err != nil {
+func (l *lab) copyOnce(who contestant, source, first string) (usage, error) {
+	// The folder is known by its identity: it is the same disk as before, or a new one. Of its snapshots, that of the first copy is there.
+	if err := deleteSnapshots(source, first); err != nil {
+		return usage{}, err
+	}
+	if err := l.remount("source"); err != nil {
 		return usage{}, err
 	}
 	if err := l.copy(firstImage(who), "destination"); err != nil {
