@@ -86,7 +86,7 @@ func (m *mutator) writeFile() {
 	}
 	size, data := m.size(n.path), m.content()
 	offset := m.offset(size)
-	if size > smallFile && m.rng.IntN(2) == 0 {
+	if size > hugeFile && m.rng.IntN(2) == 0 {
 		offset = hugeFile - 100_000 + m.offset(100_000)
 	}
 	m.edit(n.path, func(f *os.File) error {

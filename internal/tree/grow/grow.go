@@ -67,30 +67,38 @@ func Tree(ctx context.Context, o Order) error {
 	if err := o.Changes.check(); err != nil {
 		return err
 	}
-	g := &grower{Order: o, gone: setOf(o.Gone), anew: setOf(o.Anew), moved: make(map[string]string), links: make(map[string][]string),
-		early: make(map[string]bool), ctx: ctx}
+	l := newLinking(ctx)
+	g := &grower{Order: o, linking: l, gone: setOf(o.Gone), anew: setOf(o.Anew), moved: make(map[string]string), links: make(map[string][]string),
+		early: make(map[string]bool)}
 	for _, m := range o.Changes.Moved {
 		g.moved[m.From] = m.To
 	}
 	for _, l := range o.Links {
 		g.links[l.From] = append(g.links[l.From], l.To)
 	}
-	var err error
-	if g.into, err = walk.OpenDir(o.Into); err != nil {
-		return err
+	l.failed(g.grow())
+	g.closeTo(0)
+	err := l.end()
+	if g.into != nil {
+		g.into.Release()
 	}
-	defer g.into.Release()
-	defer g.leaveTo(0)
-	if err := disinherit(g.into); err != nil {
-		return err
-	}
-	if g.kept, err = manifest.NewWriter(o.Kept); err != nil {
-		return err
-	}
-	if err := g.takeAll(); err != nil {
+	if err != nil {
 		return err
 	}
 	return g.finish()
+}
+
+func (g *grower) grow() (err error) {
+	if g.into, err = walk.OpenDir(g.Order.Into); err != nil {
+		return err
+	}
+	if err := disinherit(g.into); err != nil {
+		return err
+	}
+	if g.kept, err = manifest.NewWriter(g.Kept); err != nil {
+		return err
+	}
+	return g.takeAll()
 }
 
 // check refuses paths that lead out of the new tree.
@@ -121,8 +129,8 @@ func setOf(paths []string) map[string]bool {
 // A grower is at work. Of the changes, it forgets what it met.
 type grower struct {
 	Order
-	ctx   context.Context
-	into  *walk.Dir
+	*linking
+	into  *walk.Dir // the root of the new tree
 	gone  map[string]bool
 	moved map[string]string
 	links map[string][]string
@@ -131,15 +139,7 @@ type grower struct {
 
 	kept  *manifest.Writer
 	apart []manifest.Entry // what has another path
-	level []level          // directories of the base from the root to the present one
-}
-
-// A level is a directory of the base that is open.
-type level struct {
-	entry manifest.Entry // with its path in the base
-	to    string         // its path in the new tree; "" if it is gone
-	from  *walk.Dir
-	into  *walk.Dir // nil if it is gone
+	level []*level         // directories of the base from the root to the present one
 }
 
 // takeAll takes all files of the base in the order of its manifest.
@@ -152,10 +152,10 @@ func (g *grower) takeAll() error {
 	for {
 		e, err := entries.Next()
 		if err == io.EOF {
-			return g.closeTo(0)
+			return nil
 		}
-		if err == nil {
-			err = g.ctx.Err()
+		if err == nil && g.ctx.Err() != nil {
+			err = context.Cause(g.ctx)
 		}
 		if err == nil {
 			err = g.take(e)
@@ -172,25 +172,30 @@ func (g *grower) take(e manifest.Entry) error {
 		return g.takeRoot(e)
 	}
 	dir := path.Dir(e.Path)
-	if err := g.closeTo(g.depthOf(dir)); err != nil {
-		return err
-	}
+	g.closeTo(g.depthOf(dir))
 	if len(g.level) == 0 {
 		return &AlteredError{e.Path, "its directory is missing in the manifest"}
 	}
-	above := &g.level[len(g.level)-1]
+	above := g.level[len(g.level)-1]
 	name := path.Base(e.Path)
 	to, err := g.pathOf(e.Path, name, above)
 	if err != nil {
 		return err
 	}
-	if to == "" && e.Type != manifest.Directory && g.links[e.Path] == nil {
+	isDir, further := e.Type == manifest.Directory, g.links[e.Path]
+	switch {
+	case to == "" && !isDir && further == nil:
 		return nil
+	case !isDir && further == nil && above.into != nil && to == path.Join(above.to, name): // as nearly all
+		if above.files = append(above.files, e); len(above.files) == mostLinks {
+			g.handOver(above)
+		}
+		return g.write(e, to)
 	}
-	if err := g.checkSame(above.from, name, &e); err != nil {
+	if err := checkSame(above.from, name, &e); err != nil {
 		return err
 	}
-	if e.Type == manifest.Directory {
+	if isDir {
 		return g.takeDirectory(e, name, to, above)
 	}
 	if to != "" {
@@ -198,8 +203,8 @@ func (g *grower) take(e manifest.Entry) error {
 			return err
 		}
 	}
-	for _, further := range g.links[e.Path] {
-		if err := g.link(above, name, further, e); err != nil {
+	for _, to := range further {
+		if err := g.link(above, name, to, e); err != nil {
 			return err
 		}
 	}
@@ -234,7 +239,7 @@ func (g *grower) pathOf(at, name string, above *level) (string, error) {
 }
 
 // checkSame compares a file of the base with its entry.
-func (g *grower) checkSame(dir *walk.Dir, name string, e *manifest.Entry) error {
+func checkSame(dir *walk.Dir, name string, e *manifest.Entry) error {
 	is, err := dir.File(name, e.Path)
 	if errors.Is(err, unix.ENOENT) {
 		return &AlteredError{e.Path, "it is missing"}
@@ -258,8 +263,8 @@ func (g *grower) takeRoot(e manifest.Entry) error {
 	if err != nil {
 		return err
 	}
-	g.level = append(g.level, level{e, ".", from, g.into.Hold()})
-	if err := g.checkSame(from, ".", &e); err != nil {
+	g.enter(&level{entry: e, to: ".", from: from, into: g.into.Hold()})
+	if err := checkSame(from, ".", &e); err != nil {
 		return err
 	}
 	return g.note(e, ".", g.into)
@@ -271,14 +276,14 @@ func (g *grower) takeDirectory(e manifest.Entry, name, to string, above *level) 
 	if err != nil {
 		return &os.PathError{Op: "open", Path: e.Path, Err: err}
 	}
-	l := level{entry: e, to: to, from: from}
+	l := &level{entry: e, to: to, from: from}
 	if to != "" {
 		if l.into, err = g.makeDirectory(to, above); err != nil {
 			from.Release()
 			return err
 		}
 	}
-	g.level = append(g.level, l)
+	g.enter(l)
 	if to == "" {
 		return nil
 	}
@@ -343,8 +348,8 @@ func (g *grower) link(from *level, name, to string, e manifest.Entry) error {
 		return err
 	}
 	defer into.Release()
-	if err := unix.Linkat(from.from.Descriptor(), name, into.Descriptor(), path.Base(to), 0); err != nil {
-		return &os.LinkError{Op: "link", Old: e.Path, New: to, Err: err}
+	if err := linkAs(from.from, name, e.Path, into, path.Base(to)); err != nil {
+		return err
 	}
 	failpoint.Reach("linked")
 	return g.write(e, to)
@@ -375,30 +380,20 @@ func (g *grower) write(e manifest.Entry, to string) error {
 	return nil
 }
 
-// closeTo leaves the levels beyond a number of them: what is in these directories is complete, but for what is moved there later. Such
-// directories are Anew.
-func (g *grower) closeTo(n int) error {
-	for len(g.level) > n {
-		last := &g.level[len(g.level)-1]
-		if last.into != nil && !g.anew[last.to] {
-			if err := last.settle(); err != nil {
-				return fmt.Errorf("%s: %w", last.to, err)
-			}
-		}
-		g.leaveTo(len(g.level) - 1)
-	}
-	return nil
+func (g *grower) enter(l *level) {
+	l.settles = l.into != nil && !g.anew[l.to]
+	l.open.Store(1)
+	g.level = append(g.level, l)
 }
 
-// leaveTo closes levels.
-func (g *grower) leaveTo(n int) {
-	for _, l := range g.level[n:] {
-		l.from.Release()
-		if l.into != nil {
-			l.into.Release()
-		}
+// closeTo leaves the levels beyond a number of them: all that is taken over is in these directories, but for what is moved there later.
+// Such directories are Anew.
+func (g *grower) closeTo(n int) {
+	for ; len(g.level) > n; g.level = g.level[:len(g.level)-1] {
+		last := g.level[len(g.level)-1]
+		g.handOver(last)
+		g.failed(last.done())
 	}
-	g.level = g.level[:n]
 }
 
 // finish writes what has other paths, and sees to it that all changes were met.
