@@ -60,10 +60,9 @@ func (o *dedupOptions) define(f *pflag.FlagSet) {
 
 // choice gives what was chosen, nil for nothing.
 func (o *dedupOptions) choice(c *job.Complaints) *bool {
-	switch {
-	case o.yes && o.no:
+	if o.yes && o.no {
 		c.Add("dedup", "use one of them", "and --no-dedup contradict each other")
-	case o.yes || o.no:
+	} else if o.yes || o.no {
 		return &o.yes
 	}
 	return nil

@@ -15,6 +15,8 @@ import (
 	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
 	"github.com/btrfs-backup/btrfs-backup/internal/tree"
 	"github.com/btrfs-backup/btrfs-backup/internal/tree/grow"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -128,7 +130,7 @@ func withDirectories(paths []string) []string {
 // grow makes a partial copy out of its base and has the rest copied. If it cannot, grew is false, and nothing was made.
 func (d *Destination) grow(ctx context.Context, g *tree.Growth, f *filling, c copier) (err error) {
 	if err := d.dir.GrowTree(ctx, *g); err != nil {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) { // of which a copy as a whole takes no less
 			return err
 		}
 		d.Log.Warn(fmt.Sprintf("%s: looking at all files, since the copy cannot grow: %v", d, err))
