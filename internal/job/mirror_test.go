@@ -6,9 +6,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/btrfs-backup/btrfs-backup/btrfs/btrfstest"
 	"github.com/btrfs-backup/btrfs-backup/internal/engine"
@@ -194,5 +197,29 @@ func TestAMirrorLeavesSubvolumesOutAlways(t *testing.T) {
 			t.Error(log)
 		}
 		m.shell(fmt.Sprintf("echo >a/g%d", i))
+	}
+}
+
+func TestAMirrorCatchesUpWithSnapshotsOneUponTheOther(t *testing.T) {
+	t.Parallel()
+	m := newMirrorRig(t, "ext4")
+	m.shell("echo same >same")
+	m.spec.Subvolume.NoTransfer = true
+	for i := range 3 {
+		m.shell(fmt.Sprintf("echo %d >changed; mv same same.tmp; mv same.tmp same", i))
+		m.outcome(engine.Done)
+	}
+	m.spec.Subvolume.NoTransfer = false
+	m.mirror("!" + walked)
+	names, err := filepath.Glob(filepath.Join(m.target, "2*"))
+	btrfstest.Check(t, err)
+	var inodes []uint64
+	for _, name := range names {
+		var st unix.Stat_t
+		btrfstest.Check(t, unix.Stat(filepath.Join(name, "same"), &st))
+		inodes = append(inodes, st.Ino)
+	}
+	if len(inodes) != 4 || slices.ContainsFunc(inodes, func(n uint64) bool { return n != inodes[0] }) {
+		t.Errorf("the same file in %d backups is %v", len(names), inodes)
 	}
 }

@@ -105,6 +105,7 @@ func (f *Follower) Save(ctx context.Context, t engine.Transfer) (engine.Result, 
 	r, err := f.copy(ctx, t, f.save)
 	if err == nil {
 		r.Backup = f.described(f.made)
+		f.found.Backups = append(f.found.Backups, f.made) // upon which the next one builds
 	}
 	return worded(f.source, f, t.Snapshot.Name, r, err)
 }
