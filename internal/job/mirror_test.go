@@ -204,6 +204,7 @@ func TestAMirrorCatchesUpWithSnapshotsOneUponTheOther(t *testing.T) {
 	t.Parallel()
 	m := newMirrorRig(t, "ext4")
 	m.shell("echo same >same")
+	m.spec.Copy.Dedup = new(bool) // else what was copied again would share its space, too
 	m.spec.Subvolume.NoTransfer = true
 	for i := range 3 {
 		m.shell(fmt.Sprintf("echo %d >changed; mv same same.tmp; mv same.tmp same", i))
