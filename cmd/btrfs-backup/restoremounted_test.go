@@ -48,7 +48,7 @@ func TestTheOldOneIsNotBackedUpWhileItIsMounted(t *testing.T) {
 	next := backUp(t, exitDone, march(5), home, destination)
 	want(t, "transfers", next.to(t, destination).transfers(), next.Snapshot+"<"+taken[1])
 
-	_, command, _ := strings.Cut(told.stdout, "When nobody needs the old one, nor the 2 subvolumes in it: ")
+	_, command, _ := strings.Cut(told.stdout, "When nobody needs the old one, nor the 2 subvolumes in it, this deletes them by their IDs: ")
 	command, _, _ = strings.Cut(command, "\n")
 	btrfstest.Run(t, "btrfs", "-q", "subvolume", "delete", filepath.Join(old, "snapshot", "20260304-120000")) // which was taken since
 	if out, err := exec.Command("sh", "-ec", command).CombinedOutput(); err != nil || exists(old) {
@@ -70,7 +70,8 @@ func TestARestoreOfAnotherBackupGoesPastOneThatWasInterrupted(t *testing.T) {
 	}
 	killed("subvolumes exchanged", "--in-place", newest, source)
 	expect(t, exitDone, invoke(t, march(3), "restore", "--dry-run", "--in-place", oldest, source), "an earlier restore to "+source+" was interrupted")
-	expect(t, exitDone, invoke(t, march(3), "restore", "--in-place", oldest, source), "that one was of another backup")
+	expect(t, exitDone, invoke(t, march(3), "restore", "--in-place", oldest, source), "that one was of another backup",
+		"the old one, whose ID is ", ", this deletes it: btrfs subvolume delete --subvolid ")
 	isRestored(t, source, oldest)
 	want(t, "what is there", names(t, filepath.Dir(source)), "home", "home.before-20260303-120000", "home.before-20260303-120001")
 

@@ -166,13 +166,13 @@ func (r *Report) aside(would string) (lines []string) {
 func (r *Report) removal() string {
 	p, at := r.Replace, transport.Quote(r.target)
 	if len(p.LeftIDs) == 0 {
-		return fmt.Sprintf("When nobody needs the old one: btrfs subvolume delete --subvolid %d %s", p.AsideID, at)
+		return fmt.Sprintf("When nobody needs the old one, whose ID is %d, this deletes it: btrfs subvolume delete --subvolid %[1]d %s", p.AsideID, at)
 	}
 	var ids strings.Builder
 	for _, id := range append(slices.Clone(p.LeftIDs), p.AsideID) {
 		fmt.Fprintf(&ids, " %d", id)
 	}
-	return fmt.Sprintf("When nobody needs the old one, nor the %s in it: for id in%s; do btrfs subvolume delete --subvolid $id %s; done",
+	return fmt.Sprintf("When nobody needs the old one, nor the %s in it, this deletes them by their IDs: for id in%s; do btrfs subvolume delete --subvolid $id %s; done",
 		report.Count(len(p.LeftIDs), "subvolume"), ids.String(), at)
 }
 
