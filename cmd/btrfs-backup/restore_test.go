@@ -194,7 +194,7 @@ func TestARestoreThatCannotBeIsRefusedAndLeavesNothing(t *testing.T) {
 		{[]string{filepath.Join(destination, btrfs.Incoming("20200101-000000")), filepath.Join(disk, "home")}, "unfinished"},
 		{[]string{filepath.Join(destination, "writable"), filepath.Join(disk, "home")}, "writ"},
 		{[]string{filepath.Join(destination, "missing"), filepath.Join(disk, "home")}, "no such file"},
-		{[]string{destination, filepath.Join(disk, "home")}, "one of them must be named"},
+		{[]string{destination, filepath.Join(disk, "home")}, "one of them must be named\nbtrfs-backup: hint: --at now takes the newest; the newest is " + backup},
 		{[]string{"--at", "2020-01-01", destination, filepath.Join(disk, "home")}, "nothing as old"},
 		{[]string{"--snapshot-folder", elsewhere, backup, filepath.Join(disk, "home")}, "btrfs"},
 	} {

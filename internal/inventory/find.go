@@ -79,6 +79,9 @@ type prefixed struct {
 func (e prefixed) Error() string { return e.machine + ": " + e.error.Error() }
 func (e prefixed) Unwrap() error { return e.error }
 
+// ErrFolder is the error about a folder of backups in the place of one of them.
+var ErrFolder = errors.New("is a folder of backups: one of them must be named")
+
 // FindVersion is Find for what must be a snapshot, backup or set, or in one. The error about a directory names what is in it instead;
 // the snapshot folder of a source is relative to it.
 func FindVersion(ctx context.Context, h host.Trees, at, snapshotFolder string) (Found, error) {
@@ -96,7 +99,7 @@ func FindVersion(ctx context.Context, h host.Trees, at, snapshotFolder string) (
 		return f, hint.Newf(fmt.Errorf("%s is a source, and no snapshot or backup", f),
 			"its snapshots are in %s; the newest is %s", p.Folder, p.in(newest.Name))
 	case listErr == nil && ok:
-		return f, hint.Newf(fmt.Errorf("%s is a folder of backups: one of them must be named", f),
+		return f, hint.Newf(fmt.Errorf("%s %w", f, ErrFolder),
 			"the newest is %s; `btrfs-backup list %s` shows all", p.in(newest.Name), f)
 	case listErr == nil && len(p.Below) > 0:
 		return f, hint.Newf(fmt.Errorf("%s is no snapshot or backup", f), "`btrfs-backup list %s` shows the folders of backups in it", f)
