@@ -75,7 +75,7 @@ func TestAMirrorGrowsIntoACopyOfEachSnapshot(t *testing.T) {
 	var kept []string
 	for i := range generations {
 		done := btrfstest.Mutate(t, m.source(), int64(i+2), 60, beyondMirrors...)
-		kept = append(kept, m.mirror("!"+walked, "!differs"))
+		kept = append(kept, m.mirror("!cannot grow", "!files are missing", "!differs")) // a rare stream of the kernel makes no sense
 		if m.t.Failed() {
 			t.Fatalf("generation %d: %s", i, strings.Join(done, "\n"))
 		}
