@@ -79,11 +79,11 @@ func (r *rig) run(ctx context.Context) (*engine.Report, error) {
 	}}
 	machines := job.NewMachines(r.spec.Reach, given)
 	defer machines.Close()
-	planned, err := r.spec.Build(ctx, machines, given)
-	btrfstest.Check(r.t, err)
 	hooks := &hook.Runner{Hooks: r.hooks, Job: "home", Source: r.source(), Log: given.Log, Dir: filepath.Join(r.dir, "run")}
-	planned.Around = hooks
-	report, err := engine.Run(ctx, planned)
+	given.Around = hooks
+	run, err := r.spec.Prepare(ctx, machines, given)
+	btrfstest.Check(r.t, err)
+	report, err := run(ctx)
 	notes, _ := os.ReadFile(filepath.Join(r.dir, "run", "hooks.json"))
 	if left := strings.TrimSpace(string(notes)); left != "" && left != "[]" {
 		r.t.Errorf("afters are still noted: %s", left)

@@ -241,13 +241,17 @@ func (s *Spec) checkForMirror() Complaints {
 	if d, ok := s.Source.(Daemon); ok {
 		c.Add("", "--engine rsync copies from a daemon", "%s: has no snapshots, of which a mirror is made", d)
 	}
+	s.checkMirrorPlaces(&c)
+	return c
+}
+
+func (s *Spec) checkMirrorPlaces(c *Complaints) {
 	for _, p := range s.Destinations {
 		switch p.(type) {
 		case Command, Store, Daemon:
 			c.Add("", "name a folder, on this machine or another", "%s: cannot hold a mirror", p)
 		}
 	}
-	return c
 }
 
 func (s *Spec) checkForBtrfs() Complaints {

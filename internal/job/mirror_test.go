@@ -200,6 +200,52 @@ func TestAMirrorLeavesSubvolumesOutAlways(t *testing.T) {
 	}
 }
 
+// Of a subvolume that was deleted before its snapshot is copied, the snapshot holds an empty directory that no difference tells of.
+func TestAMirrorPutsTheDirectoryOfADeletedSubvolumeRight(t *testing.T) {
+	t.Parallel()
+	m := newMirrorRig(t, "ext4")
+	m.shell("mkdir a; echo 1 >a/f; btrfs -q subvolume create a/inner")
+	m.outcome(engine.Done)
+	m.spec.Subvolume.NoTransfer = true
+	m.shell("echo 2 >a/g")
+	m.outcome(engine.Done)
+	m.shell("btrfs -q subvolume delete a/inner; echo 3 >a/h")
+	m.spec.Subvolume.NoTransfer, m.spec.Subvolume.NoSnapshot, m.spec.Copy.FullEvery = false, true, time.Hour
+	m.outcome(engine.Done)
+	all := m.backups()
+	if _, err := os.Lstat(filepath.Join(m.target, all[len(all)-1], "a/inner")); err != nil { // its times are the kernel's, and differ each time
+		t.Error(err, &m.said)
+	}
+	if log := m.said.String(); !strings.Contains(log, "differs from its snapshot") || strings.Contains(log, "report this") {
+		t.Error(log)
+	}
+	m.spec.Subvolume.NoSnapshot = false
+	m.mirror("differs from its snapshot", "a/inner")
+	m.shell("echo 4 >a/h")
+	m.mirror("no difference")
+}
+
+func TestAMirrorLeavesOutSubvolumesByPatternsAndNoFiles(t *testing.T) {
+	t.Parallel()
+	m := newMirrorRig(t, "ext4")
+	m.shell("mkdir a; echo 1 >a/cache; btrfs -q subvolume create cache; echo 2 >cache/f; btrfs -q subvolume create kept; echo 3 >kept/f")
+	m.spec.Recursive, m.spec.Copy.Filters, m.spec.Copy.FullEvery = true, []job.Filter{{Rule: "exclude", Value: "cache"}}, time.Hour
+	for i := range 2 {
+		m.outcome(engine.Done)
+		all := m.backups()
+		name := all[len(all)-1]
+		for path, want := range map[string]bool{name + "/a/cache": true, "kept/" + name + "/f": true, "cache": false} {
+			if _, err := os.Lstat(filepath.Join(m.target, path)); (err == nil) != want {
+				t.Errorf("%s is in the mirror: %t, want %t", path, !want, want)
+			}
+		}
+		m.shell(fmt.Sprintf("echo %d >a/cache", i))
+	}
+	if log := m.said.String(); !strings.Contains(log, "no difference") || strings.Contains(log, "differs") {
+		t.Error(log)
+	}
+}
+
 func TestAMirrorCatchesUpWithSnapshotsOneUponTheOther(t *testing.T) {
 	t.Parallel()
 	m := newMirrorRig(t, "ext4")

@@ -96,6 +96,12 @@ func (s *Spec) checkRecursive(c *Complaints) {
 	if s.Engine == Rsync || isDaemon {
 		c.Add("recursive", "leave it out: rsync copies all that is in a source", "is for subvolumes")
 	}
+	switch {
+	case s.Engine == Mirror:
+		s.checkMirrorPlaces(c)
+	case s.isGiven(option{"full-every", s.Copy.FullEvery != 0}):
+		c.Add("full-every", "leave it out, or use --engine mirror", "is about mirrors of snapshots")
+	}
 	for _, o := range s.onlyRsync() {
 		if o.given && o.name != "exclude" {
 			c.Add(o.name, "--exclude PATTERN leaves subvolumes out", "is for copies by rsync, not for --recursive")
@@ -141,6 +147,9 @@ func (s *Spec) member(m Member) Spec {
 		if to, ok := s.To[p.String()]; ok {
 			one.To[inner.String()] = to
 		}
+	}
+	if s.Recursive {
+		one.Copy.Filters = nil // which leave out subvolumes, and no files
 	}
 	if s.Recursive && m.Name != "" && s.Engine != Mirror { // a subvolume in which there are backups is one to be backed up, too
 		one.Engine = Btrfs

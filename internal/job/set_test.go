@@ -3,6 +3,7 @@ package job
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestASetThatCannotBeMeantIsRefused(t *testing.T) {
@@ -37,6 +38,24 @@ func TestASetThatCannotBeMeantIsRefused(t *testing.T) {
 		err := s.Check().Err()
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%v: %v, want %q", c.members, err, c.want)
+		}
+	}
+}
+
+func TestAMirrorOfAllSubvolumesIsRefusedWhereNoneCanBe(t *testing.T) {
+	for _, c := range []struct {
+		engine Engine
+		to     Place
+		want   string
+	}{
+		{Mirror, Local{"/mnt/usb"}, ""},
+		{Mirror, Store{Path: "/mnt/usb"}, "cannot hold a mirror"},
+		{Automatic, Local{"/mnt/usb"}, "is about mirrors"},
+	} {
+		s := Default()
+		s.Source, s.Recursive, s.Engine, s.Destinations, s.Copy.FullEvery = Local{"/home"}, true, c.engine, []Place{c.to}, time.Hour
+		if err := s.Check().Err(); c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s to %s: %v, want %q", c.engine, c.to, err, c.want)
 		}
 	}
 }

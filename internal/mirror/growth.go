@@ -203,7 +203,7 @@ func (f *Follower) compare(ctx context.Context, order tree.Order, c copier, fill
 	case missing != nil:
 		filled.missing = missing
 	case len(differ) > 0:
-		f.Log.Warn(fmt.Sprintf("%s: %s: what grew out of %s differs from its snapshot in %s: copying all that differs; please report this", f,
+		f.Log.Warn(fmt.Sprintf("%s: %s: what grew out of %s differs from its snapshot in %s: copying all that differs", f,
 			order.Name, order.Base, engine.Few(differ)))
 		return f.fillAnyhow(ctx, order, c, nil)
 	default:
