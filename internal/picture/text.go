@@ -153,13 +153,15 @@ func (t *text) strip(title string, c *Calendar) {
 	fmt.Fprintf(t, "    %-*s%s\n", titleLen, title, cells)
 }
 
-// months writes the months over a strip.
+// months writes the months over a strip, but those that have no room behind the one before.
 func (t *text) months(c *Calendar) {
-	line := []byte(strings.Repeat(" ", weeks+len("2006")))
-	for week, name := range c.months() {
-		copy(line[week:], name)
+	names, line := c.months(), ""
+	for week := range weeks {
+		if name := names[week]; name != "" && (line == "" || len(line) < week) && week+len(name) <= weeks+2 {
+			line += strings.Repeat(" ", week-len(line)) + name
+		}
 	}
-	fmt.Fprintf(t, "    %*s%s\n", titleLen, "", strings.TrimRight(string(line[:weeks+2]), " "))
+	fmt.Fprintf(t, "    %*s%s\n", titleLen, "", line)
 }
 
 // facts tell in a few words how a place stands.

@@ -1,10 +1,15 @@
 package picture
 
 import (
+	"errors"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/standing"
 )
 
 func textOf(t *testing.T, p Picture) string {
@@ -35,6 +40,33 @@ func TestATerminalOf80ColumnsShowsTheSame(t *testing.T) {
 	// Of 14 days, 8 weeks and 12 months, in weeks that begin on Monday, of which the last one has a damaged backup.
 	if len(strips) < 2 || strips[0] != ".1...1...1...1....1...1....1...1...1....1...11112127x" || strips[1] != "1...1....1...1...1...1....1...1...1....1...1.11111771" {
 		t.Errorf("%q", strips)
+	}
+}
+
+func TestNamesOfMonthsKeepABlankBetweenThem(t *testing.T) {
+	for day := range 371 {
+		var line text
+		line.months(yearTo(now.AddDate(0, 0, day)))
+		names := strings.Fields(line.String())
+		for _, name := range names {
+			if _, err := time.Parse("Jan", name); err != nil && len(name) != len("2006") {
+				t.Fatalf("day %d: %q", day, line.String())
+			}
+		}
+		if len(names) < 11 || !strings.Contains(line.String(), " 20") {
+			t.Fatalf("day %d: %q", day, line.String())
+		}
+	}
+}
+
+func TestWhatWasNeverMadeIsWarnedOfOnce(t *testing.T) {
+	missing := &engine.Failure{Err: errors.New("no such file or directory")}
+	for state, want := range map[standing.State]int{standing.Never: 1, standing.Late: 2} {
+		var p Picture
+		p.warnOf(&Job{Name: "home"}, &Place{Place: standing.Place{Destination: "/mnt/usb/home", State: state}, Unlisted: missing}, nil)
+		if len(p.Warnings) != want {
+			t.Errorf("%s: %+v", state, p.Warnings)
+		}
 	}
 }
 

@@ -50,7 +50,7 @@ func (p *Picture) warnOf(j *Job, at *Place, source *engine.Failure) {
 	if at.Warning != "" {
 		warn(false, at.Warning, "")
 	}
-	if f := at.Unlisted; f != nil {
+	if f := at.Unlisted; f != nil && at.State != standing.Never { // of which all was said
 		warn(false, "not all that is there is shown: "+f.Err.Error(), hint.Of(f.Err))
 	}
 	for i, v := range at.Versions {

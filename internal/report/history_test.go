@@ -178,15 +178,15 @@ func TestTheHistoryTellsWhatWasSavedAndWhatFailed(t *testing.T) {
 func TestTheLineOfARunTellsWhatWasDeletedAndWhyItFailed(t *testing.T) {
 	run := Run{Outcome: engine.Done, Destinations: []Destination{{Destination: "/usb", Saved: []string{"3"}, Bytes: 2 << 20, Deleted: []string{"1", "2"}},
 		{Destination: "nas"}, {Destination: "/away", Absent: "no disk"}}}
-	if want := "done, status 0, 0.0 s; /usb: saved 3, 2.0 MiB, deleted 2; /away: not served: no disk"; run.Line() != want {
+	if want := "done, status 0; /usb: saved 3, 2.0 MiB, deleted 2; /away: not served: no disk"; run.Line() != want {
 		t.Errorf("%s, want %s", run.Line(), want)
 	}
 	run = Run{Outcome: engine.Failed, Status: 1, Failures: []engine.Failure{{Err: errors.New("no source")}}}
-	if want := "failed, status 1, 0.0 s; failed: no source"; run.Line() != want {
+	if want := "failed, status 1; failed: no source"; run.Line() != want {
 		t.Errorf("%s, want %s", run.Line(), want)
 	}
 	run = Summarize(Result{Report: &engine.Report{Skipped: "hook net: no network"}, Outcome: engine.Done})
-	if want := "done, status 0, 0.0 s; skipped: hook net: no network"; run.Line() != want {
+	if want := "done, status 0; skipped: hook net: no network"; run.Line() != want {
 		t.Errorf("%s, want %s", run.Line(), want)
 	}
 }

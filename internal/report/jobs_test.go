@@ -29,7 +29,7 @@ func TestANoticeTellsFirstWhatFailedAndTheWayForward(t *testing.T) {
 		{Job: "home", Result: resultOf(), Took: 90 * time.Second},
 		{Job: "srv", Result: resultOf(full)},
 	}, Failures: []engine.Failure{{Err: errors.New("disk usb is in use")}}}
-	want := `srv: partly done, status 3, 0.0 s; /mnt/usb/srv: saved 20261129-013000, 4.0 KiB, failed: the disk is full
+	want := `srv: partly done, status 3; /mnt/usb/srv: saved 20261129-013000, 4.0 KiB, failed: the disk is full
 srv: the disk is full
 srv: hint: make room
 etc: not run: not due

@@ -14,7 +14,10 @@ func (r Run) Line() string {
 	if outcome == engine.Partly {
 		outcome = "partly done"
 	}
-	parts := []string{fmt.Sprintf("%s, status %d, %s", outcome, r.Status, progress.Duration(r.Duration))}
+	parts := []string{fmt.Sprintf("%s, status %d", outcome, r.Status)}
+	if took := progress.Duration(r.Duration); took != progress.Duration(0) {
+		parts[0] += ", " + took
+	}
 	if r.Skipped != "" {
 		parts = append(parts, "skipped: "+r.Skipped)
 	}
