@@ -72,9 +72,14 @@ system  shell://store     2026-11-28 03:31  24 h  -     -        on record
 etc     (snapshots)       2026-11-29 01:31  2 h   34    -        good
 etc: (snapshots): dated in the future and not counted: 1
 last run: 2026-11-29 01:31, home: partly done, status 3, 1.5 s
+NEVER: ` + "`btrfs-backup run`" + ` makes the first backup
 `
 	if "\n"+got.String() != want {
 		t.Errorf("%s", got.String())
+	}
+	var made strings.Builder
+	if btrfstest.Check(t, WriteTable(&made, example()[:1], now, 80)); strings.Contains(made.String(), "NEVER") {
+		t.Errorf("%s", made.String())
 	}
 	for line := range strings.Lines(got.String()) {
 		if !strings.HasPrefix(line, "last run") && len(strings.TrimSuffix(line, "\n")) > 80 {

@@ -11,13 +11,16 @@ import (
 	"github.com/btrfs-backup/btrfs-backup/internal/report"
 )
 
-// WriteTable shows jobs to people, on a terminal of that width: a line for each destination, then the last run.
+// WriteTable shows jobs to people, on a terminal of that width: a line for each destination, then the last run, and
+// how there will be a backup where there never was one.
 func WriteTable(w io.Writer, jobs []Job, now time.Time, width int) error {
 	rows := [][]string{{"JOB", "DESTINATION", "NEWEST", "AGE", "KEPT", "FREE", "STATE"}}
 	var notes []string
+	var isNew bool
 	for _, j := range jobs {
 		for _, p := range j.Places {
 			rows = append(rows, p.row(j.Name, now))
+			isNew = isNew || p.State == Never && p.Asked
 			if p.Warning != "" {
 				notes = append(notes, fmt.Sprintf("%s: %s: %s", j.Name, p.Name(), p.Warning))
 			}
@@ -29,6 +32,9 @@ func WriteTable(w io.Writer, jobs []Job, now time.Time, width int) error {
 	}
 	for _, j := range lastRuns(jobs) {
 		notes = append(notes, fmt.Sprintf("last run: %s, %s: %s", j.LastRun.Time.Local().Format("2006-01-02 15:04"), j.Name, j.LastRun.Line()))
+	}
+	if isNew {
+		notes = append(notes, "NEVER: `btrfs-backup run` makes the first backup")
 	}
 	for _, note := range notes {
 		if _, err := fmt.Fprintln(w, progress.Line(note)); err != nil {
