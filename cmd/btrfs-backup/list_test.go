@@ -252,5 +252,7 @@ func TestListOfWhatIsNoPlaceIsAnError(t *testing.T) {
 	makeDir(t, filepath.Join(lost, "home-20261129-010203"))
 	expect(t, exitFailed, invoke(t, nil, "list", lost), lost+": there is no record of 1 dated", "hint: its .btrfs-backup is gone")
 	expect(t, exitFailed, invoke(t, nil, "list", dir), dir+": not on a btrfs filesystem", "hint: is its disk mounted?")
-	expect(t, exitFailed, invoke(t, nil, "list", filepath.Join(dir, "missing")), "no such file or directory", "hint: ")
+	expect(t, exitFailed, invoke(t, nil, "list", filepath.Join(dir, "missing")), "error: there is no folder "+filepath.Join(dir, "missing")+"\n",
+		"hint: check the spelling; is its disk mounted?")
+	expect(t, exitFailed, invoke(t, nil, "explain", "mnt-pool-home"), "there is no folder /", "/mnt-pool-home\n", "hint: check the spelling")
 }

@@ -99,7 +99,7 @@ func listed(ctx context.Context, h host.Trees, folder string) (Place, host.Statu
 	name := engine.PlaceName(h.String() + folder)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return Place{}, status, hint.New(err, "name the folder of a destination, or a source")
+		return Place{}, status, hint.New(missing{name, err}, "check the spelling; is its disk mounted?")
 	case err != nil:
 		return Place{}, status, err
 	case !status.Btrfs:
@@ -107,3 +107,12 @@ func listed(ctx context.Context, h host.Trees, folder string) (Place, host.Statu
 	}
 	return Place{Folder: name, Host: h, Path: folder, Content: content}, status, nil
 }
+
+// missing is the error about a folder that is not there.
+type missing struct {
+	folder string
+	cause  error
+}
+
+func (e missing) Error() string { return "there is no folder " + e.folder }
+func (e missing) Unwrap() error { return e.cause }

@@ -6,9 +6,12 @@ import (
 	"crypto/sha256"
 	_ "embed" // the page
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"html/template"
 	"io"
+	"io/fs"
+	"path/filepath"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -19,6 +22,7 @@ import (
 	"github.com/btrfs-backup/btrfs-backup/internal/report"
 	"github.com/btrfs-backup/btrfs-backup/internal/standing"
 	"github.com/btrfs-backup/btrfs-backup/internal/underway"
+	"github.com/btrfs-backup/btrfs-backup/transport"
 )
 
 //go:embed page.tmpl
@@ -100,7 +104,11 @@ func (p Picture) WriteFile(file string) error {
 	if err := p.WriteHTML(&page); err != nil {
 		return err
 	}
-	if err := renameio.WriteFile(file, page.Bytes(), 0o644); err != nil {
+	err := renameio.WriteFile(file, page.Bytes(), 0o644)
+	if dir := filepath.Dir(file); errors.Is(err, fs.ErrNotExist) {
+		return hint.New(fmt.Errorf("there is no directory %s", dir), "check the spelling, or make it first: mkdir -p "+transport.Quote(dir))
+	}
+	if err != nil {
 		return fmt.Errorf("writing the page: %w", err)
 	}
 	return nil

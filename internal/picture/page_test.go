@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/btrfs-backup/btrfs-backup/internal/engine"
+	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 	"github.com/btrfs-backup/btrfs-backup/internal/progress"
 	"github.com/btrfs-backup/btrfs-backup/internal/report"
 	"github.com/btrfs-backup/btrfs-backup/internal/standing"
@@ -148,5 +149,13 @@ func TestACellOfTheCalendarIsTheDayOfABackup(t *testing.T) {
 	future := p.Future(now.AddDate(1, 0, 0))
 	if shown := 0; len(future.Before) != 3 || future.Beyond != 0 {
 		t.Errorf("%d, %d older, %d later", shown, len(future.Before), future.Beyond)
+	}
+}
+
+func TestAPageForADirectoryThatIsNotThereSaysSo(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "no such")
+	err := example().WriteFile(filepath.Join(dir, "x.html"))
+	if err == nil || err.Error() != "there is no directory "+dir || !strings.Contains(hint.Of(err), "mkdir -p '"+dir+"'") {
+		t.Errorf("%v, hint: %s", err, hint.Of(err))
 	}
 }
