@@ -254,5 +254,7 @@ func TestListOfWhatIsNoPlaceIsAnError(t *testing.T) {
 	expect(t, exitFailed, invoke(t, nil, "list", dir), dir+": not on a btrfs filesystem", "hint: is its disk mounted?")
 	expect(t, exitFailed, invoke(t, nil, "list", filepath.Join(dir, "missing")), "error: there is no folder "+filepath.Join(dir, "missing")+"\n",
 		"hint: check the spelling; is its disk mounted?")
+	write(t, filepath.Join(dir, "format"), "{}")
+	expect(t, exitFailed, invoke(t, nil, "list", dir), dir+" is a store in a folder", "hint: name it store:"+dir)
 	expect(t, exitFailed, invoke(t, nil, "explain", "mnt-pool-home"), "there is no folder /", "/mnt-pool-home\n", "hint: check the spelling")
 }

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/btrfs-backup/btrfs-backup/btrfs"
 	"github.com/btrfs-backup/btrfs-backup/internal/engine"
 	"github.com/btrfs-backup/btrfs-backup/internal/hint"
 	"github.com/btrfs-backup/btrfs-backup/internal/inventory"
@@ -37,7 +40,11 @@ func (m *Machines) Look(ctx context.Context, p Place, snapshotFolder string) (in
 	s, ok := p.(Store)
 	if !ok {
 		h, path := m.At(p)
-		return inventory.Look(ctx, h, path, snapshotFolder)
+		found, err := inventory.Look(ctx, h, path, snapshotFolder)
+		if here, ok := p.(Local); ok && errors.Is(err, btrfs.ErrNotBtrfs) && isStore(here.Path) {
+			err = hint.New(fmt.Errorf("%s is a store in a folder", path), "name it "+Store{Path: path}.String())
+		}
+		return found, err
 	}
 	r, err := m.reader(ctx)
 	if err != nil {
@@ -48,6 +55,12 @@ func (m *Machines) Look(ctx context.Context, p Place, snapshotFolder string) (in
 		m.keep(found)
 	}
 	return place, err
+}
+
+// isStore tells whether a folder of this machine looks like a store.
+func isStore(folder string) bool {
+	info, err := os.Lstat(filepath.Join(folder, object.FormatKey))
+	return err == nil && info.Mode().IsRegular()
 }
 
 // FindStored tells what the place of a store means.
