@@ -33,7 +33,7 @@ import (
 
 // busyPatience is how long a mount may stay busy after its test: a killed
 // program needs a moment to let go of its files.
-const busyPatience = 5 * time.Minute
+var busyPatience = 5 * time.Minute
 
 // FS is a filesystem that lives as long as one test.
 type FS struct {

@@ -71,6 +71,7 @@ func TestMountHonoursOptions(t *testing.T) {
 
 func TestBusyMountFailsTheTestAndIsDetached(t *testing.T) {
 	RequireRoot(t)
+	patience := busyPatience
 	var fs *FS
 	var open *os.File
 	r := record(t, func(tb testing.TB) {
@@ -79,7 +80,9 @@ func TestBusyMountFailsTheTestAndIsDetached(t *testing.T) {
 		if open, err = os.Create(fs.Dir + "/open"); err != nil {
 			tb.Fatal(err)
 		}
+		busyPatience = time.Second // it is busy for longer
 	})
+	busyPatience = patience
 	open.Close()
 	if !r.failed || !strings.Contains(r.output.String(), "still in use") {
 		t.Errorf("a busy mount was not reported: %s", &r.output)

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/btrfs-backup/btrfs-backup/internal/failpoint"
 	"github.com/btrfs-backup/btrfs-backup/internal/manifest"
 	"github.com/btrfs-backup/btrfs-backup/internal/tree/walk"
 
@@ -106,6 +107,7 @@ func linkAs(from *walk.Dir, name, path string, into *walk.Dir, to string) error 
 	if err := unix.Linkat(from.Descriptor(), name, into.Descriptor(), to, 0); err != nil {
 		return &os.LinkError{Op: "link", Old: path, New: to, Err: err}
 	}
+	failpoint.Reach("linked")
 	return nil
 }
 
