@@ -216,9 +216,7 @@ func (s *Spec) engine() (e Engine, known bool) {
 // checkFor gives what can be said against backing up by an engine.
 func (s *Spec) checkFor(e Engine) Complaints {
 	var c Complaints
-	if o := (option{"full-every", s.Copy.FullEvery != 0}); e != Mirror && s.isGiven(o) {
-		c.Add(o.name, "leave it out, or use --engine mirror", "is about mirrors of snapshots")
-	}
+	s.checkFullEvery(e, &c)
 	switch e {
 	case Rsync:
 		return append(c, s.checkForRsync()...)
@@ -226,6 +224,12 @@ func (s *Spec) checkFor(e Engine) Complaints {
 		return append(c, s.checkForMirror()...)
 	}
 	return append(c, s.checkForBtrfs()...)
+}
+
+func (s *Spec) checkFullEvery(e Engine, c *Complaints) {
+	if o := (option{"full-every", s.Copy.FullEvery != 0}); e != Mirror && s.isGiven(o) {
+		c.Add(o.name, "leave it out, or use --engine mirror", "is about mirrors of snapshots")
+	}
 }
 
 // checkForMirror complains of what tells rsync what to copy: the kernel does not know of it.

@@ -96,11 +96,9 @@ func (s *Spec) checkRecursive(c *Complaints) {
 	if s.Engine == Rsync || isDaemon {
 		c.Add("recursive", "leave it out: rsync copies all that is in a source", "is for subvolumes")
 	}
-	switch {
-	case s.Engine == Mirror:
+	s.checkFullEvery(s.Engine, c)
+	if s.Engine == Mirror {
 		s.checkMirrorPlaces(c)
-	case s.isGiven(option{"full-every", s.Copy.FullEvery != 0}):
-		c.Add("full-every", "leave it out, or use --engine mirror", "is about mirrors of snapshots")
 	}
 	for _, o := range s.onlyRsync() {
 		if o.given && o.name != "exclude" {

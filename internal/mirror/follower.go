@@ -124,9 +124,8 @@ func (f *Follower) Rehearse(ctx context.Context, t engine.Transfer) (engine.Resu
 
 // turnTo makes a snapshot the directory that rsync copies.
 func (f *Follower) turnTo(s btrfs.Subvolume) {
-	o := f.source.SourceOptions
 	origin := f.source.origin
-	f.source = NewSource(f.at, path.Join(f.of.Folder(), s.Name), o)
+	f.source = NewSource(f.at, path.Join(f.of.Folder(), s.Name), f.source.SourceOptions)
 	f.source.origin = origin
 }
 

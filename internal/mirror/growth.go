@@ -30,7 +30,10 @@ const (
 func (f *Follower) growthFor(ctx context.Context, t engine.Transfer, base tree.Record) (*tree.Growth, error) {
 	folder := f.dir.Status()
 	switch {
+	case base.Name == "":
+		return nil, nil
 	case t.Parent == nil || snapshotOf(base) != t.Parent.Identity():
+		f.Log.Info(fmt.Sprintf("%s: %s is the copy of no snapshot upon which this one builds: looking at all files", f, base.Name))
 		return nil, nil
 	case !base.Complete():
 		f.Log.Info(fmt.Sprintf("%s: files are missing in %s: looking at all files", f, base.Name))
